@@ -1,0 +1,129 @@
+"""Feeding training: a data set on the device as uint8, cropped, flipped and normalised in batches.
+
+What happens to an image depends on (seed, epoch, index) alone, so data never depends on scheduling, on the device,
+or on where a run was resumed.
+"""
+
+import torch
+from torch import Tensor
+
+from engine import streams
+from engine.datasets.load import Arrays, as_networks_see, held_out
+from engine.recipes import Training
+
+PADDING = 4  # pixels of black around an image before a random crop of its own size
+EVALUATION_BATCH = 1000
+
+
+class Images:
+    """Images and labels on a device; colour images are packed with a fourth byte so that a gather moves one word."""
+
+    def __init__(self, images: Tensor, labels: Tensor, padding: int, device: torch.device) -> None:
+        self.labels = labels.to(device)
+        count, self.height, self.width, self.channels = images.shape
+        padded = torch.zeros(
+            count,
+            self.height + 2 * padding,
+            self.width + 2 * padding,
+            4 if self.channels == 3 else 1,
+            dtype=torch.uint8,
+            device=device,
+        )
+        inner = padded[:, padding : padding + self.height, padding : padding + self.width]
+        inner[..., : self.channels] = images.to(device)
+        pixels = padded.view(torch.int32) if self.channels == 3 else padded
+        self.stride_row, self.stride_image = padded.shape[2], padded.shape[1] * padded.shape[2]
+        self.pixels = pixels.flatten()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def gather(self, index: Tensor, top: Tensor | None = None, left: Tensor | None = None, flip: Tensor | None = None) -> Tensor:
+        """The images at `index` (B,), as (B, C, H, W) uint8 in channels_last; `top` and `left` are the crop's corner."""
+        device = self.labels.device
+        rows = torch.arange(self.height, device=device).expand(len(index), -1)
+        columns = torch.arange(self.width, device=device).expand(len(index), -1)
+        if flip is not None:
+            columns = torch.where(flip[:, None], self.width - 1 - columns, columns)
+        if top is not None and left is not None:
+            rows, columns = rows + top[:, None], columns + left[:, None]
+        place = (index[:, None] * self.stride_image + rows * self.stride_row)[:, :, None] + columns[:, None, :]
+        found = self.pixels[place]
+        if self.channels == 3:
+            found = found.view(torch.uint8).view(*place.shape, 4)[..., :3]
+        else:
+            found = found[..., None]
+        return found.permute(0, 3, 1, 2)
+
+
+class Data:
+    """One data set as one training configuration sees it, on one device.
+
+    The mean and standard deviation are per channel, of the training pixels before any padding, and the same for the
+    test images.
+    """
+
+    def __init__(self, arrays: Arrays, training: Training, device: torch.device) -> None:
+        train, labels = arrays.train_images, arrays.train_labels
+        self.classes = arrays.classes
+        self.validation: Images | None = None
+        if training.validation:
+            chosen = held_out(labels, training.validation)
+            kept = torch.ones(len(labels), dtype=torch.bool).numpy()
+            kept[chosen] = False
+            self.validation = Images(as_networks_see(train[chosen]), torch.from_numpy(labels[chosen]), 0, device)
+            train, labels = train[kept], labels[kept]
+        self.crops, self.flips = training.augmentation != "none", training.augmentation == "crop-flip"
+        self.train = Images(
+            as_networks_see(train), torch.from_numpy(labels), PADDING if self.crops else 0, device
+        )
+        self.test = Images(as_networks_see(arrays.test_images), torch.from_numpy(arrays.test_labels), 0, device)
+        self.channels = self.train.channels
+        mean, std = channel_statistics(torch.from_numpy(train))
+        self.mean = mean.expand(self.channels).reshape(-1, 1, 1).to(device)
+        self.std = std.expand(self.channels).reshape(-1, 1, 1).to(device)
+
+    def normalised(self, pixels: Tensor, memory_format: torch.memory_format) -> Tensor:
+        """(B, C, H, W) uint8 as float32 with mean 0 and deviation 1 over the training set."""
+        return ((pixels.float() - self.mean) / self.std).contiguous(memory_format=memory_format)
+
+    def batch(self, epoch: "EpochPlan", start: int, size: int) -> tuple[Tensor, Tensor]:
+        """The training images (B, C, H, W) uint8 and labels (B,) at places start.. of an epoch's order; B <= size."""
+        index = epoch.order[start : start + size]
+        if epoch.top is None or epoch.left is None:
+            return self.train.gather(index), self.train.labels[index]
+        flip = None if epoch.flip is None else epoch.flip[index]
+        return self.train.gather(index, epoch.top[index], epoch.left[index], flip), self.train.labels[index]
+
+
+class EpochPlan:
+    """The order of the training images in one epoch, and each one's crop and flip."""
+
+    def __init__(self, data: Data, seed: int, epoch: int) -> None:
+        device, count = data.train.labels.device, len(data.train)
+        self.order = streams.permutation(count, streams.key("order", seed, epoch), device)
+        self.top: Tensor | None = None
+        self.left: Tensor | None = None
+        self.flip: Tensor | None = None
+        if data.crops:
+            noise = streams.hash32(torch.arange(count, device=device), streams.key("augment", seed, epoch))
+            corners = 2 * PADDING + 1
+            self.top, self.left = noise % corners, (noise // corners) % corners
+            if data.flips:
+                self.flip = (noise >> 31).bool()
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of (N, H, W, C) uint8 images, in levels of gray, as float32 (C,).
+
+    From the exact counts of the 256 levels, so that neither order nor device matters.
+    """
+    levels = torch.arange(256, dtype=torch.float64)
+    means, deviations = [], []
+    for channel in range(images.shape[3]):
+        counts = torch.bincount(images[..., channel].flatten(), minlength=256).double()
+        mean = (counts * levels).sum() / counts.sum()
+        variance = (counts * (levels - mean) ** 2).sum() / counts.sum()
+        means.append(mean)
+        deviations.append(variance.sqrt().clamp(min=1.0))  # a channel of one colour stays finite
+    return torch.stack(means).float(), torch.stack(deviations).float()

@@ -1,0 +1,76 @@
+"""What can train on this machine: CUDA devices if there are any, else CPU cores. Nothing here imports torch."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Device:
+    """One place where one worker process trains one run at a time."""
+
+    name: str  # as torch calls it: cpu, cuda:0
+    visible: str | None  # what CUDA_VISIBLE_DEVICES must say for it; None for a CPU core
+    native_bf16: bool
+
+
+def found() -> list[Device]:
+    """The devices that `CUDA_VISIBLE_DEVICES` leaves, else one `cpu` for each core this process may use."""
+    return _cuda() or [Device("cpu", None, _cpu_has_bf16())] * cores()
+
+
+def cores() -> int:
+    """The number of cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_profile() -> Literal["exact", "fast"]:
+    """`fast` where every device has native bf16, else `exact`."""
+    return "fast" if all(device.native_bf16 for device in found()) else "exact"
+
+
+def _cuda() -> list[Device]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        count = pynvml.nvmlDeviceGetCount()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+        uuids = [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
+        devices = []
+        for place, index in enumerate(_visible(uuids)):
+            major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handles[index])
+            devices.append(Device(f"cuda:{place}", uuids[index], native_bf16=major >= 8))
+        return devices
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _visible(uuids: list[str]) -> list[int]:
+    """Which cards CUDA_VISIBLE_DEVICES names, by its own rules: the list ends at the first name that is none."""
+    wish = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wish is None:
+        return list(range(len(uuids)))
+    chosen: list[int] = []
+    for name in (part.strip() for part in wish.split(",")):
+        if name.isdigit() and int(name) < len(uuids):
+            chosen.append(int(name))
+        else:
+            matches = [index for index, uuid in enumerate(uuids) if name and uuid.startswith(name)]
+            if len(matches) != 1:
+                break
+            chosen.append(matches[0])
+    return chosen
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself (AVX-512 BF16, AMX, Arm BF16); emulated, it is slower than fp32."""
+    if platform.system() != "Linux":
+        return False
+    words = set(Path("/proc/cpuinfo").read_text(errors="replace").split())
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})

@@ -1,0 +1,352 @@
+"""An experiment is a named set of curves; a curve is a set of runs over levels and replicates. No torch here.
+
+`define` resolves what a person asked for into a `Definition`, every default made explicit; `curves` expands that
+into the runs the paper's section 3 would make. Runs that several curves or experiments share are equal, so their
+digests are equal and they are trained once.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, get_args
+
+from engine import devices
+from engine.datasets.catalog import DataSet, resolve
+from engine.errors import InputError, unknown
+from engine.models import catalog as models
+from engine.recipes import (
+    Chain,
+    MaskKind,
+    Optimizer,
+    Profile,
+    Prunable,
+    Random,
+    RandomGlobal,
+    Rewinds,
+    Rule,
+    Run,
+    Schedule,
+    Scope,
+    Training,
+    Winning,
+)
+
+LEARNING_RATES = {"sgd": 0.1, "adam": 3e-4, "adamw": 3e-4}  # the paper's section 3 and A.1
+MAX_LEVELS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """An experiment with every default resolved. Tuples hold alternatives: each combination is a curve."""
+
+    sources: tuple[DataSet, ...]
+    targets: tuple[DataSet, ...]
+    model: str
+    width: float
+    optimizers: tuple[Optimizer, ...]  # of the sources' trainings
+    target_optimizers: tuple[Optimizer, ...]
+    learning_rate: float | None  # None: the optimizer's own (LEARNING_RATES)
+    weight_decay: float
+    scopes: tuple[Scope, ...]
+    random: tuple[MaskKind, ...]
+    levels: int
+    evaluate: tuple[int, ...]
+    rate: float
+    rewind: int
+    prunable: Prunable
+    rewinds: Rewinds
+    schedule: Schedule
+    epochs: int
+    milestones: tuple[int, ...]
+    batch_size: int
+    augmentation: str
+    validation: float
+    replicates: int
+    seed: int
+    profile: Profile
+
+    def to_json(self) -> str:
+        """What makes two definitions the same: all but where on this machine the data lies."""
+        found: dict[str, Any] = dict(vars(self))
+        for key in ("sources", "targets"):
+            found[key] = [{"name": data.name, "identity": data.identity} for data in found[key]]
+        return json.dumps(found, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place on a curve: the run of one level and one replicate."""
+
+    level: int
+    replicate: int
+    run: Run
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The runs of one (source, target, ticket kind, scope). A curve that knows no source has None there."""
+
+    name: str
+    source: DataSet | None
+    target: DataSet
+    source_optimizer: str | None
+    optimizer: str
+    scope: str | None
+    ticket: str
+    points: tuple[Point, ...]
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The demonstration: does a ticket found on one half of the digits train well on the other half?
+    "digits": {
+        "source": ["digits-a"],
+        "target": ["digits-b"],
+        "model": "vgg-digits",
+        "levels": 30,
+        "replicates": 2,
+        "profile": "exact",  # so that everyone who runs it trains the same runs
+    },
+}
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The options that the preset called `name` stands for. Raises InputError for an unknown one."""
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return dict(PRESETS[name])
+
+
+def define(
+    *,
+    source: Sequence[str],
+    target: Sequence[str] = (),
+    model: str | None = None,
+    width: float = 1.0,
+    optimizer: Sequence[str] = ("sgd",),
+    target_optimizer: Sequence[str] = (),
+    learning_rate: float | None = None,
+    weight_decay: float = 1e-4,
+    scope: Sequence[str] = ("global",),
+    random: Sequence[str] = ("global",),
+    levels: int = 30,
+    evaluate: str = "paper",
+    prune_rate: float = 0.2,
+    rewind: int = 1,
+    prunable: str = "conv",
+    rewinds: str = "all",
+    schedule: str = "restart",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    augmentation: str = "standard",
+    validation: float = 0.0,
+    replicates: int = 6,
+    seed: int = 0,
+    profile: str | None = None,
+) -> Definition:
+    """The definition that these options stand for. Raises InputError for a value that is not allowed.
+
+    Without a target each source is its own. Model, epochs, milestones and batch size default to those of the
+    images' shape and the model (`engine.models.catalog`), the profile to what this machine's devices do natively.
+    """
+    if not source:
+        raise InputError("no source: name the data set that tickets are found on with --source, e.g. digits-a")
+    sources, targets = _data_sets(source, target or source)
+    shape = sources[0].shape
+    for other in sources + targets:
+        if other.shape != shape:
+            raise InputError(
+                f"images of {sources[0].name} are {_size(shape)} but those of {other.name} {_size(other.shape)}"
+                " (channels x height x width): a ticket fits only images of the shape it was found on"
+            )
+    model = model or models.default_for(shape)
+    models.check(model, width, shape)
+    facts = models.find(model)
+    epochs = facts.epochs if epochs is None else epochs
+    for option, value, least, most in (
+        ("--levels", levels, 0, MAX_LEVELS),
+        ("--epochs", epochs, 1, 100_000),
+        ("--rewind", rewind, 0, epochs),
+        ("--replicates", replicates, 1, 1000),
+        ("--seed", seed, 0, 2**62),
+        ("--batch-size", facts.batch_size if batch_size is None else batch_size, 2, 1_000_000),
+    ):
+        if not least <= value <= most:
+            raise InputError(f"{option} {value} is out of range: allowed are {least} to {most}")
+    if not 0 < prune_rate < 1:
+        raise InputError(f"--prune-rate {prune_rate:g} is out of range: it is the fraction pruned, between 0 and 1")
+    if not 0 <= validation <= 0.5:
+        raise InputError(f"--validation {validation:g} is out of range: hold out a fraction from 0 to 0.5")
+    if learning_rate is not None and not 0 < learning_rate < float("inf"):
+        raise InputError(f"--learning-rate {learning_rate:g} is out of range: it must be above 0")
+    if not 0 <= weight_decay < float("inf"):
+        raise InputError(f"--weight-decay {weight_decay:g} is out of range: it must be 0 or more")
+    if schedule == "continue" and rewind >= epochs:
+        raise InputError(f"--schedule continue leaves nothing to train: --rewind {rewind} is the last of {epochs} epochs")
+    for data in sources + targets:
+        data.augmentation(augmentation)
+    optimizers = _choices("--optimizer", optimizer, Optimizer)
+    return Definition(
+        sources=sources,
+        targets=targets,
+        model=model,
+        width=float(width),
+        optimizers=optimizers,
+        target_optimizers=_choices("--target-optimizer", target_optimizer, Optimizer) or optimizers,
+        learning_rate=learning_rate,
+        weight_decay=float(weight_decay),
+        scopes=_choices("--scope", scope, Scope),
+        random=_choices("--random", [kind for kind in random if kind != "none"], MaskKind, extra=("none",)),
+        levels=levels,
+        evaluate=evaluation_levels(evaluate, levels),
+        rate=prune_rate,
+        rewind=rewind,
+        prunable=_choices("--prunable", [prunable], Prunable)[0],
+        rewinds=_choices("--rewinds", [rewinds], Rewinds)[0],
+        schedule=_choices("--schedule", [schedule], Schedule)[0],
+        epochs=epochs,
+        milestones=facts.milestones_for(epochs),
+        batch_size=facts.batch_size if batch_size is None else batch_size,
+        augmentation=augmentation,
+        validation=float(validation),
+        replicates=replicates,
+        seed=seed,
+        profile=_choices("--profile", [profile or devices.default_profile()], Profile)[0],
+    )
+
+
+def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
+    """The levels at which tickets are trained on a target: `paper` (0-6, then every third), `all`, or `0-6,9,12`."""
+    if text == "paper":
+        return tuple(level for level in range(levels + 1) if level <= 6 or level % 3 == 0)
+    if text == "all":
+        return tuple(range(levels + 1))
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        try:
+            chosen |= set(range(int(first), int(last or first) + 1))
+        except ValueError:
+            raise InputError(f"--evaluate {text!r} is not understood: give paper, all, or levels as in 0-6,9,12") from None
+    if not chosen or min(chosen) < 0 or max(chosen) > levels:
+        raise InputError(f"--evaluate {text!r} names levels outside 0 to {levels} (--levels)")
+    return tuple(sorted(chosen))
+
+
+def curves(definition: Definition) -> list[Curve]:
+    """The curves of an experiment, chains first. A ticket evaluated on its own source is the chain's own curve."""
+    d = definition
+    found: list[Curve] = []
+    for source, optimizer, scope in product(d.sources, d.optimizers, d.scopes):
+        chains = _chains(d, source, optimizer, scope)
+        points = [Point(level, r, chains[r].run(level)) for level, r in _grid(d, range(d.levels + 1))]
+        found.append(_curve(d, source, source, optimizer, optimizer, scope, "winning", points))
+    for target, optimizer in product(d.targets, d.target_optimizers):
+        found += _curves_on(d, target, optimizer)
+    return found
+
+
+def _curves_on(d: Definition, target: DataSet, optimizer: Optimizer) -> list[Curve]:
+    """The curves of one target: its dense network, the tickets of every source, and the random tickets."""
+    own = _chains(d, target, optimizer, d.scopes[0])
+    trainings = [chain.training for chain in own]
+    dense = [Point(0, r, own[r].run(0)) for r in range(d.replicates)]
+    found = [_curve(d, None, target, None, optimizer, None, "dense", dense)]
+    grid = _grid(d, d.evaluate)
+    # The mask of a globally permuted ticket says nothing of the source, unless that has an output layer of its own.
+    shared = d.prunable == "conv"
+    if "global" in d.random and shared:
+        points = [Point(level, r, Run(RandomGlobal(level, d.rate), trainings[r])) for level, r in grid]
+        found.append(_curve(d, None, target, None, optimizer, None, "random-global", points))
+    for source, source_optimizer, scope in product(d.sources, d.optimizers, d.scopes):
+        chains = _chains(d, source, source_optimizer, scope)
+        ends = (source, target, source_optimizer, optimizer, scope)
+        if (source, source_optimizer) != (target, optimizer):
+            points = [Point(level, r, Run(Winning(chains[r], level), trainings[r])) for level, r in grid]
+            found.append(_curve(d, *ends, "winning", points))
+        for kind in d.random:
+            if kind != "global" or not shared:
+                points = [Point(level, r, Run(Random(kind, chains[r], level), trainings[r])) for level, r in grid]
+                found.append(_curve(d, *ends, f"random-{kind}", points))
+    return found
+
+
+def _grid(d: Definition, levels: Sequence[int]) -> list[tuple[int, int]]:
+    return list(product(levels, range(d.replicates)))
+
+
+def _chains(d: Definition, source: DataSet, optimizer: Optimizer, scope: Scope) -> list[Chain]:
+    """The chains of all replicates: replicate r uses seed `seed` + r, for sources and targets alike."""
+    rule = Rule(
+        rate=d.rate,
+        scope=scope,
+        rewind=d.rewind,
+        prunable=d.prunable,
+        rewinds=d.rewinds,
+        schedule=d.schedule,
+    )
+    return [Chain(_training(d, source, optimizer, d.seed + r), rule) for r in range(d.replicates)]
+
+
+def _training(d: Definition, data: DataSet, optimizer: Optimizer, seed: int) -> Training:
+    return Training(
+        dataset=data.identity,
+        model=d.model,
+        width=d.width,
+        optimizer=optimizer,
+        learning_rate=LEARNING_RATES[optimizer] if d.learning_rate is None else float(d.learning_rate),
+        weight_decay=d.weight_decay,
+        epochs=d.epochs,
+        milestones=d.milestones,
+        batch_size=d.batch_size,
+        augmentation=data.augmentation(d.augmentation),
+        validation=d.validation,
+        profile=d.profile,
+        seed=seed,
+    )
+
+
+def _curve(
+    d: Definition,
+    source: DataSet | None,
+    target: DataSet,
+    source_optimizer: str | None,
+    optimizer: str,
+    scope: str | None,
+    ticket: str,
+    points: list[Point],
+) -> Curve:
+    """A curve with a name that is unique within its experiment and says no more than it must."""
+    several = len(set(d.optimizers + d.target_optimizers)) > 1
+
+    def end(data: DataSet, used: str | None) -> str:
+        return f"{data.name} ({used})" if several else data.name
+
+    words = [end(source, source_optimizer), "->"] if source else []
+    words += [end(target, optimizer), ticket]
+    words += [scope] if scope and (scope != "global" or len(d.scopes) > 1) else []
+    return Curve(" ".join(words), source, target, source_optimizer, optimizer, scope, ticket, tuple(points))
+
+
+def _data_sets(*groups: Sequence[str]) -> list[tuple[DataSet, ...]]:
+    """The data sets of each group, each once, with names told apart where two different files share one."""
+    found = {spec: resolve(spec) for group in groups for spec in group}
+    names = {data.identity: data.name for data in found.values()}
+    for spec, data in found.items():
+        if list(names.values()).count(data.name) > 1:
+            digest = data.identity.removeprefix("npz:")[:8]
+            found[spec] = replace(data, name=f"{data.name}@{digest}")
+    return [tuple({found[spec].identity: found[spec] for spec in group}.values()) for group in groups]
+
+
+def _choices(option: str, values: Sequence[str], allowed: Any, extra: tuple[str, ...] = ()) -> tuple[Any, ...]:
+    """`values` without repetition, each checked against the names that the Literal type `allowed` holds."""
+    names = get_args(allowed)
+    for value in values:
+        if value not in names:
+            raise unknown(option, value, names + extra)
+    return tuple(dict.fromkeys(values))
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    return "x".join(map(str, shape))

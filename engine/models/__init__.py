@@ -1,0 +1,1 @@
+"""The networks: `catalog` knows their facts without torch, `nets` builds them."""

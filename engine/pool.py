@@ -1,0 +1,67 @@
+"""A pool of worker processes, one for each device. Nothing here imports torch."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from engine import devices
+from engine.errors import InputError
+from engine.store import database
+
+STOP_SECONDS = 30.0  # for the step under way and a checkpoint
+
+
+class Pool:
+    """Worker processes on this machine's devices, each of which ends with this process if it is not stopped before."""
+
+    def __init__(
+        self, path: Path, *, experiment: int | None = None, workers: int | None = None, drain: bool = True
+    ) -> None:
+        found = devices.found()
+        if workers is not None and not 1 <= workers <= len(found):
+            names = ", ".join(dict.fromkeys(device.name for device in found))
+            raise InputError(f"--workers {workers} is out of range: this machine has {len(found)} devices ({names})")
+        self.logs = database.files_folder(path) / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.log = self.logs / f"pool-{os.getpid()}.log"
+        command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--parent", str(os.getpid())]
+        command += ["--experiment", str(experiment)] if experiment is not None else []
+        command += ["--drain"] if drain else []
+        self.processes = [self._start(command, device) for device in found[:workers]]
+
+    def _start(self, command: list[str], device: devices.Device) -> "subprocess.Popen[bytes]":
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+        name = "cpu"
+        if device.visible is not None:  # each process sees one card, which it calls cuda:0
+            environment["CUDA_VISIBLE_DEVICES"], name = device.visible, "cuda:0"
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*command, "--device", name], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+
+    def __len__(self) -> int:
+        return len(self.processes)
+
+    @property
+    def running(self) -> int:
+        """How many of the processes have not ended."""
+        return sum(process.poll() is None for process in self.processes)
+
+    @property
+    def crashed(self) -> list[int]:
+        """The exit codes, other than 0, of the processes that have ended."""
+        return [process.returncode for process in self.processes if process.poll()]
+
+    def stop(self) -> None:
+        """Ask every worker to leave a checkpoint and end; one that does not within STOP_SECONDS is killed."""
+        for process in self.processes:
+            process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in self.processes:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

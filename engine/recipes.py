@@ -1,0 +1,211 @@
+"""What a run is: where its training starts (the ticket) and how it is trained. Nothing here imports torch.
+
+Everything the paper does is a set of runs, and a run trains one network once. Two descriptions of the same training
+are the same run: the digest of a run is the SHA-256 of its canonical JSON, in which fields at their default are
+left out, so that a new setting never orphans old results. Those defaults are frozen for each value of `SEMANTICS`;
+raise it when a change makes the same description train differently.
+"""
+
+import hashlib
+import json
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, Union
+
+SEMANTICS = 1
+
+Scope = Literal["global", "layerwise"]
+Prunable = Literal["conv", "conv+output"]
+Rewinds = Literal["all", "weights"]
+Schedule = Literal["restart", "continue"]
+Profile = Literal["exact", "fast"]
+Optimizer = Literal["sgd", "adam", "adamw"]
+Augmentation = Literal["none", "crop", "crop-flip"]
+MaskKind = Literal["global", "local", "preserved"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How one network is trained, every default resolved. `dataset` is an identity, not a path.
+
+    Momentum is 0.9, Adam's betas are 0.9 and 0.999, and each milestone (an epoch) multiplies the learning rate by
+    0.1, as in the paper's section 3. `validation` is the fraction of the training set held out; where it is above
+    0, test accuracy is read at the epoch of the best validation accuracy instead of the last.
+    """
+
+    dataset: str
+    model: str
+    width: float = 1.0
+    optimizer: Optimizer = "sgd"
+    learning_rate: float
+    weight_decay: float = 1e-4
+    epochs: int
+    milestones: tuple[int, ...]
+    batch_size: int = 512
+    augmentation: Augmentation
+    validation: float = 0.0
+    profile: Profile
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How a chain prunes and rewinds: the fraction `rate` of the remaining weights at each level (section 3.1)."""
+
+    rate: float = 0.2
+    scope: Scope = "global"
+    rewind: int = 1  # epochs; 0 is the initialisation itself
+    prunable: Prunable = "conv"
+    rewinds: Rewinds = "all"
+    schedule: Schedule = "restart"
+
+    def fraction(self, level: int) -> float:
+        """The fraction of the prunable weights that remains after `level` pruning iterations."""
+        return (1.0 - self.rate) ** level
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A source training and the rule by which it is pruned again and again."""
+
+    training: Training
+    rule: Rule
+
+    def run(self, level: int) -> "Run":
+        """The run that this chain makes at `level`: the dense network at 0, then its own winning tickets."""
+        if level == 0:
+            return Run(Dense(self.rule.rewind), self.training)
+        return Run(Winning(self, level), self.training)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The unpruned network from its initialisation; the run leaves its state at epoch `rewind` behind."""
+
+    rewind: int
+    level = 0
+    name = "dense"
+
+
+@dataclass(frozen=True)
+class Winning:
+    """The chain's mask of `level` over its late-reset weights; level 0 is those weights, unpruned."""
+
+    chain: Chain
+    level: int
+    name = "winning"
+
+
+@dataclass(frozen=True)
+class RandomGlobal:
+    """Fresh weights under a globally permuted mask. It knows no chain, so one serves every source (section 3.3)."""
+
+    level: int
+    rate: float = 0.2
+    name = "random-global"
+
+
+@dataclass(frozen=True)
+class Random:
+    """Fresh weights under the chain's mask: preserved, or permuted within each layer or globally (appendix A.2)."""
+
+    mask: MaskKind
+    chain: Chain
+    level: int
+
+    @property
+    def name(self) -> str:
+        return f"random-{self.mask}"
+
+
+Ticket = Union[Dense, Winning, RandomGlobal, Random]
+TICKETS: dict[str, type[Any]] = {"dense": Dense, "winning": Winning, "random-global": RandomGlobal, "random": Random}
+TICKET_NAMES = ("dense", "winning", "random-global", "random-local", "random-preserved")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one network: a ticket and a training configuration."""
+
+    ticket: Ticket
+    training: Training
+
+    @property
+    def digest(self) -> str:
+        """64 hexadecimal digits that say which run this is."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def chain(self) -> Chain | None:
+        """The chain that the ticket comes from, if it comes from one."""
+        return self.ticket.chain if isinstance(self.ticket, Winning | Random) else None
+
+    @property
+    def is_link(self) -> bool:
+        """Whether this run is a link of its ticket's own chain, so that its final weights give the next mask."""
+        return isinstance(self.ticket, Dense) or (
+            isinstance(self.ticket, Winning) and self.ticket.level > 0 and self.ticket.chain.training == self.training
+        )
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch at which training starts: 0, or the rewind epoch where the rule continues the schedule."""
+        ticket = self.ticket
+        continues = isinstance(ticket, Winning) and ticket.chain.rule.schedule == "continue"
+        return ticket.chain.rule.rewind if isinstance(ticket, Winning) and continues else 0
+
+    def needs(self) -> tuple["Run", ...]:
+        """The runs that must be done before this one can start.
+
+        Ticket n needs the run of level n-1, whose final weights give the mask, and through it the dense run that
+        left the rewind state. A random ticket of level 0 has no mask, so it needs nothing.
+        """
+        match self.ticket:
+            case Winning(chain, level):
+                return (chain.run(max(level - 1, 0)),)
+            case Random(_, chain, level) if level > 0:
+                return (chain.run(level - 1),)
+        return ()
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no blanks, fields at their default left out. `from_json` reads it back."""
+        return _canonical({"semantics": SEMANTICS, "ticket": _encode(self.ticket), "training": _encode(self.training)})
+
+    @staticmethod
+    def from_json(text: str) -> "Run":
+        """The run that `to_json` wrote. Raises ValueError if it was written under other semantics."""
+        found = json.loads(text)
+        if found["semantics"] != SEMANTICS:
+            raise ValueError(f"a run of semantics {found['semantics']} cannot be trained by this version ({SEMANTICS})")
+        return Run(_decode_ticket(found["ticket"]), _decode_training(found["training"]))
+
+
+def _canonical(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _encode(part: Any) -> Any:
+    if isinstance(part, Training | Rule | Chain | Dense | Winning | RandomGlobal | Random):
+        found: dict[str, Any] = {}
+        for field in fields(part):
+            value = getattr(part, field.name)
+            if field.default is MISSING or value != field.default:
+                found[field.name] = _encode(value)
+        for kind, cls in TICKETS.items():
+            if type(part) is cls:
+                found["kind"] = kind
+        return found
+    return list(part) if isinstance(part, tuple) else part
+
+
+def _decode_training(found: dict[str, Any]) -> Training:
+    return Training(**{**found, "milestones": tuple(found["milestones"])})
+
+
+def _decode_ticket(found: dict[str, Any]) -> Ticket:
+    found = dict(found)
+    cls = TICKETS[found.pop("kind")]
+    if "chain" in found:
+        chain = found["chain"]
+        found["chain"] = Chain(_decode_training(chain["training"]), Rule(**chain["rule"]))
+    ticket: Ticket = cls(**found)
+    return ticket

@@ -1,0 +1,139 @@
+"""One run, from its ticket to its record: build the ticket, train it, record every epoch, prune, save. Section 3."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from sqlite3 import Connection
+
+import torch
+
+from engine import checkpoints, profiles, pruning, tickets, training
+from engine.datasets import load
+from engine.datasets.pipeline import Data
+from engine.models import nets
+from engine.recipes import Dense, Run, Training, Winning
+from engine.store import records
+from engine.store.files import Folder
+from engine.store.queue import Claim
+
+CHECKPOINT_SECONDS = 60.0  # at most this much work is lost with a worker
+
+
+class Stopped(Exception):
+    """The worker was asked to stop: the run has left a checkpoint and can be claimed again."""
+
+
+@dataclass
+class Workplace:
+    """Where runs are trained: a device, the database and its files, and the data set that was used last."""
+
+    connection: Connection
+    folder: Folder
+    device: torch.device
+    stop: Callable[[], bool]
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    _data: dict[tuple[object, ...], Data] = field(default_factory=dict)
+
+    def read(self, run: Run, kind: str) -> bytes:
+        """The file of a kind that another run left (see `tickets.start`)."""
+        digest = records.file_of(self.connection, run.digest, kind)
+        assert digest is not None, f"run {run.digest} is done but has no {kind} file"
+        return self.folder.get(digest)
+
+    def data(self, configuration: Training) -> Data:
+        """The data set of a training, kept on the device for the next runs on it."""
+        c = configuration
+        key = (c.dataset, c.augmentation, c.validation)
+        if key not in self._data:
+            location = records.location_of(self.connection, c.dataset)
+            self._data.clear()
+            self._data[key] = Data(load.load(c.dataset, location), c, self.device)
+        return self._data[key]
+
+
+def execute(claim: Claim, place: Workplace) -> None:
+    """Train a claimed run and record how it ended. Raises Stopped, StaleClaim, or what went wrong."""
+    run, device = claim.run, place.device
+    profiles.configure(run.training.profile, device)
+    data = place.data(run.training)
+    model, masks = tickets.start(run, data.channels, data.classes, place.read)
+    state = training.begin(model, masks, run.training, device, run.first_epoch)
+    attempt, spent = _resume(state, claim, place)
+    kept = pruning.remaining(masks)
+    layers = [records.Layer(name, kept[name], mask.numel()) for name, mask in masks.items()]
+    records.start(place.connection, claim, attempt, profiles.environment(run.training.profile, device), layers)
+
+    clock = _Clock(claim, attempt, spent, place)
+    if isinstance(run.ticket, Dense) and run.ticket.rewind == state.epoch == state.step == 0:
+        _keep(claim, place, "rewind", tickets.pack_state(model))
+    for epoch in training.train(state, data, run.training, clock.after_step):
+        records.epoch(place.connection, claim, attempt, epoch)
+        if epoch.train_loss is None or not training.is_finite(model):
+            records.diverged(place.connection, claim, epoch.epoch, clock.seconds())
+            break
+        if isinstance(run.ticket, Dense) and run.ticket.rewind == epoch.epoch + 1:
+            _keep(claim, place, "rewind", tickets.pack_state(model))
+    else:
+        _prune(claim, place, state)
+        read_at = _reading(records.epochs(place.connection, claim, attempt), run.training)
+        records.done(place.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds())
+    place.folder.checkpoint(run.digest).unlink(missing_ok=True)
+
+
+def _resume(state: training.State, claim: Claim, place: Workplace) -> tuple[int, float]:
+    """Go on from the checkpoint of the last attempt if it left one, else begin another attempt."""
+    checkpoint = place.folder.checkpoint(claim.run.digest)
+    if claim.attempt and checkpoint.exists():
+        spent = checkpoints.restore(state, checkpoint.read_bytes(), claim.run.digest, claim.attempt)
+        if spent is not None:
+            return claim.attempt, spent
+    return claim.attempt + 1, 0.0
+
+
+@dataclass
+class _Clock:
+    """Keeps the time of a run, and its checkpoint."""
+
+    claim: Claim
+    attempt: int
+    spent: float
+    place: Workplace
+
+    def __post_init__(self) -> None:
+        self.began = self.saved = time.monotonic()
+
+    def seconds(self) -> float:
+        return self.spent + time.monotonic() - self.began
+
+    def after_step(self, state: training.State) -> None:
+        """Save a checkpoint when it is time for one, and stop if the worker was asked to."""
+        stop = self.place.stop()
+        if stop or time.monotonic() - self.saved >= self.place.checkpoint_seconds:
+            mark = checkpoints.Mark(self.claim.run.digest, self.attempt, self.seconds())
+            self.place.folder.write_checkpoint(self.claim.run.digest, checkpoints.pack(state, mark))
+            self.saved = time.monotonic()
+        if stop:
+            raise Stopped
+
+
+def _prune(claim: Claim, place: Workplace, state: training.State) -> None:
+    """Leave behind what the next level of the chain stands on, if this run is a link of its chain."""
+    run = claim.run
+    if isinstance(run.ticket, Dense):
+        _keep(claim, place, "final", tickets.pack_state(state.model))
+    elif isinstance(run.ticket, Winning) and run.is_link:
+        chain, level = run.ticket.chain, run.ticket.level + 1
+        weights = {name: state.model.get_parameter(name) for name in nets.prunable(state.model, chain.rule.prunable)}
+        masks = pruning.magnitude(weights, state.masks, chain.rule, level)
+        _keep(claim, place, "mask", tickets.pack_masks(masks, chain, level))
+
+
+def _keep(claim: Claim, place: Workplace, kind: str, data: bytes) -> None:
+    records.file(place.connection, claim, kind, place.folder.put(data), len(data))
+
+
+def _reading(epochs: list[records.Epoch], configuration: Training) -> records.Epoch:
+    """The epoch whose test accuracy is the run's: the last, or that of the best validation accuracy."""
+    if configuration.validation:
+        return max(epochs, key=lambda epoch: (epoch.validation_accuracy or 0.0, -epoch.epoch))
+    return epochs[-1]

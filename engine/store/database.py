@@ -1,0 +1,150 @@
+"""Opening the database: which file, whose it is, and how it is read and written."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from math import sqrt
+from pathlib import Path
+
+from engine.errors import InputError
+
+APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours
+SCHEMA_VERSION = 1  # the number of migrations in `schema`
+BUSY_SECONDS = 30.0
+
+
+def default_path() -> Path:
+    """`COCKPIT_DB`, else `experiments.local.db` if it is there, else `experiments.db`, in the current folder."""
+    if named := os.environ.get("COCKPIT_DB"):
+        return Path(named)
+    local = Path("experiments.local.db")
+    return local if local.exists() else Path("experiments.db")
+
+
+def reader(path: Path) -> sqlite3.Connection:
+    """A read-only connection, which never blocks a writer. Raises InputError if the file is missing or not ours."""
+    if not path.exists():
+        raise InputError(f"there is no database {path}: queue something with `cockpit queue add`, or name one with --db")
+    version = _version(path)
+    if version < SCHEMA_VERSION:
+        raise InputError(
+            f"{path} is of schema {version}, this version reads {SCHEMA_VERSION}: any command that writes migrates it,"
+            " e.g. `cockpit work --drain`"
+        )
+    return _connect(f"file:{_quoted(path)}?mode=ro")
+
+
+def writer(path: Path) -> sqlite3.Connection:
+    """A connection that may write, to a database that is made or migrated first where that is needed.
+
+    Raises InputError if the file belongs to another program, is newer than this one, or cannot be written.
+    """
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent} for the database {path.name}: make it, or name another --db")
+    if not path.exists() or _version(path) < SCHEMA_VERSION:
+        _migrate(path)
+    try:
+        connection = _connect(f"file:{_quoted(path)}?mode=rw")
+        with transaction(connection):
+            pass
+    except sqlite3.OperationalError as error:
+        raise InputError(f"database {path} cannot be written ({error}): check its permissions and the disk") from None
+    return connection
+
+
+def writable_path(path: Path) -> Path:
+    """`path`, or for a sample (a read-only record of results) its local copy, made on first use."""
+    if not path.exists() or not _is_sample(path):
+        return path
+    local = path.with_name(f"{path.stem}.local{path.suffix}")
+    if not local.exists():
+        partial = local.with_name(f"{local.name}.{os.getpid()}")
+        shutil.copyfile(path, partial)
+        with closing(sqlite3.connect(partial)) as connection:
+            connection.execute("DELETE FROM about WHERE key = 'sample'")
+            connection.commit()
+            connection.execute("PRAGMA journal_mode = WAL")
+        partial.rename(local)
+    return local
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing. It takes the write lock at once: a deferred one could fail half way, ignoring the timeout."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
+
+
+def now(seconds_ahead: float = 0.0) -> str:
+    """The time in UTC as ISO 8601 text with milliseconds, which sorts as it reads."""
+    moment = datetime.now(UTC) + timedelta(seconds=seconds_ahead)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def files_folder(path: Path) -> Path:
+    """Where the tickets, checkpoints and worker logs of the database at `path` lie."""
+    return path.with_suffix(".files")
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    # Some builds of SQLite lack the mathematical functions that the view `curves` needs.
+    connection.create_function("sqrt", 1, lambda x: None if x is None else sqrt(x), deterministic=True)
+    return connection
+
+
+def _version(path: Path) -> int:
+    """The schema version of a file. Raises InputError where it is no database of ours, or of a newer version."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: --db names a database file")
+    try:
+        with closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise InputError(f"{path} cannot be opened as a database ({error}): name another file with --db") from None
+    if tables and application != APPLICATION_ID:
+        raise InputError(f"{path} is a database of another program: name another file with --db")
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"{path} was written by a newer cockpit (schema {version}, this one knows {SCHEMA_VERSION}):"
+            " upgrade lottery-cockpit, or name another file with --db"
+        )
+    return version
+
+
+def _is_sample(path: Path) -> bool:
+    if _version(path) == 0:
+        return False
+    with closing(reader(path)) as connection:
+        return connection.execute("SELECT 1 FROM about WHERE key = 'sample'").fetchone() is not None
+
+
+def _migrate(path: Path) -> None:
+    """Make or migrate the file in a process of its own: sqlite-utils drags in numpy, which the rest does without."""
+    done = subprocess.run(
+        [sys.executable, "-m", "engine.store.schema", str(path)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["unknown error"])[-1]
+        raise InputError(f"database {path} cannot be made or migrated: {reason}")
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(str(path.absolute()))

@@ -1,0 +1,60 @@
+"""The files beside the database: states, masks and checkpoints, all safetensors, none ever half-written.
+
+States and masks are immutable and named by the SHA-256 of their bytes. A run has one checkpoint at a time.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of one database's files."""
+
+    path: Path
+
+    def put(self, data: bytes) -> str:
+        """Store bytes under their SHA-256, which is returned. Storing the same again changes nothing."""
+        digest = hashlib.sha256(data).hexdigest()
+        if not (place := self._artefact(digest)).exists():
+            _write(place, data)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes stored under a SHA-256. Raises InputError if the file is missing or damaged."""
+        place = self._artefact(digest)
+        if not place.exists():
+            raise InputError(f"ticket file {place} is missing: restore it, or train the run that made it again")
+        data = place.read_bytes()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise InputError(f"ticket file {place} is damaged: restore it, or train the run that made it again")
+        return data
+
+    def checkpoint(self, run_digest: str) -> Path:
+        """Where the checkpoint of a run lies while it is under way."""
+        return self.path / "checkpoints" / f"{run_digest}.safetensors"
+
+    def write_checkpoint(self, run_digest: str, data: bytes) -> None:
+        """Replace the run's checkpoint in one step."""
+        _write(self.checkpoint(run_digest), data)
+
+    def _artefact(self, digest: str) -> Path:
+        return self.path / "tickets" / f"{digest}.safetensors"
+
+
+def _write(place: Path, data: bytes) -> None:
+    """Write under a temporary name, flush to disk, rename: readers see all of it or nothing."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(place)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,301 @@
+"""The queue: experiments go in, runs come out, each to one worker at a time.
+
+A claim is fenced: it raises the run's `claim` number, and whatever is written later carries (run, claim) and is
+dropped if that is no longer the newest. A claim is held by a lease that its worker renews; it ends when the worker
+gives it up, when its process is gone, or when the lease runs out.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from engine.errors import InputError, unknown
+from engine.experiments import Curve, DataSet, Definition, curves
+from engine.recipes import Dense, Run
+from engine.store.database import now, transaction
+
+LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Added:
+    """What adding an experiment did: its id, its curves and runs, and how many of those existed already."""
+
+    experiment: int
+    name: str
+    curves: int
+    runs: int
+    new: int
+
+    @property
+    def existing(self) -> int:
+        """How many of the runs were in the database before."""
+        return self.runs - self.new
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One run in the hands of one worker."""
+
+    run_id: int
+    number: int
+    attempt: int
+    run: Run
+
+
+def default_name(definition: Definition) -> str:
+    """The name of an experiment that was given none: its sources, its targets, and the model."""
+    ends = ["+".join(data.name.removeprefix("npz:") for data in group) for group in (definition.sources, definition.targets)]
+    return "-to-".join(dict.fromkeys(ends)) + f"-{definition.model}"
+
+
+def add(connection: sqlite3.Connection, name: str, definition: Definition, command: str, paused: bool = False) -> Added:
+    """Add an experiment and those of its runs that are not there yet, in one transaction.
+
+    The same name with the same definition changes nothing; with another one it raises InputError.
+    """
+    found = curves(definition)
+    runs = {point.run.digest: point.run for curve in found for point in curve.points}
+    names = {data.identity: data.name for data in definition.sources + definition.targets}
+    with transaction(connection):
+        experiment = _same_experiment(connection, name, definition)
+        for data in definition.sources + definition.targets:
+            _add_data_set(connection, data)
+        before = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+        _add_runs(connection, runs, names, command)
+        new = connection.execute("SELECT count(*) FROM runs").fetchone()[0] - before
+        if experiment is None:
+            experiment = _add_experiment(connection, name, definition, command, paused, found)
+    return Added(experiment, name, len(found), len(runs), new)
+
+
+def set_paused(connection: sqlite3.Connection, experiment: int, paused: bool) -> None:
+    """Pause or resume an experiment: only unpaused ones have their runs claimed."""
+    connection.execute("UPDATE experiments SET paused = ? WHERE id = ?", (int(paused), experiment))
+
+
+def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
+    """Let the failed runs of an experiment be claimed again, each as a new attempt, and what they blocked as well."""
+    wanted = "SELECT run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id WHERE c.experiment_id = ?"
+    with transaction(connection):
+        connection.execute(
+            f"UPDATE runs SET status = 'waiting', error = NULL WHERE status IN ('failed', 'blocked') AND id IN ({wanted})",
+            (experiment,),
+        )
+        block_dependents(connection)
+
+
+def experiment_id(connection: sqlite3.Connection, name: str) -> int:
+    """The id of the experiment called `name`. Raises InputError, with the nearest name, if there is none."""
+    row = connection.execute("SELECT id FROM experiments WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        names = [row[0] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]
+        if not names:
+            raise InputError(f"unknown experiment {name!r}: the database holds none; add one with `cockpit queue add`")
+        raise unknown("experiment", name, names)
+    return int(row[0])
+
+
+def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = None) -> Claim | None:
+    """Claim the next run, or None if none can start now. One statement, so no two workers get the same.
+
+    The order: priority among the unpaused experiments that want the run, then how many runs wait for it, then age.
+    """
+    row = connection.execute(
+        """
+        UPDATE runs SET status = 'running', claim = claim + 1, worker = :worker, lease_expires_at = :lease
+        WHERE id = (
+          SELECT r.id FROM runs r
+          JOIN curve_points p ON p.run_id = r.id
+          JOIN experiment_curves c ON c.id = p.curve_id
+          JOIN experiments e ON e.id = c.experiment_id
+          WHERE r.status = 'waiting' AND NOT e.paused AND (:experiment IS NULL OR e.id = :experiment)
+            AND NOT EXISTS (SELECT 1 FROM run_needs n JOIN runs q ON q.id = n.needs_id
+                            WHERE n.run_id = r.id AND q.status <> 'done')
+          GROUP BY r.id
+          ORDER BY max(e.priority) DESC, (SELECT count(*) FROM run_needs n WHERE n.needs_id = r.id) DESC, r.id
+          LIMIT 1)
+        RETURNING id, claim, attempt, recipe
+        """,
+        {"worker": worker, "lease": now(LEASE_SECONDS), "experiment": experiment},
+    ).fetchone()
+    return Claim(row["id"], row["claim"], row["attempt"], Run.from_json(row["recipe"])) if row else None
+
+
+def renew(connection: sqlite3.Connection, claim: Claim) -> bool:
+    """Extend the lease; False if the run is no longer this claim's."""
+    return _fenced(connection, claim, "lease_expires_at = ?", now(LEASE_SECONDS))
+
+
+def release(connection: sqlite3.Connection, claim: Claim) -> bool:
+    """Give the run back, to be claimed again; its checkpoint stays."""
+    return _fenced(connection, claim, "status = 'waiting', worker = NULL, lease_expires_at = NULL")
+
+
+def holders(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """The running runs and who runs them: run, claim, pid, process_started, host and whether the lease has expired."""
+    return connection.execute(
+        """
+        SELECT r.id AS run_id, r.claim, w.pid, w.process_started, w.host, r.lease_expires_at < ? AS expired
+        FROM runs r JOIN workers w ON w.id = r.worker WHERE r.status = 'running'
+        """,
+        (now(),),
+    ).fetchall()
+
+
+def reclaim(connection: sqlite3.Connection, run_id: int, number: int) -> None:
+    """Take a run from a worker that is gone, unless someone else has done so meanwhile."""
+    connection.execute(
+        "UPDATE runs SET status = 'waiting', worker = NULL, lease_expires_at = NULL"
+        " WHERE id = ? AND claim = ? AND status = 'running'",
+        (run_id, number),
+    )
+
+
+def unfinished(connection: sqlite3.Connection, experiment: int | None = None) -> int:
+    """How many runs of unpaused experiments (or of one) are waiting or running, those that cannot start left out."""
+    row = connection.execute(
+        """
+        SELECT count(DISTINCT r.id) FROM runs r
+        JOIN curve_points p ON p.run_id = r.id
+        JOIN experiment_curves c ON c.id = p.curve_id
+        JOIN experiments e ON e.id = c.experiment_id
+        WHERE r.status IN ('waiting', 'running') AND NOT e.paused AND (:experiment IS NULL OR e.id = :experiment)
+        """,
+        {"experiment": experiment},
+    ).fetchone()
+    return int(row[0])
+
+
+def _fenced(connection: sqlite3.Connection, claim: Claim, change: str, *values: object) -> bool:
+    cursor = connection.execute(
+        f"UPDATE runs SET {change} WHERE id = ? AND claim = ? AND status = 'running'",
+        (*values, claim.run_id, claim.number),
+    )
+    return cursor.rowcount == 1
+
+
+def _same_experiment(connection: sqlite3.Connection, name: str, definition: Definition) -> int | None:
+    """The id of the experiment of this name, if there is one. Raises InputError if it is defined otherwise."""
+    row = connection.execute("SELECT id, definition FROM experiments WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return None
+    old, new = json.loads(row["definition"]), json.loads(definition.to_json())
+    differing = [f"{key} {old.get(key)!r} is now {new[key]!r}" for key in new if old.get(key) != new[key]]
+    if differing:
+        raise InputError(
+            f"experiment {name!r} exists with another definition ({'; '.join(differing)}): give this one another --name"
+        )
+    return int(row["id"])
+
+
+def _add_data_set(connection: sqlite3.Connection, data: DataSet) -> None:
+    """Record a data set; one that has moved since gets its new location."""
+    connection.execute(
+        """
+        INSERT INTO datasets (identity, name, location, channels, height, width, classes, train_images, test_images)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (identity) DO UPDATE SET location = excluded.location
+        """,
+        (data.identity, data.name, data.location, *data.shape, data.classes, data.train_images, data.test_images),
+    )
+
+
+def _add_runs(connection: sqlite3.Connection, runs: dict[str, Run], names: dict[str, str], command: str) -> None:
+    moment = now()
+    connection.executemany(
+        """
+        INSERT INTO runs (digest, recipe, ticket, level, source, source_optimizer, scope, rewind_epoch, target, dataset,
+          model, width, optimizer, learning_rate, epochs, batch_size, profile, seed, command, queued_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING
+        """,
+        ((digest, *_run_row(run, names), command, moment) for digest, run in runs.items()),
+    )
+    needs = ((digest, needed.digest) for digest, run in runs.items() for needed in run.needs())
+    connection.executemany(
+        """
+        INSERT INTO run_needs (run_id, needs_id)
+        SELECT r.id, q.id FROM runs r, runs q WHERE r.digest = ? AND q.digest = ? ON CONFLICT DO NOTHING
+        """,
+        needs,
+    )
+    # A new run that stands on one that has already failed or diverged can never start.
+    block_dependents(connection)
+
+
+def _run_row(run: Run, names: dict[str, str]) -> tuple[object, ...]:
+    ticket, training, chain = run.ticket, run.training, run.chain
+    return (
+        run.to_json(),
+        ticket.name,
+        ticket.level,
+        names[chain.training.dataset] if chain else None,
+        chain.training.optimizer if chain else None,
+        chain.rule.scope if chain else None,
+        chain.rule.rewind if chain else ticket.rewind if isinstance(ticket, Dense) else None,
+        names[training.dataset],
+        training.dataset,
+        training.model,
+        training.width,
+        training.optimizer,
+        training.learning_rate,
+        training.epochs,
+        training.batch_size,
+        training.profile,
+        training.seed,
+    )
+
+
+def _add_experiment(
+    connection: sqlite3.Connection,
+    name: str,
+    definition: Definition,
+    command: str,
+    paused: bool,
+    found: Iterable[Curve],
+) -> int:
+    experiment = connection.execute(
+        "INSERT INTO experiments (name, definition, command, priority, paused, created_at) VALUES (?, ?, ?, 0, ?, ?)",
+        (name, definition.to_json(), command, int(paused), now()),
+    ).lastrowid
+    assert experiment is not None
+    for curve in found:
+        curve_id = connection.execute(
+            """
+            INSERT INTO experiment_curves
+              (experiment_id, name, source, source_optimizer, target, model, optimizer, scope, ticket)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            (
+                experiment,
+                curve.name,
+                curve.source.name if curve.source else None,
+                curve.source_optimizer,
+                curve.target.name,
+                definition.model,
+                curve.optimizer,
+                curve.scope,
+                curve.ticket,
+            ),
+        ).lastrowid
+        connection.executemany(
+            "INSERT INTO curve_points (curve_id, level, replicate, run_id)"
+            " SELECT ?, ?, ?, id FROM runs WHERE digest = ?",
+            ((curve_id, point.level, point.replicate, point.run.digest) for point in curve.points),
+        )
+    return experiment
+
+
+def block_dependents(connection: sqlite3.Connection) -> None:
+    """Mark what stands on a failed or diverged run as blocked, and say by which run."""
+    connection.execute(
+        """
+        WITH RECURSIVE lost (run_id, cause) AS (
+          SELECT n.run_id, q.digest || ' ' || q.status FROM run_needs n JOIN runs q ON q.id = n.needs_id
+          WHERE q.status IN ('failed', 'diverged')
+          UNION SELECT n.run_id, lost.cause FROM run_needs n JOIN lost ON n.needs_id = lost.run_id)
+        UPDATE runs SET status = 'blocked', error = 'stands on run ' || lost.cause
+        FROM lost WHERE runs.id = lost.run_id AND runs.status = 'waiting'
+        """
+    )

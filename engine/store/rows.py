@@ -1,0 +1,111 @@
+"""Reading the database back: tidy rows for export, listings, and the state of a queue."""
+
+import sqlite3
+from collections.abc import Iterator
+
+from engine.errors import unknown
+
+EXPORTS = {
+    "curves": """
+        SELECT experiment, curve, source, target, model, source_optimizer, optimizer, scope, ticket, level,
+               fraction_pruned, n, replicates, mean, std
+        FROM curves WHERE :experiment IS NULL OR experiment = :experiment
+    """,
+    "runs": """
+        SELECT e.name AS experiment, c.name AS curve, c.source, c.target, c.model, c.source_optimizer, c.optimizer,
+               c.scope, c.ticket, p.level, 1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned,
+               r.weights_remaining, r.weights_total, p.replicate, r.seed, r.profile, r.status, r.attempt,
+               r.test_accuracy, r.test_epoch, r.diverged_epoch, r.error, r.digest, r.device, r.seconds
+        FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
+        JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
+        WHERE :experiment IS NULL OR e.name = :experiment
+        ORDER BY e.id, c.id, p.level, p.replicate
+    """,
+    "epochs": """
+        SELECT r.digest, x.attempt, x.epoch, x.train_loss, x.train_accuracy, x.validation_accuracy, x.test_accuracy,
+               x.learning_rate, x.images_per_second
+        FROM epochs x JOIN runs r ON r.id = x.run_id
+        WHERE :experiment IS NULL OR r.id IN ({wanted})
+        ORDER BY x.run_id, x.attempt, x.epoch
+    """,
+    "layers": """
+        SELECT r.digest, r.level, l.layer, l.name, l.weights_remaining, l.weights_total
+        FROM layers l JOIN runs r ON r.id = l.run_id
+        WHERE :experiment IS NULL OR r.id IN ({wanted})
+        ORDER BY l.run_id, l.layer
+    """,
+}
+WANTED = """
+    SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+    JOIN experiments e ON e.id = c.experiment_id WHERE e.name = :experiment
+"""
+STATUSES = ("waiting", "running", "done", "failed", "diverged", "blocked")
+
+
+def export(
+    connection: sqlite3.Connection, table: str, experiment: str | None = None
+) -> tuple[list[str], Iterator[tuple[object, ...]]]:
+    """The column names and, as a stream, the rows of one of the tables in `EXPORTS`."""
+    if table not in EXPORTS:
+        raise unknown("table", table, EXPORTS)
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    cursor.execute(EXPORTS[table].format(wanted=WANTED), {"experiment": experiment})
+    return [column[0] for column in cursor.description], cursor
+
+
+def curves(connection: sqlite3.Connection, experiment: str) -> list[sqlite3.Row]:
+    """The rows of the view `curves` for one experiment, in order of curve and level."""
+    return connection.execute("SELECT * FROM curves WHERE experiment = ?", (experiment,)).fetchall()
+
+
+def experiments(connection: sqlite3.Connection) -> list[dict[str, object]]:
+    """Every experiment with how many of its runs have each status, and the state that follows from those."""
+    counts = ", ".join(f"count(DISTINCT CASE WHEN r.status = '{status}' THEN r.id END) AS {status}" for status in STATUSES)
+    rows = connection.execute(
+        f"""
+        SELECT e.id, e.name, e.paused, e.priority, e.created_at, count(DISTINCT c.id) AS curves,
+               count(DISTINCT r.id) AS runs, {counts}
+        FROM experiments e LEFT JOIN experiment_curves c ON c.experiment_id = e.id
+        LEFT JOIN curve_points p ON p.curve_id = c.id LEFT JOIN runs r ON r.id = p.run_id
+        GROUP BY e.id ORDER BY e.id
+        """
+    )
+    return [{**dict(row), "status": _state(row)} for row in rows]
+
+
+def _state(row: sqlite3.Row) -> str:
+    """The state of an experiment: what happens next if anything does, else how it ended."""
+    if row["running"]:
+        return "running"
+    if row["waiting"]:
+        return "paused" if row["paused"] else "waiting"
+    return "failed" if row["failed"] else "diverged" if row["diverged"] else "done"
+
+
+def running(connection: sqlite3.Connection, experiment: int) -> list[sqlite3.Row]:
+    """What is being trained for an experiment: the run, its level, device, and the last epoch it has recorded."""
+    return connection.execute(
+        """
+        SELECT DISTINCT r.id, r.ticket, r.level, r.seed, r.source, r.target, r.epochs, w.device,
+               x.epoch, x.images_per_second
+        FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
+        LEFT JOIN workers w ON w.id = r.worker
+        LEFT JOIN epochs x ON x.run_id = r.id AND x.attempt = r.attempt
+         AND x.epoch = (SELECT max(epoch) FROM epochs WHERE run_id = r.id AND attempt = r.attempt)
+        WHERE c.experiment_id = ? AND r.status = 'running' ORDER BY r.id
+        """,
+        (experiment,),
+    ).fetchall()
+
+
+def errors(connection: sqlite3.Connection, experiment: int) -> list[sqlite3.Row]:
+    """The failed and diverged runs of an experiment and what was wrong with each."""
+    return connection.execute(
+        """
+        SELECT DISTINCT r.digest, r.ticket, r.level, r.seed, r.target, r.status, r.error
+        FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
+        WHERE c.experiment_id = ? AND r.status IN ('failed', 'diverged') ORDER BY r.id
+        """,
+        (experiment,),
+    ).fetchall()

@@ -1,0 +1,243 @@
+"""The tables and views, and how older databases become newer ones: `python -m engine.store.schema PATH`.
+
+A migration that has been released is never edited; a change to the schema is a new one, and raises
+`database.SCHEMA_VERSION`. All run in one transaction together with the version number, so that an interrupted
+upgrade leaves the old version usable.
+"""
+
+import sqlite3
+import sys
+from contextlib import closing
+
+from sqlite_utils import Database, Migrations
+
+from engine.store.database import APPLICATION_ID, BUSY_SECONDS, SCHEMA_VERSION, transaction
+
+RUNS = {
+    "id": int,
+    "digest": str,  # SHA-256 of the recipe: which run this is
+    "recipe": str,  # canonical JSON of ticket and training configuration
+    "ticket": str,  # dense, winning, random-global, random-local, random-preserved
+    "level": int,  # pruning iteration
+    "source": str,  # data set of the chain that the ticket comes from
+    "source_optimizer": str,
+    "scope": str,
+    "rewind_epoch": int,
+    "target": str,  # data set trained on
+    "dataset": str,  # identity of the target
+    "model": str,
+    "width": float,
+    "optimizer": str,
+    "learning_rate": float,
+    "epochs": int,
+    "batch_size": int,
+    "profile": str,
+    "seed": int,
+    "command": str,  # what queued it
+    "queued_at": str,
+    "status": str,  # waiting, running, done, failed, diverged, blocked
+    "attempt": int,  # starting over raises it, resuming keeps it
+    "claim": int,  # each claim raises it; a write that carries an older one is dropped
+    "worker": int,
+    "lease_expires_at": str,
+    "device": str,
+    "device_name": str,
+    "dtype": str,
+    "memory_format": str,
+    "threads": int,
+    "torch_version": str,
+    "cudnn_version": str,
+    "cockpit_version": str,
+    "started_at": str,
+    "finished_at": str,
+    "seconds": float,  # spent training, all resumptions together
+    "weights_total": int,  # prunable weights
+    "weights_remaining": int,
+    "test_accuracy": float,
+    "test_epoch": int,  # where it was read: the last epoch, or that of the best validation accuracy
+    "diverged_epoch": int,
+    "error": str,
+}
+
+CURVES = """
+WITH points AS (
+  SELECT c.id AS curve_id, p.level, r.test_accuracy AS accuracy,
+         1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned
+  FROM experiment_curves c JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
+  WHERE r.status = 'done'
+), means AS (
+  SELECT curve_id, level, count(*) AS n, avg(accuracy) AS mean, avg(fraction_pruned) AS fraction_pruned
+  FROM points GROUP BY curve_id, level
+), spread AS (
+  SELECT m.curve_id, m.level, sum((p.accuracy - m.mean) * (p.accuracy - m.mean)) AS squares
+  FROM means m JOIN points p ON p.curve_id = m.curve_id AND p.level = m.level GROUP BY m.curve_id, m.level
+), planned AS (
+  SELECT curve_id, level, count(*) AS replicates FROM curve_points GROUP BY curve_id, level
+)
+SELECT e.name AS experiment, c.name AS curve, c.source, c.target, c.model, c.source_optimizer, c.optimizer, c.scope,
+       c.ticket, m.level, m.fraction_pruned, m.n, planned.replicates, m.mean,
+       CASE WHEN m.n > 1 THEN sqrt(s.squares / (m.n - 1)) END AS std
+FROM means m JOIN spread s ON s.curve_id = m.curve_id AND s.level = m.level
+JOIN planned ON planned.curve_id = m.curve_id AND planned.level = m.level
+JOIN experiment_curves c ON c.id = m.curve_id JOIN experiments e ON e.id = c.experiment_id
+ORDER BY e.id, c.id, m.level
+"""
+
+LAYER_RATIOS = """
+SELECT e.name AS experiment, g.source, g.target, g.model, g.optimizer, gp.level, gp.replicate, gl.layer, gl.name,
+       gl.weights_remaining AS global_remaining, ll.weights_remaining AS layerwise_remaining, gl.weights_total,
+       gl.weights_remaining * 1.0 / nullif(ll.weights_remaining, 0) AS remaining_ratio,
+       (gl.weights_total - gl.weights_remaining) * 1.0 / nullif(ll.weights_total - ll.weights_remaining, 0)
+         AS pruned_ratio
+FROM experiments e
+JOIN experiment_curves g ON g.experiment_id = e.id AND g.scope = 'global' AND g.ticket = 'winning'
+JOIN experiment_curves l ON l.experiment_id = e.id AND l.scope = 'layerwise' AND l.ticket = 'winning'
+ AND l.source = g.source AND l.target = g.target AND l.optimizer = g.optimizer
+ AND l.source_optimizer = g.source_optimizer
+JOIN curve_points gp ON gp.curve_id = g.id
+JOIN curve_points lp ON lp.curve_id = l.id AND lp.level = gp.level AND lp.replicate = gp.replicate
+JOIN layers gl ON gl.run_id = gp.run_id
+JOIN layers ll ON ll.run_id = lp.run_id AND ll.layer = gl.layer
+ORDER BY e.id, g.id, gp.level, gp.replicate, gl.layer
+"""
+
+
+MIGRATIONS = Migrations("cockpit")
+
+
+@MIGRATIONS()
+def version_1(db: Database) -> None:
+    """Experiments, their curves, the runs that those share, and what each run recorded."""
+    db.table("about").create({"key": str, "value": str}, pk="key", strict=True)
+    db.table("datasets").create(
+        {
+            "identity": str,
+            "name": str,
+            "location": str,
+            "channels": int,
+            "height": int,
+            "width": int,
+            "classes": int,
+            "train_images": int,
+            "test_images": int,
+        },
+        pk="identity",
+        strict=True,
+    )
+    db.table("experiments").create(
+        {
+            "id": int,
+            "name": str,
+            "definition": str,
+            "command": str,
+            "priority": int,
+            "paused": int,
+            "created_at": str,
+        },
+        pk="id",
+        not_null={"name", "definition", "priority", "paused"},
+        strict=True,
+    )
+    db.table("experiments").create_index(["name"], unique=True)
+    db.table("experiment_curves").create(
+        {
+            "id": int,
+            "experiment_id": int,
+            "name": str,
+            "source": str,
+            "source_optimizer": str,
+            "target": str,
+            "model": str,
+            "optimizer": str,
+            "scope": str,
+            "ticket": str,
+        },
+        pk="id",
+        foreign_keys=[("experiment_id", "experiments", "id")],
+        strict=True,
+    )
+    db.table("experiment_curves").create_index(["experiment_id", "name"], unique=True)
+    db.table("workers").create(
+        {
+            "id": int,
+            "pid": int,
+            "process_started": float,
+            "host": str,
+            "device": str,
+            "started_at": str,
+            "heartbeat_at": str,
+        },
+        pk="id",
+        strict=True,
+    )
+    db.table("runs").create(
+        RUNS,
+        pk="id",
+        not_null={"digest", "recipe", "ticket", "level", "status", "attempt", "claim"},
+        defaults={"status": "waiting", "attempt": 0, "claim": 0},
+        foreign_keys=[("dataset", "datasets", "identity"), ("worker", "workers", "id")],
+        strict=True,
+    )
+    db.table("runs").create_index(["digest"], unique=True)
+    db.table("runs").create_index(["status"])
+    db.table("curve_points").create(
+        {"curve_id": int, "level": int, "replicate": int, "run_id": int},
+        pk=("curve_id", "level", "replicate"),
+        foreign_keys=[("curve_id", "experiment_curves", "id"), ("run_id", "runs", "id")],
+        strict=True,
+    )
+    db.table("curve_points").create_index(["run_id"])
+    db.table("run_needs").create(
+        {"run_id": int, "needs_id": int},
+        pk=("run_id", "needs_id"),
+        foreign_keys=[("run_id", "runs", "id"), ("needs_id", "runs", "id")],
+        strict=True,
+    )
+    db.table("run_needs").create_index(["needs_id"])
+    db.table("epochs").create(
+        {
+            "run_id": int,
+            "attempt": int,
+            "epoch": int,
+            "train_loss": float,
+            "train_accuracy": float,
+            "validation_accuracy": float,
+            "test_accuracy": float,
+            "learning_rate": float,
+            "images_per_second": float,
+        },
+        pk=("run_id", "attempt", "epoch"),
+        foreign_keys=[("run_id", "runs", "id")],
+        strict=True,
+    )
+    db.table("layers").create(
+        {"run_id": int, "layer": int, "name": str, "weights_remaining": int, "weights_total": int},
+        pk=("run_id", "layer"),
+        foreign_keys=[("run_id", "runs", "id")],
+        strict=True,
+    )
+    db.table("files").create(
+        {"run_id": int, "kind": str, "sha256": str, "bytes": int},
+        pk=("run_id", "kind"),
+        foreign_keys=[("run_id", "runs", "id")],
+        strict=True,
+    )
+    db.create_view("curves", CURVES)
+    db.create_view("layer_ratios", LAYER_RATIOS)
+
+
+def migrate(path: str) -> None:
+    """Bring the file at `path`, which may be absent, to the newest version, in one transaction.
+
+    Its write lock is taken before looking: another process may be doing the same.
+    """
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    with closing(connection), transaction(connection):
+        MIGRATIONS.apply(Database(connection))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+if __name__ == "__main__":
+    migrate(sys.argv[1])

@@ -1,0 +1,29 @@
+"""Tensors and a little JSON as the bytes of one safetensors file, and back. Nothing is ever pickled."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from engine.errors import InputError
+
+METADATA = "cockpit"  # one key, so that the same content always gives the same bytes
+
+
+def pack(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """`tensors`, on any device and of any layout, with the JSON value `about` in the file's metadata."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(plain, {METADATA: json.dumps(about, sort_keys=True)})
+
+
+def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors, on the CPU, and the JSON value. Raises InputError for bytes that `pack` did not write."""
+    try:
+        tensors = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return tensors, json.loads(header["__metadata__"][METADATA])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise InputError(f"not a safetensors file of cockpit ({error})") from None

@@ -1,0 +1,122 @@
+"""Tickets: the state that a run starts from, and the files that masks and states are kept in.
+
+A mask file holds one bit a weight (packed, lowest bit first) and the layers' shapes; a state file holds a network's
+parameters and batch-norm statistics. A whole chain is its masks and one late-reset state.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine import pruning, streams, tensorfiles
+from engine.models import nets
+from engine.pruning import Masks
+from engine.recipes import Chain, Dense, Random, RandomGlobal, Rule, Run, Winning
+
+Read = Callable[[Run, str], bytes]  # the file of a kind (rewind, final, mask) that a run left
+
+
+def start(run: Run, channels: int, classes: int, read: Read) -> tuple[nn.Module, Masks]:
+    """The network and masks that `run` starts from, on the CPU; pruned weights are not yet 0.
+
+    `channels` and `classes` are those of the target. Sections 3.1 to 3.4 and appendix A.2.
+    """
+    ticket, seed = run.ticket, run.training.seed
+    model = nets.build(run.training.model, run.training.width, channels, classes)
+    if isinstance(ticket, Dense | Winning):
+        nets.initialise(model, "init", seed)
+    else:
+        stream = f"random/{ticket.name.removeprefix('random-')}/{ticket.level}"
+        nets.initialise(model, stream, seed, head_stream=f"{stream}/head")
+        draw = streams.generator(f"{stream}/mask", seed)
+    match ticket:
+        case Dense():
+            return model, _everything(model, Rule())
+        case RandomGlobal(level, rate):
+            return model, pruning.random_global(nets.prunable(model), Rule(rate=rate), level, draw)
+        case Winning(chain, level):
+            carry(model, unpack_state(read(chain.run(0), "rewind")), chain.rule)
+            return model, _from_chain(chain, level, model, read)
+        case Random(kind, chain, level):
+            masks = _from_chain(chain, level, model, read, None if kind == "preserved" else kind, draw)
+            return model, masks
+
+
+def carry(model: nn.Module, state: Mapping[str, Tensor], rule: Rule) -> None:
+    """Put a late-reset state into the target's freshly initialised `model`, in place.
+
+    The output layer stays fresh where class counts differ; batch-norm statistics stay fresh if the rule rewinds
+    weights only.
+    """
+    fresh, parameters = model.state_dict(), dict(model.named_parameters())
+    head = nets.output_layer(model)
+    keeps_head = state[f"{head}.weight"].shape == fresh[f"{head}.weight"].shape
+    for name, value in state.items():
+        if (name in parameters or rule.rewinds == "all") and (keeps_head or not name.startswith(f"{head}.")):
+            fresh[name] = value
+    model.load_state_dict(fresh)
+
+
+def _from_chain(
+    chain: Chain, level: int, model: nn.Module, read: Read, permute: str | None = None, draw: torch.Generator | None = None
+) -> Masks:
+    """The masks of a chain's level, permuted if asked, as they fit the target's `model`.
+
+    A prunable output layer is left out of the ticket where class counts differ, and is then not pruned.
+    """
+    layers = nets.prunable(model, chain.rule.prunable)
+    if level == 0:
+        return _everything(model, chain.rule)
+    masks = chain_masks(chain, level, layers, read)
+    if draw is not None and permute is not None:
+        masks = (pruning.permuted_globally if permute == "global" else pruning.permuted_within_layers)(masks, draw)
+    return {
+        name: masks[name] if masks[name].shape == weight.shape else torch.ones_like(weight, dtype=torch.bool)
+        for name, weight in layers.items()
+    }
+
+
+def chain_masks(chain: Chain, level: int, layers: Iterable[str], read: Read) -> Masks:
+    """The masks of a chain's ticket of `level` (1 or more), of the shapes of its source's network.
+
+    Level 1 is pruned here, from the dense run's final weights: that run is shared by chains of other scopes and
+    rates, and knows none of them. From level 1 on each link of the chain leaves the next mask behind.
+    """
+    if level > 1:
+        return unpack_masks(read(chain.run(level - 1), "mask"))
+    final = unpack_state(read(chain.run(0), "final"))
+    return pruning.magnitude({name: final[name] for name in layers}, None, chain.rule, 1)
+
+
+def _everything(model: nn.Module, rule: Rule) -> Masks:
+    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in nets.prunable(model, rule.prunable).items()}
+
+
+def pack_state(model: nn.Module) -> bytes:
+    """A network's parameters and batch-norm statistics as a file."""
+    return tensorfiles.pack(model.state_dict(), {"kind": "state"})
+
+
+def unpack_state(data: bytes) -> dict[str, Tensor]:
+    """What `pack_state` wrote, on the CPU."""
+    return tensorfiles.unpack(data)[0]
+
+
+def pack_masks(masks: Mapping[str, Tensor], chain: Chain, level: int) -> bytes:
+    """The masks of a chain's ticket as a file, one bit a weight."""
+    bits = {name: torch.from_numpy(np.packbits(mask.cpu().numpy(), bitorder="little")) for name, mask in masks.items()}
+    shapes = {name: list(mask.shape) for name, mask in masks.items()}
+    return tensorfiles.pack(bits, {"kind": "mask", "chain": chain.run(0).digest, "level": level, "shapes": shapes})
+
+
+def unpack_masks(data: bytes) -> Masks:
+    """What `pack_masks` wrote, in the order of the layers."""
+    bits, about = tensorfiles.unpack(data)
+    return {
+        name: torch.from_numpy(
+            np.unpackbits(bits[name].numpy(), count=int(np.prod(shape)), bitorder="little").astype(bool).reshape(shape)
+        )
+        for name, shape in about["shapes"].items()
+    }

@@ -1,0 +1,129 @@
+"""Training one network under a mask: the hot loop, and nothing else."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine import profiles
+from engine.datasets.pipeline import EVALUATION_BATCH, Data, EpochPlan, Images
+from engine.pruning import Masks
+from engine.recipes import Training
+from engine.store.records import Epoch
+
+MOMENTUM = 0.9
+BETAS = (0.9, 0.999)
+DECAY = 0.1  # of the learning rate at each milestone
+
+
+@dataclass
+class State:
+    """A training under way: everything that the next step depends on. `step` counts the batches done in `epoch`."""
+
+    model: nn.Module
+    masks: Masks  # by parameter name; a parameter without one is not pruned
+    optimizer: torch.optim.Optimizer
+    epoch: int
+    step: int
+    loss_sum: Tensor  # float64, over the images of this epoch so far
+    correct: Tensor  # int64, likewise
+
+
+def begin(model: nn.Module, masks: Masks, training: Training, device: torch.device, first_epoch: int = 0) -> State:
+    """The state before the first step: the model on its device, pruned weights at 0, and a fresh optimizer."""
+    model.to(device, memory_format=profiles.memory_format(training.profile))  # type: ignore[call-overload]
+    masks = {name: mask.to(device) for name, mask in masks.items()}
+    with torch.no_grad():
+        for name, mask in masks.items():
+            model.get_parameter(name).masked_fill_(~mask, 0.0)
+    zero = torch.zeros((), dtype=torch.float64, device=device)
+    return State(model, masks, _optimizer(model, training), first_epoch, 0, zero, zero.long())
+
+
+def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    rate, decay = training.learning_rate, training.weight_decay
+    match training.optimizer:
+        case "sgd":
+            return torch.optim.SGD(model.parameters(), rate, momentum=MOMENTUM, weight_decay=decay)
+        case "adam":
+            return torch.optim.Adam(model.parameters(), rate, betas=BETAS, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(model.parameters(), rate, betas=BETAS, weight_decay=decay)
+
+
+def learning_rate(training: Training, epoch: int) -> float:
+    """The learning rate of an epoch, a function of nothing else: a tenth for each milestone that is reached."""
+    return training.learning_rate * DECAY ** sum(epoch >= milestone for milestone in training.milestones)
+
+
+def train(state: State, data: Data, training: Training, after_step: Callable[[State], None]) -> Iterator[Epoch]:
+    """Train from where `state` stands to the last epoch, yielding what each epoch came to.
+
+    A pruned weight, its gradient and its optimizer state are exactly 0 after every step: the weight starts at 0 and
+    its gradient is masked, so momentum, decay and Adam's moments have nothing to move. The last, shorter batch is
+    trained on like the others. `after_step` may raise, to stop; the state then stands after a whole step.
+    """
+    model, optimizer, size = state.model, state.optimizer, training.batch_size
+    device = data.train.labels.device
+    layout = profiles.memory_format(training.profile)
+    pruned = [(model.get_parameter(name), mask) for name, mask in state.masks.items()]
+    factors = [mask.to(weight.dtype).contiguous(memory_format=layout) for weight, mask in pruned]
+    count = len(data.train)
+    while state.epoch < training.epochs:
+        plan = EpochPlan(data, training.seed, state.epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(training, state.epoch)
+        model.train()
+        began, first = time.perf_counter(), state.step * size
+        for start in range(first, count, size):
+            pixels, labels = data.batch(plan, start, size)
+            optimizer.zero_grad()
+            with profiles.autocast(training.profile, device):
+                logits = model(data.normalised(pixels, layout))
+                loss = F.cross_entropy(logits, labels)
+            loss.backward()
+            for (weight, _), factor in zip(pruned, factors, strict=True):
+                assert weight.grad is not None
+                weight.grad.mul_(factor)
+            optimizer.step()
+            state.loss_sum += loss.detach() * len(labels)
+            state.correct += (logits.detach().argmax(1) == labels).sum()
+            state.step += 1
+            after_step(state)
+        loss_mean = float(state.loss_sum) / count  # the first time that the host waits for the device
+        seconds = time.perf_counter() - began
+        record = Epoch(
+            epoch=state.epoch,
+            train_loss=loss_mean if math.isfinite(loss_mean) else None,
+            train_accuracy=int(state.correct) / count,
+            validation_accuracy=accuracy(model, data, data.validation, training) if data.validation else None,
+            test_accuracy=accuracy(model, data, data.test, training),
+            learning_rate=learning_rate(training, state.epoch),
+            images_per_second=(count - first) / seconds if first < count else None,
+        )
+        state.epoch, state.step = state.epoch + 1, 0
+        state.loss_sum.zero_()
+        state.correct.zero_()
+        yield record
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: Data, images: Images, training: Training) -> float:
+    """The fraction of `images` that the model classifies rightly, in evaluation mode."""
+    model.eval()
+    device = images.labels.device
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for index in torch.arange(len(images), device=device).split(EVALUATION_BATCH):
+        with profiles.autocast(training.profile, device):
+            logits = model(data.normalised(images.gather(index), profiles.memory_format(training.profile)))
+        correct += (logits.argmax(1) == images.labels[index]).sum()
+    return int(correct) / len(images)
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether every parameter is a finite number."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
