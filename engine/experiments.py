@@ -182,7 +182,9 @@ def define(
     if not 0 <= weight_decay < float("inf"):
         raise InputError(f"--weight-decay {weight_decay:g} is out of range: it must be 0 or more")
     if schedule == "continue" and rewind >= epochs:
-        raise InputError(f"--schedule continue leaves nothing to train: --rewind {rewind} is the last of {epochs} epochs")
+        raise InputError(
+            f"--schedule continue leaves nothing to train: --rewind {rewind} is the last of {epochs} epochs"
+        )
     for data in sources + targets:
         data.augmentation(augmentation)
     optimizers = _choices("--optimizer", optimizer, Optimizer)
@@ -227,7 +229,9 @@ def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
         try:
             chosen |= set(range(int(first), int(last or first) + 1))
         except ValueError:
-            raise InputError(f"--evaluate {text!r} is not understood: give paper, all, or levels as in 0-6,9,12") from None
+            raise InputError(
+                f"--evaluate {text!r} is not understood: give paper, all, or levels as in 0-6,9,12"
+            ) from None
     if not chosen or min(chosen) < 0 or max(chosen) > levels:
         raise InputError(f"--evaluate {text!r} names levels outside 0 to {levels} (--levels)")
     return tuple(sorted(chosen))

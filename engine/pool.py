@@ -38,7 +38,11 @@ class Pool:
             environment["CUDA_VISIBLE_DEVICES"], name = device.visible, "cuda:0"
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [*command, "--device", name], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                [*command, "--device", name],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
             )
 
     def __len__(self) -> int:

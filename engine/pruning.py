@@ -53,7 +53,7 @@ def _nth_largest(flat: Tensor, count: int) -> Tensor:
 
 def split(mask: Tensor, like: Mapping[str, Tensor]) -> Masks:
     """A flat mask over all layers as one mask a layer."""
-    parts = mask.split([layer.numel() for layer in like.values()])
+    parts = torch.split(mask, [layer.numel() for layer in like.values()])
     return {name: part.view(layer.shape) for part, (name, layer) in zip(parts, like.items(), strict=True)}
 
 

@@ -9,7 +9,7 @@ raise it when a change makes the same description train differently.
 import hashlib
 import json
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 SEMANTICS = 1
 
@@ -117,8 +117,13 @@ class Random:
         return f"random-{self.mask}"
 
 
-Ticket = Union[Dense, Winning, RandomGlobal, Random]
-TICKETS: dict[str, type[Any]] = {"dense": Dense, "winning": Winning, "random-global": RandomGlobal, "random": Random}
+Ticket = Dense | Winning | RandomGlobal | Random
+TICKETS: dict[str, type[Any]] = {
+    "dense": Dense,
+    "winning": Winning,
+    "random-global": RandomGlobal,
+    "random": Random,
+}
 TICKET_NAMES = ("dense", "winning", "random-global", "random-local", "random-preserved")
 
 

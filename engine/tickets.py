@@ -60,7 +60,12 @@ def carry(model: nn.Module, state: Mapping[str, Tensor], rule: Rule) -> None:
 
 
 def _from_chain(
-    chain: Chain, level: int, model: nn.Module, read: Read, permute: str | None = None, draw: torch.Generator | None = None
+    chain: Chain,
+    level: int,
+    model: nn.Module,
+    read: Read,
+    permute: str | None = None,
+    draw: torch.Generator | None = None,
 ) -> Masks:
     """The masks of a chain's level, permuted if asked, as they fit the target's `model`.
 
@@ -91,7 +96,9 @@ def chain_masks(chain: Chain, level: int, layers: Iterable[str], read: Read) -> 
 
 
 def _everything(model: nn.Module, rule: Rule) -> Masks:
-    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in nets.prunable(model, rule.prunable).items()}
+    return {
+        name: torch.ones_like(weight, dtype=torch.bool) for name, weight in nets.prunable(model, rule.prunable).items()
+    }
 
 
 def pack_state(model: nn.Module) -> bytes:

@@ -17,7 +17,7 @@ from engine.store.records import Epoch
 
 MOMENTUM = 0.9
 BETAS = (0.9, 0.999)
-DECAY = 0.1  # of the learning rate at each milestone
+DROP = 10  # at each milestone the learning rate is divided by it
 
 
 @dataclass
@@ -57,7 +57,7 @@ def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
 
 def learning_rate(training: Training, epoch: int) -> float:
     """The learning rate of an epoch, a function of nothing else: a tenth for each milestone that is reached."""
-    return training.learning_rate * DECAY ** sum(epoch >= milestone for milestone in training.milestones)
+    return training.learning_rate / DROP ** sum(epoch >= milestone for milestone in training.milestones)
 
 
 def train(state: State, data: Data, training: Training, after_step: Callable[[State], None]) -> Iterator[Epoch]:
@@ -85,7 +85,7 @@ def train(state: State, data: Data, training: Training, after_step: Callable[[St
             with profiles.autocast(training.profile, device):
                 logits = model(data.normalised(pixels, layout))
                 loss = F.cross_entropy(logits, labels)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             for (weight, _), factor in zip(pruned, factors, strict=True):
                 assert weight.grad is not None
                 weight.grad.mul_(factor)
@@ -117,7 +117,7 @@ def accuracy(model: nn.Module, data: Data, images: Images, training: Training) -
     model.eval()
     device = images.labels.device
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for index in torch.arange(len(images), device=device).split(EVALUATION_BATCH):
+    for index in torch.split(torch.arange(len(images), device=device), EVALUATION_BATCH):
         with profiles.autocast(training.profile, device):
             logits = model(data.normalised(images.gather(index), profiles.memory_format(training.profile)))
         correct += (logits.argmax(1) == images.labels[index]).sum()

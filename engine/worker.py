@@ -37,7 +37,11 @@ class Worker:
         self.id = self._register(device)
         folder = Folder(database.files_folder(path))
         self.place = Workplace(
-            self.connection, folder, torch.device(device), self._must_stop, checkpoint_seconds=checkpoint_seconds
+            self.connection,
+            folder,
+            torch.device(device),
+            self._must_stop,
+            checkpoint_seconds=checkpoint_seconds,
         )
 
     def _must_stop(self) -> bool:
@@ -49,7 +53,8 @@ class Worker:
         me = psutil.Process()
         row = (me.pid, me.create_time(), socket.gethostname(), device, database.now(), database.now())
         worker = self.connection.execute(
-            "INSERT INTO workers (pid, process_started, host, device, started_at, heartbeat_at) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO workers (pid, process_started, host, device, started_at, heartbeat_at)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             row,
         ).lastrowid
         assert worker is not None
@@ -118,7 +123,7 @@ def _alive(pid: int, started: float) -> bool:
     """Whether the process of this pid and start time still runs: the pid alone may be another's by now."""
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        return bool(abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from array import array
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -214,7 +215,7 @@ def _packed_shape(archive: zipfile.ZipFile, split: str) -> tuple[int, tuple[int,
         offsets = array(INTEGERS[dtype], file.read())
     file, _, length = _open(archive, f"{split}_bytes", ("|u1",))
     with file:
-        ordered = all(a < b for a, b in zip(offsets, offsets[1:], strict=False))
+        ordered = all(a < b for a, b in pairwise(offsets))
         if len(shape) != 1 or len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != length[0] or not ordered:
             raise InputError(f"{split}_offsets must rise from 0 to the number of bytes in {split}_bytes, {length[0]}")
         first = file.read(offsets[1])

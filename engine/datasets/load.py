@@ -6,6 +6,7 @@ import lzma
 import zipfile
 import zlib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,9 @@ def _digits() -> Arrays:
 
 def _npz(identity: str, path: Path) -> Arrays:
     if not path.is_file():
-        raise InputError(f"data set file {path} is gone: put it back, or queue the experiment again from where it is now")
+        raise InputError(
+            f"data set file {path} is gone: put it back, or queue the experiment again from where it is now"
+        )
     if file_digest(path) != identity.removeprefix("npz:"):
         raise InputError(f"data set file {path} has changed since it was queued: restore it, or queue it as a new set")
     try:
@@ -117,7 +120,7 @@ def _decoded(data: Array, offsets: Array, split: str) -> Array:
     from PIL import Image, UnidentifiedImageError
 
     images: Array | None = None
-    for place, (start, end) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for place, (start, end) in enumerate(pairwise(offsets.tolist())):
         try:
             with Image.open(io.BytesIO(data[start:end].tobytes())) as image:
                 gray = image.mode in ("1", "L")

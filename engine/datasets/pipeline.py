@@ -38,8 +38,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def gather(self, index: Tensor, top: Tensor | None = None, left: Tensor | None = None, flip: Tensor | None = None) -> Tensor:
-        """The images at `index` (B,), as (B, C, H, W) uint8 in channels_last; `top` and `left` are the crop's corner."""
+    def gather(
+        self, index: Tensor, top: Tensor | None = None, left: Tensor | None = None, flip: Tensor | None = None
+    ) -> Tensor:
+        """The images at `index` (B,), as (B, C, H, W) uint8 in channels_last, cropped at (`top`, `left`)."""
         device = self.labels.device
         rows = torch.arange(self.height, device=device).expand(len(index), -1)
         columns = torch.arange(self.width, device=device).expand(len(index), -1)
@@ -49,11 +51,8 @@ class Images:
             rows, columns = rows + top[:, None], columns + left[:, None]
         place = (index[:, None] * self.stride_image + rows * self.stride_row)[:, :, None] + columns[:, None, :]
         found = self.pixels[place]
-        if self.channels == 3:
-            found = found.view(torch.uint8).view(*place.shape, 4)[..., :3]
-        else:
-            found = found[..., None]
-        return found.permute(0, 3, 1, 2)
+        pixels = found.view(torch.uint8).view(*place.shape, -1)  # one byte a pixel, or four
+        return pixels[..., : self.channels].permute(0, 3, 1, 2)
 
 
 class Data:
@@ -74,9 +73,7 @@ class Data:
             self.validation = Images(as_networks_see(train[chosen]), torch.from_numpy(labels[chosen]), 0, device)
             train, labels = train[kept], labels[kept]
         self.crops, self.flips = training.augmentation != "none", training.augmentation == "crop-flip"
-        self.train = Images(
-            as_networks_see(train), torch.from_numpy(labels), PADDING if self.crops else 0, device
-        )
+        self.train = Images(as_networks_see(train), torch.from_numpy(labels), PADDING if self.crops else 0, device)
         self.test = Images(as_networks_see(arrays.test_images), torch.from_numpy(arrays.test_labels), 0, device)
         self.channels = self.train.channels
         mean, std = channel_statistics(torch.from_numpy(train))

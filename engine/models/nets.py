@@ -9,7 +9,28 @@ from engine.recipes import Prunable
 
 VGG = {
     "vgg-digits": (24, 24, "M", 48, 48),
-    "vgg19": (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512),
+    "vgg19": (
+        64,
+        64,
+        "M",
+        128,
+        128,
+        "M",
+        256,
+        256,
+        256,
+        256,
+        "M",
+        512,
+        512,
+        512,
+        512,
+        "M",
+        512,
+        512,
+        512,
+        512,
+    ),
 }
 
 
@@ -108,9 +129,11 @@ def initialise(model: nn.Module, stream: str, seed: int, head_stream: str = "hea
     return model
 
 
-def prunable(model: nn.Module, rule: Prunable = "conv") -> dict[str, nn.Parameter]:
+def prunable(model: nn.Module, rule: Prunable = "conv") -> dict[str, Tensor]:
     """The prunable weights by name, in the order of the layers: convolution kernels, with the output layer if asked."""
-    found = {f"{name}.weight": module.weight for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    found: dict[str, Tensor] = {
+        f"{name}.weight": module.weight for name, module in model.named_modules() if isinstance(module, nn.Conv2d)
+    }
     if not found:
         raise InputError(f"{type(model).__name__} has no convolutions: there is nothing to prune")
     if rule == "conv+output":
@@ -125,7 +148,7 @@ def output_layer(model: nn.Module) -> str:
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not names:
         raise InputError(f"{type(model).__name__} has no linear layer to end in")
-    return names[-1]
+    return str(names[-1])
 
 
 def _scaled(channels: int, width: float) -> int:

@@ -29,7 +29,9 @@ def default_path() -> Path:
 def reader(path: Path) -> sqlite3.Connection:
     """A read-only connection, which never blocks a writer. Raises InputError if the file is missing or not ours."""
     if not path.exists():
-        raise InputError(f"there is no database {path}: queue something with `cockpit queue add`, or name one with --db")
+        raise InputError(
+            f"there is no database {path}: queue something with `cockpit queue add`, or name one with --db"
+        )
     version = _version(path)
     if version < SCHEMA_VERSION:
         raise InputError(
@@ -45,7 +47,9 @@ def writer(path: Path) -> sqlite3.Connection:
     Raises InputError if the file belongs to another program, is newer than this one, or cannot be written.
     """
     if not path.parent.is_dir():
-        raise InputError(f"there is no folder {path.parent} for the database {path.name}: make it, or name another --db")
+        raise InputError(
+            f"there is no folder {path.parent} for the database {path.name}: make it, or name another --db"
+        )
     if not path.exists() or _version(path) < SCHEMA_VERSION:
         _migrate(path)
     try:

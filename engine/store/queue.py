@@ -10,8 +10,9 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from engine.datasets.catalog import DataSet
 from engine.errors import InputError, unknown
-from engine.experiments import Curve, DataSet, Definition, curves
+from engine.experiments import Curve, Definition, curves
 from engine.recipes import Dense, Run
 from engine.store.database import now, transaction
 
@@ -46,7 +47,9 @@ class Claim:
 
 def default_name(definition: Definition) -> str:
     """The name of an experiment that was given none: its sources, its targets, and the model."""
-    ends = ["+".join(data.name.removeprefix("npz:") for data in group) for group in (definition.sources, definition.targets)]
+    ends = [
+        "+".join(data.name.removeprefix("npz:") for data in group) for group in (definition.sources, definition.targets)
+    ]
     return "-to-".join(dict.fromkeys(ends)) + f"-{definition.model}"
 
 
@@ -80,7 +83,8 @@ def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
     wanted = "SELECT run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id WHERE c.experiment_id = ?"
     with transaction(connection):
         connection.execute(
-            f"UPDATE runs SET status = 'waiting', error = NULL WHERE status IN ('failed', 'blocked') AND id IN ({wanted})",
+            "UPDATE runs SET status = 'waiting', error = NULL"
+            f" WHERE status IN ('failed', 'blocked') AND id IN ({wanted})",
             (experiment,),
         )
         block_dependents(connection)
@@ -198,7 +202,15 @@ def _add_data_set(connection: sqlite3.Connection, data: DataSet) -> None:
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (identity) DO UPDATE SET location = excluded.location
         """,
-        (data.identity, data.name, data.location, *data.shape, data.classes, data.train_images, data.test_images),
+        (
+            data.identity,
+            data.name,
+            data.location,
+            *data.shape,
+            data.classes,
+            data.train_images,
+            data.test_images,
+        ),
     )
 
 

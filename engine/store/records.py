@@ -40,7 +40,8 @@ def _fenced(connection: sqlite3.Connection, claim: Claim) -> Iterator[None]:
     """A transaction in which the claim is known to be valid. Raises StaleClaim if it is not."""
     with transaction(connection):
         row = connection.execute(
-            "SELECT 1 FROM runs WHERE id = ? AND claim = ? AND status = 'running'", (claim.run_id, claim.number)
+            "SELECT 1 FROM runs WHERE id = ? AND claim = ? AND status = 'running'",
+            (claim.run_id, claim.number),
         ).fetchone()
         if row is None:
             raise StaleClaim(claim.run.digest)
@@ -61,7 +62,8 @@ def start(
     with _fenced(connection, claim):
         _update(connection, claim, columns)
         connection.executemany(
-            "INSERT OR REPLACE INTO layers (run_id, layer, name, weights_remaining, weights_total) VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO layers (run_id, layer, name, weights_remaining, weights_total)"
+            " VALUES (?, ?, ?, ?, ?)",
             (
                 (claim.run_id, place, layer.name, layer.weights_remaining, layer.weights_total)
                 for place, layer in enumerate(layers)
@@ -76,7 +78,8 @@ def epoch(connection: sqlite3.Connection, claim: Claim, attempt: int, record: Ep
         with _fenced(connection, claim):
             connection.execute(
                 "INSERT OR REPLACE INTO epochs (run_id, attempt, epoch, train_loss, train_accuracy,"
-                " validation_accuracy, test_accuracy, learning_rate, images_per_second) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " validation_accuracy, test_accuracy, learning_rate, images_per_second)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (claim.run_id, attempt, *vars(record).values()),
             )
     finally:
@@ -118,7 +121,11 @@ def location_of(connection: sqlite3.Connection, identity: str) -> str:
 
 def done(connection: sqlite3.Connection, claim: Claim, accuracy: float, epoch: int, seconds: float) -> None:
     """Record the end of a run: its test accuracy and the epoch where that was read."""
-    _end(connection, claim, {"status": "done", "test_accuracy": accuracy, "test_epoch": epoch, "seconds": seconds})
+    _end(
+        connection,
+        claim,
+        {"status": "done", "test_accuracy": accuracy, "test_epoch": epoch, "seconds": seconds},
+    )
 
 
 def diverged(connection: sqlite3.Connection, claim: Claim, epoch: int, seconds: float) -> None:

@@ -1,7 +1,9 @@
 """Reading the database back: tidy rows for export, listings, and the state of a queue."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from engine.errors import unknown
 
@@ -61,7 +63,9 @@ def curves(connection: sqlite3.Connection, experiment: str) -> list[sqlite3.Row]
 
 def experiments(connection: sqlite3.Connection) -> list[dict[str, object]]:
     """Every experiment with how many of its runs have each status, and the state that follows from those."""
-    counts = ", ".join(f"count(DISTINCT CASE WHEN r.status = '{status}' THEN r.id END) AS {status}" for status in STATUSES)
+    counts = ", ".join(
+        f"count(DISTINCT CASE WHEN r.status = '{status}' THEN r.id END) AS {status}" for status in STATUSES
+    )
     rows = connection.execute(
         f"""
         SELECT e.id, e.name, e.paused, e.priority, e.created_at, count(DISTINCT c.id) AS curves,
@@ -83,8 +87,36 @@ def _state(row: sqlite3.Row) -> str:
     return "failed" if row["failed"] else "diverged" if row["diverged"] else "done"
 
 
-def running(connection: sqlite3.Connection, experiment: int) -> list[sqlite3.Row]:
-    """What is being trained for an experiment: the run, its level, device, and the last epoch it has recorded."""
+@dataclass(frozen=True)
+class Counts:
+    """How many runs are wanted, and how many of them have ended, one way or another."""
+
+    total: int
+    ended: int
+
+
+def counts(connection: sqlite3.Connection, experiment: int | None = None) -> Counts:
+    """How far an experiment is, or all those that are not paused."""
+    row = connection.execute(
+        """
+        SELECT count(DISTINCT r.id), count(DISTINCT CASE WHEN r.status NOT IN ('waiting', 'running') THEN r.id END)
+        FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
+        JOIN experiments e ON e.id = c.experiment_id
+        WHERE e.id = :experiment OR (:experiment IS NULL AND NOT e.paused)
+        """,
+        {"experiment": experiment},
+    ).fetchone()
+    return Counts(*row)
+
+
+def targets(connection: sqlite3.Connection, experiment: str) -> list[str]:
+    """The names of the data sets that an experiment evaluates tickets on."""
+    row = connection.execute("SELECT definition FROM experiments WHERE name = ?", (experiment,)).fetchone()
+    return [data["name"] for data in json.loads(row[0])["targets"]]
+
+
+def running(connection: sqlite3.Connection, experiment: int | None = None) -> list[sqlite3.Row]:
+    """What is being trained, for an experiment or at all: the run, its device, and the last epoch recorded."""
     return connection.execute(
         """
         SELECT DISTINCT r.id, r.ticket, r.level, r.seed, r.source, r.target, r.epochs, w.device,
@@ -93,9 +125,9 @@ def running(connection: sqlite3.Connection, experiment: int) -> list[sqlite3.Row
         LEFT JOIN workers w ON w.id = r.worker
         LEFT JOIN epochs x ON x.run_id = r.id AND x.attempt = r.attempt
          AND x.epoch = (SELECT max(epoch) FROM epochs WHERE run_id = r.id AND attempt = r.attempt)
-        WHERE c.experiment_id = ? AND r.status = 'running' ORDER BY r.id
+        WHERE (:experiment IS NULL OR c.experiment_id = :experiment) AND r.status = 'running' ORDER BY r.id
         """,
-        (experiment,),
+        {"experiment": experiment},
     ).fetchall()
 
 

@@ -1,0 +1,65 @@
+"""The command line: one module for each group of verbs. stdout carries data, stderr diagnostics."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from cockpit.cli import queue, results, work
+from engine import __version__
+from engine.errors import InputError
+
+app = typer.Typer(
+    name="cockpit",
+    help="A cockpit for lottery-ticket research: find winning tickets, transfer them, and see how well they train.",
+    epilog="Start with: cockpit run digits",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+app.add_typer(queue.app, name="queue")
+app.command("run")(work.run)
+app.command("work")(work.work)
+app.command("plot")(results.plot)
+app.command("export")(results.export)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"cockpit {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """The program: runs a command; what a person got wrong becomes one line on stderr and exit code 2."""
+    try:
+        code = typer.main.get_command(app).main(prog_name="cockpit", standalone_mode=False)
+        sys.stdout.flush()
+    except InputError as error:
+        _fail(str(error), 2)
+    except TyperException as error:
+        _fail(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, Abort):
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has closed it, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> None:
+    if message:  # else help was printed instead
+        print(f"cockpit: error: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,158 @@
+"""The options that several commands share."""
+
+import functools
+import inspect
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from engine import experiments
+from engine.errors import InputError
+from engine.store import database
+
+WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
+
+Database = Annotated[
+    Path | None,
+    Option(
+        "--db",
+        help="The database.",
+        show_default="COCKPIT_DB, else experiments.local.db, else experiments.db",
+    ),
+]
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
+
+
+def _option(panel: str, help: str, default: str | None = None, metavar: str | None = None) -> Any:
+    return Option(help=help, rich_help_panel=panel, show_default=default or False, metavar=metavar)
+
+
+def experiment_options(
+    *,
+    preset: Annotated[
+        str | None, Argument(help="A named experiment: digits. Options given beside it override its own.")
+    ] = None,
+    name: Annotated[str | None, _option(WHAT, "The experiment's name.", "from its contents")] = None,
+    source: Annotated[
+        list[str] | None,
+        _option(
+            WHAT,
+            "Data set that tickets are found on: digits, digits-a, digits-b, npz:PATH, npz:PATH-a. Repeatable.",
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        _option(WHAT, "Data set that tickets are trained on. Repeatable.", "each source its own"),
+    ] = None,
+    model: Annotated[str | None, _option(WHAT, "vgg-digits, vgg19 or resnet20.", "by the size of the images")] = None,
+    width: Annotated[float | None, _option(WHAT, "Multiplier of the model's channels.", "1")] = None,
+    replicates: Annotated[int | None, _option(WHAT, "Seeds that each point is trained with.", "6")] = None,
+    seed: Annotated[int | None, _option(WHAT, "The first replicate's seed; the next has the next.", "0")] = None,
+    levels: Annotated[int | None, _option(TICKETS, "Pruning iterations.", "30")] = None,
+    evaluate: Annotated[
+        str | None,
+        _option(
+            TICKETS,
+            "Levels trained on a target: paper (0-6, then every third), all, or a list as 0-6,9,12.",
+            "paper",
+        ),
+    ] = None,
+    prune_rate: Annotated[
+        float | None, _option(TICKETS, "Fraction of the remaining weights pruned at each level.", "0.2")
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        _option(TICKETS, "Pool of weights compared: global or layerwise. Repeatable.", "global"),
+    ] = None,
+    rewind: Annotated[int | None, _option(TICKETS, "Epoch rewound to (late resetting); 0 is the start.", "1")] = None,
+    random: Annotated[
+        list[str] | None,
+        _option(TICKETS, "Random tickets to compare with: global, local, preserved, none. Repeatable.", "global"),
+    ] = None,
+    optimizer: Annotated[
+        list[str] | None, _option(TRAINING, "Of the source: sgd, adam or adamw. Repeatable.", "sgd")
+    ] = None,
+    target_optimizer: Annotated[
+        list[str] | None, _option(TRAINING, "Of the target. Repeatable.", "the source's")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, _option(TRAINING, "At the first epoch.", "0.1 for sgd, 0.0003 for adam and adamw")
+    ] = None,
+    weight_decay: Annotated[float | None, _option(TRAINING, "L2 penalty; decoupled with adamw.", "0.0001")] = None,
+    epochs: Annotated[int | None, _option(TRAINING, "Epochs; the milestones move along.", "the model's")] = None,
+    batch_size: Annotated[int | None, _option(TRAINING, "Images a step.", "the model's")] = None,
+    profile: Annotated[
+        str | None,
+        _option(
+            TRAINING,
+            "exact: float32, same bits again; fast: bfloat16.",
+            "fast where the devices have bfloat16",
+        ),
+    ] = None,
+    augmentation: Annotated[
+        str | None,
+        _option(OPEN, "none, crop, crop-flip, or standard: by the data set (flips unless characters).", "standard"),
+    ] = None,
+    prunable: Annotated[str | None, _option(OPEN, "conv, or conv+output for the output layer too.", "conv")] = None,
+    rewinds: Annotated[str | None, _option(OPEN, "all, or weights: without batch-norm statistics.", "all")] = None,
+    schedule: Annotated[
+        str | None,
+        _option(OPEN, "After rewinding: restart from epoch 0, or continue from the rewind epoch.", "restart"),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        _option(
+            OPEN,
+            "Fraction of the training set held out; accuracy is read at its best epoch, not the last.",
+            "0",
+        ),
+    ] = None,
+) -> tuple[str | None, experiments.Definition]:
+    """The name given, and the definition that a preset and these options stand for."""
+    given = {key: value for key, value in locals().items() if value is not None and value != []}
+    named, chosen = given.pop("name", None), given.pop("preset", None)
+    if not given and chosen is None:
+        raise InputError("nothing to train: name a preset, as in `cockpit run digits`, or a data set with --source")
+    if named is not None and not named.strip():
+        raise InputError("--name is empty: give the experiment a name, or leave the option out")
+    options = {**experiments.preset(chosen), **given} if chosen else given
+    return named or chosen, experiments.define(**{"source": (), **options})
+
+
+def takes_experiment(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take the options of `experiment_options`; it gets their result as `wanted`."""
+    shared = inspect.signature(experiment_options).parameters
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "wanted"]
+    all_of_them = [p.replace(kind=p.KEYWORD_ONLY) for p in [*shared.values(), *own]]
+
+    @functools.wraps(command)
+    def wrapper(**arguments: Any) -> Any:
+        wanted = experiment_options(**{key: arguments.pop(key) for key in shared})
+        return command(wanted=wanted, **arguments)
+
+    wrapper.__signature__ = inspect.Signature(all_of_them)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in all_of_them}
+    return wrapper
+
+
+def to_read(db: Path | None) -> Path:
+    """The database to read."""
+    return db or database.default_path()
+
+
+def to_write(db: Path | None) -> Path:
+    """The database to write; a sample is copied first, and the copy is named on stderr."""
+    path = db or database.default_path()
+    writable = database.writable_path(path)
+    if writable != path:
+        print(f"{path} is a sample and stays as it is: writing to {writable}", file=sys.stderr)
+    return writable
+
+
+def command_line() -> str:
+    """This command as it was typed, for the record."""
+    return shlex.join(["cockpit", *sys.argv[1:]])

@@ -1,0 +1,91 @@
+"""`cockpit plot` and `cockpit export`: what has been found."""
+
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cockpit.cli.options import Database, to_read
+from engine.errors import InputError
+from engine.store import database, queue, rows
+
+PlotX = Annotated[
+    str,
+    typer.Option("--x", help="remaining: weights remaining on a log axis; pruned: fraction pruned, linear."),
+]
+
+
+def plot(
+    experiment: Annotated[str, typer.Argument(help="The experiment's name.")],
+    target: Annotated[str | None, typer.Option(help="Only this data set; the source's own chain too.")] = None,
+    x: PlotX = "remaining",
+    full: Annotated[bool, typer.Option("--full", help="Accuracy from 0 to 1.")] = False,
+    db: Database = None,
+) -> None:
+    """Draw an experiment's test accuracy against the weights remaining, and print it as a table."""
+    with closing(database.reader(to_read(db))) as connection:
+        queue.experiment_id(connection, experiment)
+        show(connection, experiment, target, x, full)
+
+
+def show(
+    connection: sqlite3.Connection,
+    experiment: str,
+    target: str | None = None,
+    x: str = "remaining",
+    full: bool = False,
+) -> None:
+    """Print a chart and a table for each target of an experiment."""
+    from rich.console import Console
+
+    from cockpit import charts
+    from engine.errors import unknown
+
+    if x not in charts.AXES:
+        raise unknown("--x", x, charts.AXES)
+    found = rows.curves(connection, experiment)
+    targets = rows.targets(connection, experiment)
+    if target is not None:
+        have = sorted({row["target"] for row in found} | set(targets))
+        if target not in have:
+            raise unknown("target", target, have)
+        targets = [target]
+    console = Console(highlight=False)
+    for name in targets:
+        shown = charts.series([row for row in found if row["target"] == name])
+        if not shown:
+            print(
+                f"{experiment} has no results on {name} yet: train it with `cockpit work --drain`",
+                file=sys.stderr,
+            )
+            continue
+        print(charts.draw(shown, f"{experiment}: test accuracy on {name}", x, full, console.width, console.is_terminal))
+        console.print(charts.table(shown))
+
+
+def export(
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a heading (the default).")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    table: Annotated[str, typer.Option(help=f"One of: {', '.join(rows.EXPORTS)}.")] = "curves",
+    experiment: Annotated[str | None, typer.Option(help="Only this experiment.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write.", show_default="standard output")
+    ] = None,
+    db: Database = None,
+) -> None:
+    """Write results as tidy rows: accuracies and fractions in [0, 1], floats with all their digits.
+
+    Example: cockpit export --csv --table runs -o runs.csv
+    """
+    from cockpit.export import write
+
+    if csv and as_json:
+        raise InputError("--csv and --json exclude each other: give one of them")
+    with closing(database.reader(to_read(db))) as connection:
+        if experiment is not None:
+            queue.experiment_id(connection, experiment)
+        heading, found = rows.export(connection, table, experiment)
+        write(heading, found, output, "json" if as_json else "csv")

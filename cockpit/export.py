@@ -1,0 +1,38 @@
+"""Rows as CSV or JSON lines, streamed; a file appears whole or not at all."""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TextIO
+
+from engine.errors import InputError
+
+
+def write(
+    heading: list[str], rows: Iterable[tuple[object, ...]], output: Path | None, form: Literal["csv", "json"]
+) -> None:
+    """Write rows to a file, or to standard output. Python prints floats so that they read back as the same."""
+    if output is None:
+        _write_to(sys.stdout, heading, rows, form)
+        return
+    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            _write_to(file, heading, rows, form)
+        partial.replace(output)
+    except OSError as error:
+        raise InputError(f"{output} cannot be written ({error.strerror}): name another file with -o") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_to(file: TextIO, heading: list[str], rows: Iterable[tuple[object, ...]], form: str) -> None:
+    if form == "json":
+        file.writelines(json.dumps(dict(zip(heading, row, strict=True))) + "\n" for row in rows)
+        return
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(heading)
+    writer.writerows(rows)

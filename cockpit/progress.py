@@ -1,0 +1,74 @@
+"""What `run` and `work` show while they train: how far it is, what each worker does, and the time left."""
+
+import sqlite3
+import sys
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from engine.pool import Pool
+from engine.store import rows
+
+REFRESH_SECONDS = 0.5
+PLAIN_SECONDS = 15.0  # between two lines where stderr is no terminal
+
+
+def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
+    """Show on stderr what the pool trains, until its processes have ended."""
+    console = Console(stderr=True)
+    began, first = time.monotonic(), rows.counts(connection, experiment)
+    if not console.is_terminal:
+        _follow_plainly(pool, connection, experiment)
+        return
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"), console=console,
+    )  # fmt: skip
+    task = bar.add_task("training", total=first.total, completed=first.ended, left="")
+    with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
+        while pool.running:
+            counts = rows.counts(connection, experiment)
+            left = _time_left(counts.ended - first.ended, counts.total - counts.ended, time.monotonic() - began)
+            bar.update(task, total=counts.total, completed=counts.ended, left=left)
+            lines = [Text("  " + _describe(row)) for row in rows.running(connection, experiment)]
+            live.update(Group(bar, *lines))
+            time.sleep(REFRESH_SECONDS)
+
+
+def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
+    began, said = time.monotonic(), 0.0
+    first = rows.counts(connection, experiment)
+    while pool.running:
+        if time.monotonic() - said >= PLAIN_SECONDS:
+            said = time.monotonic()
+            counts = rows.counts(connection, experiment)
+            left = _time_left(counts.ended - first.ended, counts.total - counts.ended, said - began)
+            print(f"{counts.ended}/{counts.total} runs {left}", file=sys.stderr, flush=True)
+        time.sleep(REFRESH_SECONDS)
+
+
+def _time_left(done: int, left: int, seconds: float) -> str:
+    """At the pace so far; nothing before the first run has ended."""
+    if not done:
+        return ""
+    minutes, rest = divmod(round(seconds / done * left), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} left"
+
+
+def _describe(row: sqlite3.Row) -> str:
+    source = f"{row['source']} -> " if row["source"] else ""
+    words = [
+        f"{row['device'] or '':<6}",
+        f"level {row['level']:>2}",
+        f"{source}{row['target']} {row['ticket']}",
+    ]
+    words.append(f"seed {row['seed']}")
+    epoch = 0 if row["epoch"] is None else row["epoch"] + 1
+    words.append(f"epoch {epoch}/{row['epochs']}")
+    if row["images_per_second"]:
+        words.append(f"{row['images_per_second']:,.0f} images/s")
+    return "  ".join(words)
