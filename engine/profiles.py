@@ -18,8 +18,6 @@ def configure(profile: Profile, device: torch.device) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(exact)
-    # Nothing here reads memory before it is written; filling it took a seventh of the time of small networks.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not exact
     torch.backends.cudnn.deterministic = exact
     if device.type == "cuda":
