@@ -1,0 +1,82 @@
+"""What the tests share: small experiments on the embedded digits, really trained, and the program as a person runs it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import experiments
+from engine.store import database, queue
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+TINY: dict[str, Any] = {
+    "source": ["digits-a"],
+    "target": ["digits-b"],
+    "width": 0.25,
+    "levels": 3,
+    "epochs": 2,
+    "replicates": 2,
+    "profile": "exact",
+}
+
+Cockpit = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real image sets that the project's own machines have; elsewhere the test is skipped."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the real image sets in ../shared/data")
+    return SHARED
+
+
+def run_cockpit(folder: Path, *arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the program in `folder` as a person would."""
+    clean = {key: value for key, value in os.environ.items() if key not in ("COCKPIT_DB", "FORCE_COLOR")}
+    return subprocess.run(
+        [sys.executable, "-m", "cockpit", *map(str, arguments)],
+        cwd=folder,
+        env={**clean, "COLUMNS": "120", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture
+def cockpit(tmp_path: Path) -> Cockpit:
+    """The program, run in an empty folder."""
+
+    def run(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return run_cockpit(tmp_path, *arguments, **environment)
+
+    return run
+
+
+def work_off(path: Path, **options: Any) -> None:
+    """Train everything in the queue of a database, in a worker process of its own."""
+    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--device", "cpu", "--drain"]
+    command += [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def add(path: Path, name: str, **options: Any) -> queue.Added:
+    """Queue an experiment: `TINY`, changed by `options`."""
+    with closing(database.writer(path)) as connection:
+        return queue.add(connection, name, experiments.define(**{**TINY, **options}), "cockpit queue add")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of one small experiment with both scopes and all random tickets, trained to the end. Read only."""
+    path = tmp_path_factory.mktemp("trained") / "experiments.db"
+    add(path, "tiny", scope=["global", "layerwise"], random=["global", "local", "preserved"])
+    work_off(path)
+    return path

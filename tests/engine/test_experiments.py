@@ -1,0 +1,158 @@
+"""From options to runs: what is shared, what is counted, what is refused."""
+
+from typing import Any
+
+import pytest
+
+from engine.errors import InputError
+from engine.experiments import Definition, curves, define, evaluation_levels, preset
+from tests.conftest import TINY
+
+
+def tiny(**options: Any) -> Definition:
+    return define(**{**TINY, **options})
+
+
+def runs(definition: Definition) -> list[str]:
+    return [point.run.digest for curve in curves(definition) for point in curve.points]
+
+
+def test_the_demonstration_is_31_levels_of_the_chain_and_the_papers_15_of_each_ticket() -> None:
+    definition = define(**preset("digits"))
+    assert definition.evaluate == (0, 1, 2, 3, 4, 5, 6, 9, 12, 15, 18, 21, 24, 27, 30)
+    assert len(set(runs(definition))) == 2 * (31 + 15 + 15 + 1)  # chain, transferred, random, the target's dense
+
+
+def test_a_ticket_on_its_own_source_is_the_chains_own_run() -> None:
+    definition = tiny(source=["digits-a", "digits-b"], target=["digits-b"])
+    found = runs(definition)
+    # Two chains of 4 levels; digits-a's tickets and the random ones on digits-b, 4 levels each; digits-b's dense run
+    # is the chain's level 0.
+    assert len(set(found)) == 2 * (4 + 4 + 4 + 4)
+    assert len(found) == len(set(found)) + 2
+
+
+def test_two_sources_share_one_random_global_curve() -> None:
+    both = [c for c in curves(tiny(source=["digits-a", "digits"])) if c.ticket == "random-global"]
+    alone = [c for c in curves(tiny(source=["digits-a"])) if c.ticket == "random-global"]
+    assert len(both) == 1
+    assert both[0].source is None
+    assert both[0].points == alone[0].points
+
+
+def test_random_tickets_know_their_chain_where_the_output_layer_is_prunable() -> None:
+    found = curves(tiny(source=["digits-a", "digits"], prunable="conv+output"))
+    assert [c.source.name for c in found if c.ticket == "random-global" and c.source] == ["digits-a", "digits"]
+
+
+def test_local_and_preserved_random_tickets_are_a_curve_for_each_source_and_scope() -> None:
+    found = curves(tiny(random=["local", "preserved"], scope=["global", "layerwise"]))
+    tickets = [(c.ticket, c.scope) for c in found if c.ticket.startswith("random")]
+    assert sorted(tickets) == [
+        ("random-local", "global"),
+        ("random-local", "layerwise"),
+        ("random-preserved", "global"),
+        ("random-preserved", "layerwise"),
+    ]
+
+
+def test_optimizers_cross_as_in_figure_5() -> None:
+    found = curves(tiny(target=["digits-a"], optimizer=["sgd", "adam"], target_optimizer=["sgd"], random=["none"]))
+    names = [c.name for c in found]
+    assert names == [
+        "digits-a (sgd) -> digits-a (sgd) winning",
+        "digits-a (adam) -> digits-a (adam) winning",
+        "digits-a (sgd) dense",
+        "digits-a (adam) -> digits-a (sgd) winning",
+    ]
+
+
+def test_curve_names_are_unique() -> None:
+    definition = tiny(
+        source=["digits-a", "digits-b", "digits"],
+        target=["digits-b", "digits"],
+        optimizer=["sgd", "adam"],
+        scope=["global", "layerwise"],
+        random=["global", "local", "preserved"],
+    )
+    names = [curve.name for curve in curves(definition)]
+    assert len(names) == len(set(names))
+
+
+def test_replicates_use_consecutive_seeds_from_zero_on_source_and_target_alike() -> None:
+    for curve in curves(tiny(replicates=3)):
+        for point in curve.points:
+            chain = point.run.chain
+            assert point.run.training.seed == point.replicate
+            assert chain is None or chain.training.seed == point.replicate
+    assert set(runs(tiny(seed=0))) == set(runs(tiny()))
+    assert not set(runs(tiny(seed=2))) & set(runs(tiny(seed=0)))
+
+
+def test_all_that_a_run_needs_is_on_one_of_the_curves() -> None:
+    definition = tiny(source=["digits-a", "digits"], random=["global", "local"], evaluate="3", scope=["layerwise"])
+    found = set(runs(definition))
+    needed = {n.digest for c in curves(definition) for p in c.points for n in p.run.needs()}
+    assert needed <= found
+
+
+def test_evaluation_levels() -> None:
+    assert evaluation_levels("paper", 30) == (0, 1, 2, 3, 4, 5, 6, 9, 12, 15, 18, 21, 24, 27, 30)
+    assert evaluation_levels("paper", 4) == (0, 1, 2, 3, 4)
+    assert evaluation_levels("all", 3) == (0, 1, 2, 3)
+    assert evaluation_levels("4,0-2", 5) == (0, 1, 2, 4)
+
+
+def test_the_schedule_scales_with_the_epochs() -> None:
+    vgg19 = {"source": ["digits"], "model": "vgg-digits", "epochs": 8}
+    assert define(**vgg19).milestones == (4, 6)
+
+
+def test_the_papers_settings_are_the_defaults() -> None:
+    d = define(source=["digits"])
+    assert (d.rate, d.rewind, d.scopes, d.replicates, d.levels) == (0.2, 1, ("global",), 6, 30)
+    assert (d.prunable, d.rewinds, d.schedule, d.validation) == ("conv", "all", "restart", 0.0)
+    learning = {o: curves(define(source=["digits"], optimizer=[o]))[0].points[0].run.training for o in ("sgd", "adam")}
+    assert (learning["sgd"].learning_rate, learning["sgd"].weight_decay) == (0.1, 1e-4)
+    assert (learning["adam"].learning_rate, learning["adam"].weight_decay) == (3e-4, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": ["digitz"]}, "unknown data set 'digitz'.*did you mean 'digits'"),
+        ({"source": []}, "no source"),
+        ({"model": "vgg91"}, "unknown model 'vgg91'.*did you mean 'vgg19'"),
+        ({"model": "vgg19"}, "vgg19 needs images of at least 16 pixels.*vgg-digits"),
+        ({"optimizer": ["adamm"]}, "unknown --optimizer 'adamm'.*did you mean 'adam'"),
+        ({"scope": ["locally"]}, "unknown --scope 'locally': choose from global, layerwise"),
+        ({"random": ["globl"]}, "unknown --random 'globl'.*none.*did you mean 'global'"),
+        ({"prunable": "all"}, "unknown --prunable 'all'"),
+        ({"profile": "quick"}, "unknown --profile 'quick': choose from exact, fast"),
+        ({"augmentation": "mirror"}, "unknown augmentation 'mirror'"),
+        ({"prune_rate": 0.0}, "--prune-rate 0 is out of range.*between 0 and 1"),
+        ({"prune_rate": 1.0}, "--prune-rate 1 is out of range"),
+        ({"prune_rate": float("nan")}, "--prune-rate nan is out of range"),
+        ({"levels": -1}, "--levels -1 is out of range: allowed are 0 to 200"),
+        ({"epochs": 0}, "--epochs 0 is out of range"),
+        ({"rewind": 3}, "--rewind 3 is out of range: allowed are 0 to 2"),
+        ({"replicates": 0}, "--replicates 0 is out of range"),
+        ({"seed": -1}, "--seed -1 is out of range"),
+        ({"batch_size": 1}, "--batch-size 1 is out of range"),
+        ({"width": 0.0}, "width 0 is out of range"),
+        ({"validation": 0.7}, "--validation 0.7 is out of range"),
+        ({"learning_rate": 0.0}, "--learning-rate 0 is out of range"),
+        ({"weight_decay": -1.0}, "--weight-decay -1 is out of range"),
+        ({"evaluate": "often"}, "--evaluate 'often' is not understood"),
+        ({"evaluate": "0-9"}, "--evaluate '0-9' names levels outside 0 to 3"),
+        ({"schedule": "continue", "rewind": 2}, "leaves nothing to train"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_is_allowed(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny(**options)
+
+
+def test_an_unknown_preset_suggests_the_nearest() -> None:
+    with pytest.raises(InputError, match="unknown preset 'digit'.*did you mean 'digits'"):
+        preset("digit")
