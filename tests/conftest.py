@@ -1,4 +1,4 @@
-"""What the tests share: small experiments on the embedded digits, really trained, and the program as a person runs it."""
+"""What the tests share: small experiments on the digits, really trained, and the program as a person runs it."""
 
 import os
 import subprocess

@@ -201,7 +201,7 @@ def test_encoded_sets_are_checked_too(tmp_path: Path) -> None:
         catalog.resolve(save(tmp_path / "order.npz", {**good, "train_offsets": offsets[::-1].copy()}))
     with pytest.raises(InputError, match="no image that Pillow can read"):
         catalog.resolve(save(tmp_path / "noise.npz", {**good, "train_bytes": np.zeros_like(data)}))
-    mixed = list(pixels[:3]) + [np.zeros((16, 16, 3), np.uint8)]
+    mixed = [*pixels[:3], np.zeros((16, 16, 3), np.uint8)]
     data, offsets = encoded(mixed)
     spec = save(tmp_path / "mixed.npz", {**good, "train_bytes": data, "train_offsets": offsets})
     with pytest.raises(InputError, match="train image 3 is"):
@@ -212,7 +212,7 @@ def test_unreadable_and_truncated_files_are_refused(tmp_path: Path) -> None:
     spec = save(tmp_path / "set.npz", gray())
     whole = (tmp_path / "set.npz").read_bytes()
     (tmp_path / "set.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="cannot be read as npz.*is it complete"):
+    with pytest.raises(InputError, match=r"cannot be read as npz.*is it complete"):
         catalog.resolve(spec)
     (tmp_path / "set.npz").write_text("hello")
     with pytest.raises(InputError, match="cannot be read as npz"):

@@ -154,5 +154,5 @@ def test_what_cannot_be_is_refused_with_what_is_allowed(options: dict[str, Any],
 
 
 def test_an_unknown_preset_suggests_the_nearest() -> None:
-    with pytest.raises(InputError, match="unknown preset 'digit'.*did you mean 'digits'"):
+    with pytest.raises(InputError, match=r"unknown preset 'digit'.*did you mean 'digits'"):
         preset("digit")

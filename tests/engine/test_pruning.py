@@ -1,0 +1,135 @@
+"""Masks, against PyTorch's own pruning and a version that sorts everything in Python."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from engine import pruning, streams
+from engine.models import nets
+from engine.recipes import Rule, Scope
+
+LEVELS = range(1, 31)
+SHAPES = {"a": (6, 3, 3, 3), "b": (10, 6, 3, 3), "c": (7, 10, 1, 1)}
+
+
+def weights(seed: int = 0, ties: bool = False) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    found = {name: torch.randn(shape, generator=draw) for name, shape in SHAPES.items()}
+    return {name: (value * 2).round() / 2 for name, value in found.items()} if ties else found
+
+
+def by_sorting(layers: dict[str, Tensor], masks: dict[str, Tensor], keep: int) -> set[tuple[str, int]]:
+    """The places that remain: among those that still do, the largest, then the lowest index over all layers."""
+    places = [(name, i) for name, layer in layers.items() for i in range(layer.numel())]
+    alive = [(n, i) for n, i in places if masks[n].flatten()[i]]
+    order = {place: k for k, place in enumerate(places)}
+    ranked = sorted(alive, key=lambda p: (-abs(float(layers[p[0]].flatten()[p[1]])), order[p]))
+    return set(ranked[:keep])
+
+
+def as_set(masks: dict[str, Tensor]) -> set[tuple[str, int]]:
+    return {(name, int(i)) for name, mask in masks.items() for i in mask.flatten().nonzero().flatten()}
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_counts_are_exact_and_masks_nested_at_each_of_30_levels(scope: Scope, ties: bool, rate: float) -> None:
+    rule = Rule(scope=scope, rate=rate)
+    total = sum(value.numel() for value in weights().values())
+    masks = None
+    for level in LEVELS:
+        layers = weights(level, ties)  # other weights at each level, as after another training
+        if masks is not None:
+            layers = {name: value * masks[name] for name, value in layers.items()}
+        found = pruning.magnitude(layers, masks, rule, level)
+        counts = pruning.remaining(found)
+        if scope == "global":
+            assert sum(counts.values()) == round(total * (1 - rate) ** level)
+        else:
+            assert counts == {n: round(v.numel() * (1 - rate) ** level) for n, v in layers.items()}
+        if masks is not None:
+            assert as_set(found) <= as_set(masks)
+        masks = found
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_global_masks_are_those_of_sorting_everything(ties: bool) -> None:
+    masks = {name: torch.ones(shape, dtype=torch.bool) for name, shape in SHAPES.items()}
+    total = sum(mask.numel() for mask in masks.values())
+    for level in LEVELS:
+        layers = {name: value * masks[name] for name, value in weights(level, ties).items()}
+        expected = by_sorting(layers, masks, round(total * 0.8**level))
+        masks = pruning.magnitude(layers, masks, Rule(), level)
+        assert as_set(masks) == expected
+
+
+def test_global_masks_are_those_of_torchs_global_unstructured() -> None:
+    model = nets.initialise(nets.build("vgg19", 0.25, 3, 10), "init", 0)
+    rule, masks = Rule(), None
+    layers = nets.prunable(model)
+    modules = [(model.get_submodule(name.removesuffix(".weight")), "weight") for name in layers]
+    total = sum(weight.numel() for weight in layers.values())
+    before = total
+    for level in LEVELS:
+        current = {name: weight.detach().clone() for name, weight in layers.items()}
+        masks = pruning.magnitude(current, masks, rule, level)
+        after = round(total * 0.8**level)
+        prune.global_unstructured(modules, pruning_method=prune.L1Unstructured, amount=before - after)
+        for (module, _), (name, mask) in zip(modules, masks.items(), strict=True):
+            assert torch.equal(mask, module.get_buffer("weight_mask").bool()), (level, name)
+        before = after
+
+
+def test_a_pruned_weight_never_comes_back_even_when_all_that_is_left_is_zero() -> None:
+    first = {"a": torch.tensor([True, False, True, False, True])}
+    found = pruning.magnitude({"a": torch.zeros(5)}, first, Rule(rate=0.5), 1)
+    assert found["a"].tolist() == [True, False, True, False, False]  # round(5 / 2) = 2, the lowest indices
+
+
+def test_the_lower_index_wins_among_equals() -> None:
+    assert pruning.largest(torch.tensor([1.0, 2.0, 1.0, 1.0]), 3).tolist() == [True, True, True, False]
+
+
+def test_a_layer_and_a_whole_net_may_be_left_without_weights() -> None:
+    layers = {"small": torch.full((4,), 0.1), "large": torch.arange(1.0, 13.0)}
+    found = pruning.magnitude(layers, None, Rule(), 4)  # round(16 x 0.41) = 7
+    assert pruning.remaining(found) == {"small": 0, "large": 7}
+    found = pruning.magnitude(layers, None, Rule(), 30)
+    assert pruning.remaining(found) == {"small": 0, "large": 0}
+
+
+def test_pruning_compares_in_float64_as_in_float32() -> None:
+    layers = weights()
+    single = pruning.magnitude(layers, None, Rule(), 3)
+    double = pruning.magnitude({name: value.double() for name, value in layers.items()}, None, Rule(), 3)
+    assert as_set(single) == as_set(double)
+
+
+def test_permutations_keep_the_counts_they_promise() -> None:
+    masks = pruning.magnitude(weights(), None, Rule(), 5)
+    local = pruning.permuted_within_layers(masks, streams.generator("x", 0))
+    pooled = pruning.permuted_globally(masks, streams.generator("x", 0))
+    assert pruning.remaining(local) == pruning.remaining(masks)
+    assert as_set(local) != as_set(masks)
+    assert len(as_set(pooled)) == len(as_set(masks))
+    assert pruning.remaining(pooled) != pruning.remaining(masks)
+
+
+def test_permutations_are_uniform() -> None:
+    mask = {"a": torch.tensor([True, True, False, False, False, False])}
+    hits = torch.zeros(6)
+    for seed in range(3000):
+        hits += pruning.permuted_within_layers(mask, streams.generator("x", seed))["a"]
+    assert ((hits - 1000) ** 2 / 1000).sum() < 30  # about chi-square with 5 degrees; beyond 1e-4
+
+
+def test_a_chainless_global_permutation_has_the_chains_exact_count() -> None:
+    layers: dict[str, Tensor] = dict(nn.ParameterDict({k: nn.Parameter(v) for k, v in weights().items()}).items())
+    total = sum(value.numel() for value in layers.values())
+    counts = [len(as_set(pruning.random_global(layers, Rule(), n, streams.generator("x", n)))) for n in range(31)]
+    assert counts == [round(total * 0.8**n) for n in range(31)]
+    assert all(a > b for a, b in pairwise(counts[:20]))

@@ -1,0 +1,219 @@
+"""The loop, against the algorithm written out plainly."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine import checkpoints, profiles, pruning, streams, tickets, training
+from engine.datasets import load
+from engine.datasets.pipeline import Data, EpochPlan
+from engine.models import nets
+from engine.recipes import Optimizer, Profile, RandomGlobal, Run, Training
+from tests.engine.test_recipes import TRAINING
+
+CPU = torch.device("cpu")
+SHORT = replace(TRAINING, width=0.25, epochs=4, milestones=(2, 3))
+
+
+@pytest.fixture(autouse=True)
+def process_settings() -> Iterator[None]:
+    profiles.configure("exact", CPU)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def data_for(configuration: Training) -> Data:
+    return Data(load.load(configuration.dataset, ""), configuration, CPU)
+
+
+def begun(configuration: Training, level: int = 4) -> training.State:
+    """A random ticket of a level, ready to be trained."""
+    model, masks = tickets.start(Run(RandomGlobal(level), configuration), 1, 10, lambda *_: b"")
+    return training.begin(model, masks, configuration, CPU)
+
+
+def ignore(_: training.State) -> None:
+    pass
+
+
+def plainly(state: training.State, data: Data, t: Training) -> dict[str, Tensor]:
+    """The paper's training written out: forward, backward, mask, and the optimizers' own formulas."""
+    model, masks = state.model, state.masks
+    memory: dict[str, list[Tensor]] = {}
+    steps = 0
+    for epoch in range(t.epochs):
+        order = streams.permutation(len(data.train), streams.key("order", t.seed, epoch))
+        rate = t.learning_rate / 10 ** sum(epoch >= m for m in t.milestones)
+        model.train()
+        for start in range(0, len(order), t.batch_size):
+            index = order[start : start + t.batch_size]
+            images = (data.train.gather(index).float() - data.mean) / data.std
+            loss = nn.functional.cross_entropy(model(images.contiguous()), data.train.labels[index])
+            model.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            steps += 1
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    assert parameter.grad is not None
+                    gradient = parameter.grad
+                    if name in masks:
+                        gradient = gradient * masks[name]
+                    gradient = gradient.add(parameter, alpha=t.weight_decay)
+                    if t.optimizer == "sgd":
+                        if name not in memory:
+                            memory[name] = [gradient.clone()]
+                        else:
+                            memory[name][0].mul_(0.9).add_(gradient)
+                        parameter.add_(memory[name][0], alpha=-rate)
+                    else:
+                        if name not in memory:
+                            memory[name] = [torch.zeros_like(parameter), torch.zeros_like(parameter)]
+                        first, second = memory[name]
+                        first.lerp_(gradient, 1 - 0.9)
+                        second.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
+                        size = rate / (1 - 0.9**steps)
+                        denominator = (second.sqrt() / (1 - 0.999**steps) ** 0.5).add_(1e-8)
+                        parameter.addcdiv_(first, denominator, value=-size)
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.1), ("adam", 3e-4)])
+def test_exact_training_is_bit_equal_to_the_algorithm_written_out(optimizer: Optimizer, rate: float) -> None:
+    configuration = replace(SHORT, optimizer=optimizer, learning_rate=rate)
+    data = data_for(configuration)
+    state = begun(configuration)
+    epochs = list(training.train(state, data, configuration, ignore))
+    expected = plainly(begun(configuration), data, configuration)
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    assert [epoch.epoch for epoch in epochs] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("profile", ["exact", "fast"])
+def test_pruned_weights_gradients_and_optimizer_state_are_exactly_zero_after_every_step(
+    optimizer: Optimizer, profile: Profile
+) -> None:
+    configuration = replace(SHORT, optimizer=optimizer, learning_rate=0.01, profile=profile, epochs=2, milestones=(1,))
+    profiles.configure(profile, CPU)
+    state = begun(configuration, level=8)
+    steps = 0
+
+    def look(state: training.State) -> None:
+        nonlocal steps
+        steps += 1
+        for name, mask in state.masks.items():
+            weight = state.model.get_parameter(name)
+            assert weight.grad is not None
+            tensors = [weight, weight.grad]
+            tensors += [value for value in state.optimizer.state[weight].values() if value.dim()]
+            assert len(tensors) >= 3
+            for tensor in tensors:
+                assert not tensor[~mask].any()
+                assert tensor[mask].any()
+
+    list(training.train(state, data_for(configuration), configuration, look))
+    assert steps == 2 * 10
+
+
+def test_the_schedule_is_a_function_of_the_epoch() -> None:
+    vgg19 = replace(TRAINING, epochs=160, milestones=(80, 120))
+    rates = [training.learning_rate(vgg19, epoch) for epoch in (0, 79, 80, 119, 120, 159)]
+    assert rates == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+
+
+def test_the_recorded_figures_are_those_of_the_epoch() -> None:
+    configuration = replace(SHORT, epochs=2, milestones=(1,))
+    data, state = data_for(configuration), begun(configuration)
+    first, second = training.train(state, data, configuration, ignore)
+    state.model.eval()
+    with torch.no_grad():
+        logits = state.model(((data.test.gather(torch.arange(540)).float() - data.mean) / data.std).contiguous())
+    assert second.test_accuracy == int((logits.argmax(1) == data.test.labels).sum()) / 540
+    assert (first.learning_rate, second.learning_rate) == (0.1, 0.01)
+    assert first.train_loss is not None
+    assert second.train_loss is not None
+    assert 0 < second.train_loss < first.train_loss
+    assert 0 < first.train_accuracy < second.train_accuracy <= 1
+    assert second.images_per_second is not None
+
+
+def test_every_image_is_trained_on_once_an_epoch_the_last_batch_too() -> None:
+    configuration = replace(SHORT, batch_size=100, epochs=1, milestones=())
+    data, sizes = data_for(configuration), []
+    original = data.batch
+
+    def counted(plan: EpochPlan, start: int, size: int) -> tuple[Tensor, Tensor]:
+        found = original(plan, start, size)
+        sizes.append(len(found[1]))
+        return found
+
+    data.batch = counted  # type: ignore[method-assign]
+    list(training.train(begun(configuration), data, configuration, ignore))
+    assert sizes == [100] * 6 + [29]
+
+
+def test_a_loss_that_is_not_finite_is_recorded_as_none() -> None:
+    configuration = replace(SHORT, learning_rate=1e30, epochs=1, milestones=())
+    state = begun(configuration)
+    (epoch,) = training.train(state, data_for(configuration), configuration, ignore)
+    assert epoch.train_loss is None
+    assert not training.is_finite(state.model)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("profile", ["exact", "fast"])
+@pytest.mark.parametrize("at", [7, 10, 13, 40])  # within an epoch, at its end (10 steps), after the last step
+def test_a_checkpoint_goes_on_to_the_same_bits(optimizer: Optimizer, profile: Profile, at: int) -> None:
+    configuration = replace(SHORT, optimizer=optimizer, learning_rate=0.01, profile=profile)
+    profiles.configure(profile, CPU)
+    data = data_for(configuration)
+    alone = begun(configuration)
+    expected = list(training.train(alone, data, configuration, ignore))
+
+    steps = 0
+
+    def interrupt(_: training.State) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == at:
+            raise Interrupted
+
+    halted = begun(configuration)
+    with pytest.raises(Interrupted):
+        list(training.train(halted, data, configuration, interrupt))
+    saved = checkpoints.pack(halted, checkpoints.Mark("run", 1, 2.5))
+    resumed = begun(configuration)
+    assert checkpoints.restore(resumed, saved, "run", 2) is None  # another attempt's
+    assert checkpoints.restore(resumed, saved, "other", 1) is None  # another run's
+    assert checkpoints.restore(resumed, saved, "run", 1) == 2.5
+    rest = list(training.train(resumed, data, configuration, ignore))
+    for name, value in alone.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    for one, other in zip(expected[-len(rest) :], rest, strict=True):
+        assert replace(one, images_per_second=None) == replace(other, images_per_second=None)
+
+
+def test_fast_keeps_state_in_float32_and_learns_like_exact() -> None:
+    results = {}
+    for profile in ("exact", "fast"):
+        configuration = replace(TRAINING, profile=profile, epochs=6, milestones=(3, 4))  # type: ignore[arg-type]
+        profiles.configure(configuration.profile, CPU)
+        state = begun(configuration, level=2)
+        results[profile] = list(training.train(state, data_for(configuration), configuration, ignore))[-1]
+        tensors = [*state.model.parameters(), *(s["momentum_buffer"] for s in state.optimizer.state.values())]
+        assert {tensor.dtype for tensor in tensors} == {torch.float32}
+    assert abs(results["fast"].test_accuracy - results["exact"].test_accuracy) < 0.05
+
+
+def test_only_the_prunable_weights_have_masks() -> None:
+    state = begun(SHORT)
+    assert set(state.masks) == set(nets.prunable(state.model))
+    assert pruning.remaining(state.masks)["conv1.weight"] < state.model.get_parameter("conv1.weight").numel()
