@@ -114,7 +114,7 @@ def unpack_state(data: bytes) -> dict[str, Tensor]:
 def pack_masks(masks: Mapping[str, Tensor], chain: Chain, level: int) -> bytes:
     """The masks of a chain's ticket as a file, one bit a weight."""
     bits = {name: torch.from_numpy(np.packbits(mask.cpu().numpy(), bitorder="little")) for name, mask in masks.items()}
-    shapes = {name: list(mask.shape) for name, mask in masks.items()}
+    shapes = [(name, list(mask.shape)) for name, mask in masks.items()]  # a list, to keep the order of the layers
     return tensorfiles.pack(bits, {"kind": "mask", "chain": chain.run(0).digest, "level": level, "shapes": shapes})
 
 
@@ -125,5 +125,5 @@ def unpack_masks(data: bytes) -> Masks:
         name: torch.from_numpy(
             np.unpackbits(bits[name].numpy(), count=int(np.prod(shape)), bitorder="little").astype(bool).reshape(shape)
         )
-        for name, shape in about["shapes"].items()
+        for name, shape in about["shapes"]
     }

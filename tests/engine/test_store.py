@@ -1,0 +1,325 @@
+"""The database: whose it is, what it shows to others, who may write, and that nothing is trained twice."""
+
+import math
+import sqlite3
+import statistics
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InputError
+from engine.store import database, queue, records, rows
+from tests.conftest import add
+
+EPOCH = records.Epoch(0, 0.5, 0.9, None, 0.8, 0.1, 1000.0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "experiments.db"
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(database.writer(path)) as found:
+        yield found
+
+
+def worker(connection: sqlite3.Connection) -> int:
+    found = connection.execute(
+        "INSERT INTO workers (pid, process_started, host) VALUES (1, 0.0, 'elsewhere')"
+    ).lastrowid
+    assert found is not None
+    return found
+
+
+def finish(connection: sqlite3.Connection, claim: queue.Claim, accuracy: float) -> None:
+    records.start(connection, claim, 1, {"device": "cpu"}, [records.Layer("conv1.weight", 30, 40)])
+    records.epoch(connection, claim, 1, EPOCH)
+    records.done(connection, claim, accuracy, 0, 1.0)
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    before = path.read_bytes()
+    for opened in (database.reader, database.writer):
+        with pytest.raises(InputError, match="a database of another program"):
+            opened(path)
+    assert path.read_bytes() == before
+
+
+def test_a_newer_database_is_refused(path: Path, connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA user_version = 99")
+    for opened in (database.reader, database.writer):
+        with pytest.raises(InputError, match=r"newer cockpit \(schema 99, this one knows 1\): upgrade"):
+            opened(path)
+
+
+def test_what_is_no_database_is_refused(path: Path, tmp_path: Path) -> None:
+    path.write_text("just some text, long enough not to look like an empty file" * 10)
+    with pytest.raises(InputError, match="cannot be opened as a database"):
+        database.reader(path)
+    with pytest.raises(InputError, match="is a folder"):
+        database.writer(tmp_path)
+    with pytest.raises(InputError, match="there is no folder"):
+        database.writer(tmp_path / "absent" / "x.db")
+    with pytest.raises(InputError, match="there is no database"):
+        database.reader(tmp_path / "absent.db")
+
+
+def test_an_interrupted_migration_leaves_nothing_behind(path: Path) -> None:
+    script = f"""
+import engine.store.schema as schema
+def killed(*_): raise SystemExit(9)
+schema.Database.create_view = killed
+schema.migrate({str(path)!r})
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    with closing(sqlite3.connect(path)) as found:
+        assert found.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    with closing(database.writer(path)) as found:
+        assert rows.experiments(found) == []
+
+
+def test_two_processes_may_make_the_same_database_at_once(path: Path) -> None:
+    makers = [subprocess.Popen([sys.executable, "-m", "engine.store.schema", str(path)]) for _ in range(3)]
+    assert [maker.wait() for maker in makers] == [0, 0, 0]
+
+
+def test_readers_cannot_write(path: Path, connection: sqlite3.Connection) -> None:
+    with closing(database.reader(path)) as found, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        found.execute("DELETE FROM runs")
+
+
+def test_a_sample_stays_as_it_is_and_is_copied_on_the_first_write(path: Path) -> None:
+    add(path, "sampled")
+    with closing(sqlite3.connect(path)) as found:
+        found.execute("INSERT INTO about VALUES ('sample', '1')")
+        found.commit()
+        found.execute("PRAGMA journal_mode = DELETE")
+    before = path.read_bytes()
+    local = database.writable_path(path)
+    assert local == path.with_name("experiments.local.db")
+    add(local, "mine")
+    assert database.writable_path(path) == local
+    assert database.writable_path(local) == local
+    with closing(database.reader(local)) as found:
+        assert [row["name"] for row in rows.experiments(found)] == ["sampled", "mine"]
+    assert path.read_bytes() == before
+
+
+def test_the_default_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COCKPIT_DB", raising=False)
+    assert database.default_path() == Path("experiments.db")
+    Path("experiments.local.db").touch()
+    assert database.default_path() == Path("experiments.local.db")
+    monkeypatch.setenv("COCKPIT_DB", "elsewhere.db")
+    assert database.default_path() == Path("elsewhere.db")
+
+
+def test_the_same_experiment_twice_costs_nothing(path: Path) -> None:
+    first, second = add(path, "one"), add(path, "one")
+    assert (first.new, first.existing) == (first.runs, 0)
+    assert (second.new, second.existing) == (0, first.runs)
+    other = add(path, "another name")
+    assert (other.new, other.existing) == (0, first.runs)
+
+
+def test_another_definition_under_the_same_name_is_refused_and_nothing_is_written(path: Path) -> None:
+    add(path, "one")
+    with pytest.raises(
+        InputError, match=r"'one' exists with another definition \(evaluate .*; levels 3 is now 2\): .*--name"
+    ):
+        add(path, "one", levels=2, evaluate="0-2")
+    with pytest.raises(InputError, match="seed 0 is now 7"):
+        add(path, "one", seed=7)
+    with closing(database.reader(path)) as found:
+        assert found.execute("SELECT count(DISTINCT seed) FROM runs").fetchone()[0] == 2
+
+
+def test_experiments_share_the_runs_they_have_in_common(path: Path) -> None:
+    first = add(path, "one")
+    more = add(path, "more", source=["digits-a", "digits"])
+    assert more.existing == first.runs
+    # digits has a chain of its own, and its tickets on digits-b; the random tickets and digits-b's dense are shared
+    assert more.new == 2 * (4 + 4)
+
+
+def test_runs_are_claimed_once_and_only_when_what_they_need_is_done(path: Path, connection: sqlite3.Connection) -> None:
+    add(path, "one", replicates=1)
+    claimed, done = [], set()
+    holder = worker(connection)
+    while claim := queue.claim(connection, holder):
+        assert {needed.digest for needed in claim.run.needs()} <= done
+        claimed.append(claim.run.digest)
+        finish(connection, claim, 0.5)
+        done.add(claim.run.digest)
+    assert len(claimed) == len(set(claimed)) == 4 + 4 + 4 + 1
+    assert queue.unfinished(connection) == 0
+
+
+def test_concurrent_claims_never_meet(path: Path) -> None:
+    added = add(path, "many", replicates=20, levels=4, source=["digits-b"], evaluate="all")
+    claims: list[tuple[int, int]] = []
+
+    def claim_all() -> None:
+        with closing(database.writer(path)) as own:
+            holder = worker(own)
+            while found := queue.claim(own, holder):
+                claims.append((found.run_id, found.number))
+
+    threads = [threading.Thread(target=claim_all) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ready = 20 * (1 + 5)  # the dense runs, and the random tickets of five levels
+    assert added.runs == 20 * (5 + 5)
+    assert len(claims) == len(set(claims)) == ready
+    assert {number for _, number in claims} == {1}
+
+
+def test_the_run_that_most_others_wait_for_is_claimed_first(path: Path, connection: sqlite3.Connection) -> None:
+    add(path, "one")
+    claim = queue.claim(connection, worker(connection))
+    assert claim is not None
+    # digits-a's dense run: the next link and two transfers wait for it; nothing waits for a random ticket
+    assert (claim.run.ticket.name, claim.run.training.dataset) == ("dense", "digits-a")
+
+
+def test_only_unpaused_experiments_are_worked_on(path: Path, connection: sqlite3.Connection) -> None:
+    one, other = add(path, "one"), add(path, "other", seed=10)
+    holder = worker(connection)
+    queue.set_paused(connection, one.experiment, True)
+    claim = queue.claim(connection, holder)
+    assert claim is not None
+    assert claim.run.training.seed >= 10
+    assert queue.claim(connection, holder, one.experiment) is None
+    queue.set_paused(connection, other.experiment, True)
+    assert queue.claim(connection, holder) is None
+    assert queue.unfinished(connection) == 0
+    queue.set_paused(connection, one.experiment, False)
+    assert queue.claim(connection, holder, one.experiment) is not None
+
+
+def test_a_late_writer_changes_nothing(path: Path, connection: sqlite3.Connection) -> None:
+    add(path, "one")
+    holder = worker(connection)
+    late = queue.claim(connection, holder)
+    assert late is not None
+    queue.reclaim(connection, late.run_id, late.number)
+    queue.reclaim(connection, late.run_id, late.number)  # a second time changes nothing
+    newer = queue.claim(connection, holder)
+    assert newer is not None
+    assert (newer.run_id, newer.number) == (late.run_id, late.number + 1)
+    assert not queue.renew(connection, late)
+    assert not queue.release(connection, late)
+    for write in (
+        lambda: records.start(connection, late, 1, {}, []),
+        lambda: records.epoch(connection, late, 1, EPOCH),
+        lambda: records.file(connection, late, "mask", "0" * 64, 1),
+        lambda: records.done(connection, late, 0.5, 0, 1.0),
+        lambda: records.failed(connection, late, "late"),
+        lambda: records.diverged(connection, late, 0, 1.0),
+    ):
+        with pytest.raises(records.StaleClaim):
+            write()
+    assert queue.renew(connection, newer)
+    finish(connection, newer, 0.75)
+    assert connection.execute("SELECT test_accuracy FROM runs WHERE id = ?", (newer.run_id,)).fetchone()[0] == 0.75
+
+
+@pytest.mark.parametrize("how", ["failed", "diverged"])
+def test_what_stands_on_a_lost_run_is_blocked_and_says_by_what(
+    path: Path, connection: sqlite3.Connection, how: str
+) -> None:
+    added = add(path, "one", replicates=1)
+    holder = worker(connection)
+    lost = queue.claim(connection, holder)
+    assert lost is not None
+    records.start(connection, lost, 1, {}, [])
+    if how == "failed":
+        records.failed(connection, lost, "Traceback: out of luck")
+    else:
+        records.diverged(connection, lost, 1, 1.0)
+    blocked = connection.execute("SELECT error FROM runs WHERE status = 'blocked'").fetchall()
+    assert len(blocked) == 3 + 4  # the chain's other levels, and all its transfers
+    assert {row[0] for row in blocked} == {f"stands on run {lost.run.digest} {how}"}
+    while claim := queue.claim(connection, holder):  # the rest of the experiment goes on
+        finish(connection, claim, 0.5)
+    state = rows.experiments(connection)[0]
+    assert (state["status"], state["done"], state[how]) == (how, 4 + 1, 1)
+    # Queueing it again under another name does not make the blocked ones start
+    assert add(path, "again", replicates=1).new == 0
+    assert queue.claim(connection, holder) is None
+    queue.retry_failed(connection, added.experiment)
+    again = queue.claim(connection, holder)
+    assert (again is not None) == (how == "failed")
+
+
+def test_the_view_of_curves_gives_mean_sample_deviation_and_n(path: Path, connection: sqlite3.Connection) -> None:
+    add(path, "one", replicates=4)
+    holder, accuracies = worker(connection), {}
+    while claim := queue.claim(connection, holder):
+        seed = claim.run.training.seed
+        if (claim.run.ticket.name, claim.run.ticket.level, seed) == ("random-global", 2, 3):
+            records.start(connection, claim, 1, {}, [])
+            records.diverged(connection, claim, 1, 1.0)
+            continue
+        # Close together and far from 0: a one-pass formula would lose every digit of the deviation.
+        accuracies[seed] = 0.9 + [1e-9, 3e-9, 4e-9, 8e-9][seed]
+        finish(connection, claim, accuracies[seed])
+    for row in connection.execute("SELECT * FROM curves"):
+        n = 3 if (row["ticket"], row["level"]) == ("random-global", 2) else 4
+        values = [accuracies[seed] for seed in range(n)]
+        assert (row["n"], row["replicates"]) == (n, 4)
+        assert row["mean"] == pytest.approx(statistics.fmean(values), rel=1e-15)
+        assert row["std"] == pytest.approx(statistics.stdev(values), rel=1e-6)
+        assert row["fraction_pruned"] == 0.25
+
+
+def test_one_replicate_has_no_deviation(path: Path, connection: sqlite3.Connection) -> None:
+    add(path, "one", replicates=1)
+    claim = queue.claim(connection, worker(connection))
+    assert claim is not None
+    finish(connection, claim, 0.5)
+    found = connection.execute("SELECT n, mean, std FROM curves").fetchall()
+    assert [tuple(row) for row in found] == [(1, 0.5, None)]
+
+
+def test_layer_ratios_compare_the_scopes_layer_by_layer(trained: Path) -> None:
+    with closing(database.reader(trained)) as connection:
+        found = connection.execute("SELECT * FROM layer_ratios WHERE target = 'digits-a'").fetchall()
+        assert len(found) == 4 * 2 * 4  # levels, replicates, layers
+        for row in found:
+            if row["level"] == 0:
+                assert (row["remaining_ratio"], row["pruned_ratio"]) == (1.0, None)
+                continue
+            assert row["layerwise_remaining"] == round(row["weights_total"] * 0.8 ** row["level"])
+            assert row["remaining_ratio"] == row["global_remaining"] / row["layerwise_remaining"]
+            pruned = [row["weights_total"] - row[f"{scope}_remaining"] for scope in ("global", "layerwise")]
+            assert row["pruned_ratio"] == pruned[0] / pruned[1]
+
+
+def test_no_number_in_the_database_is_nan_or_infinite(trained: Path) -> None:
+    with closing(database.reader(trained)) as connection:
+        tables = [
+            row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+        ]
+        for table in tables:
+            for row in connection.execute(f"SELECT * FROM {table}"):
+                assert all(math.isfinite(value) for value in row if isinstance(value, float))
+
+
+def test_the_sqlite_shell_understands_the_database(trained: Path) -> None:
+    with closing(sqlite3.connect(f"file:{trained}?mode=ro", uri=True)) as plain:  # nothing of ours is registered here
+        assert plain.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert plain.execute("SELECT count(*) FROM curves WHERE n = 2").fetchone()[0] > 0
+        assert {row[2] for row in plain.execute("PRAGMA table_info(runs)")} == {"INTEGER", "TEXT", "REAL"}
