@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from engine.datasets.catalog import DataSet
 from engine.errors import InputError, unknown
@@ -185,13 +186,21 @@ def _same_experiment(connection: sqlite3.Connection, name: str, definition: Defi
     row = connection.execute("SELECT id, definition FROM experiments WHERE name = ?", (name,)).fetchone()
     if row is None:
         return None
-    old, new = json.loads(row["definition"]), json.loads(definition.to_json())
+    old, new = (_without_names(text) for text in (row["definition"], definition.to_json()))
     differing = [f"{key} {old.get(key)!r} is now {new[key]!r}" for key in new if old.get(key) != new[key]]
     if differing:
         raise InputError(
             f"experiment {name!r} exists with another definition ({'; '.join(differing)}): give this one another --name"
         )
     return int(row["id"])
+
+
+def _without_names(text: str) -> dict[str, Any]:
+    """A definition by what it means: a data set is its content, whatever its file is called today."""
+    found: dict[str, Any] = json.loads(text)
+    for key in ("sources", "targets"):
+        found[key] = [data["identity"] for data in found[key]]
+    return found
 
 
 def _add_data_set(connection: sqlite3.Connection, data: DataSet) -> None:

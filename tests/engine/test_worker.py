@@ -1,0 +1,219 @@
+"""Workers that are killed, stopped, or meet runs that cannot be trained: real processes on real training."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.store import database, queue, rows
+from tests.conftest import add, work_off
+from tests.engine.test_datasets import gray, save
+
+SLOW = {"levels": 1, "replicates": 1, "epochs": 12, "random": ["none"], "width": 0.5}
+
+
+def records(path: Path) -> dict[str, Any]:
+    """All that trainings yielded, without what the clock and the claims put there."""
+    with closing(database.reader(path)) as connection:
+        return {
+            table: [tuple(row) for row in connection.execute(query)]
+            for table, query in {
+                "runs": "SELECT digest, status, attempt, test_accuracy, test_epoch, weights_remaining"
+                " FROM runs ORDER BY id",
+                "epochs": "SELECT run_id, attempt, epoch, train_loss, train_accuracy, test_accuracy, learning_rate"
+                " FROM epochs ORDER BY run_id, attempt, epoch",
+                "layers": "SELECT * FROM layers ORDER BY run_id, layer",
+                "files": "SELECT * FROM files ORDER BY run_id, kind",  # with the hash of their bytes
+            }.items()
+        }
+
+
+def start_worker(path: Path, checkpoint_seconds: float) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--device", "cpu", "--drain"]
+    return subprocess.Popen([*command, "--checkpoint-seconds", str(checkpoint_seconds)])
+
+
+def wait_for_epochs(path: Path, recorded: int, worker: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 60
+    with closing(database.reader(path)) as connection:
+        while connection.execute("SELECT count(*) FROM epochs").fetchone()[0] < recorded and worker.poll() is None:
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("undisturbed") / "experiments.db"
+    add(path, "slow", **SLOW)
+    work_off(path)
+    return records(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "checkpoint_seconds"),  # a checkpoint after every step; now and then; never; only when asked to stop
+    [(signal.SIGKILL, 0.0), (signal.SIGKILL, 0.2), (signal.SIGKILL, 60.0), (signal.SIGTERM, 60.0)],
+)
+def test_a_worker_killed_and_resumed_gives_the_same_bits_as_one_left_alone(
+    tmp_path: Path, undisturbed: dict[str, Any], how: signal.Signals, checkpoint_seconds: float
+) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "slow", **SLOW)
+    for recorded in (1, 4, 14, 30):  # kill when so many epochs have been recorded: in different runs, within epochs
+        worker = start_worker(path, checkpoint_seconds)
+        wait_for_epochs(path, recorded, worker)
+        worker.send_signal(how)
+        worker.wait()
+    work_off(path)
+    found = records(path)
+    if how is signal.SIGTERM or checkpoint_seconds == 0.0:
+        assert found == undisturbed
+    else:  # a run that had no checkpoint yet started over, as another attempt; the first stays readable
+        last = {run: attempt for run, attempt, *_ in found["epochs"]}
+        found["epochs"] = [(row[0], 1, *row[2:]) for row in found["epochs"] if row[1] == last[row[0]]]
+        found["runs"] = [(row[0], row[1], 1, *row[3:]) for row in found["runs"]]
+        assert found == undisturbed
+    assert not list((database.files_folder(path) / "checkpoints").glob("*"))
+
+
+def test_a_run_whose_lease_ran_out_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "short", levels=0, replicates=1, random=["none"])
+    with closing(database.writer(path)) as connection:
+        holder = connection.execute(
+            "INSERT INTO workers (pid, process_started, host) VALUES (1, 0, 'far away')"
+        ).lastrowid
+        assert holder is not None
+        claim = queue.claim(connection, holder)
+        assert claim is not None
+        connection.execute("UPDATE runs SET lease_expires_at = ? WHERE id = ?", (database.now(-1), claim.run_id))
+    work_off(path)
+    with closing(database.reader(path)) as connection:
+        assert rows.experiments(connection)[0]["status"] == "done"
+        assert connection.execute("SELECT claim FROM runs WHERE id = ?", (claim.run_id,)).fetchone()[0] == 2
+
+
+def test_a_diverging_run_is_recorded_with_its_epoch_and_the_experiment_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "wild", learning_rate=1e30, levels=1)
+    add(path, "tame", levels=1)
+    work_off(path)
+    with closing(database.reader(path)) as connection:
+        wild, tame = rows.experiments(connection)
+        assert (wild["status"], tame["status"]) == ("diverged", "done")
+        assert (wild["diverged"], wild["blocked"], wild["done"]) == (8, 6, 0)
+        found = connection.execute("SELECT status, diverged_epoch, test_accuracy FROM runs WHERE status = 'diverged'")
+        assert {tuple(row) for row in found} == {("diverged", 0, None)}
+        assert connection.execute("SELECT count(*) FROM curves WHERE experiment = 'wild'").fetchone()[0] == 0
+
+
+def test_a_data_set_that_is_gone_fails_its_runs_with_the_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    spec = save(tmp_path / "set.npz", gray(side=8))
+    added = add(path, "lost", source=[spec], target=[spec], levels=1, replicates=1)
+    add(path, "kept", levels=0, replicates=1)
+    content = (tmp_path / "set.npz").read_bytes()
+    (tmp_path / "set.npz").unlink()
+    work_off(path)
+    with closing(database.writer(path)) as connection:
+        lost, kept = rows.experiments(connection)
+        assert (lost["status"], lost["failed"], lost["blocked"], kept["status"]) == ("failed", 3, 1, "done")
+        errors = {row["error"] for row in rows.errors(connection, added.experiment)}
+        assert errors == {
+            f"data set file {tmp_path / 'set.npz'} is gone:"
+            " put it back, or queue the experiment again from where it is now"
+        }
+        (tmp_path / "moved.npz").write_bytes(content)  # moved: queued again from there, it is the same data set
+        spec = f"npz:{tmp_path / 'moved.npz'}"
+        again = add(path, "lost", source=[spec], target=[spec], levels=1, replicates=1)
+        assert again.new == 0
+        queue.retry_failed(connection, added.experiment)
+    work_off(path)
+    with closing(database.reader(path)) as connection:
+        assert rows.experiments(connection)[0]["status"] == "done"
+        assert {row[0] for row in connection.execute("SELECT attempt FROM runs")} == {1}
+
+
+def test_levels_that_leave_a_net_without_weights_are_trained_and_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "bare", prune_rate=0.99, levels=3, replicates=1, scope=["global", "layerwise"], random=["local"])
+    work_off(path)
+    with closing(database.reader(path)) as connection:
+        assert rows.experiments(connection)[0]["status"] == "done"
+        left = (
+            "SELECT level, weights_remaining FROM runs"
+            " WHERE ticket = 'winning' AND scope = 'global' AND source = target AND level > 0"
+        )
+        total = connection.execute("SELECT weights_total FROM runs").fetchone()[0]
+        assert dict(map(tuple, connection.execute(left))) == {n: round(total * 0.01**n) for n in (1, 2, 3)}
+        empty = "SELECT count(*) FROM layers JOIN runs ON runs.id = run_id WHERE layers.weights_remaining = 0"
+        assert connection.execute(empty).fetchone()[0] > 0
+        accuracy = "SELECT test_accuracy FROM runs WHERE weights_remaining = 0"
+        assert {round(row[0], 2) for row in connection.execute(accuracy)} == {0.1}  # one class for all
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rewinds": "weights"},
+        {"schedule": "continue"},
+        {"prunable": "conv+output"},
+        {"optimizer": ["adamw"], "target_optimizer": ["sgd"]},
+        {"profile": "fast"},
+        {"model": "resnet20"},
+        {"validation": 0.2},
+        {"augmentation": "crop"},
+        {"random": ["local", "preserved"], "scope": ["layerwise"]},
+    ],
+    ids=" ".join,
+)
+def test_every_setting_that_the_paper_leaves_open_trains_to_the_end(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "setting", **{"levels": 2, "replicates": 1, **options})
+    work_off(path)
+    with closing(database.reader(path)) as connection:
+        assert rows.experiments(connection)[0]["status"] == "done"
+        if options.get("schedule") == "continue":
+            rewound = "SELECT min(epoch) FROM epochs JOIN runs ON runs.id = run_id WHERE ticket = 'winning'"
+            assert connection.execute(rewound).fetchone()[0] == 1
+        if "validation" in options:
+            check_best_epochs(connection)
+
+
+def check_best_epochs(connection: sqlite3.Connection) -> None:
+    """With a validation part, accuracy is read at the epoch where that was classified best, the first of several."""
+    for run in connection.execute("SELECT id, test_accuracy, test_epoch FROM runs").fetchall():
+        query = "SELECT validation_accuracy, test_accuracy FROM epochs WHERE run_id = ? ORDER BY epoch"
+        validation, test = np.array([tuple(row) for row in connection.execute(query, (run["id"],))]).T
+        assert run["test_epoch"] == int(validation.argmax())
+        assert run["test_accuracy"] == test[run["test_epoch"]]
+
+
+def test_a_run_gives_the_same_bits_beside_others_as_alone(tmp_path: Path) -> None:
+    for name in ("together", "alone"):
+        add(tmp_path / f"{name}.db", "tiny", levels=1)
+    crowd = [start_worker(tmp_path / "together.db", 60.0) for _ in range(3)]
+    assert [worker.wait() for worker in crowd] == [0, 0, 0]
+    work_off(tmp_path / "alone.db")
+    assert records(tmp_path / "together.db") == records(tmp_path / "alone.db")
+
+
+def test_what_a_run_records_of_where_it_was_trained(trained: Path) -> None:
+    import torch
+
+    from engine import __version__
+
+    with closing(database.reader(trained)) as connection:
+        for row in connection.execute("SELECT * FROM runs"):
+            assert (row["device"], row["threads"], row["dtype"]) == ("cpu", 1, "float32")
+            assert (row["torch_version"], row["cockpit_version"]) == (torch.__version__, __version__)
+            assert row["queued_at"] <= row["started_at"] <= row["finished_at"]
+            assert row["seconds"] > 0
+            assert row["command"] == "cockpit queue add"
