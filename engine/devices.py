@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.errors import InputError
+
 
 @dataclass(frozen=True)
 class Device:
@@ -19,6 +21,15 @@ class Device:
 def found() -> list[Device]:
     """The devices that `CUDA_VISIBLE_DEVICES` leaves, else one `cpu` for each core this process may use."""
     return _cuda() or [Device("cpu", None, _cpu_has_bf16())] * cores()
+
+
+def chosen(workers: int | None) -> list[Device]:
+    """The devices that so many workers use; None for all. Raises InputError for a number there are no devices for."""
+    devices = found()
+    if workers is not None and not 1 <= workers <= len(devices):
+        kind = "CUDA devices" if devices[0].visible else "cores"
+        raise InputError(f"--workers {workers} is out of range: this machine has {len(devices)} {kind} for one each")
+    return devices[:workers]
 
 
 def cores() -> int:

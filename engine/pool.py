@@ -7,29 +7,23 @@ import time
 from pathlib import Path
 
 from engine import devices
-from engine.errors import InputError
 from engine.store import database
 
 STOP_SECONDS = 30.0  # for the step under way and a checkpoint
 
 
 class Pool:
-    """Worker processes on this machine's devices, each of which ends with this process if it is not stopped before."""
+    """Worker processes, one on each of `places`. Each ends with this process, if it is not stopped before."""
 
     def __init__(
-        self, path: Path, *, experiment: int | None = None, workers: int | None = None, drain: bool = True
+        self, path: Path, places: list[devices.Device], *, experiment: int | None = None, drain: bool = True
     ) -> None:
-        found = devices.found()
-        if workers is not None and not 1 <= workers <= len(found):
-            names = ", ".join(dict.fromkeys(device.name for device in found))
-            raise InputError(f"--workers {workers} is out of range: this machine has {len(found)} devices ({names})")
-        self.logs = database.files_folder(path) / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self.log = self.logs / f"pool-{os.getpid()}.log"
+        self.log = database.files_folder(path) / "logs" / f"pool-{os.getpid()}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--parent", str(os.getpid())]
         command += ["--experiment", str(experiment)] if experiment is not None else []
         command += ["--drain"] if drain else []
-        self.processes = [self._start(command, device) for device in found[:workers]]
+        self.processes = [self._start(command, device) for device in places]
 
     def _start(self, command: list[str], device: devices.Device) -> "subprocess.Popen[bytes]":
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}

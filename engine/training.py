@@ -17,7 +17,7 @@ from engine.store.records import Epoch
 
 MOMENTUM = 0.9
 BETAS = (0.9, 0.999)
-DROP = 10  # at each milestone the learning rate is divided by it
+DROP = 10.0  # at each milestone the learning rate is divided by it
 
 
 @dataclass

@@ -62,7 +62,16 @@ def show(
                 file=sys.stderr,
             )
             continue
-        print(charts.draw(shown, f"{experiment}: test accuracy on {name}", x, full, console.width, console.is_terminal))
+        print(
+            charts.draw(
+                shown,
+                f"{experiment}: test accuracy on {name}",
+                x,
+                full,
+                console.width,
+                console.is_terminal and not console.no_color,
+            )
+        )
         console.print(charts.table(shown))
 
 

@@ -12,6 +12,7 @@ from cockpit.cli.options import Database, command_line, takes_experiment, to_wri
 from cockpit.cli.queue import describe
 from cockpit.cli.results import show
 from cockpit.progress import follow
+from engine import devices
 from engine.experiments import Definition
 from engine.pool import Pool
 from engine.store import database, queue, rows
@@ -32,6 +33,7 @@ def run(
     Example: cockpit run digits
     """
     name, definition = wanted
+    places = devices.chosen(workers)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
         added = queue.add(connection, name or queue.default_name(definition), definition, command_line(), paused=True)
@@ -39,7 +41,7 @@ def run(
         queue.retry_failed(connection, added.experiment)
         queue.set_paused(connection, added.experiment, False)
         if queue.unfinished(connection, added.experiment):
-            pool = Pool(path, experiment=added.experiment, workers=workers)
+            pool = Pool(path, places, experiment=added.experiment)
             try:
                 _attend(pool, connection, added.experiment)
             except KeyboardInterrupt:
@@ -56,13 +58,14 @@ def work(
     db: Database = None,
 ) -> None:
     """Train what is in the queue, one process a CUDA device, or one a core. Ctrl-C stops after the step under way."""
+    places = devices.chosen(workers)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
         if drain and not queue.unfinished(connection):
             print("nothing is waiting in the queue", file=sys.stderr)
             return
         try:
-            _attend(Pool(path, workers=workers, drain=drain), connection, None)
+            _attend(Pool(path, places, drain=drain), connection, None)
         except KeyboardInterrupt:
             print("stopped; `cockpit work` continues", file=sys.stderr)
             sys.exit(130)

@@ -1,0 +1,367 @@
+"""The program as a person runs it: what it prints, where, with which exit code."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from engine.store import database, rows
+from tests.conftest import Cockpit, run_cockpit
+
+SMALL = (
+    "--source",
+    "digits-a",
+    "--target",
+    "digits-b",
+    "--width",
+    0.25,
+    "--levels",
+    3,
+    "--epochs",
+    2,
+    "--replicates",
+    2,
+)
+ADD = ("queue", "add", *SMALL, "--profile", "exact")
+CURVES = "experiment,curve,source,target,model,optimizer,scope,ticket,level,fraction_pruned,n,mean,std"
+RUNS = (
+    "experiment,curve,source,target,model,optimizer,scope,ticket,level,fraction_pruned,weights_remaining,weights_total,"
+    "replicate,seed,status,test_accuracy,digest,device,seconds"
+)
+EPOCHS = "digest,attempt,epoch,train_loss,train_accuracy,test_accuracy,learning_rate,images_per_second"
+LAYERS = "digest,level,layer,name,weights_remaining,weights_total"
+
+
+def test_version_and_help(cockpit: Cockpit) -> None:
+    assert cockpit("--version").stdout == "cockpit 0.1.0\n"
+    for arguments in ((), ("--help",)):
+        found = cockpit(*arguments)
+        assert found.returncode == 0
+        for command in ("run", "work", "queue", "plot", "export"):
+            assert f" {command} " in found.stdout
+
+
+def test_help_of_queue_add_names_every_option(cockpit: Cockpit) -> None:
+    text = cockpit("queue", "add", "--help").stdout
+    what = ["name", "source", "target", "model", "width", "replicates", "seed"]
+    tickets = ["scope", "random", "levels", "evaluate", "prune-rate", "rewind"]
+    training = ["optimizer", "target-optimizer", "epochs", "batch-size", "profile"]
+    for option in what + tickets + training:
+        assert f"--{option} " in text
+
+
+def test_queue_add_says_what_is_new_and_what_exists(cockpit: Cockpit) -> None:
+    first, second = cockpit(*ADD), cockpit(*ADD)
+    assert first.stdout == "digits-a-to-digits-b-vgg-digits: 4 curves, 26 runs: 26 new, 0 exist already\n"
+    assert second.stdout == "digits-a-to-digits-b-vgg-digits: 4 curves, 26 runs: 0 new, 26 exist already\n"
+    assert first.stderr == second.stderr == ""
+    as_json = cockpit(*ADD, "--name", "other", "--json")
+    assert json.loads(as_json.stdout) == {"experiment": "other", "curves": 4, "runs": 26, "new": 0, "existing": 26}
+
+
+def test_queue_add_takes_a_preset_and_options_beside_it(cockpit: Cockpit) -> None:
+    assert "digits: 4 curves, 124 runs" in cockpit("queue", "add", "digits").stdout
+    changed = cockpit("queue", "add", "digits", "--levels", 2)
+    assert changed.returncode == 2
+    assert "give this one another --name" in changed.stderr
+    assert "short: 4 curves, 20 runs" in cockpit("queue", "add", "digits", "--levels", 2, "--name", "short").stdout
+
+
+def test_queue_list(cockpit: Cockpit, trained: Path) -> None:
+    missing = cockpit("queue", "list")
+    assert missing.returncode == 2
+    assert "there is no database experiments.db: queue something" in missing.stderr
+    cockpit(*ADD, "--name", "waiting-one")
+    assert "waiting-one" in cockpit("queue", "list").stdout
+    (row,) = json.loads(cockpit("queue", "list", "--json").stdout)
+    assert (row["name"], row["status"], row["runs"], row["done"]) == ("waiting-one", "waiting", 26, 0)
+    done = cockpit("queue", "list", "--db", trained).stdout
+    assert "tiny" in done
+    assert "✓ done" in done
+    assert json.loads(cockpit("queue", "list", "--status", "done", "--json").stdout) == []
+    assert "choose from waiting, running" in cockpit("queue", "list", "--status", "finished").stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"), [("curves", CURVES), ("runs", RUNS), ("epochs", EPOCHS), ("layers", LAYERS)]
+)
+def test_export_writes_tidy_rows_whose_floats_round_trip(
+    cockpit: Cockpit, trained: Path, table: str, columns: str
+) -> None:
+    found = cockpit("export", "--csv", "--table", table, "--db", trained)
+    lines = list(csv.DictReader(io.StringIO(found.stdout)))
+    assert set(columns.split(",")) <= set(lines[0])
+    with closing(database.reader(trained)) as connection:
+        heading, expected = rows.export(connection, table)
+        for line, row in zip(lines, expected, strict=True):
+            for name, value in zip(heading, row, strict=True):
+                text = line[name]
+                assert value == (None if text == "" else type(value)(text)), name
+
+
+def test_exported_tickets_are_known_by_their_names_and_accuracies_are_fractions(
+    cockpit: Cockpit, trained: Path
+) -> None:
+    lines = list(csv.DictReader(io.StringIO(cockpit("export", "--csv", "--table", "runs", "--db", trained).stdout)))
+    assert {line["ticket"] for line in lines} == {
+        "dense",
+        "winning",
+        "random-global",
+        "random-local",
+        "random-preserved",
+    }
+    assert all(0 <= float(line["test_accuracy"]) <= 1 for line in lines)
+    assert {line["fraction_pruned"] for line in lines if line["level"] == "0"} == {"0.0"}
+    shared = {line["source"] for line in lines if line["ticket"] == "random-global"}
+    assert shared == {""}
+
+
+def test_export_to_a_file_json_lines_and_one_experiment(cockpit: Cockpit, trained: Path, tmp_path: Path) -> None:
+    to_stdout = cockpit("export", "--csv", "--db", trained).stdout
+    assert cockpit("export", "--csv", "-o", "curves.csv", "--db", trained).stdout == ""
+    assert (tmp_path / "curves.csv").read_text() == to_stdout
+    lines = [json.loads(line) for line in cockpit("export", "--json", "--db", trained).stdout.splitlines()]
+    assert len(lines) == len(to_stdout.splitlines()) - 1
+    assert cockpit("export", "--csv", "--experiment", "tiny", "--db", trained).stdout == to_stdout
+    assert "did you mean 'tiny'" in cockpit("export", "--experiment", "tyni", "--db", trained).stderr
+    assert (
+        "unknown table 'run': choose from curves, runs" in cockpit("export", "--table", "run", "--db", trained).stderr
+    )
+    nowhere = cockpit("export", "-o", "no/such/folder.csv", "--db", trained)
+    assert (nowhere.returncode, nowhere.stdout) == (2, "")
+    assert "no/such/folder.csv cannot be written" in nowhere.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.csv"]
+
+
+def test_export_into_a_closed_pipe_ends_quietly(trained: Path) -> None:
+    command = f"{sys.executable} -m cockpit export --table epochs --db {trained} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("digest,")
+    assert done.stderr == ""
+
+
+def test_plot_draws_a_chart_and_a_table_without_colours_where_there_is_no_terminal(
+    cockpit: Cockpit, trained: Path
+) -> None:
+    found = cockpit("plot", "tiny", "--db", trained)
+    assert "tiny: test accuracy on digits-b" in found.stdout
+    assert "● digits-a -> digits-b winning" in found.stdout
+    assert "weights remaining, %" in found.stdout
+    assert "±" in found.stdout
+    assert "\x1b" not in found.stdout
+    assert max(map(len, found.stdout.splitlines())) <= 120
+    assert "fraction of weights pruned" in cockpit("plot", "tiny", "--x", "pruned", "--db", trained).stdout
+    chain = cockpit("plot", "tiny", "--target", "digits-a", "--db", trained).stdout
+    assert "test accuracy on digits-a" in chain
+    assert "digits-a -> digits-a winning layerwise" in chain
+    assert "unknown target 'digits-c'" in cockpit("plot", "tiny", "--target", "digits-c", "--db", trained).stderr
+    assert "did you mean 'tiny'" in cockpit("plot", "tinny", "--db", trained).stderr
+
+
+def test_plot_of_an_experiment_that_was_not_trained_says_how_to(cockpit: Cockpit) -> None:
+    cockpit(*ADD, "--name", "new")
+    found = cockpit("plot", "new")
+    assert (found.returncode, found.stdout) == (0, "")
+    assert "new has no results on digits-b yet: train it with `cockpit work --drain`" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("queue", "add"), "nothing to train: name a preset"),
+        (("run",), "nothing to train: name a preset"),
+        (("run", "digitz"), "unknown preset 'digitz': choose from digits; did you mean 'digits'?"),
+        (("queue", "add", "--source", "digit"), "unknown data set 'digit': choose from digits, digits-a"),
+        (("queue", "add", "--source", "npz:absent.npz"), "there is no file absent.npz"),
+        ((*ADD, "--model", "vgg91"), "unknown model 'vgg91'"),
+        ((*ADD, "--prune-rate", 1.5), "--prune-rate 1.5 is out of range"),
+        ((*ADD, "--levels", "many"), "Invalid value for '--levels'"),
+        ((*ADD, "--name", ""), "--name is empty"),
+        (("queue", "add", "--sorce", "digits"), "No such option: --sorce"),
+        (("queue", "ad"), "No such command 'ad'"),
+        (("quue", "add"), "No such command 'quue'"),
+        (("plot",), "Missing argument 'experiment'"),
+        (("plot", "x", "--db", "absent.db"), "there is no database absent.db"),
+        (("export", "--csv", "--json", "--db", "absent.db"), "exclude each other"),
+        ((*ADD, "--db", "absent/folder.db"), "there is no folder absent"),
+        (("run", *SMALL, "--workers", 99), "--workers 99 is out of range"),
+    ],
+)
+def test_bad_input_is_one_clear_line_on_stderr_and_exit_code_2(
+    cockpit: Cockpit, tmp_path: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    found = cockpit(*arguments)
+    assert found.returncode == 2
+    assert found.stdout == ""
+    assert found.stderr.startswith("cockpit: error: ")
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_what_is_not_ours_is_refused_with_exit_code_2(cockpit: Cockpit, tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("these are notes, not a database. " * 40)
+    for arguments in (ADD, ("queue", "list"), ("work", "--drain"), ("export",)):
+        found = cockpit(*arguments, "--db", "notes.db")
+        assert found.returncode == 2
+        assert "notes.db cannot be opened as a database" in found.stderr
+    assert (tmp_path / "notes.db").read_text().startswith("these are notes")
+
+
+HEAVY = ("torch", "torchvision", "numpy", "textual", "plotext", "sklearn", "sqlite_utils")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ADD,
+        ("queue", "add", "--source", "npz:set.npz", "--target", "npz:packed.npz-a", "--profile", "fast"),
+        ("queue", "list"),
+        ("queue", "list", "--json"),
+        ("export", "--csv"),
+        ("export", "--csv", "--table", "runs"),
+    ],
+)
+def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: tuple[object, ...]) -> None:
+    import numpy as np
+
+    from tests.engine.test_datasets import encoded, gray, save
+
+    arrays = gray()
+    save(tmp_path / "set.npz", arrays)
+    packed = {}
+    for split in ("train", "test"):
+        data, offsets = encoded(arrays[f"{split}_images"])
+        labels = np.ravel(arrays[f"{split}_labels"])
+        packed |= {f"{split}_bytes": data, f"{split}_offsets": offsets, f"{split}_labels": labels}
+    save(tmp_path / "packed.npz", packed)
+    if arguments[:2] != ("queue", "add"):
+        run_cockpit(tmp_path, *ADD)
+    script = f"""
+import sys
+from cockpit.cli import main
+try:
+    main()
+except SystemExit as end:
+    found = [name for name in {HEAVY!r} if name in sys.modules]
+    sys.exit(f"imported {{found}}" if found else end.code)
+"""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_run_trains_draws_and_costs_nothing_the_second_time(cockpit: Cockpit, tmp_path: Path) -> None:
+    first = cockpit("run", *SMALL, "--profile", "exact", "--name", "tiny")
+    assert first.returncode == 0, first.stderr
+    assert "tiny: 4 curves, 26 runs: 26 new" in first.stderr
+    assert "tiny: test accuracy on digits-b" in first.stdout
+    began = time.monotonic()
+    second = cockpit("run", *SMALL, "--profile", "exact", "--name", "tiny")
+    assert time.monotonic() - began < 10  # no worker was started
+    assert second.stdout == first.stdout
+    assert json.loads(cockpit("queue", "list", "--json").stdout)[0]["status"] == "done"
+
+
+def test_work_drains_the_queue_of_all_experiments(cockpit: Cockpit) -> None:
+    assert "nothing is waiting" in cockpit("work", "--drain").stderr
+    cockpit(*ADD, "--name", "one", "--levels", 1)
+    cockpit(*ADD, "--name", "two", "--levels", 1, "--seed", 2)
+    done = cockpit("work", "--drain")
+    assert done.returncode == 0, done.stderr
+    assert {row["status"] for row in json.loads(cockpit("queue", "list", "--json").stdout)} == {"done"}
+
+
+def test_run_says_what_diverged_and_still_draws_the_rest(cockpit: Cockpit) -> None:
+    found = cockpit("run", *SMALL, "--levels", 1, "--learning-rate", 1e30, "--name", "wild")
+    assert found.returncode == 0
+    assert "diverged: dense level 0 on digits-a, seed 0" in found.stderr
+    assert "not finite after epoch 0" in found.stderr
+
+
+def start(folder: Path, *arguments: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "cockpit", *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a process group of its own, as a shell gives it
+    )
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def done_runs(path: Path) -> int:
+    if not path.exists():
+        return 0
+    try:
+        with closing(database.reader(path)) as connection:
+            return int(connection.execute("SELECT count(*) FROM runs WHERE status = 'done'").fetchone()[0])
+    except Exception:
+        return 0  # being made
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_cleanly_and_the_same_command_continues(cockpit: Cockpit, tmp_path: Path) -> None:
+    command = ("run", *SMALL, "--epochs", 10, "--profile", "exact", "--name", "tiny")
+    process = start(tmp_path, *command)
+    wait_until(lambda: done_runs(tmp_path / "experiments.db") >= 3)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the program and its workers
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "tiny is paused; the same command continues it" in errors
+    assert "Traceback" not in errors
+    (row,) = json.loads(cockpit("queue", "list", "--json").stdout)
+    assert (row["status"], row["running"]) == ("paused", 0)
+    assert "nothing is waiting" in cockpit("work", "--drain").stderr  # paused: others leave it alone
+    again = cockpit(*command)
+    assert again.returncode == 0, again.stderr
+    with closing(database.reader(tmp_path / "experiments.db")) as connection:
+        assert {tuple(row) for row in connection.execute("SELECT status, attempt FROM runs")} == {("done", 1)}
+
+
+@pytest.mark.slow
+def test_workers_end_when_the_program_that_started_them_is_killed(cockpit: Cockpit, tmp_path: Path) -> None:
+    import psutil
+
+    process = start(tmp_path, "run", *SMALL, "--epochs", 200, "--name", "tiny")
+    wait_until(lambda: done_runs(tmp_path / "experiments.db") >= 0 and len(psutil.Process(process.pid).children()) > 0)
+    workers = psutil.Process(process.pid).children()
+    time.sleep(8)  # let them import torch and claim
+    process.kill()
+    process.communicate()
+    psutil.wait_procs(workers, timeout=30)
+    assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+
+
+def test_the_repositorys_sample_is_read_in_place_and_written_to_a_copy(tmp_path: Path, trained: Path) -> None:
+    import sqlite3
+
+    shutil.copy(trained, tmp_path / "experiments.db")
+    with closing(sqlite3.connect(tmp_path / "experiments.db")) as connection:
+        connection.execute("INSERT INTO about VALUES ('sample', '1')")
+        connection.commit()
+        connection.execute("PRAGMA journal_mode = DELETE")
+    before = (tmp_path / "experiments.db").read_bytes()
+    assert "tiny" in run_cockpit(tmp_path, "queue", "list").stdout
+    added = run_cockpit(tmp_path, *ADD, "--name", "mine")
+    assert "experiments.db is a sample and stays as it is: writing to experiments.local.db" in added.stderr
+    assert "mine" in run_cockpit(tmp_path, "queue", "list").stdout
+    assert (tmp_path / "experiments.db").read_bytes() == before

@@ -1,0 +1,43 @@
+"""What is asked of the code itself: lint, format, types, the rooms' contracts, and that README says what CI runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("mypy",),
+        ("importlinter.cli", "lint"),
+    ],
+    ids=["lint", "format", "types", "imports"],
+)
+def test_the_code_keeps_to(command: tuple[str, ...]) -> None:
+    module = [sys.executable, "-m", *command]
+    if command[0] == "importlinter.cli":  # has no __main__
+        module = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()"]
+    done = subprocess.run(module, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ci_runs_the_command_that_readme_gives_for_the_tests() -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^python3 -m venv .*$", readme, flags=re.MULTILINE)
+    assert len(commands) == 2
+    assert commands[0].endswith("cockpit run digits")
+    assert commands[1] in (ROOT / ".ci" / "run").read_text()
+
+
+def test_readme_names_only_files_that_exist() -> None:
+    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name} links to {link}"
