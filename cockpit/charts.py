@@ -62,54 +62,86 @@ def series(rows: Sequence[sqlite3.Row]) -> list[Series]:
     return sorted(found, key=lambda one: (one.ticket == DENSE, one.ticket != "winning"))
 
 
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a chart: its range, its ticks, and how many character cells it spans."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    labels: tuple[str, ...]
+    cells: int
+
+    def snap(self, value: float, dots: int) -> float:
+        """The middle of the cell in which a braille line of so many dots a cell passes through `value`.
+
+        plotext rounds dots and characters apart, so that a marker could stand beside the line it belongs to.
+        """
+        part = (value - self.low) / (self.high - self.low)
+        cell = math.floor(0.5 + (dots * self.cells - 1) * part) // dots
+        return self.low + cell / (self.cells - 1) * (self.high - self.low)
+
+
 def draw(shown: list[Series], title: str, x: str, full: bool, width: int, colours: bool) -> str:
     """The curves as a chart of `width` columns with a legend below: lines for means, bars for +-1 deviation."""
+    height = max(15, min(30, width // 4))
+    y_axis = _accuracy_axis(shown, full, height - 5)  # less title, frame, ticks and label
+    x_axis = _sparsity_axis(shown, x, width - 2 - max(map(len, y_axis.labels)))
     figure = Figure()
     figure._limit_size(False, False)  # else it is cut to the size of the terminal
-    figure.plot_size(width, max(15, min(30, width // 4)))
+    figure.plot_size(width, height)
     figure.theme("clear")
     figure.title(title)
-    place = (lambda fraction: -math.log10(fraction)) if x == "remaining" else (lambda fraction: 1.0 - fraction)
+    figure.xlabel("weights remaining, %" if x == "remaining" else "fraction of weights pruned")
+    for axis, limit, ticks in ((x_axis, figure.xlim, figure.xticks), (y_axis, figure.ylim, figure.yticks)):
+        limit(axis.low, axis.high)
+        ticks(axis.ticks, axis.labels)
     legend, points = [], []
     for number, one in enumerate(shown):
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         if one.ticket == DENSE:
-            figure.horizontal_line(one.means[0], color=colour)
+            figure.horizontal_line(y_axis.snap(one.means[0], 4), color=colour)
             legend.append((colour, "─", f"{one.name} {one.means[0]:.3f}"))
             continue
         kept = [i for i, fraction in enumerate(one.remaining) if fraction > 0 or x == "pruned"]
-        xs, ys = [place(one.remaining[i]) for i in kept], [one.means[i] for i in kept]
+        xs, ys = [_place(one.remaining[i], x) for i in kept], [one.means[i] for i in kept]
         for i, at in zip(kept, xs, strict=True):
             if spread := one.deviations[i]:
-                ends = [max(0.0, one.means[i] - spread), min(1.0, one.means[i] + spread)]
+                ends = [max(y_axis.low, one.means[i] - spread), min(y_axis.high, one.means[i] + spread)]
                 figure.plot([at, at], ends, color=colour, marker="braille")
         if xs:
             figure.plot(xs, ys, color=colour, marker="braille")
-            points.append((xs, ys, colour, marker))
+            points.append(([x_axis.snap(v, 2) for v in xs], [y_axis.snap(v, 4) for v in ys], colour, marker))
         legend.append((colour, marker, one.name))
     for xs, ys, colour, marker in reversed(points):  # above all lines, the first series on top
         figure.scatter(xs, ys, color=colour, marker=marker)
-    _axes(figure, shown, x, full)
-    lines = [figure.build(), *(_legend_entry(*entry) for entry in legend)]
-    text = "\n".join(lines)
+    text = "\n".join([figure.build(), *(_legend_entry(*entry) for entry in legend)])
     return text if colours else re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-def _axes(figure: Figure, shown: list[Series], x: str, full: bool) -> None:
+def _place(remaining: float, x: str) -> float:
+    """Where a fraction of remaining weights lies on the x axis: plotext's own log axis breaks when drawn twice."""
+    return -math.log10(remaining) if x == "remaining" else 1.0 - remaining
+
+
+def _sparsity_axis(shown: list[Series], x: str, cells: int) -> Axis:
     least = min((fraction for one in shown for fraction in one.remaining if fraction > 0), default=1.0)
-    if x == "remaining":
-        ticks = [tick for tick in TICKS if tick >= least * 0.9]
-        figure.xticks([-math.log10(tick) for tick in ticks], [f"{tick * 100:g}" for tick in ticks])
-        figure.xlabel("weights remaining, %")
-    else:
-        figure.xlabel("fraction of weights pruned")
+    if x == "pruned":
+        ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+        return Axis(0.0, 1.0, ticks, tuple(f"{tick:g}" for tick in ticks), cells)
+    shown_ticks = [tick for tick in TICKS if tick >= least * 0.9]
+    labels = tuple(f"{tick * 100:g}" for tick in shown_ticks)
+    return Axis(0.0, max(0.1, _place(least, x)), tuple(_place(tick, x) for tick in shown_ticks), labels, cells)
+
+
+def _accuracy_axis(shown: list[Series], full: bool, cells: int) -> Axis:
+    """From a round number below all means to one above them, or from 0 to 1."""
     values = [mean for one in shown for mean in one.means]
     low, high = (0.0, 1.0) if full else (min(values), max(values))
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    marks = [step * place for place in range(first, max(last, first + 1) + 1)]
-    figure.ylim(marks[0], marks[-1])
-    figure.yticks(marks, [f"{mark:.2f}" for mark in marks])
+    ticks = tuple(step * place for place in range(first, max(last, first + 1) + 1))
+    return Axis(ticks[0], ticks[-1], ticks, tuple(f"{tick:.2f}" for tick in ticks), cells)
 
 
 def _legend_entry(colour: tuple[int, int, int], marker: str, name: str) -> str:
