@@ -61,8 +61,12 @@ def cockpit(tmp_path: Path) -> Cockpit:
 
 def work_off(path: Path, **options: Any) -> None:
     """Train everything in the queue of a database, in a worker process of its own."""
-    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--device", "cpu", "--drain"]
-    command += [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--drain"]
+    command += [
+        part
+        for key, value in {"device": "cpu", **options}.items()
+        for part in (f"--{key.replace('_', '-')}", str(value))
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

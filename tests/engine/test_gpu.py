@@ -1,0 +1,99 @@
+"""What must also hold on a CUDA device. `pytest -m gpu` runs these alone; without a device they are skipped."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine import profiles, pruning, streams, tickets, training
+from engine.datasets import load
+from engine.datasets.pipeline import Data, EpochPlan
+from engine.models import catalog
+from engine.recipes import Profile, RandomGlobal, Rule, Run, Scope
+from engine.store import database, rows
+from tests.conftest import add, work_off
+from tests.engine.test_pipeline import arrays
+from tests.engine.test_pruning import weights
+from tests.engine.test_recipes import TRAINING
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+GPU = torch.device("cuda:0")
+
+
+@pytest.fixture(autouse=True)
+def process_settings() -> Iterator[None]:
+    yield
+    profiles.configure("fast", torch.device("cpu"))
+
+
+def test_order_and_augmentation_are_the_same_bits_as_on_the_cpu() -> None:
+    assert torch.equal(
+        streams.permutation(5000, streams.key("x"), GPU).cpu(), streams.permutation(5000, streams.key("x"))
+    )
+    configuration = replace(TRAINING, augmentation="crop-flip")
+    batches = []
+    for device in (GPU, torch.device("cpu")):
+        data = Data(arrays(), configuration, device)
+        batches.append([part.cpu() for part in data.batch(EpochPlan(data, 0, 3), 0, 32)])
+    assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+
+
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+@pytest.mark.parametrize("ties", [False, True])
+def test_masks_are_the_same_as_on_the_cpu(scope: Scope, ties: bool) -> None:
+    for level in (1, 5, 20):
+        on_cpu = pruning.magnitude(weights(level, ties), None, Rule(scope=scope), level)
+        there = {name: value.to(GPU) for name, value in weights(level, ties).items()}
+        on_gpu = pruning.magnitude(there, None, Rule(scope=scope), level)
+        assert all(on_gpu[name].is_cuda and torch.equal(on_gpu[name].cpu(), mask) for name, mask in on_cpu.items())
+
+
+@pytest.mark.parametrize("model", catalog.MODELS)
+@pytest.mark.parametrize("profile", ["exact", "fast"])
+def test_pruned_weights_stay_zero_and_exact_repeats_its_bits(model: str, profile: Profile) -> None:
+    configuration = replace(
+        TRAINING, model=model, width=0.5, epochs=2, milestones=(1,), profile=profile, batch_size=16, augmentation="crop"
+    )
+    profiles.configure(profile, GPU)
+    data, finals = Data(arrays(), configuration, GPU), []
+    for _ in range(2):
+        net, masks = tickets.start(Run(RandomGlobal(5), configuration), 3, 5, lambda *_: b"")
+        state = training.begin(net, masks, configuration, GPU)
+        list(training.train(state, data, configuration, lambda _: None))
+        for name, mask in state.masks.items():
+            assert not state.model.get_parameter(name)[~mask].any()
+        finals.append([parameter.detach().clone() for parameter in state.model.parameters()])
+    if profile == "exact":
+        assert all(torch.equal(one, other) for one, other in zip(*finals, strict=True))
+
+
+def test_training_steps_do_not_wait_for_the_device() -> None:
+    configuration = replace(TRAINING, profile="fast", epochs=1, milestones=())
+    profiles.configure("fast", GPU)
+    data = Data(load.load("digits-a", ""), configuration, GPU)
+    net, masks = tickets.start(Run(RandomGlobal(5), configuration), 1, 10, lambda *_: b"")
+    state = training.begin(net, masks, configuration, GPU)
+    steps = 0
+
+    def watch(_: training.State) -> None:  # from the first step to the last, a wait for the device raises
+        nonlocal steps
+        steps += 1
+        torch.cuda.set_sync_debug_mode("error" if steps < 10 else "default")
+
+    try:
+        list(training.train(state, data, configuration, watch))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert steps == 10
+
+
+def test_an_experiment_runs_to_the_end_on_the_device(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "tiny", profile="fast", random=["global", "local", "preserved"])
+    work_off(path, device="cuda:0")
+    with closing(database.reader(path)) as connection:
+        assert rows.experiments(connection)[0]["status"] == "done"
+        assert {tuple(row) for row in connection.execute("SELECT device, dtype FROM runs")} == {("cuda:0", "bfloat16")}
