@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from plotext._figure import (
     _figure_class as Figure,
 )  # an object for each chart; the module's functions share one
-from rich.table import Table
 
 AXES = ("remaining", "pruned")
 # Okabe and Ito (2008): told apart with every kind of colour blindness. Each has a marker too, for no colours at all.
@@ -149,17 +148,14 @@ def _legend_entry(colour: tuple[int, int, int], marker: str, name: str) -> str:
     return f"  \x1b[38;2;{red};{green};{blue}m{marker}\x1b[0m {name}"
 
 
-def table(shown: list[Series]) -> Table:
-    """Mean and standard deviation of each curve, in per cent, a row a level; n where replicates are missing."""
-    found = Table(box=None, pad_edge=False, header_style="bold")
-    found.add_column("level", justify="right")
-    found.add_column("remaining %", justify="right")
-    for one in shown:
-        found.add_column(one.name, justify="right")
+def table(shown: list[Series]) -> tuple[list[str], list[list[str]]]:
+    """Headings and a row a level: mean and deviation of each curve in per cent, n where replicates are missing."""
     fractions = {level: one.remaining[i] for one in reversed(shown) for i, level in enumerate(one.levels)}
-    for level in sorted(fractions):
-        found.add_row(str(level), f"{fractions[level] * 100:.2f}", *(_cell(one, level) for one in shown))
-    return found
+    rows = [
+        [str(level), f"{fractions[level] * 100:.2f}", *(_cell(one, level) for one in shown)]
+        for level in sorted(fractions)
+    ]
+    return ["level", "remaining %", *(one.name for one in shown)], rows
 
 
 def _cell(one: Series, level: int) -> str:

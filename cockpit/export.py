@@ -18,15 +18,26 @@ def write(
     if output is None:
         _write_to(sys.stdout, heading, rows, form)
         return
+    output = output.resolve()  # a link stays one
+    if output.exists() and not output.is_file():  # a pipe or a device is written to, not replaced
+        with _open(output) as file:
+            _write_to(file, heading, rows, form)
+        return
     partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with _open(partial, output) as file:
             _write_to(file, heading, rows, form)
         partial.replace(output)
-    except OSError as error:
-        raise InputError(f"{output} cannot be written ({error.strerror}): name another file with -o") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _open(path: Path, meant: Path | None = None) -> TextIO:
+    try:
+        return path.open("w", newline="", encoding="utf-8")
+    except OSError as error:
+        reason = f"{meant or path} cannot be written ({error.strerror})"
+        raise InputError(f"{reason}: name another file with -o") from None
 
 
 def _write_to(file: TextIO, heading: list[str], rows: Iterable[tuple[object, ...]], form: str) -> None:

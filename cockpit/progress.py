@@ -33,7 +33,9 @@ def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -
             counts = rows.counts(connection, experiment)
             left = _time_left(counts.ended - first.ended, counts.total - counts.ended, time.monotonic() - began)
             bar.update(task, total=counts.total, completed=counts.ended, left=left)
-            lines = [Text("  " + _describe(row)) for row in rows.running(connection, experiment)]
+            lines = [
+                Text(_describe(row), no_wrap=True, overflow="ellipsis") for row in rows.running(connection, experiment)
+            ]
             live.update(Group(bar, *lines))
             time.sleep(REFRESH_SECONDS)
 
@@ -62,7 +64,7 @@ def _time_left(done: int, left: int, seconds: float) -> str:
 def _describe(row: sqlite3.Row) -> str:
     source = f"{row['source']} -> " if row["source"] else ""
     words = [
-        f"{row['device'] or '':<6}",
+        f"  {row['device']:<6}",
         f"level {row['level']:>2}",
         f"{source}{row['target']} {row['ticket']}",
     ]
@@ -70,5 +72,5 @@ def _describe(row: sqlite3.Row) -> str:
     epoch = 0 if row["epoch"] is None else row["epoch"] + 1
     words.append(f"epoch {epoch}/{row['epochs']}")
     if row["images_per_second"]:
-        words.append(f"{row['images_per_second']:,.0f} images/s")
+        words.append(f"{row['images_per_second']:,.0f} img/s")
     return "  ".join(words)

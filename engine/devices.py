@@ -47,35 +47,37 @@ def _cuda() -> list[Device]:
 
     try:
         pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        bf16 = {
+            pynvml.nvmlDeviceGetUUID(handle): pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0] >= 8
+            for handle in handles
+        }
+        pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return []
-    try:
-        count = pynvml.nvmlDeviceGetCount()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-        uuids = [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
-        devices = []
-        for place, index in enumerate(_visible(uuids)):
-            major, _ = pynvml.nvmlDeviceGetCudaComputeCapability(handles[index])
-            devices.append(Device(f"cuda:{place}", uuids[index], native_bf16=major >= 8))
-        return devices
-    finally:
-        pynvml.nvmlShutdown()
+    # A slice of a card (MIG) is not among the cards; every card that has slices multiplies bfloat16.
+    return [Device(f"cuda:{place}", uuid, bf16.get(uuid, True)) for place, uuid in enumerate(visible(list(bf16)))]
 
 
-def _visible(uuids: list[str]) -> list[int]:
-    """Which cards CUDA_VISIBLE_DEVICES names, by its own rules: the list ends at the first name that is none."""
+def visible(uuids: list[str]) -> list[str]:
+    """The cards that CUDA_VISIBLE_DEVICES names, as UUIDs: the list ends at the first name that is none.
+
+    Numbers are in the order of the PCI bus, as nvidia-smi shows them (CUDA_DEVICE_ORDER=PCI_BUS_ID).
+    """
     wish = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wish is None:
-        return list(range(len(uuids)))
-    chosen: list[int] = []
+        return uuids
+    chosen: list[str] = []
     for name in (part.strip() for part in wish.split(",")):
+        matches = [uuid for uuid in uuids if name and uuid.startswith(name)]
         if name.isdigit() and int(name) < len(uuids):
-            chosen.append(int(name))
+            chosen.append(uuids[int(name)])
+        elif name.startswith("MIG-"):
+            chosen.append(name)
+        elif len(matches) == 1:
+            chosen += matches
         else:
-            matches = [index for index, uuid in enumerate(uuids) if name and uuid.startswith(name)]
-            if len(matches) != 1:
-                break
-            chosen.append(matches[0])
+            break
     return chosen
 
 

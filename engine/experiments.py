@@ -163,13 +163,14 @@ def define(
     models.check(model, width, shape)
     facts = models.find(model)
     epochs = facts.epochs if epochs is None else epochs
+    batch_size = facts.batch_size if batch_size is None else batch_size
     for option, value, least, most in (
         ("--levels", levels, 0, MAX_LEVELS),
         ("--epochs", epochs, 1, 100_000),
         ("--rewind", rewind, 0, epochs),
         ("--replicates", replicates, 1, 1000),
         ("--seed", seed, 0, 2**62),
-        ("--batch-size", facts.batch_size if batch_size is None else batch_size, 2, 1_000_000),
+        ("--batch-size", batch_size, 2, 1_000_000),
     ):
         if not least <= value <= most:
             raise InputError(f"{option} {value} is out of range: allowed are {least} to {most}")
@@ -187,6 +188,7 @@ def define(
         )
     for data in sources + targets:
         data.augmentation(augmentation)
+        models.check_batches(model, data.train_images, batch_size, shape)
     optimizers = _choices("--optimizer", optimizer, Optimizer)
     return Definition(
         sources=sources,
@@ -208,7 +210,7 @@ def define(
         schedule=_choices("--schedule", [schedule], Schedule)[0],
         epochs=epochs,
         milestones=facts.milestones_for(epochs),
-        batch_size=facts.batch_size if batch_size is None else batch_size,
+        batch_size=batch_size,
         augmentation=augmentation,
         validation=float(validation),
         replicates=replicates,
@@ -227,13 +229,14 @@ def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
     for part in text.split(","):
         first, _, last = part.partition("-")
         try:
-            chosen |= set(range(int(first), int(last or first) + 1))
+            low, high = int(first), int(last or first)
         except ValueError:
-            raise InputError(
-                f"--evaluate {text!r} is not understood: give paper, all, or levels as in 0-6,9,12"
-            ) from None
-    if not chosen or min(chosen) < 0 or max(chosen) > levels:
-        raise InputError(f"--evaluate {text!r} names levels outside 0 to {levels} (--levels)")
+            low, high = 1, 0
+        if low > high:
+            raise InputError(f"--evaluate {text!r} is not understood: give paper, all, or levels as in 0-6,9,12")
+        if high > levels:
+            raise InputError(f"--evaluate {text!r} names levels outside 0 to {levels} (--levels)")
+        chosen |= set(range(low, high + 1))
     return tuple(sorted(chosen))
 
 
@@ -334,13 +337,18 @@ def _curve(
 
 def _data_sets(*groups: Sequence[str]) -> list[tuple[DataSet, ...]]:
     """The data sets of each group, each once, with names told apart where two different files share one."""
-    found = {spec: resolve(spec) for group in groups for spec in group}
-    names = {data.identity: data.name for data in found.values()}
-    for spec, data in found.items():
-        if list(names.values()).count(data.name) > 1:
-            digest = data.identity.removeprefix("npz:")[:8]
-            found[spec] = replace(data, name=f"{data.name}@{digest}")
-    return [tuple({found[spec].identity: found[spec] for spec in group}.values()) for group in groups]
+    identities: dict[str, str] = {}
+    found: dict[str, DataSet] = {}
+    for spec in (spec for group in groups for spec in group):
+        data = resolve(spec)
+        identities[spec] = data.identity
+        found.setdefault(data.identity, data)  # the same content from two places is one data set
+    names = [data.name for data in found.values()]
+    for identity, data in found.items():
+        if names.count(data.name) > 1:
+            digest = identity.removeprefix("npz:")[:8]
+            found[identity] = replace(data, name=f"{data.name}@{digest}")
+    return [tuple(found[identity] for identity in dict.fromkeys(identities[s] for s in group)) for group in groups]
 
 
 def _choices(option: str, values: Sequence[str], allowed: Any, extra: tuple[str, ...] = ()) -> tuple[Any, ...]:

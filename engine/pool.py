@@ -2,14 +2,10 @@
 
 import os
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-from engine import devices
+from engine import devices, processes
 from engine.store import database
-
-STOP_SECONDS = 30.0  # for the step under way and a checkpoint
 
 
 class Pool:
@@ -20,19 +16,20 @@ class Pool:
     ) -> None:
         self.log = database.files_folder(path) / "logs" / f"pool-{os.getpid()}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--parent", str(os.getpid())]
+        command = [*processes.python("engine.worker"), "--db", str(path), "--parent", str(os.getpid())]
         command += ["--experiment", str(experiment)] if experiment is not None else []
         command += ["--drain"] if drain else []
         self.processes = [self._start(command, device) for device in places]
 
     def _start(self, command: list[str], device: devices.Device) -> "subprocess.Popen[bytes]":
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+        environment = {**processes.environment(), "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
         name = "cpu"
         if device.visible is not None:  # each process sees one card, which it calls cuda:0
             environment["CUDA_VISIBLE_DEVICES"], name = device.visible, "cuda:0"
+        command = [*command, "--device", name, "--label", device.name]
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [*command, "--device", name],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -53,13 +50,15 @@ class Pool:
         return [process.returncode for process in self.processes if process.poll()]
 
     def stop(self) -> None:
-        """Ask every worker to leave a checkpoint and end; one that does not within STOP_SECONDS is killed."""
+        """Ask every worker to leave a checkpoint and end, and wait for them, one step of training at the most."""
         for process in self.processes:
             process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
         for process in self.processes:
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait()
+
+    def kill(self) -> None:
+        """End every worker at once: what it did since its last checkpoint is lost."""
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.wait()

@@ -41,7 +41,6 @@ def environment(profile: Profile, device: torch.device) -> dict[str, object]:
 
     cuda = device.type == "cuda"
     return {
-        "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
         "dtype": "bfloat16" if profile == "fast" else "float32",
         "memory_format": "channels_last" if profile == "fast" else "contiguous",

@@ -161,12 +161,14 @@ class Run:
     def needs(self) -> tuple["Run", ...]:
         """The runs that must be done before this one can start.
 
-        Ticket n needs the run of level n-1, whose final weights give the mask, and through it the dense run that
-        left the rewind state. A random ticket of level 0 has no mask, so it needs nothing.
+        Ticket n needs the run of level n-1, whose final weights give the mask, and the dense run, which left the
+        rewind state. A random ticket of level 0 has no mask, so it needs nothing.
         """
         match self.ticket:
-            case Winning(chain, level):
-                return (chain.run(max(level - 1, 0)),)
+            case Winning(chain, level) if level > 1:
+                return (chain.run(0), chain.run(level - 1))
+            case Winning(chain, _):
+                return (chain.run(0),)
             case Random(_, chain, level) if level > 0:
                 return (chain.run(level - 1),)
         return ()

@@ -13,9 +13,10 @@ from engine.datasets.pipeline import Data
 from engine.models import nets
 from engine.recipes import Dense, Run, Training, Winning
 from engine.store import records
-from engine.store.files import Folder
+from engine.store.files import Folder, LostFile
 from engine.store.queue import Claim
 
+DATA_SETS_KEPT = 2  # a source and a target
 CHECKPOINT_SECONDS = 60.0  # at most this much work is lost with a worker
 
 
@@ -23,22 +24,32 @@ class Stopped(Exception):
     """The worker was asked to stop: the run has left a checkpoint and can be claimed again."""
 
 
+class Missing(Exception):
+    """A file that the run stands on is lost: the run that made it must be trained again first."""
+
+    def __init__(self, producer: Run, reason: str) -> None:
+        super().__init__(reason)
+        self.producer = producer
+
+
 @dataclass
 class Workplace:
-    """Where runs are trained: a device, the database and its files, and the data set that was used last."""
+    """Where runs are trained: a device, the database and its files, and the data sets that were used last."""
 
     connection: Connection
     folder: Folder
     device: torch.device
+    label: str  # what the device is called in the records
     stop: Callable[[], bool]
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     _data: dict[tuple[object, ...], Data] = field(default_factory=dict)
 
     def read(self, run: Run, kind: str) -> bytes:
-        """The file of a kind that another run left (see `tickets.start`)."""
-        digest = records.file_of(self.connection, run.digest, kind)
-        assert digest is not None, f"run {run.digest} is done but has no {kind} file"
-        return self.folder.get(digest)
+        """The file of a kind that another run left (see `tickets.start`). Raises Missing if it is lost."""
+        try:
+            return self.folder.get(records.file_of(self.connection, run.digest, kind) or "")
+        except LostFile as error:
+            raise Missing(run, str(error)) from None
 
     def data(self, configuration: Training) -> Data:
         """The data set of a training, kept on the device for the next runs on it."""
@@ -46,7 +57,8 @@ class Workplace:
         key = (c.dataset, c.augmentation, c.validation)
         if key not in self._data:
             location = records.location_of(self.connection, c.dataset)
-            self._data.clear()
+            while len(self._data) >= DATA_SETS_KEPT:
+                del self._data[next(iter(self._data))]
             self._data[key] = Data(load.load(c.dataset, location), c, self.device)
         return self._data[key]
 
@@ -61,12 +73,13 @@ def execute(claim: Claim, place: Workplace) -> None:
     attempt, spent = _resume(state, claim, place)
     kept = pruning.remaining(masks)
     layers = [records.Layer(name, kept[name], mask.numel()) for name, mask in masks.items()]
-    records.start(place.connection, claim, attempt, profiles.environment(run.training.profile, device), layers)
+    environment = {**profiles.environment(run.training.profile, device), "device": place.label}
+    records.start(place.connection, claim, attempt, environment, layers)
 
     clock = _Clock(claim, attempt, spent, place)
     if isinstance(run.ticket, Dense) and run.ticket.rewind == state.epoch == state.step == 0:
         _keep(claim, place, "rewind", tickets.pack_state(model))
-    for epoch in training.train(state, data, run.training, clock.after_step):
+    for epoch in training.train(state, data, run.training, clock.between):
         records.epoch(place.connection, claim, attempt, epoch)
         if epoch.train_loss is None or not training.is_finite(model):
             records.diverged(place.connection, claim, epoch.epoch, clock.seconds())
@@ -81,12 +94,21 @@ def execute(claim: Claim, place: Workplace) -> None:
 
 
 def _resume(state: training.State, claim: Claim, place: Workplace) -> tuple[int, float]:
-    """Go on from the checkpoint of the last attempt if it left one, else begin another attempt."""
-    checkpoint = place.folder.checkpoint(claim.run.digest)
+    """Go on from the checkpoint of the last attempt if it left one, else begin another attempt.
+
+    A checkpoint is used only if the database holds all that was recorded before it. After a power cut it may not,
+    nor if the database was deleted and its files were not.
+    """
+    run, checkpoint = claim.run, place.folder.checkpoint(claim.run.digest)
     if claim.attempt and checkpoint.exists():
-        spent = checkpoints.restore(state, checkpoint.read_bytes(), claim.run.digest, claim.attempt)
-        if spent is not None:
-            return claim.attempt, spent
+        left = checkpoints.unpack(checkpoint.read_bytes())
+        recorded = {epoch.epoch for epoch in records.epochs(place.connection, claim, claim.attempt)}
+        complete = recorded >= set(range(run.first_epoch, left.epoch))
+        if isinstance(run.ticket, Dense) and run.ticket.rewind <= left.epoch:
+            complete &= records.file_of(place.connection, run.digest, "rewind") is not None
+        if complete and (left.digest, left.attempt) == (run.digest, claim.attempt):
+            left.restore(state)
+            return claim.attempt, left.seconds
     return claim.attempt + 1, 0.0
 
 
@@ -105,12 +127,13 @@ class _Clock:
     def seconds(self) -> float:
         return self.spent + time.monotonic() - self.began
 
-    def after_step(self, state: training.State) -> None:
-        """Save a checkpoint when it is time for one, and stop if the worker was asked to."""
+    def between(self, state: training.State) -> None:
+        """Between two batches: save a checkpoint when it is time for one, and stop if the worker was asked to."""
         stop = self.place.stop()
         if stop or time.monotonic() - self.saved >= self.place.checkpoint_seconds:
-            mark = checkpoints.Mark(self.claim.run.digest, self.attempt, self.seconds())
-            self.place.folder.write_checkpoint(self.claim.run.digest, checkpoints.pack(state, mark))
+            digest = self.claim.run.digest
+            data = checkpoints.pack(state, digest, self.attempt, self.seconds())
+            self.place.folder.write_checkpoint(digest, data)
             self.saved = time.monotonic()
         if stop:
             raise Stopped

@@ -74,13 +74,11 @@ def _from_chain(
     layers = nets.prunable(model, chain.rule.prunable)
     if level == 0:
         return _everything(model, chain.rule)
-    masks = chain_masks(chain, level, layers, read)
+    found = chain_masks(chain, level, layers, read)
+    masks = {name: found[name] for name, weight in layers.items() if found[name].shape == weight.shape}
     if draw is not None and permute is not None:
         masks = (pruning.permuted_globally if permute == "global" else pruning.permuted_within_layers)(masks, draw)
-    return {
-        name: masks[name] if masks[name].shape == weight.shape else torch.ones_like(weight, dtype=torch.bool)
-        for name, weight in layers.items()
-    }
+    return {name: masks.get(name, torch.ones_like(weight, dtype=torch.bool)) for name, weight in layers.items()}
 
 
 def chain_masks(chain: Chain, level: int, layers: Iterable[str], read: Read) -> Masks:

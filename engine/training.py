@@ -60,18 +60,19 @@ def learning_rate(training: Training, epoch: int) -> float:
     return training.learning_rate / DROP ** sum(epoch >= milestone for milestone in training.milestones)
 
 
-def train(state: State, data: Data, training: Training, after_step: Callable[[State], None]) -> Iterator[Epoch]:
+def train(state: State, data: Data, training: Training, between: Callable[[State], None]) -> Iterator[Epoch]:
     """Train from where `state` stands to the last epoch, yielding what each epoch came to.
 
     A pruned weight, its gradient and its optimizer state are exactly 0 after every step: the weight starts at 0 and
     its gradient is masked, so momentum, decay and Adam's moments have nothing to move. The last, shorter batch is
-    trained on like the others. `after_step` may raise, to stop; the state then stands after a whole step.
+    trained on like the others. `between` is called after every batch, of training and of evaluation. It may raise,
+    to stop; the state then stands after a whole step.
     """
     model, optimizer, size = state.model, state.optimizer, training.batch_size
     device = data.train.labels.device
     layout = profiles.memory_format(training.profile)
     pruned = [(model.get_parameter(name), mask) for name, mask in state.masks.items()]
-    factors = [mask.to(weight.dtype).contiguous(memory_format=layout) for weight, mask in pruned]
+    factors = [torch.empty_like(weight).copy_(mask) for weight, mask in pruned]  # laid out like the gradients
     count = len(data.train)
     while state.epoch < training.epochs:
         plan = EpochPlan(data, training.seed, state.epoch)
@@ -93,15 +94,17 @@ def train(state: State, data: Data, training: Training, after_step: Callable[[St
             state.loss_sum += loss.detach() * len(labels)
             state.correct += (logits.detach().argmax(1) == labels).sum()
             state.step += 1
-            after_step(state)
+            between(state)
         loss_mean = float(state.loss_sum) / count  # the first time that the host waits for the device
         seconds = time.perf_counter() - began
         record = Epoch(
             epoch=state.epoch,
             train_loss=loss_mean if math.isfinite(loss_mean) else None,
             train_accuracy=int(state.correct) / count,
-            validation_accuracy=accuracy(model, data, data.validation, training) if data.validation else None,
-            test_accuracy=accuracy(model, data, data.test, training),
+            validation_accuracy=None
+            if data.validation is None
+            else accuracy(state, data, data.validation, training, between),
+            test_accuracy=accuracy(state, data, data.test, training, between),
             learning_rate=learning_rate(training, state.epoch),
             images_per_second=(count - first) / seconds if first < count else None,
         )
@@ -112,15 +115,16 @@ def train(state: State, data: Data, training: Training, after_step: Callable[[St
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, data: Data, images: Images, training: Training) -> float:
-    """The fraction of `images` that the model classifies rightly, in evaluation mode."""
-    model.eval()
+def accuracy(state: State, data: Data, images: Images, training: Training, between: Callable[[State], None]) -> float:
+    """The fraction of `images` that the model classifies rightly, in evaluation mode; `between` batches may stop it."""
+    model = state.model.eval()
     device = images.labels.device
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for index in torch.split(torch.arange(len(images), device=device), EVALUATION_BATCH):
         with profiles.autocast(training.profile, device):
             logits = model(data.normalised(images.gather(index), profiles.memory_format(training.profile)))
         correct += (logits.argmax(1) == images.labels[index]).sum()
+        between(state)
     return int(correct) / len(images)
 
 

@@ -13,35 +13,36 @@ from contextlib import closing
 from pathlib import Path
 
 import psutil
+import torch
 
 from engine.errors import InputError
-from engine.run import CHECKPOINT_SECONDS, Stopped, Workplace, execute
+from engine.run import CHECKPOINT_SECONDS, Missing, Stopped, Workplace, execute
 from engine.store import database, queue, records
 from engine.store.files import Folder
 
 IDLE_SECONDS = 0.25  # between two looks at a queue that has nothing to give
-RENEWAL_SECONDS = queue.LEASE_SECONDS / 4
+BACK_OFF_SECONDS = 5.0  # after the database was locked by someone else for longer than SQLite waits
 
 
 class Worker:
     """Claims and trains until it is stopped, or until nothing is left to do if it `drain`s."""
 
-    def __init__(self, path: Path, device: str, experiment: int | None, parent: int, checkpoint_seconds: float) -> None:
-        import torch
-
-        self.path, self.experiment, self.parent = path, experiment, parent
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.path, self.experiment, self.parent = options.db, options.experiment, options.parent
         self.stopping = threading.Event()
         self.lost = False  # the claim in hand has gone to someone else
         self.current: queue.Claim | None = None
-        self.connection = database.writer(path)
-        self.id = self._register(device)
-        folder = Folder(database.files_folder(path))
+        device = torch.device(options.device)
+        torch.zeros(1, device=device)  # a device that cannot be used ends the worker here, not every run in the queue
+        self.connection = database.writer(self.path)
+        self.id = self._register(options.label or options.device)
         self.place = Workplace(
             self.connection,
-            folder,
-            torch.device(device),
+            Folder(database.files_folder(self.path)),
+            device,
+            options.label or options.device,
             self._must_stop,
-            checkpoint_seconds=checkpoint_seconds,
+            options.checkpoint_seconds,
         )
 
     def _must_stop(self) -> bool:
@@ -64,84 +65,116 @@ class Worker:
         """Train run after run."""
         threading.Thread(target=self._keep_lease, daemon=True).start()
         while not self.stopping.is_set():
-            take_over(self.connection)
-            self.current = queue.claim(self.connection, self.id, self.experiment)
-            if self.current is not None:
-                self._train(self.current)
-                self.current = None
-            elif drain and not queue.unfinished(self.connection, self.experiment):
-                return
-            else:
+            try:
+                if self._train_next():
+                    continue
+                if drain and not queue.unfinished(self.connection, self.experiment):
+                    return
                 self.stopping.wait(IDLE_SECONDS)
+            except sqlite3.OperationalError as error:
+                print(f"the database cannot be used now: {error}", flush=True)
+                self.stopping.wait(BACK_OFF_SECONDS)
+
+    def _train_next(self) -> bool:
+        """Claim a run and train it; False if there is none that can start."""
+        take_over(self.connection)
+        self.lost, self.current = False, queue.claim(self.connection, self.id, self.experiment)
+        if self.current is None:
+            return False
+        try:
+            self._train(self.current)
+        finally:
+            self.current = None
+        return True
 
     def _train(self, claim: queue.Claim) -> None:
-        self.lost = False
+        digest = claim.run.digest
         try:
             execute(claim, self.place)
         except Stopped:
             queue.release(self.connection, claim)
         except records.StaleClaim:
-            print(f"run {claim.run.digest} was taken over by another worker", flush=True)
+            print(f"run {digest} was taken over by another worker", flush=True)
+        except Missing as lost:
+            print(f"{lost}: training run {lost.producer.digest} again, then {digest}", flush=True)
+            queue.send_back(self.connection, claim, lost.producer.digest)
+        except sqlite3.OperationalError:
+            queue.release(self.connection, claim)
+            raise
         except Exception as error:
             said = str(error) if isinstance(error, InputError) else traceback.format_exc()
-            print(f"run {claim.run.digest} failed: {said}", flush=True)
+            print(f"run {digest} failed: {said}", flush=True)
+            self._record_failure(claim, said)
+            torch.zeros(1, device=self.place.device)  # after some errors a GPU takes nothing more from this process
+
+    def _record_failure(self, claim: queue.Claim, said: str) -> None:
+        try:
             records.failed(self.connection, claim, said)
-            self.place.folder.checkpoint(claim.run.digest).unlink(missing_ok=True)
+        except records.StaleClaim:
+            return
+        self.place.folder.checkpoint(claim.run.digest).unlink(missing_ok=True)
 
     def _keep_lease(self) -> None:
         """Renew the lease in hand and watch for the end of the parent process, until this process ends."""
-        with closing(database.writer(self.path)) as connection:
-            renewed = 0.0
-            while True:
-                time.sleep(1.0)
-                if self.parent and os.getppid() != self.parent:
-                    self.stopping.set()
-                if time.monotonic() - renewed >= RENEWAL_SECONDS:
+        renewed = 0.0
+        while True:
+            time.sleep(1.0)
+            if self.parent and os.getppid() != self.parent:
+                self.stopping.set()
+            if time.monotonic() - renewed >= queue.RENEWAL_SECONDS:
+                try:
+                    self._renew()
                     renewed = time.monotonic()
-                    self._renew(connection)
+                except (sqlite3.Error, InputError) as error:  # locked by someone else; the lease outlasts some of that
+                    print(f"the lease could not be renewed: {error}", flush=True)
 
-    def _renew(self, connection: sqlite3.Connection) -> None:
+    def _renew(self) -> None:
         claim = self.current
-        try:
+        with closing(database.writer(self.path)) as connection:
             connection.execute("UPDATE workers SET heartbeat_at = ? WHERE id = ?", (database.now(), self.id))
             if claim is not None and not queue.renew(connection, claim):
                 self.lost = self.current is claim
-        except sqlite3.OperationalError:
-            pass  # the database is locked by someone else; the lease outlasts several renewals
 
 
 def take_over(connection: sqlite3.Connection) -> None:
     """Put runs back into the queue whose worker's process is gone, or whose lease has run out."""
     host = socket.gethostname()
     for holder in queue.holders(connection):
-        gone = holder["host"] == host and not _alive(holder["pid"], holder["process_started"])
-        if gone or holder["expired"]:
+        if holder["expired"] or (holder["host"] == host and _gone(holder)):
             queue.reclaim(connection, holder["run_id"], holder["claim"])
 
 
-def _alive(pid: int, started: float) -> bool:
-    """Whether the process of this pid and start time still runs: the pid alone may be another's by now."""
+def _gone(holder: sqlite3.Row) -> bool:
+    """Whether a worker's process has ended. Its pid may be another's by now, which started at another time.
+
+    A start time that differs is believed only of a worker that is silent too: start times are told relative to the
+    clock, and move with it when that is set.
+    """
     try:
-        process = psutil.Process(pid)
-        return bool(abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE)
+        process = psutil.Process(holder["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        return bool(abs(process.create_time() - holder["process_started"]) >= 1.0 and holder["silent"])
     except psutil.NoSuchProcess:
-        return False
+        return True
 
 
 def main() -> None:
     """The command line that `engine.pool` starts workers with."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--db", type=Path, required=True)
-    parser.add_argument("--device", required=True)
+    parser.add_argument("--device", required=True, help="as torch calls it in this process")
+    parser.add_argument("--label", help="what the device is called in the records")
     parser.add_argument("--experiment", type=int)
     parser.add_argument("--parent", type=int, default=0)
     parser.add_argument("--drain", action="store_true")
     parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
     options = parser.parse_args()
     faulthandler.enable()
-    worker = Worker(options.db, options.device, options.experiment, options.parent, options.checkpoint_seconds)
+    worker = Worker(options)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
-    signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, lambda *_: worker.stopping.set())
     worker.work(options.drain)
 
 

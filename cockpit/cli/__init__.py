@@ -1,6 +1,7 @@
 """The command line: one module for each group of verbs. stdout carries data, stderr diagnostics."""
 
 import os
+import sqlite3
 import sys
 from typing import Annotated
 
@@ -49,6 +50,8 @@ def main() -> None:
         sys.stdout.flush()
     except InputError as error:
         _fail(str(error), 2)
+    except sqlite3.OperationalError as error:
+        _fail(f"the database cannot be used ({error}): is another program holding it, or is the disk full?", 2)
     except TyperException as error:
         _fail(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, Abort):
@@ -56,6 +59,8 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}", 2)
     sys.exit(code or 0)
 
 

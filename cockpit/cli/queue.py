@@ -5,16 +5,17 @@ from contextlib import closing
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from cockpit import tables
 from cockpit.cli.options import Database, Json, command_line, takes_experiment, to_read, to_write
+from engine.errors import unknown
 from engine.experiments import Definition
 from engine.store import database, queue, rows
 
 app = typer.Typer(help="Add experiments to the queue and list them.", no_args_is_help=True)
 
-GLYPHS = {"waiting": "·", "running": "▶", "paused": "‖", "done": "✓", "failed": "✗", "diverged": "!"}
+HEADINGS = ("experiment", "status", "done", "runs", "running", "failed", "diverged", "blocked")
+GLYPHS = {"waiting": "·", "running": "▶", "paused": "‖", "done": "✓", "failed": "✗", "diverged": "!", "blocked": "⊘"}
 
 
 @app.command("add", epilog="Example: cockpit queue add --source digits-a --target digits-b --replicates 2")
@@ -53,8 +54,6 @@ def list_(
     with closing(database.reader(to_read(db))) as connection:
         found = rows.experiments(connection)
     if status is not None:
-        from engine.errors import unknown
-
         if status not in GLYPHS:
             raise unknown("--status", status, GLYPHS)
         found = [row for row in found if row["status"] == status]
@@ -64,19 +63,10 @@ def list_(
     if not found:
         print("no experiments: add one with `cockpit queue add`, or try `cockpit run digits`")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("experiment", "status"):
-        table.add_column(heading)
-    for heading in ("done", "runs", "running", "failed", "diverged", "blocked"):
-        table.add_column(heading, justify="right")
-    table.add_column("added")
-    for row in found:
-        numbers = [str(row[key]) for key in ("done", "runs", "running", "failed", "diverged", "blocked")]
-        state = str(row["status"])
-        table.add_row(
-            str(row["name"]),
-            f"{GLYPHS[state]} {state}",
-            *numbers,
-            str(row["created_at"])[:16].replace("T", " "),
-        )
-    Console(highlight=False).print(table)
+    tables.show([*HEADINGS, "added"], (_cells(row) for row in found), left=2)
+
+
+def _cells(row: dict[str, object]) -> list[str]:
+    state, day = str(row["status"]), str(row["created_at"])[:10]
+    numbers = [str(row[heading]) for heading in HEADINGS[2:]]
+    return [str(row["name"]), f"{GLYPHS[state]} {state}", *numbers, day]

@@ -41,7 +41,7 @@ def show(
     """Print a chart and a table for each target of an experiment."""
     from rich.console import Console
 
-    from cockpit import charts
+    from cockpit import charts, tables
     from engine.errors import unknown
 
     if x not in charts.AXES:
@@ -53,7 +53,7 @@ def show(
         if target not in have:
             raise unknown("target", target, have)
         targets = [target]
-    console = Console(highlight=False)
+    console = Console()
     for name in targets:
         shown = charts.series([row for row in found if row["target"] == name])
         if not shown:
@@ -72,7 +72,7 @@ def show(
                 console.is_terminal and not console.no_color,
             )
         )
-        console.print(charts.table(shown))
+        tables.show(*charts.table(shown))
 
 
 def export(

@@ -41,9 +41,8 @@ def run(
         queue.retry_failed(connection, added.experiment)
         queue.set_paused(connection, added.experiment, False)
         if queue.unfinished(connection, added.experiment):
-            pool = Pool(path, places, experiment=added.experiment)
             try:
-                _attend(pool, connection, added.experiment)
+                _attend(Pool(path, places, experiment=added.experiment), connection, added.experiment)
             except KeyboardInterrupt:
                 queue.set_paused(connection, added.experiment, True)
                 print(f"{added.name} is paused; the same command continues it", file=sys.stderr)
@@ -73,13 +72,16 @@ def work(
 
 def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
     """Show what the workers do until they end. A signal to stop stops them, and is raised as KeyboardInterrupt."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, _interrupt)
     try:
         follow(pool, connection, experiment)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print("stopping: each worker ends its step and leaves a checkpoint", file=sys.stderr)
-        pool.stop()
+        try:
+            print("stopping: each worker ends its step and leaves a checkpoint (again: at once)", file=sys.stderr)
+            pool.stop()
+        except KeyboardInterrupt:
+            pool.kill()
         raise
     if pool.crashed:
         print(

@@ -9,8 +9,9 @@ import ast
 import hashlib
 import io
 import zipfile
-import zlib
 from array import array
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -85,21 +86,22 @@ def _part(spec: str) -> Part:
 
 
 def _resolve_npz(spec: str) -> DataSet:
-    base, part = spec, _part(spec)
-    path = Path(spec.removeprefix("npz:")).expanduser()
-    if part and not path.exists():  # a file may itself be called photos-a
-        base = spec[:-2]
-        path = Path(base.removeprefix("npz:")).expanduser()
-    else:
-        part = ""
-    if not path.is_file():
-        raise InputError(f"data set {spec!r}: there is no file {path}; give npz:PATH, or npz:PATH-a for a half")
+    name, part = spec.removeprefix("npz:"), _part(spec)
     try:
+        if part and not Path(name).expanduser().exists():  # a file may itself be called photos-a
+            name = name[:-2]
+        else:
+            part = ""
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise InputError(f"there is no file {path}; give npz:PATH, or npz:PATH-a for a half")
         return _describe_npz(path, part)
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, SyntaxError, ValueError, KeyError) as error:
-        if isinstance(error, InputError):
-            raise InputError(f"data set {spec!r}: {error}") from None
-        raise InputError(f"data set {spec!r}: {path} cannot be read as npz ({error}); is it complete?") from None
+    except InputError as error:
+        raise InputError(f"data set {spec!r}: {error}") from None
+    except OSError as error:
+        raise InputError(f"data set {spec!r} cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # whatever a damaged zip or header leads to
+        raise InputError(f"data set {spec!r} cannot be read as npz ({error}); is the file complete?") from None
 
 
 def file_digest(path: Path) -> str:
@@ -130,13 +132,15 @@ def _describe_npz(path: Path, part: Part) -> DataSet:
             shapes[split] = shape
     if shapes["train"] != shapes["test"]:
         raise InputError(f"{path}: training images are {shapes['train']}, test images {shapes['test']} (C, H, W)")
-    classes = max(labels["train"]) + 1
-    if min(min(values) for values in labels.values()) < 0 or max(labels["test"]) >= classes:
-        raise InputError(f"{path}: labels must run from 0, and those of the test images must occur in training")
+    counts = Counter(labels["train"])
+    classes = len(counts)
+    if min(counts) != 0 or max(counts) != classes - 1:
+        raise InputError(f"{path}: training labels must run from 0 without gaps, these are {_some(counts)}")
+    if unknown_labels := set(labels["test"]) - set(counts):
+        raise InputError(f"{path}: test labels must occur in training, these do not: {_some(unknown_labels)}")
     if classes < 2:
         raise InputError(f"{path}: all training images have one label, there is nothing to learn")
     digest, suffix = file_digest(path), f"-{part}" if part else ""
-    counts = [labels["train"].count(label) for label in range(classes)]
     return DataSet(
         name=f"npz:{path.stem}{suffix}",
         identity=f"npz:{digest}{suffix}",
@@ -144,10 +148,16 @@ def _describe_npz(path: Path, part: Part) -> DataSet:
         part=part,
         shape=network_shape(*shapes["train"]),
         classes=classes,
-        train_images={"": sum(counts), **half_sizes(counts)}[part],
+        train_images={"": len(labels["train"]), **half_sizes(list(counts.values()))}[part],
         test_images=len(labels["test"]),
         flips=not path.stem.lower().startswith(FILES_OF_CHARACTERS),
     )
+
+
+def _some(labels: Iterable[int]) -> str:
+    """The first few of some labels, in order."""
+    found = sorted(labels)
+    return ", ".join(map(str, found[:12])) + (", ..." if len(found) > 12 else "")
 
 
 def half_sizes(counts: list[int]) -> dict[str, int]:
@@ -162,7 +172,9 @@ def _header(file: IO[bytes]) -> dict[str, Any]:
     if magic[:6] != b"\x93NUMPY":
         raise InputError("one of its arrays is not in npy format")
     length = int.from_bytes(file.read(2 if magic[6] == 1 else 4), "little")
-    header: dict[str, Any] = ast.literal_eval(file.read(length).decode("latin1"))
+    header = ast.literal_eval(file.read(length).decode("latin1"))
+    if not isinstance(header, dict) or not isinstance(header["shape"], tuple):
+        raise InputError("one of its arrays has a damaged header")
     return header
 
 
@@ -170,7 +182,7 @@ def _open(archive: zipfile.ZipFile, name: str, dtypes: tuple[str, ...]) -> tuple
     """An array's bytes behind its header, its dtype and its shape, checked against the size that the file states."""
     file = archive.open(f"{name}.npy")
     header = _header(file)
-    dtype, shape = header["descr"], tuple(header["shape"])
+    dtype, shape = header["descr"], header["shape"]
     if not isinstance(dtype, str) or dtype not in dtypes:
         raise InputError(f"array {name} has dtype {dtype}: allowed are {', '.join(dtypes)}")
     items = 1
@@ -216,7 +228,14 @@ def _packed_shape(archive: zipfile.ZipFile, split: str) -> tuple[int, tuple[int,
     file, _, length = _open(archive, f"{split}_bytes", ("|u1",))
     with file:
         ordered = all(a < b for a, b in pairwise(offsets))
-        if len(shape) != 1 or len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != length[0] or not ordered:
+        if (
+            len(shape) != 1
+            or len(length) != 1
+            or len(offsets) < 2
+            or offsets[0] != 0
+            or offsets[-1] != length[0]
+            or not ordered
+        ):
             raise InputError(f"{split}_offsets must rise from 0 to the number of bytes in {split}_bytes, {length[0]}")
         first = file.read(offsets[1])
     try:

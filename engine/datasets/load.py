@@ -5,7 +5,7 @@ import io
 import lzma
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Arrays:
-    """A data set: images (N, H, W, C) uint8 with 1 or 3 channels, labels (N,) int64."""
+    """A data set: images (N, H, W, C) uint8 with 1 or 3 channels, labels (N,) int64 below `classes`."""
 
     train_images: Array
     train_labels: Array
     test_images: Array
     test_labels: Array
-
-    @property
-    def classes(self) -> int:
-        """The number of classes, by the largest training label."""
-        return int(self.train_labels.max()) + 1
+    classes: int
 
 
 def load(identity: str, location: str) -> Arrays:
@@ -45,7 +41,7 @@ def load(identity: str, location: str) -> Arrays:
     if not part:
         return arrays
     chosen = half(arrays.train_labels, part)
-    return Arrays(arrays.train_images[chosen], arrays.train_labels[chosen], arrays.test_images, arrays.test_labels)
+    return replace(arrays, train_images=arrays.train_images[chosen], train_labels=arrays.train_labels[chosen])
 
 
 def half(labels: Array, part: Part) -> Array:
@@ -70,12 +66,12 @@ def half(labels: Array, part: Part) -> Array:
 
 
 def held_out(labels: Array, fraction: float) -> Array:
-    """The indices, rising, of the validation part: round(fraction x n) of each class, the same for ever."""
+    """The indices, rising, of the validation part: round(fraction x n) of each class, but at least 1, for ever."""
     order = streams.permutation(len(labels), streams.key("validation")).numpy()
     parts = []
     for label in range(int(labels.max()) + 1):
         members = order[labels[order] == label]
-        parts.append(members[: round(fraction * len(members))])
+        parts.append(members[: max(1, round(fraction * len(members)))])
     return np.sort(np.concatenate(parts))
 
 
@@ -88,7 +84,7 @@ def _digits() -> Arrays:
     if hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest() != DIGITS_SHA256:
         raise InputError("scikit-learn's digits are not those of this version of cockpit: install scikit-learn anew")
     cut = DIGITS_TRAIN
-    return Arrays(pixels[:cut], labels[:cut], pixels[cut:], labels[cut:])
+    return Arrays(pixels[:cut], labels[:cut], pixels[cut:], labels[cut:], classes=10)
 
 
 def _npz(identity: str, path: Path) -> Arrays:
@@ -100,7 +96,8 @@ def _npz(identity: str, path: Path) -> Arrays:
         raise InputError(f"data set file {path} has changed since it was queued: restore it, or queue it as a new set")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return Arrays(*_split(archive, "train"), *_split(archive, "test"))
+            train, labels = _split(archive, "train")
+            return Arrays(train, labels, *_split(archive, "test"), classes=int(labels.max()) + 1)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, KeyError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -16,8 +16,8 @@ class Model:
     batch_size: int
 
     def milestones_for(self, epochs: int) -> tuple[int, ...]:
-        """The same schedule over another number of epochs."""
-        return tuple(round(epochs * milestone / self.epochs) for milestone in self.milestones)
+        """The same schedule over another number of epochs, rounded up, so that the first epoch has the full rate."""
+        return tuple(dict.fromkeys(-(-epochs * milestone // self.epochs) for milestone in self.milestones))
 
 
 MODELS = {
@@ -48,4 +48,14 @@ def check(name: str, width: float, shape: tuple[int, int, int]) -> None:
         raise InputError(
             f"{name} needs images of at least {model.smallest_side} pixels a side, these have {shape[1]}x{shape[2]}:"
             f" choose --model {default_for(shape)}"
+        )
+
+
+def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int, int]) -> None:
+    """Raises InputError where the last batch would be one image of one pixel, which batch norm cannot normalise."""
+    stride = find(name).smallest_side
+    if images % batch_size == 1 and (shape[1] // stride) * (shape[2] // stride) == 1:
+        raise InputError(
+            f"--batch-size {batch_size} leaves a last batch of one image, which {name} reduces to one pixel: choose"
+            f" another, e.g. {batch_size + 1}"
         )

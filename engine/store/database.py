@@ -4,13 +4,13 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from math import sqrt
 from pathlib import Path
 
+from engine import processes
 from engine.errors import InputError
 
 APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours
@@ -38,7 +38,7 @@ def reader(path: Path) -> sqlite3.Connection:
             f"{path} is of schema {version}, this version reads {SCHEMA_VERSION}: any command that writes migrates it,"
             " e.g. `cockpit work --drain`"
         )
-    return _connect(f"file:{_quoted(path)}?mode=ro")
+    return _connect(path, "ro")
 
 
 def writer(path: Path) -> sqlite3.Connection:
@@ -53,11 +53,12 @@ def writer(path: Path) -> sqlite3.Connection:
     if not path.exists() or _version(path) < SCHEMA_VERSION:
         _migrate(path)
     try:
-        connection = _connect(f"file:{_quoted(path)}?mode=rw")
+        connection = _connect(path, "rw")
         with transaction(connection):
             pass
     except sqlite3.OperationalError as error:
-        raise InputError(f"database {path} cannot be written ({error}): check its permissions and the disk") from None
+        fix = "wait for the program that holds it" if "locked" in str(error) else "check its permissions and the disk"
+        raise InputError(f"database {path} cannot be written ({error}): {fix}") from None
     return connection
 
 
@@ -68,12 +69,16 @@ def writable_path(path: Path) -> Path:
     local = path.with_name(f"{path.stem}.local{path.suffix}")
     if not local.exists():
         partial = local.with_name(f"{local.name}.{os.getpid()}")
-        shutil.copyfile(path, partial)
-        with closing(sqlite3.connect(partial)) as connection:
-            connection.execute("DELETE FROM about WHERE key = 'sample'")
-            connection.commit()
-            connection.execute("PRAGMA journal_mode = WAL")
-        partial.rename(local)
+        try:
+            shutil.copyfile(path, partial)
+            with closing(sqlite3.connect(partial)) as connection:
+                connection.execute("DELETE FROM about WHERE key = 'sample'")
+                connection.commit()
+                connection.execute("PRAGMA journal_mode = WAL")
+            with suppress(FileExistsError):  # another process was faster; its copy may be in use already
+                os.link(partial, local)
+        finally:
+            partial.unlink(missing_ok=True)
     return local
 
 
@@ -83,10 +88,10 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.commit()
     except BaseException:
         connection.rollback()
         raise
-    connection.commit()
 
 
 def now(seconds_ahead: float = 0.0) -> str:
@@ -97,11 +102,13 @@ def now(seconds_ahead: float = 0.0) -> str:
 
 def files_folder(path: Path) -> Path:
     """Where the tickets, checkpoints and worker logs of the database at `path` lie."""
-    return path.with_suffix(".files")
+    return path.with_name(f"{path.name}.files")
 
 
-def _connect(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{_quoted(path)}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+    )
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
@@ -112,15 +119,17 @@ def _connect(uri: str) -> sqlite3.Connection:
 
 def _version(path: Path) -> int:
     """The schema version of a file. Raises InputError where it is no database of ours, or of a newer version."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: --db names a database file")
     try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: --db names a database file")
         with closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except sqlite3.DatabaseError as error:
         raise InputError(f"{path} cannot be opened as a database ({error}): name another file with --db") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}): name another file with --db") from None
     if tables and application != APPLICATION_ID:
         raise InputError(f"{path} is a database of another program: name another file with --db")
     if version > SCHEMA_VERSION:
@@ -134,15 +143,14 @@ def _version(path: Path) -> int:
 def _is_sample(path: Path) -> bool:
     if _version(path) == 0:
         return False
-    with closing(reader(path)) as connection:
+    with closing(_connect(path, "ro")) as connection:  # of any version: what writes migrates it next
         return connection.execute("SELECT 1 FROM about WHERE key = 'sample'").fetchone() is not None
 
 
 def _migrate(path: Path) -> None:
     """Make or migrate the file in a process of its own: sqlite-utils drags in numpy, which the rest does without."""
-    done = subprocess.run(
-        [sys.executable, "-m", "engine.store.schema", str(path)], capture_output=True, text=True, check=False
-    )
+    command = [*processes.python("engine.store.schema"), str(path)]
+    done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["unknown error"])[-1]
         raise InputError(f"database {path} cannot be made or migrated: {reason}")

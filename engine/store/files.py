@@ -8,7 +8,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import InputError
+
+class LostFile(Exception):
+    """A file that the database knows is missing or damaged: training the run that made it makes it again."""
 
 
 @dataclass(frozen=True)
@@ -20,18 +22,19 @@ class Folder:
     def put(self, data: bytes) -> str:
         """Store bytes under their SHA-256, which is returned. Storing the same again changes nothing."""
         digest = hashlib.sha256(data).hexdigest()
-        if not (place := self._artefact(digest)).exists():
+        place = self._artefact(digest)
+        if not place.exists() or hashlib.sha256(place.read_bytes()).hexdigest() != digest:
             _write(place, data)
         return digest
 
     def get(self, digest: str) -> bytes:
-        """The bytes stored under a SHA-256. Raises InputError if the file is missing or damaged."""
+        """The bytes stored under a SHA-256. Raises LostFile if they are missing or damaged."""
         place = self._artefact(digest)
         if not place.exists():
-            raise InputError(f"ticket file {place} is missing: restore it, or train the run that made it again")
+            raise LostFile(f"ticket file {place} is missing")
         data = place.read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:
-            raise InputError(f"ticket file {place} is damaged: restore it, or train the run that made it again")
+            raise LostFile(f"ticket file {place} is damaged")
         return data
 
     def checkpoint(self, run_digest: str) -> Path:
@@ -56,5 +59,8 @@ def _write(place: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.rename(place)
+        folder = os.open(place.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
     finally:
         partial.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from engine.recipes import Dense, Run
 from engine.store.database import now, transaction
 
 LEASE_SECONDS = 60.0
+RENEWAL_SECONDS = LEASE_SECONDS / 4
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def add(connection: sqlite3.Connection, name: str, definition: Definition, comma
     runs = {point.run.digest: point.run for curve in found for point in curve.points}
     names = {data.identity: data.name for data in definition.sources + definition.targets}
     with transaction(connection):
-        experiment = _same_experiment(connection, name, definition)
+        experiment = _same_experiment(connection, name, definition, found)
         for data in definition.sources + definition.targets:
             _add_data_set(connection, data)
         before = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
@@ -80,14 +81,12 @@ def set_paused(connection: sqlite3.Connection, experiment: int, paused: bool) ->
 
 
 def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
-    """Let the failed runs of an experiment be claimed again, each as a new attempt, and what they blocked as well."""
+    """Let the failed runs of an experiment be claimed again, each as a new attempt, and whatever they blocked."""
     wanted = "SELECT run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id WHERE c.experiment_id = ?"
+    again = "UPDATE runs SET status = 'waiting', error = NULL WHERE"
     with transaction(connection):
-        connection.execute(
-            "UPDATE runs SET status = 'waiting', error = NULL"
-            f" WHERE status IN ('failed', 'blocked') AND id IN ({wanted})",
-            (experiment,),
-        )
+        connection.execute(f"{again} status = 'failed' AND id IN ({wanted})", (experiment,))
+        connection.execute(f"{again} status = 'blocked'")
         block_dependents(connection)
 
 
@@ -138,14 +137,25 @@ def release(connection: sqlite3.Connection, claim: Claim) -> bool:
     return _fenced(connection, claim, "status = 'waiting', worker = NULL, lease_expires_at = NULL")
 
 
+def send_back(connection: sqlite3.Connection, claim: Claim, producer: str) -> None:
+    """Queue a finished run again, by its digest, because a file that it left is lost, and this run behind it."""
+    with transaction(connection):
+        if release(connection, claim):
+            connection.execute("UPDATE runs SET status = 'waiting' WHERE digest = ? AND status = 'done'", (producer,))
+
+
 def holders(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    """The running runs and who runs them: run, claim, pid, process_started, host and whether the lease has expired."""
+    """The running runs and who runs them: run, claim, pid, process_started, host.
+
+    `expired` says that the lease has run out, `silent` that two renewals have been missed.
+    """
     return connection.execute(
         """
-        SELECT r.id AS run_id, r.claim, w.pid, w.process_started, w.host, r.lease_expires_at < ? AS expired
+        SELECT r.id AS run_id, r.claim, w.pid, w.process_started, w.host, r.lease_expires_at < :now AS expired,
+               w.heartbeat_at < :missed AS silent
         FROM runs r JOIN workers w ON w.id = r.worker WHERE r.status = 'running'
         """,
-        (now(),),
+        {"now": now(), "missed": now(-2.5 * RENEWAL_SECONDS)},
     ).fetchall()
 
 
@@ -181,14 +191,26 @@ def _fenced(connection: sqlite3.Connection, claim: Claim, change: str, *values: 
     return cursor.rowcount == 1
 
 
-def _same_experiment(connection: sqlite3.Connection, name: str, definition: Definition) -> int | None:
-    """The id of the experiment of this name, if there is one. Raises InputError if it is defined otherwise."""
+def _same_experiment(
+    connection: sqlite3.Connection, name: str, definition: Definition, found: Iterable[Curve]
+) -> int | None:
+    """The id of the experiment of this name, if there is one. Raises InputError if it has other runs.
+
+    Digests last longer than definitions do: a later version may add a setting to those.
+    """
     row = connection.execute("SELECT id, definition FROM experiments WHERE name = ?", (name,)).fetchone()
     if row is None:
         return None
-    old, new = (_without_names(text) for text in (row["definition"], definition.to_json()))
-    differing = [f"{key} {old.get(key)!r} is now {new[key]!r}" for key in new if old.get(key) != new[key]]
-    if differing:
+    points = connection.execute(
+        """
+        SELECT p.level, p.replicate, r.digest FROM experiment_curves c
+        JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id WHERE c.experiment_id = ?
+        """,
+        (row["id"],),
+    )
+    if set(map(tuple, points)) != {(p.level, p.replicate, p.run.digest) for curve in found for p in curve.points}:
+        old, new = (_without_names(text) for text in (row["definition"], definition.to_json()))
+        differing = [f"{key} {old.get(key)!r} is now {new[key]!r}" for key in new if old.get(key) != new[key]]
         raise InputError(
             f"experiment {name!r} exists with another definition ({'; '.join(differing)}): give this one another --name"
         )
@@ -227,9 +249,10 @@ def _add_runs(connection: sqlite3.Connection, runs: dict[str, Run], names: dict[
     moment = now()
     connection.executemany(
         """
-        INSERT INTO runs (digest, recipe, ticket, level, source, source_optimizer, scope, rewind_epoch, target, dataset,
-          model, width, optimizer, learning_rate, epochs, batch_size, profile, seed, command, queued_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING
+        INSERT INTO runs (digest, recipe, ticket, level, source, source_dataset, source_optimizer, scope, rewind_epoch,
+          target, target_dataset, model, width, optimizer, learning_rate, epochs, batch_size, profile, seed, command,
+          queued_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING
         """,
         ((digest, *_run_row(run, names), command, moment) for digest, run in runs.items()),
     )
@@ -252,6 +275,7 @@ def _run_row(run: Run, names: dict[str, str]) -> tuple[object, ...]:
         ticket.name,
         ticket.level,
         names[chain.training.dataset] if chain else None,
+        chain.training.dataset if chain else None,
         chain.training.optimizer if chain else None,
         chain.rule.scope if chain else None,
         chain.rule.rewind if chain else ticket.rewind if isinstance(ticket, Dense) else None,

@@ -84,7 +84,7 @@ def _state(row: sqlite3.Row) -> str:
         return "running"
     if row["waiting"]:
         return "paused" if row["paused"] else "waiting"
-    return "failed" if row["failed"] else "diverged" if row["diverged"] else "done"
+    return next((status for status in ("failed", "diverged", "blocked") if row[status]), "done")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def running(connection: sqlite3.Connection, experiment: int | None = None) -> li
         SELECT DISTINCT r.id, r.ticket, r.level, r.seed, r.source, r.target, r.epochs, w.device,
                x.epoch, x.images_per_second
         FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
-        LEFT JOIN workers w ON w.id = r.worker
+        JOIN workers w ON w.id = r.worker
         LEFT JOIN epochs x ON x.run_id = r.id AND x.attempt = r.attempt
          AND x.epoch = (SELECT max(epoch) FROM epochs WHERE run_id = r.id AND attempt = r.attempt)
         WHERE (:experiment IS NULL OR c.experiment_id = :experiment) AND r.status = 'running' ORDER BY r.id

@@ -20,11 +20,12 @@ RUNS = {
     "ticket": str,  # dense, winning, random-global, random-local, random-preserved
     "level": int,  # pruning iteration
     "source": str,  # data set of the chain that the ticket comes from
+    "source_dataset": str,  # its identity
     "source_optimizer": str,
     "scope": str,
     "rewind_epoch": int,
     "target": str,  # data set trained on
-    "dataset": str,  # identity of the target
+    "target_dataset": str,  # its identity
     "model": str,
     "width": float,
     "optimizer": str,
@@ -175,7 +176,11 @@ def version_1(db: Database) -> None:
         pk="id",
         not_null={"digest", "recipe", "ticket", "level", "status", "attempt", "claim"},
         defaults={"status": "waiting", "attempt": 0, "claim": 0},
-        foreign_keys=[("dataset", "datasets", "identity"), ("worker", "workers", "id")],
+        foreign_keys=[
+            ("source_dataset", "datasets", "identity"),
+            ("target_dataset", "datasets", "identity"),
+            ("worker", "workers", "id"),
+        ],
         strict=True,
     )
     db.table("runs").create_index(["digest"], unique=True)

@@ -85,6 +85,7 @@ def test_validation_is_held_out_of_each_class() -> None:
     labels = np.repeat(np.arange(3), 20)
     chosen = load.held_out(labels, 0.1)
     assert np.bincount(labels[chosen]).tolist() == [2, 2, 2]
+    assert np.bincount(labels[load.held_out(labels, 0.001)]).tolist() == [1, 1, 1]  # never none
 
 
 @pytest.mark.parametrize("compress", [True, False])
@@ -139,6 +140,23 @@ def test_two_files_of_one_name_are_told_apart_in_an_experiment(tmp_path: Path) -
     assert names[0] != names[1]
 
 
+def test_the_same_content_from_two_places_is_one_data_set(tmp_path: Path) -> None:
+    from engine.experiments import curves, define
+
+    spec = save(tmp_path / "set.npz", gray())
+    (tmp_path / "copy.npz").write_bytes((tmp_path / "set.npz").read_bytes())
+    found = curves(define(source=[spec], target=[f"npz:{tmp_path / 'copy.npz'}"], levels=2, random=["none"]))
+    assert [curve.name for curve in found] == ["npz:set -> npz:set winning", "npz:set dense"]
+
+
+def test_a_half_knows_all_classes_of_the_whole(tmp_path: Path) -> None:
+    arrays = gray(40)
+    arrays["train_labels"] = np.where(np.arange(40) == 7, 4, np.arange(40) % 4)  # one image of class 4
+    spec = save(tmp_path / "set.npz", arrays)
+    assert {catalog.resolve(spec + part).classes for part in ("", "-a", "-b")} == {5}
+    assert {read(spec + part).classes for part in ("", "-a", "-b")} == {5}
+
+
 def test_images_of_another_shape_are_refused_as_a_target(tmp_path: Path) -> None:
     from engine.experiments import define
 
@@ -176,8 +194,13 @@ def change(**changes: Any) -> Callable[[Arrays], Arrays]:
         (change(train_labels=np.zeros(40, np.float64)), "train_labels has dtype <f8"),
         (change(train_labels=np.array([object()] * 40)), r"train_labels has dtype \|O"),
         (change(train_labels=np.zeros((40, 2), np.int64)), "labels are one integer an image"),
-        (change(train_labels=np.arange(40) % 4 - 1), "labels must run from 0"),
-        (change(test_labels=np.full(8, 7)), "must occur in training"),
+        (
+            change(train_labels=np.arange(40) % 4 - 1),
+            "training labels must run from 0 without gaps, these are -1, 0, 1, 2",
+        ),
+        (change(test_labels=np.full(8, 7)), "test labels must occur in training, these do not: 7"),
+        (change(train_labels=np.arange(40) % 4 * 2), "without gaps, these are 0, 2, 4, 6"),
+        (change(train_labels=np.where(np.arange(40) == 3, 4_000_000_000, 0)), "these are 0, 4000000000"),
         (change(train_labels=np.zeros(40, np.int64), test_labels=np.zeros(8, np.int64)), "nothing to learn"),
         (change(test_images=np.zeros((8, 32, 32), np.uint8)), "test images"),
         (change(test_images=np.zeros((0, 28, 28), np.uint8), test_labels=np.zeros(0, np.int64)), "no test images"),
@@ -212,7 +235,7 @@ def test_unreadable_and_truncated_files_are_refused(tmp_path: Path) -> None:
     spec = save(tmp_path / "set.npz", gray())
     whole = (tmp_path / "set.npz").read_bytes()
     (tmp_path / "set.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"cannot be read as npz.*is it complete"):
+    with pytest.raises(InputError, match=r"cannot be read as npz.*is the file complete"):
         catalog.resolve(spec)
     (tmp_path / "set.npz").write_text("hello")
     with pytest.raises(InputError, match="cannot be read as npz"):

@@ -106,6 +106,8 @@ def test_evaluation_levels() -> None:
 def test_the_schedule_scales_with_the_epochs() -> None:
     vgg19 = {"source": ["digits"], "model": "vgg-digits", "epochs": 8}
     assert define(**vgg19).milestones == (4, 6)
+    # However short, the first epoch has the full rate, and no epoch drops it twice
+    assert [define(source=["digits"], epochs=n).milestones for n in (1, 2, 3)] == [(1,), (1, 2), (2, 3)]
 
 
 def test_the_papers_settings_are_the_defaults() -> None:
@@ -143,6 +145,8 @@ def test_the_papers_settings_are_the_defaults() -> None:
         ({"validation": 0.7}, "--validation 0.7 is out of range"),
         ({"learning_rate": 0.0}, "--learning-rate 0 is out of range"),
         ({"weight_decay": -1.0}, "--weight-decay -1 is out of range"),
+        ({"evaluate": "6-0"}, "--evaluate '6-0' is not understood"),
+        ({"evaluate": "0-999999999"}, "names levels outside"),
         ({"evaluate": "often"}, "--evaluate 'often' is not understood"),
         ({"evaluate": "0-9"}, "--evaluate '0-9' names levels outside 0 to 3"),
         ({"schedule": "continue", "rewind": 2}, "leaves nothing to train"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from engine.errors import InputError
 from engine.models import catalog, nets
 
 
@@ -59,6 +60,13 @@ def test_every_model_in_the_catalog_is_built_and_takes_its_smallest_image(name: 
     side = catalog.MODELS[name].smallest_side
     model = nets.initialise(nets.build(name, 0.25, 3, 7), "init", 0)
     assert model(torch.rand(3, 3, side, side)).shape == (3, 7)
+
+
+def test_a_last_batch_of_one_image_of_one_pixel_is_refused() -> None:
+    with pytest.raises(InputError, match=r"--batch-size 64 leaves a last batch of one image.*e\.g\. 65"):
+        catalog.check_batches("vgg-digits", 129, 64, (1, 2, 2))
+    catalog.check_batches("vgg-digits", 129, 64, (1, 8, 8))
+    catalog.check_batches("vgg-digits", 130, 64, (1, 2, 2))
 
 
 @pytest.mark.parametrize(("name", "width"), [("vgg19", 0.5), ("resnet20", 2.0), ("vgg-digits", 0.01)])

@@ -18,7 +18,7 @@ def arrays(channels: int = 3, side: int = 32, count: int = 50) -> load.Arrays:
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
     labels = (np.arange(count) % 5).astype(np.int64)
-    return load.Arrays(images, labels, images[:10], labels[:10])
+    return load.Arrays(images, labels, images[:10], labels[:10], classes=5)
 
 
 def scalar_hash(value: int, key: int) -> int:

@@ -88,7 +88,7 @@ def test_every_setting_changes_the_identity() -> None:
 
 
 def test_a_ticket_needs_the_run_whose_weights_give_its_mask() -> None:
-    assert Run(Winning(CHAIN, 3), TARGET).needs() == (CHAIN.run(2),)
+    assert Run(Winning(CHAIN, 3), TARGET).needs() == (CHAIN.run(0), CHAIN.run(2))
     assert Run(Winning(CHAIN, 1), TARGET).needs() == (CHAIN.run(0),)
     assert Run(Winning(CHAIN, 0), TARGET).needs() == (CHAIN.run(0),)
     assert Run(Random("local", CHAIN, 3), TARGET).needs() == (CHAIN.run(2),)

@@ -114,6 +114,22 @@ def test_a_sample_stays_as_it_is_and_is_copied_on_the_first_write(path: Path) ->
     assert path.read_bytes() == before
 
 
+def test_an_older_database_is_migrated_by_what_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(path, "old")
+    monkeypatch.setattr(database, "SCHEMA_VERSION", 2)
+    migrated: list[Path] = []
+    monkeypatch.setattr(database, "_migrate", migrated.append)
+    with pytest.raises(InputError, match="of schema 1, this version reads 2: any command that writes migrates it"):
+        database.reader(path)
+    database.writer(database.writable_path(path)).close()
+    assert migrated == [path]
+
+
+def test_each_database_has_files_of_its_own() -> None:
+    names = ["a.db", "a.sqlite", "results.2024", "results.2025"]
+    assert len({database.files_folder(Path(name)) for name in names}) == 4
+
+
 def test_the_default_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COCKPIT_DB", raising=False)
@@ -262,6 +278,24 @@ def test_what_stands_on_a_lost_run_is_blocked_and_says_by_what(
     queue.retry_failed(connection, added.experiment)
     again = queue.claim(connection, holder)
     assert (again is not None) == (how == "failed")
+
+
+def test_retrying_one_experiment_unblocks_what_waited_for_its_runs_in_another(
+    path: Path, connection: sqlite3.Connection
+) -> None:
+    one = add(path, "one", replicates=1)
+    add(path, "other", replicates=1, target=["digits"])
+    holder = worker(connection)
+    lost = queue.claim(connection, holder)  # digits-a's dense run, which both stand on
+    assert lost is not None
+    records.failed(connection, lost, "out of luck")
+    while claim := queue.claim(connection, holder):
+        finish(connection, claim, 0.5)
+    assert [row["status"] for row in rows.experiments(connection)] == ["failed", "failed"]
+    queue.retry_failed(connection, one.experiment)
+    while claim := queue.claim(connection, holder):
+        finish(connection, claim, 0.5)
+    assert [row["status"] for row in rows.experiments(connection)] == ["done", "done"]
 
 
 def test_the_view_of_curves_gives_mean_sample_deviation_and_n(path: Path, connection: sqlite3.Connection) -> None:

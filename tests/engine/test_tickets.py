@@ -16,7 +16,7 @@ from engine.errors import InputError
 from engine.models import nets
 from engine.recipes import Chain, Dense, MaskKind, Random, RandomGlobal, Rule, Run, Winning
 from engine.store import database, records
-from engine.store.files import Folder
+from engine.store.files import Folder, LostFile
 from tests.conftest import add, work_off
 from tests.engine.test_recipes import TRAINING
 
@@ -190,6 +190,14 @@ def test_a_prunable_output_layer_is_left_out_of_the_ticket_where_class_counts_di
     assert sum(pruning.remaining(masks).values()) == round(total * 0.8**3)
 
 
+@pytest.mark.parametrize("kind", ["global", "local"])
+def test_a_head_that_is_left_out_takes_no_part_in_permutations(kind: MaskKind) -> None:
+    chain, read, _ = chain_files(Rule(prunable="conv+output"), classes=26)
+    found = [start(Run(t, TARGET), read)[1] for t in (Winning(chain, 3), Random(kind, chain, 3))]
+    assert bool(found[1]["output.weight"].all())
+    assert len({sum(pruning.remaining(masks).values()) for masks in found}) == 1
+
+
 def test_rewinding_weights_only_leaves_batch_norm_statistics_fresh() -> None:
     chain, read, source = chain_files(Rule(rewinds="weights"), classes=10)
     state, _ = start(Run(Winning(chain, 3), TARGET), read)
@@ -243,8 +251,10 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     assert folder.get(digest) == b"content"
     place = next(tmp_path.glob("tickets/*"))
     place.write_bytes(b"other")
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(LostFile, match="is damaged"):
         folder.get(digest)
+    folder.put(b"content")  # made again, it is whole again
+    assert folder.get(digest) == b"content"
     place.unlink()
-    with pytest.raises(InputError, match="is missing"):
+    with pytest.raises(LostFile, match="is missing"):
         folder.get(digest)

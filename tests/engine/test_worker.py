@@ -1,5 +1,6 @@
 """Workers that are killed, stopped, or meet runs that cannot be trained: real processes on real training."""
 
+import hashlib
 import signal
 import sqlite3
 import subprocess
@@ -164,7 +165,7 @@ def test_levels_that_leave_a_net_without_weights_are_trained_and_recorded(tmp_pa
     [
         {"rewinds": "weights"},
         {"schedule": "continue"},
-        {"prunable": "conv+output"},
+        {"prunable": "conv+output", "profile": "fast"},
         {"optimizer": ["adamw"], "target_optimizer": ["sgd"]},
         {"profile": "fast"},
         {"model": "resnet20"},
@@ -194,6 +195,49 @@ def check_best_epochs(connection: sqlite3.Connection) -> None:
         validation, test = np.array([tuple(row) for row in connection.execute(query, (run["id"],))]).T
         assert run["test_epoch"] == int(validation.argmax())
         assert run["test_accuracy"] == test[run["test_epoch"]]
+
+
+def test_lost_and_damaged_ticket_files_are_made_again_by_the_runs_that_left_them(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "first", replicates=1, random=["none"])
+    work_off(path)
+    before = records(path)
+    files = sorted((database.files_folder(path) / "tickets").glob("*"))
+    for file in files[::2]:
+        file.unlink()
+    for file in files[1::2]:
+        file.write_bytes(b"damaged")
+    add(path, "second", replicates=1, random=["none"], target=["digits"])
+    work_off(path)
+    with closing(database.reader(path)) as connection:
+        assert [row["status"] for row in rows.experiments(connection)] == ["done", "done"]
+    after = records(path)
+    outcome = {row[0]: row[3:] for row in after["runs"]}
+    assert all(outcome[row[0]] == row[3:] for row in before["runs"])  # the same accuracies
+    assert set(before["files"]) <= set(after["files"])  # the same bytes
+    needed = [file for file in files if file.exists()]
+    assert all(hashlib.sha256(file.read_bytes()).hexdigest() == file.stem for file in needed if file.stat().st_size > 9)
+
+
+def test_a_checkpoint_of_another_history_is_not_trusted(tmp_path: Path) -> None:
+    path, options = tmp_path / "experiments.db", {**SLOW, "levels": 0, "epochs": 60, "rewind": 4}
+    add(path, "slow", **options)
+    worker = start_worker(path, 0.0)
+    wait_for_epochs(path, 8, worker)
+    worker.kill()
+    worker.wait()
+    with closing(database.writer(path)) as connection:  # as after a power cut that took what was not flushed
+        connection.execute("DELETE FROM epochs WHERE epoch > 5")
+        connection.execute("DELETE FROM files")
+    work_off(path)
+    with closing(database.reader(path)) as connection:
+        dense = (
+            "SELECT attempt, epoch FROM epochs JOIN runs USING (attempt) WHERE run_id = runs.id AND ticket = 'dense'"
+        )
+        found = [epoch for attempt, epoch in connection.execute(dense) if attempt == 2]
+        assert sorted(set(found)) == list(range(60))
+        kinds = {row[0] for row in connection.execute("SELECT DISTINCT kind FROM files")}
+        assert kinds == {"rewind", "final"}
 
 
 def test_a_run_gives_the_same_bits_beside_others_as_alone(tmp_path: Path) -> None:
