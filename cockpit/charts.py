@@ -100,7 +100,7 @@ def draw(shown: list[Series], title: str, x: str, full: bool, width: int, colour
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         if one.ticket == DENSE:
             figure.horizontal_line(y_axis.snap(one.means[0], 4), color=colour)
-            legend.append((colour, "─", f"{one.name} {one.means[0]:.3f}"))
+            legend.append((colour, "─", f"{one.name} {_cell(one, 0)}"))
             continue
         kept = [i for i, fraction in enumerate(one.remaining) if fraction > 0 or x == "pruned"]
         xs, ys = [_place(one.remaining[i], x) for i in kept], [one.means[i] for i in kept]
@@ -140,7 +140,9 @@ def _accuracy_axis(shown: list[Series], full: bool, cells: int) -> Axis:
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = tuple(step * place for place in range(first, max(last, first + 1) + 1))
-    return Axis(ticks[0], ticks[-1], ticks, tuple(f"{tick:.2f}" for tick in ticks), cells)
+    return Axis(
+        ticks[0], ticks[-1], ticks, tuple(f"{tick * 100:g}" for tick in (round(tick, 2) for tick in ticks)), cells
+    )
 
 
 def _legend_entry(colour: tuple[int, int, int], marker: str, name: str) -> str:
@@ -149,7 +151,11 @@ def _legend_entry(colour: tuple[int, int, int], marker: str, name: str) -> str:
 
 
 def table(shown: list[Series]) -> tuple[list[str], list[list[str]]]:
-    """Headings and a row a level: mean and deviation of each curve in per cent, n where replicates are missing."""
+    """Headings and a row a level: mean and deviation of each curve in per cent, n where replicates are missing.
+
+    The dense network has but one level, and its figures stand in the chart's legend.
+    """
+    shown = [one for one in shown if one.ticket != DENSE]
     fractions = {level: one.remaining[i] for one in reversed(shown) for i, level in enumerate(one.levels)}
     rows = [
         [str(level), f"{fractions[level] * 100:.2f}", *(_cell(one, level) for one in shown)]

@@ -63,7 +63,7 @@ def list_(
     if not found:
         print("no experiments: add one with `cockpit queue add`, or try `cockpit run digits`")
         return
-    tables.show([*HEADINGS, "added"], (_cells(row) for row in found), left=2)
+    tables.show([*HEADINGS, "added"], [_cells(row) for row in found], left=2)
 
 
 def _cells(row: dict[str, object]) -> list[str]:

@@ -65,14 +65,14 @@ def show(
         print(
             charts.draw(
                 shown,
-                f"{experiment}: test accuracy on {name}",
+                f"{experiment}: test accuracy on {name}, %",
                 x,
                 full,
                 console.width,
                 console.is_terminal and not console.no_color,
             )
         )
-        tables.show(*charts.table(shown))
+        tables.show(*charts.table(shown), keys=2)
 
 
 def export(

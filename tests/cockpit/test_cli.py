@@ -154,15 +154,20 @@ def test_plot_draws_a_chart_and_a_table_without_colours_where_there_is_no_termin
     cockpit: Cockpit, trained: Path
 ) -> None:
     found = cockpit("plot", "tiny", "--db", trained)
-    assert "tiny: test accuracy on digits-b" in found.stdout
+    assert "tiny: test accuracy on digits-b, %" in found.stdout
     assert "● digits-a -> digits-b winning" in found.stdout
     assert "weights remaining, %" in found.stdout
     assert "±" in found.stdout
     assert "\x1b" not in found.stdout
-    assert max(map(len, found.stdout.splitlines())) <= 120
+    chart = found.stdout.split("  ● ")[0]
+    assert max(map(len, chart.splitlines())) == 120
+    narrow = cockpit("plot", "tiny", "--db", trained, COLUMNS="30").stdout
+    assert [line.split() for line in narrow.splitlines()[-4:]] == [
+        line.split() for line in found.stdout.splitlines()[-4:]
+    ]  # no number of the table is cut
     assert "fraction of weights pruned" in cockpit("plot", "tiny", "--x", "pruned", "--db", trained).stdout
     chain = cockpit("plot", "tiny", "--target", "digits-a", "--db", trained).stdout
-    assert "test accuracy on digits-a" in chain
+    assert "test accuracy on digits-a, %" in chain
     assert "digits-a -> digits-a winning layerwise" in chain
     assert "unknown target 'digits-c'" in cockpit("plot", "tiny", "--target", "digits-c", "--db", trained).stderr
     assert "did you mean 'tiny'" in cockpit("plot", "tinny", "--db", trained).stderr
@@ -266,7 +271,7 @@ def test_run_trains_draws_and_costs_nothing_the_second_time(cockpit: Cockpit, tm
     first = cockpit("run", *SMALL, "--profile", "exact", "--name", "tiny")
     assert first.returncode == 0, first.stderr
     assert "tiny: 4 curves, 26 runs: 26 new" in first.stderr
-    assert "tiny: test accuracy on digits-b" in first.stdout
+    assert "tiny: test accuracy on digits-b, %" in first.stdout
     began = time.monotonic()
     second = cockpit("run", *SMALL, "--profile", "exact", "--name", "tiny")
     assert time.monotonic() - began < 10  # no worker was started
