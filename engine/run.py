@@ -10,6 +10,7 @@ import torch
 from engine import checkpoints, profiles, pruning, tickets, training
 from engine.datasets import load
 from engine.datasets.pipeline import Data
+from engine.errors import InputError
 from engine.models import nets
 from engine.recipes import Dense, Run, Training, Winning
 from engine.store import records
@@ -96,20 +97,25 @@ def execute(claim: Claim, place: Workplace) -> None:
 def _resume(state: training.State, claim: Claim, place: Workplace) -> tuple[int, float]:
     """Go on from the checkpoint of the last attempt if it left one, else begin another attempt.
 
-    A checkpoint is used only if the database holds all that was recorded before it. After a power cut it may not,
-    nor if the database was deleted and its files were not.
+    A checkpoint is used only if it is whole and the database holds all that was recorded before it. After a power
+    cut it may not, nor if the database was deleted and its files were not.
     """
     run, checkpoint = claim.run, place.folder.checkpoint(claim.run.digest)
-    if claim.attempt and checkpoint.exists():
+    begin_again = claim.attempt + 1, 0.0
+    if not claim.attempt or not checkpoint.exists():
+        return begin_again
+    try:
         left = checkpoints.unpack(checkpoint.read_bytes())
-        recorded = {epoch.epoch for epoch in records.epochs(place.connection, claim, claim.attempt)}
-        complete = recorded >= set(range(run.first_epoch, left.epoch))
-        if isinstance(run.ticket, Dense) and run.ticket.rewind <= left.epoch:
-            complete &= records.file_of(place.connection, run.digest, "rewind") is not None
-        if complete and (left.digest, left.attempt) == (run.digest, claim.attempt):
-            left.restore(state)
-            return claim.attempt, left.seconds
-    return claim.attempt + 1, 0.0
+    except InputError:
+        return begin_again
+    recorded = {epoch.epoch for epoch in records.epochs(place.connection, claim, claim.attempt)}
+    complete = recorded >= set(range(run.first_epoch, left.epoch))
+    if isinstance(run.ticket, Dense) and run.ticket.rewind <= left.epoch:
+        complete &= records.file_of(place.connection, run.digest, "rewind") is not None
+    if not complete or (left.digest, left.attempt) != (run.digest, claim.attempt):
+        return begin_again
+    left.restore(state)
+    return claim.attempt, left.seconds
 
 
 @dataclass

@@ -219,16 +219,21 @@ def test_lost_and_damaged_ticket_files_are_made_again_by_the_runs_that_left_them
     assert all(hashlib.sha256(file.read_bytes()).hexdigest() == file.stem for file in needed if file.stat().st_size > 9)
 
 
-def test_a_checkpoint_of_another_history_is_not_trusted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", ["rows lost", "file damaged"])
+def test_a_checkpoint_that_does_not_fit_the_records_is_not_trusted(tmp_path: Path, harm: str) -> None:
     path, options = tmp_path / "experiments.db", {**SLOW, "levels": 0, "epochs": 60, "rewind": 4}
     add(path, "slow", **options)
     worker = start_worker(path, 0.0)
     wait_for_epochs(path, 8, worker)
     worker.kill()
     worker.wait()
-    with closing(database.writer(path)) as connection:  # as after a power cut that took what was not flushed
-        connection.execute("DELETE FROM epochs WHERE epoch > 5")
-        connection.execute("DELETE FROM files")
+    if harm == "file damaged":
+        (checkpoint,) = (database.files_folder(path) / "checkpoints").glob("*")
+        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    else:  # as after a power cut that took what was not flushed
+        with closing(database.writer(path)) as connection:
+            connection.execute("DELETE FROM epochs WHERE epoch > 5")
+            connection.execute("DELETE FROM files")
     work_off(path)
     with closing(database.reader(path)) as connection:
         dense = (
