@@ -1,7 +1,12 @@
 """`cockpit queue`: what is to be trained."""
 
 import json
+import sqlite3
+import time
+from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
+from textwrap import fill
 from typing import Annotated
 
 import typer
@@ -12,10 +17,25 @@ from engine.errors import unknown
 from engine.experiments import Definition
 from engine.store import database, queue, rows
 
-app = typer.Typer(help="Add experiments to the queue and list them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Experiments in the queue: add, list, pause, cancel, retry, move, wait for them.", no_args_is_help=True
+)
 
+WAIT_SECONDS = 0.5
 HEADINGS = ("experiment", "status", "done", "runs", "running", "failed", "diverged", "blocked")
-GLYPHS = {"waiting": "·", "running": "▶", "paused": "‖", "done": "✓", "failed": "✗", "diverged": "!", "blocked": "⊘"}
+GLYPHS = {
+    "waiting": "·",
+    "running": "▶",
+    "paused": "‖",
+    "cancelled": "⦸",
+    "done": "✓",
+    "failed": "✗",
+    "diverged": "!",
+    "blocked": "⊘",
+}
+
+
+Names = Annotated[list[str], typer.Argument(help="Names of experiments.")]
 
 
 @app.command("add", epilog="Example: cockpit queue add --source digits-a --target digits-b --replicates 2")
@@ -70,3 +90,123 @@ def _cells(row: dict[str, object]) -> list[str]:
     state, day = str(row["status"]), str(row["created_at"])[:10]
     numbers = [str(row[heading]) for heading in HEADINGS[2:]]
     return [str(row["name"]), f"{GLYPHS[state]} {state}", *numbers, day]
+
+
+@app.command("pause")
+def pause(names: Names, as_json: Json = False, db: Database = None) -> None:
+    """Let workers leave experiments alone until they are resumed. A run under way is taken back."""
+    _change(names, as_json, db, lambda connection, experiment: queue.set_state(connection, experiment, "paused"))
+
+
+@app.command("resume")
+def resume(names: Names, as_json: Json = False, db: Database = None) -> None:
+    """Let workers go on with paused or cancelled experiments."""
+    _change(names, as_json, db, lambda connection, experiment: queue.set_state(connection, experiment, "active"))
+
+
+@app.command("cancel")
+def cancel(names: Names, as_json: Json = False, db: Database = None) -> None:
+    """Give experiments up; what is done is kept, and what others want is trained all the same."""
+    _change(names, as_json, db, lambda connection, experiment: queue.set_state(connection, experiment, "cancelled"))
+
+
+@app.command("retry")
+def retry(names: Names, as_json: Json = False, db: Database = None) -> None:
+    """Train the failed runs of experiments again, each as a new attempt, and then what they blocked."""
+    _change(names, as_json, db, queue.retry_failed)
+
+
+@app.command("move")
+def move(
+    names: Names,
+    priority: Annotated[int, typer.Option(help="The highest is trained first; 0 at the start.")],
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Give experiments another priority.
+
+    Example: cockpit queue move urgent --priority 10
+    """
+    _change(names, as_json, db, lambda connection, experiment: queue.move(connection, experiment, priority))
+
+
+@app.command("remove")
+def remove(names: Names, as_json: Json = False, db: Database = None) -> None:
+    """Forget experiments. Their finished runs stay in the database, for the next experiment that wants them."""
+    with closing(database.writer(to_write(db))) as connection:
+        ids = [queue.experiment_id(connection, name) for name in names]
+        for experiment in ids:
+            queue.remove(connection, experiment)
+    print(json.dumps({"removed": names}) if as_json else f"removed: {', '.join(names)}")
+
+
+@app.command("show")
+def show(names: Names, as_json: Json = False, db: Database = None) -> None:
+    """Show how experiments are defined, how far each of their curves is, and what went wrong."""
+    with closing(database.reader(to_read(db))) as connection:
+        ids = [queue.experiment_id(connection, name) for name in names]
+        found = [rows.experiment(connection, experiment) for experiment in ids]
+    if as_json:
+        print(json.dumps(found))
+        return
+    for one in found:
+        print(f"{one['name']}: {GLYPHS[one['status']]} {one['status']}, priority {one['priority']}")
+        print(f"  {one['command']}")
+        definition = ", ".join(f"{key} {_plain(value)}" for key, value in one["definition"].items())
+        print(fill(definition, initial_indent="  ", subsequent_indent="  "))
+        cells = [[c["name"], f"{c['done']}/{c['runs']}", str(c["running"]), c["waits_for"]] for c in one["curves"]]
+        tables.show(["curve", "done", "running", "waits for"], cells, left=1)
+        for row in one["errors"]:
+            what = f"{row['ticket']} level {row['level']} on {row['target']}, seed {row['seed']}"
+            print(f"  {row['status']}: {what} ({row['digest'][:12]}): {row['error'].strip().splitlines()[-1]}")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(item["name"] if isinstance(item, dict) else str(item) for item in value)
+    return str(value)
+
+
+@app.command("wait")
+def wait(
+    names: Names,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.", show_default="no limit")] = None,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Wait until experiments have ended. Exit code 0: all done; 1: one failed, diverged or is blocked; 3: one is
+    paused or cancelled; 4: the time was up.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with closing(database.reader(to_read(db))) as connection:
+        ids = [queue.experiment_id(connection, name) for name in names]
+        while True:
+            states = [str(rows.experiment(connection, experiment)["status"]) for experiment in ids]
+            moving = {"waiting", "running"} & set(states)
+            late = deadline is not None and time.monotonic() >= deadline
+            if not moving or late:
+                break
+            time.sleep(WAIT_SECONDS)
+    _print_states(dict(zip(names, states, strict=True)), as_json)
+    lost, halted = {"failed", "diverged", "blocked"} & set(states), {"paused", "cancelled"} & set(states)
+    raise typer.Exit(4 if moving else 1 if lost else 3 if halted else 0)
+
+
+def _change(
+    names: list[str], as_json: bool, db: Path | None, change: Callable[[sqlite3.Connection, int], None]
+) -> None:
+    """Do the same to several experiments, all of which must exist, and say how they stand then."""
+    with closing(database.writer(to_write(db))) as connection:
+        ids = [queue.experiment_id(connection, name) for name in names]
+        for experiment in ids:
+            change(connection, experiment)
+        states = {name: str(rows.experiment(connection, one)["status"]) for name, one in zip(names, ids, strict=True)}
+    _print_states(states, as_json)
+
+
+def _print_states(states: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(states))
+    else:
+        for name, state in states.items():
+            print(f"{GLYPHS[state]} {state}  {name}")

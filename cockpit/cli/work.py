@@ -36,15 +36,15 @@ def run(
     places = devices.chosen(workers)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
-        added = queue.add(connection, name or queue.default_name(definition), definition, command_line(), paused=True)
+        added = queue.add(connection, name or queue.default_name(definition), definition, command_line())
         print(describe(added), file=sys.stderr)
         queue.retry_failed(connection, added.experiment)
-        queue.set_paused(connection, added.experiment, False)
+        queue.set_state(connection, added.experiment, "active")
         if queue.unfinished(connection, added.experiment):
             try:
                 _attend(Pool(path, places, experiment=added.experiment), connection, added.experiment)
             except KeyboardInterrupt:
-                queue.set_paused(connection, added.experiment, True)
+                queue.set_state(connection, added.experiment, "paused")
                 print(f"{added.name} is paused; the same command continues it", file=sys.stderr)
                 sys.exit(130)
         show(connection, added.name)

@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from engine.datasets.catalog import DataSet
 from engine.errors import InputError, unknown
@@ -17,8 +17,20 @@ from engine.experiments import Curve, Definition, curves
 from engine.recipes import Dense, Run
 from engine.store.database import now, transaction
 
+State = Literal["active", "paused", "cancelled"]
+
 LEASE_SECONDS = 60.0
 RENEWAL_SECONDS = LEASE_SECONDS / 4
+
+_TAKEN_BACK = "status = 'waiting', worker = NULL, lease_expires_at = NULL"
+_WANTED = """
+    SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+    WHERE c.experiment_id = :experiment
+"""
+_PRIORITY = """
+    (SELECT max(e.priority) FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+     JOIN experiments e ON e.id = c.experiment_id WHERE p.run_id = runs.id AND e.state = 'active')
+"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ def default_name(definition: Definition) -> str:
     return "-to-".join(dict.fromkeys(ends)) + f"-{definition.model}"
 
 
-def add(connection: sqlite3.Connection, name: str, definition: Definition, command: str, paused: bool = False) -> Added:
+def add(connection: sqlite3.Connection, name: str, definition: Definition, command: str) -> Added:
     """Add an experiment and those of its runs that are not there yet, in one transaction.
 
     The same name with the same definition changes nothing; with another one it raises InputError.
@@ -71,21 +83,60 @@ def add(connection: sqlite3.Connection, name: str, definition: Definition, comma
         _add_runs(connection, runs, names, command)
         new = connection.execute("SELECT count(*) FROM runs").fetchone()[0] - before
         if experiment is None:
-            experiment = _add_experiment(connection, name, definition, command, paused, found)
+            experiment = _add_experiment(connection, name, definition, command, found)
+            _set_priorities(connection, experiment)
     return Added(experiment, name, len(found), len(runs), new)
 
 
-def set_paused(connection: sqlite3.Connection, experiment: int, paused: bool) -> None:
-    """Pause or resume an experiment: only unpaused ones have their runs claimed."""
-    connection.execute("UPDATE experiments SET paused = ? WHERE id = ?", (int(paused), experiment))
+def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> None:
+    """Make an experiment active, paused or cancelled. Only an active one has its runs claimed.
+
+    Runs that nothing active wants any more are taken from their workers, which leave no record of them.
+    """
+    with transaction(connection):
+        connection.execute("UPDATE experiments SET state = ? WHERE id = ?", (state, experiment))
+        _set_priorities(connection, experiment)
+        connection.execute(
+            f"UPDATE runs SET {_TAKEN_BACK} WHERE status = 'running' AND priority IS NULL AND id IN ({_WANTED})",
+            {"experiment": experiment},
+        )
+
+
+def move(connection: sqlite3.Connection, experiment: int, priority: int) -> None:
+    """Give an experiment another priority: the runs of the highest are claimed first."""
+    with transaction(connection):
+        connection.execute("UPDATE experiments SET priority = ? WHERE id = ?", (priority, experiment))
+        _set_priorities(connection, experiment)
+
+
+def remove(connection: sqlite3.Connection, experiment: int) -> None:
+    """Forget an experiment, and those of its runs that no other wants and that are not done.
+
+    Finished runs stay, and are found again by the next experiment that wants them.
+    """
+    with transaction(connection):
+        curves_of = "SELECT id FROM experiment_curves WHERE experiment_id = ?"
+        runs = [row[0] for row in connection.execute(_WANTED, {"experiment": experiment})]
+        connection.execute(f"DELETE FROM curve_points WHERE curve_id IN ({curves_of})", (experiment,))
+        connection.execute("DELETE FROM experiment_curves WHERE experiment_id = ?", (experiment,))
+        connection.execute("DELETE FROM experiments WHERE id = ?", (experiment,))
+        for run in runs:
+            connection.execute(f"UPDATE runs SET priority = {_PRIORITY} WHERE id = ?", (run,))
+        orphans = (
+            "SELECT id FROM runs r WHERE id IN (SELECT value FROM json_each(:runs)) AND status <> 'done'"
+            " AND NOT EXISTS (SELECT 1 FROM curve_points WHERE run_id = r.id)"
+        )
+        lost = json.dumps([row[0] for row in connection.execute(orphans, {"runs": json.dumps(runs)})])
+        for table in ("run_needs", "epochs", "layers", "files"):
+            connection.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT value FROM json_each(?))", (lost,))
+        connection.execute("DELETE FROM runs WHERE id IN (SELECT value FROM json_each(?))", (lost,))
 
 
 def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
     """Let the failed runs of an experiment be claimed again, each as a new attempt, and whatever they blocked."""
-    wanted = "SELECT run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id WHERE c.experiment_id = ?"
     again = "UPDATE runs SET status = 'waiting', error = NULL WHERE"
     with transaction(connection):
-        connection.execute(f"{again} status = 'failed' AND id IN ({wanted})", (experiment,))
+        connection.execute(f"{again} status = 'failed' AND id IN ({_WANTED})", {"experiment": experiment})
         connection.execute(f"{again} status = 'blocked'")
         block_dependents(connection)
 
@@ -106,20 +157,12 @@ def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = 
 
     The order: priority among the unpaused experiments that want the run, then how many runs wait for it, then age.
     """
+    ready = "status = 'waiting' AND unmet = 0 AND priority IS NOT NULL"
+    own = f" AND id IN ({_WANTED})" if experiment is not None else ""
     row = connection.execute(
-        """
+        f"""
         UPDATE runs SET status = 'running', claim = claim + 1, worker = :worker, lease_expires_at = :lease
-        WHERE id = (
-          SELECT r.id FROM runs r
-          JOIN curve_points p ON p.run_id = r.id
-          JOIN experiment_curves c ON c.id = p.curve_id
-          JOIN experiments e ON e.id = c.experiment_id
-          WHERE r.status = 'waiting' AND NOT e.paused AND (:experiment IS NULL OR e.id = :experiment)
-            AND NOT EXISTS (SELECT 1 FROM run_needs n JOIN runs q ON q.id = n.needs_id
-                            WHERE n.run_id = r.id AND q.status <> 'done')
-          GROUP BY r.id
-          ORDER BY max(e.priority) DESC, (SELECT count(*) FROM run_needs n WHERE n.needs_id = r.id) DESC, r.id
-          LIMIT 1)
+        WHERE id = (SELECT id FROM runs WHERE {ready} {own} ORDER BY priority DESC, dependents DESC, id LIMIT 1)
         RETURNING id, claim, attempt, recipe
         """,
         {"worker": worker, "lease": now(LEASE_SECONDS), "experiment": experiment},
@@ -134,7 +177,7 @@ def renew(connection: sqlite3.Connection, claim: Claim) -> bool:
 
 def release(connection: sqlite3.Connection, claim: Claim) -> bool:
     """Give the run back, to be claimed again; its checkpoint stays."""
-    return _fenced(connection, claim, "status = 'waiting', worker = NULL, lease_expires_at = NULL")
+    return _fenced(connection, claim, _TAKEN_BACK)
 
 
 def send_back(connection: sqlite3.Connection, claim: Claim, producer: str) -> None:
@@ -162,25 +205,24 @@ def holders(connection: sqlite3.Connection) -> list[sqlite3.Row]:
 def reclaim(connection: sqlite3.Connection, run_id: int, number: int) -> None:
     """Take a run from a worker that is gone, unless someone else has done so meanwhile."""
     connection.execute(
-        "UPDATE runs SET status = 'waiting', worker = NULL, lease_expires_at = NULL"
-        " WHERE id = ? AND claim = ? AND status = 'running'",
+        f"UPDATE runs SET {_TAKEN_BACK} WHERE id = ? AND claim = ? AND status = 'running'",
         (run_id, number),
     )
 
 
-def unfinished(connection: sqlite3.Connection, experiment: int | None = None) -> int:
-    """How many runs of unpaused experiments (or of one) are waiting or running, those that cannot start left out."""
+def unfinished(connection: sqlite3.Connection, experiment: int | None = None) -> bool:
+    """Whether a run that an active experiment (or this one) wants is running, or waiting to be."""
+    own = f" AND id IN ({_WANTED})" if experiment is not None else ""
     row = connection.execute(
-        """
-        SELECT count(DISTINCT r.id) FROM runs r
-        JOIN curve_points p ON p.run_id = r.id
-        JOIN experiment_curves c ON c.id = p.curve_id
-        JOIN experiments e ON e.id = c.experiment_id
-        WHERE r.status IN ('waiting', 'running') AND NOT e.paused AND (:experiment IS NULL OR e.id = :experiment)
-        """,
+        f"SELECT EXISTS (SELECT 1 FROM runs WHERE status IN ('waiting', 'running') AND priority IS NOT NULL {own})",
         {"experiment": experiment},
     ).fetchone()
-    return int(row[0])
+    return bool(row[0])
+
+
+def _set_priorities(connection: sqlite3.Connection, experiment: int) -> None:
+    """Give the runs of an experiment the highest priority of the active experiments that want each."""
+    connection.execute(f"UPDATE runs SET priority = {_PRIORITY} WHERE id IN ({_WANTED})", {"experiment": experiment})
 
 
 def _fenced(connection: sqlite3.Connection, claim: Claim, change: str, *values: object) -> bool:
@@ -297,12 +339,11 @@ def _add_experiment(
     name: str,
     definition: Definition,
     command: str,
-    paused: bool,
     found: Iterable[Curve],
 ) -> int:
     experiment = connection.execute(
-        "INSERT INTO experiments (name, definition, command, priority, paused, created_at) VALUES (?, ?, ?, 0, ?, ?)",
-        (name, definition.to_json(), command, int(paused), now()),
+        "INSERT INTO experiments (name, definition, command, created_at) VALUES (?, ?, ?, ?)",
+        (name, definition.to_json(), command, now()),
     ).lastrowid
     assert experiment is not None
     for curve in found:

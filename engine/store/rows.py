@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from engine.errors import unknown
 
@@ -61,21 +62,58 @@ def curves(connection: sqlite3.Connection, experiment: str) -> list[sqlite3.Row]
     return connection.execute("SELECT * FROM curves WHERE experiment = ?", (experiment,)).fetchall()
 
 
-def experiments(connection: sqlite3.Connection) -> list[dict[str, object]]:
-    """Every experiment with how many of its runs have each status, and the state that follows from those."""
+def experiments(connection: sqlite3.Connection, only: int | None = None) -> list[dict[str, Any]]:
+    """Every experiment (or one) with how many of its runs have each status, and the status that follows from those."""
     counts = ", ".join(
         f"count(DISTINCT CASE WHEN r.status = '{status}' THEN r.id END) AS {status}" for status in STATUSES
     )
     rows = connection.execute(
         f"""
-        SELECT e.id, e.name, e.paused, e.priority, e.created_at, count(DISTINCT c.id) AS curves,
+        SELECT e.id, e.name, e.state, e.priority, e.created_at, count(DISTINCT c.id) AS curves,
                count(DISTINCT r.id) AS runs, {counts}
         FROM experiments e LEFT JOIN experiment_curves c ON c.experiment_id = e.id
         LEFT JOIN curve_points p ON p.curve_id = c.id LEFT JOIN runs r ON r.id = p.run_id
-        GROUP BY e.id ORDER BY e.id
-        """
+        WHERE :only IS NULL OR e.id = :only GROUP BY e.id ORDER BY e.id
+        """,
+        {"only": only},
     )
     return [{**dict(row), "status": _state(row)} for row in rows]
+
+
+def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any]:
+    """One experiment with its definition, the command that queued it, its curves, and what went wrong.
+
+    A curve that is not done says what it waits for: a device, a pause, or the chain that its tickets come from.
+    """
+    (found,) = experiments(connection, experiment)
+    definition, command = connection.execute(
+        "SELECT definition, command FROM experiments WHERE id = ?", (experiment,)
+    ).fetchone()
+    curves = connection.execute(
+        """
+        SELECT c.name, count(*) AS runs, sum(r.status = 'done') AS done, sum(r.status = 'running') AS running,
+               sum(r.status = 'waiting' AND r.unmet = 0) AS ready, sum(r.status = 'waiting' AND r.unmet > 0) AS needing,
+               sum(r.status = 'blocked') AS blocked
+        FROM experiment_curves c JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
+        WHERE c.experiment_id = ? GROUP BY c.id ORDER BY c.id
+        """,
+        (experiment,),
+    )
+    return {
+        **found,
+        "command": command,
+        "definition": json.loads(definition),
+        "curves": [{**dict(row), "waits_for": _waits_for(row, found["state"])} for row in curves],
+        "errors": [dict(row) for row in errors(connection, experiment)],
+    }
+
+
+def _waits_for(curve: sqlite3.Row, state: str) -> str:
+    if not curve["ready"] and not curve["needing"]:
+        return "a failed run" if curve["blocked"] else ""
+    if state != "active":
+        return f"{state} experiment"
+    return "a device" if curve["ready"] else "its source chain"
 
 
 def _state(row: sqlite3.Row) -> str:
@@ -83,7 +121,7 @@ def _state(row: sqlite3.Row) -> str:
     if row["running"]:
         return "running"
     if row["waiting"]:
-        return "paused" if row["paused"] else "waiting"
+        return "waiting" if row["state"] == "active" else str(row["state"])
     return next((status for status in ("failed", "diverged", "blocked") if row[status]), "done")
 
 
@@ -102,7 +140,7 @@ def counts(connection: sqlite3.Connection, experiment: int | None = None) -> Cou
         SELECT count(DISTINCT r.id), count(DISTINCT CASE WHEN r.status NOT IN ('waiting', 'running') THEN r.id END)
         FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
         JOIN experiments e ON e.id = c.experiment_id
-        WHERE e.id = :experiment OR (:experiment IS NULL AND NOT e.paused)
+        WHERE e.id = :experiment OR (:experiment IS NULL AND e.state = 'active')
         """,
         {"experiment": experiment},
     ).fetchone()

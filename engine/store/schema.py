@@ -37,6 +37,9 @@ RUNS = {
     "command": str,  # what queued it
     "queued_at": str,
     "status": str,  # waiting, running, done, failed, diverged, blocked
+    "priority": int,  # the highest of the active experiments that want it; NULL if none does
+    "unmet": int,  # how many of the runs that it needs are not done
+    "dependents": int,  # how many runs need it
     "attempt": int,  # starting over raises it, resuming keeps it
     "claim": int,  # each claim raises it; a write that carries an older one is dropped
     "worker": int,
@@ -103,6 +106,26 @@ ORDER BY e.id, g.id, gp.level, gp.replicate, gl.layer
 """
 
 
+# What the next claim is, at one look into an index, however long the queue is.
+CLAIM_ORDER = (
+    """
+    CREATE INDEX runs_ready ON runs (priority DESC, dependents DESC, id)
+    WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL
+    """,
+    """
+    CREATE TRIGGER need_added AFTER INSERT ON run_needs BEGIN
+      UPDATE runs SET unmet = unmet + (SELECT status <> 'done' FROM runs WHERE id = NEW.needs_id) WHERE id = NEW.run_id;
+      UPDATE runs SET dependents = dependents + 1 WHERE id = NEW.needs_id;
+    END
+    """,
+    """
+    CREATE TRIGGER need_met AFTER UPDATE OF status ON runs WHEN (OLD.status = 'done') <> (NEW.status = 'done') BEGIN
+      UPDATE runs SET unmet = unmet + CASE NEW.status WHEN 'done' THEN -1 ELSE 1 END
+      WHERE id IN (SELECT run_id FROM run_needs WHERE needs_id = NEW.id);
+    END
+    """,
+)
+
 MIGRATIONS = Migrations("cockpit")
 
 
@@ -131,12 +154,13 @@ def version_1(db: Database) -> None:
             "name": str,
             "definition": str,
             "command": str,
-            "priority": int,
-            "paused": int,
+            "priority": int,  # the highest is trained first
+            "state": str,  # active, paused, cancelled
             "created_at": str,
         },
         pk="id",
-        not_null={"name", "definition", "priority", "paused"},
+        not_null={"name", "definition", "priority", "state"},
+        defaults={"priority": 0, "state": "active"},
         strict=True,
     )
     db.table("experiments").create_index(["name"], unique=True)
@@ -174,8 +198,8 @@ def version_1(db: Database) -> None:
     db.table("runs").create(
         RUNS,
         pk="id",
-        not_null={"digest", "recipe", "ticket", "level", "status", "attempt", "claim"},
-        defaults={"status": "waiting", "attempt": 0, "claim": 0},
+        not_null={"digest", "recipe", "ticket", "level", "status", "unmet", "dependents", "attempt", "claim"},
+        defaults={"status": "waiting", "unmet": 0, "dependents": 0, "attempt": 0, "claim": 0},
         foreign_keys=[
             ("source_dataset", "datasets", "identity"),
             ("target_dataset", "datasets", "identity"),
@@ -227,6 +251,8 @@ def version_1(db: Database) -> None:
         foreign_keys=[("run_id", "runs", "id")],
         strict=True,
     )
+    for statement in CLAIM_ORDER:
+        db.execute(statement)
     db.create_view("curves", CURVES)
     db.create_view("layer_ratios", LAYER_RATIOS)
 

@@ -1,6 +1,7 @@
 """The database: whose it is, what it shows to others, who may write, and that nothing is trained twice."""
 
 import math
+import random
 import sqlite3
 import statistics
 import subprocess
@@ -178,7 +179,7 @@ def test_runs_are_claimed_once_and_only_when_what_they_need_is_done(path: Path, 
         finish(connection, claim, 0.5)
         done.add(claim.run.digest)
     assert len(claimed) == len(set(claimed)) == 4 + 4 + 4 + 1
-    assert queue.unfinished(connection) == 0
+    assert not queue.unfinished(connection)
 
 
 def test_concurrent_claims_never_meet(path: Path) -> None:
@@ -210,18 +211,70 @@ def test_the_run_that_most_others_wait_for_is_claimed_first(path: Path, connecti
     assert (claim.run.ticket.name, claim.run.training.dataset) == ("dense", "digits-a")
 
 
+def test_the_next_claim_is_one_look_into_an_index(path: Path, connection: sqlite3.Connection) -> None:
+    add(path, "one")
+    plans: list[str] = []
+    connection.set_trace_callback(plans.append)
+    queue.claim(connection, worker(connection))
+    connection.set_trace_callback(None)
+    statement = next(text for text in plans if "RETURNING" in text)
+    plan = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    assert any("USING COVERING INDEX runs_ready" in line for line in plan), plan
+    assert not any("SCAN runs" in line and "runs_ready" not in line for line in plan), plan
+    assert not any("TEMP B-TREE" in line for line in plan), plan
+
+
+def test_what_a_claim_is_ordered_by_always_fits_the_queue(path: Path, connection: sqlite3.Connection) -> None:
+    experiments = [
+        add(path, "one", replicates=1),
+        add(path, "other", replicates=1, source=["digits-a", "digits"]),
+        add(path, "third", replicates=2, levels=2, evaluate="0-2"),
+    ]
+    holder = worker(connection)
+    draw = random.Random(0)
+    for _ in range(60):
+        one = draw.choice(experiments).experiment
+        action = draw.randrange(6)
+        if action == 0:
+            queue.set_state(connection, one, draw.choice(["active", "active", "paused", "cancelled"]))
+        elif action == 1:
+            queue.move(connection, one, draw.randrange(-3, 4))
+        elif action == 2:
+            queue.retry_failed(connection, one)
+        elif claim := queue.claim(connection, holder):
+            if draw.random() < 0.1:
+                records.failed(connection, claim, "out of luck")
+            elif draw.random() < 0.2 and claim.run.needs():
+                queue.send_back(connection, claim, claim.run.needs()[0].digest)
+            else:
+                finish(connection, claim, 0.5)
+        wrong = connection.execute(
+            """
+            SELECT count(*) FROM runs r WHERE
+              unmet <> (SELECT count(*) FROM run_needs n JOIN runs q ON q.id = n.needs_id
+                        WHERE n.run_id = r.id AND q.status <> 'done')
+              OR dependents <> (SELECT count(*) FROM run_needs n WHERE n.needs_id = r.id)
+              OR priority IS NOT (SELECT max(e.priority) FROM curve_points p
+                                  JOIN experiment_curves c ON c.id = p.curve_id
+                                  JOIN experiments e ON e.id = c.experiment_id
+                                  WHERE p.run_id = r.id AND e.state = 'active')
+            """
+        ).fetchone()[0]
+        assert wrong == 0
+
+
 def test_only_unpaused_experiments_are_worked_on(path: Path, connection: sqlite3.Connection) -> None:
     one, other = add(path, "one"), add(path, "other", seed=10)
     holder = worker(connection)
-    queue.set_paused(connection, one.experiment, True)
+    queue.set_state(connection, one.experiment, "paused")
     claim = queue.claim(connection, holder)
     assert claim is not None
     assert claim.run.training.seed >= 10
     assert queue.claim(connection, holder, one.experiment) is None
-    queue.set_paused(connection, other.experiment, True)
+    queue.set_state(connection, other.experiment, "paused")
     assert queue.claim(connection, holder) is None
-    assert queue.unfinished(connection) == 0
-    queue.set_paused(connection, one.experiment, False)
+    assert not queue.unfinished(connection)
+    queue.set_state(connection, one.experiment, "active")
     assert queue.claim(connection, holder, one.experiment) is not None
 
 

@@ -1,0 +1,79 @@
+"""The queue at size: 1,000 experiments of 100 runs each."""
+
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+from engine import processes
+from engine.experiments import define
+from engine.store import database, queue
+
+EXPERIMENTS = 1000
+CLAIMERS, CLAIMS = 8, 15
+
+
+def measure(quick: bool) -> dict[str, float]:
+    """Milliseconds of a claim, and of the commands against an empty Python process, in a database of that size."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "experiments.db"
+        count = EXPERIMENTS // 10 if quick else EXPERIMENTS
+        runs = _fill(path, count)
+        claims = _claim(path)
+        empty = _shell("-c", "pass")
+        one = ["--source", "digits-a", "--target", "digits-b", "--replicates", "4", "--seed", "1000000"]
+        name = ["--name", "one more", "--db", str(path)]
+        return {
+            "experiments": count,
+            "runs": runs,
+            "claim, median ms": statistics.median(claims),
+            "claim, slowest of 100 ms": statistics.quantiles(claims, n=100)[98],
+            "queue add, ms": _shell("-P", "-m", "cockpit", "queue", "add", *one, *name),
+            "queue list, ms": _shell("-P", "-m", "cockpit", "queue", "list", "--json", "--db", str(path)),
+            "python -c pass, ms": empty,
+        }
+
+
+def _fill(path: Path, count: int) -> int:
+    with closing(database.writer(path)) as connection:
+        for number in range(count):
+            definition = define(
+                source=["digits-a"], target=["digits-b"], levels=9, replicates=4, seed=number * 4, profile="exact"
+            )
+            queue.add(connection, f"experiment {number}", definition, "benchmark")
+        runs: int = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+    return runs
+
+
+def _claim(path: Path) -> list[float]:
+    """The times of claims that eight processes make, once a second each."""
+    with multiprocessing.get_context("spawn").Pool(CLAIMERS) as pool:
+        return [time for times in pool.map(_claim_now_and_then, [path] * CLAIMERS) for time in times]
+
+
+def _claim_now_and_then(path: Path) -> list[float]:
+    times = []
+    with closing(database.writer(path)) as connection:
+        connection.execute("INSERT INTO workers (pid) VALUES (0)")
+        worker: int = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
+        for _ in range(CLAIMS):
+            began = time.perf_counter()
+            assert queue.claim(connection, worker) is not None
+            times.append((time.perf_counter() - began) * 1000)
+            time.sleep(1)
+    return times
+
+
+def _shell(*arguments: str) -> float:
+    """The median milliseconds of a Python process with these arguments, of five."""
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        command = [sys.executable, *arguments]
+        subprocess.run(command, env=processes.environment(), check=True, stdout=subprocess.DEVNULL)
+        times.append((time.perf_counter() - began) * 1000)
+    return statistics.median(times)
