@@ -21,8 +21,8 @@ COLOURS = (
     (86, 180, 233),
     (148, 148, 148),
 )
-MARKERS = "●×▲■+◆▼"
-TICKS = (1.0, 0.51, 0.26, 0.1, 0.05, 0.01, 0.001)
+MARKERS = "●×▲■+◆▼★"  # one more than colours, so that 56 curves look different
+TICKS = (1.0, 0.51, 0.26, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 DENSE = "dense"
 
 
@@ -128,7 +128,7 @@ def _sparsity_axis(shown: list[Series], x: str, cells: int) -> Axis:
     if x == "pruned":
         ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
         return Axis(0.0, 1.0, ticks, tuple(f"{tick:g}" for tick in ticks), cells)
-    shown_ticks = [tick for tick in TICKS if tick >= least * 0.9]
+    shown_ticks = [tick for tick in TICKS if tick >= least * 0.99]
     labels = tuple(f"{tick * 100:g}" for tick in shown_ticks)
     return Axis(0.0, max(0.1, _place(least, x)), tuple(_place(tick, x) for tick in shown_ticks), labels, cells)
 

@@ -41,6 +41,7 @@ def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -
 
 
 def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
+    """A line now and then: how far, how long, and what is being trained."""
     began, said = time.monotonic(), 0.0
     first = rows.counts(connection, experiment)
     while pool.running:
@@ -48,8 +49,15 @@ def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int 
             said = time.monotonic()
             counts = rows.counts(connection, experiment)
             left = _time_left(counts.ended - first.ended, counts.total - counts.ended, said - began)
-            print(f"{counts.ended}/{counts.total} runs {left}", file=sys.stderr, flush=True)
+            now = [" ".join(_describe(row).split()) for row in rows.running(connection, experiment)]
+            _say("; ".join([f"{counts.ended}/{counts.total} runs", *filter(None, [left]), *now]))
         time.sleep(REFRESH_SECONDS)
+    counts = rows.counts(connection, experiment)
+    _say(f"{counts.ended}/{counts.total} runs")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _time_left(done: int, left: int, seconds: float) -> str:
@@ -62,15 +70,9 @@ def _time_left(done: int, left: int, seconds: float) -> str:
 
 
 def _describe(row: sqlite3.Row) -> str:
+    """What a worker does, the numbers first: they must not be what a narrow terminal cuts."""
     source = f"{row['source']} -> " if row["source"] else ""
-    words = [
-        f"  {row['device']:<6}",
-        f"level {row['level']:>2}",
-        f"{source}{row['target']} {row['ticket']}",
-    ]
-    words.append(f"seed {row['seed']}")
     epoch = 0 if row["epoch"] is None else row["epoch"] + 1
-    words.append(f"epoch {epoch}/{row['epochs']}")
-    if row["images_per_second"]:
-        words.append(f"{row['images_per_second']:,.0f} img/s")
-    return "  ".join(words)
+    speed = f"{row['images_per_second']:>7,.0f} img/s" if row["images_per_second"] else " " * 13
+    numbers = f"  {row['device']:<6} level {row['level']:>2}  seed {row['seed']}  epoch {epoch:>2}/{row['epochs']}"
+    return f"{numbers} {speed}  {row['ticket']} {source}{row['target']}"

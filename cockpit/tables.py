@@ -31,7 +31,7 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, heading in enumerate(headings):
-        lines = "\n".join(wrap(heading, HEADING_WIDTH, break_on_hyphens=False))
+        lines = "\n".join(wrap(heading, HEADING_WIDTH, break_on_hyphens=False, break_long_words=False))
         table.add_column(lines, justify="left" if place < left else "right", no_wrap=True, vertical="bottom")
     for row in rows:
         table.add_row(*row[: len(headings)])

@@ -21,7 +21,6 @@ from engine.recipes import (
     Optimizer,
     Profile,
     Prunable,
-    Random,
     RandomGlobal,
     Rewinds,
     Rule,
@@ -29,7 +28,6 @@ from engine.recipes import (
     Schedule,
     Scope,
     Training,
-    Winning,
 )
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 3e-4, "adamw": 3e-4}  # the paper's section 3 and A.1
@@ -157,7 +155,8 @@ def define(
         if other.shape != shape:
             raise InputError(
                 f"images of {sources[0].name} are {_size(shape)} but those of {other.name} {_size(other.shape)}"
-                " (channels x height x width): a ticket fits only images of the shape it was found on"
+                " (channels x height x width, as networks see them): a ticket fits only images of the shape it was"
+                " found on"
             )
     model = model or models.default_for(shape)
     models.check(model, width, shape)
@@ -263,17 +262,17 @@ def _curves_on(d: Definition, target: DataSet, optimizer: Optimizer) -> list[Cur
     # The mask of a globally permuted ticket says nothing of the source, unless that has an output layer of its own.
     shared = d.prunable == "conv"
     if "global" in d.random and shared:
-        points = [Point(level, r, Run(RandomGlobal(level, d.rate), trainings[r])) for level, r in grid]
+        points = [Point(level, r, Run(RandomGlobal.at(level, d.rate), trainings[r])) for level, r in grid]
         found.append(_curve(d, None, target, None, optimizer, None, "random-global", points))
     for source, source_optimizer, scope in product(d.sources, d.optimizers, d.scopes):
         chains = _chains(d, source, source_optimizer, scope)
         ends = (source, target, source_optimizer, optimizer, scope)
         if (source, source_optimizer) != (target, optimizer):
-            points = [Point(level, r, Run(Winning(chains[r], level), trainings[r])) for level, r in grid]
+            points = [Point(level, r, Run(chains[r].ticket(level), trainings[r])) for level, r in grid]
             found.append(_curve(d, *ends, "winning", points))
         for kind in d.random:
             if kind != "global" or not shared:
-                points = [Point(level, r, Run(Random(kind, chains[r], level), trainings[r])) for level, r in grid]
+                points = [Point(level, r, Run(chains[r].random(kind, level), trainings[r])) for level, r in grid]
                 found.append(_curve(d, *ends, f"random-{kind}", points))
     return found
 

@@ -8,7 +8,7 @@ raise it when a change makes the same description train differently.
 
 import hashlib
 import json
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal
 
 SEMANTICS = 1
@@ -70,6 +70,15 @@ class Chain:
     training: Training
     rule: Rule
 
+    def ticket(self, level: int) -> "Winning":
+        """The winning ticket of `level`. That of level 0 is the same however the chain prunes from there."""
+        rule = self.rule if level else replace(self.rule, scope=Rule.scope, rate=Rule.rate)
+        return Winning(Chain(self.training, rule), level)
+
+    def random(self, mask: MaskKind, level: int) -> "Random":
+        """The random ticket that is made of this chain's ticket of `level`."""
+        return Random(mask, level, self if level else None)
+
     def run(self, level: int) -> "Run":
         """The run that this chain makes at `level`: the dense network at 0, then its own winning tickets."""
         if level == 0:
@@ -103,14 +112,22 @@ class RandomGlobal:
     rate: float = 0.2
     name = "random-global"
 
+    @staticmethod
+    def at(level: int, rate: float) -> "RandomGlobal":
+        """The ticket of `level`. That of level 0 is the same at every rate."""
+        return RandomGlobal(level, rate) if level else RandomGlobal(0)
+
 
 @dataclass(frozen=True)
 class Random:
-    """Fresh weights under the chain's mask: preserved, or permuted within each layer or globally (appendix A.2)."""
+    """Fresh weights under the chain's mask: preserved, or permuted within each layer or globally (appendix A.2).
+
+    At level 0 nothing is masked, and no chain is named.
+    """
 
     mask: MaskKind
-    chain: Chain
     level: int
+    chain: Chain | None = None
 
     @property
     def name(self) -> str:
@@ -169,7 +186,7 @@ class Run:
                 return (chain.run(0), chain.run(level - 1))
             case Winning(chain, _):
                 return (chain.run(0),)
-            case Random(_, chain, level) if level > 0:
+            case Random(_, level, chain) if chain is not None:
                 return (chain.run(level - 1),)
         return ()
 

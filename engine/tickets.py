@@ -39,7 +39,9 @@ def start(run: Run, channels: int, classes: int, read: Read) -> tuple[nn.Module,
         case Winning(chain, level):
             carry(model, unpack_state(read(chain.run(0), "rewind")), chain.rule)
             return model, _from_chain(chain, level, model, read)
-        case Random(kind, chain, level):
+        case Random(kind, level, chain):
+            if chain is None:
+                return model, _everything(model, Rule())
             masks = _from_chain(chain, level, model, read, None if kind == "preserved" else kind, draw)
             return model, masks
 

@@ -175,7 +175,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, lambda *_: worker.stopping.set())
-    worker.work(options.drain)
+    with closing(worker.connection):  # the last to close it empties the write-ahead log into the database
+        worker.work(options.drain)
 
 
 if __name__ == "__main__":

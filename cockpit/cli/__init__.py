@@ -47,7 +47,8 @@ def main() -> None:
     """The program: runs a command; what a person got wrong becomes one line on stderr and exit code 2."""
     try:
         code = typer.main.get_command(app).main(prog_name="cockpit", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout:  # it may have been closed
+            sys.stdout.flush()
     except InputError as error:
         _fail(str(error), 2)
     except sqlite3.OperationalError as error:

@@ -3,8 +3,10 @@
 import functools
 import inspect
 import shlex
+import sqlite3
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +14,7 @@ from typer import Argument, Option
 
 from engine import experiments
 from engine.errors import InputError
-from engine.store import database
+from engine.store import database, queue
 
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 
@@ -27,8 +29,29 @@ Database = Annotated[
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 
 
-def _option(panel: str, help: str, default: str | None = None, metavar: str | None = None) -> Any:
-    return Option(help=help, rich_help_panel=panel, show_default=default or False, metavar=metavar)
+@dataclass(frozen=True)
+class Wanted:
+    """An experiment that a person asked for: the name, if one was given, and what it is."""
+
+    given_name: str | None
+    definition: experiments.Definition
+    profile_given: bool
+
+    @property
+    def name(self) -> str:
+        """The name given, or one made of the contents."""
+        return self.given_name or queue.default_name(self.definition)
+
+    def add(self, connection: sqlite3.Connection) -> queue.Added:
+        """Put it into the queue. Where it was queued before, it keeps the profile that was resolved then."""
+        stored = None if self.profile_given else queue.stored_profile(connection, self.name)
+        definition = replace(self.definition, profile=stored) if stored else self.definition
+        return queue.add(connection, self.name, definition, command_line())
+
+
+def _option(panel: str, help: str, default: str | None = None) -> Any:
+    text = f"{help} Default: {default}." if default else help
+    return Option(help=text, rich_help_panel=panel, show_default=False)
 
 
 def experiment_options(
@@ -111,8 +134,8 @@ def experiment_options(
             "0",
         ),
     ] = None,
-) -> tuple[str | None, experiments.Definition]:
-    """The name given, and the definition that a preset and these options stand for."""
+) -> "Wanted":
+    """The experiment that a preset and these options stand for."""
     given = {key: value for key, value in locals().items() if value is not None and value != []}
     named, chosen = given.pop("name", None), given.pop("preset", None)
     if not given and chosen is None:
@@ -120,7 +143,7 @@ def experiment_options(
     if named is not None and not named.strip():
         raise InputError("--name is empty: give the experiment a name, or leave the option out")
     options = {**experiments.preset(chosen), **given} if chosen else given
-    return named or chosen, experiments.define(**{"source": (), **options})
+    return Wanted(named or chosen, experiments.define(**{"source": (), **options}), "profile" in options)
 
 
 def takes_experiment(command: Callable[..., Any]) -> Callable[..., Any]:

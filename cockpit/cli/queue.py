@@ -1,20 +1,21 @@
 """`cockpit queue`: what is to be trained."""
 
 import json
+import shlex
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from textwrap import fill
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cockpit import tables
-from cockpit.cli.options import Database, Json, command_line, takes_experiment, to_read, to_write
+from cockpit.cli.options import Database, Json, Wanted, takes_experiment, to_read, to_write
 from engine.errors import unknown
-from engine.experiments import Definition
 from engine.store import database, queue, rows
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
 )
 
 WAIT_SECONDS = 0.5
-HEADINGS = ("experiment", "status", "done", "runs", "running", "failed", "diverged", "blocked")
+HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems")
 GLYPHS = {
     "waiting": "·",
     "running": "▶",
@@ -41,19 +42,23 @@ Names = Annotated[list[str], typer.Argument(help="Names of experiments.")]
 @app.command("add", epilog="Example: cockpit queue add --source digits-a --target digits-b --replicates 2")
 @takes_experiment
 def add(
-    wanted: tuple[str | None, Definition],
+    wanted: Wanted,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
     """Queue an experiment. Runs that another experiment has, or had, are shared and not trained again."""
-    name, definition = wanted
     with closing(database.writer(to_write(db))) as connection:
-        added = queue.add(connection, name or queue.default_name(definition), definition, command_line())
+        added = wanted.add(connection)
+        state = rows.experiment(connection, added.experiment)
     if as_json:
         found = {"experiment": added.name, "curves": added.curves, "runs": added.runs}
         print(json.dumps({**found, "new": added.new, "existing": added.existing}))
     else:
         print(describe(added))
+    if state["state"] != "active":
+        print(f"{added.name} is {state['state']}: `cockpit queue resume {shlex.quote(added.name)}`", file=sys.stderr)
+    if state["failed"]:
+        print(f"{_problems(state)}: `cockpit queue retry {shlex.quote(added.name)}`", file=sys.stderr)
 
 
 def describe(added: queue.Added) -> str:
@@ -80,16 +85,26 @@ def list_(
     if as_json:
         print(json.dumps(found))
         return
-    if not found:
+    if not found and status is None:
         print("no experiments: add one with `cockpit queue add`, or try `cockpit run digits`")
         return
-    tables.show([*HEADINGS, "added"], [_cells(row) for row in found], left=2)
+    tables.show(HEADINGS, [_cells(row) for row in found], left=2)
 
 
-def _cells(row: dict[str, object]) -> list[str]:
-    state, day = str(row["status"]), str(row["created_at"])[:10]
-    numbers = [str(row[heading]) for heading in HEADINGS[2:]]
-    return [str(row["name"]), f"{GLYPHS[state]} {state}", *numbers, day]
+def _cells(row: dict[str, Any]) -> list[str]:
+    done = f"{row['done']}/{row['runs']}"
+    return [
+        row["name"],
+        f"{GLYPHS[row['status']]} {row['status']}",
+        done,
+        str(row["waiting"]),
+        str(row["running"]),
+        _problems(row),
+    ]
+
+
+def _problems(row: dict[str, Any]) -> str:
+    return ", ".join(f"{row[status]} {status}" for status in ("failed", "diverged", "blocked") if row[status])
 
 
 @app.command("pause")
@@ -157,8 +172,13 @@ def show(names: Names, as_json: Json = False, db: Database = None) -> None:
         cells = [[c["name"], f"{c['done']}/{c['runs']}", str(c["running"]), c["waits_for"]] for c in one["curves"]]
         tables.show(["curve", "done", "running", "waits for"], cells, left=1)
         for row in one["errors"]:
-            what = f"{row['ticket']} level {row['level']} on {row['target']}, seed {row['seed']}"
-            print(f"  {row['status']}: {what} ({row['digest'][:12]}): {row['error'].strip().splitlines()[-1]}")
+            print(f"  {describe_error(row)}")
+
+
+def describe_error(row: dict[str, Any]) -> str:
+    """What went wrong with a run, in a line."""
+    what = f"{row['ticket']} level {row['level']} on {row['target']}, seed {row['seed']}"
+    return f"{row['status']}: {what} ({row['digest'][:12]}): {row['error'].strip().splitlines()[-1]}"
 
 
 def _plain(value: object) -> str:

@@ -1,5 +1,6 @@
 """`cockpit plot` and `cockpit export`: what has been found."""
 
+import shlex
 import sqlite3
 import sys
 from contextlib import closing
@@ -58,8 +59,7 @@ def show(
         shown = charts.series([row for row in found if row["target"] == name])
         if not shown:
             print(
-                f"{experiment} has no results on {name} yet: train it with `cockpit work --drain`",
-                file=sys.stderr,
+                f"{experiment} has no results on {name} yet: {_next_command(connection, experiment)}", file=sys.stderr
             )
             continue
         print(
@@ -75,13 +75,23 @@ def show(
         tables.show(*charts.table(shown), keys=2)
 
 
+def _next_command(connection: sqlite3.Connection, experiment: str) -> str:
+    """What to do about an experiment that has nothing to show."""
+    state = rows.experiment(connection, queue.experiment_id(connection, experiment))["status"]
+    if state in ("waiting", "running"):
+        return "train it with `cockpit work --drain`"
+    if state in ("paused", "cancelled"):
+        return f"it is {state}; `cockpit queue resume {shlex.quote(experiment)}`"
+    return f"its runs have {state}; `cockpit queue show {shlex.quote(experiment)}` says why"
+
+
 def export(
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a heading (the default).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     table: Annotated[str, typer.Option(help=f"One of: {', '.join(rows.EXPORTS)}.")] = "curves",
     experiment: Annotated[str | None, typer.Option(help="Only this experiment.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write.", show_default="standard output")
+        Path | None, typer.Option("--output", "-o", help="File to write. Default: standard output.", show_default=False)
     ] = None,
     db: Database = None,
 ) -> None:

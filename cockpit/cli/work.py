@@ -8,35 +8,34 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cockpit.cli.options import Database, command_line, takes_experiment, to_write
-from cockpit.cli.queue import describe
+from cockpit.cli.options import Database, Wanted, takes_experiment, to_write
+from cockpit.cli.queue import describe, describe_error
 from cockpit.cli.results import show
 from cockpit.progress import follow
 from engine import devices
-from engine.experiments import Definition
 from engine.pool import Pool
 from engine.store import database, queue, rows
 
+ERRORS_SHOWN = 10
 Workers = Annotated[
-    int | None, typer.Option(help="Worker processes.", show_default="one a CUDA device, else one a core")
+    int | None, typer.Option(help="Worker processes. Default: one a CUDA device, else one a core.", show_default=False)
 ]
 
 
 @takes_experiment
 def run(
-    wanted: tuple[str | None, Definition],
+    wanted: Wanted,
     workers: Workers = None,
     db: Database = None,
 ) -> None:
-    """Queue an experiment, train it here, and draw its curves. The same command again continues where it stopped.
+    """Queue an experiment, train it here, and draw its curves. Ctrl-C pauses it; the same command continues.
 
     Example: cockpit run digits
     """
-    name, definition = wanted
     places = devices.chosen(workers)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
-        added = queue.add(connection, name or queue.default_name(definition), definition, command_line())
+        added = wanted.add(connection)
         print(describe(added), file=sys.stderr)
         queue.retry_failed(connection, added.experiment)
         queue.set_state(connection, added.experiment, "active")
@@ -48,7 +47,12 @@ def run(
                 print(f"{added.name} is paused; the same command continues it", file=sys.stderr)
                 sys.exit(130)
         show(connection, added.name)
-        _report_errors(connection, added.experiment)
+        problems = _report_errors(connection, added.experiment)
+        state = rows.experiment(connection, added.experiment)
+    if left := state["waiting"] + state["running"]:
+        why = "the workers ended" if state["state"] == "active" else f"it was {state['state']} from elsewhere"
+        print(f"{left} runs are left, as {why}; the same command continues", file=sys.stderr)
+    sys.exit(1 if problems or left else 0)
 
 
 def work(
@@ -60,6 +64,9 @@ def work(
     places = devices.chosen(workers)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
+        halted = [row["name"] for row in rows.experiments(connection) if row["status"] in ("paused", "cancelled")]
+        if halted:
+            print(f"left alone until `cockpit queue resume`: {', '.join(halted)}", file=sys.stderr)
         if drain and not queue.unfinished(connection):
             print("nothing is waiting in the queue", file=sys.stderr)
             return
@@ -68,6 +75,9 @@ def work(
         except KeyboardInterrupt:
             print("stopped; `cockpit work` continues", file=sys.stderr)
             sys.exit(130)
+        problems = _report_errors(connection, None)
+        left = queue.unfinished(connection)
+    sys.exit(1 if problems or left else 0)
 
 
 def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
@@ -84,23 +94,21 @@ def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) 
             pool.kill()
         raise
     if pool.crashed:
-        print(
-            f"cockpit: error: {len(pool.crashed)} of {len(pool)} workers crashed: see {pool.log}",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+        print(f"{len(pool.crashed)} of {len(pool)} workers crashed: see {pool.log}", file=sys.stderr)
 
 
 def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _report_errors(connection: sqlite3.Connection, experiment: int) -> None:
-    """Say what failed and what diverged; a failure makes the exit code 1."""
+def _report_errors(connection: sqlite3.Connection, experiment: int | None) -> bool:
+    """Say what failed or diverged, and what that blocked; whether anything failed."""
     found = rows.errors(connection, experiment)
-    for row in found:
-        reason = str(row["error"]).strip().splitlines()[-1]
-        what = f"{row['ticket']} level {row['level']} on {row['target']}, seed {row['seed']}"
-        print(f"{row['status']}: {what} ({row['digest'][:12]}): {reason}", file=sys.stderr)
-    if any(row["status"] == "failed" for row in found):
-        sys.exit(1)
+    for row in found[:ERRORS_SHOWN]:
+        print(describe_error(row), file=sys.stderr)
+    if len(found) > ERRORS_SHOWN:
+        print(f"and {len(found) - ERRORS_SHOWN} more: `cockpit queue show NAME`", file=sys.stderr)
+    for row in rows.experiments(connection, experiment):
+        if row["blocked"] and row["state"] == "active":
+            print(f"{row['blocked']} runs of {row['name']} stand on those and are blocked", file=sys.stderr)
+    return any(row["status"] == "failed" for row in found)

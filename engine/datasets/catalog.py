@@ -69,6 +69,8 @@ def resolve(spec: str) -> DataSet:
     if spec.startswith("npz:"):
         return _resolve_npz(spec)
     if spec not in REGISTERED:
+        if spec.endswith(".npz"):
+            raise InputError(f"unknown data set {spec!r}: a file is named as npz:{spec}")
         raise unknown("data set", spec, ALLOWED)
     part = _part(spec)
     images = {"": 1257, "a": 629, "b": 628}[part]
@@ -94,7 +96,9 @@ def _resolve_npz(spec: str) -> DataSet:
             part = ""
         path = Path(name).expanduser()
         if not path.is_file():
-            raise InputError(f"there is no file {path}; give npz:PATH, or npz:PATH-a for a half")
+            near = path.with_name(f"{path.name}.npz")
+            hint = f"did you mean npz:{near}?" if near.is_file() else "give npz:PATH, or npz:PATH-a for a half"
+            raise InputError(f"there is no file {path}; {hint}")
         return _describe_npz(path, part)
     except InputError as error:
         raise InputError(f"data set {spec!r}: {error}") from None

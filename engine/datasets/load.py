@@ -99,8 +99,6 @@ def _npz(identity: str, path: Path) -> Arrays:
             train, labels = _split(archive, "train")
             return Arrays(train, labels, *_split(archive, "test"), classes=int(labels.max()) + 1)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, KeyError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"data set file {path} cannot be read ({error}): is it complete?") from None
 
 
@@ -126,8 +124,8 @@ def _decoded(data: Array, offsets: Array, split: str) -> Array:
                     images = np.empty((len(offsets) - 1, image.height, image.width, channels), np.uint8)
                 mode = "L" if images.shape[3] == 1 else "RGB"
                 pixels = np.asarray(image.convert(mode)).reshape(image.height, image.width, -1)
-        except (UnidentifiedImageError, OSError) as error:
-            raise InputError(f"{split} image {place} cannot be decoded ({error})") from None
+        except (UnidentifiedImageError, OSError):
+            raise InputError(f"{split} image {place} is no image that Pillow can decode") from None
         if pixels.shape != images.shape[1:]:
             raise InputError(f"{split} image {place} is {pixels.shape}, the first is {images.shape[1:]} (H, W, C)")
         images[place] = pixels

@@ -105,10 +105,22 @@ def files_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.files")
 
 
+def _read_only(path: Path) -> str:
+    """How a file is opened to be read. In a folder that cannot be written, WAL works only if nothing is in the log."""
+    uri = f"file:{_quoted(path)}?mode=ro"
+    if os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK) and not _has_log(path):
+        return f"{uri}&immutable=1"
+    return uri
+
+
+def _has_log(path: Path) -> bool:
+    log = path.with_name(f"{path.name}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"file:{_quoted(path)}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
-    )
+    uri = _read_only(path) if mode == "ro" else f"file:{_quoted(path)}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
@@ -122,7 +134,7 @@ def _version(path: Path) -> int:
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder: --db names a database file")
-        with closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
+        with closing(sqlite3.connect(_read_only(path), uri=True, timeout=BUSY_SECONDS)) as connection:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from engine.datasets.catalog import DataSet
 from engine.errors import InputError, unknown
 from engine.experiments import Curve, Definition, curves
-from engine.recipes import Dense, Run
+from engine.recipes import Dense, Profile, Run
 from engine.store.database import now, transaction
 
 State = Literal["active", "paused", "cancelled"]
@@ -139,6 +139,12 @@ def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
         connection.execute(f"{again} status = 'failed' AND id IN ({_WANTED})", {"experiment": experiment})
         connection.execute(f"{again} status = 'blocked'")
         block_dependents(connection)
+
+
+def stored_profile(connection: sqlite3.Connection, name: str) -> Profile | None:
+    """The profile that was resolved when the experiment of this name was queued; None if there is none."""
+    row = connection.execute("SELECT definition ->> 'profile' FROM experiments WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else None
 
 
 def experiment_id(connection: sqlite3.Connection, name: str) -> int:

@@ -104,7 +104,7 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any
         "command": command,
         "definition": json.loads(definition),
         "curves": [{**dict(row), "waits_for": _waits_for(row, found["state"])} for row in curves],
-        "errors": [dict(row) for row in errors(connection, experiment)],
+        "errors": errors(connection, experiment),
     }
 
 
@@ -169,13 +169,15 @@ def running(connection: sqlite3.Connection, experiment: int | None = None) -> li
     ).fetchall()
 
 
-def errors(connection: sqlite3.Connection, experiment: int) -> list[sqlite3.Row]:
-    """The failed and diverged runs of an experiment and what was wrong with each."""
-    return connection.execute(
+def errors(connection: sqlite3.Connection, experiment: int | None = None) -> list[dict[str, Any]]:
+    """The failed and diverged runs of an experiment, or of all that are active, and what was wrong with each."""
+    found = connection.execute(
         """
         SELECT DISTINCT r.digest, r.ticket, r.level, r.seed, r.target, r.status, r.error
         FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
-        WHERE c.experiment_id = ? AND r.status IN ('failed', 'diverged') ORDER BY r.id
+        WHERE (c.experiment_id = :experiment OR (:experiment IS NULL AND r.priority IS NOT NULL))
+          AND r.status IN ('failed', 'diverged') ORDER BY r.id
         """,
-        (experiment,),
-    ).fetchall()
+        {"experiment": experiment},
+    )
+    return [dict(row) for row in found]

@@ -178,6 +178,8 @@ def test_plot_of_an_experiment_that_was_not_trained_says_how_to(cockpit: Cockpit
     found = cockpit("plot", "new")
     assert (found.returncode, found.stdout) == (0, "")
     assert "new has no results on digits-b yet: train it with `cockpit work --drain`" in found.stderr
+    cockpit("queue", "pause", "new")
+    assert "it is paused; `cockpit queue resume new`" in cockpit("plot", "new").stderr
 
 
 @pytest.mark.parametrize(
@@ -188,6 +190,7 @@ def test_plot_of_an_experiment_that_was_not_trained_says_how_to(cockpit: Cockpit
         (("run", "digitz"), "unknown preset 'digitz': choose from digits; did you mean 'digits'?"),
         (("queue", "add", "--source", "digit"), "unknown data set 'digit': choose from digits, digits-a"),
         (("queue", "add", "--source", "npz:absent.npz"), "there is no file absent.npz"),
+        (("queue", "add", "--source", "set.npz"), "unknown data set 'set.npz': a file is named as npz:set.npz"),
         ((*ADD, "--model", "vgg91"), "unknown model 'vgg91'"),
         ((*ADD, "--prune-rate", 1.5), "--prune-rate 1.5 is out of range"),
         ((*ADD, "--levels", "many"), "Invalid value for '--levels'"),
@@ -293,6 +296,8 @@ def test_run_says_what_diverged_and_still_draws_the_rest(cockpit: Cockpit) -> No
     assert found.returncode == 0
     assert "diverged: dense level 0 on digits-a, seed 0" in found.stderr
     assert "not finite after epoch 0" in found.stderr
+    assert "runs of wild stand on those and are blocked" in found.stderr
+    assert "its runs have diverged; `cockpit queue show wild` says why" in found.stderr
 
 
 def start(folder: Path, *arguments: object) -> "subprocess.Popen[str]":
@@ -335,11 +340,69 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_continues(cockpit: Cockpit, t
     assert "Traceback" not in errors
     (row,) = json.loads(cockpit("queue", "list", "--json").stdout)
     assert (row["status"], row["running"]) == ("paused", 0)
-    assert "nothing is waiting" in cockpit("work", "--drain").stderr  # paused: others leave it alone
+    others = cockpit("work", "--drain").stderr
+    assert "left alone until `cockpit queue resume`: tiny" in others
+    assert "nothing is waiting" in others
+    assert "tiny is paused: `cockpit queue resume tiny`" in cockpit("queue", "add", *command[1:]).stderr
     again = cockpit(*command)
     assert again.returncode == 0, again.stderr
     with closing(database.reader(tmp_path / "experiments.db")) as connection:
         assert {tuple(row) for row in connection.execute("SELECT status, attempt FROM runs")} == {("done", 1)}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing_but_time(cockpit: Cockpit, tmp_path: Path) -> None:
+    import psutil
+
+    process = start(tmp_path, "run", *SMALL, "--epochs", 10, "--profile", "exact", "--name", "tiny")
+    wait_until(lambda: done_runs(tmp_path / "experiments.db") >= 3)
+    psutil.Process(process.pid).children()[0].kill()
+    output, errors = process.communicate(timeout=240)
+    if "workers crashed" in errors:  # not if this machine has but one core, whose worker it was
+        assert process.returncode == 0, errors
+        assert "tiny: test accuracy on digits-b" in output
+    else:
+        assert "runs are left, as the workers ended" in errors
+        assert process.returncode == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_is_paused_from_elsewhere_says_so(cockpit: Cockpit, tmp_path: Path) -> None:
+    process = start(tmp_path, "run", *SMALL, "--epochs", 10, "--profile", "exact", "--name", "tiny")
+    wait_until(lambda: done_runs(tmp_path / "experiments.db") >= 3)
+    cockpit("queue", "pause", "tiny")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "runs are left, as it was paused from elsewhere; the same command continues" in errors
+
+
+def test_work_says_what_failed(cockpit: Cockpit, tmp_path: Path) -> None:
+    from tests.engine.test_datasets import gray, save
+
+    spec = save(tmp_path / "set.npz", gray(side=8))
+    cockpit("queue", "add", "--source", spec, *SMALL[4:], "--name", "lost")
+    (tmp_path / "set.npz").unlink()
+    found = cockpit("work", "--drain")
+    assert found.returncode == 1
+    assert "failed: dense level 0 on npz:set, seed 0" in found.stderr
+    assert "set.npz is gone: put it back" in found.stderr
+    assert "runs of lost stand on those and are blocked" in found.stderr
+
+
+def test_an_experiment_keeps_the_profile_it_was_queued_with(cockpit: Cockpit) -> None:
+    cockpit("queue", "add", *SMALL, "--name", "kept", "--profile", "fast")
+    cockpit("queue", "add", *SMALL, "--name", "other", "--profile", "exact")
+    for name in ("kept", "other"):  # whatever the default is here
+        assert f"{name}: 4 curves, 26 runs: 0 new" in cockpit("queue", "add", *SMALL, "--name", name).stdout
+    refused = cockpit("queue", "add", *SMALL, "--name", "kept", "--profile", "exact")
+    assert "profile 'fast' is now 'exact'" in refused.stderr
+
+
+def test_results_in_a_folder_that_cannot_be_written_are_read(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK)  # root may write everywhere
+    with closing(database.reader(trained)) as connection:
+        assert rows.experiments(connection)[0]["status"] == "done"
+        assert "immutable=1" in database._read_only(trained)
 
 
 @pytest.mark.slow

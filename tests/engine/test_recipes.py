@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.recipes import Chain, Dense, Random, RandomGlobal, Rule, Run, Training, Winning
+from engine.recipes import Chain, Dense, RandomGlobal, Rule, Run, Training
 
 TRAINING = Training(
     dataset="digits-a",
@@ -22,9 +22,9 @@ CHAIN = Chain(TRAINING, Rule())
 RUNS = {
     "dense": Run(Dense(1), TRAINING),
     "own": CHAIN.run(3),
-    "transfer": Run(Winning(CHAIN, 3), TARGET),
+    "transfer": Run(CHAIN.ticket(3), TARGET),
     "random-global": Run(RandomGlobal(3), TARGET),
-    "random-local": Run(Random("local", CHAIN, 3), TARGET),
+    "random-local": Run(CHAIN.random("local", 3), TARGET),
     "layerwise": Chain(TRAINING, Rule(scope="layerwise", rate=0.5, rewind=0)).run(1),
 }
 # Results are found again by these. A change here orphans every database there is: raise SEMANTICS instead.
@@ -88,11 +88,11 @@ def test_every_setting_changes_the_identity() -> None:
 
 
 def test_a_ticket_needs_the_run_whose_weights_give_its_mask() -> None:
-    assert Run(Winning(CHAIN, 3), TARGET).needs() == (CHAIN.run(0), CHAIN.run(2))
-    assert Run(Winning(CHAIN, 1), TARGET).needs() == (CHAIN.run(0),)
-    assert Run(Winning(CHAIN, 0), TARGET).needs() == (CHAIN.run(0),)
-    assert Run(Random("local", CHAIN, 3), TARGET).needs() == (CHAIN.run(2),)
-    assert Run(Random("local", CHAIN, 0), TARGET).needs() == ()
+    assert Run(CHAIN.ticket(3), TARGET).needs() == (CHAIN.run(0), CHAIN.run(2))
+    assert Run(CHAIN.ticket(1), TARGET).needs() == (CHAIN.run(0),)
+    assert Run(CHAIN.ticket(0), TARGET).needs() == (CHAIN.run(0),)
+    assert Run(CHAIN.random("local", 3), TARGET).needs() == (CHAIN.run(2),)
+    assert Run(CHAIN.random("local", 0), TARGET).needs() == ()
     assert Run(RandomGlobal(3), TARGET).needs() == ()
     assert CHAIN.run(0).needs() == ()
 
@@ -104,7 +104,7 @@ def test_the_dense_run_is_the_same_for_both_scopes() -> None:
 def test_only_the_links_of_a_chain_give_the_next_mask() -> None:
     assert CHAIN.run(0).is_link
     assert CHAIN.run(5).is_link
-    assert not Run(Winning(CHAIN, 5), TARGET).is_link
+    assert not Run(CHAIN.ticket(5), TARGET).is_link
     assert not Run(RandomGlobal(5), TRAINING).is_link
 
 
@@ -113,3 +113,12 @@ def test_a_rewound_run_continues_the_schedule_only_where_asked() -> None:
     assert CHAIN.run(4).first_epoch == 0
     assert continuing.run(4).first_epoch == 3
     assert continuing.run(0).first_epoch == 0
+
+
+def test_tickets_of_level_0_are_the_same_however_their_chains_prune() -> None:
+    other = Chain(TRAINING, Rule(scope="layerwise", rate=0.5))
+    assert other.ticket(0) == CHAIN.ticket(0)
+    assert other.random("local", 0) == CHAIN.random("local", 0)
+    assert RandomGlobal.at(0, 0.5) == RandomGlobal.at(0, 0.2)
+    assert CHAIN.random("preserved", 0) != CHAIN.random("local", 0)  # a kind is part of a random ticket's seed
+    assert Chain(TRAINING, Rule(rewind=2)).ticket(0) != CHAIN.ticket(0)

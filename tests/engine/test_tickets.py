@@ -14,7 +14,7 @@ from engine.datasets import load
 from engine.datasets.pipeline import Data
 from engine.errors import InputError
 from engine.models import nets
-from engine.recipes import Chain, Dense, MaskKind, Random, RandomGlobal, Rule, Run, Winning
+from engine.recipes import Chain, Dense, MaskKind, RandomGlobal, Rule, Run, Winning
 from engine.store import database, records
 from engine.store.files import Folder, LostFile
 from tests.conftest import add, work_off
@@ -193,7 +193,7 @@ def test_a_prunable_output_layer_is_left_out_of_the_ticket_where_class_counts_di
 @pytest.mark.parametrize("kind", ["global", "local"])
 def test_a_head_that_is_left_out_takes_no_part_in_permutations(kind: MaskKind) -> None:
     chain, read, _ = chain_files(Rule(prunable="conv+output"), classes=26)
-    found = [start(Run(t, TARGET), read)[1] for t in (Winning(chain, 3), Random(kind, chain, 3))]
+    found = [start(Run(t, TARGET), read)[1] for t in (Winning(chain, 3), chain.random(kind, 3))]
     assert bool(found[1]["output.weight"].all())
     assert len({sum(pruning.remaining(masks).values()) for masks in found}) == 1
 
@@ -211,7 +211,7 @@ def test_rewinding_weights_only_leaves_batch_norm_statistics_fresh() -> None:
 def test_random_tickets_have_fresh_weights_under_the_mask_of_their_kind(kind: MaskKind) -> None:
     chain, read, source = chain_files(Rule(), classes=10)
     _, winning = start(Run(Winning(chain, 3), TARGET), read)
-    state, masks = start(Run(Random(kind, chain, 3), TARGET), read)
+    state, masks = start(Run(chain.random(kind, 3), TARGET), read)
     dense, _ = start(Run(Dense(1), TARGET))
     for name in ("conv1.weight", "conv4.weight", "output.weight"):
         assert not torch.equal(state[name], source[name])
@@ -228,11 +228,11 @@ def test_random_tickets_differ_between_replicates_and_levels(kind: MaskKind) -> 
     chain, read, _ = chain_files(Rule(), classes=10)
     found = []
     for seed in (0, 1):
-        state, masks = start(Run(Random(kind, chain, 3), replace(TARGET, seed=seed)), read)
+        state, masks = start(Run(chain.random(kind, 3), replace(TARGET, seed=seed)), read)
         found.append((state["conv2.weight"], masks["conv2.weight"]))
     assert not torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1]) == (kind == "preserved")
-    level_0, everything = start(Run(Random(kind, chain, 0), TARGET))  # no file is read for it
+    level_0, everything = start(Run(chain.random(kind, 0), TARGET))  # no file is read for it
     assert not torch.equal(found[0][0], level_0["conv2.weight"])
     assert all(bool(mask.all()) for mask in everything.values())
 
