@@ -30,7 +30,9 @@ class Worker:
     def __init__(self, options: argparse.Namespace) -> None:
         self.path, self.experiment, self.parent = options.db, options.experiment, options.parent
         self.stopping = threading.Event()
-        self.lost = False  # the claim in hand has gone to someone else
+        # Set by the thread that renews the lease, each to the claim of which it found that out.
+        self.lost: queue.Claim | None = None  # gone to another worker
+        self.unwanted: queue.Claim | None = None  # no active experiment wants its run any more
         self.current: queue.Claim | None = None
         device = torch.device(options.device)
         torch.zeros(1, device=device)  # a device that cannot be used ends the worker here, not every run in the queue
@@ -46,9 +48,10 @@ class Worker:
         )
 
     def _must_stop(self) -> bool:
-        if self.lost and self.current is not None:
-            raise records.StaleClaim(self.current.run.digest)
-        return self.stopping.is_set()
+        claim = self.current
+        if claim is not None and self.lost is claim:
+            raise records.StaleClaim(claim.run.digest)
+        return self.unwanted is claim or self.stopping.is_set()
 
     def _register(self, device: str) -> int:
         me = psutil.Process()
@@ -78,7 +81,7 @@ class Worker:
     def _train_next(self) -> bool:
         """Claim a run and train it; False if there is none that can start."""
         take_over(self.connection)
-        self.lost, self.current = False, queue.claim(self.connection, self.id, self.experiment)
+        self.current = queue.claim(self.connection, self.id, self.experiment)
         if self.current is None:
             return False
         try:
@@ -132,8 +135,12 @@ class Worker:
         claim = self.current
         with closing(database.writer(self.path)) as connection:
             connection.execute("UPDATE workers SET heartbeat_at = ? WHERE id = ?", (database.now(), self.id))
-            if claim is not None and not queue.renew(connection, claim):
-                self.lost = self.current is claim
+            if claim is None:
+                return
+            if not queue.renew(connection, claim):
+                self.lost = claim
+            elif not queue.wanted(connection, claim):
+                self.unwanted = claim
 
 
 def take_over(connection: sqlite3.Connection) -> None:

@@ -109,7 +109,7 @@ def _problems(row: dict[str, Any]) -> str:
 
 @app.command("pause")
 def pause(names: Names, as_json: Json = False, db: Database = None) -> None:
-    """Let workers leave experiments alone until they are resumed. A run under way is taken back."""
+    """Let workers leave experiments alone until they are resumed. A run under way stops within seconds."""
     _change(names, as_json, db, lambda connection, experiment: queue.set_state(connection, experiment, "paused"))
 
 

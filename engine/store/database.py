@@ -119,6 +119,8 @@ def _has_log(path: Path) -> bool:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    if sqlite3.sqlite_version_info < (3, 37):
+        raise InputError(f"this Python's SQLite is {sqlite3.sqlite_version}: 3.37 (November 2021) or newer is needed")
     uri = _read_only(path) if mode == "ro" else f"file:{_quoted(path)}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
     connection.row_factory = sqlite3.Row

@@ -91,15 +91,11 @@ def add(connection: sqlite3.Connection, name: str, definition: Definition, comma
 def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> None:
     """Make an experiment active, paused or cancelled. Only an active one has its runs claimed.
 
-    Runs that nothing active wants any more are taken from their workers, which leave no record of them.
+    A worker that trains a run which nothing active wants any more leaves a checkpoint and gives it back (`wanted`).
     """
     with transaction(connection):
         connection.execute("UPDATE experiments SET state = ? WHERE id = ?", (state, experiment))
         _set_priorities(connection, experiment)
-        connection.execute(
-            f"UPDATE runs SET {_TAKEN_BACK} WHERE status = 'running' AND priority IS NULL AND id IN ({_WANTED})",
-            {"experiment": experiment},
-        )
 
 
 def move(connection: sqlite3.Connection, experiment: int, priority: int) -> None:
@@ -127,9 +123,9 @@ def remove(connection: sqlite3.Connection, experiment: int) -> None:
             " AND NOT EXISTS (SELECT 1 FROM curve_points WHERE run_id = r.id)"
         )
         lost = json.dumps([row[0] for row in connection.execute(orphans, {"runs": json.dumps(runs)})])
-        for table in ("run_needs", "epochs", "layers", "files"):
-            connection.execute(f"DELETE FROM {table} WHERE run_id IN (SELECT value FROM json_each(?))", (lost,))
-        connection.execute("DELETE FROM runs WHERE id IN (SELECT value FROM json_each(?))", (lost,))
+        columns = [(table, "run_id") for table in ("epochs", "layers", "files", "run_needs")]
+        for table, column in [*columns, ("run_needs", "needs_id"), ("runs", "id")]:
+            connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", (lost,))
 
 
 def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
@@ -143,7 +139,9 @@ def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
 
 def stored_profile(connection: sqlite3.Connection, name: str) -> Profile | None:
     """The profile that was resolved when the experiment of this name was queued; None if there is none."""
-    row = connection.execute("SELECT definition ->> 'profile' FROM experiments WHERE name = ?", (name,)).fetchone()
+    row = connection.execute(
+        "SELECT json_extract(definition, '$.profile') FROM experiments WHERE name = ?", (name,)
+    ).fetchone()
     return row[0] if row else None
 
 
@@ -161,7 +159,7 @@ def experiment_id(connection: sqlite3.Connection, name: str) -> int:
 def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = None) -> Claim | None:
     """Claim the next run, or None if none can start now. One statement, so no two workers get the same.
 
-    The order: priority among the unpaused experiments that want the run, then how many runs wait for it, then age.
+    The order: priority among the active experiments that want the run, then how many runs wait for it, then age.
     """
     ready = "status = 'waiting' AND unmet = 0 AND priority IS NOT NULL"
     # Of the whole queue, the first entry of the index; of one experiment, the best of its few hundred runs.
@@ -180,6 +178,12 @@ def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = 
 def renew(connection: sqlite3.Connection, claim: Claim) -> bool:
     """Extend the lease; False if the run is no longer this claim's."""
     return _fenced(connection, claim, "lease_expires_at = ?", now(LEASE_SECONDS))
+
+
+def wanted(connection: sqlite3.Connection, claim: Claim) -> bool:
+    """Whether an active experiment still wants the run."""
+    row = connection.execute("SELECT priority IS NOT NULL FROM runs WHERE id = ?", (claim.run_id,)).fetchone()
+    return bool(row and row[0])
 
 
 def release(connection: sqlite3.Connection, claim: Claim) -> bool:

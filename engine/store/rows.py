@@ -134,14 +134,15 @@ class Counts:
 
 
 def counts(connection: sqlite3.Connection, experiment: int | None = None) -> Counts:
-    """How far an experiment is, or all those that are not paused."""
+    """How far an experiment is, or all those that are active."""
+    wanted = (
+        "id IN (SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id"
+        " WHERE c.experiment_id = :experiment)"
+        if experiment is not None
+        else "priority IS NOT NULL"
+    )
     row = connection.execute(
-        """
-        SELECT count(DISTINCT r.id), count(DISTINCT CASE WHEN r.status NOT IN ('waiting', 'running') THEN r.id END)
-        FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
-        JOIN experiments e ON e.id = c.experiment_id
-        WHERE e.id = :experiment OR (:experiment IS NULL AND e.state = 'active')
-        """,
+        f"SELECT count(*), coalesce(sum(status NOT IN ('waiting', 'running')), 0) FROM runs WHERE {wanted}",
         {"experiment": experiment},
     ).fetchone()
     return Counts(*row)

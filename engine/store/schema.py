@@ -208,7 +208,7 @@ def version_1(db: Database) -> None:
         strict=True,
     )
     db.table("runs").create_index(["digest"], unique=True)
-    db.table("runs").create_index(["status"])
+    db.table("runs").create_index(["status", "priority"])
     db.table("curve_points").create(
         {"curve_id": int, "level": int, "replicate": int, "run_id": int},
         pk=("curve_id", "level", "replicate"),

@@ -12,6 +12,7 @@ import pytest
 from engine.store import database, queue, records
 from tests.conftest import Cockpit, add, run_cockpit, work_off
 from tests.engine.test_store import finish, worker
+from tests.engine.test_worker import start_worker, wait_for_epochs
 
 
 @pytest.fixture
@@ -37,19 +38,35 @@ def test_pause_and_resume(cockpit: Cockpit, path: Path) -> None:
     assert status(cockpit) == {"one": "done", "other": "done"}  # they share the run of one
 
 
-def test_pause_takes_back_only_what_nothing_else_wants(path: Path, cockpit: Cockpit) -> None:
+def test_pause_leaves_alone_what_another_experiment_wants(path: Path, cockpit: Cockpit) -> None:
     with closing(database.writer(path)) as connection:
         holder = worker(connection)
         shared, own = queue.claim(connection, holder), queue.claim(connection, holder)
         assert shared is not None
         assert own is not None
         cockpit("queue", "pause", "other")
-        assert queue.renew(connection, shared)  # `one` wants it
-        assert not queue.renew(connection, own)
-        with pytest.raises(records.StaleClaim):
-            finish(connection, own, 0.5)
+        assert queue.wanted(connection, shared)  # by `one`
+        assert not queue.wanted(connection, own)
+        assert queue.release(connection, own)
         finish(connection, shared, 0.5)
     assert status(cockpit) == {"one": "done", "other": "paused"}
+
+
+@pytest.mark.slow
+def test_a_worker_leaves_a_checkpoint_of_a_run_that_is_paused_and_goes_on_with_others(
+    tmp_path: Path, cockpit: Cockpit
+) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "long", levels=0, replicates=1, random=["none"], target=["digits-a"], epochs=5000)
+    process = start_worker(path, 600.0)
+    wait_for_epochs(path, 3, process)
+    add(path, "short", levels=0, replicates=1, random=["none"], target=["digits-a"])
+    cockpit("queue", "pause", "long")
+    assert process.wait(timeout=60) == 0  # it drains: only the paused experiment is left
+    assert status(cockpit) == {"long": "paused", "short": "done"}
+    assert len(list((database.files_folder(path) / "checkpoints").glob("*"))) == 1
+    with closing(database.reader(path)) as connection:
+        assert connection.execute("SELECT max(attempt) FROM epochs").fetchone()[0] == 1
 
 
 def test_cancel_keeps_what_is_done_and_resume_takes_it_up_again(path: Path, cockpit: Cockpit) -> None:
