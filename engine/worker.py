@@ -51,7 +51,7 @@ class Worker:
         claim = self.current
         if claim is not None and self.lost is claim:
             raise records.StaleClaim(claim.run.digest)
-        return self.unwanted is claim or self.stopping.is_set()
+        return (claim is not None and self.unwanted is claim) or self.stopping.is_set()
 
     def _register(self, device: str) -> int:
         me = psutil.Process()

@@ -1,0 +1,51 @@
+"""Which devices are used, with CUDA's cards made up: no machine of ours has some."""
+
+import pytest
+
+from engine import devices
+from engine.devices import Device
+from engine.errors import InputError
+
+CARDS = ["GPU-aaa1", "GPU-aaa2", "GPU-b"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "chosen"),
+    [
+        (None, CARDS),
+        ("", []),
+        ("-1", []),
+        ("2,0", ["GPU-b", "GPU-aaa1"]),
+        ("0,7,1", ["GPU-aaa1"]),  # the list ends at the first name that is none
+        ("GPU-b", ["GPU-b"]),
+        ("GPU-aaa", []),  # of two cards
+        ("MIG-1234, 1", ["MIG-1234", "GPU-aaa2"]),
+    ],
+)
+def test_cuda_visible_devices_is_respected(
+    monkeypatch: pytest.MonkeyPatch, wish: str | None, chosen: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if wish is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wish)
+    assert devices.visible(CARDS) == chosen
+
+
+def test_without_cards_each_core_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_cuda", list)
+    found = devices.found()
+    assert len(found) == devices.cores()
+    assert {device.name for device in found} == {"cpu"}
+    assert devices.chosen(1) == found[:1]
+    with pytest.raises(InputError, match=r"--workers 99 is out of range: this machine has \d+ cores"):
+        devices.chosen(99)
+
+
+def test_the_default_profile_is_fast_only_where_every_device_has_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    new, old = Device("cuda:0", "GPU-b", True), Device("cuda:1", "GPU-aaa1", False)
+    monkeypatch.setattr(devices, "_cuda", lambda: [new, old])
+    assert devices.default_profile() == "exact"
+    monkeypatch.setattr(devices, "_cuda", lambda: [new])
+    assert devices.default_profile() == "fast"
+    with pytest.raises(InputError, match="has 1 CUDA devices"):
+        devices.chosen(2)
