@@ -31,7 +31,7 @@ def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -
     with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
         while pool.running:
             counts = rows.counts(connection, experiment)
-            left = _time_left(counts.ended - first.ended, counts.total - counts.ended, time.monotonic() - began)
+            left = _time_left(first, counts, time.monotonic() - began)
             bar.update(task, total=counts.total, completed=counts.ended, left=left)
             lines = [
                 Text(_describe(row), no_wrap=True, overflow="ellipsis") for row in rows.running(connection, experiment)
@@ -48,7 +48,7 @@ def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int 
         if time.monotonic() - said >= PLAIN_SECONDS:
             said = time.monotonic()
             counts = rows.counts(connection, experiment)
-            left = _time_left(counts.ended - first.ended, counts.total - counts.ended, said - began)
+            left = _time_left(first, counts, said - began)
             now = [" ".join(_describe(row).split()) for row in rows.running(connection, experiment)]
             _say("; ".join([f"{counts.ended}/{counts.total} runs", *filter(None, [left]), *now]))
         time.sleep(REFRESH_SECONDS)
@@ -60,11 +60,12 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _time_left(done: int, left: int, seconds: float) -> str:
-    """At the pace so far; nothing before the first run has ended."""
+def _time_left(first: rows.Counts, counts: rows.Counts, seconds: float) -> str:
+    """At the pace since `first`; nothing before a run has ended."""
+    done = counts.ended - first.ended
     if not done:
         return ""
-    minutes, rest = divmod(round(seconds / done * left), 60)
+    minutes, rest = divmod(round(seconds / done * (counts.total - counts.ended)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02} left"
 

@@ -63,28 +63,25 @@ RUNS = {
     "error": str,
 }
 
+# The mean in a first pass, the deviation from it in a second. Grouping by the experiment's name, too, lets SQLite look
+# at no other experiment's runs when asked for one.
 CURVES = """
-WITH points AS (
-  SELECT c.id AS curve_id, p.level, r.test_accuracy AS accuracy,
-         1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned
-  FROM experiment_curves c JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
-  WHERE r.status = 'done'
-), means AS (
-  SELECT curve_id, level, count(*) AS n, avg(accuracy) AS mean, avg(fraction_pruned) AS fraction_pruned
-  FROM points GROUP BY curve_id, level
-), spread AS (
-  SELECT m.curve_id, m.level, sum((p.accuracy - m.mean) * (p.accuracy - m.mean)) AS squares
-  FROM means m JOIN points p ON p.curve_id = m.curve_id AND p.level = m.level GROUP BY m.curve_id, m.level
-), planned AS (
-  SELECT curve_id, level, count(*) AS replicates FROM curve_points GROUP BY curve_id, level
-)
-SELECT e.name AS experiment, c.name AS curve, c.source, c.target, c.model, c.source_optimizer, c.optimizer, c.scope,
-       c.ticket, m.level, m.fraction_pruned, m.n, planned.replicates, m.mean,
-       CASE WHEN m.n > 1 THEN sqrt(s.squares / (m.n - 1)) END AS std
-FROM means m JOIN spread s ON s.curve_id = m.curve_id AND s.level = m.level
-JOIN planned ON planned.curve_id = m.curve_id AND planned.level = m.level
-JOIN experiment_curves c ON c.id = m.curve_id JOIN experiments e ON e.id = c.experiment_id
-ORDER BY e.id, c.id, m.level
+SELECT m.experiment, m.curve, m.source, m.target, m.model, m.source_optimizer, m.optimizer, m.scope, m.ticket, m.level,
+       m.fraction_pruned, m.n, m.replicates, m.mean,
+       (SELECT sqrt(sum((r.test_accuracy - m.mean) * (r.test_accuracy - m.mean)) / nullif(m.n - 1, 0))
+        FROM curve_points p JOIN runs r ON r.id = p.run_id
+        WHERE p.curve_id = m.curve_id AND p.level = m.level AND r.status = 'done') AS std
+FROM (
+  SELECT e.name AS experiment, c.id AS curve_id, c.name AS curve, c.source, c.target, c.model, c.source_optimizer,
+         c.optimizer, c.scope, c.ticket, p.level, count(*) AS replicates,
+         count(*) FILTER (WHERE r.status = 'done') AS n,
+         avg(r.test_accuracy) FILTER (WHERE r.status = 'done') AS mean,
+         avg(1.0 - r.weights_remaining * 1.0 / r.weights_total) FILTER (WHERE r.status = 'done') AS fraction_pruned
+  FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
+  JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
+  GROUP BY e.name, c.id, p.level
+) m
+WHERE m.n > 0 ORDER BY m.curve_id, m.level
 """
 
 LAYER_RATIOS = """
