@@ -141,7 +141,6 @@ TICKETS: dict[str, type[Any]] = {
     "random-global": RandomGlobal,
     "random": Random,
 }
-TICKET_NAMES = ("dense", "winning", "random-global", "random-local", "random-preserved")
 
 
 @dataclass(frozen=True)

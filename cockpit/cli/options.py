@@ -14,9 +14,12 @@ from typer import Argument, Option
 
 from engine import experiments
 from engine.errors import InputError
+from engine.models.catalog import MODELS
 from engine.store import database, queue
 
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
+
+MODEL_HELP = "The network. " + "; ".join(f"{name}: {model.summary}" for name, model in MODELS.items()) + "."
 
 Database = Annotated[
     Path | None,
@@ -71,7 +74,7 @@ def experiment_options(
         list[str] | None,
         _option(WHAT, "Data set that tickets are trained on. Repeatable.", "each source its own"),
     ] = None,
-    model: Annotated[str | None, _option(WHAT, "vgg-digits, vgg19 or resnet20.", "by the size of the images")] = None,
+    model: Annotated[str | None, _option(WHAT, MODEL_HELP, "by the size of the images")] = None,
     width: Annotated[float | None, _option(WHAT, "Multiplier of the model's channels.", "1")] = None,
     replicates: Annotated[int | None, _option(WHAT, "Seeds that each point is trained with.", "6")] = None,
     seed: Annotated[int | None, _option(WHAT, "The first replicate's seed; the next has the next.", "0")] = None,

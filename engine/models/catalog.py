@@ -9,7 +9,7 @@ from engine.errors import InputError, unknown
 class Model:
     """The facts of a network. `milestones` are the epochs (of `epochs`) at which the learning rate drops tenfold."""
 
-    summary: str
+    summary: str  # for --help
     smallest_side: int  # pixels; below it the pooling layers leave nothing
     epochs: int
     milestones: tuple[int, ...]

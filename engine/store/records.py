@@ -72,7 +72,7 @@ def start(
 
 
 def epoch(connection: sqlite3.Connection, claim: Claim, attempt: int, record: Epoch) -> None:
-    """Record an epoch. Not flushed to disk: after a power cut its run resumes before it and records it again."""
+    """Record an epoch. Not flushed to disk: a power cut may take it, and then a newer checkpoint is not used."""
     connection.execute("PRAGMA synchronous = NORMAL")
     try:
         with _fenced(connection, claim):
