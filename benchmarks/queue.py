@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine import processes
 from engine.experiments import define
-from engine.store import database, queue
+from engine.store import claims, database, queue
 
 EXPERIMENTS = 1000
 CLAIMERS, CLAIMS = 8, 15
@@ -23,15 +23,15 @@ def measure(quick: bool) -> dict[str, float]:
         path = Path(folder) / "experiments.db"
         count = EXPERIMENTS // 10 if quick else EXPERIMENTS
         runs = _fill(path, count)
-        claims = _claim(path)
+        milliseconds = _claim(path)
         empty = _shell("-c", "pass")
         one = ["--source", "digits-a", "--target", "digits-b", "--replicates", "4", "--seed", "1000000"]
         name = ["--name", "one more", "--db", str(path)]
         return {
             "experiments": count,
             "runs": runs,
-            "claim, median ms": statistics.median(claims),
-            "claim, slowest of 100 ms": statistics.quantiles(claims, n=100)[98],
+            "claim, median ms": statistics.median(milliseconds),
+            "claim, slowest of 100 ms": statistics.quantiles(milliseconds, n=100)[98],
             "queue add, ms": _shell("-P", "-m", "cockpit", "queue", "add", *one, *name),
             "queue list, ms": _shell("-P", "-m", "cockpit", "queue", "list", "--json", "--db", str(path)),
             "python -c pass, ms": empty,
@@ -62,7 +62,7 @@ def _claim_now_and_then(path: Path) -> list[float]:
         worker: int = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
         for _ in range(CLAIMS):
             began = time.perf_counter()
-            assert queue.claim(connection, worker) is not None
+            assert claims.claim(connection, worker) is not None
             times.append((time.perf_counter() - began) * 1000)
             time.sleep(1)
     return times

@@ -14,8 +14,8 @@ from engine.errors import InputError
 from engine.models import nets
 from engine.recipes import Dense, Run, Training, Winning
 from engine.store import records
+from engine.store.claims import Claim
 from engine.store.files import Folder, LostFile
-from engine.store.queue import Claim
 
 DATA_SETS_KEPT = 2  # a source and a target
 CHECKPOINT_SECONDS = 60.0  # at most this much work is lost with a worker

@@ -17,7 +17,7 @@ import torch
 
 from engine.errors import InputError
 from engine.run import CHECKPOINT_SECONDS, Missing, Stopped, Workplace, execute
-from engine.store import database, queue, records
+from engine.store import claims, database, records
 from engine.store.files import Folder
 
 IDLE_SECONDS = 0.25  # between two looks at a queue that has nothing to give
@@ -31,9 +31,9 @@ class Worker:
         self.path, self.experiment, self.parent = options.db, options.experiment, options.parent
         self.stopping = threading.Event()
         # Set by the thread that renews the lease, each to the claim of which it found that out.
-        self.lost: queue.Claim | None = None  # gone to another worker
-        self.unwanted: queue.Claim | None = None  # no active experiment wants its run any more
-        self.current: queue.Claim | None = None
+        self.lost: claims.Claim | None = None  # gone to another worker
+        self.unwanted: claims.Claim | None = None  # no active experiment wants its run any more
+        self.current: claims.Claim | None = None
         device = torch.device(options.device)
         torch.zeros(1, device=device)  # a device that cannot be used ends the worker here, not every run in the queue
         self.connection = database.writer(self.path)
@@ -71,7 +71,7 @@ class Worker:
             try:
                 if self._train_next():
                     continue
-                if drain and not queue.unfinished(self.connection, self.experiment):
+                if drain and not claims.unfinished(self.connection, self.experiment):
                     return
                 self.stopping.wait(IDLE_SECONDS)
             except sqlite3.OperationalError as error:
@@ -81,7 +81,7 @@ class Worker:
     def _train_next(self) -> bool:
         """Claim a run and train it; False if there is none that can start."""
         take_over(self.connection)
-        self.current = queue.claim(self.connection, self.id, self.experiment)
+        self.current = claims.claim(self.connection, self.id, self.experiment)
         if self.current is None:
             return False
         try:
@@ -90,19 +90,19 @@ class Worker:
             self.current = None
         return True
 
-    def _train(self, claim: queue.Claim) -> None:
+    def _train(self, claim: claims.Claim) -> None:
         digest = claim.run.digest
         try:
             execute(claim, self.place)
         except Stopped:
-            queue.release(self.connection, claim)
+            claims.release(self.connection, claim)
         except records.StaleClaim:
             print(f"run {digest} was taken over by another worker", flush=True)
         except Missing as lost:
             print(f"{lost}: training run {lost.producer.digest} again, then {digest}", flush=True)
-            queue.send_back(self.connection, claim, lost.producer.digest)
+            claims.send_back(self.connection, claim, lost.producer.digest)
         except sqlite3.OperationalError:
-            queue.release(self.connection, claim)
+            claims.release(self.connection, claim)
             raise
         except Exception as error:
             said = str(error) if isinstance(error, InputError) else traceback.format_exc()
@@ -110,7 +110,7 @@ class Worker:
             self._record_failure(claim, said)
             torch.zeros(1, device=self.place.device)  # after some errors a GPU takes nothing more from this process
 
-    def _record_failure(self, claim: queue.Claim, said: str) -> None:
+    def _record_failure(self, claim: claims.Claim, said: str) -> None:
         try:
             records.failed(self.connection, claim, said)
         except records.StaleClaim:
@@ -124,7 +124,7 @@ class Worker:
             time.sleep(1.0)
             if self.parent and os.getppid() != self.parent:
                 self.stopping.set()
-            if time.monotonic() - renewed >= queue.RENEWAL_SECONDS:
+            if time.monotonic() - renewed >= claims.RENEWAL_SECONDS:
                 try:
                     self._renew()
                     renewed = time.monotonic()
@@ -137,18 +137,18 @@ class Worker:
             connection.execute("UPDATE workers SET heartbeat_at = ? WHERE id = ?", (database.now(), self.id))
             if claim is None:
                 return
-            if not queue.renew(connection, claim):
+            if not claims.renew(connection, claim):
                 self.lost = claim
-            elif not queue.wanted(connection, claim):
+            elif not claims.wanted(connection, claim):
                 self.unwanted = claim
 
 
 def take_over(connection: sqlite3.Connection) -> None:
     """Put runs back into the queue whose worker's process is gone, or whose lease has run out."""
     host = socket.gethostname()
-    for holder in queue.holders(connection):
+    for holder in claims.holders(connection):
         if holder["expired"] or (holder["host"] == host and _gone(holder)):
-            queue.reclaim(connection, holder["run_id"], holder["claim"])
+            claims.reclaim(connection, holder["run_id"], holder["claim"])
 
 
 def _gone(holder: sqlite3.Row) -> bool:

@@ -14,7 +14,7 @@ from cockpit.cli.results import show
 from cockpit.progress import follow
 from engine import devices
 from engine.pool import Pool
-from engine.store import database, queue, rows
+from engine.store import claims, database, queue, rows
 
 ERRORS_SHOWN = 10
 Workers = Annotated[
@@ -39,7 +39,7 @@ def run(
         print(describe(added), file=sys.stderr)
         queue.retry_failed(connection, added.experiment)
         queue.set_state(connection, added.experiment, "active")
-        if queue.unfinished(connection, added.experiment):
+        if claims.unfinished(connection, added.experiment):
             try:
                 _attend(Pool(path, places, experiment=added.experiment), connection, added.experiment)
             except KeyboardInterrupt:
@@ -67,7 +67,7 @@ def work(
         halted = [row["name"] for row in rows.experiments(connection) if row["status"] in ("paused", "cancelled")]
         if halted:
             print(f"left alone until `cockpit queue resume`: {', '.join(halted)}", file=sys.stderr)
-        if drain and not queue.unfinished(connection):
+        if drain and not claims.unfinished(connection):
             print("nothing is waiting in the queue", file=sys.stderr)
             return
         try:
@@ -76,7 +76,7 @@ def work(
             print("stopped; `cockpit work` continues", file=sys.stderr)
             sys.exit(130)
         problems = _report_errors(connection, None)
-        left = queue.unfinished(connection)
+        left = claims.unfinished(connection)
     sys.exit(1 if problems or left else 0)
 
 

@@ -14,7 +14,7 @@ from engine import processes
 from engine.errors import InputError
 
 APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours
-SCHEMA_VERSION = 1  # the number of migrations in `schema`
+SCHEMA_VERSION = 2  # the number of migrations in `schema`
 BUSY_SECONDS = 30.0
 
 

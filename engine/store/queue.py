@@ -1,9 +1,4 @@
-"""The queue: experiments go in, runs come out, each to one worker at a time.
-
-A claim is fenced: it raises the run's `claim` number, and whatever is written later carries (run, claim) and is
-dropped if that is no longer the newest. A claim is held by a lease that its worker renews; it ends when the worker
-gives it up, when its process is gone, or when the lease runs out.
-"""
+"""The queue of experiments: what is wanted, in which order. Who trains it is the business of `claims`."""
 
 import json
 import sqlite3
@@ -15,18 +10,11 @@ from engine.datasets.catalog import DataSet
 from engine.errors import InputError, unknown
 from engine.experiments import Curve, Definition, curves
 from engine.recipes import Dense, Profile, Run
+from engine.store.claims import WANTED, block_dependents
 from engine.store.database import now, transaction
 
 State = Literal["active", "paused", "cancelled"]
 
-LEASE_SECONDS = 60.0
-RENEWAL_SECONDS = LEASE_SECONDS / 4
-
-_TAKEN_BACK = "status = 'waiting', worker = NULL, lease_expires_at = NULL"
-_WANTED = """
-    SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
-    WHERE c.experiment_id = :experiment
-"""
 _PRIORITY = """
     (SELECT max(e.priority) FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
      JOIN experiments e ON e.id = c.experiment_id WHERE p.run_id = runs.id AND e.state = 'active')
@@ -47,16 +35,6 @@ class Added:
     def existing(self) -> int:
         """How many of the runs were in the database before."""
         return self.runs - self.new
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One run in the hands of one worker."""
-
-    run_id: int
-    number: int
-    attempt: int
-    run: Run
 
 
 def default_name(definition: Definition) -> str:
@@ -112,7 +90,7 @@ def remove(connection: sqlite3.Connection, experiment: int) -> None:
     """
     with transaction(connection):
         curves_of = "SELECT id FROM experiment_curves WHERE experiment_id = ?"
-        runs = [row[0] for row in connection.execute(_WANTED, {"experiment": experiment})]
+        runs = [row[0] for row in connection.execute(WANTED, {"experiment": experiment})]
         connection.execute(f"DELETE FROM curve_points WHERE curve_id IN ({curves_of})", (experiment,))
         connection.execute("DELETE FROM experiment_curves WHERE experiment_id = ?", (experiment,))
         connection.execute("DELETE FROM experiments WHERE id = ?", (experiment,))
@@ -132,7 +110,7 @@ def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
     """Let the failed runs of an experiment be claimed again, each as a new attempt, and whatever they blocked."""
     again = "UPDATE runs SET status = 'waiting', error = NULL WHERE"
     with transaction(connection):
-        connection.execute(f"{again} status = 'failed' AND id IN ({_WANTED})", {"experiment": experiment})
+        connection.execute(f"{again} status = 'failed' AND id IN ({WANTED})", {"experiment": experiment})
         connection.execute(f"{again} status = 'blocked'")
         block_dependents(connection)
 
@@ -156,92 +134,9 @@ def experiment_id(connection: sqlite3.Connection, name: str) -> int:
     return int(row[0])
 
 
-def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = None) -> Claim | None:
-    """Claim the next run, or None if none can start now. One statement, so no two workers get the same.
-
-    The order: priority among the active experiments that want the run, then how many runs wait for it, then age.
-    """
-    ready = "status = 'waiting' AND unmet = 0 AND priority IS NOT NULL"
-    # Of the whole queue, the first entry of the index; of one experiment, the best of its few hundred runs.
-    runs, own = ("runs INDEXED BY runs_ready", "") if experiment is None else ("runs", f"AND id IN ({_WANTED})")
-    row = connection.execute(
-        f"""
-        UPDATE runs SET status = 'running', claim = claim + 1, worker = :worker, lease_expires_at = :lease
-        WHERE id = (SELECT id FROM {runs} WHERE {ready} {own} ORDER BY priority DESC, dependents DESC, id LIMIT 1)
-        RETURNING id, claim, attempt, recipe
-        """,
-        {"worker": worker, "lease": now(LEASE_SECONDS), "experiment": experiment},
-    ).fetchone()
-    return Claim(row["id"], row["claim"], row["attempt"], Run.from_json(row["recipe"])) if row else None
-
-
-def renew(connection: sqlite3.Connection, claim: Claim) -> bool:
-    """Extend the lease; False if the run is no longer this claim's."""
-    return _fenced(connection, claim, "lease_expires_at = ?", now(LEASE_SECONDS))
-
-
-def wanted(connection: sqlite3.Connection, claim: Claim) -> bool:
-    """Whether an active experiment still wants the run."""
-    row = connection.execute("SELECT priority IS NOT NULL FROM runs WHERE id = ?", (claim.run_id,)).fetchone()
-    return bool(row and row[0])
-
-
-def release(connection: sqlite3.Connection, claim: Claim) -> bool:
-    """Give the run back, to be claimed again; its checkpoint stays."""
-    return _fenced(connection, claim, _TAKEN_BACK)
-
-
-def send_back(connection: sqlite3.Connection, claim: Claim, producer: str) -> None:
-    """Queue a finished run again, by its digest, because a file that it left is lost, and this run behind it."""
-    with transaction(connection):
-        if release(connection, claim):
-            connection.execute("UPDATE runs SET status = 'waiting' WHERE digest = ? AND status = 'done'", (producer,))
-
-
-def holders(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    """The running runs and who runs them: run, claim, pid, process_started, host.
-
-    `expired` says that the lease has run out, `silent` that two renewals have been missed.
-    """
-    return connection.execute(
-        """
-        SELECT r.id AS run_id, r.claim, w.pid, w.process_started, w.host, r.lease_expires_at < :now AS expired,
-               w.heartbeat_at < :missed AS silent
-        FROM runs r JOIN workers w ON w.id = r.worker WHERE r.status = 'running'
-        """,
-        {"now": now(), "missed": now(-2.5 * RENEWAL_SECONDS)},
-    ).fetchall()
-
-
-def reclaim(connection: sqlite3.Connection, run_id: int, number: int) -> None:
-    """Take a run from a worker that is gone, unless someone else has done so meanwhile."""
-    connection.execute(
-        f"UPDATE runs SET {_TAKEN_BACK} WHERE id = ? AND claim = ? AND status = 'running'",
-        (run_id, number),
-    )
-
-
-def unfinished(connection: sqlite3.Connection, experiment: int | None = None) -> bool:
-    """Whether a run that an active experiment (or this one) wants is running, or waiting to be."""
-    own = f" AND id IN ({_WANTED})" if experiment is not None else ""
-    row = connection.execute(
-        f"SELECT EXISTS (SELECT 1 FROM runs WHERE status IN ('waiting', 'running') AND priority IS NOT NULL {own})",
-        {"experiment": experiment},
-    ).fetchone()
-    return bool(row[0])
-
-
 def _set_priorities(connection: sqlite3.Connection, experiment: int) -> None:
     """Give the runs of an experiment the highest priority of the active experiments that want each."""
-    connection.execute(f"UPDATE runs SET priority = {_PRIORITY} WHERE id IN ({_WANTED})", {"experiment": experiment})
-
-
-def _fenced(connection: sqlite3.Connection, claim: Claim, change: str, *values: object) -> bool:
-    cursor = connection.execute(
-        f"UPDATE runs SET {change} WHERE id = ? AND claim = ? AND status = 'running'",
-        (*values, claim.run_id, claim.number),
-    )
-    return cursor.rowcount == 1
+    connection.execute(f"UPDATE runs SET priority = {_PRIORITY} WHERE id IN ({WANTED})", {"experiment": experiment})
 
 
 def _same_experiment(
@@ -382,17 +277,3 @@ def _add_experiment(
             ((curve_id, point.level, point.replicate, point.run.digest) for point in curve.points),
         )
     return experiment
-
-
-def block_dependents(connection: sqlite3.Connection) -> None:
-    """Mark what stands on a failed or diverged run as blocked, and say by which run."""
-    connection.execute(
-        """
-        WITH RECURSIVE lost (run_id, cause) AS (
-          SELECT n.run_id, q.digest || ' ' || q.status FROM run_needs n JOIN runs q ON q.id = n.needs_id
-          WHERE q.status IN ('failed', 'diverged')
-          UNION SELECT n.run_id, lost.cause FROM run_needs n JOIN lost ON n.needs_id = lost.run_id)
-        UPDATE runs SET status = 'blocked', error = 'stands on run ' || lost.cause
-        FROM lost WHERE runs.id = lost.run_id AND runs.status = 'waiting'
-        """
-    )

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from engine.store.claims import Claim, block_dependents
 from engine.store.database import now, transaction
-from engine.store.queue import Claim, block_dependents
 
 
 class StaleClaim(Exception):

@@ -254,6 +254,98 @@ def version_1(db: Database) -> None:
     db.create_view("layer_ratios", LAYER_RATIOS)
 
 
+# A run that did not fit beside others is trained next, alone on a device: all that is ready waits for it.
+CLAIM_ORDER_2 = """
+CREATE INDEX runs_ready ON runs (alone DESC, priority DESC, dependents DESC, id)
+WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL
+"""
+
+
+@MIGRATIONS()
+def version_2(db: Database) -> None:
+    """What workers do and did: attempts, pools, the load of hosts and devices; why an experiment is paused."""
+    db.table("pools").create(
+        {
+            "id": int,
+            "pid": int,
+            "process_started": float,
+            "host": str,
+            "log": str,
+            "started_at": str,
+            "ended_at": str,  # NULL while it runs, or if it was killed
+        },
+        pk="id",
+        strict=True,
+    )
+    db.table("loads").create(
+        {
+            "host": str,
+            "device": str,  # cpu is the host itself
+            "at": str,
+            "busy": float,  # of the cores or the card, a fraction in [0, 1]
+            "memory_used": int,  # bytes
+            "memory_total": int,
+            "celsius": float,
+            "watts": float,
+        },
+        pk=("host", "device", "at"),
+        strict=True,
+    )
+    db.table("attempts").create(
+        {
+            "run_id": int,
+            "attempt": int,
+            "claim": int,  # the last that worked on it
+            "worker": int,
+            "started_at": str,
+            "ended_at": str,  # NULL while it is under way or left off, and if it was lost with its worker
+            "outcome": str,  # done, failed, diverged, out-of-memory
+            "error": str,
+        },
+        pk=("run_id", "attempt"),
+        foreign_keys=[("run_id", "runs", "id"), ("worker", "workers", "id")],
+        strict=True,
+    )
+    for column in (
+        "pool INTEGER REFERENCES pools (id)",
+        "log TEXT",  # the file that its output goes to
+        "ended_at TEXT",
+        "message TEXT",  # why it does not train: a full disk, a locked database
+        "memory INTEGER",  # bytes of the process on the host
+        "device_memory INTEGER",  # bytes that torch holds on the device; NULL on the CPU
+        "images_per_second REAL",
+        "epoch INTEGER",  # of the run that it trains (`runs.worker`)
+        "batch INTEGER",
+        "batches INTEGER",  # of an epoch
+        "loss REAL",  # mean over this epoch so far
+        "accuracy REAL",  # likewise, on training images
+    ):
+        db.execute(f"ALTER TABLE workers ADD COLUMN {column}")
+    for column in (
+        "pause_after INTEGER NOT NULL DEFAULT 3",  # failures in a row; 0 is never
+        "reason TEXT",  # why it was paused, if not by a person
+        "state_at TEXT",  # when its state was last set
+        "notified_at TEXT",  # when the hook was last called for it
+    ):
+        db.execute(f"ALTER TABLE experiments ADD COLUMN {column}")
+    for column in (
+        "alone INTEGER NOT NULL DEFAULT 0",  # ran out of memory beside others
+        "lost INTEGER NOT NULL DEFAULT 0",  # worker processes that ended in it, since the last recorded epoch
+        "device_memory INTEGER",  # peak bytes on the device; NULL on the CPU
+    ):
+        db.execute(f"ALTER TABLE runs ADD COLUMN {column}")
+    db.execute("DROP INDEX runs_ready")
+    db.execute(CLAIM_ORDER_2)
+    db.execute(
+        """
+        INSERT INTO attempts (run_id, attempt, claim, worker, started_at, ended_at, outcome, error)
+        SELECT id, attempt, claim, worker, started_at, finished_at,
+               CASE WHEN status IN ('done', 'failed', 'diverged') THEN status END, error
+        FROM runs WHERE attempt > 0
+        """
+    )
+
+
 def migrate(path: str) -> None:
     """Bring the file at `path`, which may be absent, to the newest version, in one transaction.
 

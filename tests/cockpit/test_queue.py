@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.store import database, queue, records
+from engine.store import claims, database, records
 from tests.conftest import Cockpit, add, run_cockpit, work_off
 from tests.engine.test_store import finish, worker
 from tests.engine.test_worker import start_worker, wait_for_epochs
@@ -41,13 +41,13 @@ def test_pause_and_resume(cockpit: Cockpit, path: Path) -> None:
 def test_pause_leaves_alone_what_another_experiment_wants(path: Path, cockpit: Cockpit) -> None:
     with closing(database.writer(path)) as connection:
         holder = worker(connection)
-        shared, own = queue.claim(connection, holder), queue.claim(connection, holder)
+        shared, own = claims.claim(connection, holder), claims.claim(connection, holder)
         assert shared is not None
         assert own is not None
         cockpit("queue", "pause", "other")
-        assert queue.wanted(connection, shared)  # by `one`
-        assert not queue.wanted(connection, own)
-        assert queue.release(connection, own)
+        assert claims.wanted(connection, shared)  # by `one`
+        assert not claims.wanted(connection, own)
+        assert claims.release(connection, own)
         finish(connection, shared, 0.5)
     assert status(cockpit) == {"one": "done", "other": "paused"}
 
@@ -71,7 +71,7 @@ def test_a_worker_leaves_a_checkpoint_of_a_run_that_is_paused_and_goes_on_with_o
 
 def test_cancel_keeps_what_is_done_and_resume_takes_it_up_again(path: Path, cockpit: Cockpit) -> None:
     with closing(database.writer(path)) as connection:
-        claim = queue.claim(connection, worker(connection))
+        claim = claims.claim(connection, worker(connection))
         assert claim is not None
         finish(connection, claim, 0.5)
     assert cockpit("queue", "cancel", "other").stdout == "⦸ cancelled  other\n"
@@ -85,7 +85,7 @@ def test_cancel_keeps_what_is_done_and_resume_takes_it_up_again(path: Path, cock
 
 def test_remove_forgets_the_experiment_and_keeps_its_finished_runs(path: Path, cockpit: Cockpit) -> None:
     with closing(database.writer(path)) as connection:
-        claim = queue.claim(connection, worker(connection))
+        claim = claims.claim(connection, worker(connection))
         assert claim is not None
         finish(connection, claim, 0.5)
     assert cockpit("queue", "remove", "one", "other").stdout == "removed: one, other\n"
@@ -108,17 +108,17 @@ def test_move_changes_who_is_next(path: Path, cockpit: Cockpit) -> None:
     add(path, "late", levels=0, replicates=1, random=["none"], target=["digits-a"], seed=50)
     assert cockpit("queue", "move", "late", "--priority", 5).stdout == "· waiting  late\n"
     with closing(database.writer(path)) as connection:
-        claim = queue.claim(connection, worker(connection))
+        claim = claims.claim(connection, worker(connection))
         assert claim is not None
         assert claim.run.training.seed == 50
         cockpit("queue", "move", "other", "--priority", -1)
-        seeds = [c.run.training.seed for c in iter(lambda: queue.claim(connection, 1), None)]
+        seeds = [c.run.training.seed for c in iter(lambda: claims.claim(connection, 1), None)]
         assert seeds == [0, 1]  # the run of seed 0 has the higher priority of its two experiments
 
 
 def test_retry_trains_failed_runs_again_and_old_attempts_stay_readable(path: Path, cockpit: Cockpit) -> None:
     with closing(database.writer(path)) as connection:
-        claim = queue.claim(connection, worker(connection))
+        claim = claims.claim(connection, worker(connection))
         assert claim is not None
         records.start(connection, claim, 1, {}, [])
         records.epoch(connection, claim, 1, records.Epoch(0, 2.0, 0.1, None, 0.1, 0.1, 1.0))

@@ -2,6 +2,8 @@
 
 import math
 import random
+import shutil
+import signal
 import sqlite3
 import statistics
 import subprocess
@@ -14,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
-from engine.store import database, queue, records, rows
+from engine.store import claims, database, queue, records, rows
 from tests.conftest import add
 
+VERSION_1 = Path(__file__).parents[1] / "data" / "version-1.db"
 EPOCH = records.Epoch(0, 0.5, 0.9, None, 0.8, 0.1, 1000.0)
 
 
@@ -39,7 +42,7 @@ def worker(connection: sqlite3.Connection) -> int:
     return found
 
 
-def finish(connection: sqlite3.Connection, claim: queue.Claim, accuracy: float) -> None:
+def finish(connection: sqlite3.Connection, claim: claims.Claim, accuracy: float) -> None:
     records.start(connection, claim, 1, {"device": "cpu"}, [records.Layer("conv1.weight", 30, 40)])
     records.epoch(connection, claim, 1, EPOCH)
     records.done(connection, claim, accuracy, 0, 1.0)
@@ -58,7 +61,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> 
 def test_a_newer_database_is_refused(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA user_version = 99")
     for opened in (database.reader, database.writer):
-        with pytest.raises(InputError, match=r"newer cockpit \(schema 99, this one knows 1\): upgrade"):
+        with pytest.raises(InputError, match=r"newer cockpit \(schema 99, this one knows 2\): upgrade"):
             opened(path)
 
 
@@ -117,10 +120,10 @@ def test_a_sample_stays_as_it_is_and_is_copied_on_the_first_write(path: Path) ->
 
 def test_an_older_database_is_migrated_by_what_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(path, "old")
-    monkeypatch.setattr(database, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(database, "SCHEMA_VERSION", 3)
     migrated: list[Path] = []
     monkeypatch.setattr(database, "_migrate", migrated.append)
-    with pytest.raises(InputError, match="of schema 1, this version reads 2: any command that writes migrates it"):
+    with pytest.raises(InputError, match="of schema 2, this version reads 3: any command that writes migrates it"):
         database.reader(path)
     database.writer(database.writable_path(path)).close()
     assert migrated == [path]
@@ -173,24 +176,24 @@ def test_runs_are_claimed_once_and_only_when_what_they_need_is_done(path: Path, 
     add(path, "one", replicates=1)
     claimed, done = [], set()
     holder = worker(connection)
-    while claim := queue.claim(connection, holder):
+    while claim := claims.claim(connection, holder):
         assert {needed.digest for needed in claim.run.needs()} <= done
         claimed.append(claim.run.digest)
         finish(connection, claim, 0.5)
         done.add(claim.run.digest)
     assert len(claimed) == len(set(claimed)) == 4 + 4 + 4 + 1
-    assert not queue.unfinished(connection)
+    assert not claims.unfinished(connection)
 
 
 def test_concurrent_claims_never_meet(path: Path) -> None:
     added = add(path, "many", replicates=20, levels=4, source=["digits-b"], evaluate="all")
-    claims: list[tuple[int, int]] = []
+    made: list[tuple[int, int]] = []
 
     def claim_all() -> None:
         with closing(database.writer(path)) as own:
             holder = worker(own)
-            while found := queue.claim(own, holder):
-                claims.append((found.run_id, found.number))
+            while found := claims.claim(own, holder):
+                made.append((found.run_id, found.number))
 
     threads = [threading.Thread(target=claim_all) for _ in range(8)]
     for thread in threads:
@@ -199,13 +202,13 @@ def test_concurrent_claims_never_meet(path: Path) -> None:
         thread.join()
     ready = 20 * (1 + 5)  # the dense runs, and the random tickets of five levels
     assert added.runs == 20 * (5 + 5)
-    assert len(claims) == len(set(claims)) == ready
-    assert {number for _, number in claims} == {1}
+    assert len(made) == len(set(made)) == ready
+    assert {number for _, number in made} == {1}
 
 
 def test_the_run_that_most_others_wait_for_is_claimed_first(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "one")
-    claim = queue.claim(connection, worker(connection))
+    claim = claims.claim(connection, worker(connection))
     assert claim is not None
     # digits-a's dense run: the next link and two transfers wait for it; nothing waits for a random ticket
     assert (claim.run.ticket.name, claim.run.training.dataset) == ("dense", "digits-a")
@@ -215,7 +218,7 @@ def test_the_next_claim_is_one_look_into_an_index(path: Path, connection: sqlite
     add(path, "one")
     plans: list[str] = []
     connection.set_trace_callback(plans.append)
-    queue.claim(connection, worker(connection))
+    claims.claim(connection, worker(connection))
     connection.set_trace_callback(None)
     statement = next(text for text in plans if "RETURNING" in text)
     plan = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
@@ -241,11 +244,11 @@ def test_what_a_claim_is_ordered_by_always_fits_the_queue(path: Path, connection
             queue.move(connection, one, draw.randrange(-3, 4))
         elif action == 2:
             queue.retry_failed(connection, one)
-        elif claim := queue.claim(connection, holder):
+        elif claim := claims.claim(connection, holder):
             if draw.random() < 0.1:
                 records.failed(connection, claim, "out of luck")
             elif draw.random() < 0.2 and claim.run.needs():
-                queue.send_back(connection, claim, claim.run.needs()[0].digest)
+                claims.send_back(connection, claim, claim.run.needs()[0].digest)
             else:
                 finish(connection, claim, 0.5)
         wrong = connection.execute(
@@ -267,29 +270,29 @@ def test_only_unpaused_experiments_are_worked_on(path: Path, connection: sqlite3
     one, other = add(path, "one"), add(path, "other", seed=10)
     holder = worker(connection)
     queue.set_state(connection, one.experiment, "paused")
-    claim = queue.claim(connection, holder)
+    claim = claims.claim(connection, holder)
     assert claim is not None
     assert claim.run.training.seed >= 10
-    assert queue.claim(connection, holder, one.experiment) is None
+    assert claims.claim(connection, holder, one.experiment) is None
     queue.set_state(connection, other.experiment, "paused")
-    assert queue.claim(connection, holder) is None
-    assert not queue.unfinished(connection)
+    assert claims.claim(connection, holder) is None
+    assert not claims.unfinished(connection)
     queue.set_state(connection, one.experiment, "active")
-    assert queue.claim(connection, holder, one.experiment) is not None
+    assert claims.claim(connection, holder, one.experiment) is not None
 
 
 def test_a_late_writer_changes_nothing(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "one")
     holder = worker(connection)
-    late = queue.claim(connection, holder)
+    late = claims.claim(connection, holder)
     assert late is not None
-    queue.reclaim(connection, late.run_id, late.number)
-    queue.reclaim(connection, late.run_id, late.number)  # a second time changes nothing
-    newer = queue.claim(connection, holder)
+    claims.reclaim(connection, late.run_id, late.number)
+    claims.reclaim(connection, late.run_id, late.number)  # a second time changes nothing
+    newer = claims.claim(connection, holder)
     assert newer is not None
     assert (newer.run_id, newer.number) == (late.run_id, late.number + 1)
-    assert not queue.renew(connection, late)
-    assert not queue.release(connection, late)
+    assert not claims.renew(connection, late)
+    assert not claims.release(connection, late)
     for write in (
         lambda: records.start(connection, late, 1, {}, []),
         lambda: records.epoch(connection, late, 1, EPOCH),
@@ -300,7 +303,7 @@ def test_a_late_writer_changes_nothing(path: Path, connection: sqlite3.Connectio
     ):
         with pytest.raises(records.StaleClaim):
             write()
-    assert queue.renew(connection, newer)
+    assert claims.renew(connection, newer)
     finish(connection, newer, 0.75)
     assert connection.execute("SELECT test_accuracy FROM runs WHERE id = ?", (newer.run_id,)).fetchone()[0] == 0.75
 
@@ -311,7 +314,7 @@ def test_what_stands_on_a_lost_run_is_blocked_and_says_by_what(
 ) -> None:
     added = add(path, "one", replicates=1)
     holder = worker(connection)
-    lost = queue.claim(connection, holder)
+    lost = claims.claim(connection, holder)
     assert lost is not None
     records.start(connection, lost, 1, {}, [])
     if how == "failed":
@@ -321,15 +324,15 @@ def test_what_stands_on_a_lost_run_is_blocked_and_says_by_what(
     blocked = connection.execute("SELECT error FROM runs WHERE status = 'blocked'").fetchall()
     assert len(blocked) == 3 + 4  # the chain's other levels, and all its transfers
     assert {row[0] for row in blocked} == {f"stands on run {lost.run.digest} {how}"}
-    while claim := queue.claim(connection, holder):  # the rest of the experiment goes on
+    while claim := claims.claim(connection, holder):  # the rest of the experiment goes on
         finish(connection, claim, 0.5)
     state = rows.experiments(connection)[0]
     assert (state["status"], state["done"], state[how]) == (how, 4 + 1, 1)
     # Queueing it again under another name does not make the blocked ones start
     assert add(path, "again", replicates=1).new == 0
-    assert queue.claim(connection, holder) is None
+    assert claims.claim(connection, holder) is None
     queue.retry_failed(connection, added.experiment)
-    again = queue.claim(connection, holder)
+    again = claims.claim(connection, holder)
     assert (again is not None) == (how == "failed")
 
 
@@ -339,14 +342,14 @@ def test_retrying_one_experiment_unblocks_what_waited_for_its_runs_in_another(
     one = add(path, "one", replicates=1)
     add(path, "other", replicates=1, target=["digits"])
     holder = worker(connection)
-    lost = queue.claim(connection, holder)  # digits-a's dense run, which both stand on
+    lost = claims.claim(connection, holder)  # digits-a's dense run, which both stand on
     assert lost is not None
     records.failed(connection, lost, "out of luck")
-    while claim := queue.claim(connection, holder):
+    while claim := claims.claim(connection, holder):
         finish(connection, claim, 0.5)
     assert [row["status"] for row in rows.experiments(connection)] == ["failed", "failed"]
     queue.retry_failed(connection, one.experiment)
-    while claim := queue.claim(connection, holder):
+    while claim := claims.claim(connection, holder):
         finish(connection, claim, 0.5)
     assert [row["status"] for row in rows.experiments(connection)] == ["done", "done"]
 
@@ -354,7 +357,7 @@ def test_retrying_one_experiment_unblocks_what_waited_for_its_runs_in_another(
 def test_the_view_of_curves_gives_mean_sample_deviation_and_n(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "one", replicates=4)
     holder, accuracies = worker(connection), {}
-    while claim := queue.claim(connection, holder):
+    while claim := claims.claim(connection, holder):
         seed = claim.run.training.seed
         if (claim.run.ticket.name, claim.run.ticket.level, seed) == ("random-global", 2, 3):
             records.start(connection, claim, 1, {}, [])
@@ -374,7 +377,7 @@ def test_the_view_of_curves_gives_mean_sample_deviation_and_n(path: Path, connec
 
 def test_one_replicate_has_no_deviation(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "one", replicates=1)
-    claim = queue.claim(connection, worker(connection))
+    claim = claims.claim(connection, worker(connection))
     assert claim is not None
     finish(connection, claim, 0.5)
     found = connection.execute("SELECT n, mean, std FROM curves").fetchall()
@@ -410,3 +413,47 @@ def test_the_sqlite_shell_understands_the_database(trained: Path) -> None:
         assert plain.execute("PRAGMA foreign_key_check").fetchall() == []
         assert plain.execute("SELECT count(*) FROM curves WHERE n = 2").fetchone()[0] > 0
         assert {row[2] for row in plain.execute("PRAGMA table_info(runs)")} == {"INTEGER", "TEXT", "REAL"}
+
+
+def test_a_checked_in_database_of_version_1_opens_and_migrates(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    shutil.copy(VERSION_1, path)
+    with closing(sqlite3.connect(path)) as old:
+        before = old.execute("SELECT digest, status, attempt, test_accuracy, error FROM runs ORDER BY id").fetchall()
+    with pytest.raises(InputError, match="any command that writes migrates it"):
+        database.reader(path)
+    database.writer(path).close()
+    with closing(database.reader(path)) as found:
+        after = found.execute("SELECT digest, status, attempt, test_accuracy, error FROM runs ORDER BY id")
+        assert [tuple(row) for row in after] == before
+        attempts = found.execute("SELECT outcome, count(*), max(error) FROM attempts GROUP BY 1")
+        error = "Traceback (most recent call last):\nValueError: out of luck"
+        assert [tuple(row) for row in attempts] == [("done", 18, None), ("failed", 1, error)]
+        assert [row["status"] for row in rows.experiments(found)] == ["done", "failed", "waiting"]
+        assert found.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_a_migration_interrupted_half_way_leaves_the_old_version_usable(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    shutil.copy(VERSION_1, path)
+    script = f"""
+import os, signal, engine.store.schema as schema
+schema.CLAIM_ORDER_2 = "SELECT killed()"  # all tables are changed by then
+def migrate(connection=schema.Database):
+    class Database(connection):
+        def execute(self, sql, *more):
+            if "killed" in sql: os.kill(os.getpid(), signal.SIGKILL)
+            return super().execute(sql, *more)
+    schema.Database = Database
+    schema.migrate({str(path)!r})
+migrate()
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    with closing(sqlite3.connect(path)) as old:
+        assert old.execute("PRAGMA user_version").fetchone() == (1,)
+        assert old.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert "memory" not in {row[1] for row in old.execute("PRAGMA table_info(workers)")}
+        assert old.execute("SELECT count(*) FROM runs WHERE status = 'done'").fetchone() == (18,)
+    database.writer(path).close()
+    with closing(database.reader(path)) as found:
+        assert found.execute("SELECT count(*) FROM attempts").fetchone()[0] == 19

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.store import database, queue, rows
+from engine.store import claims, database, queue, rows
 from tests.conftest import add, work_off
 from tests.engine.test_datasets import gray, save
 
@@ -92,7 +92,7 @@ def test_a_run_whose_lease_ran_out_is_taken_over(tmp_path: Path) -> None:
             "INSERT INTO workers (pid, process_started, host) VALUES (1, 0, 'far away')"
         ).lastrowid
         assert holder is not None
-        claim = queue.claim(connection, holder)
+        claim = claims.claim(connection, holder)
         assert claim is not None
         connection.execute("UPDATE runs SET lease_expires_at = ? WHERE id = ?", (database.now(-1), claim.run_id))
     work_off(path)
