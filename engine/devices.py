@@ -2,6 +2,7 @@
 
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,18 +19,36 @@ class Device:
     native_bf16: bool
 
 
+@dataclass(frozen=True)
+class Load:
+    """How busy a device is, now: `cpu` is the host itself. What a device does not tell is None."""
+
+    device: str
+    busy: float  # fraction of the cores or of the card, in [0, 1]
+    memory_used: int  # bytes
+    memory_total: int
+    celsius: float | None = None
+    watts: float | None = None
+
+
 def found() -> list[Device]:
     """The devices that `CUDA_VISIBLE_DEVICES` leaves, else one `cpu` for each core this process may use."""
     return _cuda() or [Device("cpu", None, _cpu_has_bf16())] * cores()
 
 
-def chosen(workers: int | None) -> list[Device]:
-    """The devices that so many workers use; None for all. Raises InputError for a number there are no devices for."""
+def chosen(workers: int | None, per_device: int = 1) -> list[Device]:
+    """A place for each worker: so many devices (None: all), each of them `per_device` times.
+
+    Raises InputError for a number there are no devices for.
+    """
     devices = found()
+    kind = "CUDA devices" if devices[0].visible else "cores"
     if workers is not None and not 1 <= workers <= len(devices):
-        kind = "CUDA devices" if devices[0].visible else "cores"
-        raise InputError(f"--workers {workers} is out of range: this machine has {len(devices)} {kind} for one each")
-    return devices[:workers]
+        raise InputError(f"--workers {workers} is out of range: this machine has {len(devices)} {kind}")
+    if per_device < 1 or (per_device > 1 and not devices[0].visible):
+        allowed = "1 or more" if devices[0].visible else "1, as there is no CUDA device: a CPU core trains one run"
+        raise InputError(f"--per-device {per_device} is out of range: allowed is {allowed}")
+    return [device for device in devices[:workers] for _ in range(per_device)]
 
 
 def cores() -> int:
@@ -57,6 +76,41 @@ def _cuda() -> list[Device]:
         return []
     # A slice of a card (MIG) is not among the cards; every card that has slices multiplies bfloat16.
     return [Device(f"cuda:{place}", uuid, bf16.get(uuid, True)) for place, uuid in enumerate(visible(list(bf16)))]
+
+
+class Meter:
+    """Tells how busy this host and the cards among `places` are, since it was last asked."""
+
+    def __init__(self, places: list[Device]) -> None:
+        import psutil
+
+        self.cards = {place.name: place.visible for place in places if place.visible}
+        psutil.cpu_percent()  # it measures from one call to the next
+
+    def read(self) -> list[Load]:
+        """The load now; the host is the device `cpu`."""
+        import psutil
+
+        memory = psutil.virtual_memory()
+        host = Load("cpu", psutil.cpu_percent() / 100, memory.total - memory.available, memory.total)
+        return [host, *self._cards()]
+
+    def _cards(self) -> list[Load]:
+        import pynvml
+
+        if not self.cards:
+            return []
+        loads = []
+        with suppress(pynvml.NVMLError):  # a slice of a card does not tell its load
+            pynvml.nvmlInit()
+            for name, uuid in self.cards.items():
+                handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+                memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+                busy = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+                celsius = pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
+                watts = pynvml.nvmlDeviceGetPowerUsage(handle) / 1000
+                loads.append(Load(name, busy, int(memory.used), int(memory.total), celsius, watts))
+        return loads
 
 
 def visible(uuids: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""How this program starts another Python process of its own."""
+"""How this program starts another Python process of its own, and tells whether one has ended."""
 
 import os
 import sys
@@ -16,3 +16,27 @@ def environment() -> dict[str, str]:
     """The environment for it, in which this project is found even if it runs from a checkout."""
     before = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{before}" if before else str(ROOT)}
+
+
+def started(pid: int) -> float:
+    """When a process started, in seconds since 1970. Together with its pid that says which process it is."""
+    import psutil
+
+    return float(psutil.Process(pid).create_time())
+
+
+def gone(pid: int, process_started: float, silent: bool = True) -> bool:
+    """Whether the process of this machine that had this pid and start time has ended.
+
+    Its pid may be another's by now, which started at another time. A start time that differs is believed only of a
+    process that is `silent` too: start times are told relative to the clock, and move with it when that is set.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        return bool(abs(process.create_time() - process_started) >= 1.0 and silent)
+    except psutil.NoSuchProcess:
+        return True

@@ -1,5 +1,6 @@
 """One run, from its ticket to its record: build the ticket, train it, record every epoch, prune, save. Section 3."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,32 @@ class Missing(Exception):
         self.producer = producer
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """A training as another thread may look at it while it goes on."""
+
+    state: training.State
+    images: int  # of an epoch
+    batch_size: int
+
+    def progress(self) -> dict[str, float | None]:
+        """How far it is, `images` in sum, and the mean loss and accuracy over this epoch so far.
+
+        Reading those waits for the device, but only in the thread that asks: training goes on.
+        """
+        epoch, batch = self.state.epoch, self.state.step
+        seen = min(batch * self.batch_size, self.images)
+        loss = float(self.state.loss_sum) / seen if seen else math.nan
+        return {
+            "epoch": epoch,
+            "batch": batch,
+            "batches": math.ceil(self.images / self.batch_size),
+            "images": epoch * self.images + seen,
+            "loss": loss if math.isfinite(loss) else None,
+            "accuracy": int(self.state.correct) / seen if seen else None,
+        }
+
+
 @dataclass
 class Workplace:
     """Where runs are trained: a device, the database and its files, and the data sets that were used last."""
@@ -43,6 +70,7 @@ class Workplace:
     label: str  # what the device is called in the records
     stop: Callable[[], bool]
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    under_way: UnderWay | None = None
     _data: dict[tuple[object, ...], Data] = field(default_factory=dict)
 
     def read(self, run: Run, kind: str) -> bytes:
@@ -63,11 +91,19 @@ class Workplace:
             self._data[key] = Data(load.load(c.dataset, location), c, self.device)
         return self._data[key]
 
+    def free_memory(self) -> None:
+        """Let go of what is kept on the device for the next run."""
+        self._data.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
 
 def execute(claim: Claim, place: Workplace) -> None:
     """Train a claimed run and record how it ended. Raises Stopped, StaleClaim, or what went wrong."""
     run, device = claim.run, place.device
     profiles.configure(run.training.profile, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     data = place.data(run.training)
     model, masks = tickets.start(run, data.channels, data.classes, place.read)
     state = training.begin(model, masks, run.training, device, run.first_epoch)
@@ -77,6 +113,7 @@ def execute(claim: Claim, place: Workplace) -> None:
     environment = {**profiles.environment(run.training.profile, device), "device": place.label}
     records.start(place.connection, claim, attempt, environment, layers)
 
+    place.under_way = UnderWay(state, len(data.train), run.training.batch_size)
     clock = _Clock(claim, attempt, spent, place)
     if isinstance(run.ticket, Dense) and run.ticket.rewind == state.epoch == state.step == 0:
         _keep(claim, place, "rewind", tickets.pack_state(model))
@@ -90,8 +127,9 @@ def execute(claim: Claim, place: Workplace) -> None:
     else:
         _prune(claim, place, state)
         read_at = _reading(records.epochs(place.connection, claim, attempt), run.training)
-        records.done(place.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds())
-    place.folder.checkpoint(run.digest).unlink(missing_ok=True)
+        memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+        records.done(place.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
+    place.folder.drop_checkpoint(run.digest)
 
 
 def _resume(state: training.State, claim: Claim, place: Workplace) -> tuple[int, float]:

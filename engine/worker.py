@@ -1,169 +1,190 @@
-"""A worker process: claims runs for one device, trains them, and keeps its leases. See `engine.pool`."""
+"""A worker process: claims runs for one device, and trains them. See `engine.pool`."""
 
 import argparse
+import errno
 import faulthandler
 import os
+import shutil
 import signal
 import socket
 import sqlite3
-import threading
-import time
 import traceback
 from contextlib import closing
 from pathlib import Path
 
-import psutil
 import torch
 
+from engine import hooks, processes
 from engine.errors import InputError
+from engine.heartbeat import Heartbeat
 from engine.run import CHECKPOINT_SECONDS, Missing, Stopped, Workplace, execute
 from engine.store import claims, database, records
 from engine.store.files import Folder
 
 IDLE_SECONDS = 0.25  # between two looks at a queue that has nothing to give
-BACK_OFF_SECONDS = 5.0  # after the database was locked by someone else for longer than SQLite waits
+BACK_OFF_SECONDS = 5.0  # after the disk was full, or the database locked for longer than is waited
+BUSY_SECONDS = 90.0  # that another program may lock the database, and training only waits
+MIN_FREE = 2**30  # bytes of the disk, below which nothing is claimed
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Worker:
     """Claims and trains until it is stopped, or until nothing is left to do if it `drain`s."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.path, self.experiment, self.parent = options.db, options.experiment, options.parent
-        self.stopping = threading.Event()
-        # Set by the thread that renews the lease, each to the claim of which it found that out.
-        self.lost: claims.Claim | None = None  # gone to another worker
-        self.unwanted: claims.Claim | None = None  # no active experiment wants its run any more
-        self.current: claims.Claim | None = None
+        self.options, self.label = options, options.label or options.device
         device = torch.device(options.device)
         torch.zeros(1, device=device)  # a device that cannot be used ends the worker here, not every run in the queue
-        self.connection = database.writer(self.path)
-        self.id = self._register(options.label or options.device)
-        self.place = Workplace(
-            self.connection,
-            Folder(database.files_folder(self.path)),
-            device,
-            options.label or options.device,
-            self._must_stop,
-            options.checkpoint_seconds,
-        )
+        self.connection = database.writer(options.db, BUSY_SECONDS)
+        self.id = self._register()
+        folder = Folder(database.files_folder(options.db))
+        self.place = Workplace(self.connection, folder, device, self.label, self._must_stop, options.checkpoint_seconds)
+        self.heart = Heartbeat(options.db, self.id, self.place, options.parent)
+        self.unreleased: claims.Claim | None = None
 
     def _must_stop(self) -> bool:
-        claim = self.current
-        if claim is not None and self.lost is claim:
+        claim, heart = self.heart.claim, self.heart
+        if claim is not None and heart.lost is claim:
             raise records.StaleClaim(claim.run.digest)
-        return (claim is not None and self.unwanted is claim) or self.stopping.is_set()
+        return (claim is not None and heart.unwanted is claim) or heart.stop.is_set()
 
-    def _register(self, device: str) -> int:
-        me = psutil.Process()
-        row = (me.pid, me.create_time(), socket.gethostname(), device, database.now(), database.now())
+    def _register(self) -> int:
+        me = os.getpid()
+        row = {
+            "pid": me,
+            "process_started": processes.started(me),
+            "host": socket.gethostname(),
+            "device": self.label,
+            "pool": self.options.pool,
+            "log": self.options.log,
+            "started_at": database.now(),
+            "heartbeat_at": database.now(),
+        }
+        places = ", ".join("?" * len(row))
         worker = self.connection.execute(
-            "INSERT INTO workers (pid, process_started, host, device, started_at, heartbeat_at)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            row,
+            f"INSERT INTO workers ({', '.join(row)}) VALUES ({places})", tuple(row.values())
         ).lastrowid
         assert worker is not None
         return worker
 
-    def work(self, drain: bool) -> None:
+    def work(self) -> None:
         """Train run after run."""
-        threading.Thread(target=self._keep_lease, daemon=True).start()
-        while not self.stopping.is_set():
+        self.heart.start()
+        while not self.heart.stop.is_set():
             try:
                 if self._train_next():
                     continue
-                if drain and not claims.unfinished(self.connection, self.experiment):
-                    return
-                self.stopping.wait(IDLE_SECONDS)
-            except sqlite3.OperationalError as error:
-                print(f"the database cannot be used now: {error}", flush=True)
-                self.stopping.wait(BACK_OFF_SECONDS)
+                if self.options.drain and not claims.unfinished(self.connection, self.options.experiment):
+                    break
+                self.heart.stop.wait(IDLE_SECONDS)
+            except (sqlite3.OperationalError, OSError) as error:
+                self._wait_for_better_times(error)
+        self.connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (database.now(), self.id))
 
     def _train_next(self) -> bool:
         """Claim a run and train it; False if there is none that can start."""
+        if self.unreleased:
+            claims.release(self.connection, self.unreleased)
+            self.unreleased = None
         take_over(self.connection)
-        self.current = claims.claim(self.connection, self.id, self.experiment)
-        if self.current is None:
+        self.heart.message = self._obstacle()
+        if self.heart.message:
             return False
+        claim = claims.claim(self.connection, self.id, self.options.experiment)
+        if claim is None:
+            return False
+        self.heart.claim = claim
         try:
-            self._train(self.current)
+            self._train(claim)
         finally:
-            self.current = None
+            self.heart.claim = self.place.under_way = None
+        if self.options.notify:
+            hooks.notify(self.connection, self.options.db, self.options.notify, claim.run_id)
         return True
+
+    def _obstacle(self) -> str | None:
+        """Why no run should be claimed now, though one may be ready."""
+        free = shutil.disk_usage(self.options.db.absolute().parent).free
+        if free < self.options.min_free:
+            has, needs = (f"{size / 2**30:.1f} GiB" for size in (free, self.options.min_free))
+            return f"the disk has {has} left, below the minimum of {needs} (--min-free): make room"
+        if self.options.shared_device:
+            free = torch.cuda.mem_get_info(self.place.device)[0]
+            return claims.crowded(self.connection, self.id, free, self.options.experiment)
+        return None
+
+    def _wait_for_better_times(self, error: sqlite3.OperationalError | OSError) -> None:
+        """The disk is full, or the database is locked: what could not be written will be trained again."""
+        if isinstance(error, OSError) and error.errno not in DISK_FULL:
+            raise error
+        self.heart.message = f"cannot write ({error}): waiting"
+        print(self.heart.message, flush=True)
+        self.heart.stop.wait(BACK_OFF_SECONDS)
 
     def _train(self, claim: claims.Claim) -> None:
         digest = claim.run.digest
+        print(f"{database.now()} run {digest}, claim {claim.number}", flush=True)
         try:
             execute(claim, self.place)
         except Stopped:
-            claims.release(self.connection, claim)
+            self._release(claim)
         except records.StaleClaim:
             print(f"run {digest} was taken over by another worker", flush=True)
         except Missing as lost:
             print(f"{lost}: training run {lost.producer.digest} again, then {digest}", flush=True)
             claims.send_back(self.connection, claim, lost.producer.digest)
         except sqlite3.OperationalError:
-            claims.release(self.connection, claim)
+            self._release(claim)
             raise
         except Exception as error:
-            said = str(error) if isinstance(error, InputError) else traceback.format_exc()
-            print(f"run {digest} failed: {said}", flush=True)
-            self._record_failure(claim, said)
-            torch.zeros(1, device=self.place.device)  # after some errors a GPU takes nothing more from this process
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                self._release(claim)
+                raise
+            self._fail(claim, error)
 
-    def _record_failure(self, claim: claims.Claim, said: str) -> None:
+    def _release(self, claim: claims.Claim) -> None:
+        """Give a run back; if the database cannot be written now, before the next is claimed."""
+        self.unreleased = claim
+        claims.release(self.connection, claim)
+        self.unreleased = None
+
+    def _fail(self, claim: claims.Claim, error: Exception) -> None:
+        said = str(error) if isinstance(error, InputError) else traceback.format_exc()
+        print(f"run {claim.run.digest} failed: {said}", flush=True)
         try:
-            records.failed(self.connection, claim, said)
+            if _is_out_of_memory(error):
+                training = claim.run.training
+                records.out_of_memory(
+                    self.connection,
+                    claim,
+                    f"out of memory on {self.label}, tried once more alone: {training.model} x {training.width:g} with"
+                    f" batches of {training.batch_size} does not fit; queue it with a smaller --batch-size or --width,"
+                    f" or on a larger device\n{error}",
+                )
+                error.__traceback__ = None  # its frames hold the tensors
+                self.place.under_way = None
+                self.place.free_memory()
+            else:
+                records.failed(self.connection, claim, said)
+                torch.zeros(1, device=self.place.device)  # after some errors a GPU takes nothing more from a process
         except records.StaleClaim:
             return
-        self.place.folder.checkpoint(claim.run.digest).unlink(missing_ok=True)
+        self.place.folder.drop_checkpoint(claim.run.digest)
 
-    def _keep_lease(self) -> None:
-        """Renew the lease in hand and watch for the end of the parent process, until this process ends."""
-        renewed = 0.0
-        while True:
-            time.sleep(1.0)
-            if self.parent and os.getppid() != self.parent:
-                self.stopping.set()
-            if time.monotonic() - renewed >= claims.RENEWAL_SECONDS:
-                try:
-                    self._renew()
-                    renewed = time.monotonic()
-                except (sqlite3.Error, InputError) as error:  # locked by someone else; the lease outlasts some of that
-                    print(f"the lease could not be renewed: {error}", flush=True)
 
-    def _renew(self) -> None:
-        claim = self.current
-        with closing(database.writer(self.path)) as connection:
-            connection.execute("UPDATE workers SET heartbeat_at = ? WHERE id = ?", (database.now(), self.id))
-            if claim is None:
-                return
-            if not claims.renew(connection, claim):
-                self.lost = claim
-            elif not claims.wanted(connection, claim):
-                self.unwanted = claim
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the host, had no memory left. On the host torch says so in words only."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def take_over(connection: sqlite3.Connection) -> None:
     """Put runs back into the queue whose worker's process is gone, or whose lease has run out."""
     host = socket.gethostname()
     for holder in claims.holders(connection):
-        if holder["expired"] or (holder["host"] == host and _gone(holder)):
-            claims.reclaim(connection, holder["run_id"], holder["claim"])
-
-
-def _gone(holder: sqlite3.Row) -> bool:
-    """Whether a worker's process has ended. Its pid may be another's by now, which started at another time.
-
-    A start time that differs is believed only of a worker that is silent too: start times are told relative to the
-    clock, and move with it when that is set.
-    """
-    try:
-        process = psutil.Process(holder["pid"])
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return True
-        return bool(abs(process.create_time() - holder["process_started"]) >= 1.0 and holder["silent"])
-    except psutil.NoSuchProcess:
-        return True
+        if holder["host"] == host and processes.gone(holder["pid"], holder["process_started"], holder["silent"]):
+            records.lost(connection, holder["run_id"], holder["claim"])
+        elif holder["expired"]:
+            claims.reclaim(connection, holder["run_id"], holder["claim"], lost=False)
 
 
 def main() -> None:
@@ -173,17 +194,22 @@ def main() -> None:
     parser.add_argument("--device", required=True, help="as torch calls it in this process")
     parser.add_argument("--label", help="what the device is called in the records")
     parser.add_argument("--experiment", type=int)
-    parser.add_argument("--parent", type=int, default=0)
+    parser.add_argument("--parent", type=int, default=0, help="the pid with whose end this process ends")
+    parser.add_argument("--pool", type=int)
+    parser.add_argument("--log")
     parser.add_argument("--drain", action="store_true")
+    parser.add_argument("--shared-device", action="store_true", help="claim only what fits beside others' runs")
+    parser.add_argument("--min-free", type=int, default=MIN_FREE, help="bytes")
+    parser.add_argument("--notify", help="a shell command, called when an experiment has ended")
     parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
     options = parser.parse_args()
     faulthandler.enable()
     worker = Worker(options)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
     for stop in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(stop, lambda *_: worker.stopping.set())
+        signal.signal(stop, lambda *_: worker.heart.stop.set())
     with closing(worker.connection):  # the last to close it empties the write-ahead log into the database
-        worker.work(options.drain)
+        worker.work()
 
 
 if __name__ == "__main__":

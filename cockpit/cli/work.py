@@ -8,11 +8,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cockpit.cli.options import Database, Wanted, takes_experiment, to_write
+from cockpit import config
+from cockpit.cli import background
+from cockpit.cli.options import Database, Wanted, takes_experiment, to_read, to_write
 from cockpit.cli.queue import describe, describe_error
 from cockpit.cli.results import show
 from cockpit.progress import follow
 from engine import devices
+from engine.errors import InputError
 from engine.pool import Pool
 from engine.store import claims, database, queue, rows
 
@@ -58,10 +61,52 @@ def run(
 def work(
     drain: Annotated[bool, typer.Option("--drain", help="End when the queue is empty.")] = False,
     workers: Workers = None,
+    per_device: Annotated[
+        int | None,
+        typer.Option(help="Workers on each CUDA device; one joins others only if its run's memory fits. Default: 1."),
+    ] = None,
+    min_free: Annotated[
+        float | None, typer.Option(help="GiB of the disk, below which nothing is started. Default: 1.")
+    ] = None,
+    notify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Shell command called when an experiment has ended, with COCKPIT_EXPERIMENT and COCKPIT_STATUS set.",
+            show_default=False,
+        ),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Work in the background; the terminal may close.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Let the workers here leave checkpoints and end; again: at once.")
+    ] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show the workers, and the load of this machine.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --status: print JSON.")] = False,
     db: Database = None,
 ) -> None:
-    """Train what is in the queue, one process a CUDA device, or one a core. Ctrl-C stops after the step under way."""
-    places = devices.chosen(workers)
+    """Train what is in the queue, one process a CUDA device, or one a core. Ctrl-C stops after the step under way.
+
+    Defaults of --notify, --min-free and --per-device can be set in a configuration file (docs/configuration.md).
+
+    Example: cockpit work --detach --drain
+    """
+    if sum((detach, stop, status)) > 1:
+        raise InputError("--detach, --stop and --status exclude each other: give one of them")
+    if as_json and not status:
+        raise InputError("--json is for --status: give both, or neither")
+    if status:
+        with closing(database.reader(to_read(db))) as connection:
+            background.status(connection, as_json)
+        return
+    if stop:
+        with closing(database.reader(to_read(db))) as connection:
+            background.stop(connection)
+        return
+    wish = config.work()
+    places = devices.chosen(workers, wish.per_device if per_device is None else per_device)
+    gib = wish.min_free if min_free is None else min_free
+    if gib < 0:
+        raise InputError(f"--min-free {gib:g} is out of range: give GiB, 0 or more")
     path = to_write(db)
     with closing(database.writer(path)) as connection:
         halted = [row["name"] for row in rows.experiments(connection) if row["status"] in ("paused", "cancelled")]
@@ -70,8 +115,12 @@ def work(
         if drain and not claims.unfinished(connection):
             print("nothing is waiting in the queue", file=sys.stderr)
             return
+        if detach:
+            background.detach(path, connection, [word for word in sys.argv[2:] if word != "--detach"])
+            return
         try:
-            _attend(Pool(path, places, drain=drain), connection, None)
+            pool = Pool(path, places, drain=drain, min_free=round(gib * 2**30), notify=notify or wish.notify)
+            _attend(pool, connection, None)
         except KeyboardInterrupt:
             print("stopped; `cockpit work` continues", file=sys.stderr)
             sys.exit(130)
@@ -93,8 +142,13 @@ def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) 
         except KeyboardInterrupt:
             pool.kill()
         raise
-    if pool.crashed:
-        print(f"{len(pool.crashed)} of {len(pool)} workers crashed: see {pool.log}", file=sys.stderr)
+    pool.close()
+    if pool.restarts or pool.crashed:
+        print(
+            f"workers crashed and were started again {pool.restarts} times, {pool.crashed} of {len(pool)} in vain:"
+            f" see {pool.log}",
+            file=sys.stderr,
+        )
 
 
 def _interrupt(*_: object) -> NoReturn:

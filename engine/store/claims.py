@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from engine.recipes import Run
 from engine.store.database import now, transaction
 
-LEASE_SECONDS = 60.0
-RENEWAL_SECONDS = LEASE_SECONDS / 4
+LEASE_SECONDS = 120.0  # a minute's lock by another program passes before it runs out
+RENEWAL_SECONDS = LEASE_SECONDS / 8
+MEMORY_MARGIN = 1.2  # over a run's measured tensors, for what the allocator cannot use
+SILENT_SECONDS = 40.0  # without a heartbeat, after which a worker's start time is doubted
 
 _TAKEN_BACK = "status = 'waiting', worker = NULL, lease_expires_at = NULL"
 WANTED = """
@@ -38,17 +40,11 @@ def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = 
     of all comes a run that ran out of memory: it takes the first device on which nothing else is being trained, what
     is ready waits for that, and while it is trained nothing joins it there.
     """
-    ready = "status = 'waiting' AND unmet = 0 AND priority IS NOT NULL"
-    # Of the whole queue, the first entry of the index; of one experiment, the best of its few hundred runs.
-    runs, own = ("runs INDEXED BY runs_ready", "") if experiment is None else ("runs", f"AND id IN ({WANTED})")
     row = connection.execute(
         f"""
         UPDATE runs SET status = 'running', claim = claim + 1, worker = :worker, lease_expires_at = :lease
         WHERE id = (
-          SELECT first.id FROM (
-            SELECT id, alone FROM {runs} WHERE {ready} {own}
-            ORDER BY alone DESC, priority DESC, dependents DESC, id LIMIT 1
-          ) AS first
+          SELECT first.id FROM ({_ready(experiment)}) AS first
           WHERE NOT EXISTS (
             SELECT 1 FROM runs AS other JOIN workers AS theirs ON theirs.id = other.worker
             JOIN workers AS mine ON mine.id = :worker AND mine.host = theirs.host AND mine.device = theirs.device
@@ -60,6 +56,62 @@ def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = 
         {"worker": worker, "lease": now(LEASE_SECONDS), "experiment": experiment},
     ).fetchone()
     return Claim(row["id"], row["claim"], row["attempt"], Run.from_json(row["recipe"])) if row else None
+
+
+def _ready(experiment: int | None) -> str:
+    """The query for the next run (id, alone) that can start now."""
+    # Of the whole queue, the first entry of the index; of one experiment, the best of its few hundred runs.
+    runs, own = ("runs INDEXED BY runs_ready", "") if experiment is None else ("runs", f"AND id IN ({WANTED})")
+    return f"""
+        SELECT id, alone FROM {runs} WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL {own}
+        ORDER BY alone DESC, priority DESC, dependents DESC, id LIMIT 1
+    """
+
+
+def crowded(connection: sqlite3.Connection, worker: int, free: int, experiment: int | None = None) -> str | None:
+    """Why the next run should not join others on the worker's device, of which `free` bytes are free; None if it may.
+
+    What it takes is known from runs of its shape; the first of a shape is trained beside nothing.
+    """
+    beside = connection.execute(
+        """
+        SELECT r.id, coalesce(theirs.device_memory, 0) AS taken FROM runs r JOIN workers theirs ON theirs.id = r.worker
+        JOIN workers mine ON mine.id = ? AND mine.host = theirs.host AND mine.device = theirs.device
+        WHERE r.status = 'running'
+        """,
+        (worker,),
+    ).fetchall()
+    coming = _first_ready(connection, experiment)
+    if not beside or coming is None:
+        return None
+    needed = _measured_memory(connection, coming)
+    others = [(_measured_memory(connection, row["id"]), row["taken"]) for row in beside]
+    if needed is None or any(measured is None for measured, _ in others):
+        return "the first run of its shape is trained alone, to see what memory it takes"
+    free -= sum(max(0, round(MEMORY_MARGIN * (measured or 0)) - taken) for measured, taken in others)
+    if MEMORY_MARGIN * needed > free:
+        gib = 2**30
+        return f"the next run needs {MEMORY_MARGIN * needed / gib:.1f} GiB on the device, {free / gib:.1f} GiB are left"
+    return None
+
+
+def _first_ready(connection: sqlite3.Connection, experiment: int | None) -> int | None:
+    row = connection.execute(f"SELECT id FROM ({_ready(experiment)})", {"experiment": experiment}).fetchone()
+    return row[0] if row else None
+
+
+def _measured_memory(connection: sqlite3.Connection, run_id: int) -> int | None:
+    """The most bytes that a run of the same shape has taken on its device; None before one has ended."""
+    row = connection.execute(
+        """
+        SELECT max(m.device_memory) FROM runs r JOIN runs m INDEXED BY runs_device_memory
+          ON m.model = r.model AND m.width = r.width AND m.batch_size = r.batch_size AND m.profile = r.profile
+          AND m.target_dataset = r.target_dataset AND m.device_memory IS NOT NULL WHERE r.id = ?
+        """,
+        (run_id,),
+    ).fetchone()
+    found: int | None = row[0]
+    return found
 
 
 def renew(connection: sqlite3.Connection, claim: Claim) -> bool:
@@ -88,24 +140,28 @@ def send_back(connection: sqlite3.Connection, claim: Claim, producer: str) -> No
 def holders(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     """The running runs and who runs them: run, claim, pid, process_started, host.
 
-    `expired` says that the lease has run out, `silent` that two renewals have been missed.
+    `expired` says that the lease has run out, `silent` that heartbeats have been missed.
     """
     return connection.execute(
         """
         SELECT r.id AS run_id, r.claim, w.pid, w.process_started, w.host, r.lease_expires_at < :now AS expired,
-               w.heartbeat_at < :missed AS silent
+               w.heartbeat_at < :silent AS silent
         FROM runs r JOIN workers w ON w.id = r.worker WHERE r.status = 'running'
         """,
-        {"now": now(), "missed": now(-2.5 * RENEWAL_SECONDS)},
+        {"now": now(), "silent": now(-SILENT_SECONDS)},
     ).fetchall()
 
 
-def reclaim(connection: sqlite3.Connection, run_id: int, number: int) -> None:
-    """Take a run from a worker that is gone, unless someone else has done so meanwhile."""
-    connection.execute(
-        f"UPDATE runs SET {_TAKEN_BACK} WHERE id = ? AND claim = ? AND status = 'running'",
-        (run_id, number),
+def reclaim(connection: sqlite3.Connection, run_id: int, number: int, lost: bool) -> bool:
+    """Take a run from a worker, unless someone else has done so meanwhile: was it taken?
+
+    `lost` counts worker processes that ended in the run, as opposed to leases that ran out.
+    """
+    cursor = connection.execute(
+        f"UPDATE runs SET {_TAKEN_BACK}, lost = lost + ? WHERE id = ? AND claim = ? AND status = 'running'",
+        (lost, run_id, number),
     )
+    return cursor.rowcount == 1
 
 
 def unfinished(connection: sqlite3.Connection, experiment: int | None = None) -> bool:

@@ -41,8 +41,10 @@ def reader(path: Path) -> sqlite3.Connection:
     return _connect(path, "ro")
 
 
-def writer(path: Path) -> sqlite3.Connection:
+def writer(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """A connection that may write, to a database that is made or migrated first where that is needed.
+
+    Where another program holds the database, it waits so many seconds.
 
     Raises InputError if the file belongs to another program, is newer than this one, or cannot be written.
     """
@@ -53,7 +55,7 @@ def writer(path: Path) -> sqlite3.Connection:
     if not path.exists() or _version(path) < SCHEMA_VERSION:
         _migrate(path)
     try:
-        connection = _connect(path, "rw")
+        connection = _connect(path, "rw", busy_seconds)
         with transaction(connection):
             pass
     except sqlite3.OperationalError as error:
@@ -100,6 +102,11 @@ def now(seconds_ahead: float = 0.0) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def age(moment: str) -> float:
+    """How many seconds ago `now` gave this text."""
+    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+
+
 def files_folder(path: Path) -> Path:
     """Where the tickets, checkpoints and worker logs of the database at `path` lie."""
     return path.with_name(f"{path.name}.files")
@@ -118,11 +125,11 @@ def _has_log(path: Path) -> bool:
     return log.exists() and log.stat().st_size > 0
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     if sqlite3.sqlite_version_info < (3, 37):
         raise InputError(f"this Python's SQLite is {sqlite3.sqlite_version}: 3.37 (November 2021) or newer is needed")
     uri = _read_only(path) if mode == "ro" else f"file:{_quoted(path)}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    connection = sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")

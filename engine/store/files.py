@@ -45,6 +45,12 @@ class Folder:
         """Replace the run's checkpoint in one step."""
         _write(self.checkpoint(run_digest), data)
 
+    def drop_checkpoint(self, run_digest: str) -> None:
+        """Remove the run's checkpoint, and what workers that were killed while they wrote one left of it."""
+        place = self.checkpoint(run_digest)
+        for file in (place, *place.parent.glob(f".{place.name}.*")):
+            file.unlink(missing_ok=True)
+
     def _artefact(self, digest: str) -> Path:
         return self.path / "tickets" / f"{digest}.safetensors"
 

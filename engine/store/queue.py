@@ -72,8 +72,69 @@ def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> 
     A worker that trains a run which nothing active wants any more leaves a checkpoint and gives it back (`wanted`).
     """
     with transaction(connection):
-        connection.execute("UPDATE experiments SET state = ? WHERE id = ?", (state, experiment))
-        _set_priorities(connection, experiment)
+        _set_state(connection, experiment, state)
+
+
+def _set_state(connection: sqlite3.Connection, experiment: int, state: State, reason: str | None = None) -> None:
+    connection.execute(
+        "UPDATE experiments SET state = ?, reason = ?, state_at = ? WHERE id = ?", (state, reason, now(), experiment)
+    )
+    _set_priorities(connection, experiment)
+
+
+def set_pause_after(connection: sqlite3.Connection, experiment: int, failures: int) -> None:
+    """After how many failures in a row an experiment is paused; 0 is never. Raises InputError below 0."""
+    if failures < 0:
+        raise InputError(f"--pause-after {failures} is out of range: allowed are 1 and more, or 0 for never")
+    connection.execute("UPDATE experiments SET pause_after = ? WHERE id = ?", (failures, experiment))
+
+
+def pause_failing(connection: sqlite3.Connection, run_id: int) -> None:
+    """Pause the experiments that want this run, if the last of their attempts all failed, as many as each allows.
+
+    What was before a person resumed it does not count. For a transaction that has just recorded a failure.
+    """
+    concerned = connection.execute(
+        """
+        SELECT DISTINCT e.id, e.pause_after, coalesce(e.state_at, '') AS since
+        FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id JOIN experiments e ON e.id = c.experiment_id
+        WHERE p.run_id = ? AND e.state = 'active' AND e.pause_after > 0
+        """,
+        (run_id,),
+    ).fetchall()
+    for experiment, allowed, since in concerned:
+        last = connection.execute(
+            f"""
+            SELECT outcome FROM attempts WHERE run_id IN ({WANTED}) AND ended_at >= :since
+            ORDER BY ended_at DESC LIMIT :allowed
+            """,
+            {"experiment": experiment, "since": since, "allowed": allowed},
+        ).fetchall()
+        if len(last) == allowed and all(row["outcome"] == "failed" for row in last):
+            _set_state(
+                connection, experiment, "paused", f"{allowed} runs in a row failed" if allowed > 1 else "a run failed"
+            )
+
+
+def take_endings(connection: sqlite3.Connection, run_id: int) -> list[int]:
+    """The experiments that have ended with this run, or were paused because of it, each told to one caller only."""
+    return [
+        row[0]
+        for row in connection.execute(
+            """
+            UPDATE experiments SET notified_at = :now
+            WHERE id IN (SELECT c.experiment_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+                         WHERE p.run_id = :run)
+              AND coalesce(notified_at, '') < (SELECT finished_at FROM runs WHERE id = :run)
+              AND (reason IS NOT NULL OR state = 'active' AND NOT EXISTS (
+                SELECT 1 FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+                JOIN runs r ON r.id = p.run_id
+                WHERE c.experiment_id = experiments.id AND r.status IN ('waiting', 'running')))
+            RETURNING id
+            """,
+            {"now": now(), "run": run_id},
+        ).fetchall()
+    ]
 
 
 def move(connection: sqlite3.Connection, experiment: int, priority: int) -> None:
@@ -101,18 +162,23 @@ def remove(connection: sqlite3.Connection, experiment: int) -> None:
             " AND NOT EXISTS (SELECT 1 FROM curve_points WHERE run_id = r.id)"
         )
         lost = json.dumps([row[0] for row in connection.execute(orphans, {"runs": json.dumps(runs)})])
-        columns = [(table, "run_id") for table in ("epochs", "layers", "files", "run_needs")]
+        columns = [(table, "run_id") for table in ("epochs", "layers", "files", "attempts", "run_needs")]
         for table, column in [*columns, ("run_needs", "needs_id"), ("runs", "id")]:
             connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", (lost,))
 
 
 def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
-    """Let the failed runs of an experiment be claimed again, each as a new attempt, and whatever they blocked."""
+    """Let the failed runs of an experiment be claimed again, each as a new attempt, and whatever they blocked.
+
+    An experiment that was paused because of them goes on.
+    """
     again = "UPDATE runs SET status = 'waiting', error = NULL WHERE"
     with transaction(connection):
         connection.execute(f"{again} status = 'failed' AND id IN ({WANTED})", {"experiment": experiment})
         connection.execute(f"{again} status = 'blocked'")
         block_dependents(connection)
+        if connection.execute("SELECT reason FROM experiments WHERE id = ?", (experiment,)).fetchone()[0]:
+            _set_state(connection, experiment, "active")
 
 
 def stored_profile(connection: sqlite3.Connection, name: str) -> Profile | None:

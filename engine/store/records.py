@@ -5,8 +5,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from engine.store.claims import Claim, block_dependents
+from engine.store import queue
+from engine.store.claims import Claim, block_dependents, reclaim
 from engine.store.database import now, transaction
+
+LOST_ALLOWED = 5  # worker processes that may end in a run, without an epoch recorded in between
 
 
 class StaleClaim(Exception):
@@ -60,7 +63,8 @@ def start(
     columns["weights_total"] = sum(layer.weights_total for layer in layers)
     columns["weights_remaining"] = sum(layer.weights_remaining for layer in layers)
     with _fenced(connection, claim):
-        _update(connection, claim, columns)
+        _update(connection, claim.run_id, columns)
+        _begin(connection, claim.run_id, attempt)
         connection.executemany(
             "INSERT OR REPLACE INTO layers (run_id, layer, name, weights_remaining, weights_total)"
             " VALUES (?, ?, ?, ?, ?)",
@@ -82,6 +86,7 @@ def epoch(connection: sqlite3.Connection, claim: Claim, attempt: int, record: Ep
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (claim.run_id, attempt, *vars(record).values()),
             )
+            connection.execute("UPDATE runs SET lost = 0 WHERE id = ? AND lost > 0", (claim.run_id,))
     finally:
         connection.execute("PRAGMA synchronous = FULL")
 
@@ -119,33 +124,93 @@ def location_of(connection: sqlite3.Connection, identity: str) -> str:
     return str(row[0])
 
 
-def done(connection: sqlite3.Connection, claim: Claim, accuracy: float, epoch: int, seconds: float) -> None:
-    """Record the end of a run: its test accuracy and the epoch where that was read."""
-    _end(
-        connection,
-        claim,
-        {"status": "done", "test_accuracy": accuracy, "test_epoch": epoch, "seconds": seconds},
-    )
+def done(
+    connection: sqlite3.Connection,
+    claim: Claim,
+    accuracy: float,
+    epoch: int,
+    seconds: float,
+    device_memory: int | None = None,
+) -> None:
+    """Record the end of a run: its test accuracy, the epoch where that was read, and its peak memory on the device."""
+    columns = {"test_accuracy": accuracy, "test_epoch": epoch, "seconds": seconds, "device_memory": device_memory}
+    with _fenced(connection, claim):
+        _end(connection, claim.run_id, claim.number, "done", **columns)
 
 
 def diverged(connection: sqlite3.Connection, claim: Claim, epoch: int, seconds: float) -> None:
     """Record that loss or weights were not finite after `epoch`; what stands on the run is blocked."""
-    error = f"not finite after epoch {epoch}"
-    _end(connection, claim, {"status": "diverged", "diverged_epoch": epoch, "seconds": seconds, "error": error})
+    with _fenced(connection, claim):
+        error = f"not finite after epoch {epoch}"
+        _end(connection, claim.run_id, claim.number, "diverged", diverged_epoch=epoch, seconds=seconds, error=error)
 
 
 def failed(connection: sqlite3.Connection, claim: Claim, error: str) -> None:
     """Record that a run ended with an error; what stands on it is blocked."""
-    _end(connection, claim, {"status": "failed", "error": error})
-
-
-def _end(connection: sqlite3.Connection, claim: Claim, columns: dict[str, object]) -> None:
     with _fenced(connection, claim):
-        _update(connection, claim, {**columns, "finished_at": now(), "lease_expires_at": None})
-        if columns["status"] != "done":
-            block_dependents(connection)
+        _end(connection, claim.run_id, claim.number, "failed", error=error)
 
 
-def _update(connection: sqlite3.Connection, claim: Claim, columns: Mapping[str, object]) -> None:
+def out_of_memory(connection: sqlite3.Connection, claim: Claim, error: str) -> bool:
+    """Record that a run ran out of memory: the first time it is queued to be trained alone, then it has failed.
+
+    Returns whether it has failed.
+    """
+    with _fenced(connection, claim):
+        if connection.execute("SELECT alone FROM runs WHERE id = ?", (claim.run_id,)).fetchone()[0]:
+            _end(connection, claim.run_id, claim.number, "failed", error=error)
+            return True
+        _close(connection, claim.run_id, claim.number, "out-of-memory", error)
+        _update(connection, claim.run_id, {"status": "waiting", "alone": 1, "worker": None, "lease_expires_at": None})
+        return False
+
+
+def lost(connection: sqlite3.Connection, run_id: int, number: int) -> None:
+    """Put a run back whose worker's process has ended; after `LOST_ALLOWED` such ends in a row it has failed."""
+    with transaction(connection):
+        query = "SELECT r.lost, w.log FROM runs r JOIN workers w ON w.id = r.worker WHERE r.id = ?"
+        before = connection.execute(query, (run_id,)).fetchone()
+        if reclaim(connection, run_id, number, lost=True) and before["lost"] + 1 >= LOST_ALLOWED:
+            error = (
+                f"{LOST_ALLOWED} times in a row the worker's process ended in this run: it was killed, perhaps for lack"
+                f" of memory, or crashed in a library; its output is in {before['log'] or 'no file'}"
+            )
+            _end(connection, run_id, number, "failed", error=error)
+
+
+def _end(connection: sqlite3.Connection, run_id: int, number: int, status: str, **columns: object) -> None:
+    """A run and the attempt that this claim made at it are over."""
+    _close(connection, run_id, number, status, columns.get("error"))
+    over = {"status": status, "finished_at": now(), "lease_expires_at": None, "alone": 0, "lost": 0}
+    _update(connection, run_id, {**over, **columns})
+    if status != "done":
+        block_dependents(connection)
+    if status == "failed":
+        queue.pause_failing(connection, run_id)
+
+
+def _begin(connection: sqlite3.Connection, run_id: int, attempt: int) -> None:
+    """An attempt at a run is under way, or goes on where another claim left it."""
+    connection.execute(
+        """
+        INSERT INTO attempts (run_id, attempt, claim, worker, started_at)
+        SELECT id, ?, claim, worker, ? FROM runs WHERE id = ?
+        ON CONFLICT DO UPDATE SET claim = excluded.claim, worker = excluded.worker
+        """,
+        (attempt, now(), run_id),
+    )
+
+
+def _close(connection: sqlite3.Connection, run_id: int, number: int, outcome: str, error: object) -> None:
+    """The attempt of a claim is over. One that ended before its training began is an attempt all the same."""
+    close = "UPDATE attempts SET ended_at = ?, outcome = ?, error = ? WHERE run_id = ? AND claim = ?"
+    values = (now(), outcome, error, run_id, number)
+    if not connection.execute(close, values).rowcount:
+        again = "UPDATE runs SET attempt = attempt + 1 WHERE id = ? RETURNING attempt"
+        _begin(connection, run_id, connection.execute(again, (run_id,)).fetchall()[0][0])
+        connection.execute(close, values)
+
+
+def _update(connection: sqlite3.Connection, run_id: int, columns: Mapping[str, object]) -> None:
     settings = ", ".join(f"{name} = ?" for name in columns)
-    connection.execute(f"UPDATE runs SET {settings} WHERE id = ?", (*columns.values(), claim.run_id))
+    connection.execute(f"UPDATE runs SET {settings} WHERE id = ?", (*columns.values(), run_id))

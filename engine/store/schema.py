@@ -259,6 +259,11 @@ CLAIM_ORDER_2 = """
 CREATE INDEX runs_ready ON runs (alone DESC, priority DESC, dependents DESC, id)
 WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL
 """
+# What runs of a shape took on a device.
+MEASURED_MEMORY = """
+CREATE INDEX runs_device_memory ON runs (model, width, batch_size, profile, target_dataset, device_memory)
+WHERE device_memory IS NOT NULL
+"""
 
 
 @MIGRATIONS()
@@ -336,6 +341,7 @@ def version_2(db: Database) -> None:
         db.execute(f"ALTER TABLE runs ADD COLUMN {column}")
     db.execute("DROP INDEX runs_ready")
     db.execute(CLAIM_ORDER_2)
+    db.execute(MEASURED_MEMORY)
     db.execute(
         """
         INSERT INTO attempts (run_id, attempt, claim, worker, started_at, ended_at, outcome, error)

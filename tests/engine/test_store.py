@@ -286,7 +286,7 @@ def test_a_late_writer_changes_nothing(path: Path, connection: sqlite3.Connectio
     holder = worker(connection)
     late = claims.claim(connection, holder)
     assert late is not None
-    claims.reclaim(connection, late.run_id, late.number)
+    claims.reclaim(connection, late.run_id, late.number, lost=False)
     claims.reclaim(connection, late.run_id, late.number)  # a second time changes nothing
     newer = claims.claim(connection, holder)
     assert newer is not None
@@ -429,7 +429,7 @@ def test_a_checked_in_database_of_version_1_opens_and_migrates(tmp_path: Path) -
         attempts = found.execute("SELECT outcome, count(*), max(error) FROM attempts GROUP BY 1")
         error = "Traceback (most recent call last):\nValueError: out of luck"
         assert [tuple(row) for row in attempts] == [("done", 18, None), ("failed", 1, error)]
-        assert [row["status"] for row in rows.experiments(found)] == ["done", "failed", "waiting"]
+        assert [row["status"] for row in rows.experiments(found)] == ["done", "paused", "waiting"]
         assert found.execute("PRAGMA foreign_key_check").fetchall() == []
 
 

@@ -1,0 +1,79 @@
+"""What a worker tells the database every few seconds: that it lives, what it does, and that its claim is still held."""
+
+import os
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import torch
+
+from engine.run import Workplace
+from engine.store import claims, database
+
+BEAT_SECONDS = 2.0
+
+
+class Heartbeat(threading.Thread):
+    """Renews the lease of `claim` and reports what `place` trains, until the process ends.
+
+    A worker has to `stop` when it was asked to, and when the process that started it has ended.
+    """
+
+    def __init__(self, path: Path, worker: int, place: Workplace, parent: int) -> None:
+        super().__init__(daemon=True)
+        self.path, self.worker, self.place, self.parent = path, worker, place, parent
+        self.claim: claims.Claim | None = None
+        self.message: str | None = None  # why nothing is being trained
+        self.stop = threading.Event()
+        # Each is set to the claim of which this was found out.
+        self.lost: claims.Claim | None = None  # gone to another worker
+        self.unwanted: claims.Claim | None = None  # no active experiment wants its run any more
+        self._renewed = self._beat = time.monotonic()
+        self._images: tuple[claims.Claim | None, float] = (None, 0.0)
+
+    def run(self) -> None:
+        """Beat until the process ends. A database that is locked for a while is waited for: the lease is longer."""
+        with closing(database.writer(self.path)) as connection:
+            connection.execute("PRAGMA synchronous = NORMAL")  # nothing here outlives a power cut anyway
+            while True:
+                time.sleep(BEAT_SECONDS)
+                if self.parent and os.getppid() != self.parent:
+                    self.stop.set()
+                try:
+                    self._hold(connection)
+                    self._tell(connection)
+                except (sqlite3.Error, RuntimeError) as error:  # locked, or a device that does not answer any more
+                    print(f"no heartbeat: {error}", flush=True)
+
+    def _hold(self, connection: sqlite3.Connection) -> None:
+        claim = self.claim
+        if claim is None:
+            return
+        if not claims.wanted(connection, claim):
+            self.unwanted = claim
+        if time.monotonic() - self._renewed >= claims.RENEWAL_SECONDS:
+            if not claims.renew(connection, claim):
+                self.lost = claim
+            self._renewed = time.monotonic()
+
+    def _tell(self, connection: sqlite3.Connection) -> None:
+        claim, under_way = self.claim, self.place.under_way
+        seconds, self._beat = time.monotonic() - self._beat, time.monotonic()
+        progress = under_way.progress() if claim and under_way else {}
+        images, (before, counted) = progress.pop("images", None), self._images
+        self._images = (claim, images or 0.0)
+        speed = max(0.0, images - counted) / seconds if images is not None and before is claim else None
+        row = {
+            **dict.fromkeys(("epoch", "batch", "batches", "loss", "accuracy")),
+            **progress,
+            "images_per_second": speed,
+            "message": self.message,
+            "memory": psutil.Process().memory_info().rss,
+            "device_memory": torch.cuda.memory_reserved() if self.place.device.type == "cuda" else None,
+            "heartbeat_at": database.now(),
+        }
+        settings = ", ".join(f"{column} = ?" for column in row)
+        connection.execute(f"UPDATE workers SET {settings} WHERE id = ?", (*row.values(), self.worker))

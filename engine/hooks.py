@@ -1,0 +1,25 @@
+"""Telling someone that an experiment has ended: a command of theirs, called once for each end."""
+
+import os
+import sqlite3
+import subprocess
+from pathlib import Path
+
+from engine.store import queue, rows
+
+
+def notify(connection: sqlite3.Connection, path: Path, command: str, run_id: int) -> None:
+    """Call `command` in a shell for each experiment that ended with this run, or was paused because of it.
+
+    It finds what it is about in COCKPIT_EXPERIMENT, COCKPIT_STATUS (done, failed, diverged, blocked, paused) and
+    COCKPIT_DB. It is not waited for; its output goes to the worker's log.
+    """
+    for experiment in queue.take_endings(connection, run_id):
+        found = rows.experiments(connection, experiment)[0]
+        about = {
+            "COCKPIT_EXPERIMENT": found["name"],
+            "COCKPIT_STATUS": found["status"],
+            "COCKPIT_DB": str(path.absolute()),
+        }
+        print(f"{found['name']} is {found['status']}: calling {command}", flush=True)
+        subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, env={**os.environ, **about})

@@ -1,0 +1,91 @@
+"""Pools, their workers, and the load of hosts and devices: what is running where."""
+
+import socket
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from engine import processes
+from engine.devices import Load
+from engine.store.claims import SILENT_SECONDS
+from engine.store.database import now, transaction
+
+LOAD_SECONDS = 5.0  # between two samples of a host
+LOADS_KEPT_SECONDS = 3600.0
+
+
+def open_pool(connection: sqlite3.Connection, pid: int, process_started: float, log: str) -> int:
+    """Record a pool of workers on this host; its id."""
+    pool = connection.execute(
+        "INSERT INTO pools (pid, process_started, host, log, started_at) VALUES (?, ?, ?, ?, ?)",
+        (pid, process_started, socket.gethostname(), log, now()),
+    ).lastrowid
+    assert pool is not None
+    return pool
+
+
+def close_pool(connection: sqlite3.Connection, pool: int) -> None:
+    """Record that a pool has ended."""
+    connection.execute("UPDATE pools SET ended_at = ? WHERE id = ?", (now(), pool))
+
+
+def record_loads(connection: sqlite3.Connection, host: str, loads: Iterable[Load]) -> None:
+    """Record a sample of a host's load, unless another pool there has just done so; the last hour is kept."""
+    with transaction(connection):
+        recent = "SELECT 1 FROM loads WHERE host = ? AND at > ?"
+        if connection.execute(recent, (host, now(-0.8 * LOAD_SECONDS))).fetchone():
+            return
+        connection.execute("DELETE FROM loads WHERE at < ?", (now(-LOADS_KEPT_SECONDS),))
+        connection.executemany(
+            "INSERT OR REPLACE INTO loads (host, device, at, busy, memory_used, memory_total, celsius, watts)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((host, load.device, now(), *list(vars(load).values())[1:]) for load in loads),
+        )
+
+
+def live_pools(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """The pools of this host whose process lives: id, pid, log, started_at."""
+    found = connection.execute(
+        "SELECT id, pid, process_started, log, started_at FROM pools WHERE ended_at IS NULL AND host = ? ORDER BY id",
+        (socket.gethostname(),),
+    ).fetchall()
+    return [row for row in found if not processes.gone(row["pid"], row["process_started"])]
+
+
+def present(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    """The workers that have not ended, and those that died with a run in hand: what each is, does and trains.
+
+    `state` is training, idle, held up (`message` says by what), silent (no heartbeat), or dead: its process is gone.
+    """
+    found = connection.execute(
+        """
+        SELECT w.id, w.pid, w.process_started, w.host, w.device, w.pool, w.log, w.started_at, w.heartbeat_at, w.message,
+               w.memory, w.device_memory, w.images_per_second, w.epoch, w.batch, w.batches, w.loss, w.accuracy,
+               w.heartbeat_at < :silent AS silent, r.id AS run_id, r.digest, r.ticket, r.level, r.seed, r.source,
+               r.target, r.model, r.epochs, r.attempt
+        FROM workers w LEFT JOIN runs r ON r.worker = w.id AND r.status = 'running'
+        WHERE w.ended_at IS NULL AND (w.heartbeat_at > :recent OR r.id IS NOT NULL) ORDER BY w.host, w.device, w.id
+        """,
+        {"silent": now(-SILENT_SECONDS), "recent": now(-LOADS_KEPT_SECONDS)},
+    ).fetchall()
+    here = socket.gethostname()
+    rows = [{**dict(row), "state": _state(row, here)} for row in found]
+    return [row for row in rows if row["state"] != "dead" or row["run_id"]]
+
+
+def _state(worker: sqlite3.Row, here: str) -> str:
+    if worker["host"] == here and processes.gone(worker["pid"], worker["process_started"], worker["silent"]):
+        return "dead"
+    if worker["silent"]:
+        return "silent"
+    return "held up" if worker["message"] else "training" if worker["run_id"] else "idle"
+
+
+def loads(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """The newest sample of each device: host, device, at, and the fields of `Load`."""
+    return connection.execute(
+        """
+        SELECT host, device, max(at) AS at, busy, memory_used, memory_total, celsius, watts FROM loads
+        GROUP BY host, device ORDER BY host, device
+        """
+    ).fetchall()
