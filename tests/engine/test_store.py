@@ -287,7 +287,7 @@ def test_a_late_writer_changes_nothing(path: Path, connection: sqlite3.Connectio
     late = claims.claim(connection, holder)
     assert late is not None
     claims.reclaim(connection, late.run_id, late.number, lost=False)
-    claims.reclaim(connection, late.run_id, late.number)  # a second time changes nothing
+    claims.reclaim(connection, late.run_id, late.number, lost=False)  # a second time changes nothing
     newer = claims.claim(connection, holder)
     assert newer is not None
     assert (newer.run_id, newer.number) == (late.run_id, late.number + 1)
