@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from engine.run import Workplace
+from engine.run import UnderWay, Workplace
 from engine.store import claims, database
 
 BEAT_SECONDS = 2.0
@@ -31,8 +31,8 @@ class Heartbeat(threading.Thread):
         # Each is set to the claim of which this was found out.
         self.lost: claims.Claim | None = None  # gone to another worker
         self.unwanted: claims.Claim | None = None  # no active experiment wants its run any more
-        self._renewed = self._beat = time.monotonic()
-        self._images: tuple[claims.Claim | None, float] = (None, 0.0)
+        self._renewed = time.monotonic()
+        self._looked: tuple[UnderWay | None, float, int] = (None, 0.0, 0)  # at what, when, and its images then
 
     def run(self) -> None:
         """Beat until the process ends. A database that is locked for a while is waited for: the lease is longer."""
@@ -60,16 +60,9 @@ class Heartbeat(threading.Thread):
             self._renewed = time.monotonic()
 
     def _tell(self, connection: sqlite3.Connection) -> None:
-        claim, under_way = self.claim, self.place.under_way
-        seconds, self._beat = time.monotonic() - self._beat, time.monotonic()
-        progress = under_way.progress() if claim and under_way else {}
-        images, (before, counted) = progress.pop("images", None), self._images
-        self._images = (claim, images or 0.0)
-        speed = max(0.0, images - counted) / seconds if images is not None and before is claim else None
         row = {
-            **dict.fromkeys(("epoch", "batch", "batches", "loss", "accuracy")),
-            **progress,
-            "images_per_second": speed,
+            **dict.fromkeys(("epoch", "batch", "batches", "loss", "accuracy", "images_per_second")),
+            **self._progress(),
             "message": self.message,
             "memory": psutil.Process().memory_info().rss,
             "device_memory": torch.cuda.memory_reserved() if self.place.device.type == "cuda" else None,
@@ -77,3 +70,15 @@ class Heartbeat(threading.Thread):
         }
         settings = ", ".join(f"{column} = ?" for column in row)
         connection.execute(f"UPDATE workers SET {settings} WHERE id = ?", (*row.values(), self.worker))
+
+    def _progress(self) -> dict[str, float | None]:
+        """How far the training under way is, and its images per second since the last look."""
+        under_way, moment = self.place.under_way, time.monotonic()
+        if under_way is None:
+            return {}
+        images = under_way.seen()
+        before, when, counted = self._looked
+        if before is not under_way:
+            when, counted = under_way.began, under_way.first
+        self._looked = under_way, moment, images
+        return {**under_way.progress(), "images_per_second": (images - counted) / (moment - when)}

@@ -34,7 +34,7 @@ class Missing(Exception):
         self.producer = producer
 
 
-@dataclass(frozen=True)
+@dataclass
 class UnderWay:
     """A training as another thread may look at it while it goes on."""
 
@@ -42,19 +42,27 @@ class UnderWay:
     images: int  # of an epoch
     batch_size: int
 
+    def __post_init__(self) -> None:
+        self.began, self.first = time.monotonic(), self.seen()
+
+    def seen(self) -> int:
+        """How many images were trained on since the first epoch, each as often as it came."""
+        return self.state.epoch * self.images + self._this_epoch()
+
+    def _this_epoch(self) -> int:
+        return min(self.state.step * self.batch_size, self.images)
+
     def progress(self) -> dict[str, float | None]:
-        """How far it is, `images` in sum, and the mean loss and accuracy over this epoch so far.
+        """How far it is, and the mean loss and accuracy over this epoch so far.
 
         Reading those waits for the device, but only in the thread that asks: training goes on.
         """
-        epoch, batch = self.state.epoch, self.state.step
-        seen = min(batch * self.batch_size, self.images)
+        seen = self._this_epoch()
         loss = float(self.state.loss_sum) / seen if seen else math.nan
         return {
-            "epoch": epoch,
-            "batch": batch,
+            "epoch": self.state.epoch,
+            "batch": self.state.step,
             "batches": math.ceil(self.images / self.batch_size),
-            "images": epoch * self.images + seen,
             "loss": loss if math.isfinite(loss) else None,
             "accuracy": int(self.state.correct) / seen if seen else None,
         }

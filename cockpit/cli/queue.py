@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import tables
+from cockpit.cli.background import describe_run
+from cockpit.cli.logs import logs
 from cockpit.cli.options import Database, Json, Wanted, takes_experiment, to_read, to_write
 from engine.errors import unknown
 from engine.store import database, queue, rows
@@ -23,7 +25,8 @@ app = typer.Typer(
 )
 
 WAIT_SECONDS = 0.5
-HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems")
+HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "waits for")
+RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
 GLYPHS = {
     "waiting": "·",
     "running": "▶",
@@ -100,6 +103,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         str(row["waiting"]),
         str(row["running"]),
         _problems(row),
+        row["waits_for"],
     ]
 
 
@@ -156,23 +160,40 @@ def remove(names: Names, as_json: Json = False, db: Database = None) -> None:
 
 
 @app.command("show")
-def show(names: Names, as_json: Json = False, db: Database = None) -> None:
+def show(
+    names: Names,
+    runs: Annotated[bool, typer.Option("--runs", help="Every run: its status, and what it waits for.")] = False,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
     """Show how experiments are defined, how far each of their curves is, and what went wrong."""
     with closing(database.reader(to_read(db))) as connection:
         ids = [queue.experiment_id(connection, name) for name in names]
         found = [rows.experiment(connection, experiment) for experiment in ids]
+        if runs:
+            found = [{**one, "every_run": rows.runs(connection, one["id"])} for one in found]
     if as_json:
         print(json.dumps(found))
         return
     for one in found:
-        print(f"{one['name']}: {GLYPHS[one['status']]} {one['status']}, priority {one['priority']}")
+        reason = f" ({one['reason']})" if one["reason"] else ""
+        print(f"{one['name']}: {GLYPHS[one['status']]} {one['status']}{reason}, priority {one['priority']}")
         print(f"  {one['command']}")
         definition = ", ".join(f"{key} {_plain(value)}" for key, value in one["definition"].items())
         print(fill(definition, initial_indent="  ", subsequent_indent="  "))
         cells = [[c["name"], f"{c['done']}/{c['runs']}", str(c["running"]), c["waits_for"]] for c in one["curves"]]
         tables.show(["curve", "done", "running", "waits for"], cells, left=1)
+        if runs:
+            tables.show(RUN_HEADINGS, [_run_cells(run) for run in one["every_run"]], left=4)
         for row in one["errors"]:
             print(f"  {describe_error(row)}")
+
+
+def _run_cells(run: dict[str, Any]) -> list[str]:
+    accuracy = f"{run['test_accuracy']:.2%}" if run["test_accuracy"] is not None else ""
+    waits_for = run["waits_for"] if run["status"] != "running" else f"(on {run['device']})"
+    status = f"{GLYPHS[run['status']]} {run['status']}"
+    return [run["digest"][:12], describe_run(run), status, waits_for, str(run["attempt"]), accuracy]
 
 
 def describe_error(row: dict[str, Any]) -> str:
@@ -230,3 +251,6 @@ def _print_states(states: dict[str, str], as_json: bool) -> None:
     else:
         for name, state in states.items():
             print(f"{GLYPHS[state]} {state}  {name}")
+
+
+app.command("logs")(logs)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import unknown
+from engine.store.claims import WANTED
 
 EXPORTS = {
     "curves": """
@@ -38,7 +39,7 @@ EXPORTS = {
         ORDER BY l.run_id, l.layer
     """,
 }
-WANTED = """
+NAMED = """
     SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
     JOIN experiments e ON e.id = c.experiment_id WHERE e.name = :experiment
 """
@@ -53,7 +54,7 @@ def export(
         raise unknown("table", table, EXPORTS)
     cursor = connection.cursor()
     cursor.row_factory = None
-    cursor.execute(EXPORTS[table].format(wanted=WANTED), {"experiment": experiment})
+    cursor.execute(EXPORTS[table].format(wanted=NAMED), {"experiment": experiment})
     return [column[0] for column in cursor.description], cursor
 
 
@@ -69,15 +70,24 @@ def experiments(connection: sqlite3.Connection, only: int | None = None) -> list
     )
     rows = connection.execute(
         f"""
-        SELECT e.id, e.name, e.state, e.priority, e.created_at, count(DISTINCT c.id) AS curves,
-               count(DISTINCT r.id) AS runs, {counts}
+        SELECT e.id, e.name, e.state, e.reason, e.priority, e.pause_after, e.created_at,
+               count(DISTINCT c.id) AS curves, count(DISTINCT r.id) AS runs, {counts},
+               max(r.status = 'waiting' AND r.unmet = 0) AS ready
         FROM experiments e LEFT JOIN experiment_curves c ON c.experiment_id = e.id
         LEFT JOIN curve_points p ON p.curve_id = c.id LEFT JOIN runs r ON r.id = p.run_id
         WHERE :only IS NULL OR e.id = :only GROUP BY e.id ORDER BY e.id
         """,
         {"only": only},
     )
-    return [{**dict(row), "status": _state(row)} for row in rows]
+    found = []
+    for row in rows:
+        status = _state(row)
+        waits_for = "" if status != "waiting" else "a device" if row["ready"] else "its source chain"
+        if status in ("paused", "cancelled"):
+            waits_for = f"resume ({row['reason']})" if row["reason"] else "resume"
+        found.append({**dict(row), "status": status, "waits_for": waits_for})
+        del found[-1]["ready"]
+    return found
 
 
 def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any]:
@@ -106,6 +116,41 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any
         "curves": [{**dict(row), "waits_for": _waits_for(row, found["state"])} for row in curves],
         "errors": errors(connection, experiment),
     }
+
+
+def runs(connection: sqlite3.Connection, experiment: int) -> list[dict[str, Any]]:
+    """Each run of an experiment: which it is, its status, and what it waits for or is blocked by.
+
+    A run that no active experiment wants is paused, or cancelled if none is paused either.
+    """
+    found = connection.execute(
+        f"""
+        SELECT r.id, r.digest, r.ticket, r.level, r.seed, r.source, r.target, r.model, r.optimizer, r.status, r.attempt,
+               r.test_accuracy, r.seconds, r.priority, r.unmet, r.alone, r.error, w.device,
+               (SELECT q.ticket || ' level ' || q.level || ' on ' || q.target || ' (' || substr(q.digest, 1, 12) || ')'
+                FROM run_needs n JOIN runs q ON q.id = n.needs_id WHERE n.run_id = r.id AND q.status <> 'done'
+                ORDER BY q.level DESC LIMIT 1) AS need,
+               EXISTS (SELECT 1 FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+                       JOIN experiments e ON e.id = c.experiment_id
+                       WHERE p.run_id = r.id AND e.state = 'paused') AS pausing
+        FROM runs r LEFT JOIN workers w ON w.id = r.worker WHERE r.id IN ({WANTED}) ORDER BY r.level, r.id
+        """,
+        {"experiment": experiment},
+    )
+    return [_run(dict(row)) for row in found]
+
+
+def _run(row: dict[str, Any]) -> dict[str, Any]:
+    need, pausing, unmet, alone, priority = (row.pop(key) for key in ("need", "pausing", "unmet", "alone", "priority"))
+    waits_for = ""
+    if row["status"] == "waiting" and priority is None:
+        row["status"] = "paused" if pausing else "cancelled"
+        waits_for = "resume"
+    elif row["status"] == "waiting":
+        waits_for = f"run {need}" if unmet else "a device to itself" if alone else "a device"
+    elif row["status"] == "blocked":
+        waits_for = row["error"].removeprefix("stands on ")
+    return {**row, "waits_for": waits_for}
 
 
 def _waits_for(curve: sqlite3.Row, state: str) -> str:

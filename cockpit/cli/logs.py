@@ -1,0 +1,71 @@
+"""`cockpit queue logs`: what happened to the runs of experiments."""
+
+import json
+import time
+from contextlib import closing
+from datetime import datetime
+from textwrap import indent
+from typing import Annotated, Any
+
+import typer
+
+from cockpit.cli.background import describe_run
+from cockpit.cli.options import Database, Json, to_read
+from engine.store import database, history, queue, rows
+
+LOOK_SECONDS = 0.5
+LATE_SECONDS = 60.0  # how much later than its own time an event may be written, by a worker that had to wait
+
+Event = dict[str, Any]
+
+
+def logs(
+    names: Annotated[list[str], typer.Argument(help="Names of experiments.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as it happens, until the experiments have ended.")
+    ] = False,
+    lines: Annotated[int | None, typer.Option("--lines", "-n", help="Only the last so many.", min=0)] = None,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Print what happened to the runs of experiments: each attempt, where, and how it ended, errors with their
+    traceback. What workers print besides is in the file that `cockpit work --status` names.
+
+    Example: cockpit queue logs digits --follow
+    """
+    with closing(database.reader(to_read(db))) as connection:
+        ids = [queue.experiment_id(connection, name) for name in names]
+
+        def look(since: str = "") -> list[Event]:
+            found = {_key(event): event for one in ids for event in history.events(connection, one, since)}
+            return sorted(found.values(), key=lambda event: str(event["at"]))
+
+        found = look()
+        _print(found if lines is None else found[len(found) - lines :], as_json)
+        seen = set(map(_key, found))
+        while follow:
+            moving = any(rows.experiments(connection, one)[0]["status"] in ("waiting", "running") for one in ids)
+            fresh = [event for event in look(database.now(-LATE_SECONDS)) if _key(event) not in seen]
+            _print(fresh, as_json)
+            seen |= set(map(_key, fresh))
+            follow = moving
+            time.sleep(LOOK_SECONDS if moving else 0)
+
+
+def _key(event: Event) -> tuple[object, ...]:
+    return event["run_id"], event["attempt"], event["event"]
+
+
+def _print(events: list[Event], as_json: bool) -> None:
+    for event in events:
+        print(json.dumps(event) if as_json else _describe(event), flush=True)
+
+
+def _describe(event: Event) -> str:
+    """An event in a line, and its error below."""
+    at = datetime.fromisoformat(event["at"]).astimezone()
+    accuracy = f" {event['test_accuracy']:.2%}" if event["test_accuracy"] is not None else ""
+    where = f"{event['device']}, pid {event['pid']}"
+    text = f"{at:%Y-%m-%d %H:%M:%S}  {event['event'] + accuracy:<13}  {describe_run(event)}"
+    text += f"  (attempt {event['attempt']}, {where}, run {event['digest'][:12]})"
+    return text + ("\n" + indent(event["error"].rstrip(), "    ") if event["error"] else "")
