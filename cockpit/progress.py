@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from engine.pool import Pool
-from engine.store import rows
+from engine.store import rows, workers
 
 REFRESH_SECONDS = 0.5
 PLAIN_SECONDS = 15.0  # between two lines where stderr is no terminal
@@ -33,10 +33,8 @@ def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -
             counts = rows.counts(connection, experiment)
             left = _time_left(first, counts, time.monotonic() - began)
             bar.update(task, total=counts.total, completed=counts.ended, left=left)
-            lines = [
-                Text(_describe(row), no_wrap=True, overflow="ellipsis") for row in rows.running(connection, experiment)
-            ]
-            live.update(Group(bar, *lines))
+            lines = [_describe(row) for row in rows.running(connection, experiment)] + _held_up(connection)
+            live.update(Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines)))
             time.sleep(REFRESH_SECONDS)
 
 
@@ -50,6 +48,7 @@ def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int 
             counts = rows.counts(connection, experiment)
             left = _time_left(first, counts, said - began)
             now = [" ".join(_describe(row).split()) for row in rows.running(connection, experiment)]
+            now += _held_up(connection)
             _say("; ".join([f"{counts.ended}/{counts.total} runs", *filter(None, [left]), *now]))
         time.sleep(REFRESH_SECONDS)
     counts = rows.counts(connection, experiment)
@@ -68,6 +67,11 @@ def _time_left(first: rows.Counts, counts: rows.Counts, seconds: float) -> str:
     minutes, rest = divmod(round(seconds / done * (counts.total - counts.ended)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02} left"
+
+
+def _held_up(connection: sqlite3.Connection) -> list[str]:
+    """Why workers train nothing though there is something to train."""
+    return [f"  {row['device']}: {row['message']}" for row in workers.present(connection) if row["state"] == "held up"]
 
 
 def _describe(row: sqlite3.Row) -> str:

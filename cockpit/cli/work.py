@@ -35,7 +35,8 @@ def run(
 
     Example: cockpit run digits
     """
-    places = devices.chosen(workers)
+    wish = config.work()
+    places = devices.chosen(workers, wish.per_device)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
         added = wanted.add(connection)
@@ -44,7 +45,9 @@ def run(
         queue.set_state(connection, added.experiment, "active")
         if claims.unfinished(connection, added.experiment):
             try:
-                _attend(Pool(path, places, experiment=added.experiment), connection, added.experiment)
+                least = round(wish.min_free * 2**30)
+                pool = Pool(path, places, experiment=added.experiment, min_free=least, notify=wish.notify)
+                _attend(pool, connection, added.experiment)
             except KeyboardInterrupt:
                 queue.set_state(connection, added.experiment, "paused")
                 print(f"{added.name} is paused; the same command continues it", file=sys.stderr)
