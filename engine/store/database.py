@@ -26,7 +26,7 @@ def default_path() -> Path:
     return local if local.exists() else Path("experiments.db")
 
 
-def reader(path: Path) -> sqlite3.Connection:
+def reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """A read-only connection, which never blocks a writer. Raises InputError if the file is missing or not ours."""
     if not path.exists():
         raise InputError(
@@ -38,7 +38,7 @@ def reader(path: Path) -> sqlite3.Connection:
             f"{path} is of schema {version}, this version reads {SCHEMA_VERSION}: any command that writes migrates it,"
             " e.g. `cockpit work --drain`"
         )
-    return _connect(path, "ro")
+    return _connect(path, "ro", busy_seconds)
 
 
 def writer(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:

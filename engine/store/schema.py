@@ -331,6 +331,9 @@ def version_2(db: Database) -> None:
         "reason TEXT",  # why it was paused, if not by a person
         "state_at TEXT",  # when its state was last set
         "notified_at TEXT",  # when the hook was last called for it
+        "notes TEXT",
+        "tags TEXT",  # JSON, a list of words
+        "archived INTEGER NOT NULL DEFAULT 0",  # 1: out of sight
     ):
         db.execute(f"ALTER TABLE experiments ADD COLUMN {column}")
     for column in (

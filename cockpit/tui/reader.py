@@ -1,0 +1,105 @@
+"""Reads the database beside the event loop: what a screen shows arrives as snapshots, only when it has changed."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from textual.message import Message
+from textual.message_pump import MessagePump
+
+from engine.errors import InputError
+from engine.store import database
+
+LOOK_SECONDS = 0.2  # between two looks at whether the database has changed
+SHARE = 4.0  # a query that takes t is made again after SHARE * t at the earliest, however often the database changes
+BUSY_SECONDS = 1.0
+
+Query = Callable[[sqlite3.Connection], Any]
+
+
+class Fresh(Message):
+    """The newest answer to a query that its receiver asked for."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        super().__init__()
+        self.name, self.value = name, value
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Fresh) and message.name == self.name
+
+
+class Trouble(Message):
+    """The database cannot be read now, and why; `None` when it can again."""
+
+    def __init__(self, why: str | None) -> None:
+        super().__init__()
+        self.why = why
+
+
+class Reader(threading.Thread):
+    """Answers the queries of the screen that is shown, again whenever the database has changed."""
+
+    def __init__(self, path: Path, app: MessagePump) -> None:
+        super().__init__(daemon=True, name="reader")
+        self.path, self.app = path, app
+        self._wanted: tuple[MessagePump, Mapping[str, Query]] = (app, {})
+        self._answers: dict[str, Any] = {}
+        self._due: dict[str, float] = {}  # when a query may be made again
+        self._stale: set[str] = set()  # whose answers the database has changed under
+        self._changed, self._ending = threading.Event(), False
+
+    def want(self, receiver: MessagePump, queries: Mapping[str, Query]) -> None:
+        """From now on answer these, to `receiver`."""
+        self._wanted = (receiver, queries)
+        self._changed.set()
+
+    def end(self) -> None:
+        """Stop reading."""
+        self._ending = True
+        self._changed.set()
+
+    def run(self) -> None:
+        """Read until the end. A database that is missing, locked or damaged is tried again every second."""
+        while not self._ending:
+            try:
+                with closing(database.reader(self.path, BUSY_SECONDS)) as connection:
+                    self._tell(None)
+                    self._watch(connection)
+            except (InputError, sqlite3.Error, OSError) as error:
+                self._tell(str(error))
+                self._changed.wait(1.0)
+                self._changed.clear()
+
+    def _tell(self, why: str | None) -> None:
+        self.app.post_message(Trouble(why))
+
+    def _watch(self, connection: sqlite3.Connection) -> None:
+        seen, wanted = -1, None
+        while not self._ending:
+            version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+            if self._wanted is not wanted:
+                wanted = self._wanted
+                self._answers, self._due, self._stale = {}, {}, set(wanted[1])
+            if version != seen:
+                seen, self._stale = version, set(wanted[1])
+            self._answer(connection, *wanted)
+            self._changed.wait(LOOK_SECONDS)
+            self._changed.clear()
+
+    def _answer(self, connection: sqlite3.Connection, receiver: MessagePump, queries: Mapping[str, Query]) -> None:
+        for name, query in queries.items():
+            began = time.monotonic()
+            if name not in self._stale or began < self._due.get(name, 0.0):
+                continue
+            answer = query(connection)
+            self._stale.discard(name)
+            self._due[name] = time.monotonic() + SHARE * (time.monotonic() - began)
+            if name not in self._answers or self._answers[name] != answer:
+                self._answers[name] = answer
+                receiver.post_message(Fresh(name, answer))
+            if self._wanted[0] is not receiver or self._wanted[1] is not queries:
+                return
