@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cockpit import tables
+from cockpit import tables, words
 from engine import processes
 from engine.errors import InputError
 from engine.store import database, workers
@@ -93,19 +93,13 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         str(row["pid"]),
         row["device"],
-        row["state"],
-        describe_run(row) if row["run_id"] else "",
+        words.state(row["state"]),
+        words.run(row) if row["run_id"] else "",
         f"{row['epoch'] + 1}/{row['epochs']}" if row["run_id"] and row["epoch"] is not None else "",
         f"{row['images_per_second']:,.0f}" if row["images_per_second"] else "",
         " + ".join(f"{size / GIB:.1f}" for size in memory if size is not None),
         f"{database.age(row['heartbeat_at']):.0f} s ago",
     ]
-
-
-def describe_run(row: dict[str, Any]) -> str:
-    """A run in a line: its ticket, where that comes from, what it is trained on."""
-    source = f"{row['source']} -> " if row["source"] else ""
-    return f"{source}{row['target']} {row['ticket']}, level {row['level']}, seed {row['seed']}"
 
 
 def _load(row: dict[str, Any]) -> str:

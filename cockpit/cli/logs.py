@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit.cli.background import describe_run
+from cockpit import words
 from cockpit.cli.options import Database, Json, to_read
 from engine.store import database, history, queue, rows
 
@@ -66,6 +66,6 @@ def _describe(event: Event) -> str:
     at = datetime.fromisoformat(event["at"]).astimezone()
     accuracy = f" {event['test_accuracy']:.2%}" if event["test_accuracy"] is not None else ""
     where = f"{event['device']}, pid {event['pid']}"
-    text = f"{at:%Y-%m-%d %H:%M:%S}  {event['event'] + accuracy:<13}  {describe_run(event)}"
+    text = f"{at:%Y-%m-%d %H:%M:%S}  {event['event'] + accuracy:<13}  {words.run(event)}"
     text += f"  (attempt {event['attempt']}, {where}, run {event['digest'][:12]})"
     return text + ("\n" + indent(event["error"].rstrip(), "    ") if event["error"] else "")

@@ -13,8 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit import tables
-from cockpit.cli.background import describe_run
+from cockpit import tables, words
 from cockpit.cli.logs import logs
 from cockpit.cli.options import Database, Json, Wanted, takes_experiment, to_read, to_write
 from engine.errors import unknown
@@ -27,16 +26,6 @@ app = typer.Typer(
 WAIT_SECONDS = 0.5
 HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "waits for")
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
-GLYPHS = {
-    "waiting": "·",
-    "running": "▶",
-    "paused": "‖",
-    "cancelled": "⦸",
-    "done": "✓",
-    "failed": "✗",
-    "diverged": "!",
-    "blocked": "⊘",
-}
 
 
 Names = Annotated[list[str], typer.Argument(help="Names of experiments.")]
@@ -61,7 +50,7 @@ def add(
     if state["state"] != "active":
         print(f"{added.name} is {state['state']}: `cockpit queue resume {shlex.quote(added.name)}`", file=sys.stderr)
     if state["failed"]:
-        print(f"{_problems(state)}: `cockpit queue retry {shlex.quote(added.name)}`", file=sys.stderr)
+        print(f"{words.problems(state)}: `cockpit queue retry {shlex.quote(added.name)}`", file=sys.stderr)
 
 
 def describe(added: queue.Added) -> str:
@@ -82,8 +71,8 @@ def list_(
     with closing(database.reader(to_read(db))) as connection:
         found = rows.experiments(connection)
     if status is not None:
-        if status not in GLYPHS:
-            raise unknown("--status", status, GLYPHS)
+        if status not in words.OF_EXPERIMENTS:
+            raise unknown("--status", status, words.OF_EXPERIMENTS)
         found = [row for row in found if row["status"] == status]
     if as_json:
         print(json.dumps(found))
@@ -98,17 +87,13 @@ def _cells(row: dict[str, Any]) -> list[str]:
     done = f"{row['done']}/{row['runs']}"
     return [
         row["name"],
-        f"{GLYPHS[row['status']]} {row['status']}",
+        words.state(row["status"]),
         done,
         str(row["waiting"]),
         str(row["running"]),
-        _problems(row),
+        words.problems(row),
         row["waits_for"],
     ]
-
-
-def _problems(row: dict[str, Any]) -> str:
-    return ", ".join(f"{row[status]} {status}" for status in ("failed", "diverged", "blocked") if row[status])
 
 
 @app.command("pause")
@@ -177,7 +162,7 @@ def show(
         return
     for one in found:
         reason = f" ({one['reason']})" if one["reason"] else ""
-        print(f"{one['name']}: {GLYPHS[one['status']]} {one['status']}{reason}, priority {one['priority']}")
+        print(f"{one['name']}: {words.state(one['status'])}{reason}, priority {one['priority']}")
         print(f"  {one['command']}")
         definition = ", ".join(f"{key} {_plain(value)}" for key, value in one["definition"].items())
         print(fill(definition, initial_indent="  ", subsequent_indent="  "))
@@ -192,8 +177,7 @@ def show(
 def _run_cells(run: dict[str, Any]) -> list[str]:
     accuracy = f"{run['test_accuracy']:.2%}" if run["test_accuracy"] is not None else ""
     waits_for = run["waits_for"] if run["status"] != "running" else f"(on {run['device']})"
-    status = f"{GLYPHS[run['status']]} {run['status']}"
-    return [run["digest"][:12], describe_run(run), status, waits_for, str(run["attempt"]), accuracy]
+    return [run["digest"][:12], words.run(run), words.state(run["status"]), waits_for, str(run["attempt"]), accuracy]
 
 
 def describe_error(row: dict[str, Any]) -> str:
@@ -250,7 +234,7 @@ def _print_states(states: dict[str, str], as_json: bool) -> None:
         print(json.dumps(states))
     else:
         for name, state in states.items():
-            print(f"{GLYPHS[state]} {state}  {name}")
+            print(f"{words.state(state)}  {name}")
 
 
 app.command("logs")(logs)

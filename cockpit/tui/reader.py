@@ -17,6 +17,8 @@ from engine.store import database
 LOOK_SECONDS = 0.2  # between two looks at whether the database has changed
 SHARE = 4.0  # a query that takes t is made again after SHARE * t at the earliest, however often the database changes
 BUSY_SECONDS = 1.0
+POLLED = ("workers",)  # what processes and the clock change, not only the database
+POLL_SECONDS = 1.0
 
 Query = Callable[[sqlite3.Connection], Any]
 
@@ -78,8 +80,8 @@ class Reader(threading.Thread):
         self.app.post_message(Trouble(why))
 
     def _watch(self, connection: sqlite3.Connection) -> None:
-        seen, wanted = -1, None
-        while not self._ending:
+        seen, wanted, file = -1, None, self.path.stat().st_ino
+        while not self._ending and self.path.stat().st_ino == file:  # else it was replaced by another
             version: int = connection.execute("PRAGMA data_version").fetchone()[0]
             if self._wanted is not wanted:
                 wanted = self._wanted
@@ -93,11 +95,12 @@ class Reader(threading.Thread):
     def _answer(self, connection: sqlite3.Connection, receiver: MessagePump, queries: Mapping[str, Query]) -> None:
         for name, query in queries.items():
             began = time.monotonic()
-            if name not in self._stale or began < self._due.get(name, 0.0):
+            if began < self._due.get(name, 0.0) or (name not in self._stale and name not in POLLED):
                 continue
             answer = query(connection)
             self._stale.discard(name)
-            self._due[name] = time.monotonic() + SHARE * (time.monotonic() - began)
+            ended = time.monotonic()
+            self._due[name] = ended + max(SHARE * (ended - began), POLL_SECONDS if name in POLLED else 0.0)
             if name not in self._answers or self._answers[name] != answer:
                 self._answers[name] = answer
                 receiver.post_message(Fresh(name, answer))

@@ -32,7 +32,7 @@ def reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
         raise InputError(
             f"there is no database {path}: queue something with `cockpit queue add`, or name one with --db"
         )
-    version = _version(path)
+    version = _version(path, busy_seconds)
     if version < SCHEMA_VERSION:
         raise InputError(
             f"{path} is of schema {version}, this version reads {SCHEMA_VERSION}: any command that writes migrates it,"
@@ -138,12 +138,12 @@ def _connect(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> sqlit
     return connection
 
 
-def _version(path: Path) -> int:
+def _version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
     """The schema version of a file. Raises InputError where it is no database of ours, or of a newer version."""
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder: --db names a database file")
-        with closing(sqlite3.connect(_read_only(path), uri=True, timeout=BUSY_SECONDS)) as connection:
+        with closing(sqlite3.connect(_read_only(path), uri=True, timeout=busy_seconds)) as connection:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

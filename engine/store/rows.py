@@ -193,6 +193,12 @@ def counts(connection: sqlite3.Connection, experiment: int | None = None) -> Cou
     return Counts(*row)
 
 
+def totals(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many runs of the whole database have each status."""
+    found = dict(map(tuple, connection.execute("SELECT status, count(*) FROM runs GROUP BY status")))
+    return {status: found.get(status, 0) for status in STATUSES}
+
+
 def targets(connection: sqlite3.Connection, experiment: str) -> list[str]:
     """The names of the data sets that an experiment evaluates tickets on."""
     row = connection.execute("SELECT definition FROM experiments WHERE name = ?", (experiment,)).fetchone()

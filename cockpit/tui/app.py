@@ -1,0 +1,44 @@
+"""The cockpit: the application that holds the screens. It is a client of the database; closing it stops no work."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.reactive import var
+
+from cockpit.tui.reader import Reader, Trouble
+from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.screens.dashboard import Dashboard
+
+
+class Cockpit(App[None]):
+    """The terminal cockpit on one database."""
+
+    TITLE = "cockpit"
+    CSS_PATH = "cockpit.tcss"
+    MODES: ClassVar[dict[str, Any]] = {"dashboard": Dashboard}
+    DEFAULT_MODE = "dashboard"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "switch_mode('dashboard')", "Dashboard", id="screen.dashboard", show=False),
+        Binding("q", "quit", "Quit", id="app.quit"),
+    ]
+
+    experiment: var[str | None] = var(None)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.reader = Reader(path, self)
+
+    def on_mount(self) -> None:
+        self.reader.start()
+
+    def on_unmount(self) -> None:
+        self.reader.end()
+
+    @on(Trouble)
+    def _trouble(self, message: Trouble) -> None:
+        if isinstance(self.screen, CockpitScreen):
+            self.screen.trouble(message.why)

@@ -1,0 +1,73 @@
+"""What every screen has: its queries, the status line, the footer, and a notice where the terminal is too small."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from cockpit.tui.reader import Fresh, Query
+from cockpit.tui.widgets.status import StatusLine
+
+if TYPE_CHECKING:
+    from cockpit.tui.app import Cockpit
+
+SMALLEST = (60, 16)
+
+
+class CockpitScreen(Screen[None]):
+    """A screen that shows snapshots of the database.
+
+    The answer to the query called `curves` goes to the method `show_curves`.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = []
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (40, "-tall")]
+
+    @property
+    def cockpit(self) -> "Cockpit":
+        """The application."""
+        return cast("Cockpit", self.app)
+
+    def compose(self) -> ComposeResult:
+        columns, lines = SMALLEST
+        yield Static(f"This terminal is too small for the cockpit: {columns}x{lines} is the least.", id="too-small")
+        yield Static(id="banner")
+        yield from self.body()
+        yield StatusLine(id="status")
+        yield Footer(show_command_palette=False)
+
+    def body(self) -> ComposeResult:
+        """The widgets of this screen."""
+        raise NotImplementedError
+
+    def queries(self) -> Mapping[str, Query]:
+        """What this screen wants to know, by name."""
+        return {}
+
+    def on_screen_resume(self) -> None:
+        self.ask()
+
+    def ask(self) -> None:
+        """Ask for the answers to `queries`, which may have changed."""
+        if self.is_current:
+            self.cockpit.reader.want(self, {**self.queries(), **StatusLine.QUERIES})
+
+    @on(Fresh)
+    def _show(self, message: Fresh) -> None:
+        message.stop()
+        if message.name in StatusLine.QUERIES:
+            self.query_one(StatusLine).show(message.name, message.value)
+        show: Any = getattr(self, f"show_{message.name}", None)
+        if show is not None:
+            show(message.value)
+
+    def trouble(self, why: str | None) -> None:
+        """Say that the database cannot be read now; None when it can again."""
+        banner = self.query_one("#banner", Static)
+        banner.update(why or "")
+        banner.display = why is not None

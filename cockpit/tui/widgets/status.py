@@ -1,0 +1,42 @@
+"""The status line: which database, what is waiting and running, which workers live, when something was last written."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from textual.widgets import Static
+
+from cockpit import words
+from cockpit.tui.reader import Query
+from engine.store import database, rows, workers
+
+SILENT_SECONDS = 10.0  # without a write while workers should be at work
+
+
+class StatusLine(Static):
+    """One line, brought up to date every second."""
+
+    QUERIES: ClassVar[Mapping[str, Query]] = {"totals": rows.totals, "workers": workers.present}
+
+    def on_mount(self) -> None:
+        self.found: dict[str, Any] = {}
+        self.set_interval(1.0, self._update)
+
+    def show(self, name: str, value: Any) -> None:
+        """Show the answer to one of `QUERIES`."""
+        self.found[name] = value
+        self._update()
+
+    def _update(self) -> None:
+        if set(self.found) != set(self.QUERIES):
+            self.update("reading …")
+            return
+        totals, present = self.found["totals"], self.found["workers"]
+        parts = [words.state(status) + f" {count}" for status, count in totals.items() if count]
+        states = [worker["state"] for worker in present]
+        workers_said = ", ".join(f"{states.count(state)} {words.state(state)}" for state in dict.fromkeys(states))
+        parts.append(f"workers: {workers_said}" if states else "no workers (w starts them)")
+        if beats := [worker["heartbeat_at"] for worker in present]:
+            age = database.age(max(beats))
+            stale = f"stale: last heartbeat {words.duration(age)} ago" if age > SILENT_SECONDS else "live"
+            parts.append(stale)
+        self.update(" │ ".join(parts))

@@ -1,0 +1,62 @@
+"""A table that is told what it should show, and changes only the cells that differ. The cursor stays on its row."""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+from rich.text import Text
+from textual.widgets import DataTable
+from textual.widgets.data_table import RowKey
+
+ROWS_AT_ONCE = 50  # added between two looks at the keyboard
+
+Cells = Sequence[str | Text]
+
+
+class LiveTable(DataTable[str | Text]):
+    """Rows by key, in the order given. `mark` has the keys that a person has selected."""
+
+    def __init__(self, headings: Sequence[str], id: str | None = None) -> None:
+        super().__init__(id=id, cursor_type="row", zebra_stripes=False)
+        self.headings = headings
+        self.shown: dict[str, Cells] = {}
+        self._coming: dict[str, Cells] = {}
+        self._cursor_key: str | None = None
+
+    def on_mount(self) -> None:
+        for heading in self.headings:
+            self.add_column(heading, key=heading)
+
+    @property
+    def key(self) -> str | None:
+        """The key of the row that the cursor is on."""
+        if not self.shown or not self.is_valid_row_index(self.cursor_row):
+            return None
+        return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
+
+    def show(self, rows: Mapping[str, Cells]) -> None:
+        """Show these rows. What is new at the end is added piece by piece, so that no key waits for a long table."""
+        self._cursor_key = self.key or self._cursor_key
+        kept = [key for key in self.shown if key in rows]
+        if kept != list(islice(rows, len(kept))) or len(kept) < len(self.shown):  # another order, or rows are gone
+            self.clear()
+            self.shown = {}
+        for key, cells in self.shown.items():
+            if cells != rows[key]:
+                self._change(key, cells, rows[key])
+        self._coming = {key: cells for key, cells in rows.items() if key not in self.shown}
+        self._add()
+
+    def _change(self, key: str, before: Cells, after: Cells) -> None:
+        for heading, old, new in zip(self.headings, before, after, strict=True):
+            if old != new:
+                self.update_cell(key, heading, new, update_width=True)
+        self.shown[key] = after
+
+    def _add(self) -> None:
+        for key in list(islice(self._coming, ROWS_AT_ONCE)):
+            self.shown[key] = cells = self._coming.pop(key)
+            self.add_row(*cells, key=key)
+            if key == self._cursor_key:
+                self.move_cursor(row=self.get_row_index(RowKey(key)), animate=False)
+        if self._coming:
+            self.call_later(self._add)

@@ -1,0 +1,52 @@
+"""What states are called and how they look, the same on the command line and on the screen."""
+
+from typing import Any
+
+OF_EXPERIMENTS = {
+    "waiting": "·",
+    "running": "▶",
+    "paused": "‖",
+    "cancelled": "⦸",
+    "done": "✓",
+    "failed": "✗",
+    "diverged": "!",
+    "blocked": "⊘",
+}
+OF_WORKERS = {"training": "▶", "idle": "·", "held up": "‖", "silent": "?", "dead": "✗"}
+
+
+def state(word: str) -> str:
+    """A state as glyph and word, never by colour alone."""
+    return f"{(OF_EXPERIMENTS | OF_WORKERS)[word]} {word}"
+
+
+def run(row: Any) -> str:
+    """A run in a line: its ticket, where that comes from, what it is trained on."""
+    source = f"{row['source']} -> " if row["source"] else ""
+    return f"{source}{row['target']} {row['ticket']}, level {row['level']}, seed {row['seed']}"
+
+
+def problems(row: Any) -> str:
+    """How many runs of an experiment have failed, diverged or are blocked, in words."""
+    return ", ".join(f"{row[status]} {status}" for status in ("failed", "diverged", "blocked") if row[status])
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 12 min, 3 h 12 min, 4 d 3 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    hours, minutes = divmod(minutes, 60)
+    if not hours:
+        return f"{minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def size(count: float) -> str:
+    """Bytes as people say them: 512 B, 3.4 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
