@@ -25,6 +25,9 @@ class Cockpit(App[None]):
         Binding("q", "quit", "Quit", id="app.quit"),
     ]
 
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-flat"), (16, "-low"), (40, "-tall")]
+
     experiment: var[str | None] = var(None)
 
     def __init__(self, path: Path) -> None:

@@ -25,8 +25,6 @@ class CockpitScreen(Screen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = []
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (40, "-tall")]
 
     @property
     def cockpit(self) -> "Cockpit":
