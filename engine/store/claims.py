@@ -126,6 +126,12 @@ def _fenced(connection: sqlite3.Connection, claim: Claim, change: str, *values: 
     return cursor.rowcount == 1
 
 
+def unblock(connection: sqlite3.Connection) -> None:
+    """Let blocked runs wait again, but for those that still stand on a run that failed or diverged."""
+    connection.execute("UPDATE runs SET status = 'waiting', error = NULL WHERE status = 'blocked'")
+    block_dependents(connection)
+
+
 def block_dependents(connection: sqlite3.Connection) -> None:
     """Mark what stands on a failed or diverged run as blocked, and say by which run."""
     connection.execute(

@@ -62,6 +62,25 @@ def writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def snapshot(path: Path, place: Path) -> None:
+    """Copy a database, of this version or an older one, as it is at one moment, while others write to it."""
+    if not path.exists():
+        raise InputError(f"there is no database {path}: name one that exists")
+    _version(path)
+    try:
+        with closing(_connect(path, "ro")) as source, closing(sqlite3.connect(place)) as copy:
+            source.backup(copy)
+    except sqlite3.DatabaseError as error:
+        raise InputError(f"{path} cannot be copied ({error}): `cockpit store check --db {path}` says more") from None
+
+
+def ensure_space(folder: Path, needed: int) -> None:
+    """Raise InputError if the disk of a folder has not so many bytes left."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: make room first")
+
+
 def writable_path(path: Path) -> Path:
     """`path`, or for a sample (a read-only record of results) its local copy, made on first use."""
     if not path.exists() or not _is_sample(path):
