@@ -108,6 +108,11 @@ def reclaim(connection: sqlite3.Connection, run_id: int, number: int) -> None:
     )
 
 
+def reclaim_all(connection: sqlite3.Connection) -> None:
+    """Take every run that is being trained from its worker, in a copy that no worker works on."""
+    connection.execute(f"UPDATE runs SET {_TAKEN_BACK} WHERE status = 'running'")
+
+
 def unfinished(connection: sqlite3.Connection, experiment: int | None = None) -> bool:
     """Whether a run that an active experiment (or this one) wants is running, or waiting to be."""
     own = f" AND id IN ({WANTED})" if experiment is not None else ""

@@ -63,22 +63,21 @@ def writer(path: Path) -> sqlite3.Connection:
 
 
 def snapshot(path: Path, place: Path) -> None:
-    """Copy a database, of this version or an older one, as it is at one moment, while others write to it."""
+    """Copy a database, of this version or an older one, as it is at one moment, while others write to it.
+
+    Raises InputError if it is damaged.
+    """
     if not path.exists():
         raise InputError(f"there is no database {path}: name one that exists")
     _version(path)
     try:
         with closing(_connect(path, "ro")) as source, closing(sqlite3.connect(place)) as copy:
             source.backup(copy)
+            found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.DatabaseError as error:
-        raise InputError(f"{path} cannot be copied ({error}): `cockpit store check --db {path}` says more") from None
-
-
-def ensure_space(folder: Path, needed: int) -> None:
-    """Raise InputError if the disk of a folder has not so many bytes left."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise InputError(f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed: make room first")
+        found = str(error)
+    if found != "ok":
+        raise InputError(f"{path} is damaged ({found.splitlines()[-1]}): see `cockpit store check --db {path}`")
 
 
 def writable_path(path: Path) -> Path:
@@ -127,12 +126,13 @@ def files_folder(path: Path) -> Path:
 def _read_only(path: Path) -> str:
     """How a file is opened to be read. In a folder that cannot be written, WAL works only if nothing is in the log."""
     uri = f"file:{_quoted(path)}?mode=ro"
-    if os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK) and not _has_log(path):
+    if os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK) and not has_log(path):
         return f"{uri}&immutable=1"
     return uri
 
 
-def _has_log(path: Path) -> bool:
+def has_log(path: Path) -> bool:
+    """Whether a database is in use, or was left by a process that was killed: not all of it is in the file."""
     log = path.with_name(f"{path.name}-wal")
     return log.exists() and log.stat().st_size > 0
 

@@ -64,8 +64,10 @@ class Folder:
 
     def is_whole(self, digest: str) -> bool:
         """Whether the bytes of this SHA-256 are here, and undamaged."""
-        place = self.ticket(digest)
-        return place.exists() and _hash(place) == digest
+        try:
+            return _hash(self.ticket(digest)) == digest
+        except FileNotFoundError:
+            return False
 
     def tickets(self) -> list[Found]:
         """What lies where states and masks do, whatever it is."""
@@ -132,8 +134,9 @@ def _found(folder: Path) -> list[Found]:
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):  # a worker has just renamed or removed it
-                about = entry.stat()
-                found.append(Found(Path(entry.path), about.st_size, about.st_mtime_ns))
+                if entry.is_file():
+                    about = entry.stat()
+                    found.append(Found(Path(entry.path), about.st_size, about.st_mtime_ns))
     return found
 
 
