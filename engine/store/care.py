@@ -46,15 +46,21 @@ def check(connection: sqlite3.Connection, folder: Folder, progress: Progress) ->
     found = folder.tickets(), folder.checkpoints()  # before the rows: a file lies there first, then it is recorded
     connection.execute("BEGIN")  # one moment for all rows; not kept for the hashing, in which the log would grow
     try:
-        errors = {"references": _dangling(connection), "queue": _unfit(connection)}
-        runs, notes = _check_runs(connection, errors)
+        runs, altered, incomplete, foreign = _runs(connection)
         known = dict(connection.execute("SELECT sha256, bytes FROM files").fetchall())
         strays = _strays(connection, folder, *found)
-        notes += [_silent(connection), _describe_strays(strays)]
+        errors = {
+            "references": _dangling(connection),
+            "recipes": _some("runs whose recipe does not have their digest", altered),
+            "results": _some("runs that are done without all epochs, layers or accuracy", incomplete),
+            "queue": _unfit(connection),
+        }
+        notes = [_some("runs of other semantics, kept but never trained", foreign), _silent(connection)]
     finally:
         connection.rollback()
     absent, damaged = _hash_all(folder, known, progress)
-    errors["files"] = f"damaged ticket files: {_some(damaged)}" if damaged else ""
+    errors["files"] = _some("damaged ticket files", damaged)
+    notes.append(_describe_strays(strays))
     if absent:
         notes.append(f"absent ticket files: {len(absent)} of {len(known)}; each is made again when a run needs it")
     return Report(
@@ -190,6 +196,8 @@ def take_tickets(here: Folder, there: Folder, sizes: dict[str, int], progress: P
 
 def _ensure_free(path: Path, place: Path, force: bool) -> None:
     """Raise InputError if a backup cannot, or must not, be written to `place`."""
+    if not path.exists():
+        raise InputError(f"there is no database {path}: name one that exists with --db")
     if not place.parent.is_dir():
         raise InputError(f"there is no folder {place.parent} for the backup {place.name}: make it first")
     if place.is_dir():
@@ -239,9 +247,12 @@ def _unfit(connection: sqlite3.Connection) -> str:
     return f"runs whose place in the queue does not fit what is queued: {count}" if count else ""
 
 
-def _check_runs(connection: sqlite3.Connection, errors: dict[str, str]) -> tuple[int, list[str]]:
-    """Add what is wrong with runs to `errors`; how many there are, and the notes on them."""
-    count, altered, unreadable, incomplete = 0, [], [], []
+def _runs(connection: sqlite3.Connection) -> tuple[int, list[str], list[str], list[str]]:
+    """How many runs there are, and which are altered, incomplete though done, or of other semantics."""
+    count = 0
+    altered: list[str] = []
+    incomplete: list[str] = []
+    foreign: list[str] = []
     for row in connection.execute(
         """
         SELECT digest, recipe, status, test_accuracy,
@@ -251,26 +262,18 @@ def _check_runs(connection: sqlite3.Connection, errors: dict[str, str]) -> tuple
         """
     ):
         count += 1
-        if hashlib.sha256(row["recipe"].encode()).hexdigest() != row["digest"]:
-            altered.append(row["digest"])
-            continue
         try:
             run = Run.from_json(row["recipe"])
         except (ValueError, TypeError, KeyError):
-            unreadable.append(row["digest"])
+            whole = hashlib.sha256(row["recipe"].encode()).hexdigest() == row["digest"]
+            (foreign if whole else altered).append(row["digest"])
             continue
         if run.digest != row["digest"]:
             altered.append(row["digest"])
         whole = row["epochs"] == run.training.epochs - run.first_epoch and row["layers"]
         if row["status"] == "done" and not (whole and row["test_accuracy"] is not None):
             incomplete.append(row["digest"])
-    if altered:
-        errors["recipes"] = f"runs whose recipe does not have their digest: {_some(altered)}"
-    if incomplete:
-        errors["results"] = f"runs that are done without all epochs, layers or accuracy: {_some(incomplete)}"
-    if not unreadable:
-        return count, []
-    return count, [f"runs of other semantics, kept but never trained: {_some(unreadable)}"]
+    return count, altered, incomplete, foreign
 
 
 def _silent(connection: sqlite3.Connection) -> str:
@@ -340,7 +343,7 @@ def _standing(connection: sqlite3.Connection, condition: str) -> set[int]:
     return {row[0] for row in rows}
 
 
-def _some(digests: list[str]) -> str:
-    """How many digests, and the first few of them."""
+def _some(what: str, digests: list[str]) -> str:
+    """How many there are of something, and the first few; empty if there are none."""
     shown = ", ".join(digest[:12] for digest in digests[:3])
-    return f"{len(digests)} ({shown}{', ...' if digests[3:] else ''})"
+    return f"{what}: {len(digests)} ({shown}{', ...' if digests[3:] else ''})" if digests else ""

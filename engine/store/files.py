@@ -6,7 +6,8 @@ States and masks are immutable and named by the SHA-256 of their bytes. A run ha
 import hashlib
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ class LostFile(Exception):
 
 
 class Found(NamedTuple):
-    """A file that lies in the folder: how long it is, and when it was last written or wanted (nanoseconds)."""
+    """A file that lies in the folder: its size, and when it was last written, linked, named or wanted (nanoseconds)."""
 
     path: Path
     bytes: int
@@ -87,19 +88,8 @@ class Folder:
 
 
 def _write(place: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to disk, rename: readers see all of it or nothing."""
-    partial = _partial(place)
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(place)
-        folder = os.open(place.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _complete(place) as partial:
+        partial.write_bytes(data)
 
 
 def _take(source: Path, place: Path, digest: str | None = None) -> bool:
@@ -107,26 +97,39 @@ def _take(source: Path, place: Path, digest: str | None = None) -> bool:
 
     With a `digest`, only if that is its SHA-256.
     """
-    partial = _partial(place)
     try:
-        try:
-            os.link(source, partial)
-        except FileNotFoundError:
-            return False
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(source, partial)
-        if digest is not None and _hash(partial) != digest:
-            return False
+        with _complete(place) as partial:
+            try:
+                os.link(source, partial)
+            except FileNotFoundError:
+                raise
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(source, partial)
+            if digest is not None and _hash(partial) != digest:
+                raise LostFile(f"ticket file {source} is damaged")
+    except (FileNotFoundError, LostFile):
+        return False
+    return True
+
+
+@contextmanager
+def _complete(place: Path) -> Iterator[Path]:
+    """A temporary name for a file, to be given its own when it is on the disk: readers see all of it or nothing."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        yield partial
+        _flush(partial)
         partial.replace(place)
-        return True
+        _flush(place.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _partial(place: Path) -> Path:
-    """The temporary name under which this process writes a file, in a folder that is there."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    return place.with_name(f".{place.name}.{os.getpid()}")
+def _flush(place: Path) -> None:
+    descriptor = os.open(place, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def _found(folder: Path) -> list[Found]:
@@ -136,7 +139,7 @@ def _found(folder: Path) -> list[Found]:
             with suppress(FileNotFoundError):  # a worker has just renamed or removed it
                 if entry.is_file():
                     about = entry.stat()
-                    found.append(Found(Path(entry.path), about.st_size, about.st_mtime_ns))
+                    found.append(Found(Path(entry.path), about.st_size, about.st_ctime_ns))
     return found
 
 

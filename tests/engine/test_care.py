@@ -52,11 +52,16 @@ def checked(path: Path) -> care.Report:
         return check(connection, Folder(database.files_folder(path)), silently)
 
 
-def write(place: Path, hours_ago: float) -> Path:
+def write(place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(b"something")
-    os.utime(place, (time.time() - 3600 * hours_ago,) * 2)
-    return place
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files are two hours old."""
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now + 7200 * 10**9)
 
 
 def ticket_files(path: Path) -> set[str]:
@@ -144,15 +149,14 @@ def test_a_damaged_file_that_was_made_again_meanwhile_stays(path: Path, folder: 
     assert folder.get(digest) == data
 
 
+@pytest.mark.usefixtures("later")
 def test_strays_are_what_nothing_knows_and_nobody_is_writing(path: Path, folder: Folder) -> None:
     with closing(database.reader(path)) as connection:
         done = connection.execute("SELECT digest FROM runs").fetchone()[0]
     unknown = folder.ticket("0" * 64)
     gone, mine = (unknown.with_name(f".{unknown.name}.{pid}") for pid in (2**22 + 1, os.getpid()))
     for place in (unknown, gone, mine, folder.checkpoint(done), folder.checkpoint("0" * 64)):
-        write(place, 2)
-    for young in (folder.ticket("1" * 64), folder.checkpoint("1" * 64)):
-        write(young, 0)
+        write(place)
     report = checked(path)
     assert not report.errors
     assert report.notes[0].startswith("stray files, which belong to nothing: 4 (")
@@ -166,11 +170,20 @@ def test_strays_are_what_nothing_knows_and_nobody_is_writing(path: Path, folder:
     assert not checked(path).notes
 
 
+def test_a_young_file_may_be_about_to_be_recorded(path: Path, folder: Folder) -> None:
+    write(folder.ticket("0" * 64))
+    write(folder.checkpoint("0" * 64))
+    assert not checked(path).notes
+    with closing(database.reader(path)) as connection:
+        assert not plan(connection, folder)
+
+
+@pytest.mark.usefixtures("later")
 def test_the_checkpoint_of_an_unfinished_run_is_no_stray(path: Path, folder: Folder) -> None:
     add(path, "later", seed=5)
     with closing(database.reader(path)) as connection:
         waiting = connection.execute("SELECT digest FROM runs WHERE status = 'waiting'").fetchone()[0]
-        write(folder.checkpoint(waiting), 2)
+        write(folder.checkpoint(waiting))
         assert not plan(connection, folder)
 
 
@@ -282,9 +295,7 @@ def test_an_interrupted_collection_leaves_strays_and_no_row_without_its_file(
                 collect(connection, folder, planned)
     report = checked(path)
     assert (report.errors, report.notes, report.files) == ({}, [], 0)
-    for file in folder.tickets():
-        os.utime(file.path, (0, 0))
-    assert len(checked(path).notes) == 1
+    assert folder.tickets()
 
 
 @pytest.mark.slow
