@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ app = typer.Typer(
     help="Care for the database and its files: check, free what nothing needs, back up, merge.", no_args_is_help=True
 )
 
+NAMES_SHOWN = 10
 RESCUE = "sqlite3 {db} .recover | sqlite3 rescued.db"
 
 
@@ -172,10 +174,14 @@ def merge(
 
 def _describe_merge(merged: merging.Merged, other: Path) -> list[str]:
     found = [f"{other}: {merged.new} new runs, {merged.finished} that were not done here, {merged.files} ticket files"]
+    if merged.experiments:
+        found.append(f"new: {_names(merged.experiments.values())}")
     for old, new in merged.experiments.items():
-        found.append(f"new: {new}" if old == new else f"new: {new} (there {old}, which is another experiment here)")
-    found += [f"known: {old}, which is {new} here" for old, new in merged.known.items()]
-    found += [f"paused: {name}; to train it here: cockpit queue resume {shlex.quote(name)}" for name in merged.paused]
+        if old != new:
+            found.append(f"{old} is another experiment here, so that of {other.name} is now {new}")
+    found += [f"{old} is here already, as {new}" for old, new in merged.known.items()]
+    if merged.paused:
+        found.append(f"paused, until `cockpit queue resume` lets them train here: {_names(merged.paused)}")
     for count, what in (
         (merged.running, "runs left alone as they are being trained here; merge again if that fails"),
         (merged.differing, "runs of profile exact that have another accuracy there; those here stay"),
@@ -184,3 +190,10 @@ def _describe_merge(merged: merging.Merged, other: Path) -> list[str]:
         if count:
             found.append(f"{count} {what}")
     return found
+
+
+def _names(names: Collection[str]) -> str:
+    """Names in a line, quoted for the shell; of many only the first."""
+    more = len(names) - NAMES_SHOWN
+    shown = " ".join(shlex.quote(name) for name in list(names)[:NAMES_SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown

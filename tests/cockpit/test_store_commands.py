@@ -118,9 +118,9 @@ def test_merge_says_what_it_brought(cockpit: Cockpit, path: Path) -> None:
     assert first.startswith("experiments.db: ")
     assert first.endswith(f" new runs, 0 that were not done here, {files} ticket files")
     assert rest == [
-        "new: tiny (experiments.db) (there tiny, which is another experiment here)",
-        "new: later",
-        "paused: later; to train it here: cockpit queue resume later",
+        "new: 'tiny (experiments.db)' later",
+        "tiny is another experiment here, so that of experiments.db is now tiny (experiments.db)",
+        "paused, until `cockpit queue resume` lets them train here: later",
     ]
     again = json.loads(cockpit("store", "merge", "experiments.db", "--db", "mine.db", "--json").stdout)
     assert {**again, "known": {}} == {
