@@ -117,6 +117,7 @@ def _complete(place: Path) -> Iterator[Path]:
     """A temporary name for a file, to be given its own when it is on the disk: readers see all of it or nothing."""
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_name(f".{place.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)  # left by a process that was killed; it may be a link: not to be written into
     try:
         yield partial
         _flush(partial)

@@ -35,6 +35,7 @@ WHERE t.status = 'done' AND r.status NOT IN ('done', 'running')
 UNION ALL
 SELECT t.id, NULL, NULL, 0 FROM other.runs t WHERE t.digest NOT IN (SELECT digest FROM main.runs)
 """
+_HANDS = "(SELECT ours FROM temp.hands WHERE theirs = {})"  # the id here of a worker of the other database
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,22 @@ def _bring_runs(connection: sqlite3.Connection) -> tuple[int, int]:
         "error": f"iif({ended}, t.error, NULL)",
         "worker": f"iif({ended}, {_HANDS.format('t.worker')}, NULL)",
     }
+    new = _add_runs(connection, record)
+    record["attempt"] = "t.attempt + b.later"
+    finished = connection.execute(
+        f"""
+        UPDATE main.runs SET {", ".join(f"{name} = {value}" for name, value in record.items())}
+        FROM other.runs t JOIN temp.brought b ON b.theirs = t.id AND b.attempt IS NOT NULL WHERE runs.id = b.ours
+        """
+    ).rowcount
+    _bring_rows(connection)
+    connection.execute("DROP TABLE temp.brought")
+    connection.execute("DROP TABLE temp.hands")
+    return new, finished
+
+
+def _add_runs(connection: sqlite3.Connection, record: dict[str, str]) -> int:
+    """Add the runs that are unknown here, with what they need; how many."""
     rest = [name for name in _columns(connection, "runs") if name not in (*RECORD, *PLACE)]
     columns = record | {name: f"t.{name}" for name in rest}
     new = connection.execute(
@@ -147,20 +164,7 @@ def _bring_runs(connection: sqlite3.Connection) -> tuple[int, int]:
         JOIN other.runs t ON t.id = n.needs_id JOIN main.runs r ON r.digest = t.digest
         """
     )
-    record["attempt"] = "t.attempt + b.later"
-    finished = connection.execute(
-        f"""
-        UPDATE main.runs SET {", ".join(f"{name} = {value}" for name, value in record.items())}
-        FROM other.runs t JOIN temp.brought b ON b.theirs = t.id AND b.attempt IS NOT NULL WHERE runs.id = b.ours
-        """
-    ).rowcount
-    _bring_rows(connection)
-    connection.execute("DROP TABLE temp.brought")
-    connection.execute("DROP TABLE temp.hands")
-    return new, finished
-
-
-_HANDS = "(SELECT ours FROM temp.hands WHERE theirs = {})"
+    return new
 
 
 def _bring_workers(connection: sqlite3.Connection) -> None:

@@ -347,6 +347,17 @@ def test_a_backup_without_links_copies_and_leaves_damaged_files_out(
     assert not database.files_folder(bare).exists()
 
 
+def test_a_link_that_a_killed_backup_left_is_not_written_into(path: Path, folder: Folder) -> None:
+    digest, other = sorted(ticket_files(path))[:2]
+    copies = Folder(database.files_folder(path.with_name("copy.db")))
+    place = copies.ticket(digest)
+    place.parent.mkdir(parents=True)
+    os.link(folder.ticket(other), place.with_name(f".{place.name}.{os.getpid()}"))
+    assert copies.take_ticket(folder, digest)
+    assert folder.is_whole(other)
+    assert [file.path for file in copies.tickets()] == [place]
+
+
 def test_a_backup_overwrites_only_what_it_may(path: Path) -> None:
     copy = path.with_name("copy.db")
     for place, reason in (
