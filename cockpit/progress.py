@@ -1,12 +1,22 @@
-"""What `run` and `work` show while they train: how far it is, what each worker does, and the time left."""
+"""What is shown while something takes long: how far it is, what each worker does, and the time left."""
 
 import sqlite3
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from engine.pool import Pool
@@ -36,6 +46,16 @@ def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -
             lines = [_describe(row) for row in rows.running(connection, experiment)] + _held_up(connection)
             live.update(Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines)))
             time.sleep(REFRESH_SECONDS)
+
+
+@contextmanager
+def reading(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on stderr, if that is a terminal, how many bytes of how many are dealt with: call what this gives."""
+    console = Console(stderr=True)
+    columns = TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:

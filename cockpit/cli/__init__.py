@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit.cli import queue, results, work
+from cockpit.cli import queue, results, store, work
 from engine import __version__
 from engine.errors import InputError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(queue.app, name="queue")
+app.add_typer(store.app, name="store")
 app.command("run")(work.run)
 app.command("work")(work.work)
 app.command("plot")(results.plot)

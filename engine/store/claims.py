@@ -164,6 +164,11 @@ def reclaim(connection: sqlite3.Connection, run_id: int, number: int, lost: bool
     return cursor.rowcount == 1
 
 
+def reclaim_all(connection: sqlite3.Connection) -> None:
+    """Take every run that is being trained from its worker, in a copy that no worker works on."""
+    connection.execute(f"UPDATE runs SET {_TAKEN_BACK} WHERE status = 'running'")
+
+
 def unfinished(connection: sqlite3.Connection, experiment: int | None = None) -> bool:
     """Whether a run that an active experiment (or this one) wants is running, or waiting to be."""
     own = f" AND id IN ({WANTED})" if experiment is not None else ""
@@ -180,6 +185,12 @@ def _fenced(connection: sqlite3.Connection, claim: Claim, change: str, *values: 
         (*values, claim.run_id, claim.number),
     )
     return cursor.rowcount == 1
+
+
+def unblock(connection: sqlite3.Connection) -> None:
+    """Let blocked runs wait again, but for those that still stand on a run that failed or diverged."""
+    connection.execute("UPDATE runs SET status = 'waiting', error = NULL WHERE status = 'blocked'")
+    block_dependents(connection)
 
 
 def block_dependents(connection: sqlite3.Connection) -> None:

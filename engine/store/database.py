@@ -64,6 +64,24 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
     return connection
 
 
+def snapshot(path: Path, place: Path) -> None:
+    """Copy a database, of this version or an older one, as it is at one moment, while others write to it.
+
+    Raises InputError if it is damaged.
+    """
+    if not path.exists():
+        raise InputError(f"there is no database {path}: name one that exists")
+    _version(path)
+    try:
+        with closing(_connect(path, "ro")) as source, closing(sqlite3.connect(place)) as copy:
+            source.backup(copy)
+            found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise InputError(f"{path} is damaged ({found.splitlines()[-1]}): see `cockpit store check --db {path}`")
+
+
 def writable_path(path: Path) -> Path:
     """`path`, or for a sample (a read-only record of results) its local copy, made on first use."""
     if not path.exists() or not _is_sample(path):
@@ -115,12 +133,13 @@ def files_folder(path: Path) -> Path:
 def _read_only(path: Path) -> str:
     """How a file is opened to be read. In a folder that cannot be written, WAL works only if nothing is in the log."""
     uri = f"file:{_quoted(path)}?mode=ro"
-    if os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK) and not _has_log(path):
+    if os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK) and not has_log(path):
         return f"{uri}&immutable=1"
     return uri
 
 
-def _has_log(path: Path) -> bool:
+def has_log(path: Path) -> bool:
+    """Whether a database is in use, or was left by a process that was killed: not all of it is in the file."""
     log = path.with_name(f"{path.name}-wal")
     return log.exists() and log.stat().st_size > 0
 

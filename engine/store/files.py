@@ -5,12 +5,24 @@ States and masks are immutable and named by the SHA-256 of their bytes. A run ha
 
 import hashlib
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
 class LostFile(Exception):
     """A file that the database knows is missing or damaged: training the run that made it makes it again."""
+
+
+class Found(NamedTuple):
+    """A file that lies in the folder: its size, and when it was last written, linked, named or wanted (nanoseconds)."""
+
+    path: Path
+    bytes: int
+    touched: int
 
 
 @dataclass(frozen=True)
@@ -22,14 +34,16 @@ class Folder:
     def put(self, data: bytes) -> str:
         """Store bytes under their SHA-256, which is returned. Storing the same again changes nothing."""
         digest = hashlib.sha256(data).hexdigest()
-        place = self._artefact(digest)
-        if not place.exists() or hashlib.sha256(place.read_bytes()).hexdigest() != digest:
+        place = self.ticket(digest)
+        if self.is_whole(digest):
+            os.utime(place)  # for `care.collect`, which leaves alone what has been touched since it made its plan
+        else:
             _write(place, data)
         return digest
 
     def get(self, digest: str) -> bytes:
         """The bytes stored under a SHA-256. Raises LostFile if they are missing or damaged."""
-        place = self._artefact(digest)
+        place = self.ticket(digest)
         if not place.exists():
             raise LostFile(f"ticket file {place} is missing")
         data = place.read_bytes()
@@ -51,22 +65,91 @@ class Folder:
         for file in (place, *place.parent.glob(f".{place.name}.*")):
             file.unlink(missing_ok=True)
 
-    def _artefact(self, digest: str) -> Path:
+    def ticket(self, digest: str) -> Path:
+        """Where the bytes of this SHA-256 lie, if they are here."""
         return self.path / "tickets" / f"{digest}.safetensors"
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether the bytes of this SHA-256 are here, and undamaged."""
+        try:
+            return _hash(self.ticket(digest)) == digest
+        except FileNotFoundError:
+            return False
+
+    def tickets(self) -> list[Found]:
+        """What lies where states and masks do, whatever it is."""
+        return _found(self.path / "tickets")
+
+    def checkpoints(self) -> list[Found]:
+        """What lies where checkpoints do, whatever it is."""
+        return _found(self.path / "checkpoints")
+
+    def take_ticket(self, other: "Folder", digest: str) -> bool:
+        """Have a file of another folder here too; False if it is missing or damaged there."""
+        return self.ticket(digest).exists() or _take(other.ticket(digest), self.ticket(digest), digest)
+
+    def take_checkpoint(self, other: "Folder", run_digest: str) -> bool:
+        """Have another folder's checkpoint of a run here, in place of one that is; False if there is none."""
+        return _take(other.checkpoint(run_digest), self.checkpoint(run_digest))
 
 
 def _write(place: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to disk, rename: readers see all of it or nothing."""
+    with _complete(place) as partial:
+        partial.write_bytes(data)
+
+
+def _take(source: Path, place: Path, digest: str | None = None) -> bool:
+    """Link or, between file systems, copy a file, which is never changed once it has its name. False without it.
+
+    With a `digest`, only if that is its SHA-256.
+    """
+    try:
+        with _complete(place) as partial:
+            try:
+                os.link(source, partial)
+            except FileNotFoundError:
+                raise
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(source, partial)
+            if digest is not None and _hash(partial) != digest:
+                raise LostFile(f"ticket file {source} is damaged")
+    except (FileNotFoundError, LostFile):
+        return False
+    return True
+
+
+@contextmanager
+def _complete(place: Path) -> Iterator[Path]:
+    """A temporary name for a file, to be given its own when it is on the disk: readers see all of it or nothing."""
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_name(f".{place.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)  # left by a process that was killed; it may be a link: not to be written into
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(place)
-        folder = os.open(place.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        yield partial
+        _flush(partial)
+        partial.replace(place)
+        _flush(place.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _flush(place: Path) -> None:
+    descriptor = os.open(place, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _found(folder: Path) -> list[Found]:
+    found = []
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # a worker has just renamed or removed it
+                if entry.is_file():
+                    about = entry.stat()
+                    found.append(Found(Path(entry.path), about.st_size, about.st_ctime_ns))
+    return found
+
+
+def _hash(place: Path) -> str:
+    with place.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from engine.datasets.catalog import DataSet
 from engine.errors import InputError, unknown
 from engine.experiments import Curve, Definition, curves
 from engine.recipes import Dense, Profile, Run
-from engine.store.claims import WANTED, block_dependents
+from engine.store.claims import WANTED, block_dependents, unblock
 from engine.store.database import now, transaction
 
 State = Literal["active", "paused", "cancelled"]
@@ -19,6 +19,12 @@ _PRIORITY = """
     (SELECT max(e.priority) FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
      JOIN experiments e ON e.id = c.experiment_id WHERE p.run_id = runs.id AND e.state = 'active')
 """
+_DEPENDENTS = "(SELECT count(*) FROM run_needs n WHERE n.needs_id = runs.id)"
+_UNMET = """
+    (SELECT count(*) FROM run_needs n JOIN runs q ON q.id = n.needs_id WHERE n.run_id = runs.id AND q.status <> 'done')
+"""
+# What the order of claims rests on does not fit the queue.
+_UNFIT = f"(priority IS NOT {_PRIORITY} OR dependents <> {_DEPENDENTS} OR unmet <> {_UNMET})"
 
 
 @dataclass(frozen=True)
@@ -161,10 +167,31 @@ def remove(connection: sqlite3.Connection, experiment: int) -> None:
             "SELECT id FROM runs r WHERE id IN (SELECT value FROM json_each(:runs)) AND status <> 'done'"
             " AND NOT EXISTS (SELECT 1 FROM curve_points WHERE run_id = r.id)"
         )
-        lost = json.dumps([row[0] for row in connection.execute(orphans, {"runs": json.dumps(runs)})])
-        columns = [(table, "run_id") for table in ("epochs", "layers", "files", "attempts", "run_needs")]
-        for table, column in [*columns, ("run_needs", "needs_id"), ("runs", "id")]:
-            connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", (lost,))
+        forget(connection, [row[0] for row in connection.execute(orphans, {"runs": json.dumps(runs)})])
+
+
+def forget(connection: sqlite3.Connection, runs: Iterable[int]) -> None:
+    """Delete runs that are on no curve, and all that they recorded; within a transaction of the caller's."""
+    lost = json.dumps(list(runs))
+    listed = "(SELECT value FROM json_each(?))"
+    needs = f"SELECT needs_id FROM run_needs WHERE run_id IN {listed}"
+    needed = json.dumps([row[0] for row in connection.execute(needs, (lost,))])
+    columns = [(table, "run_id") for table in ("attempts", "epochs", "layers", "files", "run_needs")]
+    for table, column in [*columns, ("run_needs", "needs_id"), ("runs", "id")]:
+        connection.execute(f"DELETE FROM {table} WHERE {column} IN {listed}", (lost,))
+    connection.execute(f"UPDATE runs SET dependents = {_DEPENDENTS} WHERE id IN {listed}", (needed,))
+
+
+def unfit(connection: sqlite3.Connection) -> int:
+    """How many runs store a priority, dependents or unmet needs that do not fit the queue; 0 unless something broke."""
+    return int(connection.execute(f"SELECT count(*) FROM runs WHERE {_UNFIT}").fetchone()[0])
+
+
+def refit(connection: sqlite3.Connection) -> int:
+    """Derive priority, dependents and unmet needs again where they do not fit the queue; for how many runs."""
+    return connection.execute(
+        f"UPDATE runs SET priority = {_PRIORITY}, dependents = {_DEPENDENTS}, unmet = {_UNMET} WHERE {_UNFIT}"
+    ).rowcount
 
 
 def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
@@ -172,11 +199,10 @@ def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
 
     An experiment that was paused because of them goes on.
     """
-    again = "UPDATE runs SET status = 'waiting', error = NULL WHERE"
+    again = "UPDATE runs SET status = 'waiting', error = NULL WHERE status = 'failed'"
     with transaction(connection):
-        connection.execute(f"{again} status = 'failed' AND id IN ({WANTED})", {"experiment": experiment})
-        connection.execute(f"{again} status = 'blocked'")
-        block_dependents(connection)
+        connection.execute(f"{again} AND id IN ({WANTED})", {"experiment": experiment})
+        unblock(connection)
         if connection.execute("SELECT reason FROM experiments WHERE id = ?", (experiment,)).fetchone()[0]:
             _set_state(connection, experiment, "active")
 

@@ -1,0 +1,199 @@
+"""`cockpit store`: care for the database and the files beside it."""
+
+import json
+import shlex
+import sys
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cockpit.cli.options import Database, Json, to_read, to_write
+from engine.errors import InputError
+from engine.store import care, database
+from engine.store import merge as merging
+from engine.store.files import Folder, Found
+
+app = typer.Typer(
+    help="Care for the database and its files: check, free what nothing needs, back up, merge.", no_args_is_help=True
+)
+
+NAMES_SHOWN = 10
+RESCUE = "sqlite3 {db} .recover | sqlite3 rescued.db"
+
+
+@app.command("check", epilog="Example: cockpit store check --repair")
+def check(
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Put right what can be: the order of the queue, damaged files. Results stay."),
+    ] = False,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Verify the database, its records, and the SHA-256 of every ticket file. Exit code 0: all is well; 1: it is not.
+
+    Absent ticket files are no error: each is made again when a run needs it.
+    """
+    from cockpit.progress import reading
+
+    path = to_read(db)
+    with closing(database.reader(path)) as connection, reading("reading files") as progress:
+        report = care.check(connection, Folder(database.files_folder(path)), progress)
+    done = _repair(db, report) if repair and "database" not in report.errors else []
+    left = set(report.errors) - (care.CURABLE if repair else set())
+    if as_json:
+        found = {"ok": not left, "errors": report.errors, "notes": report.notes, "repaired": done}
+        print(json.dumps({**found, "runs": report.runs, "files": report.files}))
+    else:
+        for text in report.errors.values():
+            print(f"✗ {text}")
+        for text in report.notes:
+            print(f"· {text}")
+        for text in done:
+            print(f"✓ {text}")
+        if "database" in report.errors:
+            print(f"try: {RESCUE.format(db=path)}", file=sys.stderr)
+        elif not report.errors:
+            print(f"✓ {path}: {report.runs} runs and {report.files} ticket files, all is well")
+        elif left & care.CURABLE:
+            print("put right what can be with: cockpit store check --repair", file=sys.stderr)
+    raise typer.Exit(1 if left else 0)
+
+
+def _repair(db: Path | None, report: care.Report) -> list[str]:
+    path = to_write(db)
+    with closing(database.writer(path)) as connection:
+        return care.repair(connection, Folder(database.files_folder(path)), report)
+
+
+@app.command("gc", epilog="Example: cockpit store gc --tickets --dry-run")
+def gc(
+    tickets: Annotated[
+        bool, typer.Option("--tickets", help="Also ticket files of experiments that want them but have ended.")
+    ] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="Also the records of runs that are on no curve.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Free what no experiment needs: ticket files of removed experiments, and files that belong to nothing.
+
+    Records stay unless asked for with --runs, and so does what an unfinished run stands on.
+    """
+    path, wanted = to_read(db), {"tickets": tickets, "runs": runs}
+    with closing(database.reader(path)) as connection:
+        plan = care.plan(connection, Folder(database.files_folder(path)), **wanted)
+    freed = care.Plan(frozenset(), frozenset(), frozenset())
+    if not as_json:
+        print(_describe(plan))
+    if plan and not dry_run and (yes or _agreed()):
+        path = to_write(db)
+        with closing(database.writer(path)) as connection:
+            freed = care.collect(connection, Folder(database.files_folder(path)), plan, **wanted)
+    if as_json:
+        print(json.dumps({"plan": _counts(plan), "freed": _counts(freed)}))
+    elif freed:
+        print(f"freed {_size(freed.tickets | freed.strays)}")
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise InputError("nobody is here to be asked: free it with --yes, or see what would go with --dry-run")
+    return typer.confirm("free it?", err=True)
+
+
+def _describe(plan: care.Plan) -> str:
+    if not plan:
+        return "there is nothing to free"
+    files = (("ticket files", plan.tickets), ("stray files", plan.strays))
+    found = [f"{what}: {len(some)} ({_size(some)})" for what, some in files if some]
+    return "\n".join(found + ([f"records of runs: {len(plan.runs)}"] if plan.runs else []))
+
+
+def _counts(plan: care.Plan) -> dict[str, int]:
+    size = sum(file.bytes for file in plan.tickets | plan.strays)
+    return {"tickets": len(plan.tickets), "strays": len(plan.strays), "runs": len(plan.runs), "bytes": size}
+
+
+def _size(files: frozenset[Found]) -> str:
+    from rich.filesize import decimal
+
+    return decimal(sum(file.bytes for file in files))
+
+
+@app.command("backup", epilog="Example: cockpit store backup /mnt/disk/experiments.db")
+def backup(
+    place: Annotated[Path, typer.Argument(metavar="DEST", help="The database file to write.")],
+    no_files: Annotated[bool, typer.Option("--no-files", help="Leave out ticket files and checkpoints.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite DEST.")] = False,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Copy the database and its files, consistently, while workers train. Use the copy with --db, on any machine.
+
+    On the same file system the files are hard links, which take no room.
+    """
+    from cockpit.progress import reading
+
+    path = to_read(db)
+    with reading("copying files") as progress:
+        made = care.backup(path, place, progress, files=not no_files, force=force)
+    if as_json:
+        print(json.dumps({"backup": str(place), **asdict(made)}))
+        return
+    print(f"{path} is copied to {place}, with {made.files} ticket files and {made.checkpoints} checkpoints")
+    if made.absent:
+        print(f"{made.absent} ticket files are absent or damaged: each is made again when a run needs it")
+
+
+@app.command("merge", epilog="Example: cockpit store merge /mnt/laptop/experiments.db")
+def merge(
+    other: Annotated[Path, typer.Argument(help="The database whose runs are brought in; it is only read.")],
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Bring in what another machine computed: runs, results, experiments and ticket files.
+
+    Runs that are done here stay as they are. An experiment that would start to train here is paused.
+    """
+    from cockpit.progress import reading
+
+    path = to_write(db)
+    with closing(database.writer(path)) as connection, reading("copying files") as progress:
+        merged = merging.merge(connection, path, other, progress)
+    if as_json:
+        print(json.dumps(asdict(merged)))
+    else:
+        print("\n".join(_describe_merge(merged, other)))
+
+
+def _describe_merge(merged: merging.Merged, other: Path) -> list[str]:
+    found = [f"{other}: {merged.new} new runs, {merged.finished} that were not done here, {merged.files} ticket files"]
+    if merged.experiments:
+        found.append(f"new: {_names(merged.experiments.values())}")
+    for old, new in merged.experiments.items():
+        if old != new:
+            found.append(f"{old} is another experiment here, so that of {other.name} is now {new}")
+    found += [f"{old} is here already, as {new}" for old, new in merged.known.items()]
+    if merged.paused:
+        found.append(f"paused, until `cockpit queue resume` lets them train here: {_names(merged.paused)}")
+    for count, what in (
+        (merged.running, "runs left alone as they are being trained here; merge again if that fails"),
+        (merged.differing, "runs of profile exact that have another accuracy there; those here stay"),
+        (merged.absent, "ticket files absent or damaged there; each is made again when a run needs it"),
+    ):
+        if count:
+            found.append(f"{count} {what}")
+    return found
+
+
+def _names(names: Collection[str]) -> str:
+    """Names in a line, quoted for the shell; of many only the first."""
+    more = len(names) - NAMES_SHOWN
+    shown = " ".join(shlex.quote(name) for name in list(names)[:NAMES_SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,298 @@
+"""Bringing in what another database holds: runs are the same if their digests are, so results meet by themselves."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from engine.errors import InputError
+from engine.store import claims, queue
+from engine.store.care import Progress, ensure_space, take_tickets
+from engine.store.database import files_folder, now, snapshot, transaction, writer
+from engine.store.files import Folder
+
+# The columns of `runs` that say what a training yielded, where and how: they come from the database that trained it.
+RECORD = (
+    "status", "attempt", "worker", "device", "device_name", "dtype", "memory_format", "threads", "torch_version",
+    "cudnn_version", "cockpit_version", "started_at", "finished_at", "seconds", "weights_total", "weights_remaining",
+    "test_accuracy", "test_epoch", "diverged_epoch", "error", "device_memory",
+)  # fmt: skip
+# Those that say how a run stands in the queue that it is in: they are never brought along.
+PLACE = ("id", "priority", "unmet", "dependents", "claim", "lease_expires_at", "alone", "lost")
+
+# While a merge is under way: a run of the other database that is brought in, its id there and here; the attempt that
+# is brought (NULL: all, as the run is new here), and what its number is raised by, to follow the attempts made here.
+_BROUGHT = """
+CREATE TEMP TABLE brought AS
+SELECT t.id AS theirs, r.id AS ours, t.attempt,
+       max(0, 1 - t.attempt + max(r.attempt, coalesce((SELECT max(attempt) FROM main.epochs WHERE run_id = r.id), 0),
+                                  coalesce((SELECT max(attempt) FROM main.attempts WHERE run_id = r.id), 0))) AS later
+FROM other.runs t JOIN main.runs r ON r.digest = t.digest
+WHERE t.status = 'done' AND r.status NOT IN ('done', 'running')
+UNION ALL
+SELECT t.id, NULL, NULL, 0 FROM other.runs t WHERE t.digest NOT IN (SELECT digest FROM main.runs)
+"""
+_HANDS = "(SELECT ours FROM temp.hands WHERE theirs = {})"  # the id here of a worker of the other database
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge brought.
+
+    `running` runs were left alone because they are being trained here; `differing` ones are done in both, in the
+    profile `exact`, with another accuracy. `experiments` are the new ones: the name there and the name here, another
+    if that was taken; `known` are those that were here, under another name.
+    """
+
+    new: int
+    finished: int
+    running: int
+    differing: int
+    experiments: dict[str, str]
+    paused: list[str]
+    known: dict[str, str]
+    files: int
+    absent: int
+
+
+def merge(connection: sqlite3.Connection, path: Path, other: Path, progress: Progress) -> Merged:
+    """Bring runs, results, experiments and ticket files of another database into the one at `path`.
+
+    The other is only read, and may be of an older version. What is being trained there waits here; an experiment that
+    would start training here is paused.
+    """
+    if other.exists() and other.samefile(path):
+        raise InputError(f"{other} is the database itself: name another one, to be merged into it")
+    here, there = Folder(files_folder(path)), Folder(files_folder(other))
+    with _attached(connection, path, other):
+        wanted = {digest: size for digest, size in _files(connection) if not here.ticket(digest).exists()}
+        ensure_space(path.parent, other, sum(wanted.values()))
+        files, absent = take_tickets(here, there, wanted, progress)
+        with transaction(connection):
+            running, differing = connection.execute(
+                """
+                SELECT count(*) FILTER (WHERE r.status = 'running'),
+                       count(*) FILTER (WHERE r.status = 'done' AND r.profile = 'exact'
+                                          AND r.test_accuracy IS NOT t.test_accuracy)
+                FROM other.runs t JOIN main.runs r ON r.digest = t.digest WHERE t.status = 'done'
+                """
+            ).fetchone()
+            new, finished = _bring_runs(connection)
+            claims.unblock(connection)
+            experiments, paused, known = _bring_experiments(connection, other.name)
+            queue.refit(connection)
+    return Merged(new, finished, running, differing, experiments, paused, known, files, absent)
+
+
+@contextmanager
+def _attached(connection: sqlite3.Connection, path: Path, other: Path) -> Iterator[None]:
+    """Let the connection read a copy of another database as `other`, of this version and as it is now."""
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        copy = Path(folder) / "other.db"
+        snapshot(other, copy)
+        writer(copy).close()  # migrates it
+        connection.execute("ATTACH ? AS other", (str(copy.absolute()),))
+        try:
+            yield
+        finally:
+            connection.execute("DETACH other")
+
+
+def _files(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    """SHA-256 and size of the other's files that will be known here, or are and may be lost."""
+    rows = connection.execute(
+        """
+        SELECT DISTINCT f.sha256, f.bytes FROM other.files f JOIN other.runs t ON t.id = f.run_id
+        LEFT JOIN main.runs r ON r.digest = t.digest
+        WHERE r.id IS NULL OR (r.status <> 'done' AND t.status = 'done') OR f.sha256 IN (SELECT sha256 FROM main.files)
+        """
+    )
+    return [(row["sha256"], row["bytes"]) for row in rows]
+
+
+def _bring_runs(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Bring the runs that are unknown here, and the results of those that are not done; how many of either.
+
+    Triggers keep how many needs are unmet, as with runs that are added and trained here.
+    """
+    connection.execute(_BROUGHT)
+    connection.execute("INSERT OR IGNORE INTO main.datasets SELECT * FROM other.datasets")
+    _bring_workers(connection)
+    ended = "t.status IN ('done', 'failed', 'diverged')"
+    record = {name: f"t.{name}" for name in RECORD} | {
+        "status": f"iif({ended}, t.status, 'waiting')",
+        "error": f"iif({ended}, t.error, NULL)",
+        "worker": f"iif({ended}, {_HANDS.format('t.worker')}, NULL)",
+    }
+    new = _add_runs(connection, record)
+    record["attempt"] = "t.attempt + b.later"
+    finished = connection.execute(
+        f"""
+        UPDATE main.runs SET {", ".join(f"{name} = {value}" for name, value in record.items())}
+        FROM other.runs t JOIN temp.brought b ON b.theirs = t.id AND b.attempt IS NOT NULL WHERE runs.id = b.ours
+        """
+    ).rowcount
+    _bring_rows(connection)
+    connection.execute("DROP TABLE temp.brought")
+    connection.execute("DROP TABLE temp.hands")
+    return new, finished
+
+
+def _add_runs(connection: sqlite3.Connection, record: dict[str, str]) -> int:
+    """Add the runs that are unknown here, with what they need; how many."""
+    rest = [name for name in _columns(connection, "runs") if name not in (*RECORD, *PLACE)]
+    columns = record | {name: f"t.{name}" for name in rest}
+    new = connection.execute(
+        f"""
+        INSERT INTO main.runs ({", ".join(columns)}) SELECT {", ".join(columns.values())}
+        FROM other.runs t JOIN temp.brought b ON b.theirs = t.id WHERE b.ours IS NULL ORDER BY t.id
+        """
+    ).rowcount
+    connection.execute(
+        """
+        UPDATE temp.brought SET ours = (SELECT r.id FROM other.runs t JOIN main.runs r ON r.digest = t.digest
+                                        WHERE t.id = theirs) WHERE ours IS NULL
+        """
+    )
+    connection.execute(
+        """
+        INSERT INTO main.run_needs (run_id, needs_id)
+        SELECT b.ours, r.id FROM temp.brought b JOIN other.run_needs n ON n.run_id = b.theirs AND b.attempt IS NULL
+        JOIN other.runs t ON t.id = n.needs_id JOIN main.runs r ON r.digest = t.digest
+        """
+    )
+    return new
+
+
+def _bring_workers(connection: sqlite3.Connection) -> None:
+    """Bring the workers that trained what is brought, with their pools, as processes that have ended."""
+    connection.execute("CREATE TEMP TABLE hands (theirs INTEGER PRIMARY KEY, ours INTEGER)")
+    of_brought = "IN (SELECT theirs FROM temp.brought)"
+    workers = connection.execute(
+        f"""
+        SELECT * FROM other.workers WHERE id IN (
+          SELECT worker FROM other.runs WHERE id {of_brought} UNION
+          SELECT worker FROM other.attempts WHERE run_id {of_brought}) ORDER BY id
+        """
+    ).fetchall()
+    for worker in workers:
+        pools = connection.execute("SELECT * FROM other.pools WHERE id = ?", (worker["pool"],)).fetchall()
+        pool = next((_process(connection, "pools", dict(row)) for row in pools), None)
+        ours = _process(connection, "workers", {**dict(worker), "pool": pool})
+        connection.execute("INSERT INTO temp.hands VALUES (?, ?)", (worker["id"], ours))
+
+
+def _process(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int:
+    """The id here of a worker or pool of the other database, which is added unless it has been brought before."""
+    found = connection.execute(
+        f"SELECT id FROM main.{table} WHERE (host, pid, process_started) IS (:host, :pid, :process_started)", row
+    ).fetchone()
+    if found:
+        return int(found["id"])
+    return _insert(connection, table, {**row, "ended_at": row["ended_at"] or row.get("heartbeat_at") or now()})
+
+
+def _bring_rows(connection: sqlite3.Connection) -> None:
+    """Bring what the runs recorded; layers and files in place of those of an attempt that did not end."""
+    for table in ("layers", "files"):
+        connection.execute(f"DELETE FROM main.{table} WHERE run_id IN (SELECT ours FROM temp.brought)")
+    for table in ("layers", "files", "epochs", "attempts"):
+        columns = {name: f"t.{name}" for name in _columns(connection, table)} | {"run_id": "b.ours"}
+        condition = "true"
+        if "attempt" in columns:
+            columns["attempt"], condition = "t.attempt + b.later", "b.attempt IS NULL OR t.attempt = b.attempt"
+        if "worker" in columns:
+            columns["worker"] = _HANDS.format("t.worker")
+        connection.execute(
+            f"""
+            INSERT INTO main.{table} ({", ".join(columns)}) SELECT {", ".join(columns.values())}
+            FROM other.{table} t JOIN temp.brought b ON b.theirs = t.run_id WHERE {condition}
+            """
+        )
+
+
+def _bring_experiments(connection: sqlite3.Connection, origin: str) -> tuple[dict[str, str], list[str], dict[str, str]]:
+    """Bring the experiments that are not here, which is told by their runs.
+
+    Returns the name here of each that was brought, which of those are paused, and the name here of each that is here
+    under another.
+    """
+    ours = connection.execute("SELECT id, name FROM main.experiments ORDER BY id").fetchall()
+    here = {row["name"]: _points(connection, "main", row["id"]) for row in ours}
+    taken = set(here)
+    brought: dict[str, str] = {}
+    paused: list[str] = []
+    known: dict[str, str] = {}
+    for row in connection.execute("SELECT * FROM other.experiments ORDER BY id").fetchall():
+        points, old = _points(connection, "other", row["id"]), str(row["name"])
+        if same := [name for name, theirs in here.items() if theirs == points]:
+            known |= {} if old in same else {old: same[0]}
+            continue
+        names = chain([old, f"{old} ({origin})"], (f"{old} ({origin} {n})" for n in count(2)))
+        name = next(candidate for candidate in names if candidate not in taken)
+        taken.add(name)
+        brought[old] = name
+        experiment = _bring_experiment(connection, {**dict(row), "name": name})
+        if row["state"] == "active" and _would_train(connection, experiment):
+            connection.execute(
+                "UPDATE experiments SET state = 'paused', reason = ?, state_at = ? WHERE id = ?",
+                (f"merged from {origin}", now(), experiment),
+            )
+            paused.append(name)
+    return brought, paused, known
+
+
+def _points(connection: sqlite3.Connection, schema: str, experiment: int) -> frozenset[tuple[object, ...]]:
+    rows = connection.execute(
+        f"""
+        SELECT p.level, p.replicate, r.digest FROM {schema}.experiment_curves c
+        JOIN {schema}.curve_points p ON p.curve_id = c.id JOIN {schema}.runs r ON r.id = p.run_id
+        WHERE c.experiment_id = ?
+        """,
+        (experiment,),
+    )
+    return frozenset(map(tuple, rows))
+
+
+def _bring_experiment(connection: sqlite3.Connection, row: dict[str, object]) -> int:
+    """Add an experiment of the other database with its curves; its id here."""
+    experiment = _insert(connection, "experiments", row)
+    curves = connection.execute(
+        "SELECT * FROM other.experiment_curves WHERE experiment_id = ? ORDER BY id", (row["id"],)
+    )
+    for curve in curves.fetchall():
+        ours = _insert(connection, "experiment_curves", {**dict(curve), "experiment_id": experiment})
+        connection.execute(
+            """
+            INSERT INTO main.curve_points (curve_id, level, replicate, run_id)
+            SELECT ?, p.level, p.replicate, r.id FROM other.curve_points p
+            JOIN other.runs t ON t.id = p.run_id JOIN main.runs r ON r.digest = t.digest WHERE p.curve_id = ?
+            """,
+            (ours, curve["id"]),
+        )
+    return experiment
+
+
+def _would_train(connection: sqlite3.Connection, experiment: int) -> bool:
+    row = connection.execute(
+        f"SELECT EXISTS (SELECT 1 FROM main.runs WHERE status IN ('waiting', 'running', 'blocked')"
+        f" AND id IN ({claims.WANTED}))",
+        {"experiment": experiment},
+    ).fetchone()
+    return bool(row[0])
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int:
+    """Add a row under a new id, which is returned."""
+    values = {name: value for name, value in row.items() if name != "id"}
+    marks = ", ".join(f":{name}" for name in values)
+    inserted = connection.execute(f"INSERT INTO main.{table} ({', '.join(values)}) VALUES ({marks})", values).lastrowid
+    assert inserted is not None
+    return inserted
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [row["name"] for row in connection.execute(f"PRAGMA main.table_info({table})")]
