@@ -8,8 +8,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from cockpit.cli.adding import describe
 from cockpit.cli.options import Database, Wanted, takes_experiment, to_write
-from cockpit.cli.queue import describe, describe_error
+from cockpit.cli.queue import describe_error
 from cockpit.cli.results import show
 from cockpit.progress import follow
 from engine import devices
@@ -36,7 +37,7 @@ def run(
     path = to_write(db)
     with closing(database.writer(path)) as connection:
         added = wanted.add(connection)
-        print(describe(added), file=sys.stderr)
+        print(describe(added.name, added), file=sys.stderr)
         queue.retry_failed(connection, added.experiment)
         queue.set_state(connection, added.experiment, "active")
         if claims.unfinished(connection, added.experiment):
