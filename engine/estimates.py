@@ -16,7 +16,7 @@ from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from engine.devices import Device
-from engine.experiments import Definition, curves
+from engine.experiments import Definition, curves, runs
 from engine.recipes import Dense, Run
 from engine.store.database import now
 
@@ -161,22 +161,22 @@ def estimate(
 def preview(connection: sqlite3.Connection | None, definition: Definition, places: Sequence[Device]) -> Preview:
     """What adding an experiment would do. Nothing is written; where there is no database yet (None), all is new."""
     found = curves(definition)
-    runs = {point.run.digest: point.run for curve in found for point in curve.points}
+    wanted = runs(found)
     load, measured = Load({}, [], {}, {}), Measured({}, {}, {}, {})
     known: dict[str, tuple[int, str]] = {}
     if connection is not None:
         load, measured = _load(connection, ()), _measured(connection, places[0])
         rows = connection.execute(
             "SELECT digest, id, status FROM runs WHERE digest IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(runs)),),
+            (json.dumps(list(wanted)),),
         )
         known = {row["digest"]: (row["id"], row["status"]) for row in rows}
     data_sets = {data.identity: data for data in definition.sources + definition.targets}
     pixels = {data.identity: data.train_images * data.shape[1] * data.shape[2] for data in data_sets.values()}
     names = {data.identity: data.name for data in data_sets.values()}
-    _join(load, runs, known, names)
+    _join(load, wanted, known, names)
     (planned, _) = _estimates(load, [_NEW], replace(measured, pixels={**measured.pixels, **pixels}), len(places))
-    return Preview(len(found), len(runs), len(runs) - len(known), planned[_NEW])
+    return Preview(len(found), len(wanted), len(wanted) - len(known), planned[_NEW])
 
 
 def schedule(seconds: Sequence[float], needs: Iterable[tuple[int, int]], slots: int) -> list[float]:
@@ -242,15 +242,17 @@ def _load(connection: sqlite3.Connection, names: Sequence[str]) -> Load:
     return Load(tasks, needs, dict(wanted), priorities)
 
 
-def _join(load: Load, runs: Mapping[str, Run], known: Mapping[str, tuple[int, str]], names: Mapping[str, str]) -> None:
-    """Add to a load what an experiment would that has these runs by digest, of which some are known by id and status.
+def _join(
+    load: Load, wanted: Mapping[str, Run], known: Mapping[str, tuple[int, str]], names: Mapping[str, str]
+) -> None:
+    """Add to a load what a new experiment would want of these runs, by digest; some have an id and a status already.
 
     What stands on a run that failed is not trained.
     """
     ids = {digest: run for digest, (run, _) in known.items() if run in load.tasks}
     lost = {digest for digest, (run, status) in known.items() if run not in load.tasks and status != "done"}
     numbers = count(1 + max((*load.tasks, *(run for run, _ in known.values())), default=0))
-    for digest, run in runs.items():
+    for digest, run in wanted.items():
         if digest in known:
             continue
         needs = [needed.digest for needed in run.needs()]

@@ -6,7 +6,7 @@ digests are equal and they are trained once.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, get_args
@@ -321,6 +321,11 @@ def curves(definition: Definition) -> list[Curve]:
     for target, optimizer in product(d.targets, d.target_optimizers):
         found += _curves_on(d, target, optimizer)
     return found
+
+
+def runs(found: Iterable[Curve]) -> dict[str, Run]:
+    """The runs of curves by their digests, each once. Those that a run needs stand before it."""
+    return {point.run.digest: point.run for curve in found for point in curve.points}
 
 
 def _curves_on(d: Definition, target: DataSet, optimizer: Optimizer) -> list[Curve]:

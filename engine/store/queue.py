@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from engine.datasets.catalog import DataSet, remembered
 from engine.errors import InputError, unknown
-from engine.experiments import Curve, Definition, curves
+from engine.experiments import Curve, Definition, curves, runs
 from engine.recipes import Dense, Profile, Run
 from engine.store.claims import WANTED, block_dependents
 from engine.store.database import now, transaction
@@ -54,12 +54,12 @@ def add(connection: sqlite3.Connection, name: str, definition: Definition, comma
     found = curves(definition)
     with transaction(connection):
         experiment = same_experiment(connection, name, definition, found)
-        runs, new = _add_runs(connection, definition, found, command)
+        total, new = _add_runs(connection, definition, found, command)
         if experiment is None:
             experiment = _add_experiment(connection, name, definition, command)
             _add_curves(connection, experiment, definition.model, found)
             _set_priorities(connection, experiment)
-    return Added(experiment, name, len(found), runs, new)
+    return Added(experiment, name, len(found), total, new)
 
 
 def extend(connection: sqlite3.Connection, experiment: int, definition: Definition, command: str) -> Added:
@@ -78,7 +78,7 @@ def extend(connection: sqlite3.Connection, experiment: int, definition: Definiti
                 f"{name!r} would lose {len(lost)} of its points, the first at level {level}, replicate {replicate}:"
                 " extend only adds"
             )
-        runs, new = _add_runs(connection, definition, found, command)
+        total, new = _add_runs(connection, definition, found, command)
         if stored != definition.to_json():
             connection.execute(
                 "UPDATE experiments SET definition = ?, command = command || ' && ' || ? WHERE id = ?",
@@ -87,7 +87,7 @@ def extend(connection: sqlite3.Connection, experiment: int, definition: Definiti
             _remove_curves(connection, experiment)  # their names may change when there are more
             _add_curves(connection, experiment, definition.model, found)
             _set_priorities(connection, experiment)
-    return Added(experiment, name, len(found), runs, new)
+    return Added(experiment, name, len(found), total, new)
 
 
 def definition_of(connection: sqlite3.Connection, experiment: int) -> Definition:
@@ -129,16 +129,16 @@ def remove(connection: sqlite3.Connection, experiment: int) -> None:
     Finished runs stay, and are found again by the next experiment that wants them.
     """
     with transaction(connection):
-        runs = [row[0] for row in connection.execute(WANTED, {"experiment": experiment})]
+        wanted = [row[0] for row in connection.execute(WANTED, {"experiment": experiment})]
         _remove_curves(connection, experiment)
         connection.execute("DELETE FROM experiments WHERE id = ?", (experiment,))
-        for run in runs:
+        for run in wanted:
             connection.execute(f"UPDATE runs SET priority = {_PRIORITY} WHERE id = ?", (run,))
         orphans = (
             "SELECT id FROM runs r WHERE id IN (SELECT value FROM json_each(:runs)) AND status <> 'done'"
             " AND NOT EXISTS (SELECT 1 FROM curve_points WHERE run_id = r.id)"
         )
-        lost = json.dumps([row[0] for row in connection.execute(orphans, {"runs": json.dumps(runs)})])
+        lost = json.dumps([row[0] for row in connection.execute(orphans, {"runs": json.dumps(wanted)})])
         columns = [(table, "run_id") for table in ("epochs", "layers", "files", "run_needs")]
         for table, column in [*columns, ("run_needs", "needs_id"), ("runs", "id")]:
             connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", (lost,))
@@ -248,7 +248,7 @@ def _add_runs(
     for data in definition.sources + definition.targets:
         _add_data_set(connection, data)
     names = {data.identity: data.name for data in definition.sources + definition.targets}
-    runs = {point.run.digest: point.run for curve in found for point in curve.points}
+    wanted = runs(found)
     before, moment = _count_runs(connection), now()
     connection.executemany(
         """
@@ -257,9 +257,9 @@ def _add_runs(
           queued_at)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING
         """,
-        ((digest, *_run_row(run, names), command, moment) for digest, run in runs.items()),
+        ((digest, *_run_row(run, names), command, moment) for digest, run in wanted.items()),
     )
-    needs = ((digest, needed.digest) for digest, run in runs.items() for needed in run.needs())
+    needs = ((digest, needed.digest) for digest, run in wanted.items() for needed in run.needs())
     connection.executemany(
         """
         INSERT INTO run_needs (run_id, needs_id)
@@ -269,7 +269,7 @@ def _add_runs(
     )
     # A new run that stands on one that has already failed or diverged can never start.
     block_dependents(connection)
-    return len(runs), _count_runs(connection) - before
+    return len(wanted), _count_runs(connection) - before
 
 
 def _count_runs(connection: sqlite3.Connection) -> int:
