@@ -225,7 +225,7 @@ def extended(
     evaluated = evaluation_levels(evaluate, levels)
     if lost := set(d.evaluate) - set(evaluated):
         left_out = ", ".join(map(str, sorted(lost)))
-        raise InputError(f"--evaluate {evaluate} leaves out {left_out}, which is evaluated: extend only adds")
+        raise InputError(f"--evaluate {evaluate} leaves out what is evaluated already ({left_out}): extend only adds")
     sources, targets = _data_sets(
         [*d.sources, *map(resolve, source)],
         [*d.targets, *map(resolve, target)],

@@ -2,12 +2,13 @@
 
 import json
 import shlex
+import sqlite3
 import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -134,7 +135,7 @@ def extend(
         raise InputError("nothing to add: say what there is to be more of, as in --replicates 6 or --target digits")
     with closing(database.writer(to_write(db))) as connection:
         ids = [queue.experiment_id(connection, name) for name in names]
-        wider = [experiments.extended(queue.definition_of(connection, one), **given) for one in ids]  # type: ignore[arg-type]
+        wider = [_extended(connection, name, one, given) for name, one in zip(names, ids, strict=True)]
         command = command_line()
         found = [queue.extend(connection, one, definition, command) for one, definition in zip(ids, wider, strict=True)]
         states = [rows.experiment(connection, one) for one in ids]
@@ -144,6 +145,15 @@ def extend(
         if not as_json:
             print(describe(added.name, added))
         _say_what_halts(state)
+
+
+def _extended(
+    connection: sqlite3.Connection, name: str, experiment: int, more: Mapping[str, Any]
+) -> experiments.Definition:
+    try:
+        return experiments.extended(queue.definition_of(connection, experiment), **more)
+    except InputError as error:
+        raise InputError(f"experiment {name!r}: {error}") from None
 
 
 def estimate(
@@ -157,9 +167,9 @@ def estimate(
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Estimate how long experiments will take on this machine, and how much disk, from the runs that have ended on it.
+    """Estimate how long experiments will take on this machine, and how much disk, from what was measured.
 
-    What other experiments have trained before counts in; one that is named counts as active.
+    What is claimed before theirs counts in. An experiment that is named counts as active.
 
     Example: cockpit queue estimate
     """
