@@ -11,12 +11,14 @@ SIZES = ("bytes", "kB", "MB", "GB", "TB")
 def duration(seconds: float) -> str:
     """Seconds in its two largest units, rounded up: 3 h 12 min, 45 s."""
     left = ceil(seconds)
-    for place, (unit, length) in enumerate(UNITS[:-1]):
+    for length, step in ((3600, 60), (86_400, 3600)):
         if left >= length:
-            smaller, part = UNITS[place + 1]
-            whole, rest = divmod(ceil(left / part) * part, length)
-            return f"{whole} {unit}" + (f" {rest // part} {smaller}" if rest else "")
-    return f"{left} s"
+            left = ceil(left / step) * step
+    parts = []
+    for unit, length in UNITS:
+        whole, left = divmod(left, length)
+        parts += [f"{whole} {unit}"] if whole else []
+    return " ".join(parts) or "0 s"
 
 
 def size(count: float) -> str:
