@@ -209,7 +209,7 @@ def _load(connection: sqlite3.Connection, names: Sequence[str]) -> Load:
     """The runs that have not ended, and what the active experiments, and those named, want of them."""
     cursor = connection.cursor()
     cursor.row_factory = None  # plain tuples: there may be 100,000
-    # Most runs have ended or most have not: reading all of them in order is the faster way in the latter case.
+    # Where most runs have not ended, reading all in order is faster than finding them by the index on their status.
     cursor.execute(
         f"""
         SELECT id, CASE WHEN status = 'running' AND lease_expires_at > :now
