@@ -1,5 +1,7 @@
-"""What states are called and how they look, the same on the command line and on the screen."""
+"""How things are said to a person, the same on the command line and on the screen: states, runs, durations, sizes."""
 
+from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 OF_EXPERIMENTS = {
@@ -13,6 +15,8 @@ OF_EXPERIMENTS = {
     "blocked": "⊘",
 }
 OF_WORKERS = {"training": "▶", "idle": "·", "held up": "‖", "silent": "?", "dead": "✗"}
+UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def state(word: str) -> str:
@@ -20,33 +24,33 @@ def state(word: str) -> str:
     return f"{(OF_EXPERIMENTS | OF_WORKERS)[word]} {word}"
 
 
-def run(row: Any) -> str:
+def run(row: Mapping[str, Any]) -> str:
     """A run in a line: its ticket, where that comes from, what it is trained on."""
     source = f"{row['source']} -> " if row["source"] else ""
     return f"{source}{row['target']} {row['ticket']}, level {row['level']}, seed {row['seed']}"
 
 
-def problems(row: Any) -> str:
-    """How many runs of an experiment have failed, diverged or are blocked, in words."""
-    return ", ".join(f"{row[status]} {status}" for status in ("failed", "diverged", "blocked") if row[status])
-
-
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 12 min, 3 h 12 min, 4 d 3 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    hours, minutes = divmod(minutes, 60)
-    if not hours:
-        return f"{minutes} min"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    """Seconds in its two largest units, rounded up: 3 h 12 min, 45 s."""
+    left = ceil(seconds)
+    for length, step in ((3600, 60), (86_400, 3600)):
+        if left >= length:
+            left = ceil(left / step) * step
+    parts = []
+    for unit, length in UNITS:
+        whole, left = divmod(left, length)
+        parts += [f"{whole} {unit}"] if whole else []
+    return " ".join(parts) or "0 s"
 
 
 def size(count: float) -> str:
-    """Bytes as people say them: 512 B, 3.4 MiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+    """Bytes in the largest unit that leaves a number of at least 1: 2.6 MiB."""
+    place = 0
+    while count >= 1024 and place < len(SIZES) - 1:
+        count, place = count / 1024, place + 1
+    return f"{count:.1f} {SIZES[place]}" if place else f"{count:.0f} {SIZES[place]}"
+
+
+def problems(row: Mapping[str, Any]) -> str:
+    """How many runs of an experiment did not end well, and how."""
+    return ", ".join(f"{row[status]} {status}" for status in ("failed", "diverged", "blocked") if row[status])
