@@ -17,6 +17,7 @@ from cockpit.cli.options import (
     Database,
     Json,
     Names,
+    PauseAfter,
     Wanted,
     command_line,
     takes_experiment,
@@ -38,6 +39,7 @@ DryRun = Annotated[
 @takes_experiment
 def add(
     wanted: Wanted,
+    pause_after: PauseAfter = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     db: Database = None,
@@ -48,6 +50,8 @@ def add(
         return
     with closing(database.writer(to_write(db))) as connection:
         added = wanted.add(connection)
+        if pause_after is not None:
+            queue.set_pause_after(connection, added.experiment, pause_after)
         state = rows.experiment(connection, added.experiment)
     print(json.dumps(_counts(added.name, added)) if as_json else describe(added.name, added))
     _say_what_halts(state)
@@ -87,7 +91,8 @@ def _say_what_halts(state: Mapping[str, object]) -> None:
     """Say on stderr why an experiment that was added will not be trained to its end, and what helps."""
     name = str(state["name"])
     if state["state"] != "active":
-        print(f"{name} is {state['state']}: `cockpit queue resume {shlex.quote(name)}`", file=sys.stderr)
+        why = f" ({state['reason']})" if state["reason"] else ""
+        print(f"{name} is {state['state']}{why}: `cockpit queue resume {shlex.quote(name)}`", file=sys.stderr)
     if state["failed"]:
         print(f"{words.problems(state)}: `cockpit queue retry {shlex.quote(name)}`", file=sys.stderr)
 

@@ -29,6 +29,10 @@ Database = Annotated[
         show_default="COCKPIT_DB, else experiments.local.db, else experiments.db",
     ),
 ]
+PauseAfter = Annotated[
+    int | None,
+    Option(help="Failures in a row after which it is paused; 0: never. At the start 3.", show_default=False, min=0),
+]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 Names = Annotated[list[str], Argument(help="Names of experiments.")]
 

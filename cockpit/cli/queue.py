@@ -14,7 +14,7 @@ import typer
 from cockpit import tables, words
 from cockpit.cli import adding
 from cockpit.cli.logs import logs
-from cockpit.cli.options import Database, Json, Names, to_read, to_write
+from cockpit.cli.options import Database, Json, Names, PauseAfter, to_read, to_write
 from engine.errors import unknown
 from engine.store import database, queue, rows
 
@@ -75,9 +75,15 @@ def pause(names: Names, as_json: Json = False, db: Database = None) -> None:
 
 
 @app.command("resume")
-def resume(names: Names, as_json: Json = False, db: Database = None) -> None:
-    """Let workers go on with paused or cancelled experiments."""
-    _change(names, as_json, db, lambda connection, experiment: queue.set_state(connection, experiment, "active"))
+def resume(names: Names, pause_after: PauseAfter = None, as_json: Json = False, db: Database = None) -> None:
+    """Let workers go on with paused or cancelled experiments. Failures so far are not counted again."""
+
+    def change(connection: sqlite3.Connection, experiment: int) -> None:
+        if pause_after is not None:
+            queue.set_pause_after(connection, experiment, pause_after)
+        queue.set_state(connection, experiment, "active")
+
+    _change(names, as_json, db, change)
 
 
 @app.command("cancel")

@@ -129,9 +129,7 @@ def _set_state(connection: sqlite3.Connection, experiment: int, state: State, re
 
 
 def set_pause_after(connection: sqlite3.Connection, experiment: int, failures: int) -> None:
-    """After how many failures in a row an experiment is paused; 0 is never. Raises InputError below 0."""
-    if failures < 0:
-        raise InputError(f"--pause-after {failures} is out of range: allowed are 1 and more, or 0 for never")
+    """After how many failures in a row an experiment is paused; 0 is never."""
     connection.execute("UPDATE experiments SET pause_after = ? WHERE id = ?", (failures, experiment))
 
 
