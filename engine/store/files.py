@@ -25,6 +25,7 @@ class Folder:
         place = self._artefact(digest)
         if not place.exists() or hashlib.sha256(place.read_bytes()).hexdigest() != digest:
             _write(place, data)
+        _drop_partial(place)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -46,10 +47,10 @@ class Folder:
         _write(self.checkpoint(run_digest), data)
 
     def drop_checkpoint(self, run_digest: str) -> None:
-        """Remove the run's checkpoint, and what workers that were killed while they wrote one left of it."""
+        """Remove the run's checkpoint."""
         place = self.checkpoint(run_digest)
-        for file in (place, *place.parent.glob(f".{place.name}.*")):
-            file.unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
+        _drop_partial(place)
 
     def _artefact(self, digest: str) -> Path:
         return self.path / "tickets" / f"{digest}.safetensors"
@@ -69,4 +70,10 @@ def _write(place: Path, data: bytes) -> None:
         os.fsync(folder)
         os.close(folder)
     finally:
+        partial.unlink(missing_ok=True)
+
+
+def _drop_partial(place: Path) -> None:
+    """Remove what workers left that were killed while they wrote this file."""
+    for partial in place.parent.glob(f".{place.name}.*"):
         partial.unlink(missing_ok=True)
