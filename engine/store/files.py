@@ -42,6 +42,10 @@ class Folder:
         """Where the checkpoint of a run lies while it is under way."""
         return self.path / "checkpoints" / f"{run_digest}.safetensors"
 
+    def checkpoints(self) -> set[str]:
+        """The digests of the runs that have a checkpoint, or part of one."""
+        return {place.name.lstrip(".").partition(".")[0] for place in (self.path / "checkpoints").glob("*")}
+
     def write_checkpoint(self, run_digest: str, data: bytes) -> None:
         """Replace the run's checkpoint in one step."""
         _write(self.checkpoint(run_digest), data)
