@@ -12,7 +12,7 @@ from signal import SIGKILL
 
 from engine.store import database
 from engine.store.records import LOST_ALLOWED
-from tests.faults import records, victim
+from tests.faults import outcomes, victim
 
 AT_ONCE = 2
 RANDOM = "a random moment"  # as against the named points
@@ -64,14 +64,14 @@ class Campaign:
     def run(self, folder: Path) -> None:
         """Kill, let the work be finished, and compare. Raises AssertionError where anything differs."""
         self.say(f"seed {self.seed}")
-        expected = records.undisturbed(folder / "undisturbed.db")
+        expected = outcomes.undisturbed(folder / "undisturbed.db")
         for number in count(1):
             path = folder / f"{number}.db"
-            records.queue_work(path)
+            outcomes.queue_work(path)
             self._attack(path)
             assert victim.start(path).end() == 0
-            records.check_done_once(path)
-            assert records.outcome(path) == expected
+            outcomes.check_done_once(path)
+            assert outcomes.outcome(path) == expected
             self.say(f"database {number}: every run done once, tables and files equal those of undisturbed work")
             if self._over():
                 return

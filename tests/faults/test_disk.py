@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.store import database
-from tests.faults import records, victim
+from tests.faults import outcomes, victim
 
 DISK_BYTES = 8 * 2**20
 
@@ -39,7 +39,7 @@ def fill(ballast: Path) -> None:
 
 def test_a_full_disk_is_waited_out_and_nothing_is_lost(small_disk: Path, undisturbed: dict[str, Any]) -> None:
     path, ballast = small_disk / "experiments.db", small_disk / "ballast"
-    records.queue_work(path)
+    outcomes.queue_work(path)
     worker = victim.start(path, "--min-free", 0, "--checkpoint-seconds", 0)
     with closing(database.reader(path)) as reader:
         victim.wait_until(lambda: reader.execute("SELECT count(*) FROM epochs").fetchone()[0] > 3)
@@ -49,8 +49,8 @@ def test_a_full_disk_is_waited_out_and_nothing_is_lost(small_disk: Path, undistu
     assert worker.process.is_alive()
     ballast.unlink()
     assert worker.end() == 0, log.read_text()
-    records.check_done_once(path)
-    assert records.outcome(path) == undisturbed
+    outcomes.check_done_once(path)
+    assert outcomes.outcome(path) == undisturbed
 
 
 def test_below_the_minimum_of_free_space_nothing_is_claimed_and_the_worker_says_why(path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from engine.store import database, queue
 from engine.store.records import LOST_ALLOWED
-from tests.faults import records, victim
+from tests.faults import outcomes, victim
 from tests.faults.campaign import Campaign
 
 
@@ -40,4 +40,4 @@ def test_a_run_in_which_five_workers_ended_has_failed_and_is_retried_from_its_be
         assert victim.start(path).end() == 0
         attempts = connection.execute("SELECT outcome FROM attempts WHERE run_id = ?", (failed[0]["id"],))
         assert [row[0] for row in attempts] == ["failed", "done"]
-    assert records.outcome(path) == undisturbed
+    assert outcomes.outcome(path) == undisturbed

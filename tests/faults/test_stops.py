@@ -9,7 +9,7 @@ import pytest
 
 from engine.store import database
 from tests.conftest import add
-from tests.faults import records, victim
+from tests.faults import outcomes, victim
 
 LEASE = 1.0  # seconds
 EVERY_STEP = ("--checkpoint-seconds", 0)
@@ -17,15 +17,15 @@ EVERY_STEP = ("--checkpoint-seconds", 0)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database with the first run of `records.WORK`, and no other that a worker could do meanwhile."""
+    """A database with the first run of `outcomes.WORK`, and no other that a worker could do meanwhile."""
     path = tmp_path / "experiments.db"
-    add(path, "one run", **{**records.WORK, "target": ["digits-a"], "levels": 0, "random": ["none"]})
+    add(path, "one run", **{**outcomes.WORK, "target": ["digits-a"], "levels": 0, "random": ["none"]})
     return path
 
 
 def check(path: Path, undisturbed: dict[str, Any]) -> None:
-    records.check_done_once(path)
-    found = records.outcome(path)
+    outcomes.check_done_once(path)
+    found = outcomes.outcome(path)
     assert all(found[table] == undisturbed[table][: len(found[table])] for table in found)
     with closing(database.reader(path)) as connection:
         assert [tuple(row) for row in connection.execute("SELECT claim FROM runs")] == [(2,)]
@@ -49,10 +49,10 @@ def test_a_worker_that_comes_back_after_its_lease_changes_nothing(
     late = victim.start(path, *EVERY_STEP, trap=victim.Trap(point, times, SIGSTOP, LEASE))
     late.wait_until_stopped()
     assert victim.start(path).end() == 0  # takes the run over when the lease has run out
-    before = records.everything(path)
+    before = outcomes.everything(path)
     late.signal(SIGCONT)
     assert late.end() == 0
-    assert records.everything(path) == before
+    assert outcomes.everything(path) == before
     check(path, undisturbed)
 
 
@@ -63,10 +63,10 @@ def test_a_worker_that_comes_back_while_another_trains_its_run_changes_nothing(
     late.wait_until_stopped()
     other = victim.start(path, *EVERY_STEP, trap=victim.Trap("mid epoch", 20, SIGSTOP))
     other.wait_until_stopped()
-    before = records.everything(path)
+    before = outcomes.everything(path)
     late.signal(SIGCONT)
     victim.wait_until(lambda: "was taken over by another worker" in victim.log_of(path).read_text())
-    assert records.everything(path) == before
+    assert outcomes.everything(path) == before
     other.signal(SIGCONT)
     assert (late.end(), other.end()) == (0, 0)
     check(path, undisturbed)

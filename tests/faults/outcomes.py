@@ -49,7 +49,7 @@ def everything(path: Path) -> dict[str, Any]:
 
 
 def check_done_once(path: Path) -> None:
-    """Assert that every run is done, once, by its last attempt, and that its files are whole and nothing else lies about."""
+    """Assert that every run is done, once, by its last attempt, and that of files there are those recorded, whole."""
     found = _read(
         path,
         runs="SELECT id, status, lost, attempt, claim, recipe FROM runs",
