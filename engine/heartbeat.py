@@ -4,12 +4,12 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 import psutil
 import torch
 
+from engine.errors import InputError
 from engine.run import UnderWay, Workplace
 from engine.store import claims, database
 
@@ -36,17 +36,23 @@ class Heartbeat(threading.Thread):
 
     def run(self) -> None:
         """Beat until the process ends. A database that is locked for a while is waited for: the lease is longer."""
-        with closing(database.writer(self.path)) as connection:
-            connection.execute("PRAGMA synchronous = NORMAL")  # nothing here outlives a power cut anyway
-            while True:
-                time.sleep(BEAT_SECONDS)
-                if self.parent and os.getppid() != self.parent:
-                    self.stop.set()
-                try:
-                    self._hold(connection)
-                    self._tell(connection)
-                except (sqlite3.Error, RuntimeError) as error:  # locked, or a device that does not answer any more
-                    print(f"no heartbeat: {error}", flush=True)
+        connection: sqlite3.Connection | None = None
+        while True:
+            time.sleep(BEAT_SECONDS)
+            if self.parent and os.getppid() != self.parent:
+                self.stop.set()
+            try:
+                connection = connection or self._open()
+                self._hold(connection)
+                self._tell(connection)
+            # locked (InputError: while it was opened), or a device that does not answer any more
+            except (sqlite3.Error, InputError, RuntimeError) as error:
+                print(f"no heartbeat: {error}", flush=True)
+
+    def _open(self) -> sqlite3.Connection:
+        connection = database.writer(self.path)
+        connection.execute("PRAGMA synchronous = NORMAL")  # nothing here outlives a power cut anyway
+        return connection
 
     def _hold(self, connection: sqlite3.Connection) -> None:
         claim = self.claim

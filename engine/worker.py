@@ -87,6 +87,7 @@ class Worker:
             claims.release(self.connection, self.unreleased)
             self.unreleased = None
         take_over(self.connection)
+        drop_stale_checkpoints(self.connection, self.place.folder)
         self.heart.message = self._obstacle()
         if self.heart.message:
             return False
@@ -185,6 +186,13 @@ def take_over(connection: sqlite3.Connection) -> None:
             records.lost(connection, holder["run_id"], holder["claim"])
         elif holder["expired"]:
             claims.reclaim(connection, holder["run_id"], holder["claim"], lost=False)
+
+
+def drop_stale_checkpoints(connection: sqlite3.Connection, folder: Folder) -> None:
+    """Remove those of runs that are over: a worker was killed before it could, or wrote one late."""
+    for digest in folder.checkpointed():
+        if records.is_over(connection, digest):
+            folder.drop_checkpoint(digest)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from engine.errors import InputError
 from engine.recipes import Run
 from engine.store import claims, queue
 from engine.store.database import files_folder, has_log, now, snapshot, transaction, writer
-from engine.store.files import Folder, Found
+from engine.store.files import Folder, Found, is_being_written, is_temporary
 
 Progress = Callable[[int, int], None]  # how many bytes are dealt with, and of how many
 STRAY_SECONDS = 3600.0  # no worker takes so long between writing a file and recording it
@@ -69,7 +69,7 @@ def check(connection: sqlite3.Connection, folder: Folder, progress: Progress) ->
         runs,
         len(known),
         tuple(damaged),
-        tuple(file for file in strays if _is_temporary(file)),
+        tuple(file for file in strays if is_temporary(file.path)),
     )
 
 
@@ -293,19 +293,8 @@ def _strays(
     return [
         file
         for file in tickets + checkpoints
-        if file.path not in known and file.touched < latest and not _being_written(file)
+        if file.path not in known and file.touched < latest and not is_being_written(file.path)
     ]
-
-
-def _is_temporary(file: Found) -> bool:
-    return file.path.name.startswith(".") and file.path.suffix[1:].isdigit()
-
-
-def _being_written(file: Found) -> bool:
-    """Whether a file has a temporary name, whose process lives."""
-    import psutil
-
-    return _is_temporary(file) and psutil.pid_exists(int(file.path.suffix[1:]))
 
 
 def _describe_strays(strays: list[Found]) -> str:

@@ -39,6 +39,7 @@ class Folder:
             os.utime(place)  # for `care.collect`, which leaves alone what has been touched since it made its plan
         else:
             _write(place, data)
+        _drop_partial(place)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -55,15 +56,19 @@ class Folder:
         """Where the checkpoint of a run lies while it is under way."""
         return self.path / "checkpoints" / f"{run_digest}.safetensors"
 
+    def checkpointed(self) -> set[str]:
+        """The digests of the runs that have a checkpoint, or part of one."""
+        return {place.name.lstrip(".").partition(".")[0] for place in (self.path / "checkpoints").glob("*")}
+
     def write_checkpoint(self, run_digest: str, data: bytes) -> None:
         """Replace the run's checkpoint in one step."""
         _write(self.checkpoint(run_digest), data)
 
     def drop_checkpoint(self, run_digest: str) -> None:
-        """Remove the run's checkpoint, and what workers that were killed while they wrote one left of it."""
+        """Remove the run's checkpoint."""
         place = self.checkpoint(run_digest)
-        for file in (place, *place.parent.glob(f".{place.name}.*")):
-            file.unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
+        _drop_partial(place)
 
     def ticket(self, digest: str) -> Path:
         """Where the bytes of this SHA-256 lie, if they are here."""
@@ -153,3 +158,22 @@ def _found(folder: Path) -> list[Found]:
 def _hash(place: Path) -> str:
     with place.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _drop_partial(place: Path) -> None:
+    """Remove what processes left that were killed while they wrote this file."""
+    for partial in place.parent.glob(f".{place.name}.*"):
+        if not is_being_written(partial):
+            partial.unlink(missing_ok=True)
+
+
+def is_temporary(place: Path) -> bool:
+    """Whether a file has the name that it is given while it is written: a dot before it, the writer's pid behind it."""
+    return place.name.startswith(".") and place.suffix[1:].isdigit()
+
+
+def is_being_written(place: Path) -> bool:
+    """Whether a file has a temporary name, and its process lives."""
+    import psutil
+
+    return is_temporary(place) and bool(psutil.pid_exists(int(place.suffix[1:])))

@@ -178,6 +178,12 @@ def lost(connection: sqlite3.Connection, run_id: int, number: int) -> None:
             _end(connection, run_id, number, "failed", error=error)
 
 
+def is_over(connection: sqlite3.Connection, digest: str) -> bool:
+    """Whether the run of this digest has ended, so that no worker goes on with it."""
+    query = "SELECT 1 FROM runs WHERE digest = ? AND status IN ('done', 'failed', 'diverged')"
+    return connection.execute(query, (digest,)).fetchone() is not None
+
+
 def _end(connection: sqlite3.Connection, run_id: int, number: int, status: str, **columns: object) -> None:
     """A run and the attempt that this claim made at it are over."""
     _close(connection, run_id, number, status, columns.get("error"))

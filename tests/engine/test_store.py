@@ -8,7 +8,6 @@ import sqlite3
 import statistics
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -183,27 +182,6 @@ def test_runs_are_claimed_once_and_only_when_what_they_need_is_done(path: Path, 
         done.add(claim.run.digest)
     assert len(claimed) == len(set(claimed)) == 4 + 4 + 4 + 1
     assert not claims.unfinished(connection)
-
-
-def test_concurrent_claims_never_meet(path: Path) -> None:
-    added = add(path, "many", replicates=20, levels=4, source=["digits-b"], evaluate="all")
-    made: list[tuple[int, int]] = []
-
-    def claim_all() -> None:
-        with closing(database.writer(path)) as own:
-            holder = worker(own)
-            while found := claims.claim(own, holder):
-                made.append((found.run_id, found.number))
-
-    threads = [threading.Thread(target=claim_all) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    ready = 20 * (1 + 5)  # the dense runs, and the random tickets of five levels
-    assert added.runs == 20 * (5 + 5)
-    assert len(made) == len(set(made)) == ready
-    assert {number for _, number in made} == {1}
 
 
 def test_the_run_that_most_others_wait_for_is_claimed_first(path: Path, connection: sqlite3.Connection) -> None:

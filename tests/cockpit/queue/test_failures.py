@@ -16,8 +16,6 @@ def path(tmp_path: Path, cockpit: Cockpit) -> Path:
     """A database with an experiment of twelve runs, of which none waits for another."""
     settings = ("--levels", 0, "--replicates", 12, "--target", "digits-a", "--random", "none")
     found = cockpit(*ADD, "--name", "one", *settings)
-        *ADD, "--name", "one", "--levels", 0, "--replicates", 12, "--target", "digits-a", "--random", "none"
-    )
     assert found.returncode == 0, found.stderr
     return tmp_path / "experiments.db"
 

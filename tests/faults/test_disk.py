@@ -1,0 +1,69 @@
+"""The disk is full, or nearly."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any
+
+import pytest
+
+from engine.store import database
+from tests.faults import outcomes, victim
+
+DISK_BYTES = 8 * 2**20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of a few megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a file system here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(ballast: Path) -> None:
+    """Write until nothing more fits."""
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+
+
+def test_a_full_disk_is_waited_out_and_nothing_is_lost(small_disk: Path, undisturbed: dict[str, Any]) -> None:
+    path, ballast = small_disk / "experiments.db", small_disk / "ballast"
+    outcomes.queue_work(path)
+    worker = victim.start(path, "--min-free", 0, "--checkpoint-seconds", 0)
+    with closing(database.reader(path)) as reader:
+        victim.wait_until(lambda: reader.execute("SELECT count(*) FROM epochs").fetchone()[0] > 3)
+    log = victim.log_of(path)
+    while "cannot write" not in log.read_text():  # what was free again in between, as a checkpoint's other half
+        fill(ballast)
+    assert worker.process.is_alive()
+    ballast.unlink()
+    assert worker.end() == 0, log.read_text()
+    outcomes.check_done_once(path)
+    assert outcomes.outcome(path) == undisturbed
+
+
+def test_below_the_minimum_of_free_space_nothing_is_claimed_and_the_worker_says_why(path: Path) -> None:
+    worker = victim.start(path, "--min-free", 2**60)
+    with closing(database.reader(path)) as reader:
+
+        def said() -> str | None:
+            row = reader.execute("SELECT message FROM workers").fetchone()
+            return row and row[0]
+
+        victim.wait_until(said)
+        assert "below the minimum of 1073741824.0 GiB (--min-free): make room" in (said() or "")
+        worker.signal(SIGTERM)
+        assert worker.end() == 0
+        assert reader.execute("SELECT max(claim) FROM runs").fetchone()[0] == 0
+        assert reader.execute("SELECT ended_at FROM workers").fetchone()[0] is not None

@@ -1,0 +1,59 @@
+"""Another program holds the database while workers train."""
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import heartbeat
+from engine.errors import InputError
+from engine.store import database
+from tests.faults import outcomes, victim
+
+LOCKED_SECONDS = 61.0
+
+
+@pytest.mark.slow
+def test_a_database_locked_for_a_minute_only_holds_its_worker_up(path: Path, undisturbed: dict[str, Any]) -> None:
+    worker = victim.start(path)
+    with closing(database.reader(path)) as reader:
+        victim.wait_until(lambda: reader.execute("SELECT count(*) FROM epochs").fetchone()[0] > 3)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        time.sleep(LOCKED_SECONDS)
+        freed_at = database.now()
+        other.execute("ROLLBACK")
+    assert worker.end() == 0
+    assert "no heartbeat: " in victim.log_of(path).read_text()
+    outcomes.check_done_once(path)
+    assert outcomes.outcome(path) == undisturbed
+    with closing(database.reader(path)) as reader:
+        assert reader.execute("SELECT heartbeat_at FROM workers").fetchone()[0] >= freed_at
+        found = reader.execute("SELECT DISTINCT attempt, claim FROM runs")
+        assert [tuple(row) for row in found] == [(1, 1)]
+
+
+def test_a_heartbeat_goes_on_where_the_database_was_locked_as_it_began(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [InputError("locked"), database.writer(path)]
+
+    def writer(_: Path) -> sqlite3.Connection:
+        answer = answers.pop(0)
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
+
+    def tell(_: heartbeat.Heartbeat, connection: sqlite3.Connection) -> None:
+        connection.close()
+        raise SystemExit  # or it would go on for ever
+
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(heartbeat.database, "writer", writer)
+    monkeypatch.setattr(heartbeat.Heartbeat, "_tell", tell)
+    with pytest.raises(SystemExit):
+        heartbeat.Heartbeat(path, 1, place=None, parent=0).run()  # type: ignore[arg-type]
+    assert not answers

@@ -1,0 +1,116 @@
+"""Memory runs out: on the host for real, on cards by what the database says of them."""
+
+import resource
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine.store import claims, database, queue, records
+from tests.conftest import add
+from tests.faults import victim
+
+ROOM = 250 * 2**20  # bytes that a worker may take beyond what it begins with
+GIB = 2**30
+
+
+def test_a_run_that_does_not_fit_is_tried_alone_and_fails_and_the_rest_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    one = {"target": ["digits-a"], "levels": 0, "replicates": 1, "random": ["none"]}
+    add(path, "small", **one)
+    large = add(path, "large", **{**one, "source": ["digits"], "target": ["digits"], "width": 8, "batch_size": 1257})
+    with closing(database.writer(path)) as connection:
+        queue.move(connection, large.experiment, 1)
+        worker = victim.start(path)
+        limit = psutil.Process(worker.process.pid).memory_info().vms + ROOM
+        resource.prlimit(worker.process.pid, resource.RLIMIT_AS, (limit, limit))
+        assert worker.end() == 0
+        runs = connection.execute("SELECT id, status, error FROM runs ORDER BY width").fetchall()
+        assert [row["status"] for row in runs] == ["done", "failed"], victim.log_of(path).read_text()
+        assert runs[1]["error"].startswith(
+            "out of memory on cpu, tried once more alone: vgg-digits x 8 with batches of 1257 does not fit;"
+            " queue it with a smaller --batch-size or --width, or on a larger device"
+        )
+        attempts = "SELECT outcome FROM attempts WHERE run_id = ? ORDER BY attempt"
+        outcomes = [row[0] for row in connection.execute(attempts, (runs[1]["id"],))]
+        assert outcomes == ["out-of-memory", "failed"]
+        assert connection.execute("SELECT count(*) FROM workers").fetchone()[0] == 1
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A queue of twenty runs of one shape that can all start."""
+    path = tmp_path / "experiments.db"
+    add(path, "one", levels=0, replicates=10, random=["none"])
+    with closing(database.writer(path)) as found:
+        yield found
+
+
+def worker(connection: sqlite3.Connection, device: str, host: str = "here") -> int:
+    found = connection.execute("INSERT INTO workers (host, device) VALUES (?, ?)", (host, device)).lastrowid
+    assert found is not None
+    return found
+
+
+def claim(connection: sqlite3.Connection, holder: int) -> claims.Claim:
+    found = claims.claim(connection, holder)
+    assert found is not None
+    return found
+
+
+def run_out_of_memory(connection: sqlite3.Connection, found: claims.Claim) -> None:
+    records.start(connection, found, 1, {}, [])
+    assert not records.out_of_memory(connection, found, "out of memory")
+
+
+def test_a_run_to_be_trained_alone_waits_for_an_empty_device_and_all_that_is_ready_waits_for_it(
+    connection: sqlite3.Connection,
+) -> None:
+    one, two = worker(connection, "cuda:0"), worker(connection, "cuda:0")
+    first, second = claim(connection, one), claim(connection, two)
+    run_out_of_memory(connection, second)
+    assert claims.claim(connection, two) is None  # `first` is still being trained there
+    claims.release(connection, first)
+    alone = claim(connection, two)
+    assert alone.run_id == second.run_id  # though `first` is older
+    assert claims.claim(connection, one) is None  # nothing joins it
+    records.failed(connection, alone, "out of memory again")
+    assert claim(connection, one).run_id == first.run_id
+    assert claims.claim(connection, two) is not None
+
+
+@pytest.mark.parametrize(("device", "host"), [("cuda:1", "here"), ("cuda:0", "elsewhere")])
+def test_a_run_to_be_trained_alone_goes_to_another_device_that_is_empty(
+    connection: sqlite3.Connection, device: str, host: str
+) -> None:
+    one, two, other = worker(connection, "cuda:0"), worker(connection, "cuda:0"), worker(connection, device, host)
+    claim(connection, one)
+    second = claim(connection, two)
+    run_out_of_memory(connection, second)
+    assert claims.claim(connection, two) is None
+    assert claim(connection, other).run_id == second.run_id
+    assert claims.claim(connection, two) is not None  # beside the first, for the other device is another
+
+
+def test_what_joins_others_on_a_device_fits_there_by_what_runs_of_its_shape_took(
+    connection: sqlite3.Connection,
+) -> None:
+    one, two = worker(connection, "cuda:0"), worker(connection, "cuda:0")
+    assert claims.crowded(connection, two, free=0) is None  # nothing is being trained there
+    done = claim(connection, one)
+    assert "first run of its shape is trained alone" in (claims.crowded(connection, two, free=100 * GIB) or "")
+    records.start(connection, done, 1, {}, [])
+    records.done(connection, done, 0.5, 0, 1.0, device_memory=10 * GIB)
+    claim(connection, one)
+    # What the other will still take is not free: 12 GiB with the margin, before it has taken any, and 12 for the next.
+    assert claims.crowded(connection, two, free=25 * GIB) is None
+    assert claims.crowded(connection, two, free=23 * GIB) == (
+        "the next run needs 12.0 GiB on the device, 11.0 GiB are left"
+    )
+    connection.execute("UPDATE workers SET device_memory = ? WHERE id = ?", (9 * GIB, one))
+    assert claims.crowded(connection, two, free=16 * GIB) is None
+    assert claims.crowded(connection, two, free=14 * GIB) is not None
+    assert claims.crowded(connection, worker(connection, "cuda:1"), free=0) is None

@@ -1,0 +1,194 @@
+"""A worker that is hit at a named point of its work: `engine.worker`, with traps around its steps.
+
+The product knows nothing of this. What lies between two steps is reached by wrapping the function on either side.
+Victims are forked from a server that has imported torch once, so that one costs a fraction of a second.
+"""
+
+import functools
+import multiprocessing
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from signal import SIGKILL, Signals
+from typing import Any
+
+import psutil
+
+from engine.store import claims, database, files, records
+
+POINTS = (
+    "after claim",
+    "mid epoch",
+    "checkpoint half written",
+    "between checkpoint and record",
+    "before a commit",
+    "between record and ticket",
+    "ticket half written",
+    "between ticket and its row",
+    "between ticket and done",
+    "after done",
+)
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload([__name__, "engine.worker", "sklearn.datasets", "torch._dynamo"])
+
+
+@dataclass
+class Trap:
+    """Where a worker is hit, and how: when it passes `point` for the so-many-th time, by a signal to itself.
+
+    With `lease`, its claims are held for so many seconds only.
+    """
+
+    point: str = ""  # nowhere
+    times: int = 1
+    signal: Signals = SIGKILL
+    lease: float | None = None
+
+    def passing(self, point: str, harm: Callable[[], object] = lambda: None) -> None:
+        """The worker is at `point`: if it is time, send the signal. What a death does there beside is the `harm`."""
+        if point == self.point:
+            self.times -= 1
+            if self.times == 0:
+                if self.signal is SIGKILL:
+                    harm()
+                os.kill(os.getpid(), self.signal)
+
+
+@dataclass
+class Victim:
+    """A worker process, and what it was last heard of: each run that it claims, as text."""
+
+    process: BaseProcess
+    reports: Connection
+    run: str = field(default="no run", init=False)
+
+    def claimed(self) -> bool:
+        """Whether it has claimed a run by now."""
+        while self.reports.poll():
+            try:
+                self.run = self.reports.recv()
+            except EOFError:  # it has ended, and everything was read
+                break
+        return self.run != "no run"
+
+    def signal(self, what: Signals) -> None:
+        """Send it a signal from outside."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, what)
+
+    def wait_until_stopped(self) -> None:
+        """Wait for it to be stopped by its trap."""
+        wait_until(lambda: psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED)
+
+    def end(self, seconds: float = 120.0) -> int:
+        """Wait for its end; the exit status, negative for a signal."""
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, f"a worker does not end: {self.run}"
+        return self.process.exitcode
+
+
+def start(path: Path, *options: object, trap: Trap | None = None) -> Victim:
+    """Start a worker that drains the database at `path`; what it prints goes to `log_of(path)`."""
+    reports, reporter = _SERVER.Pipe(duplex=False)
+    arguments = ["--db", path, "--device", "cpu", "--drain", *options]
+    process = _SERVER.Process(target=_work, args=(list(map(str, arguments)), log_of(path), trap or Trap(), reporter))
+    process.start()
+    reporter.close()
+    return Victim(process, reports)
+
+
+def wait_until(come: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait for something that processes do."""
+    deadline = time.monotonic() + seconds
+    while not come():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def log_of(path: Path) -> Path:
+    """Where the workers of a database print to: beside its folder, which may be a disk that is full."""
+    return path.parent.with_name(f"{path.parent.name}-{path.name}.log")
+
+
+def _work(arguments: list[str], log: Path, trap: Trap, reporter: Connection) -> None:
+    """What the process does: lay the trap, then what `python -m engine.worker` does."""
+    from engine import worker
+
+    with log.open("ab") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+    _lay(trap, reporter)
+    sys.argv = ["engine.worker", *arguments]
+    worker.main()
+
+
+def _lay(trap: Trap, reporter: Connection) -> None:
+    from engine import heartbeat, run
+
+    if trap.lease:
+        claims.LEASE_SECONDS, claims.RENEWAL_SECONDS = trap.lease, trap.lease / 10
+        heartbeat.BEAT_SECONDS = trap.lease / 10
+
+    def claimed(claim: claims.Claim | None, *_: object) -> None:
+        if claim:
+            reporter.send(f"{claim.run.ticket.name} {claim.run.ticket.level} on {claim.run.training.dataset}")
+            trap.passing("after claim")
+
+    def renaming(partial: Path, place: Path) -> None:
+        kind = place.parent.name.removesuffix("s")
+        trap.passing(f"{kind} half written", harm=lambda: os.truncate(partial, partial.stat().st_size // 2))
+
+    def here(point: str) -> Callable[..., None]:
+        return lambda *_: trap.passing(point)
+
+    _after(claims, "claim", claimed)
+    _after(run._Clock, "between", here("mid epoch"))
+    _before(Path, "rename", renaming)
+    _before(records, "epoch", here("between checkpoint and record"))
+    _before(files.Folder, "put", here("between record and ticket"))
+    _before(records, "file", here("between ticket and its row"))
+    _before(records, "done", here("between ticket and done"))
+    _after(records, "done", here("after done"))
+    records.transaction = _uncommitted(trap)  # type: ignore[assignment]
+
+
+def _before(owner: Any, name: str, call: Callable[..., None]) -> None:
+    """Have `call` called with the arguments of a function ahead of it."""
+    plain = getattr(owner, name)
+
+    @functools.wraps(plain)
+    def wrapped(*arguments: Any) -> Any:
+        call(*arguments)
+        return plain(*arguments)
+
+    setattr(owner, name, wrapped)
+
+
+def _after(owner: Any, name: str, call: Callable[..., None]) -> None:
+    """Have `call` called with what a function returned, behind it."""
+    plain = getattr(owner, name)
+
+    @functools.wraps(plain)
+    def wrapped(*arguments: Any) -> Any:
+        result = plain(*arguments)
+        call(result)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def _uncommitted(trap: Trap) -> Callable[[sqlite3.Connection], Any]:
+    @contextmanager
+    def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+        with database.transaction(connection):
+            yield
+            trap.passing("before a commit")
+
+    return transaction
