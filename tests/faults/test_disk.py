@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGCONT, SIGSTOP, SIGTERM
 from typing import Any
 
 import pytest
@@ -44,8 +44,10 @@ def test_a_full_disk_is_waited_out_and_nothing_is_lost(small_disk: Path, undistu
     with closing(database.reader(path)) as reader:
         victim.wait_until(lambda: reader.execute("SELECT count(*) FROM epochs").fetchone()[0] > 3)
     log = victim.log_of(path)
-    while "cannot write" not in log.read_text():  # what was free again in between, as a checkpoint's other half
-        fill(ballast)
+    worker.signal(SIGSTOP)  # else it could be done before the disk is full
+    fill(ballast)
+    worker.signal(SIGCONT)
+    victim.wait_until(lambda: "cannot write" in log.read_text())
     assert worker.process.is_alive()
     ballast.unlink()
     assert worker.end() == 0, log.read_text()
