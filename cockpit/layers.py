@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from engine.store import database
 from engine.store.layers import Comparison, Layer, Mean
+from engine.store.sides import Choice, Side
 
 Fraction = Literal["remaining", "pruned"]
 FRACTIONS: tuple[Fraction, Fraction] = ("remaining", "pruned")
@@ -25,9 +26,9 @@ def points(value: Mean | None, spread: bool = True, of: int = 1) -> str:
     return _number(value, 100.0, "+z.2f", spread, of)
 
 
-def ratio(value: Mean | None, spread: bool = True, of: int = 1) -> str:
+def ratio(value: Mean | None, spread: bool = True, of: int = 1, digits: int = 3) -> str:
     """A ratio, or another number near 1."""
-    return _number(value, 1.0, ".3f" if value is None or value.mean < 10 else ".1f", spread, of)
+    return _number(value, 1.0, f".{digits}f" if value is None or value.mean < 10 else ".1f", spread, of)
 
 
 def count(value: Mean | None, spread: bool = True, of: int = 1) -> str:
@@ -81,13 +82,18 @@ def _diverging(part: float, side: int) -> str:
     return " " * side + "│" + _filled(part, side).ljust(side)
 
 
+def about(side: Side | Choice) -> str:
+    """What a side is, as far as its name does not say it."""
+    return "" if side.name.endswith(f":{side.about}") else side.about
+
+
 def heading(found: Comparison) -> list[str]:
     """What is compared, in a line for A and one for B."""
     lines = []
     for letter, side in (("A", found.a), ("B", found.b)):
         if side is not None:
-            level = f", level {found.level}" if not side.is_run else ""
-            lines.append(f"{letter}: {side.name}  ({side.about}{level})")
+            said = [about(side), "" if side.is_run else f"level {found.level}"]
+            lines.append(f"{letter}: {side.name}  ({', '.join(filter(None, said))})")
     return lines
 
 

@@ -257,8 +257,8 @@ def _mask_file(connection: sqlite3.Connection, run: int) -> str:
                 return found
             raise LostFile(f"the mask of level {level} is not in the database")
         case Winning():
-            raise LostFile("the masks of level 1 are not stored, but pruned from the dense run when they are needed")
-    raise LostFile("the masks of random tickets are not stored, but drawn when a run starts")
+            raise LostFile("masks of level 1 are not stored but pruned when needed")
+    raise LostFile("masks of random tickets are not stored")
 
 
 def _counts(connection: sqlite3.Connection, run: int) -> Counts:

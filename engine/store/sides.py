@@ -5,6 +5,7 @@ or as EXPERIMENT where it is the only one.
 """
 
 import re
+import shlex
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,30 +65,31 @@ def find(connection: sqlite3.Connection, text: str) -> Side:
 def of_scopes(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Side]:
     """The chains of an experiment's two scopes. Raises InputError if it has not both, or several chains of one."""
     if not connection.execute("SELECT 1 FROM experiments WHERE name = ?", (experiment,)).fetchone():
-        side = find(connection, experiment)
-        raise InputError(f"{side.name} names one side: name another to compare it with")
+        raise InputError(f"{find(connection, experiment).name} is one side: name another to compare it with")
     first, second = (_curve(connection, experiment, scope) for scope in SCOPES)
     return first, second
 
 
-def usual(connection: sqlite3.Connection, experiment: str | None) -> tuple[Side, Side | None]:
-    """What is compared until a person says otherwise: the two scopes of an experiment, else its first two curves.
+def first_two(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Side | None]:
+    """The first curves of an experiment that have been started, chains before others.
 
-    Without an experiment it is the newest. Raises InputError where nothing has been trained.
+    Raises InputError if there are none.
     """
-    row = connection.execute(
-        "SELECT id, name FROM experiments WHERE :name IS NULL OR name = :name ORDER BY id DESC", {"name": experiment}
-    ).fetchone()
-    if row is None:
-        raise InputError("there are no experiments yet: `cockpit run digits` makes one")
-    named = _named(connection, row["id"], row["name"])
-    both = [f"{row['name']}:{scope}" for scope in SCOPES]
-    chosen = both if set(both) <= set(named) else sorted(named, key=lambda name: not _is_chain(named[name]))
+    named = _named(connection, experiment)
+    chosen = sorted(named, key=lambda name: not _is_chain(named[name]))
     sides = [_side(connection, name, named[name]) for name in chosen if named[name]["ticket"] != "dense"]
     started = [side for side in sides if side.runs]
     if not started:
-        raise InputError(f"nothing of {row['name']} has been trained yet: `cockpit work` starts workers")
+        raise InputError(f"nothing of {experiment} has been trained yet: `cockpit work` starts workers")
     return started[0], started[1] if len(started) > 1 else None
+
+
+def newest(connection: sqlite3.Connection) -> str:
+    """The name of the newest experiment. Raises InputError if there is none."""
+    row = connection.execute("SELECT name FROM experiments ORDER BY id DESC LIMIT 1").fetchone()
+    if row is None:
+        raise InputError("there are no experiments yet: `cockpit run digits` makes one")
+    return str(row[0])
 
 
 def choices(connection: sqlite3.Connection, words: Sequence[str], most: int) -> list[Choice]:
@@ -95,7 +97,7 @@ def choices(connection: sqlite3.Connection, words: Sequence[str], most: int) -> 
     found: list[Choice] = []
     curves = connection.execute(
         f"""
-        SELECT e.id, e.name AS experiment, c.name AS curve
+        SELECT c.id, e.name AS experiment, c.name AS curve
         FROM experiment_curves c JOIN experiments e ON e.id = c.experiment_id
         WHERE c.ticket <> 'dense' {_holding("e.name || ' ' || c.name", words)}
           AND EXISTS (SELECT 1 FROM curve_points p JOIN runs r ON r.id = p.run_id
@@ -104,12 +106,12 @@ def choices(connection: sqlite3.Connection, words: Sequence[str], most: int) -> 
         """,
         (*map(_pattern, words), most),
     ).fetchall()
-    names: dict[int, dict[str, str]] = {}  # of each experiment: the curve's name -> the side's
+    names: dict[str, dict[int, str]] = {}  # experiment -> id of a curve -> its name as a side
     for row in curves:
-        if row["id"] not in names:
-            named = _named(connection, row["id"], row["experiment"])
-            names[row["id"]] = {curve["name"]: name for name, curve in named.items()}
-        found.append(Choice(names[row["id"]][row["curve"]], row["curve"]))
+        if row["experiment"] not in names:
+            named = _named(connection, row["experiment"])
+            names[row["experiment"]] = {curve["id"]: name for name, curve in named.items()}
+        found.append(Choice(names[row["experiment"]][row["id"]], row["curve"]))
     runs = connection.execute(
         f"""
         SELECT * FROM runs WHERE weights_total IS NOT NULL
@@ -136,7 +138,7 @@ def _run(connection: sqlite3.Connection, digits: str) -> Side:
     ).fetchall()
     if not found:
         raise InputError(
-            f"no run's digest, and no experiment's name, begins with {digits!r}: `cockpit queue show NAME --runs` lists them"
+            f"no experiment and no run's digest begins with {digits!r}: see `cockpit queue show NAME --runs`"
         )
     if len(found) > 1:
         shown = "; ".join(f"{row['digest'][:DIGITS_SHOWN]} ({_about(row)})" for row in found[:CANDIDATES_SHOWN])
@@ -155,7 +157,7 @@ def _about(row: sqlite3.Row) -> str:
 
 
 def _only_chain(connection: sqlite3.Connection, experiment: str) -> Side:
-    named = _named(connection, _id(connection, experiment), experiment)
+    named = _named(connection, experiment)
     chains = [name for name, curve in named.items() if _is_chain(curve)]
     if len(chains) > 1:
         raise InputError(f"{experiment} has several chains: name one of {', '.join(map(repr, chains))}")
@@ -163,7 +165,7 @@ def _only_chain(connection: sqlite3.Connection, experiment: str) -> Side:
 
 
 def _curve(connection: sqlite3.Connection, experiment: str, what: str) -> Side:
-    named = _named(connection, _id(connection, experiment), experiment)
+    named = _named(connection, experiment)
     for name, curve in named.items():
         if name == f"{experiment}:{what}" or curve["name"] == what:
             return _started(connection, name, curve)
@@ -172,21 +174,22 @@ def _curve(connection: sqlite3.Connection, experiment: str, what: str) -> Side:
     chains = [name for name, curve in named.items() if _is_chain(curve) and curve["scope"] == what]
     if chains:
         raise InputError(f"{experiment} has several {what} chains: name one of {', '.join(map(repr, chains))}")
-    raise InputError(f"{experiment} has no {what} scope: `cockpit queue extend {experiment} --scope {what}` adds it")
+    adds = f"cockpit queue extend {shlex.quote(experiment)} --scope {what}"
+    raise InputError(f"{experiment} has no {what} scope: `{adds}` adds it")
 
 
-def _id(connection: sqlite3.Connection, experiment: str) -> int:
-    return int(connection.execute("SELECT id FROM experiments WHERE name = ?", (experiment,)).fetchone()[0])
-
-
-def _named(connection: sqlite3.Connection, experiment: int, name: str) -> dict[str, sqlite3.Row]:
+def _named(connection: sqlite3.Connection, experiment: str) -> dict[str, sqlite3.Row]:
     """The curves of an experiment by the shortest name of each: that of its scope if it is the only chain of it."""
     curves = connection.execute(
-        "SELECT * FROM experiment_curves WHERE experiment_id = ? ORDER BY id", (experiment,)
+        """
+        SELECT c.* FROM experiment_curves c JOIN experiments e ON e.id = c.experiment_id
+        WHERE e.name = ? ORDER BY c.id
+        """,
+        (experiment,),
     ).fetchall()
     scopes = [curve["scope"] for curve in curves if _is_chain(curve)]
     return {
-        f"{name}:{curve['scope'] if _is_chain(curve) and scopes.count(curve['scope']) == 1 else curve['name']}": curve
+        f"{experiment}:{curve['scope' if _is_chain(curve) and scopes.count(curve['scope']) == 1 else 'name']}": curve
         for curve in curves
     }
 
