@@ -16,6 +16,10 @@ SCOPES = ("global", "layerwise")
 LEAST_DIGITS = 6
 DIGITS_SHOWN = 12
 CANDIDATES_SHOWN = 5
+RUN_TEXT = """
+    digest || ' level ' || level || ' seed ' || seed || ' ' || coalesce(source, '') || ' ' || target || ' ' || ticket
+    || ' ' || coalesce(scope, '')
+"""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def choices(connection: sqlite3.Connection, words: Sequence[str], most: int) -> 
     runs = connection.execute(
         f"""
         SELECT * FROM runs WHERE weights_total IS NOT NULL
-          {_holding("digest || ' ' || coalesce(source, '') || ' ' || target || ' ' || ticket || ' ' || level", words)}
+          {_holding(RUN_TEXT, words)}
         ORDER BY id DESC LIMIT ?
         """,
         (*map(_pattern, words), max(0, most - len(found))),
@@ -153,7 +157,7 @@ def _run(connection: sqlite3.Connection, digits: str) -> Side:
 def _about(row: sqlite3.Row) -> str:
     source = f"{row['source']} -> " if row["source"] else ""
     scope = f" {row['scope']}" if row["scope"] else ""
-    return f"{source}{row['target']} {row['ticket']}{scope}, level {row['level']}, seed {row['seed']}"
+    return f"level {row['level']}, seed {row['seed']}: {source}{row['target']} {row['ticket']}{scope}"
 
 
 def _only_chain(connection: sqlite3.Connection, experiment: str) -> Side:
