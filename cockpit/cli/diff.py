@@ -32,7 +32,7 @@ def diff(
 ) -> None:
     """Compare two tickets layer by layer: what remains of each, ratio, difference, and how far the masks overlap.
 
-    Example: cockpit diff digits:global digits:layerwise --level 10
+    Example: cockpit diff mine:global mine:layerwise --level 10
     """
     if x not in layers.FRACTIONS:
         raise unknown("--x", x, layers.FRACTIONS)

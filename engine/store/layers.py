@@ -130,16 +130,23 @@ def compare(
 
 def heat_map(connection: sqlite3.Connection, side: Side, replicate: int | None = None) -> HeatMap:
     """What remains of each layer of a side at each of its levels: the mean over replicates, or of one of them."""
-    rows: dict[str, list[float]] = {}
-    shown = []
-    for level, runs in side.runs.items():
-        found = [_with_total(_counts(connection, runs[n])) for n in runs if replicate in (None, n)]
-        if not found:
-            continue
-        shown.append(level)
-        for name in found[0]:
-            rows.setdefault(name, []).append(fsum(one[name][0] / one[name][1] for one in found) / len(found))
-    return HeatMap(side, tuple(shown), {name: tuple(fractions) for name, fractions in rows.items()})
+    found = {
+        level: [_with_total(_counts(connection, runs[n])) for n in runs if replicate in (None, n)]
+        for level, runs in side.runs.items()
+        if replicate is None or replicate in runs
+    }
+    names = [name for name in dict.fromkeys(name for of_runs in found.values() for name in of_runs[0]) if name != TOTAL]
+    return HeatMap(
+        side,
+        tuple(found),
+        {name: tuple(_fraction(name, of_runs) for of_runs in found.values()) for name in [*names, TOTAL]},
+    )
+
+
+def _fraction(name: str, of_runs: Sequence[Counts]) -> float:
+    """The mean fraction remaining of a layer; 1 where it is not recorded, for dense runs have no output layer there."""
+    counts = [one.get(name, (1, 1)) for one in of_runs]
+    return fsum(kept / weights for kept, weights in counts) / len(counts)
 
 
 def _level(a: Side, b: Side | None, wanted: int | None, offered: Sequence[int]) -> int:
@@ -237,7 +244,7 @@ def _common(
     try:
         stored = _in_common(folder, *(_mask_file(connection, run) for run in runs))
         return {**{name: stored[name] for name in layers if name in stored}, **known}
-    except (LostFile, InputError) as error:
+    except (LostFile, ValueError) as error:  # a damaged file, or a recipe of another version
         notes[f"no overlap: {error}"] = None
         return known
 

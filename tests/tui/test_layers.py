@@ -18,7 +18,7 @@ from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
 from engine.store import database, sides
 from engine.store.files import Folder
-from engine.store.layers import compare
+from engine.store.layers import HeatMap, compare
 from tests.conftest import add
 
 pytestmark = pytest.mark.asyncio
@@ -159,11 +159,12 @@ async def test_h_shows_the_heat_maps_of_a_and_b_and_escape_goes_back(trained: Pa
             await until(pilot, lambda letter=letter: said(screen, "detail").startswith(f"{letter}: weights remaining"))
             assert heat.display
             assert heat.shown is not None
-            assert heat.shown[0].side.name == name
-        assert [str(column.label) for column in heat.ordered_columns] == ["layer ", "0 ", "1 ", "2 ", "[3]"]
-        assert [str(cell).strip() for cell in heat.get_row_at(4)] == ["total", "100", "80", "64", "51"]
+            assert heat.shown.side.name == name
+        assert heat.render_line(0).text.split() == ["layer", "0", "1", "2", "[3]"]
+        assert heat.render_line(5).text.split() == ["total", "100", "80", "64", "51"]
+        assert heat.render_line(6).text.strip() == ""
         await pilot.press("left")
-        await until(pilot, lambda: str(heat.ordered_columns[3].label) == "[2]")
+        await until(pilot, lambda: heat.render_line(0).text.split() == ["layer", "0", "1", "[2]", "3"])
         await pilot.press("h")
         await until(pilot, lambda: screen.query_one(LiveTable).display and not heat.display)
         await pilot.press("h")
@@ -172,6 +173,22 @@ async def test_h_shows_the_heat_maps_of_a_and_b_and_escape_goes_back(trained: Pa
         await until(pilot, lambda: screen.query_one(LiveTable).has_focus)
         await pilot.press("escape")
         await until(pilot, lambda: pilot.app.current_mode == "dashboard")
+
+
+async def test_a_heat_map_larger_than_the_terminal_scrolls_to_the_level_and_keeps_the_names(trained: Path) -> None:
+    async with opened(trained, (60, 16)) as (pilot, screen):
+        assert screen.view is not None
+        side = screen.view.comparison.a
+        large = HeatMap(side, tuple(range(31)), {f"conv{n}.weight": (0.5,) * 31 for n in range(1, 18)})
+        heat = screen.query_one(Heat)
+        await pilot.press("h")
+        await until(pilot, lambda: heat.has_focus)
+        heat.show(large, 30)
+        await until(pilot, lambda: heat.render_line(0).text.split()[-1] == "[30]")
+        assert heat.render_line(1).text.startswith("conv1 ")
+        await pilot.press("j", "down")
+        await until(pilot, lambda: heat.render_line(1).text.startswith("conv3 "))
+        assert heat.render_line(0).text.startswith("layer ")
 
 
 async def test_a_and_b_pick_curves_and_runs(trained: Path) -> None:
