@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit.cli import queue, results, store, work
+from cockpit.cli import diff, queue, results, store, work
 from engine import __version__
 from engine.errors import InputError
 
@@ -24,6 +24,7 @@ app.add_typer(store.app, name="store")
 app.command("run")(work.run)
 app.command("work")(work.work)
 app.command("plot")(results.plot)
+app.command("diff")(diff.diff)
 app.command("export")(results.export)
 
 

@@ -11,6 +11,7 @@ from textual.reactive import var
 from cockpit.tui.reader import Reader, Trouble
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.dashboard import Dashboard
+from cockpit.tui.screens.layers import Layers
 
 
 class Cockpit(App[None]):
@@ -18,10 +19,11 @@ class Cockpit(App[None]):
 
     TITLE = "cockpit"
     CSS_PATH = "cockpit.tcss"
-    MODES: ClassVar[dict[str, Any]] = {"dashboard": Dashboard}
+    MODES: ClassVar[dict[str, Any]] = {"dashboard": Dashboard, "layers": Layers}
     DEFAULT_MODE = "dashboard"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch_mode('dashboard')", "Dashboard", id="screen.dashboard", show=False),
+        Binding("4", "switch_mode('layers')", "Layers", id="screen.layers", show=False),
         Binding("q", "quit", "Quit", id="app.quit"),
     ]
 

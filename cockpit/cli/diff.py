@@ -1,0 +1,90 @@
+"""`cockpit diff`: what pruning leaves of each layer, in one ticket against another."""
+
+import json
+from contextlib import closing
+from typing import Annotated
+
+from typer import Argument, Option
+
+from cockpit import layers, tables
+from cockpit.cli.options import Database, Json, to_read
+from engine.errors import unknown
+from engine.store import database, sides
+from engine.store.files import Folder
+from engine.store.layers import Comparison, Layer, compare
+
+BAR_WIDTH = 21
+
+
+def diff(
+    a: Annotated[str, Argument(help="EXPERIMENT:SCOPE, EXPERIMENT:CURVE, or the first digits of a run's digest.")],
+    b: Annotated[
+        str | None,
+        Argument(help="What to compare it with. Default, where A is an experiment: its scopes.", show_default=False),
+    ] = None,
+    level: Annotated[
+        int | None, Option(help="Pruning iteration. Default: the sparsest that both have.", show_default=False)
+    ] = None,
+    replicate: Annotated[int | None, Option(help="Only this one. Default: the mean.", show_default=False)] = None,
+    x: Annotated[str, Option(help=f"Fractions to show: {' or '.join(layers.FRACTIONS)}.")] = layers.FRACTIONS[0],
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Compare two tickets layer by layer: what remains of each, ratio, difference, and how far the masks overlap.
+
+    Example: cockpit diff mine:global mine:layerwise --level 10
+    """
+    if x not in layers.FRACTIONS:
+        raise unknown("--x", x, layers.FRACTIONS)
+    path = to_read(db)
+    with closing(database.reader(path)) as connection:
+        side_a, side_b = (
+            sides.of_scopes(connection, a) if b is None else (sides.find(connection, a), sides.find(connection, b))
+        )
+        found = compare(connection, Folder(database.files_folder(path)), side_a, side_b, level, replicate)
+    if as_json:
+        print(json.dumps(layers.as_json(found)))
+    else:
+        show(found, x)
+
+
+def show(found: Comparison, x: layers.Fraction) -> None:
+    """Print a comparison as a table, with what is compared above it and what is missing below."""
+    print("\n".join(layers.heading(found)))
+    print(f"mean ± standard deviation of {found.n} replicates" if found.n > 1 else "one pair of tickets")
+    headings = (
+        "layer",
+        "weights",
+        "A keeps",
+        "B keeps",
+        f"A {x} %",
+        f"B {x} %",
+        "A / B remaining",
+        "A / B pruned",
+        f"A - B {x} points",
+        "mask overlap",
+        "by chance",
+        "less in A │ more",
+    )
+    shown = [*found.layers, found.total]
+    drawn = layers.bars(shown, x, BAR_WIDTH)
+    tables.show(headings, [_cells(layer, bar, x, found.n) for layer, bar in zip(shown, drawn, strict=True)], left=1)
+    for note in found.notes:
+        print(note)
+
+
+def _cells(layer: Layer, bar: str, x: layers.Fraction, n: int) -> list[str]:
+    return [
+        layer.name.removesuffix(".weight"),
+        f"{layer.weights:,}",
+        layers.count(layer.kept_a, of=n),
+        layers.count(layer.kept_b, of=n),
+        layers.percent(getattr(layer, f"{x}_a"), of=n),
+        layers.percent(getattr(layer, f"{x}_b"), of=n),
+        layers.ratio(layer.remaining_ratio, of=n),
+        layers.ratio(layer.pruned_ratio, of=n),
+        layers.points(layers.difference(layer, x), of=n),
+        layers.ratio(layer.overlap, of=n),
+        layers.ratio(layer.chance, of=n),
+        bar,
+    ]

@@ -1,0 +1,315 @@
+"""Two tickets layer by layer (the paper's figure 1b), and what remains of each layer over the levels."""
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from cockpit import layers
+from cockpit.tui.reader import Query
+from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.widgets.heat import Heat, legend
+from cockpit.tui.widgets.picker import Picker
+from cockpit.tui.widgets.table import LiveTable
+from engine.errors import InputError
+from engine.store import database, sides
+from engine.store.files import Folder
+from engine.store.layers import Comparison, HeatMap, Layer, compare, heat_map, levels
+
+HEADINGS = ("layer", "weights", "A %", "B %", "A/B", "A-B", "overlap", "A/B as a bar")
+WIDEST_BAR = 31
+LEAST_BAR = 7
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person has chosen to see. None is the usual: two scopes, the sparsest level, the mean, no heat map."""
+
+    experiment: str | None = None
+    names: tuple[str, str | None] | None = None
+    level: int | None = None
+    replicate: int | None = None
+    heat: int | None = None  # the side that the heat map shows: 0 is A
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is to see."""
+
+    comparison: Comparison
+    replicate: int | None
+    heat: HeatMap | None
+    hint: str  # why the usual comparison is not that of two scopes
+
+
+def read(folder: Folder, wanted: Wanted, connection: sqlite3.Connection) -> View | str:
+    """What is wanted, or why it cannot be shown. A level or replicate that is not there (now) is left out."""
+    try:
+        a, b, hint = _sides(connection, wanted)
+        level = wanted.level if wanted.level in levels(a, b) else None
+        found = compare(connection, folder, a, b, level)
+        replicate = wanted.replicate if wanted.replicate in found.replicates else None
+        if replicate is not None:
+            found = compare(connection, folder, a, b, found.level, replicate)
+        shown = None if wanted.heat is None else (a, b)[wanted.heat] or a
+        heat = heat_map(connection, shown, replicate) if shown else None
+        return View(found, replicate, heat, hint)
+    except InputError as error:
+        return str(error)
+
+
+def _sides(connection: sqlite3.Connection, wanted: Wanted) -> tuple[sides.Side, sides.Side | None, str]:
+    if wanted.names:
+        a, b = wanted.names
+        return sides.find(connection, a), sides.find(connection, b) if b else None, ""
+    experiment = wanted.experiment or sides.newest(connection)
+    try:
+        return *sides.of_scopes(connection, experiment), ""
+    except InputError as error:
+        return *sides.first_two(connection, experiment), str(error)
+
+
+class Layers(CockpitScreen):
+    """Fractions, ratio, difference and overlap of each layer, or a heat map of layers and levels."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "pick(0)", "Pick A", id="layers.a", tooltip="Choose the curve or run that is A"),
+        Binding("b", "pick(1)", "Pick B", id="layers.b", tooltip="Choose the curve or run that A is compared with"),
+        Binding("h", "heat", "Heat map", id="layers.heat", tooltip="Layers and levels of A, then of B, then the table"),
+        Binding("v", "fraction", "Pruned", id="layers.fraction", tooltip="Fractions pruned, or remaining"),
+        Binding("s", "sort", "Sort", id="layers.sort", tooltip="By the size of the difference, or in order of layers"),
+        Binding(
+            "left", "level(-1)", "Denser", id="layers.denser", show=False, priority=True, tooltip="The level before"
+        ),
+        Binding(
+            "right", "level(1)", "Sparser", id="layers.sparser", show=False, priority=True, tooltip="The next level"
+        ),
+        Binding("u", "unchanged", "Unchanged", id="layers.unchanged", show=False, tooltip="Hide what does not differ"),
+        Binding("r", "replicate", "Replicate", id="layers.replicate", show=False, tooltip="One replicate, or the mean"),
+        Binding("y", "copy", "Copy", id="layers.copy", show=False, tooltip="Copy the command that prints this"),
+        Binding("j", "app.simulate_key('down')", "Down", id="layers.down", show=False, tooltip="To the next layer"),
+        Binding("k", "app.simulate_key('up')", "Up", id="layers.up", show=False, tooltip="To the layer before"),
+        Binding("escape", "back", "Back", id="layers.back", show=False, tooltip="To the table; to the dashboard"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wanted = Wanted()
+        self.view: View | None = None
+        self.fraction: layers.Fraction = "remaining"
+        self.by_difference = self.hiding = False
+
+    def body(self) -> ComposeResult:
+        with Vertical(id="layers"):
+            yield Static("reading …", id="layers-empty", markup=False)
+            yield Static(id="layers-sides", markup=False)
+            yield Static(id="layers-level", markup=False)
+            yield LiveTable(HEADINGS, id="layers-table")
+            yield Heat(id="layers-heat")
+            yield Static(id="layers-detail", markup=False)
+            yield Static(id="layers-notes", markup=False)
+
+    def on_mount(self) -> None:
+        self._show_only("layers-empty")
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def ask(self) -> None:
+        if self.cockpit.experiment != self.wanted.experiment:
+            self.wanted = Wanted(self.cockpit.experiment)
+        super().ask()
+
+    def queries(self) -> Mapping[str, Query]:
+        return {"view": partial(read, Folder(database.files_folder(self.cockpit.path)), self.wanted)}
+
+    def show_view(self, found: View | str) -> None:
+        """Show what was read, or why there is nothing to show."""
+        if isinstance(found, str):
+            self.view = None
+            self.query_one("#layers-empty", Static).update(found)
+            self._show_only("layers-empty")
+            return
+        self.view = found
+        pane = "layers-table" if found.heat is None else "layers-heat"
+        self._show_only("layers-sides", "layers-level", pane, "layers-detail", "layers-notes")
+        if isinstance(self.focused, LiveTable | Heat | None):
+            self.query_one(f"#{pane}").focus()
+        self._draw()
+
+    def _show_only(self, *names: str) -> None:
+        for widget in self.query_one("#layers").children:
+            widget.display = widget.id in names
+
+    def _draw(self) -> None:
+        if self.view is None:
+            return
+        found = self.view.comparison
+        self.query_one("#layers-sides", Static).update("\n".join(layers.heading(found)))
+        self.query_one("#layers-level", Static).update(self._level_line(found))
+        notes = [self.view.hint, *(found.notes if self.view.heat is None else ())]
+        self.query_one("#layers-notes", Static).update("\n".join(filter(None, notes)))
+        self.query_one("#layers-notes").display = any(notes)
+        if self.view.heat is not None:
+            self.query_one(Heat).show(self.view.heat, found.level)
+            whose = "A" if self.view.heat.side == found.a else "B"
+            self.query_one("#layers-detail", Static).update(legend(f"{whose}: weights remaining, %"))
+            return
+        shown = self._chosen(found)
+        self.query_one(LiveTable).show(dict(zip([one.name for one in shown], self._rows(found, shown), strict=True)))
+        self._detail()
+
+    def _chosen(self, found: Comparison) -> list[Layer]:
+        """The layers that are shown, in order, and the total."""
+        shown = [layer for layer in found.layers if not (self.hiding and layer.unchanged)]
+        if self.by_difference:
+            shown.sort(key=lambda layer: -abs(layer.difference.mean) if layer.difference else 0.0)
+        return [*shown, found.total]
+
+    def _rows(self, found: Comparison, shown: list[Layer]) -> list[list[Text]]:
+        """The cells of the table: with deviations if they fit, and bars that fill what is left."""
+        for spread in (True, False):
+            rows = [_cells(layer, self.fraction, spread, found.n) for layer in shown]
+            columns = zip(HEADINGS, *rows, strict=False)
+            taken = sum(max(map(len, column)) for column in columns) + 2 * len(HEADINGS)
+            room = self.size.width - taken - 2  # less a scroll bar
+            if room >= LEAST_BAR:
+                break
+        drawn = layers.bars(shown, self.fraction, max(LEAST_BAR, min(WIDEST_BAR, room)))
+        return [
+            [Text(row[0]), *(Text(cell, justify="right") for cell in row[1:]), Text(bar)]
+            for row, bar in zip(rows, drawn, strict=True)
+        ]
+
+    def _level_line(self, found: Comparison) -> str:
+        total = found.total
+        each = [("A", getattr(total, f"{self.fraction}_a")), ("B", getattr(total, f"{self.fraction}_b"))]
+        whole = ", ".join(f"{letter} {layers.percent(value, spread=False)} %" for letter, value in each if value)
+        whose = "" if not found.levels else f", mean of {found.n}"
+        if self.view and self.view.replicate is not None:
+            whose = f", replicate {self.view.replicate}"
+        said = f"{self.fraction}{whose}: {whole}"
+        if not found.levels:
+            return said
+        return f"{_slider(found.levels, found.level, self.size.width - len(said))}  {said}"
+
+    @on(LiveTable.RowHighlighted)
+    def _detail(self) -> None:
+        if self.view is None or self.view.heat is not None:
+            return
+        found, key = self.view.comparison, self.query_one(LiveTable).key
+        layer = next((one for one in found.layers if one.name == key), found.total)
+        self.query_one("#layers-detail", Static).update(_described(layer, found.n))
+
+    def action_pick(self, place: int) -> None:
+        """Pick A (0) or B (1) from all curves and runs."""
+
+        def picked(name: str | None) -> None:
+            if name is not None:
+                now = self.view.comparison if self.view else None
+                a, b = (now.a.name, now.b.name if now.b else None) if now else (name, None)
+                self._want(names=(name, b) if place == 0 else (a, name))
+
+        self.app.push_screen(Picker(self.cockpit.path, f"{'AB'[place]} is"), picked)
+
+    def action_level(self, by: int) -> None:
+        """Go to a sparser or denser level."""
+        if self.view is None or not (offered := self.view.comparison.levels):
+            return
+        now = self.wanted.level if self.wanted.level in offered else self.view.comparison.level
+        self._want(level=offered[max(0, min(len(offered) - 1, offered.index(now) + by))])
+
+    def action_replicate(self) -> None:
+        """Show the next replicate; after the last the mean."""
+        if self.view is not None:
+            cycle = [None, *self.view.comparison.replicates]
+            self._want(replicate=cycle[(cycle.index(self.view.replicate) + 1) % len(cycle)])
+
+    def action_heat(self) -> None:
+        """Show the heat map of A, then that of B, then the table."""
+        if self.view is not None:
+            cycle = [None, 0, 1] if self.view.comparison.b else [None, 0]
+            now = self.wanted.heat if self.wanted.heat in cycle else None
+            self._want(heat=cycle[(cycle.index(now) + 1) % len(cycle)])
+
+    def action_fraction(self) -> None:
+        """Show fractions pruned instead of remaining, and back."""
+        self.fraction = layers.FRACTIONS[1 - layers.FRACTIONS.index(self.fraction)]
+        self._draw()
+
+    def action_sort(self) -> None:
+        """Sort by the size of the difference, and back."""
+        self.by_difference = not self.by_difference
+        self._draw()
+
+    def action_unchanged(self) -> None:
+        """Hide the layers of which A and B keep as many weights, and back."""
+        self.hiding = not self.hiding
+        self._draw()
+
+    def action_copy(self) -> None:
+        """Copy the command that prints this comparison."""
+        if self.view is not None:
+            command = layers.command(self.view.comparison, self.fraction, self.view.replicate, self.cockpit.path)
+            self.app.copy_to_clipboard(command)
+            self.notify(command, title="copied", markup=False)
+
+    def action_back(self) -> None:
+        """From a heat map to the table, from there to the dashboard."""
+        if self.wanted.heat is not None:
+            self._want(heat=None)
+        else:
+            self.app.switch_mode("dashboard")
+
+    def _want(self, **changes: Any) -> None:
+        self.wanted = replace(self.wanted, **changes)
+        self.ask()
+
+
+def _cells(layer: Layer, fraction: layers.Fraction, spread: bool, of: int) -> list[str]:
+    """The cells of a layer but for the bar."""
+    digits = 3 if spread else 2
+    overlap = layers.ratio(layer.overlap, spread, of, digits)
+    return [
+        layer.name.removesuffix(".weight"),
+        f"{layer.weights:,}",
+        layers.percent(getattr(layer, f"{fraction}_a"), spread, of),
+        layers.percent(getattr(layer, f"{fraction}_b"), spread, of),
+        layers.ratio(getattr(layer, f"{fraction}_ratio"), spread, of, digits),
+        layers.points(layers.difference(layer, fraction), spread, of),
+        f"{overlap} ({layers.ratio(layer.chance, False, of, digits)})",
+    ]
+
+
+def _described(layer: Layer, of: int) -> str:
+    """All that is known of a layer, in words."""
+    parts = [f"{layer.name}: {layer.weights:,} weights"]
+    for letter, kept, part in (
+        ("A", layer.kept_a, layer.remaining_a),
+        ("B", layer.kept_b, layer.remaining_b),
+    ):
+        if kept is not None:
+            parts.append(f"{letter} keeps {layers.count(kept, of=of)} ({layers.percent(part, of=of)} %)")
+    if layer.kept_b is not None:
+        parts += [
+            f"A/B remaining {layers.ratio(layer.remaining_ratio, of=of)}",
+            f"pruned {layers.ratio(layer.pruned_ratio, of=of)}",
+            f"overlap of the masks {layers.ratio(layer.overlap, of=of)}, by chance {layers.ratio(layer.chance, of=of)}",
+        ]
+    return " │ ".join(parts)
+
+
+def _slider(offered: tuple[int, ...], level: int, room: int) -> str:
+    """The levels as a line with a knob, no longer than there is room for."""
+    ends = f"level {level}  {offered[0]} ", f" {offered[-1]} ←→"
+    cells = max(5, min(len(offered), room - sum(map(len, ends)) - 2))
+    place = round(offered.index(level) / max(1, len(offered) - 1) * (cells - 1))
+    return f"{ends[0]}{'─' * place}●{'─' * (cells - 1 - place)}{ends[1]}"

@@ -1,0 +1,224 @@
+"""What can be compared layer by layer: runs and curves whose tickets' layers are recorded, and how they are named.
+
+A run is named by the first digits of its digest; a curve as EXPERIMENT:CURVE; the chain of a scope as EXPERIMENT:SCOPE,
+or as EXPERIMENT where it is the only one.
+"""
+
+import re
+import shlex
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.errors import InputError, unknown
+
+SCOPES = ("global", "layerwise")
+LEAST_DIGITS = 6
+DIGITS_SHOWN = 12
+CANDIDATES_SHOWN = 5
+RUN_TEXT = """
+    digest || ' level ' || level || ' seed ' || seed || ' ' || coalesce(source, '') || ' ' || target || ' ' || ticket
+    || ' ' || coalesce(scope, '')
+"""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: a run, or the runs of a curve that have been started."""
+
+    name: str  # by which `find` finds it
+    about: str
+    runs: Mapping[int, Mapping[int, int]]  # level -> replicate -> id of the run
+    is_run: bool = False
+
+    def level(self, level: int) -> int:
+        """The level that is compared where `level` is asked for: a run has but its own."""
+        return next(iter(self.runs)) if self.is_run else level
+
+    def run(self, level: int, replicate: int) -> int:
+        """The id of the run that is compared at a level and replicate."""
+        if self.is_run:
+            return next(run for runs in self.runs.values() for run in runs.values())
+        return self.runs[level][replicate]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Something that can be compared, as a list offers it."""
+
+    name: str
+    about: str
+
+
+def find(connection: sqlite3.Connection, text: str) -> Side:
+    """The run or curve that `text` names. Raises InputError, with the nearest names, if it names none or several."""
+    names = [row[0] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]
+    if text in names:
+        return _only_chain(connection, text)
+    for place in reversed([place for place, letter in enumerate(text) if letter == ":"]):
+        if text[:place] in names:
+            return _curve(connection, text[:place], text[place + 1 :])
+    if re.fullmatch(f"[0-9a-f]{{{LEAST_DIGITS},64}}", text.lower()):
+        return _run(connection, text.lower())
+    by = f"a run is named by {LEAST_DIGITS} or more digits of its digest"
+    if not names:
+        raise InputError(f"{text!r} names nothing: the database holds no experiment; add one with `cockpit queue add`")
+    raise InputError(f"{unknown('experiment', text.partition(':')[0], names)}; {by}")
+
+
+def of_scopes(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Side]:
+    """The chains of an experiment's two scopes. Raises InputError if it has not both, or several chains of one."""
+    if not connection.execute("SELECT 1 FROM experiments WHERE name = ?", (experiment,)).fetchone():
+        raise InputError(f"{find(connection, experiment).name} is one side: name another to compare it with")
+    first, second = (_curve(connection, experiment, scope) for scope in SCOPES)
+    return first, second
+
+
+def first_two(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Side | None]:
+    """The first curves of an experiment that have been started, chains before others.
+
+    Raises InputError if there are none.
+    """
+    named = _named(connection, experiment)
+    chosen = sorted(named, key=lambda name: not _is_chain(named[name]))
+    sides = [_side(connection, name, named[name]) for name in chosen if named[name]["ticket"] != "dense"]
+    started = [side for side in sides if side.runs]
+    if not started:
+        raise InputError(f"nothing of {experiment} has been trained yet: `cockpit work` starts workers")
+    return started[0], started[1] if len(started) > 1 else None
+
+
+def newest(connection: sqlite3.Connection) -> str:
+    """The name of the newest experiment. Raises InputError if there is none."""
+    row = connection.execute("SELECT name FROM experiments ORDER BY id DESC LIMIT 1").fetchone()
+    if row is None:
+        raise InputError("there are no experiments yet: `cockpit run digits` makes one")
+    return str(row[0])
+
+
+def choices(connection: sqlite3.Connection, words: Sequence[str], most: int) -> list[Choice]:
+    """The curves, and after them the runs, that hold all of these words; the newest first, and no more than `most`."""
+    found: list[Choice] = []
+    curves = connection.execute(
+        f"""
+        SELECT c.id, e.name AS experiment, c.name AS curve
+        FROM experiment_curves c JOIN experiments e ON e.id = c.experiment_id
+        WHERE c.ticket <> 'dense' {_holding("e.name || ' ' || c.name", words)}
+          AND EXISTS (SELECT 1 FROM curve_points p JOIN runs r ON r.id = p.run_id
+                      WHERE p.curve_id = c.id AND r.weights_total IS NOT NULL)
+        ORDER BY e.id DESC, c.id LIMIT ?
+        """,
+        (*map(_pattern, words), most),
+    ).fetchall()
+    names: dict[str, dict[int, str]] = {}  # experiment -> id of a curve -> its name as a side
+    for row in curves:
+        if row["experiment"] not in names:
+            named = _named(connection, row["experiment"])
+            names[row["experiment"]] = {curve["id"]: name for name, curve in named.items()}
+        found.append(Choice(names[row["experiment"]][row["id"]], row["curve"]))
+    runs = connection.execute(
+        f"""
+        SELECT * FROM runs WHERE weights_total IS NOT NULL
+          {_holding(RUN_TEXT, words)}
+        ORDER BY id DESC LIMIT ?
+        """,
+        (*map(_pattern, words), max(0, most - len(found))),
+    )
+    return found + [Choice(row["digest"][:DIGITS_SHOWN], _about(row)) for row in runs]
+
+
+def _holding(text: str, words: Sequence[str]) -> str:
+    return "".join(f" AND {text} LIKE ? ESCAPE '\\'" for _ in words)
+
+
+def _pattern(word: str) -> str:
+    return "%" + re.sub(r"([\\%_])", r"\\\1", word) + "%"
+
+
+def _run(connection: sqlite3.Connection, digits: str) -> Side:
+    found = connection.execute(
+        "SELECT * FROM runs WHERE digest >= ? AND digest < ? ORDER BY digest LIMIT ?",
+        (digits, digits + "g", CANDIDATES_SHOWN + 1),
+    ).fetchall()
+    if not found:
+        raise InputError(
+            f"no experiment and no run's digest begins with {digits!r}: see `cockpit queue show NAME --runs`"
+        )
+    if len(found) > 1:
+        shown = "; ".join(f"{row['digest'][:DIGITS_SHOWN]} ({_about(row)})" for row in found[:CANDIDATES_SHOWN])
+        more = "; and more" if len(found) > CANDIDATES_SHOWN else ""
+        raise InputError(f"the digests of several runs begin with {digits!r}: {shown}{more}; give more digits")
+    (row,) = found
+    if row["weights_total"] is None:
+        raise InputError(f"run {digits} has not been started: what its layers keep is recorded when it is")
+    return Side(row["digest"][:DIGITS_SHOWN], _about(row), {row["level"]: {0: row["id"]}}, is_run=True)
+
+
+def _about(row: sqlite3.Row) -> str:
+    source = f"{row['source']} -> " if row["source"] else ""
+    scope = f" {row['scope']}" if row["scope"] else ""
+    return f"level {row['level']}, seed {row['seed']}: {source}{row['target']} {row['ticket']}{scope}"
+
+
+def _only_chain(connection: sqlite3.Connection, experiment: str) -> Side:
+    named = _named(connection, experiment)
+    chains = [name for name, curve in named.items() if _is_chain(curve)]
+    if len(chains) > 1:
+        raise InputError(f"{experiment} has several chains: name one of {', '.join(map(repr, chains))}")
+    return _started(connection, chains[0], named[chains[0]])
+
+
+def _curve(connection: sqlite3.Connection, experiment: str, what: str) -> Side:
+    named = _named(connection, experiment)
+    for name, curve in named.items():
+        if name == f"{experiment}:{what}" or curve["name"] == what:
+            return _started(connection, name, curve)
+    if what not in SCOPES:
+        raise unknown(f"scope or curve of {experiment}", what, [name.removeprefix(f"{experiment}:") for name in named])
+    chains = [name for name, curve in named.items() if _is_chain(curve) and curve["scope"] == what]
+    if chains:
+        raise InputError(f"{experiment} has several {what} chains: name one of {', '.join(map(repr, chains))}")
+    adds = f"cockpit queue extend {shlex.quote(experiment)} --scope {what}"
+    raise InputError(f"{experiment} has no {what} scope: `{adds}` adds it")
+
+
+def _named(connection: sqlite3.Connection, experiment: str) -> dict[str, sqlite3.Row]:
+    """The curves of an experiment by the shortest name of each: that of its scope if it is the only chain of it."""
+    curves = connection.execute(
+        """
+        SELECT c.* FROM experiment_curves c JOIN experiments e ON e.id = c.experiment_id
+        WHERE e.name = ? ORDER BY c.id
+        """,
+        (experiment,),
+    ).fetchall()
+    scopes = [curve["scope"] for curve in curves if _is_chain(curve)]
+    return {
+        f"{experiment}:{curve['scope' if _is_chain(curve) and scopes.count(curve['scope']) == 1 else 'name']}": curve
+        for curve in curves
+    }
+
+
+def _is_chain(curve: sqlite3.Row) -> bool:
+    """Whether a curve's runs are the links of a chain: its tickets trained where they were found."""
+    same = curve["source"] == curve["target"] and curve["source_optimizer"] == curve["optimizer"]
+    return bool(curve["ticket"] == "winning" and same)
+
+
+def _started(connection: sqlite3.Connection, name: str, curve: sqlite3.Row) -> Side:
+    side = _side(connection, name, curve)
+    if not side.runs:
+        raise InputError(f"nothing of {name} has been trained yet: `cockpit work` starts workers")
+    return side
+
+
+def _side(connection: sqlite3.Connection, name: str, curve: sqlite3.Row) -> Side:
+    runs: dict[int, dict[int, int]] = {}
+    for level, replicate, run in connection.execute(
+        """
+        SELECT p.level, p.replicate, r.id FROM curve_points p JOIN runs r ON r.id = p.run_id
+        WHERE p.curve_id = ? AND r.weights_total IS NOT NULL ORDER BY p.level, p.replicate
+        """,
+        (curve["id"],),
+    ):
+        runs.setdefault(level, {})[replicate] = run
+    return Side(name, curve["name"], runs)

@@ -1,0 +1,251 @@
+"""The screen Layers, driven by keys."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList, Static
+
+from cockpit import layers
+from cockpit.tui.app import Cockpit
+from cockpit.tui.screens.layers import Layers
+from cockpit.tui.widgets.heat import Heat
+from cockpit.tui.widgets.picker import Picker
+from cockpit.tui.widgets.table import LiveTable
+from engine.store import database, sides
+from engine.store.files import Folder
+from engine.store.layers import HeatMap, compare
+from tests.conftest import add
+
+pytestmark = pytest.mark.asyncio
+
+
+async def until(pilot: Pilot[None], holds: Callable[[], object]) -> None:
+    """Wait until something holds: answers come from another thread."""
+    for _ in range(100):
+        await pilot.pause()
+        if holds():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it never came to hold")
+
+
+@asynccontextmanager
+async def opened(path: Path, size: tuple[int, int] = (80, 24)) -> AsyncIterator[tuple[Pilot[None], Layers]]:
+    """The screen, as key 4 opens it, with its first answer."""
+    app = Cockpit(path)
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.experiment)
+        await pilot.press("4")
+        screen = app.screen
+        assert isinstance(screen, Layers)
+        await until(pilot, lambda: screen.view or said(screen, "empty") != "reading …")
+        yield pilot, screen
+
+
+def said(screen: Layers, part: str) -> str:
+    return str(screen.query_one(f"#layers-{part}", Static).content)
+
+
+def cells(screen: Layers) -> dict[str, list[str]]:
+    return {key: [str(cell) for cell in row] for key, row in screen.query_one(LiveTable).shown.items()}
+
+
+def level(screen: Layers) -> int | None:
+    return screen.view.comparison.level if screen.view else None
+
+
+async def test_it_opens_with_the_two_scopes_at_the_sparsest_level(trained: Path) -> None:
+    async with opened(trained) as (pilot, screen):
+        await until(pilot, lambda: "total" in cells(screen))
+        assert said(screen, "sides").startswith(
+            "A: tiny:global  (digits-a -> digits-a winning global, level 3)\nB: tiny"
+        )
+        assert said(screen, "level").startswith("level 3  0 ")
+        assert "remaining, mean of 2: A 51.2" in said(screen, "level")
+        with closing(database.reader(trained)) as connection:
+            a, b = sides.of_scopes(connection, "tiny")
+            expected = compare(connection, Folder(database.files_folder(trained)), a, b)
+        assert list(cells(screen)) == [layer.name for layer in (*expected.layers, expected.total)]
+        for layer in expected.layers:
+            row = cells(screen)[layer.name]
+            assert row[1] == f"{layer.weights:,}"
+            assert row[2] == layers.percent(layer.remaining_a, spread=False)
+            assert row[4] == layers.ratio(layer.remaining_ratio, False, digits=2)
+            assert row[6] == f"{layer.overlap.mean:.2f} ({layer.chance.mean:.2f})"
+            assert "│" in row[7]
+        assert screen.query_one(LiveTable).has_focus
+
+
+async def test_a_wide_terminal_shows_deviations_and_the_line_below_always_does(trained: Path) -> None:
+    async with opened(trained, (160, 48)) as (pilot, screen):
+        await until(pilot, lambda: "conv4.weight" in cells(screen))
+        assert " ± " in cells(screen)["conv4.weight"][2]
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: " ± " not in cells(screen)["conv4.weight"][2])
+        await pilot.press("j", "j", "k")
+        await until(pilot, lambda: said(screen, "detail").startswith("conv2.weight: "))
+        assert " ± " in said(screen, "detail")
+
+
+async def test_left_and_right_change_the_level_and_stop_at_the_ends(trained: Path) -> None:
+    async with opened(trained) as (pilot, screen):
+        await pilot.press("left")
+        await until(pilot, lambda: level(screen) == 2)
+        await pilot.press("left", "left", "left", "left")
+        await until(pilot, lambda: level(screen) == 0)
+        assert "─●" not in said(screen, "level")
+        await pilot.press("right")
+        await until(pilot, lambda: level(screen) == 1)
+        assert "masks of level 1 are not stored" in said(screen, "notes")
+        assert cells(screen)["total"][6].startswith("- (")
+
+
+async def test_v_shows_fractions_pruned_and_back(trained: Path) -> None:
+    async with opened(trained) as (pilot, screen):
+        await until(pilot, lambda: "total" in cells(screen))
+        before = cells(screen)
+        await pilot.press("v")
+        after = cells(screen)
+        for key, row in before.items():
+            assert float(row[2]) + float(after[key][2]) == pytest.approx(100, abs=0.02)
+            assert float(row[5]) == pytest.approx(-float(after[key][5]))
+        assert "pruned, mean of 2: A 48." in said(screen, "level")
+        await pilot.press("v")
+        assert cells(screen) == before
+
+
+async def test_s_sorts_by_the_size_of_the_difference_and_the_total_stays_last(trained: Path) -> None:
+    async with opened(trained) as (pilot, screen):
+        await until(pilot, lambda: "total" in cells(screen))
+        order = list(cells(screen))
+        await pilot.press("s")
+        rows = list(cells(screen).values())[:-1]
+        differences = [abs(float(row[5])) for row in rows]
+        assert differences == sorted(differences, reverse=True)
+        assert list(cells(screen))[-1] == "total"
+        await pilot.press("s")
+        assert list(cells(screen)) == order
+
+
+async def test_u_hides_the_layers_that_do_not_differ(trained: Path) -> None:
+    async with opened(trained) as (pilot, screen):
+        await pilot.press("u")
+        await until(pilot, lambda: len(cells(screen)) == 5)  # at level 3 all differ
+        await pilot.press("left", "left", "left")
+        await until(pilot, lambda: list(cells(screen)) == ["total"])
+        await pilot.press("u")
+        assert len(cells(screen)) == 5
+
+
+async def test_r_goes_through_the_replicates_and_back_to_the_mean(trained: Path) -> None:
+    async with opened(trained) as (pilot, screen):
+        for expected in ("replicate 0", "replicate 1", "mean of 2"):
+            await pilot.press("r")
+            await until(pilot, lambda expected=expected: expected in said(screen, "level"))
+            assert screen.view is not None
+            assert screen.view.comparison.n == (2 if expected == "mean of 2" else 1)
+
+
+async def test_h_shows_the_heat_maps_of_a_and_b_and_escape_goes_back(trained: Path) -> None:
+    async with opened(trained) as (pilot, screen):
+        heat = screen.query_one(Heat)
+        for letter, name in (("A", "tiny:global"), ("B", "tiny:layerwise")):
+            await pilot.press("h")
+            await until(pilot, lambda letter=letter: said(screen, "detail").startswith(f"{letter}: weights remaining"))
+            assert heat.display
+            assert heat.shown is not None
+            assert heat.shown.side.name == name
+        assert heat.render_line(0).text.split() == ["layer", "0", "1", "2", "[3]"]
+        assert heat.render_line(5).text.split() == ["total", "100", "80", "64", "51"]
+        assert heat.render_line(6).text.strip() == ""
+        await pilot.press("left")
+        await until(pilot, lambda: heat.render_line(0).text.split() == ["layer", "0", "1", "[2]", "3"])
+        await pilot.press("h")
+        await until(pilot, lambda: screen.query_one(LiveTable).display and not heat.display)
+        await pilot.press("h")
+        await until(pilot, lambda: heat.display)
+        await pilot.press("escape")
+        await until(pilot, lambda: screen.query_one(LiveTable).has_focus)
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.current_mode == "dashboard")
+
+
+async def test_a_heat_map_larger_than_the_terminal_scrolls_to_the_level_and_keeps_the_names(trained: Path) -> None:
+    async with opened(trained, (60, 16)) as (pilot, screen):
+        assert screen.view is not None
+        side = screen.view.comparison.a
+        large = HeatMap(side, tuple(range(31)), {f"conv{n}.weight": (0.5,) * 31 for n in range(1, 18)})
+        heat = screen.query_one(Heat)
+        await pilot.press("h")
+        await until(pilot, lambda: heat.has_focus)
+        heat.show(large, 30)
+        await until(pilot, lambda: heat.render_line(0).text.split()[-1] == "[30]")
+        assert heat.render_line(1).text.startswith("conv1 ")
+        await pilot.press("j", "down")
+        await until(pilot, lambda: heat.render_line(1).text.startswith("conv3 "))
+        assert heat.render_line(0).text.startswith("layer ")
+
+
+async def test_a_and_b_pick_curves_and_runs(trained: Path) -> None:
+    async with opened(trained) as (pilot, screen):
+        await pilot.press("b")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Picker) and pilot.app.screen.offered)
+        picker = pilot.app.screen
+        assert isinstance(picker, Picker)
+        await pilot.press(*"random-global")
+        await until(pilot, lambda: picker.offered[0].name == "tiny:digits-b random-global")
+        assert picker.query_one(Input).has_focus
+        await pilot.press("enter")
+        await until(pilot, lambda: "B: tiny:digits-b random-global" in said(screen, "sides"))
+        assert "masks of random tickets are not stored" in said(screen, "notes")
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Picker))
+        await pilot.press(*"level", "space", "2", "space", *"layerwise")
+        options = pilot.app.screen.query_one(OptionList)
+        await until(pilot, lambda: options.option_count and ":" not in str(options.get_option_at_index(0).prompt)[:12])
+        await pilot.press("down", "up", "down")
+        run = pilot.app.screen.offered[1].name  # type: ignore[attr-defined]
+        await pilot.press("enter")
+        await until(pilot, lambda: said(screen, "sides").startswith(f"A: {run}  ("))
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Picker))
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is screen)
+        assert said(screen, "sides").startswith(f"A: {run}  (")
+
+
+async def test_y_copies_a_command_that_shows_the_same(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr(Cockpit, "copy_to_clipboard", lambda _, text: copied.append(text))
+    async with opened(trained) as (pilot, screen):
+        await pilot.press("left", "v", "r")
+        await until(pilot, lambda: level(screen) == 2 and "replicate 0" in said(screen, "level"))
+        await pilot.press("y")
+    assert copied == [f"cockpit diff tiny:global tiny:layerwise --level 2 --replicate 0 --x pruned --db {trained}"]
+
+
+async def test_another_experiment_on_the_dashboard_is_shown_here_too(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    shutil.copy(trained, path)
+    add(path, "one scope", levels=2, replicates=1)  # its runs are there already
+    async with opened(path) as (pilot, screen):
+        pilot.app.experiment = "one scope"  # type: ignore[attr-defined]
+        screen.ask()
+        await until(pilot, lambda: said(screen, "sides").startswith("A: one scope:global"))
+        assert "`cockpit queue extend 'one scope' --scope layerwise` adds it" in said(screen, "notes")
+        assert level(screen) == 2
+
+
+async def test_what_is_not_trained_yet_names_the_next_command(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "waiting", levels=1, replicates=1)
+    async with opened(path) as (pilot, screen):
+        await until(pilot, lambda: "nothing of waiting has been trained yet: `cockpit work`" in said(screen, "empty"))
+        assert not screen.query_one(LiveTable).display
+        await pilot.press("left", "right", "r", "h", "y", "s", "u", "v")  # nothing to act on, and nothing breaks
+        assert pilot.app.is_running
