@@ -10,7 +10,9 @@ from textual.reactive import var
 
 from cockpit.tui.reader import Reader, Trouble
 from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.screens.compare import Compare
 from cockpit.tui.screens.dashboard import Dashboard
+from cockpit.tui.screens.experiment import Experiment
 
 
 class Cockpit(App[None]):
@@ -18,10 +20,12 @@ class Cockpit(App[None]):
 
     TITLE = "cockpit"
     CSS_PATH = "cockpit.tcss"
-    MODES: ClassVar[dict[str, Any]] = {"dashboard": Dashboard}
+    MODES: ClassVar[dict[str, Any]] = {"dashboard": Dashboard, "experiment": Experiment, "compare": Compare}
     DEFAULT_MODE = "dashboard"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch_mode('dashboard')", "Dashboard", id="screen.dashboard", show=False),
+        Binding("2", "switch_mode('experiment')", "Experiment", id="screen.experiment", show=False),
+        Binding("3", "switch_mode('compare')", "Compare", id="screen.compare", show=False),
         Binding("q", "quit", "Quit", id="app.quit"),
     ]
 
@@ -34,6 +38,8 @@ class Cockpit(App[None]):
         super().__init__()
         self.path = path
         self.reader = Reader(path, self)
+        self.marked: set[str] = set()  # experiments, by name, for the screen Compare
+        self.pinned: set[str] = set()
 
     def on_mount(self) -> None:
         self.reader.start()
