@@ -99,7 +99,7 @@ class Chart(Vertical, can_focus=True):
         self.view = charts.View(spread="bands")
         self._own_legend, self._named = legend, ""
         self._groups: dict[str, tuple[curves.Series, ...]] = {}
-        self._group = ""
+        self._chosen = ""  # the group that a person turned to, else the first
         self._empty = ""
         self._painted: tuple[object, ...] = ()
         self._painted_at = 0.0
@@ -121,11 +121,15 @@ class Chart(Vertical, can_focus=True):
         """The curves of the group that is looked at."""
         return self._groups.get(self._group, ())
 
+    @property
+    def _group(self) -> str:
+        return self._chosen if self._chosen in self._groups else next(iter(self._groups), "")
+
     def show(self, found: Sequence[curves.Series], name: str, empty: str) -> None:
         """Draw these curves, of what is called `name`; where there are none, say what `empty` does."""
         if name != self._named:
             self.view = replace(self.view, x_range=None, y_range=None, crosshair=None, hidden=frozenset())
-            self._named, self._group = name, ""
+            self._named, self._chosen = name, ""
         self.found = found
         if found:
             self._regroup()
@@ -158,14 +162,14 @@ class Chart(Vertical, can_focus=True):
     def action_regroup(self) -> None:
         """Another way to group the curves."""
         place = curves.GROUPINGS.index(self.grouping) + 1
-        self.grouping, self._group = curves.GROUPINGS[place % len(curves.GROUPINGS)], ""
+        self.grouping, self._chosen = curves.GROUPINGS[place % len(curves.GROUPINGS)], ""
         self.view = replace(self.view, x_range=None, y_range=None)
         self._regroup()
 
     def action_group(self, step: int) -> None:
         """The next group of curves, or the one before."""
         if names := list(self._groups):
-            self._group = names[(names.index(self._group) + step) % len(names)]
+            self._chosen = names[(names.index(self._group) + step) % len(names)]
             self._change(replace(self.view, x_range=None, y_range=None))
 
     def action_crosshair(self, step: int) -> None:
@@ -233,8 +237,6 @@ class Chart(Vertical, can_focus=True):
 
     def _regroup(self) -> None:
         self._groups = curves.groups(self.found, self.grouping)
-        if self._group not in self._groups:
-            self._group = next(iter(self._groups), "")
         self._change(self.view)
 
     def _change(self, view: charts.View) -> None:
