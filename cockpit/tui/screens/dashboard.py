@@ -52,17 +52,21 @@ class Dashboard(ChartScreen):
         return {"curves": curves_of(chosen), **wanted} if chosen else wanted
 
     def show_experiments(self, found: list[dict[str, Any]]) -> None:
-        """Show the experiments, those that are pinned first."""
+        """Show the experiments, and which of them are in the queue."""
         self.found = found
-        pinned, marked = self.cockpit.pinned, self.cockpit.marked
-        cells = {}
-        for row in sorted(found, key=lambda row: row["name"] not in pinned):
-            name, mark = row["name"], PINNED if row["name"] in pinned else MARKED if row["name"] in marked else " "
-            cells[name] = (mark, name, words.state(row["status"]), f"{row['done']}/{row['runs']}")
-        self.query_one("#experiments", LiveTable).show(cells)
+        self._list()
         self.query_one("#queued", Static).update(panes.queued(found, QUEUED))
         if not found:
             self.query_one(Chart).nothing(EMPTY)
+
+    def _list(self) -> None:
+        """Show the experiments, those that are pinned first."""
+        pinned, marked = self.cockpit.pinned, self.cockpit.marked
+        cells = {}
+        for row in sorted(self.found, key=lambda row: row["name"] not in pinned):
+            name, mark = row["name"], PINNED if row["name"] in pinned else MARKED if row["name"] in marked else " "
+            cells[name] = (mark, name, words.state(row["status"]), f"{row['done']}/{row['runs']}")
+        self.query_one("#experiments", LiveTable).show(cells)
 
     @on(LiveTable.RowHighlighted, "#experiments")
     def _choose(self) -> None:
@@ -86,7 +90,7 @@ class Dashboard(ChartScreen):
     def _toggle(self, names: set[str]) -> None:
         if name := self.query_one("#experiments", LiveTable).key:
             names ^= {name}
-            self.show_experiments(self.found)
+            self._list()
 
     def show_curves(self, found: Found) -> None:
         """Draw the curves of the experiment under the cursor."""

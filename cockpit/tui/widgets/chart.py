@@ -14,7 +14,7 @@ from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -62,14 +62,20 @@ class Plot(Widget):
     def __init__(self) -> None:
         super().__init__()
         self.picture: Picture = ()
+        self._base = Style()
 
     def on_resize(self) -> None:
         self.post_message(self.Resized())
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The lines of a region."""
+        self._base = self.rich_style  # found out once for all of them: it takes as long as a line does
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """A line of the picture that was built last."""
         strip = self.picture[y] if y < len(self.picture) else Strip.blank(self.size.width)
-        return strip.adjust_cell_length(self.size.width).apply_style(self.rich_style)
+        return strip.adjust_cell_length(self.size.width).apply_style(self._base)
 
 
 class Chart(Vertical, can_focus=True):
@@ -100,7 +106,7 @@ class Chart(Vertical, can_focus=True):
         self._own_legend, self._named = legend, ""
         self._groups: dict[str, tuple[curves.Series, ...]] = {}
         self._chosen = ""  # the group that a person turned to, else the first
-        self._empty = ""
+        self._said: Text | None = None
         self._painted: tuple[object, ...] = ()
         self._painted_at = 0.0
         self._waiting = False  # for a build to end, or for its time to come
@@ -138,7 +144,8 @@ class Chart(Vertical, can_focus=True):
 
     def nothing(self, why: str) -> None:
         """Show no curves, and why there are none."""
-        self.found, self._groups, self._empty = (), {}, why
+        self.found, self._groups = (), {}
+        self.query_one("#no-curves", Static).update(why)
         self._change(self.view)
 
     def hide(self, names: frozenset[str]) -> None:
@@ -242,11 +249,8 @@ class Chart(Vertical, can_focus=True):
     def _change(self, view: charts.View) -> None:
         """Look at the curves like this: what is said of them changes at once, the picture when its time comes."""
         self.view = replace(view, dark=self.app.current_theme.dark)
-        shown = self.shown
-        entries = charts.legend(shown, self.view)
-        empty, plot = self.query_one("#no-curves", Static), self.query_one(Plot)
-        empty.display, plot.display = not shown, bool(shown)
-        empty.update(self._empty)
+        entries = charts.legend(self.shown, self.view)
+        self.query_one("#no-curves").display, self.query_one(Plot).display = not self.shown, bool(self.shown)
         self._say(entries)
         self.post_message(self.Legend(entries))
         self.paint()
@@ -256,8 +260,10 @@ class Chart(Vertical, can_focus=True):
         self.border_subtitle = self._chips()
         if self._own_legend:
             hidden = self.view.hidden
-            lines = [entry_text(entry) for entry in entries if entry.name not in hidden]
-            self.query_one("#entries", Static).update(Text("\n").join(lines))
+            said = Text("\n").join(entry_text(entry) for entry in entries if entry.name not in hidden)
+            if said != self._said:
+                self._said = said
+                self.query_one("#entries", Static).update(said)
 
     def _title(self) -> Text:
         if not self.shown:
