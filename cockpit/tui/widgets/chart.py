@@ -231,6 +231,7 @@ class Chart(Vertical, can_focus=True):
         return charts.layout(self.shown, self.view, *self.query_one(Plot).size)
 
     def _zoom(self, direction: int, x: float, y: float) -> None:
+        self._chosen = self._group  # a group that comes before it later is not turned to
         self._change(charts.zoomed(self.shown, self.view, ZOOM**direction, x, y))
 
     def _followed(self, view: charts.View) -> charts.View:
