@@ -5,9 +5,9 @@ import json
 import platform
 import sys
 
-from benchmarks import queue
+from benchmarks import charts, queue
 
-BENCHMARKS = {"queue": queue.measure}
+BENCHMARKS = {"charts": charts.measure, "queue": queue.measure}
 
 
 def main() -> None:

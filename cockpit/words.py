@@ -30,6 +30,12 @@ def run(row: Mapping[str, Any]) -> str:
     return f"{source}{row['target']} {row['ticket']}, level {row['level']}, seed {row['seed']}"
 
 
+def error(row: Any) -> str:
+    """What went wrong with a run, in a line."""
+    what = f"{row['ticket']} level {row['level']} on {row['target']}, seed {row['seed']}"
+    return f"{row['status']}: {what} ({row['digest'][:12]}): {row['error'].strip().splitlines()[-1]}"
+
+
 def duration(seconds: float) -> str:
     """Seconds in its two largest units, rounded up: 3 h 12 min, 45 s."""
     left = ceil(seconds)

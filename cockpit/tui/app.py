@@ -10,7 +10,9 @@ from textual.reactive import var
 
 from cockpit.tui.reader import Reader, Trouble
 from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.screens.compare import Compare
 from cockpit.tui.screens.dashboard import Dashboard
+from cockpit.tui.screens.experiment import Experiment
 from cockpit.tui.screens.layers import Layers
 
 
@@ -19,10 +21,17 @@ class Cockpit(App[None]):
 
     TITLE = "cockpit"
     CSS_PATH = "cockpit.tcss"
-    MODES: ClassVar[dict[str, Any]] = {"dashboard": Dashboard, "layers": Layers}
+    MODES: ClassVar[dict[str, Any]] = {
+        "dashboard": Dashboard,
+        "experiment": Experiment,
+        "compare": Compare,
+        "layers": Layers,
+    }
     DEFAULT_MODE = "dashboard"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch_mode('dashboard')", "Dashboard", id="screen.dashboard", show=False),
+        Binding("2", "switch_mode('experiment')", "Experiment", id="screen.experiment", show=False),
+        Binding("3", "switch_mode('compare')", "Compare", id="screen.compare", show=False),
         Binding("4", "switch_mode('layers')", "Layers", id="screen.layers", show=False),
         Binding("q", "quit", "Quit", id="app.quit"),
     ]
@@ -36,6 +45,8 @@ class Cockpit(App[None]):
         super().__init__()
         self.path = path
         self.reader = Reader(path, self)
+        self.marked: set[str] = set()  # experiments, by name, for the screen Compare
+        self.pinned: set[str] = set()
 
     def on_mount(self) -> None:
         self.reader.start()

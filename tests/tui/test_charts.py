@@ -1,0 +1,226 @@
+"""Dashboard, Experiment and Compare: their charts, their tables, marks and pins."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cockpit.tui.app import Cockpit
+from cockpit.tui.widgets.chart import PAINT_SECONDS, Chart, Plot
+from cockpit.tui.widgets.table import LiveTable
+from engine.store import database
+from tests.conftest import add
+
+pytestmark = pytest.mark.asyncio
+
+SIZE = (120, 40)
+
+
+async def until(holds: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for something to be so."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to be"
+        await asyncio.sleep(0.02)
+
+
+def chart(app: Cockpit) -> Chart:
+    return app.screen.query_one(Chart)
+
+
+def drawn(app: Cockpit) -> str:
+    """What the chart shows, without its legend."""
+    return "\n".join(strip.text for strip in app.screen.query_one(Plot).picture)
+
+
+def cells(app: Cockpit, table: str) -> dict[str, list[str]]:
+    """The rows of a table."""
+    return {key: [str(cell) for cell in row] for key, row in app.screen.query_one(table, LiveTable).shown.items()}
+
+
+@pytest.fixture
+def two(trained: Path, tmp_path: Path) -> Path:
+    """A database of two finished experiments, the second a part of the first."""
+    path = tmp_path / "experiments.db"
+    with closing(sqlite3.connect(trained)) as old, closing(sqlite3.connect(path)) as new:
+        old.backup(new)
+    add(path, "part", scope=["global"], random=["global"])
+    return path
+
+
+async def test_the_chart_of_the_experiment_under_the_cursor_is_drawn(two: Path) -> None:
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "weights remaining" in drawn(app))
+        assert len(chart(app).shown) == 8
+        await pilot.press("j")
+        await until(lambda: str(chart(app).border_title).startswith("part: test accuracy on digits-b"))
+        assert len(chart(app).shown) == 3
+
+
+async def test_the_chart_keys_change_the_view_wherever_the_focus_is(two: Path) -> None:
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: chart(app).shown)
+        await pilot.press("x")
+        await until(lambda: "fraction of weights pruned" in drawn(app))
+        await pilot.press("x", "f", "b")
+        assert (chart(app).view.x, chart(app).view.full, chart(app).view.spread) == ("remaining", True, "bars")
+        await pilot.press("right_square_bracket")
+        assert {one.target for one in chart(app).shown} == {"digits-a"}
+        await pilot.press("left_square_bracket", "g")
+        assert {one.target for one in chart(app).shown} == {"digits-a", "digits-b"}
+        await pilot.press("g")
+        assert {one.ticket for one in chart(app).shown} == {"winning", "dense"}
+
+
+async def test_arrows_and_mouse_move_the_crosshair_from_level_to_level(two: Path) -> None:
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: chart(app).shown)
+        await pilot.press("tab", "right")
+        assert chart(app).view.crosshair == 0
+        await pilot.press("right", "right", "left")
+        assert chart(app).view.crosshair == 1
+        assert "level 1: 80 % remaining" in str(chart(app).border_subtitle)
+        plot = app.screen.query_one(Plot)
+        await pilot.hover(Plot, offset=(plot.size.width - 2, 5))
+        assert chart(app).view.crosshair == 3
+        await pilot.press("right")
+        assert chart(app).view.crosshair == 3
+        await pilot.press("0")
+        assert chart(app).view.crosshair is None
+
+
+async def test_a_finished_level_appears_by_itself_but_does_not_move_a_zoomed_view(two: Path) -> None:
+    with closing(database.writer(two)) as connection:
+        connection.execute("UPDATE runs SET status = 'waiting' WHERE level = 3")
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: chart(app).shown)
+        assert "live" in str(chart(app).border_subtitle)
+        await pilot.press("i")
+        held = chart(app).view
+        assert "held" in str(chart(app).border_subtitle)
+        with closing(database.writer(two)) as connection:
+            connection.execute("UPDATE runs SET status = 'done' WHERE level = 3")
+        await until(lambda: 3 in chart(app).shown[0].levels, seconds=1.0)
+        assert chart(app).view == held
+        await pilot.press("0")
+        assert chart(app).view.x_range is None
+        assert "live" in str(chart(app).border_subtitle)
+
+
+async def test_a_chart_is_painted_at_most_four_times_a_second_and_ends_with_the_newest(two: Path) -> None:
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: drawn(app))
+        plot, pictures, began = app.screen.query_one(Plot), [], time.monotonic()
+        for _ in range(15):
+            await pilot.press("x")
+            if not pictures or plot.picture is not pictures[-1]:
+                pictures.append(plot.picture)
+        assert len(pictures) <= 2 + (time.monotonic() - began) / PAINT_SECONDS
+        await until(lambda: "fraction of weights pruned" in drawn(app), seconds=3)
+
+
+async def test_nothing_is_painted_while_the_chart_is_hidden(two: Path) -> None:
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: drawn(app))
+        hidden, plot = chart(app), app.screen.query_one(Plot)
+        before = plot.picture
+        await pilot.press("3")
+        hidden.action_axis()
+        await asyncio.sleep(3 * PAINT_SECONDS)
+        assert plot.picture is before
+        await pilot.press("1")
+        await until(lambda: plot.picture is not before)
+
+
+async def test_enter_opens_an_experiment_with_its_levels_and_its_state(two: Path) -> None:
+    with closing(database.writer(two)) as connection:
+        connection.execute("UPDATE experiments SET notes = 'Odd.', tags = '[\"pilot\"]' WHERE name = 'part'")
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: chart(app).shown)
+        await pilot.press("j", "enter")
+        await until(lambda: len(cells(app, "#levels")) == 4)
+        assert app.current_mode == "experiment"
+        assert cells(app, "#levels")["1"][0] == "1"
+        state = app.screen.query_one("#state Static")
+        await until(lambda: "26 of 26 runs done" in str(state.render()))
+        assert "tags: pilot" in str(state.render())
+        assert "Odd." in str(state.render())
+        await pilot.press("escape")
+        assert app.current_mode == "dashboard"
+
+
+async def test_a_run_under_way_shows_how_far_it_is(two: Path) -> None:
+    with closing(database.writer(two)) as connection:
+        connection.execute(
+            "INSERT INTO workers (id, pid, host, device, started_at, heartbeat_at, images_per_second, epoch, batch,"
+            " batches, loss, accuracy, memory) VALUES (9, 1, 'elsewhere', 'cuda:3', :now, :now, 640, 1, 5, 10, 0.25,"
+            " 0.875, 1073741824)",
+            {"now": database.now()},
+        )
+        connection.execute(
+            "UPDATE runs SET status = 'running', worker = 9, batch_size = 64, epochs = 4 WHERE id ="
+            " (SELECT id FROM runs WHERE ticket = 'dense' AND target = 'digits-b' AND seed = 0)"
+        )
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: chart(app).shown)
+        await pilot.press("2")
+        pane = app.screen.query_one("#training Static")
+        await until(lambda: "cuda:3 of elsewhere" in str(pane.render()))
+        said = str(pane.render())
+        assert "epoch 2/4, batch 5/10, 640 images/s, 2 s left" in said  # 25 batches of 64
+        assert "loss 0.250, training accuracy 87.5%" in said
+        assert "1.0 GiB" in said
+
+
+async def test_marked_and_pinned_experiments_are_compared_and_curves_hidden_one_by_one(two: Path) -> None:
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: chart(app).shown)
+        await pilot.press("3")
+        await until(lambda: len(cells(app, "#curves")) == 8)
+        assert app.screen.query_one("#more").display  # and how to mark more
+        await pilot.press("1", "space", "j", "p")
+        assert [row[0] for row in cells(app, "#experiments").values()] == ["◆", "■"]
+        assert app.screen.query_one("#experiments", LiveTable).key == "part"
+        await pilot.press("3")
+        await until(lambda: len(cells(app, "#curves")) == 11)
+        assert "part: digits-a -> digits-b winning" in cells(app, "#curves")
+        app.screen.query_one("#curves").focus()
+        first = next(iter(cells(app, "#curves")))
+        await pilot.press("space")
+        assert chart(app).view.hidden == {first}
+        await until(lambda: "hidden" in cells(app, "#curves")[first][0])
+        await pilot.press("space")
+        assert chart(app).view.hidden == set()
+
+
+async def test_without_experiments_the_screens_name_the_command_that_adds_one(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    database.writer(path).close()
+    app = Cockpit(path)
+    async with app.run_test(size=SIZE) as pilot:
+        for key in ("1", "2", "3"):
+            await pilot.press(key)
+            await until(lambda: "cockpit run digits" in str(app.screen.query_one("#no-curves").render()))
+
+
+async def test_an_experiment_without_results_says_how_to_train_it(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "new")
+    app = Cockpit(path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "new has no results yet" in str(app.screen.query_one("#no-curves").render()))
+        await pilot.press("2")
+        await until(lambda: "cockpit work --detach" in str(app.screen.query_one("#no-curves").render()))
