@@ -179,7 +179,7 @@ async def test_a_run_under_way_shows_how_far_it_is(two: Path) -> None:
         pane = app.screen.query_one("#training Static")
         await until(lambda: "cuda:3 of elsewhere" in str(pane.render()))
         said = str(pane.render())
-        assert "epoch 2/4, batch 5/10, 640 images/s, 2 s left" in said  # 25 batches of 64
+        assert "epoch 2/4, batch 5/10, 640 images/s, 3 s left" in said  # 25 batches of 64
         assert "loss 0.250, training accuracy 87.5%" in said
         assert "1.0 GiB" in said
 
