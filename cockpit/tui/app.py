@@ -12,6 +12,8 @@ from cockpit.tui import themes
 from cockpit.tui.reader import Reader, Trouble
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.dashboard import Dashboard
+from cockpit.tui.screens.devices import Devices
+from cockpit.tui.screens.logs import Logs
 from engine.errors import unknown
 
 
@@ -20,10 +22,12 @@ class Cockpit(App[None]):
 
     TITLE = "cockpit"
     CSS_PATH = "cockpit.tcss"
-    MODES: ClassVar[dict[str, Any]] = {"dashboard": Dashboard}
+    MODES: ClassVar[dict[str, Any]] = {"dashboard": Dashboard, "devices": Devices, "logs": Logs}
     DEFAULT_MODE = "dashboard"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch_mode('dashboard')", "Dashboard", id="screen.dashboard", show=False),
+        Binding("6", "switch_mode('devices')", "Devices", id="screen.devices", show=False),
+        Binding("7", "switch_mode('logs')", "Logs", id="screen.logs", show=False),
         Binding("q", "quit", "Quit", id="app.quit"),
     ]
 
@@ -31,6 +35,7 @@ class Cockpit(App[None]):
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (40, "-tall")]  # noqa: RUF012
 
     experiment: var[str | None] = var(None)
+    log_file: var[Path | None] = var(None)  # the file that the screen of logs shows
 
     def __init__(self, path: Path, *, read_only: bool = False, theme: str | None = None) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from engine.store import database
 LOOK_SECONDS = 0.2  # between two looks at whether the database has changed
 SHARE = 4.0  # a query that takes t is made again after SHARE * t at the earliest, however often the database changes
 BUSY_SECONDS = 1.0
-POLLED = ("workers",)  # what processes and the clock change, not only the database
+POLLED = ("workers", "pools", "cards", "files")  # what processes, the clock and files change, not only the database
 POLL_SECONDS = 1.0
 
 Query = Callable[[sqlite3.Connection], Any]
