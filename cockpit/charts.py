@@ -2,13 +2,17 @@
 
 import math
 import re
-import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal
 
 from plotext._figure import (
     _figure_class as Figure,
 )  # an object for each chart; the module's functions share one
+
+from cockpit.curves import DENSE, Series, cell, matched
 
 AXES = ("remaining", "pruned")
 # Okabe and Ito (2008): told apart with every kind of colour blindness. Each has a marker too, for no colours at all.
@@ -23,42 +27,32 @@ COLOURS = (
 )
 MARKERS = "●×▲■+◆▼★"  # one more than colours, so that 56 curves look different
 TICKS = (1.0, 0.51, 0.26, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
-DENSE = "dense"
+STEPS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between ticks of a linear axis
+CROSSHAIR = (128, 128, 128)
+MATCH = "▾"  # stands over the last level that matches dense
+SHADE = "░"
+DIMNESS = 0.55  # of a band: how much of the background is in its colour
+DASH, GAP = 5, 4  # dots
+
+Colour = tuple[int, int, int]
+Range = tuple[float, float]
+Spread = Literal["bands", "bars", "none"]
+SPREADS: tuple[Spread, ...] = ("bands", "bars", "none")
 
 
 @dataclass(frozen=True)
-class Series:
-    """One curve: for each level its fraction remaining, mean, sample standard deviation (None for n = 1), n."""
+class View:
+    """How curves are looked at. Ranges are in units of the axes: see `place`."""
 
-    name: str
-    ticket: str
-    levels: tuple[int, ...]
-    remaining: tuple[float, ...]
-    means: tuple[float, ...]
-    deviations: tuple[float | None, ...]
-    counts: tuple[int, ...]
-    planned: tuple[int, ...]
-
-
-def series(rows: Sequence[sqlite3.Row]) -> list[Series]:
-    """The rows of the view `curves` as series, winning tickets first, the dense network last."""
-    names = dict.fromkeys(row["curve"] for row in rows)
-    found = []
-    for name in names:
-        own = [row for row in rows if row["curve"] == name]
-        found.append(
-            Series(
-                name=name,
-                ticket=own[0]["ticket"],
-                levels=tuple(row["level"] for row in own),
-                remaining=tuple(1.0 - row["fraction_pruned"] for row in own),
-                means=tuple(row["mean"] for row in own),
-                deviations=tuple(row["std"] for row in own),
-                counts=tuple(row["n"] for row in own),
-                planned=tuple(row["replicates"] for row in own),
-            )
-        )
-    return sorted(found, key=lambda one: (one.ticket == DENSE, one.ticket != "winning"))
+    x: str = "remaining"  # one of AXES
+    full: bool = False  # accuracy from 0 to 1
+    spread: Spread = "bars"  # how one sample standard deviation to each side is shown
+    x_range: Range | None = None
+    y_range: Range | None = None
+    crosshair: int | None = None  # a level
+    hidden: frozenset[str] = frozenset()  # names of curves, which keep their colours for when they come back
+    dark: bool = True
+    printed: bool = False  # as `cockpit plot` prints it: framed, every line solid, its table says where n is less
 
 
 @dataclass(frozen=True)
@@ -71,103 +65,284 @@ class Axis:
     labels: tuple[str, ...]
     cells: int
 
+    def cell(self, value: float, dots: int) -> int:
+        """The cell in which a braille line of so many dots a cell passes through `value`."""
+        part = (value - self.low) / (self.high - self.low)
+        return math.floor(0.5 + (dots * self.cells - 1) * part) // dots
+
+    def middle(self, cell: float) -> float:
+        """The value in the middle of a cell, where plotext puts a character."""
+        return self.low + cell / (self.cells - 1) * (self.high - self.low)
+
     def snap(self, value: float, dots: int) -> float:
-        """The middle of the cell in which a braille line of so many dots a cell passes through `value`.
+        """The middle of the cell of `value`.
 
         plotext rounds dots and characters apart, so that a marker could stand beside the line it belongs to.
         """
-        part = (value - self.low) / (self.high - self.low)
-        cell = math.floor(0.5 + (dots * self.cells - 1) * part) // dots
-        return self.low + cell / (self.cells - 1) * (self.high - self.low)
+        return self.middle(self.cell(value, dots))
 
 
-def draw(shown: list[Series], title: str, x: str, full: bool, width: int, colours: bool) -> str:
-    """The curves as a chart of `width` columns with a legend below: lines for means, bars for +-1 deviation."""
-    height = max(15, min(30, width // 4))
-    y_axis = _accuracy_axis(shown, full, height - 5)  # less title, frame, ticks and label
-    x_axis = _sparsity_axis(shown, x, width - 2 - max(map(len, y_axis.labels)))
+@dataclass(frozen=True)
+class Layout:
+    """Where the curves lie in a chart: its axes, and how many columns and rows come before them."""
+
+    x: Axis
+    y: Axis
+    left: int
+    top: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the legend: how a curve is drawn, its name, its replicates, its reading at the crosshair, remarks."""
+
+    colour: Colour
+    marker: str
+    name: str
+    count: str
+    reading: str
+    remarks: tuple[str, ...]
+
+
+def place(remaining: float, x: str) -> float:
+    """Where a fraction of remaining weights lies on the x axis: plotext's own log axis breaks when drawn twice."""
+    return -math.log10(remaining) if x == "remaining" else 1.0 - remaining
+
+
+def style(number: int, one: Series) -> tuple[Colour, str]:
+    """Colour and marker of the curve that comes at place `number`."""
+    marker = "─" if one.ticket == DENSE else MARKERS[number % len(MARKERS)]
+    return COLOURS[number % len(COLOURS)], marker
+
+
+def legend(shown: Sequence[Series], view: View) -> list[Entry]:
+    """What stands beside a chart of these curves, hidden ones too. Without a crosshair there is only dense to read."""
+    return [_entry(number, one, shown, view) for number, one in enumerate(shown)]
+
+
+def _entry(number: int, one: Series, shown: Sequence[Series], view: View) -> Entry:
+    remarks, reading, count = [], "", one.all_counts()
+    last = matched(one, shown)
+    if last is not None:
+        remarks.append(f"matches dense down to {_per_cent(one, last)}")
+    gone = [str(level) for level, left in zip(one.levels, one.remaining, strict=True) if not left]
+    if gone and view.x == "remaining":
+        remarks.append(f"no weights left at level {', '.join(gone)}: not on this axis")
+    level = 0 if one.ticket == DENSE else view.crosshair
+    if level is not None:
+        reading = "—"
+        if level in one.levels:
+            i = one.levels.index(level)
+            reading, count = one.value(i), one.count(i)
+            if one.ticket != DENSE and not math.isclose(one.remaining[i], fractions(shown)[level], rel_tol=0.05):
+                remarks.append(f"level {level} is {_per_cent(one, level)} here")
+    return Entry(*style(number, one), one.name, count, reading, tuple(remarks))
+
+
+def _per_cent(one: Series, level: int) -> str:
+    return f"{one.remaining[one.levels.index(level)] * 100:.3g} %"
+
+
+def fractions(shown: Sequence[Series]) -> dict[int, float]:
+    """The fraction of weights that remains at each level, in order: that of the first curve which has the level."""
+    found = {level: one.remaining[i] for one in reversed(shown) for i, level in enumerate(one.levels)}
+    return dict(sorted(found.items()))
+
+
+def layout(shown: Sequence[Series], view: View, width: int, height: int) -> Layout:
+    """Where everything goes in a chart of `width` columns and `height` rows."""
+    visible = [one for one in shown if one.name not in view.hidden]
+    around = 5 if view.printed else 3  # title, frame, ticks and label
+    y_axis = _accuracy_axis(visible, view, max(2, height - around))
+    left = 1 + max(map(len, y_axis.labels), default=0)
+    x_axis = _sparsity_axis(visible, view, max(2, width - left - view.printed))
+    return Layout(x_axis, y_axis, left, 2 if view.printed else 0)
+
+
+def draw(shown: Sequence[Series], view: View, width: int, height: int, title: str = "") -> str:
+    """The curves as a chart without a legend, which fills `width` columns and `height` rows exactly."""
+    where = layout(shown, view, width, height)
     figure = Figure()
     figure._limit_size(False, False)  # else it is cut to the size of the terminal
     figure.plot_size(width, height)
     figure.theme("clear")
     figure.title(title)
-    figure.xlabel("weights remaining, %" if x == "remaining" else "fraction of weights pruned")
-    for axis, limit, ticks in ((x_axis, figure.xlim, figure.xticks), (y_axis, figure.ylim, figure.yticks)):
+    figure.xlabel("weights remaining, %" if view.x == "remaining" else "fraction of weights pruned")
+    if not view.printed:
+        figure.xaxes(True, False)
+        figure.yaxes(True, False)
+    for axis, limit, ticks in ((where.x, figure.xlim, figure.xticks), (where.y, figure.ylim, figure.yticks)):
         limit(axis.low, axis.high)
         ticks(axis.ticks, axis.labels)
-    legend, points = [], []
+    lines = [
+        _Line(one, *style(number, one), where, view) for number, one in enumerate(shown) if one.name not in view.hidden
+    ]
+    at = fractions(shown).get(view.crosshair, 0.0) if view.crosshair is not None else 0.0
+    if at > 0 or (view.crosshair is not None and view.x == "pruned"):
+        figure.vertical_line(where.x.snap(place(at, view.x), 2), color=CROSSHAIR)
+    if view.spread == "bands":
+        _bands(figure, lines, where, view)
+    for line in lines:
+        line.draw(figure)
+    for line in reversed(lines):  # above all lines, the first series on top
+        line.mark(figure, matched(line.one, shown))
+    return str(figure.build()).removesuffix("\n")
+
+
+def printed(shown: Sequence[Series], title: str, x: str, full: bool, width: int, colours: bool) -> str:
+    """The curves as the command line prints them: a chart with a title, and its legend below."""
+    text = draw(shown, View(x=x, full=full, printed=True), width, max(15, min(30, width // 4)), title) + "\n"
     for number, one in enumerate(shown):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-        if one.ticket == DENSE:
-            figure.horizontal_line(y_axis.snap(one.means[0], 4), color=colour)
-            legend.append((colour, "─", f"{one.name} {_cell(one, 0)}"))
-            continue
-        kept = [i for i, fraction in enumerate(one.remaining) if fraction > 0 or x == "pruned"]
-        xs, ys = [_place(one.remaining[i], x) for i in kept], [one.means[i] for i in kept]
-        for i, at in zip(kept, xs, strict=True):
-            if spread := one.deviations[i]:
-                ends = [max(y_axis.low, one.means[i] - spread), min(y_axis.high, one.means[i] + spread)]
-                figure.plot([at, at], ends, color=colour, marker="braille")
-        if xs:
-            figure.plot(xs, ys, color=colour, marker="braille")
-            points.append(([x_axis.snap(v, 2) for v in xs], [y_axis.snap(v, 4) for v in ys], colour, marker))
-        legend.append((colour, marker, one.name))
-    for xs, ys, colour, marker in reversed(points):  # above all lines, the first series on top
-        figure.scatter(xs, ys, color=colour, marker=marker)
-    text = "\n".join([figure.build(), *(_legend_entry(*entry) for entry in legend)])
+        (red, green, blue), marker = style(number, one)
+        name = f"{one.name} {cell(one, 0)}" if one.ticket == DENSE else one.name
+        text += f"\n  \x1b[38;2;{red};{green};{blue}m{marker}\x1b[0m {name}"
     return text if colours else re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-def _place(remaining: float, x: str) -> float:
-    """Where a fraction of remaining weights lies on the x axis: plotext's own log axis breaks when drawn twice."""
-    return -math.log10(remaining) if x == "remaining" else 1.0 - remaining
+class _Line:
+    """A curve on its way into a figure."""
+
+    def __init__(self, one: Series, colour: Colour, marker: str, where: Layout, view: View) -> None:
+        self.one, self.colour, self.marker, self.where, self.view = one, colour, marker, where, view
+        self.kept = [i for i, fraction in enumerate(one.remaining) if fraction > 0 or view.x == "pruned"]
+        self.xs = [place(one.remaining[i], view.x) for i in self.kept]
+        self.ys = [one.means[i] for i in self.kept]
+
+    def draw(self, figure: Any) -> None:
+        """Add the line, with bars for deviations if they are to be seen; for the dense network a horizontal rule."""
+        y_axis = self.where.y
+        if self.one.ticket == DENSE:
+            self._rule(figure, y_axis.snap(self.ys[0], 4))
+            return
+        for i, x in zip(self.kept, self.xs, strict=True):
+            if self.view.spread == "bars" and (spread := self.one.deviations[i]):
+                mean = self.one.means[i]
+                ends = [min(max(mean + sign * spread, y_axis.low), y_axis.high) for sign in (-1, 1)]
+                figure.plot([x, x], ends, color=self.colour, marker="braille")
+        if self.one.ticket.startswith("random") and not self.view.printed:
+            if dots := list(self._dashes()):
+                figure.scatter(*map(list, zip(*dots, strict=True)), color=self.colour, marker="braille")
+        elif self.xs:
+            figure.plot(self.xs, self.ys, color=self.colour, marker="braille")
+
+    def _rule(self, figure: Any, y: float) -> None:
+        """A horizontal rule: plotext's own lies under the bands."""
+        if self.view.printed:
+            figure.horizontal_line(y, color=self.colour)
+        else:
+            columns = [self.where.x.middle(column) for column in range(self.where.x.cells)]
+            figure.scatter(columns, [y] * len(columns), color=self.colour, marker="─")
+
+    def _dashes(self) -> Iterator[tuple[float, float]]:
+        """The dots of a dashed line."""
+        x_axis, y_axis = self.where.x, self.where.y
+        x_dot = (x_axis.high - x_axis.low) / (2 * x_axis.cells - 1)
+        y_dot = (y_axis.high - y_axis.low) / (4 * y_axis.cells - 1)
+        done = 0
+        for i in range(len(self.xs) - 1):
+            (x, y), (x_to, y_to) = (self.xs[i], self.ys[i]), (self.xs[i + 1], self.ys[i + 1])
+            steps = max(1, round(max(abs(x_to - x) / x_dot, abs(y_to - y) / y_dot)))
+            for step in range(steps):
+                if (done + step) % (DASH + GAP) < DASH:
+                    yield x + (x_to - x) * step / steps, y + (y_to - y) * step / steps
+            done += steps
+
+    def mark(self, figure: Any, last: int | None) -> None:
+        """Add the markers: the number of replicates where some are missing. `last` is the level that matches dense."""
+        if self.one.ticket == DENSE:
+            return
+        x_axis, y_axis, missing = self.where.x, self.where.y, not self.view.printed
+        by_marker: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for i, x, y in zip(self.kept, self.xs, self.ys, strict=True):
+            count, point = self.one.counts[i], (x_axis.snap(x, 2), y_axis.snap(y, 4))
+            by_marker[str(min(count, 9)) if missing and count < self.one.planned[i] else self.marker].append(point)
+            if missing and self.one.levels[i] == last:
+                above = min(y_axis.cell(y, 4) + 1, y_axis.cells - 1)
+                by_marker[MATCH].append((point[0], y_axis.middle(above)))
+        for marker, points in by_marker.items():
+            figure.scatter(*map(list, zip(*points, strict=True)), color=self.colour, marker=marker)
 
 
-def _sparsity_axis(shown: list[Series], x: str, cells: int) -> Axis:
-    least = min((fraction for one in shown for fraction in one.remaining if fraction > 0), default=1.0)
-    if x == "pruned":
-        ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-        return Axis(0.0, 1.0, ticks, tuple(f"{tick:g}" for tick in ticks), cells)
-    shown_ticks = [tick for tick in TICKS if tick >= least * 0.99]
-    labels = tuple(f"{tick * 100:g}" for tick in shown_ticks)
-    return Axis(0.0, max(0.1, _place(least, x)), tuple(_place(tick, x) for tick in shown_ticks), labels, cells)
+def _bands(figure: Any, lines: Sequence[_Line], where: Layout, view: View) -> None:
+    """Shade one deviation to each side of every curve. Where bands overlap their cells take turns."""
+    covering: dict[tuple[int, int], list[Colour]] = defaultdict(list)
+    for line in lines:
+        for column, row in _band(line, where):
+            covering[column, row].append(line.colour)
+    by_colour: dict[Colour, list[tuple[float, float]]] = defaultdict(list)
+    for (column, row), colours in covering.items():
+        own = colours[(column + row) % len(colours)]
+        by_colour[own].append((where.x.middle(column), where.y.middle(row)))
+    background = 18 if view.dark else 255
+    for colour, cells in by_colour.items():
+        dim = tuple(round(part + (background - part) * DIMNESS) for part in colour)
+        figure.scatter(*map(list, zip(*cells, strict=True)), color=dim, marker=SHADE)
 
 
-def _accuracy_axis(shown: list[Series], full: bool, cells: int) -> Axis:
-    """From a round number below all means to one above them, or from 0 to 1."""
-    values = [mean for one in shown for mean in one.means]
-    low, high = (0.0, 1.0) if full else (min(values), max(values))
-    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = tuple(step * place for place in range(first, max(last, first + 1) + 1))
-    return Axis(
-        ticks[0], ticks[-1], ticks, tuple(f"{tick * 100:g}" for tick in (round(tick, 2) for tick in ticks)), cells
-    )
+def _band(line: _Line, where: Layout) -> Iterator[tuple[int, int]]:
+    """The cells, column and row, that lie within one deviation of a curve."""
+    x_axis, y_axis = where.x, where.y
+    spreads = [line.one.deviations[i] or 0.0 for i in line.kept]
+    points = list(zip(line.xs, line.ys, spreads, strict=True))
+    if line.one.ticket == DENSE:
+        points = [(x_axis.low, *points[0][1:]), (x_axis.high, *points[0][1:])]
+    for (x, mean, spread), (x_to, mean_to, spread_to) in pairwise(points):
+        first, last = x_axis.cell(x, 2), x_axis.cell(x_to, 2)
+        for column in range(max(first, 0), min(last, x_axis.cells - 1) + 1) if spread or spread_to else ():
+            part = (column - first) / max(last - first, 1)
+            middle, around = mean + (mean_to - mean) * part, spread + (spread_to - spread) * part
+            lowest, highest = max(y_axis.cell(middle - around, 4), 0), y_axis.cell(middle + around, 4)
+            for row in range(lowest, min(highest, y_axis.cells - 1) + 1):
+                yield column, row
 
 
-def _legend_entry(colour: tuple[int, int, int], marker: str, name: str) -> str:
-    red, green, blue = colour
-    return f"  \x1b[38;2;{red};{green};{blue}m{marker}\x1b[0m {name}"
+def _sparsity_axis(visible: Sequence[Series], view: View, cells: int) -> Axis:
+    if view.x == "pruned":
+        low, high = view.x_range or (0.0, 1.0)
+        ticks = _ticks_between(low, high, next((step for step in STEPS if (high - low) / step <= 6), 0.2))
+        return Axis(low, high, ticks, tuple(f"{round(tick, 4):g}" for tick in ticks), cells)
+    least = min((fraction for one in visible for fraction in one.remaining if fraction > 0), default=1.0)
+    low, high = view.x_range or (0.0, max(0.1, place(least, view.x)))
+    shown = [tick for tick in TICKS if low - 0.005 <= place(tick, view.x) <= high + 0.005]
+    if len(shown) < 3 and view.x_range:  # so near that other fractions must do
+        shown = [float(f"{10 ** -(low + (high - low) * part / 4):.2g}") for part in range(5)]
+    labels = tuple(f"{tick * 100:g}" for tick in shown)
+    return Axis(low, high, tuple(place(tick, view.x) for tick in shown), labels, cells)
 
 
-def table(shown: list[Series]) -> tuple[list[str], list[list[str]]]:
-    """Headings and a row a level: mean and deviation of each curve in per cent, n where replicates are missing.
+def _accuracy_axis(visible: Sequence[Series], view: View, cells: int) -> Axis:
+    """From a round number below all means to one above them, or from 0 to 1, or what the view is zoomed to."""
+    values = [] if view.full else [mean for one in visible for mean in one.means]
+    low, high = view.y_range or (min(values, default=0.0), max(values, default=1.0))
+    steps = STEPS if view.y_range else STEPS[STEPS.index(0.01) :]
+    step = next((step for step in steps if (high - low) / step <= 6), steps[-1])
+    if view.y_range:
+        ticks = _ticks_between(low, high, step)
+    else:
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        ticks = tuple(step * at for at in range(first, max(last, first + 1) + 1))
+        low, high = ticks[0], ticks[-1]
+    return Axis(low, high, ticks, tuple(f"{round(tick * 100, 2):g}" for tick in ticks), cells)
 
-    The dense network has but one level, and its figures stand in the chart's legend.
-    """
-    shown = [one for one in shown if one.ticket != DENSE]
-    fractions = {level: one.remaining[i] for one in reversed(shown) for i, level in enumerate(one.levels)}
-    rows = [
-        [str(level), f"{fractions[level] * 100:.2f}", *(_cell(one, level) for one in shown)]
-        for level in sorted(fractions)
-    ]
-    return ["level", "remaining %", *(one.name for one in shown)], rows
+
+def _ticks_between(low: float, high: float, step: float) -> tuple[float, ...]:
+    return tuple(step * at for at in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1))
 
 
-def _cell(one: Series, level: int) -> str:
-    if level not in one.levels:
-        return ""
-    i = one.levels.index(level)
-    spread, partial = one.deviations[i], one.counts[i] < one.planned[i]
-    text = f"{one.means[i] * 100:.1f}" + (f" ± {spread * 100:.1f}" if spread is not None else "")
-    return text + (f" (n={one.counts[i]} of {one.planned[i]})" if partial else "")
+def zoomed(shown: Sequence[Series], view: View, factor: float, x: float, y: float) -> View:
+    """The view with `factor` times the range on both axes around a point, never beyond what there is."""
+    now = layout(shown, view, 80, 24)
+    whole = layout(shown, replace(view, x_range=None, y_range=None), 80, 24)
+    x_range = _scaled((now.x.low, now.x.high), factor, x, (whole.x.low, whole.x.high))
+    y_range = _scaled((now.y.low, now.y.high), factor, y, (0.0, 1.0))
+    if factor > 1 and x_range == (whole.x.low, whole.x.high) and y_range[1] - y_range[0] >= whole.y.high - whole.y.low:
+        return replace(view, x_range=None, y_range=None)
+    return replace(view, x_range=x_range, y_range=y_range)
+
+
+def _scaled(span: Range, factor: float, around: float, limits: Range) -> Range:
+    least = (limits[1] - limits[0]) / 64
+    size = min(max((span[1] - span[0]) * factor, least), limits[1] - limits[0])
+    low = around - (around - span[0]) * size / (span[1] - span[0])
+    low = min(max(low, limits[0]), limits[1] - size)
+    return low, low + size

@@ -42,7 +42,7 @@ def show(
     """Print a chart and a table for each target of an experiment."""
     from rich.console import Console
 
-    from cockpit import charts, tables
+    from cockpit import charts, curves, tables
     from engine.errors import unknown
 
     if x not in charts.AXES:
@@ -56,14 +56,14 @@ def show(
         targets = [target]
     console = Console()
     for name in targets:
-        shown = charts.series([row for row in found if row["target"] == name])
+        shown = curves.series([row for row in found if row["target"] == name])
         if not shown:
             print(
                 f"{experiment} has no results on {name} yet: {_next_command(connection, experiment)}", file=sys.stderr
             )
             continue
         print(
-            charts.draw(
+            charts.printed(
                 shown,
                 f"{experiment}: test accuracy on {name}, %",
                 x,
@@ -72,7 +72,7 @@ def show(
                 console.is_terminal and not console.no_color,
             )
         )
-        tables.show(*charts.table(shown), keys=2)
+        tables.show(*curves.table(shown), keys=2)
 
 
 def _next_command(connection: sqlite3.Connection, experiment: str) -> str:

@@ -1,37 +1,306 @@
-"""The chart of accuracy against sparsity, built beside the event loop."""
+"""The chart of accuracy against sparsity: built beside the event loop, read with a crosshair, zoomed."""
 
-from collections.abc import Sequence
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import ClassVar
 
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
-from textual import work
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.geometry import Size
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
 from textual.widgets import Static
-from textual.worker import get_current_worker
 
-from cockpit import charts
+from cockpit import charts, curves
+
+PAINT_SECONDS = 0.25  # between two paints, at least
+CACHED = 8  # pictures
+SMALLEST = (24, 6)
+ZOOM = 0.7
+_SGR = re.compile(r"\x1b\[([0-9;]*)m")
+
+Picture = tuple[Strip, ...]
 
 
-class Chart(Static):
-    """Curves as a chart that fills the widget."""
+@lru_cache(maxsize=CACHED)
+def picture(shown: tuple[curves.Series, ...], view: charts.View, size: Size) -> Picture:
+    """A chart as lines that need nothing more than to be shown."""
+    return tuple(Strip(_segments(line)) for line in charts.draw(shown, view, *size).splitlines())
 
-    def __init__(self, id: str | None = None) -> None:
+
+def _segments(line: str) -> Iterator[Segment]:
+    style = None
+    for number, part in enumerate(_SGR.split(line)):
+        if number % 2:
+            style = _style(part)
+        elif part:
+            yield Segment(part, style)
+
+
+@lru_cache(maxsize=256)
+def _style(codes: str) -> Style | None:
+    """The style of the one kind of colour that plotext writes here: 38;2;red;green;blue."""
+    parts = codes.split(";")
+    return Style(color=f"rgb({','.join(parts[2:5])})") if parts[:2] == ["38", "2"] else None
+
+
+class Plot(Widget):
+    """A picture, and where the mouse is on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.picture: Picture = ()
+
+    def render_line(self, y: int) -> Strip:
+        """A line of the picture that was built last."""
+        strip = self.picture[y] if y < len(self.picture) else Strip.blank(self.size.width)
+        return strip.adjust_cell_length(self.size.width).apply_style(self.rich_style)
+
+
+class Chart(Vertical, can_focus=True):
+    """Curves, group by group. Without a legend of its own, whoever shows one is told what to show by `Legend`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "crosshair(-1)", "Denser level", id="chart.denser", show=False, tooltip="Read a denser level"),
+        Binding(
+            "right", "crosshair(1)", "Sparser level", id="chart.sparser", show=False, tooltip="Read a sparser level"
+        ),
+    ]
+
+    class Legend(Message):
+        """What the legend says has changed."""
+
+        def __init__(self, entries: Sequence[charts.Entry]) -> None:
+            super().__init__()
+            self.entries = entries
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, Chart.Legend)
+
+    def __init__(self, id: str | None = None, legend: bool = True) -> None:
         super().__init__(id=id)
-        self.series: Sequence[charts.Series] = ()
+        self.found: Sequence[curves.Series] = ()
+        self.grouping: curves.Grouping = "target"
+        self.view = charts.View(spread="bands")
+        self._own_legend, self._named = legend, ""
+        self._groups: dict[str, tuple[curves.Series, ...]] = {}
+        self._group = ""
+        self._empty = ""
+        self._painted: tuple[object, ...] = ()
+        self._painted_at = 0.0
+        self._waiting = False  # for a build to end, or for its time to come
 
-    def show(self, series: Sequence[charts.Series], title: str) -> None:
-        """Draw these curves."""
-        self.series, self.border_title = series, title
-        self.draw()
+    def compose(self) -> ComposeResult:
+        yield Static(id="no-curves")
+        yield Plot()
+        with VerticalScroll(can_focus=False, id="legend"):
+            yield Static(id="entries")
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._change(self.view))
+        self.query_one("#legend").display = self._own_legend
+        self.nothing("reading …")
+
+    @property
+    def shown(self) -> tuple[curves.Series, ...]:
+        """The curves of the group that is looked at."""
+        return self._groups.get(self._group, ())
+
+    def show(self, found: Sequence[curves.Series], name: str, empty: str) -> None:
+        """Draw these curves, of what is called `name`; where there are none, say what `empty` does."""
+        if name != self._named:
+            self.view = replace(self.view, x_range=None, y_range=None, crosshair=None, hidden=frozenset())
+            self._named, self._group = name, ""
+        self.found = found
+        if found:
+            self._regroup()
+        else:
+            self.nothing(empty)
+
+    def nothing(self, why: str) -> None:
+        """Show no curves, and why there are none."""
+        self.found, self._groups, self._empty = (), {}, why
+        self._change(self.view)
+
+    def hide(self, names: frozenset[str]) -> None:
+        """Leave out the curves of these names."""
+        self._change(replace(self.view, hidden=names))
+
+    def action_axis(self) -> None:
+        """The other x axis. A zoomed range of the one means nothing on the other."""
+        other = charts.AXES[self.view.x == charts.AXES[0]]
+        self._change(replace(self.view, x=other, x_range=None, y_range=None))
+
+    def action_full(self) -> None:
+        """Accuracy from 0 to 1, or no more of it than the curves need."""
+        self._change(replace(self.view, full=not self.view.full, y_range=None))
+
+    def action_spread(self) -> None:
+        """Deviations as bands, as bars, or not at all."""
+        place = charts.SPREADS.index(self.view.spread) + 1
+        self._change(replace(self.view, spread=charts.SPREADS[place % len(charts.SPREADS)]))
+
+    def action_regroup(self) -> None:
+        """Another way to group the curves."""
+        place = curves.GROUPINGS.index(self.grouping) + 1
+        self.grouping, self._group = curves.GROUPINGS[place % len(curves.GROUPINGS)], ""
+        self.view = replace(self.view, x_range=None, y_range=None)
+        self._regroup()
+
+    def action_group(self, step: int) -> None:
+        """The next group of curves, or the one before."""
+        if names := list(self._groups):
+            self._group = names[(names.index(self._group) + step) % len(names)]
+            self._change(replace(self.view, x_range=None, y_range=None))
+
+    def action_crosshair(self, step: int) -> None:
+        """Read the next level, or the one before; a zoomed view goes along."""
+        levels = list(self._levels())
+        if not levels:
+            return
+        now = self.view.crosshair
+        place = levels.index(now) + step if now in levels else 0 if step > 0 else len(levels) - 1
+        level = levels[min(max(place, 0), len(levels) - 1)]
+        self._change(self._followed(replace(self.view, crosshair=level)))
+
+    def action_zoom(self, direction: int) -> None:
+        """Nearer to the crosshair, or to the middle; or farther away."""
+        if self.shown:
+            x_axis, y_axis = self._layout().x, self._layout().y
+            x, y = (x_axis.low + x_axis.high) / 2, (y_axis.low + y_axis.high) / 2
+            level = self.view.crosshair
+            if level is not None and level in self._levels():
+                x = charts.place(self._levels()[level], self.view.x)
+            self._zoom(direction, x, y)
+
+    def action_reset(self) -> None:
+        """The whole chart, which follows what is new, without a crosshair."""
+        self._change(replace(self.view, x_range=None, y_range=None, crosshair=None))
 
     def on_resize(self) -> None:
-        self.draw()
+        self.paint()
 
-    def draw(self) -> None:
-        """Build the chart for the size and the settings of now."""
-        if self.series and self.is_attached and self.size.width > 20:
-            self._build(list(self.series), self.size.width)
+    @on(events.MouseMove)
+    def _read(self, event: events.MouseMove) -> None:
+        if (at := event.get_content_offset(self.query_one(Plot))) and self.shown:
+            x_axis, left = self._layout().x, self._layout().left
+            cells = {level: x_axis.cell(charts.place(f, self.view.x), 2) for level, f in self._levels().items()}
+            level = min(cells, key=lambda level: abs(cells[level] - at.x + left), default=None)
+            if level != self.view.crosshair:
+                self._change(replace(self.view, crosshair=level))
+
+    @on(events.MouseScrollUp)
+    @on(events.MouseScrollDown)
+    def _wheel(self, event: events.MouseScrollUp | events.MouseScrollDown) -> None:
+        if (at := event.get_content_offset(self.query_one(Plot))) and self.shown:
+            event.stop()
+            where = self._layout()
+            y = where.y.middle(where.y.cells - 1 - (at.y - where.top))
+            self._zoom(1 if isinstance(event, events.MouseScrollUp) else -1, where.x.middle(at.x - where.left), y)
+
+    def _levels(self) -> dict[int, float]:
+        found = charts.fractions([one for one in self.shown if one.ticket != curves.DENSE])
+        return {level: fraction for level, fraction in found.items() if fraction > 0 or self.view.x == "pruned"}
+
+    def _layout(self) -> charts.Layout:
+        return charts.layout(self.shown, self.view, *self.query_one(Plot).size)
+
+    def _zoom(self, direction: int, x: float, y: float) -> None:
+        self._change(charts.zoomed(self.shown, self.view, ZOOM**direction, x, y))
+
+    def _followed(self, view: charts.View) -> charts.View:
+        """The view moved along so that its crosshair can be seen."""
+        if view.x_range is None or view.crosshair is None:
+            return view
+        low, high = view.x_range
+        at = charts.place(self._levels()[view.crosshair], view.x)
+        move = min(at - low, 0.0) + max(at - high, 0.0)
+        return replace(view, x_range=(low + move, high + move))
+
+    def _regroup(self) -> None:
+        self._groups = curves.groups(self.found, self.grouping)
+        if self._group not in self._groups:
+            self._group = next(iter(self._groups), "")
+        self._change(self.view)
+
+    def _change(self, view: charts.View) -> None:
+        """Look at the curves like this: what is said of them changes at once, the picture when its time comes."""
+        self.view = replace(view, dark=self.app.current_theme.dark)
+        shown = self.shown
+        entries = charts.legend(shown, self.view)
+        empty, plot = self.query_one("#no-curves", Static), self.query_one(Plot)
+        empty.display, plot.display = not shown, bool(shown)
+        empty.update(self._empty)
+        self._say(entries)
+        self.post_message(self.Legend(entries))
+        self.paint()
+
+    def _say(self, entries: Sequence[charts.Entry]) -> None:
+        self.border_title = self._title()
+        self.border_subtitle = self._chips()
+        if self._own_legend:
+            hidden = self.view.hidden
+            lines = [entry_text(entry) for entry in entries if entry.name not in hidden]
+            self.query_one("#entries", Static).update(Text("\n").join(lines))
+
+    def _title(self) -> Text:
+        if not self.shown:
+            return Text(self._named)
+        place = list(self._groups).index(self._group) + 1
+        which = f" ({place}/{len(self._groups)}, \\[ and ] turn)".replace("\\", "") if len(self._groups) > 1 else ""
+        return Text(f"{self._named}: test accuracy on {self._group}, %{which}")
+
+    def _chips(self) -> Text:
+        if not self.shown:
+            return Text("")
+        chips = [] if self.view.spread == "none" else [f"± 1 deviation as {self.view.spread}"]
+        if self.view.crosshair in self._levels():
+            fraction = self._levels()[self.view.crosshair or 0]
+            chips.insert(0, f"level {self.view.crosshair}: {fraction * 100:.3g} % remaining")
+        follows = self.view.x_range is None and self.view.y_range is None
+        return Text(" │ ".join([*chips, "● live" if follows else "○ held: 0 follows"]))
+
+    def paint(self) -> None:
+        """Build the picture for what is to be seen now, unless nothing is, or another is still being built."""
+        size = self.query_one(Plot).size
+        wanted = (self.shown, self.view, size)
+        seen = self.shown and self.screen.is_current and size.width >= SMALLEST[0] and size.height >= SMALLEST[1]
+        if self._waiting or not seen or wanted == self._painted:
+            return
+        self._waiting = True
+        early = PAINT_SECONDS - (time.monotonic() - self._painted_at)
+        if early > 0:
+            self.set_timer(early, self._start)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        self._build(self.shown, self.view, self.query_one(Plot).size)
 
     @work(thread=True, exclusive=True)
-    def _build(self, series: list[charts.Series], width: int) -> None:
-        text = Text.from_ansi(charts.draw(series, "", "remaining", False, width, True))
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self.update, text)
+    def _build(self, shown: tuple[curves.Series, ...], view: charts.View, size: Size) -> None:
+        found = picture(shown, view, size) if shown and size.width >= SMALLEST[0] and size.height >= SMALLEST[1] else ()
+        self.app.call_from_thread(self._built, found, (shown, view, size))
+
+    def _built(self, found: Picture, painted: tuple[object, ...]) -> None:
+        self._waiting, self._painted, self._painted_at = False, painted, time.monotonic()
+        plot = self.query_one(Plot)
+        plot.picture = found
+        plot.refresh()
+        self.paint()
+
+
+def entry_text(entry: charts.Entry) -> Text:
+    """A line of a legend."""
+    parts = [entry.reading, entry.count, *entry.remarks]
+    line = Text.assemble((entry.marker, Style(color=f"rgb{entry.colour}".replace(" ", ""))), " ", entry.name)
+    return line.append("  ").append(" · ".join(part for part in parts if part), "dim")

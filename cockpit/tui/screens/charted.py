@@ -1,0 +1,47 @@
+"""What the screens with a chart have in common: its keys work wherever the focus is."""
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.widgets.chart import Chart
+
+
+class ChartScreen(CockpitScreen):
+    """A screen with one chart."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "chart('axis')", "Axis", id="chart.axis", tooltip="Weights remaining (log), or fraction pruned"),
+        Binding("b", "chart('spread')", "Bands", id="chart.bands", tooltip="One deviation as bands, bars, or not"),
+        Binding("g", "chart('regroup')", "Group", id="chart.group", tooltip="Group by target, all, or kind of ticket"),
+        Binding("f", "chart('full')", "Full axis", id="chart.full", show=False, tooltip="Accuracy from 0 to 100 %"),
+        Binding(
+            "left_square_bracket",
+            "chart('group', -1)",
+            "Previous group",
+            key_display="[",
+            id="chart.previous",
+            show=False,
+            tooltip="The curves of the target before",
+        ),
+        Binding(
+            "right_square_bracket",
+            "chart('group', 1)",
+            "Next group",
+            key_display="]",
+            id="chart.next",
+            show=False,
+            tooltip="The curves of the next target",
+        ),
+        Binding("i", "chart('zoom', 1)", "Zoom in", id="chart.in", show=False, tooltip="Nearer to the crosshair"),
+        Binding("o", "chart('zoom', -1)", "Zoom out", id="chart.out", show=False, tooltip="Farther away"),
+        Binding("0", "chart('reset')", "Follow", id="chart.reset", show=False, tooltip="All of the chart, live"),
+    ]
+
+    def action_chart(self, what: str, *arguments: int) -> None:
+        """Do to the chart what one of its actions does."""
+        getattr(self.query_one(Chart), f"action_{what}")(*arguments)
+
+    def on_screen_resume(self) -> None:
+        self.query_one(Chart).paint()
