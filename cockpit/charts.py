@@ -103,6 +103,11 @@ class Entry:
     reading: str
     remarks: tuple[str, ...]
 
+    @property
+    def style(self) -> str:
+        """The colour as Rich writes it."""
+        return f"rgb({self.colour[0]},{self.colour[1]},{self.colour[2]})"
+
 
 def place(remaining: float, x: str) -> float:
     """Where a fraction of remaining weights lies on the x axis: plotext's own log axis breaks when drawn twice."""
@@ -117,10 +122,11 @@ def style(number: int, one: Series) -> tuple[Colour, str]:
 
 def legend(shown: Sequence[Series], view: View) -> list[Entry]:
     """What stands beside a chart of these curves, hidden ones too. Without a crosshair there is only dense to read."""
-    return [_entry(number, one, shown, view) for number, one in enumerate(shown)]
+    at = fractions(shown).get(view.crosshair) if view.crosshair is not None else None
+    return [_entry(number, one, shown, view, at) for number, one in enumerate(shown)]
 
 
-def _entry(number: int, one: Series, shown: Sequence[Series], view: View) -> Entry:
+def _entry(number: int, one: Series, shown: Sequence[Series], view: View, at: float | None) -> Entry:
     remarks, reading, count = [], "", one.all_counts()
     last = matched(one, shown)
     if last is not None:
@@ -134,7 +140,7 @@ def _entry(number: int, one: Series, shown: Sequence[Series], view: View) -> Ent
         if level in one.levels:
             i = one.levels.index(level)
             reading, count = one.value(i), one.count(i)
-            if one.ticket != DENSE and not math.isclose(one.remaining[i], fractions(shown)[level], rel_tol=0.05):
+            if one.ticket != DENSE and at is not None and not math.isclose(one.remaining[i], at, rel_tol=0.05):
                 remarks.append(f"level {level} is {_per_cent(one, level)} here")
     return Entry(*style(number, one), one.name, count, reading, tuple(remarks))
 
@@ -307,7 +313,8 @@ def _sparsity_axis(visible: Sequence[Series], view: View, cells: int) -> Axis:
     if len(shown) < 3 and view.x_range:  # so near that other fractions must do
         shown = [float(f"{10 ** -(low + (high - low) * part / 4):.2g}") for part in range(5)]
     labels = tuple(f"{tick * 100:g}" for tick in shown)
-    return Axis(low, high, tuple(place(tick, view.x) for tick in shown), labels, cells)
+    ticks = tuple(min(place(tick, view.x), high) for tick in shown)
+    return Axis(low, high, ticks, labels, cells)
 
 
 def _accuracy_axis(visible: Sequence[Series], view: View, cells: int) -> Axis:

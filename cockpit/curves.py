@@ -1,8 +1,9 @@
 """What curves mean: accuracy by level over replicates, which belong together, how one reads, what matches dense."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 DENSE, WINNING = "dense", "winning"
 
@@ -43,9 +44,9 @@ class Series:
         return f"n={least}" + (f"-{most}" if most > least else "") + (f" of {planned}" if least < planned else "")
 
 
-def series(rows: Iterable[Mapping[str, Any]]) -> list[Series]:
+def series(rows: Iterable[sqlite3.Row]) -> list[Series]:
     """The rows of the view `curves` as series, winning tickets first, the dense network last."""
-    by_curve: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    by_curve: dict[tuple[str, str], list[sqlite3.Row]] = {}
     for row in rows:
         by_curve.setdefault((row["experiment"], row["curve"]), []).append(row)
     found = [

@@ -39,6 +39,12 @@ def problems(row: Any) -> str:
     return ", ".join(f"{row[status]} {status}" for status in ("failed", "diverged", "blocked") if row[status])
 
 
+def error(row: Any) -> str:
+    """What went wrong with a run, in a line."""
+    what = f"{row['ticket']} level {row['level']} on {row['target']}, seed {row['seed']}"
+    return f"{row['status']}: {what} ({row['digest'][:12]}): {row['error'].strip().splitlines()[-1]}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 45 s, 12 min, 3 h 12 min, 4 d 3 h."""
     if seconds < 90:

@@ -171,19 +171,13 @@ def show(
         if runs:
             tables.show(RUN_HEADINGS, [_run_cells(run) for run in one["every_run"]], left=4)
         for row in one["errors"]:
-            print(f"  {describe_error(row)}")
+            print(f"  {words.error(row)}")
 
 
 def _run_cells(run: dict[str, Any]) -> list[str]:
     accuracy = f"{run['test_accuracy']:.2%}" if run["test_accuracy"] is not None else ""
     waits_for = run["waits_for"] if run["status"] != "running" else f"(on {run['device']})"
     return [run["digest"][:12], words.run(run), words.state(run["status"]), waits_for, str(run["attempt"]), accuracy]
-
-
-def describe_error(row: dict[str, Any]) -> str:
-    """What went wrong with a run, in a line."""
-    what = f"{row['ticket']} level {row['level']} on {row['target']}, seed {row['seed']}"
-    return f"{row['status']}: {what} ({row['digest'][:12]}): {row['error'].strip().splitlines()[-1]}"
 
 
 def _plain(value: object) -> str:

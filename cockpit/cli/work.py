@@ -8,10 +8,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cockpit import config
+from cockpit import config, words
 from cockpit.cli import background
 from cockpit.cli.options import Database, Wanted, takes_experiment, to_read, to_write
-from cockpit.cli.queue import describe, describe_error
+from cockpit.cli.queue import describe
 from cockpit.cli.results import show
 from cockpit.progress import follow
 from engine import devices
@@ -162,7 +162,7 @@ def _report_errors(connection: sqlite3.Connection, experiment: int | None) -> bo
     """Say what failed or diverged, and what that blocked; whether anything failed."""
     found = rows.errors(connection, experiment)
     for row in found[:ERRORS_SHOWN]:
-        print(describe_error(row), file=sys.stderr)
+        print(words.error(row), file=sys.stderr)
     if len(found) > ERRORS_SHOWN:
         print(f"and {len(found) - ERRORS_SHOWN} more: `cockpit queue show NAME`", file=sys.stderr)
     for row in rows.experiments(connection, experiment):

@@ -11,8 +11,10 @@ from textual.reactive import var
 from cockpit.tui import themes
 from cockpit.tui.reader import Reader, Trouble
 from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.screens.compare import Compare
 from cockpit.tui.screens.dashboard import Dashboard
 from cockpit.tui.screens.devices import Devices
+from cockpit.tui.screens.experiment import Experiment
 from cockpit.tui.screens.logs import Logs
 from engine.errors import unknown
 
@@ -22,10 +24,18 @@ class Cockpit(App[None]):
 
     TITLE = "cockpit"
     CSS_PATH = "cockpit.tcss"
-    MODES: ClassVar[dict[str, Any]] = {"dashboard": Dashboard, "devices": Devices, "logs": Logs}
+    MODES: ClassVar[dict[str, Any]] = {
+        "dashboard": Dashboard,
+        "experiment": Experiment,
+        "compare": Compare,
+        "devices": Devices,
+        "logs": Logs,
+    }
     DEFAULT_MODE = "dashboard"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch_mode('dashboard')", "Dashboard", id="screen.dashboard", show=False),
+        Binding("2", "switch_mode('experiment')", "Experiment", id="screen.experiment", show=False),
+        Binding("3", "switch_mode('compare')", "Compare", id="screen.compare", show=False),
         Binding("6", "switch_mode('devices')", "Devices", id="screen.devices", show=False),
         Binding("7", "switch_mode('logs')", "Logs", id="screen.logs", show=False),
         Binding("q", "quit", "Quit", id="app.quit"),
@@ -47,6 +57,8 @@ class Cockpit(App[None]):
             raise unknown("theme", wanted, self.available_themes)
         self.theme = wanted
         self.reader = Reader(path, self)
+        self.marked: set[str] = set()  # experiments, by name, for the screen Compare
+        self.pinned: set[str] = set()
 
     def on_mount(self) -> None:
         self.reader.start()

@@ -96,8 +96,8 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any
     A curve that is not done says what it waits for: a device, a pause, or the chain that its tickets come from.
     """
     (found,) = experiments(connection, experiment)
-    definition, command = connection.execute(
-        "SELECT definition, command FROM experiments WHERE id = ?", (experiment,)
+    definition, command, notes, tags = connection.execute(
+        "SELECT definition, command, notes, tags FROM experiments WHERE id = ?", (experiment,)
     ).fetchone()
     curves = connection.execute(
         """
@@ -112,6 +112,8 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any
     return {
         **found,
         "command": command,
+        "notes": notes,
+        "tags": json.loads(tags or "[]"),
         "definition": json.loads(definition),
         "curves": [{**dict(row), "waits_for": _waits_for(row, found["state"])} for row in curves],
         "errors": errors(connection, experiment),
@@ -219,6 +221,28 @@ def running(connection: sqlite3.Connection, experiment: int | None = None) -> li
         """,
         {"experiment": experiment},
     ).fetchall()
+
+
+def training(connection: sqlite3.Connection, experiment: str) -> dict[int, dict[str, Any]]:
+    """What is being trained for an experiment, by run: its batch size, and its test accuracies so far, epoch by epoch.
+
+    An epoch at whose end nothing was tested has none.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for row in connection.execute(
+        """
+        SELECT DISTINCT r.id, r.batch_size, x.epoch, x.test_accuracy
+        FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id JOIN curve_points p ON p.curve_id = c.id
+        JOIN runs r ON r.id = p.run_id AND r.status = 'running'
+        LEFT JOIN epochs x ON x.run_id = r.id AND x.attempt = r.attempt
+        WHERE e.name = ? ORDER BY r.id, x.epoch
+        """,
+        (experiment,),
+    ):
+        run = found.setdefault(row["id"], {"batch_size": row["batch_size"], "accuracies": []})
+        if row["test_accuracy"] is not None:
+            run["accuracies"].append(row["test_accuracy"])
+    return found
 
 
 def errors(connection: sqlite3.Connection, experiment: int | None = None) -> list[dict[str, Any]]:

@@ -1,66 +1,108 @@
-"""The dashboard: experiments, the curves of the one under the cursor, devices and workers."""
+"""The dashboard: experiments, the curves of the one under the cursor, devices, workers, the queue."""
 
+import sqlite3
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
-from cockpit import charts, words
+from cockpit import curves, words
 from cockpit.tui.reader import Query
-from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.screens.charted import ChartScreen
+from cockpit.tui.widgets import panes
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
 from engine.store import rows, workers
 
 EMPTY = "No experiments yet.\n\nAdd one with n here, or in a shell:\n\n  cockpit run digits"
+UNTRAINED = "{name} has no results yet.\n\nTrain it in a shell:\n\n  cockpit work --detach"
+QUEUED = 12  # experiments of the queue, at most
+PANES = {"loads": "devices", "workers": "workers", "queued": "queue"}
+MARKED, PINNED = "■", "◆"
+
+Found = tuple[str, list[curves.Series]]
 
 
-class Dashboard(CockpitScreen):
+class Dashboard(ChartScreen):
     """What people leave open all day."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", "Mark", id="dashboard.mark", tooltip="Put its curves on the screen Compare"),
+        Binding("p", "pin", "Pin", id="dashboard.pin", tooltip="Keep it on top, and on the screen Compare"),
+    ]
 
     def body(self) -> ComposeResult:
         with Horizontal():
             with Vertical(id="left"):
-                yield LiveTable(("experiment", "status", "done"), id="experiments")
-                yield Static(id="workers")
+                yield LiveTable((" ", "experiment", "status", "done"), id="experiments")
             yield Chart(id="chart")
+            with Vertical(id="right"):
+                for name, title in PANES.items():
+                    pane = Static(id=name, classes="pane")
+                    pane.border_title = title
+                    yield pane
 
     def queries(self) -> Mapping[str, Query]:
         chosen = self.cockpit.experiment
         wanted: dict[str, Query] = {"experiments": rows.experiments, "loads": workers.loads}
-        return {"curves": lambda connection: rows.curves(connection, chosen), **wanted} if chosen else wanted
+        return {"curves": curves_of(chosen), **wanted} if chosen else wanted
 
     def show_experiments(self, found: list[dict[str, Any]]) -> None:
-        """Show the experiments."""
-        table = self.query_one("#experiments", LiveTable)
-        table.show(
-            {row["name"]: (row["name"], words.state(row["status"]), f"{row['done']}/{row['runs']}") for row in found}
-        )
+        """Show the experiments, those that are pinned first."""
+        self.found = found
+        pinned, marked = self.cockpit.pinned, self.cockpit.marked
+        cells = {}
+        for row in sorted(found, key=lambda row: row["name"] not in pinned):
+            name, mark = row["name"], PINNED if row["name"] in pinned else MARKED if row["name"] in marked else " "
+            cells[name] = (mark, name, words.state(row["status"]), f"{row['done']}/{row['runs']}")
+        self.query_one("#experiments", LiveTable).show(cells)
+        self.query_one("#queued", Static).update(panes.queued(found, QUEUED))
         if not found:
-            self.query_one(Chart).update(EMPTY)
+            self.query_one(Chart).nothing(EMPTY)
 
-    @on(LiveTable.RowHighlighted)
-    def _choose(self, event: LiveTable.RowHighlighted) -> None:
-        if event.row_key.value != self.cockpit.experiment:
-            self.cockpit.experiment = event.row_key.value
+    @on(LiveTable.RowHighlighted, "#experiments")
+    def _choose(self) -> None:
+        key = self.query_one("#experiments", LiveTable).key  # the event may tell of a row that was passed
+        if key not in (None, self.cockpit.experiment):
+            self.cockpit.experiment = key
             self.ask()
 
-    def show_curves(self, found: list[Any]) -> None:
+    @on(LiveTable.RowSelected, "#experiments")
+    def _open(self) -> None:
+        self.app.switch_mode("experiment")
+
+    def action_mark(self) -> None:
+        """Mark the experiment under the cursor for the screen Compare, or no longer."""
+        self._toggle(self.cockpit.marked)
+
+    def action_pin(self) -> None:
+        """Pin the experiment under the cursor, or no longer."""
+        self._toggle(self.cockpit.pinned)
+
+    def _toggle(self, names: set[str]) -> None:
+        if name := self.query_one("#experiments", LiveTable).key:
+            names ^= {name}
+            self.show_experiments(self.found)
+
+    def show_curves(self, found: Found) -> None:
         """Draw the curves of the experiment under the cursor."""
-        self.query_one(Chart).show(charts.series(found), f"{self.cockpit.experiment}: test accuracy, %")
+        name, series = found
+        if name == self.cockpit.experiment:
+            self.query_one(Chart).show(series, name, UNTRAINED.format(name=name))
+
+    def show_loads(self, found: list[sqlite3.Row]) -> None:
+        """Show how busy the devices are."""
+        self.query_one("#loads", Static).update(panes.devices(found))
 
     def show_workers(self, present: list[dict[str, Any]]) -> None:
         """Show the workers and what each trains."""
-        lines = []
-        for row in present:
-            lines.append(f"{words.state(row['state'])}  {row['device']}  pid {row['pid']}")
-            if row["run_id"]:
-                lines.append(f"  {words.run(row)}")
-        self.query_one("#workers", Static).update("\n".join(lines) or "no workers: w starts them")
+        self.query_one("#workers", Static).update(panes.workers(present))
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, str, str]:
-    return row["name"], words.state(row["status"]), f"{row['done']}/{row['runs']}"
+def curves_of(name: str) -> Query:
+    """Asks for the curves of an experiment, with its name."""
+    return lambda connection: (name, curves.series(rows.curves(connection, name)))

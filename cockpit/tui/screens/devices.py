@@ -13,11 +13,11 @@ from textual.widgets import Static
 from cockpit import words
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.widgets.panes import BARS
 from cockpit.tui.widgets.table import LiveTable
 from engine.store import database, workers
 
 EMPTY = "no workers: start them with w here, or in a shell:\n\n  cockpit work --detach"
-BARS = "▁▂▃▄▅▆▇█"
 HOTTEST = 100.0  # °C, the top of a temperature's history
 FIGURES = 64  # columns of the loads without their histories
 SHORTEST = 12  # columns of a history

@@ -54,11 +54,17 @@ def _style(codes: str) -> Style | None:
 
 
 class Plot(Widget):
-    """A picture, and where the mouse is on it."""
+    """A picture."""
+
+    class Resized(Message):
+        """It has another size, so another picture is needed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.picture: Picture = ()
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized())
 
     def render_line(self, y: int) -> Strip:
         """A line of the picture that was built last."""
@@ -173,21 +179,20 @@ class Chart(Vertical, can_focus=True):
         self._change(self._followed(replace(self.view, crosshair=level)))
 
     def action_zoom(self, direction: int) -> None:
-        """Nearer to the crosshair, or to the middle; or farther away."""
+        """Nearer to the first curve at the crosshair, or to the middle; or farther away."""
         if self.shown:
             x_axis, y_axis = self._layout().x, self._layout().y
             x, y = (x_axis.low + x_axis.high) / 2, (y_axis.low + y_axis.high) / 2
             level = self.view.crosshair
-            if level is not None and level in self._levels():
+            read = [one for one in self.shown if one.name not in self.view.hidden and level in one.levels]
+            if read and level is not None and level in self._levels():
                 x = charts.place(self._levels()[level], self.view.x)
+                y = read[0].means[read[0].levels.index(level)]
             self._zoom(direction, x, y)
 
     def action_reset(self) -> None:
         """The whole chart, which follows what is new, without a crosshair."""
         self._change(replace(self.view, x_range=None, y_range=None, crosshair=None))
-
-    def on_resize(self) -> None:
-        self.paint()
 
     @on(events.MouseMove)
     def _read(self, event: events.MouseMove) -> None:
@@ -255,9 +260,7 @@ class Chart(Vertical, can_focus=True):
     def _title(self) -> Text:
         if not self.shown:
             return Text(self._named)
-        place = list(self._groups).index(self._group) + 1
-        which = f" ({place}/{len(self._groups)}, \\[ and ] turn)".replace("\\", "") if len(self._groups) > 1 else ""
-        return Text(f"{self._named}: test accuracy on {self._group}, %{which}")
+        return Text(f"{self._named}: test accuracy on {self._group}, %")
 
     def _chips(self) -> Text:
         if not self.shown:
@@ -266,9 +269,12 @@ class Chart(Vertical, can_focus=True):
         if self.view.crosshair in self._levels():
             fraction = self._levels()[self.view.crosshair or 0]
             chips.insert(0, f"level {self.view.crosshair}: {fraction * 100:.3g} % remaining")
+        if len(self._groups) > 1:
+            chips.insert(0, f"[ {list(self._groups).index(self._group) + 1} of {len(self._groups)} ]")
         follows = self.view.x_range is None and self.view.y_range is None
         return Text(" │ ".join([*chips, "● live" if follows else "○ held: 0 follows"]))
 
+    @on(Plot.Resized)
     def paint(self) -> None:
         """Build the picture for what is to be seen now, unless nothing is, or another is still being built."""
         size = self.query_one(Plot).size
@@ -302,5 +308,5 @@ class Chart(Vertical, can_focus=True):
 def entry_text(entry: charts.Entry) -> Text:
     """A line of a legend."""
     parts = [entry.reading, entry.count, *entry.remarks]
-    line = Text.assemble((entry.marker, Style(color=f"rgb{entry.colour}".replace(" ", ""))), " ", entry.name)
+    line = Text.assemble((entry.marker, entry.style), " ", entry.name)
     return line.append("  ").append(" · ".join(part for part in parts if part), "dim")

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import ClassVar
 
 from rich.text import Text
+from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
@@ -15,6 +17,11 @@ Cells = Sequence[str | Text]
 class LiveTable(DataTable[str | Text]):
     """Rows by key, in the order given. `mark` has the keys that a person has selected."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "cursor_down", "Down", id="table.down", show=False, tooltip="The next row"),
+        Binding("k", "cursor_up", "Up", id="table.up", show=False, tooltip="The row before"),
+    ]
+
     def __init__(self, headings: Sequence[str], id: str | None = None) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=False)
         self.headings = headings
@@ -25,6 +32,14 @@ class LiveTable(DataTable[str | Text]):
     def on_mount(self) -> None:
         for heading in self.headings:
             self.add_column(heading, key=heading)
+
+    def columned(self, labels: Mapping[str, str | Text]) -> None:
+        """Have these columns, by their keys."""
+        if list(labels) != list(self.headings):
+            self.clear(columns=True)
+            self.headings, self.shown = list(labels), {}
+            for heading, label in labels.items():
+                self.add_column(label, key=heading)
 
     @property
     def key(self) -> str | None:

@@ -1,0 +1,97 @@
+"""One experiment: its curves, its levels as a table, the runs under way, how far it is and what went wrong."""
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Static
+
+from cockpit import curves
+from cockpit.tui.reader import Query
+from cockpit.tui.screens.charted import ChartScreen
+from cockpit.tui.screens.dashboard import EMPTY, UNTRAINED, Found, curves_of
+from cockpit.tui.widgets import panes
+from cockpit.tui.widgets.chart import Chart
+from cockpit.tui.widgets.table import LiveTable
+from engine.store import rows
+
+
+class Experiment(ChartScreen):
+    """The experiment that was last under the dashboard's cursor."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "app.switch_mode('dashboard')", "Back", id="experiment.back", tooltip="To the dashboard"),
+    ]
+
+    def body(self) -> ComposeResult:
+        with Horizontal(id="experiment"):
+            with Vertical(id="results"):
+                yield Chart(id="chart")
+                yield LiveTable((), id="levels")
+            with Vertical(id="beside"):
+                with VerticalScroll(id="training", classes="pane") as training:
+                    training.border_title = "training now"
+                    yield Static()
+                with VerticalScroll(id="state", classes="pane") as state:
+                    state.border_title = "state"
+                    yield Static()
+
+    def on_mount(self) -> None:
+        self.present: list[dict[str, Any]] = []
+        self.running: dict[int, dict[str, Any]] = {}
+
+    def queries(self) -> Mapping[str, Query]:
+        chosen = self.cockpit.experiment
+        if chosen is None:
+            self.query_one(Chart).nothing(EMPTY)
+            return {}
+        return {
+            "curves": curves_of(chosen),
+            "running": lambda connection: rows.training(connection, chosen),
+            "experiment": lambda connection: _experiment(connection, chosen),
+        }
+
+    def show_curves(self, found: Found) -> None:
+        """Draw the curves."""
+        name, series = found
+        self.query_one(Chart).show(series, name, UNTRAINED.format(name=name))
+
+    @on(Chart.Legend)
+    def _tabulate(self, message: Chart.Legend) -> None:
+        """Show the levels of the curves that the chart shows."""
+        chart, table = self.query_one(Chart), self.query_one("#levels", LiveTable)
+        headings, found = curves.table(chart.shown)
+        marked = {
+            entry.name: Text(f"{entry.marker} {one.ticket}", entry.style)
+            for one, entry in zip(chart.shown, message.entries, strict=True)
+        }
+        table.columned({heading: marked.get(heading, heading) for heading in headings})
+        table.show({cells[0]: cells for cells in found})
+
+    def show_experiment(self, found: dict[str, Any] | None) -> None:
+        """Show how far it is."""
+        said = panes.experiment(found) if found else "this experiment has been removed: 1 shows what there is"
+        self.query_one("#state Static", Static).update(said)
+
+    def show_running(self, found: dict[int, dict[str, Any]]) -> None:
+        """Show which of its runs are being trained."""
+        self.running = found
+        self._show_training()
+
+    def show_workers(self, present: list[dict[str, Any]]) -> None:
+        """Show how far those are."""
+        self.present = present
+        self._show_training()
+
+    def _show_training(self) -> None:
+        self.query_one("#training Static", Static).update(panes.training(self.present, self.running))
+
+
+def _experiment(connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:
+    row = connection.execute("SELECT id FROM experiments WHERE name = ?", (name,)).fetchone()
+    return rows.experiment(connection, row[0]) if row else None
