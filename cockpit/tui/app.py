@@ -8,7 +8,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.reactive import var
 
-from cockpit.tui import themes
+from cockpit.tui import taking, themes
 from cockpit.tui.reader import Reader, Trouble
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.compare import Compare
@@ -38,6 +38,14 @@ class Cockpit(App[None]):
         Binding("3", "switch_mode('compare')", "Compare", id="screen.compare", show=False),
         Binding("6", "switch_mode('devices')", "Devices", id="screen.devices", show=False),
         Binding("7", "switch_mode('logs')", "Logs", id="screen.logs", show=False),
+        Binding(
+            "e",
+            "take_away",
+            "Take away",
+            id="app.take-away",
+            show=False,
+            tooltip="Write what is on screen: CSV, PNG, SVG",
+        ),
         Binding("q", "quit", "Quit", id="app.quit"),
     ]
 
@@ -65,6 +73,11 @@ class Cockpit(App[None]):
 
     def on_unmount(self) -> None:
         self.reader.end()
+
+    def action_take_away(self) -> None:
+        """Write what is on screen into a file."""
+        if isinstance(self.screen, CockpitScreen):
+            self.run_worker(taking.take(self, self.screen))
 
     @on(Trouble)
     def _trouble(self, message: Trouble) -> None:
