@@ -1,5 +1,8 @@
 """Charts as files for papers and slides: the only file that imports matplotlib, which is an extra."""
 
+import pickle
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING
 from cockpit import charts
 from cockpit.curves import DENSE, Series
 from cockpit.export import whole
+from engine import processes
 from engine.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -45,6 +49,23 @@ def write(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View) 
         figure.savefig(partial, format=form, dpi=DOTS, metadata={"Date": None} if form == "svg" else None)
 
 
+def write_apart(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View) -> None:
+    """`write` in a process of its own: importing matplotlib would hold up the screen, and stay in its memory."""
+    command = [*processes.python("cockpit.figures"), str(path)]
+    told = pickle.dumps((shown, view))
+    done = subprocess.run(command, input=told, env=processes.environment(), capture_output=True, check=False)
+    if done.returncode:
+        raise InputError((done.stderr.decode().strip().splitlines() or ["unknown error"])[-1])
+
+
+def _main() -> None:
+    shown, view = pickle.load(sys.stdin.buffer)
+    try:
+        write(Path(sys.argv[1]), shown, view)
+    except (InputError, OSError) as error:
+        sys.exit(str(error))
+
+
 def _draw(axes: "Axes", shown: Sequence[Series], view: charts.View) -> None:
     for number, one in enumerate(shown):
         if one.name not in view.hidden:
@@ -78,3 +99,7 @@ def _curve(axes: "Axes", number: int, one: Series, view: charts.View) -> None:
     axes.plot(places, means, line, color=colour, marker=MARKERS[marker], markersize=5, linewidth=1.2, label=name)
     if view.spread != "none":
         axes.fill_between(places, lows, highs, color=colour, alpha=SHADE, linewidth=0)
+
+
+if __name__ == "__main__":
+    _main()

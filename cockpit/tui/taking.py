@@ -15,7 +15,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Select, Static
 
-from cockpit import charts, curves, export
+from cockpit import charts, curves, export, figures
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
@@ -48,9 +48,7 @@ def forms_of(screen: CockpitScreen) -> Forms:
 
 
 def _draw(shown: dict[str, tuple[curves.Series, ...]], view: charts.View, path: Path) -> None:
-    from cockpit import figures
-
-    figures.write(path, shown, view)
+    figures.write_apart(path, shown, view)
 
 
 def _tabulate(heading: list[str], rows: Sequence[tuple[object, ...]], path: Path) -> None:

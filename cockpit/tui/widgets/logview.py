@@ -19,6 +19,8 @@ SHIFT = 20  # columns that an arrow moves sideways
 CONTEXT = 3  # lines above one that was searched for
 WHEEL = 3  # lines
 
+NOTHING = pager.Page((), (), 0, -1)  # before anything was read, which differs from an empty file
+
 Source = Callable[[], tuple[int, BinaryIO]]
 Command = Callable[[BinaryIO], pager.Page]
 
@@ -53,7 +55,7 @@ class LogView(Static, can_focus=True):
         self._source: Source | None = None
         self._empty = self._said = ""
         self._identity = self._column = 0
-        self._page = pager.Page((), (), 0, 0)
+        self._page = NOTHING
         self._commands: asyncio.Queue[Command] = asyncio.Queue()
         self._idle, self._searching, self._stop = True, False, threading.Event()
 
@@ -68,7 +70,7 @@ class LogView(Static, can_focus=True):
         """Show the end of another file, and `empty` while there is nothing in it."""
         self.border_title, self._empty = name, empty
         self._source, self.following, self.match, self._column, self._identity = source, True, -1, 0, 0
-        self._page = pager.Page((), (), 0, 0)
+        self._page = NOTHING
         self._do(self._at_end)
 
     def change(self, source: Source) -> None:
@@ -96,7 +98,7 @@ class LogView(Static, can_focus=True):
             try:
                 identity, page = await asyncio.to_thread(self._carry_out, source, command)
             except OSError as error:
-                self._page = pager.Page((), (), 0, 0)
+                self._page = NOTHING
                 self.update(f"it cannot be read ({error.strerror}): it was removed, or lies on another machine")
                 self.border_subtitle = ""
             else:
