@@ -126,7 +126,7 @@ class LogView(Static, can_focus=True):
     def _draw(self) -> None:
         page = self._page
         lines = [self._line(start, line) for start, line in zip(page.starts, page.lines, strict=True)]
-        self.update(Text("\n").join(lines) if lines else self._empty)
+        self.update(Text("\n").join(lines) if lines else self._empty, layout=False)
         at = f"{page.end / page.size:.0%} of {words.size(page.size)}" if page.size else "empty"
         self.border_subtitle = " · ".join(filter(None, [self._said, at, "following" if self.following else ""]))
 
