@@ -1,7 +1,7 @@
 """What curves mean: accuracy by level over replicates, which belong together, how one reads, what matches dense."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -120,6 +120,20 @@ def table(shown: Sequence[Series]) -> tuple[list[str], list[list[str]]]:
         for level in sorted(fractions)
     ]
     return ["level", "remaining %", *(one.name for one in shown)], rows
+
+
+TIDY = (
+    "experiment", "curve", "source", "target", "model", "optimizer", "ticket", "level", "fraction_remaining", "n",
+    "replicates", "mean", "std",
+)  # fmt: skip
+
+
+def tidy(shown: Iterable[Series]) -> Iterator[tuple[object, ...]]:
+    """A row for each level of each curve, as `TIDY` names its columns: fractions in [0, 1], with all their digits."""
+    for one in shown:
+        what = one.experiment, one.name, one.source, one.target, one.model, one.optimizer, one.ticket
+        points = zip(one.levels, one.remaining, one.counts, one.planned, one.means, one.deviations, strict=True)
+        yield from ((*what, *point) for point in points)
 
 
 def cell(one: Series, level: int) -> str:

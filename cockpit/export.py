@@ -4,7 +4,8 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -23,10 +24,16 @@ def write(
         with _open(output) as file:
             _write_to(file, heading, rows, form)
         return
+    with whole(output) as partial, _open(partial, output) as file:
+        _write_to(file, heading, rows, form)
+
+
+@contextmanager
+def whole(output: Path) -> Iterator[Path]:
+    """A file to write to, which takes the place of `output` once all has been written."""
     partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        with _open(partial, output) as file:
-            _write_to(file, heading, rows, form)
+        yield partial
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,8 +1,16 @@
 """How things are said to a person, the same on the command line and on the screen: states, runs, durations, sizes."""
 
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from math import ceil
+from textwrap import indent
 from typing import Any
+
+ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?"
+)  # to a terminal, as ANSI has them
+CONTROLS = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}  # their pictures
 
 OF_EXPERIMENTS = {
     "waiting": "·",
@@ -60,3 +68,21 @@ def size(count: float) -> str:
 def problems(row: Mapping[str, Any]) -> str:
     """How many runs of an experiment did not end well, and how."""
     return ", ".join(f"{row[status]} {status}" for status in ("failed", "diverged", "blocked") if row[status])
+
+
+def event(row: Any) -> str:
+    """What happened to a run (`history.events`) in a line, and its error below."""
+    at = datetime.fromisoformat(row["at"]).astimezone()
+    accuracy = f" {row['test_accuracy']:.2%}" if row["test_accuracy"] is not None else ""
+    where = f"{row['device']}, pid {row['pid']}"
+    text = f"{at:%Y-%m-%d %H:%M:%S}  {row['event'] + accuracy:<13}  {run(row)}"
+    text += f"  (attempt {row['attempt']}, {where}, run {row['digest'][:12]})"
+    return text + ("\n" + indent(row["error"].rstrip(), "    ") if row["error"] else "")
+
+
+def harmless(line: str) -> str:
+    """A line of a file without anything that a terminal would obey: no colours, and pictures of control characters."""
+    if line.isprintable():
+        return line
+    shown = ESCAPES.sub("", line).expandtabs().translate(CONTROLS)
+    return shown if shown.isprintable() else "".join(one if one.isprintable() else "\ufffd" for one in shown)

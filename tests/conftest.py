@@ -1,6 +1,7 @@
 """What the tests share: small experiments on the digits, really trained, and the program as a person runs it."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,6 +74,14 @@ def cockpit(tmp_path: Path) -> Cockpit:
         return run_cockpit(tmp_path, *arguments, **environment)
 
     return run
+
+
+def copied(path: Path, folder: Path) -> Path:
+    """A copy of a database to write to. SQLite makes it: some of the original may still lie in its write-ahead log."""
+    copy = folder / "experiments.db"
+    with closing(sqlite3.connect(path)) as original, closing(sqlite3.connect(copy)) as target:
+        original.backup(target)
+    return copy
 
 
 def work_off(path: Path, **options: Any) -> None:

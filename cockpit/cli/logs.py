@@ -3,8 +3,6 @@
 import json
 import time
 from contextlib import closing
-from datetime import datetime
-from textwrap import indent
 from typing import Annotated, Any
 
 import typer
@@ -58,14 +56,4 @@ def _key(event: Event) -> tuple[object, ...]:
 
 def _print(events: list[Event], as_json: bool) -> None:
     for event in events:
-        print(json.dumps(event) if as_json else _describe(event), flush=True)
-
-
-def _describe(event: Event) -> str:
-    """An event in a line, and its error below."""
-    at = datetime.fromisoformat(event["at"]).astimezone()
-    accuracy = f" {event['test_accuracy']:.2%}" if event["test_accuracy"] is not None else ""
-    where = f"{event['device']}, pid {event['pid']}"
-    text = f"{at:%Y-%m-%d %H:%M:%S}  {event['event'] + accuracy:<13}  {words.run(event)}"
-    text += f"  (attempt {event['attempt']}, {where}, run {event['digest'][:12]})"
-    return text + ("\n" + indent(event["error"].rstrip(), "    ") if event["error"] else "")
+        print(json.dumps(event) if as_json else words.event(event), flush=True)

@@ -5,13 +5,16 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cockpit.cli.options import Database, to_read
-from engine.errors import InputError
+from engine.errors import InputError, unknown
 from engine.store import database, queue, rows
+
+if TYPE_CHECKING:
+    from cockpit.curves import Series
 
 PlotX = Annotated[
     str,
@@ -24,12 +27,21 @@ def plot(
     target: Annotated[str | None, typer.Option(help="Only this data set; the source's own chain too.")] = None,
     x: PlotX = "remaining",
     full: Annotated[bool, typer.Option("--full", help="Accuracy from 0 to 1.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Draw it into this .png, .svg or .pdf instead, with matplotlib.", show_default=False
+        ),
+    ] = None,
     db: Database = None,
 ) -> None:
-    """Draw an experiment's test accuracy against the weights remaining, and print it as a table."""
+    """Draw an experiment's test accuracy against the weights remaining, and print it as a table.
+
+    Example: cockpit plot digits -o digits.pdf
+    """
     with closing(database.reader(to_read(db))) as connection:
         queue.experiment_id(connection, experiment)
-        show(connection, experiment, target, x, full)
+        show(connection, experiment, target, x, full, output)
 
 
 def show(
@@ -38,12 +50,10 @@ def show(
     target: str | None = None,
     x: str = "remaining",
     full: bool = False,
+    output: Path | None = None,
 ) -> None:
-    """Print a chart and a table for each target of an experiment."""
-    from rich.console import Console
-
-    from cockpit import charts, curves, tables
-    from engine.errors import unknown
+    """Print a chart and a table for each target of an experiment, or draw the charts into a file."""
+    from cockpit import charts, curves
 
     if x not in charts.AXES:
         raise unknown("--x", x, charts.AXES)
@@ -54,25 +64,32 @@ def show(
         if target not in have:
             raise unknown("target", target, have)
         targets = [target]
-    console = Console()
-    for name in targets:
-        shown = curves.series([row for row in found if row["target"] == name])
-        if not shown:
+    shown = {name: curves.series([row for row in found if row["target"] == name]) for name in targets}
+    for name, series in shown.items():
+        if not series:
             print(
                 f"{experiment} has no results on {name} yet: {_next_command(connection, experiment)}", file=sys.stderr
             )
-            continue
-        print(
-            charts.printed(
-                shown,
-                f"{experiment}: test accuracy on {name}, %",
-                x,
-                full,
-                console.width,
-                console.is_terminal and not console.no_color,
-            )
-        )
-        tables.show(*curves.table(shown), keys=2)
+    titled = {f"{experiment}: test accuracy on {name}, %": series for name, series in shown.items() if series}
+    if output is None:
+        _print(titled, x, full)
+    elif titled:
+        from cockpit import figures
+
+        figures.write(output, titled, charts.View(x=x, full=full))
+    else:
+        sys.exit(1)
+
+
+def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
+    from rich.console import Console
+
+    from cockpit import charts, curves, tables
+
+    console = Console()
+    for title, series in titled.items():
+        print(charts.printed(series, title, x, full, console.width, console.is_terminal and not console.no_color))
+        tables.show(*curves.table(series), keys=2)
 
 
 def _next_command(connection: sqlite3.Connection, experiment: str) -> str:

@@ -8,16 +8,20 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.reactive import var
 
+from cockpit.tui import taking, themes
 from cockpit.tui.reader import Reader, Trouble
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.compare import Compare
 from cockpit.tui.screens.dashboard import Dashboard
+from cockpit.tui.screens.devices import Devices
 from cockpit.tui.screens.experiment import Experiment
 from cockpit.tui.screens.layers import Layers
+from cockpit.tui.screens.logs import Logs
+from engine.errors import unknown
 
 
 class Cockpit(App[None]):
-    """The terminal cockpit on one database."""
+    """The terminal cockpit on one database. Where it is `read_only`, it offers nothing that changes that."""
 
     TITLE = "cockpit"
     CSS_PATH = "cockpit.tcss"
@@ -26,6 +30,8 @@ class Cockpit(App[None]):
         "experiment": Experiment,
         "compare": Compare,
         "layers": Layers,
+        "devices": Devices,
+        "logs": Logs,
     }
     DEFAULT_MODE = "dashboard"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -33,6 +39,16 @@ class Cockpit(App[None]):
         Binding("2", "switch_mode('experiment')", "Experiment", id="screen.experiment", show=False),
         Binding("3", "switch_mode('compare')", "Compare", id="screen.compare", show=False),
         Binding("4", "switch_mode('layers')", "Layers", id="screen.layers", show=False),
+        Binding("6", "switch_mode('devices')", "Devices", id="screen.devices", show=False),
+        Binding("7", "switch_mode('logs')", "Logs", id="screen.logs", show=False),
+        Binding(
+            "e",
+            "take_away",
+            "Take away",
+            id="app.take-away",
+            show=False,
+            tooltip="Write what is on screen: CSV, PNG, SVG",
+        ),
         Binding("q", "quit", "Quit", id="app.quit"),
     ]
 
@@ -40,10 +56,17 @@ class Cockpit(App[None]):
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (40, "-tall")]  # noqa: RUF012
 
     experiment: var[str | None] = var(None)
+    log_file: var[Path | None] = var(None)  # the file that the screen of logs shows
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, theme: str | None = None) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.read_only = path, read_only
+        for own in themes.THEMES:
+            self.register_theme(own)
+        wanted = theme or themes.DEFAULT
+        if wanted not in self.available_themes:
+            raise unknown("theme", wanted, self.available_themes)
+        self.theme = wanted
         self.reader = Reader(path, self)
         self.marked: set[str] = set()  # experiments, by name, for the screen Compare
         self.pinned: set[str] = set()
@@ -53,6 +76,11 @@ class Cockpit(App[None]):
 
     def on_unmount(self) -> None:
         self.reader.end()
+
+    def action_take_away(self) -> None:
+        """Write what is on screen into a file."""
+        if isinstance(self.screen, CockpitScreen):
+            self.run_worker(taking.take(self, self.screen))
 
     @on(Trouble)
     def _trouble(self, message: Trouble) -> None:

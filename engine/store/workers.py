@@ -2,6 +2,7 @@
 
 import socket
 import sqlite3
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ from engine.store.database import now, transaction
 
 LOAD_SECONDS = 5.0  # between two samples of a host
 LOADS_KEPT_SECONDS = 3600.0
+MEASURES = ("busy", "memory_used", "celsius", "watts")
 
 
 def open_pool(connection: sqlite3.Connection, pid: int, process_started: float, log: str) -> int:
@@ -62,7 +64,7 @@ def present(connection: sqlite3.Connection) -> list[dict[str, Any]]:
         SELECT w.id, w.pid, w.process_started, w.host, w.device, w.pool, w.log, w.started_at, w.heartbeat_at, w.message,
                w.memory, w.device_memory, w.images_per_second, w.epoch, w.batch, w.batches, w.loss, w.accuracy,
                w.heartbeat_at < :silent AS silent, r.id AS run_id, r.digest, r.ticket, r.level, r.seed, r.source,
-               r.target, r.model, r.epochs, r.attempt
+               r.target, r.model, r.epochs, r.batch_size, r.attempt
         FROM workers w LEFT JOIN runs r ON r.worker = w.id AND r.status = 'running'
         WHERE w.ended_at IS NULL AND (w.heartbeat_at > :recent OR r.id IS NOT NULL) ORDER BY w.host, w.device, w.id
         """,
@@ -89,3 +91,27 @@ def loads(connection: sqlite3.Connection) -> list[sqlite3.Row]:
         GROUP BY host, device ORDER BY host, device
         """
     ).fetchall()
+
+
+def load_history(connection: sqlite3.Connection, parts: int) -> list[dict[str, Any]]:
+    """The newest sample of each device, and its last hour in equal parts.
+
+    `history` has, by measure, the mean of each part, oldest first; None where nothing was measured.
+    """
+    seconds = LOADS_KEPT_SECONDS / parts
+    means = ", ".join(f"avg({measure}) AS {measure}" for measure in MEASURES)
+    found = connection.execute(
+        f"""
+        SELECT host, device, CAST(strftime('%s', at) / :seconds AS INTEGER) AS part, {means} FROM loads
+        GROUP BY host, device, part
+        """,
+        {"seconds": seconds},
+    )
+    first = int(time.time() / seconds) - parts + 1
+    histories: dict[tuple[str, str], dict[str, list[float | None]]] = {}
+    for row in found:
+        history = histories.setdefault((row["host"], row["device"]), {m: [None] * parts for m in MEASURES})
+        if 0 <= row["part"] - first < parts:
+            for measure in MEASURES:
+                history[measure][row["part"] - first] = row[measure]
+    return [{**dict(row), "history": histories[row["host"], row["device"]]} for row in loads(connection)]

@@ -1,5 +1,6 @@
 """What every screen has: its queries, the status line, the footer, and a notice where the terminal is too small."""
 
+import gc
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -46,6 +47,11 @@ class CockpitScreen(Screen[None]):
     def queries(self) -> Mapping[str, Query]:
         """What this screen wants to know, by name."""
         return {}
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(
+            gc.freeze
+        )  # what a screen is made of stays: looking through it for garbage takes 100 ms
 
     def on_screen_resume(self) -> None:
         self.ask()

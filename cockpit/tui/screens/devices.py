@@ -1,0 +1,185 @@
+"""Devices: the load of hosts and cards over the last hour, the workers and what each trains, the pools."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Static
+
+from cockpit import words
+from cockpit.tui.reader import Query
+from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.widgets.panes import BARS
+from cockpit.tui.widgets.table import LiveTable
+from engine.store import database, workers
+
+EMPTY = "no workers: start them with w here, or in a shell:\n\n  cockpit work --detach"
+HOTTEST = 100.0  # °C, the top of a temperature's history
+FIGURES = 64  # columns of the loads without their histories
+SHORTEST = 12  # columns of a history
+OLD_SECONDS = 4 * workers.LOAD_SECONDS  # a load that was measured longer ago is not that of now
+
+
+class Devices(CockpitScreen):
+    """What works, and how hard."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "enter", "open_log", "Log", id="devices.log", tooltip="Open the log of what the cursor is on", priority=True
+        ),
+    ]
+
+    def body(self) -> ComposeResult:
+        with Horizontal(), Vertical():
+            yield LiveTable(("device", "busy", "memory", "temperature", "power"), id="cards")
+            yield LiveTable(
+                ("state", "device", "pid", "epoch", "img/s", "loss", "accuracy", "left", "trains"), id="at-work"
+            )
+            yield Static("reading …", id="worker")
+            yield LiveTable(("pool", "since", "log"), id="pools")
+
+    def on_mount(self) -> None:
+        self.present: dict[str, dict[str, Any]] = {}
+        self.logs: dict[str, str] = {}  # of the pools
+        self.query_one("#cards").border_title = "load, and its last hour"
+        self.query_one("#at-work").border_title = "workers"
+        self.query_one("#pools").border_title = "pools"
+        self.query_one("#at-work").focus()
+
+    def queries(self) -> Mapping[str, Query]:
+        busy, other = self._columns()
+        return {
+            "cards": lambda connection: (
+                workers.load_history(connection, busy),
+                workers.load_history(connection, other) if other else [],
+            ),
+            "pools": lambda connection: list(map(dict, workers.live_pools(connection))),
+        }
+
+    def _columns(self) -> tuple[int, int]:
+        """How long the history of how busy a device was can be, and that of each of its three other measures."""
+        room = self.app.size.width - FIGURES
+        other = room // 5 if self.has_class("-wide") else 0
+        return max(SHORTEST, room - 3 * other), other
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.ask)  # another width has room for another history
+
+    def show_cards(self, found: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> None:
+        """Show the load of each host and card."""
+        busy, others = found
+        besides = iter(others)
+        table = self.query_one("#cards", LiveTable)
+        table.display = bool(busy)
+        several = len({row["host"] for row in busy}) > 1
+        table.show({f"{row['host']} {row['device']}": _load(row, next(besides, None), several) for row in busy})
+
+    def show_workers(self, present: list[dict[str, Any]]) -> None:
+        """Show the workers, and all about the one under the cursor."""
+        self.present = {str(row["id"]): row for row in present}
+        self.query_one("#at-work", LiveTable).show({key: _worker(row) for key, row in self.present.items()})
+        self.query_one("#at-work").display = bool(present)
+        self._describe()
+
+    def show_pools(self, found: list[dict[str, Any]]) -> None:
+        """Show the pools of this host and where their workers print to."""
+        self.logs = {str(row["pid"]): row["log"] for row in found}
+        table = self.query_one("#pools", LiveTable)
+        table.display = bool(found)
+        table.show(
+            {
+                str(row["pid"]): (f"pid {row['pid']}", words.duration(database.age(row["started_at"])), row["log"])
+                for row in found
+            }
+        )
+
+    @on(LiveTable.RowHighlighted, "#at-work")
+    def _describe(self) -> None:
+        row = self.present.get(self.query_one("#at-work", LiveTable).key or "")
+        if row is None and self.present:
+            row = next(iter(self.present.values()))  # the cursor follows in a moment
+        self.query_one("#worker", Static).update(describe(row) if row else EMPTY)
+
+    @on(LiveTable.RowSelected, "#at-work, #pools")
+    def action_open_log(self) -> None:
+        """Open the log of the worker or the pool under the cursor."""
+        pools = self.query_one("#pools", LiveTable)
+        worker = self.present.get(self.query_one("#at-work", LiveTable).key or "")
+        log = self.logs.get(pools.key or "") if pools.has_focus else worker["log"] if worker else None
+        if log is None:
+            self.notify("there is no log: nothing works here", severity="warning")
+            return
+        self.cockpit.log_file = Path(log)
+        self.app.switch_mode("logs")
+
+
+def describe(row: dict[str, Any]) -> str:
+    """All about a worker, in two or three lines."""
+    where = f"{words.state(row['state'])}: pid {row['pid']} on {row['host']}, {row['device']}"
+    started, beat = (words.duration(database.age(row[moment])) for moment in ("started_at", "heartbeat_at"))
+    since = row["started_at"][:16].replace("T", " ")
+    lines = [f"{where}, started {since} UTC ({started} ago), last heartbeat {beat} ago"]
+    if row["run_id"]:
+        batch = f", batch {row['batch']} of {row['batches']}" if row["batches"] else ""
+        lines.append(f"{words.run(row)} (run {row['digest'][:12]}, attempt {row['attempt']}{batch})")
+    memory = [f"{words.size(row[key])} {where}" for key, where in MEMORIES if row[key] is not None]
+    if row["message"] or memory:
+        lines.append(row["message"] or "memory: " + ", ".join(memory))
+    return "\n".join(lines)
+
+
+MEMORIES = (("memory", "on the host"), ("device_memory", "on the device"))
+
+
+def _worker(row: dict[str, Any]) -> tuple[str, ...]:
+    training = row["run_id"] is not None and row["epoch"] is not None
+    left = seconds_left(row)
+    return (
+        words.state(row["state"]),
+        row["device"],
+        str(row["pid"]),
+        f"{row['epoch'] + 1}/{row['epochs']}" if training else "",
+        f"{row['images_per_second']:,.0f}" if row["images_per_second"] else "",
+        f"{row['loss']:.3f}" if row["loss"] is not None else "",
+        f"{row['accuracy']:.1%}" if row["accuracy"] is not None else "",
+        words.duration(left) if left is not None else "",
+        words.run(row) if row["run_id"] else "",
+    )
+
+
+def seconds_left(row: dict[str, Any]) -> float | None:
+    """How long the training of a worker's run still takes at its pace of now; None where that is not known."""
+    if not row["run_id"] or not row["images_per_second"] or not row["batches"]:
+        return None
+    batches = (row["epochs"] - row["epoch"]) * row["batches"] - row["batch"]
+    return float(max(0, batches) * row["batch_size"] / row["images_per_second"])
+
+
+def _load(row: dict[str, Any], other: dict[str, Any] | None, several: bool) -> tuple[str, ...]:
+    """The cells of a device; `other` has the history of what is measured besides how busy it is, if there is room."""
+    history = other["history"] if other else dict.fromkeys(workers.MEASURES, ())
+    watts = [value for value in history["watts"] if value is not None]
+    age = database.age(row["at"])
+    name = f"{row['device']} of {row['host']}" if several else row["device"]
+    memory = f"{words.size(row['memory_used'])} of {words.size(row['memory_total'])}"
+    return (
+        name if age < OLD_SECONDS else f"{name}, {words.duration(age)} ago",
+        f"{row['busy']:4.0%} {sparkline(row['history']['busy'], 1.0)}",
+        f"{memory} {sparkline(history['memory_used'], row['memory_total'])}".rstrip(),
+        f"{row['celsius']:.0f} °C {sparkline(history['celsius'], HOTTEST)}" if row["celsius"] is not None else "",
+        f"{row['watts']:.0f} W {sparkline(history['watts'], max(watts, default=1.0))}"
+        if row["watts"] is not None
+        else "",
+    )
+
+
+def sparkline(values: Sequence[float | None], top: float) -> str:
+    """Values from 0 to `top` as bars, a space where there is none."""
+    return "".join(
+        " " if value is None else BARS[max(0, min(len(BARS) - 1, int(value / (top or 1.0) * len(BARS))))]
+        for value in values
+    )

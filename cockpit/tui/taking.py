@@ -1,0 +1,123 @@
+"""Taking away: what is on screen as a file, or as a download where the cockpit is served to a browser."""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar, Literal, cast
+
+from textual import on
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Select, Static
+
+from cockpit import charts, curves, export, figures
+from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.widgets.chart import Chart
+from cockpit.tui.widgets.table import LiveTable
+from engine.errors import InputError
+
+Form = Literal["csv", "png", "svg"]
+Forms = dict[Form, Callable[[Path], None]]  # how each is written; this runs beside the event loop
+WHAT: dict[Form, str] = {"csv": "CSV, the figures", "png": "PNG", "svg": "SVG"}
+
+
+def name_of(screen: CockpitScreen) -> str:
+    """What a file of this screen is called, without its ending."""
+    parts = [screen.app.current_mode, screen.cockpit.experiment]
+    return re.sub(r"[^\w.+-]+", "-", "-".join(filter(None, parts))).strip("-.") or "cockpit"
+
+
+def forms_of(screen: CockpitScreen) -> Forms:
+    """What this screen can be written as: a chart's curves if there are some, else the table one is in."""
+    chart = next((chart for chart in screen.query(Chart) if chart.shown and chart.display), None)
+    if chart is not None:
+        draw = partial(_draw, {str(chart.border_title): chart.shown}, chart.view)
+        tidy = list(curves.tidy(one for one in chart.shown if one.name not in chart.view.hidden))
+        return {"csv": partial(_tabulate, list(curves.TIDY), tidy), "png": draw, "svg": draw}
+    forms: Forms = {"svg": partial(_keep, screen.app.export_screenshot())}
+    tables = sorted((table for table in screen.query(LiveTable) if table.display), key=lambda one: not one.has_focus)
+    if tables:
+        cells = [tuple(map(str, row)) for row in tables[0].shown.values()]
+        forms = {"csv": partial(_tabulate, list(tables[0].headings), cells), **forms}
+    return forms
+
+
+def _draw(shown: dict[str, tuple[curves.Series, ...]], view: charts.View, path: Path) -> None:
+    figures.write_apart(path, shown, view)
+
+
+def _tabulate(heading: list[str], rows: Sequence[tuple[object, ...]], path: Path) -> None:
+    export.write(heading, rows, path, "csv")
+
+
+def _keep(picture: str, path: Path) -> None:
+    with export.whole(path) as partly:
+        partly.write_text(picture, encoding="utf-8")
+
+
+class TakeAway(ModalScreen[tuple[Form, Path] | None]):
+    """In which form, and into which file."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "Leave it", id="take.leave", tooltip="Write nothing"),
+    ]
+
+    def __init__(self, name: str, forms: Forms, local: bool) -> None:
+        super().__init__()
+        self.stem, self.forms, self.local = name, forms, local
+
+    def compose(self) -> ComposeResult:
+        first = next(iter(self.forms))
+        with Vertical(id="taking") as box:
+            box.border_title = "take away what is on screen"
+            yield Select([(WHAT[form], form) for form in self.forms], value=first, allow_blank=False, compact=True)
+            yield Input(f"{self.stem}.{first}", select_on_focus=False, compact=True)
+            yield Static("enter writes it, esc leaves it", id="taking-hint", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+
+    @on(Select.Changed)
+    def _form(self, event: Select.Changed) -> None:
+        box = self.query_one(Input)
+        path = Path(box.value)
+        if path.suffix.removeprefix(".") in WHAT:
+            box.value = str(path.with_suffix(f".{event.value}"))
+
+    @on(Input.Submitted)
+    def _write(self) -> None:
+        form = cast(Form, self.query_one(Select).value)
+        path = Path(self.query_one(Input).value.strip() or self.stem).expanduser()
+        path = path if path.suffix == f".{form}" else path.with_name(f"{path.name}.{form}")
+        if self.local and path.exists():
+            self.query_one("#taking-hint", Static).update(f"{path} exists: give another name")
+        else:
+            self.dismiss((form, path))
+
+
+async def take(app: App[None], screen: CockpitScreen) -> None:
+    """Ask for form and file, and write it; a browser downloads it instead, whoever it belongs to."""
+    forms = forms_of(screen)
+    chosen = await app.push_screen_wait(TakeAway(name_of(screen), forms, not app.is_web))
+    if chosen is None:
+        return
+    form, path = chosen
+    try:
+        if app.is_web:
+            with TemporaryDirectory(prefix="cockpit-") as folder:
+                kept = Path(folder) / path.name
+                await asyncio.to_thread(forms[form], kept)
+                app.deliver_binary(kept.open("rb"), save_filename=path.name)
+            return
+        await asyncio.to_thread(forms[form], path)
+    except InputError as error:
+        app.notify(str(error), severity="error", timeout=10)
+    except OSError as error:
+        app.notify(f"{path} cannot be written ({error.strerror})", severity="error", timeout=10)
+    else:
+        app.notify(f"written: {path.absolute()}")
