@@ -21,6 +21,7 @@ EMPTY = "no workers: start them with w here, or in a shell:\n\n  cockpit work --
 HOTTEST = 100.0  # °C, the top of a temperature's history
 FIGURES = 64  # columns of the loads without their histories
 SHORTEST = 12  # columns of a history
+MEMORIES = (("memory", "on the host"), ("device_memory", "on the device"))
 OLD_SECONDS = 4 * workers.LOAD_SECONDS  # a load that was measured longer ago is not that of now
 
 
@@ -126,13 +127,10 @@ def describe(row: dict[str, Any]) -> str:
     if row["run_id"]:
         batch = f", batch {row['batch']} of {row['batches']}" if row["batches"] else ""
         lines.append(f"{words.run(row)} (run {row['digest'][:12]}, attempt {row['attempt']}{batch})")
-    memory = [f"{words.size(row[key])} {where}" for key, where in MEMORIES if row[key] is not None]
+    memory = [f"{words.size(row[key])} {place}" for key, place in MEMORIES if row[key] is not None]
     if row["message"] or memory:
         lines.append(row["message"] or "memory: " + ", ".join(memory))
     return "\n".join(lines)
-
-
-MEMORIES = (("memory", "on the host"), ("device_memory", "on the device"))
 
 
 def _worker(row: dict[str, Any]) -> tuple[str, ...]:
