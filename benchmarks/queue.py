@@ -34,6 +34,7 @@ def measure(quick: bool) -> dict[str, float]:
             "claim, slowest of 100 ms": statistics.quantiles(milliseconds, n=100)[98],
             "queue add, ms": _shell("-P", "-m", "cockpit", "queue", "add", *one, *name),
             "queue list, ms": _shell("-P", "-m", "cockpit", "queue", "list", "--json", "--db", str(path)),
+            "queue estimate, ms": _shell("-P", "-m", "cockpit", "queue", "estimate", "--json", "--db", str(path)),
             "python -c pass, ms": empty,
         }
 

@@ -6,6 +6,7 @@ from textwrap import wrap
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 HEADING_WIDTH = 16  # longer headings go over several lines
 WIDEST = 100_000
@@ -20,9 +21,8 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, 
     end = len(headings)
     while keys and console.is_terminal and end > keys + 1 and _width(console, headings[:end], rows) > console.width:
         end -= 1
-    table = _table(headings[:end], rows, left)
-    console.width = max(console.width, _width(console, headings[:end], rows))
-    console.print(table)
+    console.width = WIDEST
+    console.print(_table(headings[:end], rows, left))
     if end < len(headings):
         rest = [[*row[:keys], *row[end:]] for row in rows]
         show([*headings[:keys], *headings[end:]], rest, left, keys)
@@ -34,7 +34,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0
         lines = "\n".join(wrap(heading, HEADING_WIDTH, break_on_hyphens=False, break_long_words=False))
         table.add_column(lines, justify="left" if place < left else "right", no_wrap=True, vertical="bottom")
     for row in rows:
-        table.add_row(*row[: len(headings)])
+        table.add_row(*map(Text, row[: len(headings)]))  # as they are: a name may look like markup
     return table
 
 

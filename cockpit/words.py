@@ -1,5 +1,6 @@
 """What states are called and how they look, the same on the command line and on the screen."""
 
+from math import ceil
 from typing import Any
 
 OF_EXPERIMENTS = {
@@ -13,6 +14,8 @@ OF_EXPERIMENTS = {
     "blocked": "⊘",
 }
 OF_WORKERS = {"training": "▶", "idle": "·", "held up": "‖", "silent": "?", "dead": "✗"}
+UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+SIZES = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def state(word: str) -> str:
@@ -32,21 +35,19 @@ def problems(row: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 12 min, 3 h 12 min, 4 d 3 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    hours, minutes = divmod(minutes, 60)
-    if not hours:
-        return f"{minutes} min"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    """Seconds in its two largest units, rounded up: 3 h 12 min, 45 s."""
+    left = ceil(seconds)
+    for place, (unit, length) in enumerate(UNITS[:-1]):
+        if left >= length:
+            smaller, part = UNITS[place + 1]
+            whole, rest = divmod(ceil(left / part) * part, length)
+            return f"{whole} {unit}" + (f" {rest // part} {smaller}" if rest else "")
+    return f"{left} s"
 
 
 def size(count: float) -> str:
-    """Bytes as people say them: 512 B, 3.4 MiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+    """Bytes in the largest unit that leaves a number of at least 1: 2.6 MB."""
+    place = 0
+    while count >= 1000 and place < len(SIZES) - 1:
+        count, place = count / 1000, place + 1
+    return f"{count:.1f} {SIZES[place]}" if place else f"{count:.0f} {SIZES[place]}"

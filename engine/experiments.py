@@ -6,7 +6,7 @@ digests are equal and they are trained once.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, get_args
@@ -70,6 +70,16 @@ class Definition:
         for key in ("sources", "targets"):
             found[key] = [{"name": data.name, "identity": data.identity} for data in found[key]]
         return json.dumps(found, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str, data_set: Callable[[str, str], DataSet]) -> "Definition":
+        """The definition that `to_json` wrote; `data_set` gives the data set of a name and an identity."""
+        found: dict[str, Any] = json.loads(text)
+        for key in ("sources", "targets"):
+            found[key] = [data_set(data["name"], data["identity"]) for data in found[key]]
+        for key, value in found.items():
+            found[key] = tuple(value) if isinstance(value, list) else value
+        return Definition(**found)
 
 
 @dataclass(frozen=True)
@@ -149,77 +159,138 @@ def define(
     """
     if not source:
         raise InputError("no source: name the data set that tickets are found on with --source, e.g. digits-a")
-    sources, targets = _data_sets(source, target or source)
-    shape = sources[0].shape
-    for other in sources + targets:
+    sources, targets = _data_sets(*([resolve(spec) for spec in group] for group in (source, target or source)))
+    model = model or models.default_for(sources[0].shape)
+    facts = models.find(model)
+    epochs = facts.epochs if epochs is None else epochs
+    optimizers = _choices("--optimizer", optimizer, Optimizer)
+    return _checked(
+        Definition(
+            sources=sources,
+            targets=targets,
+            model=model,
+            width=float(width),
+            optimizers=optimizers,
+            target_optimizers=_choices("--target-optimizer", target_optimizer, Optimizer) or optimizers,
+            learning_rate=learning_rate,
+            weight_decay=float(weight_decay),
+            scopes=_choices("--scope", scope, Scope),
+            random=_random(random),
+            levels=levels,
+            evaluate=evaluation_levels(evaluate, levels),
+            rate=prune_rate,
+            rewind=rewind,
+            prunable=_choices("--prunable", [prunable], Prunable)[0],
+            rewinds=_choices("--rewinds", [rewinds], Rewinds)[0],
+            schedule=_choices("--schedule", [schedule], Schedule)[0],
+            epochs=epochs,
+            milestones=facts.milestones_for(epochs),
+            batch_size=facts.batch_size if batch_size is None else batch_size,
+            augmentation=augmentation,
+            validation=float(validation),
+            replicates=replicates,
+            seed=seed,
+            profile=_choices("--profile", [profile or devices.default_profile()], Profile)[0],
+        )
+    )
+
+
+def extended(
+    definition: Definition,
+    *,
+    source: Sequence[str] = (),
+    target: Sequence[str] = (),
+    optimizer: Sequence[str] = (),
+    target_optimizer: Sequence[str] = (),
+    scope: Sequence[str] = (),
+    random: Sequence[str] = (),
+    levels: int | None = None,
+    evaluate: str | None = None,
+    replicates: int | None = None,
+) -> Definition:
+    """`definition` with more: `levels` and `replicates` are the new totals, the lists are added to what is there.
+
+    The levels evaluated grow along where they are those of `paper` or `all`. Raises InputError for a value that is not
+    allowed, or that takes something away.
+    """
+    d = definition
+    levels = d.levels if levels is None else levels
+    replicates = d.replicates if replicates is None else replicates
+    for option, new, old in (("--levels", levels, d.levels), ("--replicates", replicates, d.replicates)):
+        if new < old:
+            raise InputError(f"{option} {new} is less than the {old} that are there: extend only adds")
+    if evaluate is None:
+        grows = (rule for rule in ("paper", "all") if evaluation_levels(rule, d.levels) == d.evaluate)
+        evaluate = next(grows, ",".join(map(str, d.evaluate)))
+    evaluated = evaluation_levels(evaluate, levels)
+    if lost := set(d.evaluate) - set(evaluated):
+        left_out = ", ".join(map(str, sorted(lost)))
+        raise InputError(f"--evaluate {evaluate} leaves out what is evaluated already ({left_out}): extend only adds")
+    sources, targets = _data_sets(
+        [*d.sources, *map(resolve, source)],
+        [*d.targets, *map(resolve, target)],
+    )
+    return _checked(
+        replace(
+            d,
+            sources=sources,
+            targets=targets,
+            optimizers=_choices("--optimizer", [*d.optimizers, *optimizer], Optimizer),
+            target_optimizers=_choices("--target-optimizer", [*d.target_optimizers, *target_optimizer], Optimizer),
+            scopes=_choices("--scope", [*d.scopes, *scope], Scope),
+            random=_random([*d.random, *random]),
+            levels=levels,
+            evaluate=evaluated,
+            replicates=replicates,
+        )
+    )
+
+
+def _checked(d: Definition) -> Definition:
+    """`d`, if it can be trained. Raises InputError where a value is out of range or two do not go together."""
+    shape = d.sources[0].shape
+    for other in d.sources + d.targets:
         if other.shape != shape:
             raise InputError(
-                f"images of {sources[0].name} are {_size(shape)} but those of {other.name} {_size(other.shape)}"
+                f"images of {d.sources[0].name} are {_size(shape)} but those of {other.name} {_size(other.shape)}"
                 " (channels x height x width, as networks see them): a ticket fits only images of the shape it was"
                 " found on"
             )
-    model = model or models.default_for(shape)
-    models.check(model, width, shape)
-    facts = models.find(model)
-    epochs = facts.epochs if epochs is None else epochs
-    batch_size = facts.batch_size if batch_size is None else batch_size
+    models.check(d.model, d.width, shape)
     for option, value, least, most in (
-        ("--levels", levels, 0, MAX_LEVELS),
-        ("--epochs", epochs, 1, 100_000),
-        ("--rewind", rewind, 0, epochs),
-        ("--replicates", replicates, 1, 1000),
-        ("--seed", seed, 0, 2**62),
-        ("--batch-size", batch_size, 2, 1_000_000),
+        ("--epochs", d.epochs, 1, 100_000),
+        ("--rewind", d.rewind, 0, d.epochs),
+        ("--replicates", d.replicates, 1, 1000),
+        ("--seed", d.seed, 0, 2**62),
+        ("--batch-size", d.batch_size, 2, 1_000_000),
     ):
-        if not least <= value <= most:
-            raise InputError(f"{option} {value} is out of range: allowed are {least} to {most}")
-    if not 0 < prune_rate < 1:
-        raise InputError(f"--prune-rate {prune_rate:g} is out of range: it is the fraction pruned, between 0 and 1")
-    if not 0 <= validation <= 0.5:
-        raise InputError(f"--validation {validation:g} is out of range: hold out a fraction from 0 to 0.5")
-    if learning_rate is not None and not 0 < learning_rate < float("inf"):
-        raise InputError(f"--learning-rate {learning_rate:g} is out of range: it must be above 0")
-    if not 0 <= weight_decay < float("inf"):
-        raise InputError(f"--weight-decay {weight_decay:g} is out of range: it must be 0 or more")
-    if schedule == "continue" and rewind >= epochs:
+        _check_range(option, value, least, most)
+    if not 0 < d.rate < 1:
+        raise InputError(f"--prune-rate {d.rate:g} is out of range: it is the fraction pruned, between 0 and 1")
+    if not 0 <= d.validation <= 0.5:
+        raise InputError(f"--validation {d.validation:g} is out of range: hold out a fraction from 0 to 0.5")
+    if d.learning_rate is not None and not 0 < d.learning_rate < float("inf"):
+        raise InputError(f"--learning-rate {d.learning_rate:g} is out of range: it must be above 0")
+    if not 0 <= d.weight_decay < float("inf"):
+        raise InputError(f"--weight-decay {d.weight_decay:g} is out of range: it must be 0 or more")
+    if d.schedule == "continue" and d.rewind >= d.epochs:
         raise InputError(
-            f"--schedule continue leaves nothing to train: --rewind {rewind} is the last of {epochs} epochs"
+            f"--schedule continue leaves nothing to train: --rewind {d.rewind} is the last of {d.epochs} epochs"
         )
-    for data in sources + targets:
-        data.augmentation(augmentation)
-        models.check_batches(model, data.train_images, batch_size, shape)
-    optimizers = _choices("--optimizer", optimizer, Optimizer)
-    return Definition(
-        sources=sources,
-        targets=targets,
-        model=model,
-        width=float(width),
-        optimizers=optimizers,
-        target_optimizers=_choices("--target-optimizer", target_optimizer, Optimizer) or optimizers,
-        learning_rate=learning_rate,
-        weight_decay=float(weight_decay),
-        scopes=_choices("--scope", scope, Scope),
-        random=_choices("--random", [kind for kind in random if kind != "none"], MaskKind, extra=("none",)),
-        levels=levels,
-        evaluate=evaluation_levels(evaluate, levels),
-        rate=prune_rate,
-        rewind=rewind,
-        prunable=_choices("--prunable", [prunable], Prunable)[0],
-        rewinds=_choices("--rewinds", [rewinds], Rewinds)[0],
-        schedule=_choices("--schedule", [schedule], Schedule)[0],
-        epochs=epochs,
-        milestones=facts.milestones_for(epochs),
-        batch_size=batch_size,
-        augmentation=augmentation,
-        validation=float(validation),
-        replicates=replicates,
-        seed=seed,
-        profile=_choices("--profile", [profile or devices.default_profile()], Profile)[0],
-    )
+    for data in d.sources + d.targets:
+        data.augmentation(d.augmentation)
+        models.check_batches(d.model, data.train_images, d.batch_size, shape)
+    return d
+
+
+def _check_range(option: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise InputError(f"{option} {value} is out of range: allowed are {least} to {most}")
 
 
 def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
     """The levels at which tickets are trained on a target: `paper` (0-6, then every third), `all`, or `0-6,9,12`."""
+    _check_range("--levels", levels, 0, MAX_LEVELS)
     if text == "paper":
         return tuple(level for level in range(levels + 1) if level <= 6 or level % 3 == 0)
     if text == "all":
@@ -250,6 +321,11 @@ def curves(definition: Definition) -> list[Curve]:
     for target, optimizer in product(d.targets, d.target_optimizers):
         found += _curves_on(d, target, optimizer)
     return found
+
+
+def runs(found: Iterable[Curve]) -> dict[str, Run]:
+    """The runs of curves by their digests, each once. Those that a run needs stand before it."""
+    return {point.run.digest: point.run for curve in found for point in curve.points}
 
 
 def _curves_on(d: Definition, target: DataSet, optimizer: Optimizer) -> list[Curve]:
@@ -334,20 +410,21 @@ def _curve(
     return Curve(" ".join(words), source, target, source_optimizer, optimizer, scope, ticket, tuple(points))
 
 
-def _data_sets(*groups: Sequence[str]) -> list[tuple[DataSet, ...]]:
+def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:
     """The data sets of each group, each once, with names told apart where two different files share one."""
-    identities: dict[str, str] = {}
     found: dict[str, DataSet] = {}
-    for spec in (spec for group in groups for spec in group):
-        data = resolve(spec)
-        identities[spec] = data.identity
+    for data in (data for group in groups for data in group):
         found.setdefault(data.identity, data)  # the same content from two places is one data set
     names = [data.name for data in found.values()]
     for identity, data in found.items():
         if names.count(data.name) > 1:
             digest = identity.removeprefix("npz:")[:8]
             found[identity] = replace(data, name=f"{data.name}@{digest}")
-    return [tuple(found[identity] for identity in dict.fromkeys(identities[s] for s in group)) for group in groups]
+    return [tuple(found[identity] for identity in dict.fromkeys(data.identity for data in group)) for group in groups]
+
+
+def _random(kinds: Sequence[str]) -> tuple[MaskKind, ...]:
+    return _choices("--random", [kind for kind in kinds if kind != "none"], MaskKind, extra=("none",))
 
 
 def _choices(option: str, values: Sequence[str], allowed: Any, extra: tuple[str, ...] = ()) -> tuple[Any, ...]:

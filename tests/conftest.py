@@ -23,6 +23,22 @@ TINY: dict[str, Any] = {
     "replicates": 2,
     "profile": "exact",
 }
+# The same on the command line.
+SMALL = (
+    "--source",
+    "digits-a",
+    "--target",
+    "digits-b",
+    "--width",
+    0.25,
+    "--levels",
+    3,
+    "--epochs",
+    2,
+    "--replicates",
+    2,
+)
+ADD = ("queue", "add", *SMALL, "--profile", "exact")
 
 Cockpit = Callable[..., "subprocess.CompletedProcess[str]"]
 

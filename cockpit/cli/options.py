@@ -30,6 +30,7 @@ Database = Annotated[
     ),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
+Names = Annotated[list[str], Argument(help="Names of experiments.")]
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,14 @@ class Wanted:
         """The name given, or one made of the contents."""
         return self.given_name or queue.default_name(self.definition)
 
-    def add(self, connection: sqlite3.Connection) -> queue.Added:
-        """Put it into the queue. Where it was queued before, it keeps the profile that was resolved then."""
+    def resolved(self, connection: sqlite3.Connection) -> experiments.Definition:
+        """The definition. Where it was queued before, it keeps the profile that was resolved then."""
         stored = None if self.profile_given else queue.stored_profile(connection, self.name)
-        definition = replace(self.definition, profile=stored) if stored else self.definition
-        return queue.add(connection, self.name, definition, command_line())
+        return replace(self.definition, profile=stored) if stored else self.definition
+
+    def add(self, connection: sqlite3.Connection) -> queue.Added:
+        """Put it into the queue."""
+        return queue.add(connection, self.name, self.resolved(connection), command_line())
 
 
 def _option(panel: str, help: str, default: str | None = None) -> Any:

@@ -1,9 +1,7 @@
 """`cockpit queue`: what is to be trained."""
 
 import json
-import shlex
 import sqlite3
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -14,13 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import tables, words
+from cockpit.cli import adding
 from cockpit.cli.logs import logs
-from cockpit.cli.options import Database, Json, Wanted, takes_experiment, to_read, to_write
+from cockpit.cli.options import Database, Json, Names, to_read, to_write
 from engine.errors import unknown
 from engine.store import database, queue, rows
 
 app = typer.Typer(
-    help="Experiments in the queue: add, list, pause, cancel, retry, move, wait for them.", no_args_is_help=True
+    help="Experiments in the queue: add, extend, list, pause, cancel, retry, move, wait for them.", no_args_is_help=True
 )
 
 WAIT_SECONDS = 0.5
@@ -28,37 +27,9 @@ HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "w
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
 
 
-Names = Annotated[list[str], typer.Argument(help="Names of experiments.")]
-
-
-@app.command("add", epilog="Example: cockpit queue add --source digits-a --target digits-b --replicates 2")
-@takes_experiment
-def add(
-    wanted: Wanted,
-    as_json: Json = False,
-    db: Database = None,
-) -> None:
-    """Queue an experiment. Runs that another experiment has, or had, are shared and not trained again."""
-    with closing(database.writer(to_write(db))) as connection:
-        added = wanted.add(connection)
-        state = rows.experiment(connection, added.experiment)
-    if as_json:
-        found = {"experiment": added.name, "curves": added.curves, "runs": added.runs}
-        print(json.dumps({**found, "new": added.new, "existing": added.existing}))
-    else:
-        print(describe(added))
-    if state["state"] != "active":
-        print(f"{added.name} is {state['state']}: `cockpit queue resume {shlex.quote(added.name)}`", file=sys.stderr)
-    if state["failed"]:
-        print(f"{words.problems(state)}: `cockpit queue retry {shlex.quote(added.name)}`", file=sys.stderr)
-
-
-def describe(added: queue.Added) -> str:
-    """What adding an experiment did, in a line."""
-    return (
-        f"{added.name}: {added.curves} curves, {added.runs} runs:"
-        f" {added.new} new, {added.existing} {'exists' if added.existing == 1 else 'exist'} already"
-    )
+app.command("add", epilog="Example: cockpit queue add --source digits-a --target digits-b --replicates 2")(adding.add)
+app.command("extend")(adding.extend)
+app.command("estimate")(adding.estimate)
 
 
 @app.command("list")

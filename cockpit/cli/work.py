@@ -10,8 +10,9 @@ import typer
 
 from cockpit import config
 from cockpit.cli import background
+from cockpit.cli.adding import describe
 from cockpit.cli.options import Database, Wanted, takes_experiment, to_read, to_write
-from cockpit.cli.queue import describe, describe_error
+from cockpit.cli.queue import describe_error
 from cockpit.cli.results import show
 from cockpit.progress import follow
 from engine import devices
@@ -40,7 +41,7 @@ def run(
     path = to_write(db)
     with closing(database.writer(path)) as connection:
         added = wanted.add(connection)
-        print(describe(added), file=sys.stderr)
+        print(describe(added.name, added), file=sys.stderr)
         queue.retry_failed(connection, added.experiment)
         queue.set_state(connection, added.experiment, "active")
         if claims.unfinished(connection, added.experiment):

@@ -77,6 +77,14 @@ def resolve(spec: str) -> DataSet:
     return DataSet(spec, spec, "", part, (1, 8, 8), 10, images, 540, flips=False)
 
 
+def remembered(
+    name: str, identity: str, location: str, shape: tuple[int, int, int], classes: int, train: int, test: int
+) -> DataSet:
+    """A data set of which these facts were recorded; its file need not be there."""
+    flips = identity not in REGISTERED and _flips(name.removeprefix("npz:"))
+    return DataSet(name, identity, location, _part(identity), shape, classes, train, test, flips)
+
+
 def split_part(spec: str) -> tuple[str, Part]:
     """A spec or identity without its `-a` or `-b`, and which half that named."""
     part = _part(spec)
@@ -154,8 +162,12 @@ def _describe_npz(path: Path, part: Part) -> DataSet:
         classes=classes,
         train_images={"": len(labels["train"]), **half_sizes(list(counts.values()))}[part],
         test_images=len(labels["test"]),
-        flips=not path.stem.lower().startswith(FILES_OF_CHARACTERS),
+        flips=_flips(path.stem),
     )
+
+
+def _flips(stem: str) -> bool:
+    return not stem.lower().startswith(FILES_OF_CHARACTERS)
 
 
 def _some(labels: Iterable[int]) -> str:

@@ -1,14 +1,15 @@
 """The queue of experiments: what is wanted, in which order. Who trains it is the business of `claims`."""
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.datasets.catalog import DataSet
+from engine.datasets.catalog import DataSet, remembered
 from engine.errors import InputError, unknown
-from engine.experiments import Curve, Definition, curves
+from engine.experiments import Curve, Definition, curves, runs
 from engine.recipes import Dense, Profile, Run
 from engine.store.claims import WANTED, block_dependents
 from engine.store.database import now, transaction
@@ -51,19 +52,58 @@ def add(connection: sqlite3.Connection, name: str, definition: Definition, comma
     The same name with the same definition changes nothing; with another one it raises InputError.
     """
     found = curves(definition)
-    runs = {point.run.digest: point.run for curve in found for point in curve.points}
-    names = {data.identity: data.name for data in definition.sources + definition.targets}
     with transaction(connection):
-        experiment = _same_experiment(connection, name, definition, found)
-        for data in definition.sources + definition.targets:
-            _add_data_set(connection, data)
-        before = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
-        _add_runs(connection, runs, names, command)
-        new = connection.execute("SELECT count(*) FROM runs").fetchone()[0] - before
+        experiment = same_experiment(connection, name, definition, found)
+        total, new = _add_runs(connection, definition, found, command)
         if experiment is None:
-            experiment = _add_experiment(connection, name, definition, command, found)
+            experiment = _add_experiment(connection, name, definition, command)
+            _add_curves(connection, experiment, definition.model, found)
             _set_priorities(connection, experiment)
-    return Added(experiment, name, len(found), len(runs), new)
+    return Added(experiment, name, len(found), total, new)
+
+
+def extend(connection: sqlite3.Connection, experiment: int, definition: Definition, command: str) -> Added:
+    """Give an experiment a wider definition, and add those of its runs that are not there yet, in one transaction.
+
+    Its state stays as it is. Raises InputError if one of its points is not in the new definition.
+    """
+    found = curves(definition)
+    with transaction(connection):
+        name, stored = connection.execute(
+            "SELECT name, definition FROM experiments WHERE id = ?", (experiment,)
+        ).fetchone()
+        if lost := _points(connection, experiment) - _points_of(found):
+            level, replicate, _ = min(lost)
+            raise InputError(
+                f"{name!r} would lose {len(lost)} of its points, the first at level {level}, replicate {replicate}:"
+                " extend only adds"
+            )
+        total, new = _add_runs(connection, definition, found, command)
+        if stored != definition.to_json():
+            connection.execute(
+                "UPDATE experiments SET definition = ?, command = command || ' && ' || ? WHERE id = ?",
+                (definition.to_json(), command, experiment),
+            )
+            _remove_curves(connection, experiment)  # their names may change when there are more
+            _add_curves(connection, experiment, definition.model, found)
+            _set_priorities(connection, experiment)
+    return Added(experiment, name, len(found), total, new)
+
+
+def definition_of(connection: sqlite3.Connection, experiment: int) -> Definition:
+    """The definition of an experiment. The files of its data sets need not be there."""
+    text: str = connection.execute("SELECT definition FROM experiments WHERE id = ?", (experiment,)).fetchone()[0]
+
+    def data_set(name: str, identity: str) -> DataSet:
+        location, *shape, classes, train, test = connection.execute(
+            "SELECT location, channels, height, width, classes, train_images, test_images FROM datasets"
+            " WHERE identity = ?",
+            (identity,),
+        ).fetchone()
+        channels, height, width = shape
+        return remembered(name, identity, location, (channels, height, width), classes, train, test)
+
+    return Definition.from_json(text, data_set)
 
 
 def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> None:
@@ -150,18 +190,16 @@ def remove(connection: sqlite3.Connection, experiment: int) -> None:
     Finished runs stay, and are found again by the next experiment that wants them.
     """
     with transaction(connection):
-        curves_of = "SELECT id FROM experiment_curves WHERE experiment_id = ?"
-        runs = [row[0] for row in connection.execute(WANTED, {"experiment": experiment})]
-        connection.execute(f"DELETE FROM curve_points WHERE curve_id IN ({curves_of})", (experiment,))
-        connection.execute("DELETE FROM experiment_curves WHERE experiment_id = ?", (experiment,))
+        wanted = [row[0] for row in connection.execute(WANTED, {"experiment": experiment})]
+        _remove_curves(connection, experiment)
         connection.execute("DELETE FROM experiments WHERE id = ?", (experiment,))
-        for run in runs:
+        for run in wanted:
             connection.execute(f"UPDATE runs SET priority = {_PRIORITY} WHERE id = ?", (run,))
         orphans = (
             "SELECT id FROM runs r WHERE id IN (SELECT value FROM json_each(:runs)) AND status <> 'done'"
             " AND NOT EXISTS (SELECT 1 FROM curve_points WHERE run_id = r.id)"
         )
-        lost = json.dumps([row[0] for row in connection.execute(orphans, {"runs": json.dumps(runs)})])
+        lost = json.dumps([row[0] for row in connection.execute(orphans, {"runs": json.dumps(wanted)})])
         columns = [(table, "run_id") for table in ("epochs", "layers", "files", "attempts", "run_needs")]
         for table, column in [*columns, ("run_needs", "needs_id"), ("runs", "id")]:
             connection.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", (lost,))
@@ -205,7 +243,7 @@ def _set_priorities(connection: sqlite3.Connection, experiment: int) -> None:
     connection.execute(f"UPDATE runs SET priority = {_PRIORITY} WHERE id IN ({WANTED})", {"experiment": experiment})
 
 
-def _same_experiment(
+def same_experiment(
     connection: sqlite3.Connection, name: str, definition: Definition, found: Iterable[Curve]
 ) -> int | None:
     """The id of the experiment of this name, if there is one. Raises InputError if it has other runs.
@@ -215,20 +253,30 @@ def _same_experiment(
     row = connection.execute("SELECT id, definition FROM experiments WHERE name = ?", (name,)).fetchone()
     if row is None:
         return None
-    points = connection.execute(
+    if _points(connection, row["id"]) != _points_of(found):
+        old, new = (_without_names(text) for text in (row["definition"], definition.to_json()))
+        differing = [f"{key} {old.get(key)!r} is now {new[key]!r}" for key in new if old.get(key) != new[key]]
+        raise InputError(
+            f"experiment {name!r} exists with another definition ({'; '.join(differing)}): give this one another"
+            f" --name, or add to that one with `cockpit queue extend {shlex.quote(name)}`"
+        )
+    return int(row["id"])
+
+
+def _points(connection: sqlite3.Connection, experiment: int) -> set[tuple[int, int, str]]:
+    """Level, replicate and digest of every point of an experiment."""
+    rows = connection.execute(
         """
         SELECT p.level, p.replicate, r.digest FROM experiment_curves c
         JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id WHERE c.experiment_id = ?
         """,
-        (row["id"],),
+        (experiment,),
     )
-    if set(map(tuple, points)) != {(p.level, p.replicate, p.run.digest) for curve in found for p in curve.points}:
-        old, new = (_without_names(text) for text in (row["definition"], definition.to_json()))
-        differing = [f"{key} {old.get(key)!r} is now {new[key]!r}" for key in new if old.get(key) != new[key]]
-        raise InputError(
-            f"experiment {name!r} exists with another definition ({'; '.join(differing)}): give this one another --name"
-        )
-    return int(row["id"])
+    return {tuple(row) for row in rows}
+
+
+def _points_of(found: Iterable[Curve]) -> set[tuple[int, int, str]]:
+    return {(point.level, point.replicate, point.run.digest) for curve in found for point in curve.points}
 
 
 def _without_names(text: str) -> dict[str, Any]:
@@ -259,8 +307,15 @@ def _add_data_set(connection: sqlite3.Connection, data: DataSet) -> None:
     )
 
 
-def _add_runs(connection: sqlite3.Connection, runs: dict[str, Run], names: dict[str, str], command: str) -> None:
-    moment = now()
+def _add_runs(
+    connection: sqlite3.Connection, definition: Definition, found: Iterable[Curve], command: str
+) -> tuple[int, int]:
+    """Add the data sets and runs of curves that are not there yet: how many runs there are, and how many are new."""
+    for data in definition.sources + definition.targets:
+        _add_data_set(connection, data)
+    names = {data.identity: data.name for data in definition.sources + definition.targets}
+    wanted = runs(found)
+    before, moment = _count_runs(connection), now()
     connection.executemany(
         """
         INSERT INTO runs (digest, recipe, ticket, level, source, source_dataset, source_optimizer, scope, rewind_epoch,
@@ -268,9 +323,9 @@ def _add_runs(connection: sqlite3.Connection, runs: dict[str, Run], names: dict[
           queued_at)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING
         """,
-        ((digest, *_run_row(run, names), command, moment) for digest, run in runs.items()),
+        ((digest, *_run_row(run, names), command, moment) for digest, run in wanted.items()),
     )
-    needs = ((digest, needed.digest) for digest, run in runs.items() for needed in run.needs())
+    needs = ((digest, needed.digest) for digest, run in wanted.items() for needed in run.needs())
     connection.executemany(
         """
         INSERT INTO run_needs (run_id, needs_id)
@@ -280,6 +335,12 @@ def _add_runs(connection: sqlite3.Connection, runs: dict[str, Run], names: dict[
     )
     # A new run that stands on one that has already failed or diverged can never start.
     block_dependents(connection)
+    return len(wanted), _count_runs(connection) - before
+
+
+def _count_runs(connection: sqlite3.Connection) -> int:
+    count: int = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+    return count
 
 
 def _run_row(run: Run, names: dict[str, str]) -> tuple[object, ...]:
@@ -306,18 +367,16 @@ def _run_row(run: Run, names: dict[str, str]) -> tuple[object, ...]:
     )
 
 
-def _add_experiment(
-    connection: sqlite3.Connection,
-    name: str,
-    definition: Definition,
-    command: str,
-    found: Iterable[Curve],
-) -> int:
+def _add_experiment(connection: sqlite3.Connection, name: str, definition: Definition, command: str) -> int:
     experiment = connection.execute(
         "INSERT INTO experiments (name, definition, command, created_at) VALUES (?, ?, ?, ?)",
         (name, definition.to_json(), command, now()),
     ).lastrowid
     assert experiment is not None
+    return experiment
+
+
+def _add_curves(connection: sqlite3.Connection, experiment: int, model: str, found: Iterable[Curve]) -> None:
     for curve in found:
         curve_id = connection.execute(
             """
@@ -331,7 +390,7 @@ def _add_experiment(
                 curve.source.name if curve.source else None,
                 curve.source_optimizer,
                 curve.target.name,
-                definition.model,
+                model,
                 curve.optimizer,
                 curve.scope,
                 curve.ticket,
@@ -342,4 +401,11 @@ def _add_experiment(
             " SELECT ?, ?, ?, id FROM runs WHERE digest = ?",
             ((curve_id, point.level, point.replicate, point.run.digest) for point in curve.points),
         )
-    return experiment
+
+
+def _remove_curves(connection: sqlite3.Connection, experiment: int) -> None:
+    connection.execute(
+        "DELETE FROM curve_points WHERE curve_id IN (SELECT id FROM experiment_curves WHERE experiment_id = ?)",
+        (experiment,),
+    )
+    connection.execute("DELETE FROM experiment_curves WHERE experiment_id = ?", (experiment,))

@@ -16,23 +16,8 @@ from pathlib import Path
 import pytest
 
 from engine.store import database, rows
-from tests.conftest import Cockpit, run_cockpit
+from tests.conftest import ADD, SMALL, Cockpit, run_cockpit
 
-SMALL = (
-    "--source",
-    "digits-a",
-    "--target",
-    "digits-b",
-    "--width",
-    0.25,
-    "--levels",
-    3,
-    "--epochs",
-    2,
-    "--replicates",
-    2,
-)
-ADD = ("queue", "add", *SMALL, "--profile", "exact")
 CURVES = "experiment,curve,source,target,model,optimizer,scope,ticket,level,fraction_pruned,n,mean,std"
 RUNS = (
     "experiment,curve,source,target,model,optimizer,scope,ticket,level,fraction_pruned,weights_remaining,weights_total,"
@@ -49,47 +34,6 @@ def test_version_and_help(cockpit: Cockpit) -> None:
         assert found.returncode == 0
         for command in ("run", "work", "queue", "plot", "export"):
             assert f" {command} " in found.stdout
-
-
-def test_help_of_queue_add_names_every_option(cockpit: Cockpit) -> None:
-    text = cockpit("queue", "add", "--help").stdout
-    what = ["name", "source", "target", "model", "width", "replicates", "seed"]
-    tickets = ["scope", "random", "levels", "evaluate", "prune-rate", "rewind"]
-    training = ["optimizer", "target-optimizer", "epochs", "batch-size", "profile"]
-    for option in what + tickets + training:
-        assert f"--{option} " in text
-
-
-def test_queue_add_says_what_is_new_and_what_exists(cockpit: Cockpit) -> None:
-    first, second = cockpit(*ADD), cockpit(*ADD)
-    assert first.stdout == "digits-a-to-digits-b-vgg-digits: 4 curves, 26 runs: 26 new, 0 exist already\n"
-    assert second.stdout == "digits-a-to-digits-b-vgg-digits: 4 curves, 26 runs: 0 new, 26 exist already\n"
-    assert first.stderr == second.stderr == ""
-    as_json = cockpit(*ADD, "--name", "other", "--json")
-    assert json.loads(as_json.stdout) == {"experiment": "other", "curves": 4, "runs": 26, "new": 0, "existing": 26}
-
-
-def test_queue_add_takes_a_preset_and_options_beside_it(cockpit: Cockpit) -> None:
-    assert "digits: 4 curves, 124 runs" in cockpit("queue", "add", "digits").stdout
-    changed = cockpit("queue", "add", "digits", "--levels", 2)
-    assert changed.returncode == 2
-    assert "give this one another --name" in changed.stderr
-    assert "short: 4 curves, 20 runs" in cockpit("queue", "add", "digits", "--levels", 2, "--name", "short").stdout
-
-
-def test_queue_list(cockpit: Cockpit, trained: Path) -> None:
-    missing = cockpit("queue", "list")
-    assert missing.returncode == 2
-    assert "there is no database experiments.db: queue something" in missing.stderr
-    cockpit(*ADD, "--name", "waiting-one")
-    assert "waiting-one" in cockpit("queue", "list").stdout
-    (row,) = json.loads(cockpit("queue", "list", "--json").stdout)
-    assert (row["name"], row["status"], row["runs"], row["done"]) == ("waiting-one", "waiting", 26, 0)
-    done = cockpit("queue", "list", "--db", trained).stdout
-    assert "tiny" in done
-    assert "✓ done" in done
-    assert json.loads(cockpit("queue", "list", "--status", "done", "--json").stdout) == []
-    assert "choose from waiting, running" in cockpit("queue", "list", "--status", "finished").stderr
 
 
 @pytest.mark.parametrize(
@@ -235,6 +179,9 @@ HEAVY = ("torch", "torchvision", "numpy", "textual", "plotext", "sklearn", "sqli
     [
         ADD,
         ("queue", "add", "--source", "npz:set.npz", "--target", "npz:packed.npz-a", "--profile", "fast"),
+        (*ADD, "--dry-run"),
+        ("queue", "extend", "digits-a-to-digits-b-vgg-digits", "--levels", 4),
+        ("queue", "estimate"),
         ("queue", "list"),
         ("queue", "list", "--json"),
         ("export", "--csv"),
@@ -387,15 +334,6 @@ def test_work_says_what_failed(cockpit: Cockpit, tmp_path: Path) -> None:
     assert "failed: dense level 0 on npz:set, seed 0" in found.stderr
     assert "set.npz is gone: put it back" in found.stderr
     assert "runs of lost stand on those and are blocked" in found.stderr
-
-
-def test_an_experiment_keeps_the_profile_it_was_queued_with(cockpit: Cockpit) -> None:
-    cockpit("queue", "add", *SMALL, "--name", "kept", "--profile", "fast")
-    cockpit("queue", "add", *SMALL, "--name", "other", "--profile", "exact")
-    for name in ("kept", "other"):  # whatever the default is here
-        assert f"{name}: 4 curves, 26 runs: 0 new" in cockpit("queue", "add", *SMALL, "--name", name).stdout
-    refused = cockpit("queue", "add", *SMALL, "--name", "kept", "--profile", "exact")
-    assert "profile 'fast' is now 'exact'" in refused.stderr
 
 
 def test_results_in_a_folder_that_cannot_be_written_are_read(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

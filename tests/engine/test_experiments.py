@@ -1,12 +1,16 @@
 """From options to runs: what is shared, what is counted, what is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine import experiments
+from engine.datasets.catalog import DataSet, remembered, resolve
 from engine.errors import InputError
-from engine.experiments import Definition, curves, define, evaluation_levels, preset
+from engine.experiments import Definition, curves, define, evaluation_levels, extended, preset
 from tests.conftest import TINY
+from tests.engine.test_datasets import gray, save
 
 
 def tiny(**options: Any) -> Definition:
@@ -94,6 +98,10 @@ def test_all_that_a_run_needs_is_on_one_of_the_curves() -> None:
     found = set(runs(definition))
     needed = {n.digest for c in curves(definition) for p in c.points for n in p.run.needs()}
     assert needed <= found
+    before: set[str] = set()
+    for digest, run in experiments.runs(curves(definition)).items():
+        assert {n.digest for n in run.needs()} <= before
+        before.add(digest)
 
 
 def test_evaluation_levels() -> None:
@@ -160,3 +168,88 @@ def test_what_cannot_be_is_refused_with_what_is_allowed(options: dict[str, Any],
 def test_an_unknown_preset_suggests_the_nearest() -> None:
     with pytest.raises(InputError, match=r"unknown preset 'digit'.*did you mean 'digits'"):
         preset("digit")
+
+
+def recorded(data: DataSet) -> DataSet:
+    """What the database gives back of a data set."""
+    return remembered(
+        data.name, data.identity, data.location, data.shape, data.classes, data.train_images, data.test_images
+    )
+
+
+def test_a_definition_is_read_back_as_it_was_written() -> None:
+    definition = tiny(source=["digits-a", "digits"], optimizer=["sgd", "adam"], learning_rate=0.5, random=["none"])
+    data_sets = {(data.name, data.identity): recorded(data) for data in definition.sources + definition.targets}
+    assert Definition.from_json(definition.to_json(), lambda name, identity: data_sets[name, identity]) == definition
+
+
+@pytest.mark.parametrize("name", ["photos", "Mnist", "svhn"])
+@pytest.mark.parametrize("part", ["", "-a", "-b"])
+def test_a_data_set_is_remembered_as_it_was_found(tmp_path: Path, name: str, part: str) -> None:
+    data = resolve(save(tmp_path / f"{name}.npz", gray()) + part)
+    assert recorded(data) == data
+    assert recorded(resolve("digits-b")) == resolve("digits-b")
+
+
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [
+        ({}, {}),
+        ({"replicates": 5}, {"replicates": 5}),
+        ({"levels": 30}, {"levels": 30}),  # those of paper grow along
+        ({"levels": 12, "evaluate": "all"}, {"levels": 12, "evaluate": "all"}),
+        ({"source": ["digits"]}, {"source": ["digits-a", "digits"]}),
+        ({"target": ["digits-b", "digits"]}, {"target": ["digits-b", "digits"]}),
+        ({"scope": ["layerwise"]}, {"scope": ["global", "layerwise"]}),
+        ({"random": ["local", "none"]}, {"random": ["global", "local"]}),
+        ({"optimizer": ["adam"]}, {"optimizer": ["sgd", "adam"], "target_optimizer": ["sgd"]}),
+        ({"target_optimizer": ["adam"]}, {"target_optimizer": ["sgd", "adam"]}),
+    ],
+)
+def test_extended_is_what_would_have_been_defined_at_once(options: dict[str, Any], more: dict[str, Any]) -> None:
+    assert extended(tiny(), **options) == tiny(**more)
+    assert set(runs(tiny())) <= set(runs(tiny(**more)))
+
+
+def test_levels_evaluated_grow_along_where_they_follow_a_rule() -> None:
+    assert extended(tiny(levels=10, evaluate="all"), levels=12).evaluate == tuple(range(13))
+    assert extended(tiny(levels=10, evaluate="paper"), levels=13).evaluate == (0, 1, 2, 3, 4, 5, 6, 9, 12)
+    chosen = tiny(levels=10, evaluate="2,4")
+    assert extended(chosen, levels=12).evaluate == (2, 4)
+    assert extended(chosen, levels=12, evaluate="2-4,12").evaluate == (2, 3, 4, 12)
+
+
+def test_two_files_of_one_name_are_told_apart_when_the_second_joins(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    first, second = (
+        save(tmp_path / place / "set.npz", gray(side=8, seed=seed)) for seed, place in enumerate(("", "other"))
+    )
+    definition = tiny(source=[first], target=[first], batch_size=4)
+    found = extended(definition, target=[second])
+    assert found.targets[0].identity == definition.targets[0].identity
+    assert [data.name.split("@")[0] for data in found.targets] == ["npz:set", "npz:set"]
+    assert len({data.name for data in found.targets}) == 2
+    assert set(runs(definition)) <= set(runs(found))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"replicates": 1}, "--replicates 1 is less than the 2 that are there: extend only adds"),
+        ({"levels": 1}, "--levels 1 is less than the 3 that are there: extend only adds"),
+        ({"evaluate": "0,2"}, r"--evaluate 0,2 leaves out what is evaluated already \(1, 3\): extend only adds"),
+        ({"evaluate": "0-4"}, "names levels outside 0 to 3"),
+        ({"levels": 10**9}, "--levels 1000000000 is out of range: allowed are 0 to 200"),
+        ({"replicates": 1001}, "--replicates 1001 is out of range"),
+        ({"optimizer": ["adamm"]}, "did you mean 'adam'"),
+        ({"source": ["nowhere"]}, "unknown data set"),
+    ],
+)
+def test_extending_cannot_take_away(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        extended(tiny(), **options)
+
+
+def test_images_of_another_shape_cannot_join(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="images of digits-a are 1x8x8 but those of npz:set 3x32x32"):
+        extended(tiny(), target=[save(tmp_path / "set.npz", gray())])

@@ -1,0 +1,217 @@
+"""`cockpit queue add`, `extend` and `estimate`: what joins the queue, and how long it will take."""
+
+import json
+import shlex
+import sqlite3
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cockpit import tables, words
+from cockpit.cli.options import (
+    Database,
+    Json,
+    Names,
+    Wanted,
+    command_line,
+    takes_experiment,
+    to_read,
+    to_write,
+)
+from engine import devices, estimates, experiments
+from engine.errors import InputError
+from engine.estimates import Estimate, Preview
+from engine.store import database, queue, rows
+
+HEADINGS = ("experiment", "runs left", "device time", "done in", "ticket files")
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Queue nothing: only say what is new, and how long it would take here.")
+]
+
+
+@takes_experiment
+def add(
+    wanted: Wanted,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Queue an experiment. Runs that another experiment has, or had, are shared and not trained again."""
+    if dry_run:
+        _preview(wanted, as_json, to_read(db))
+        return
+    with closing(database.writer(to_write(db))) as connection:
+        added = wanted.add(connection)
+        state = rows.experiment(connection, added.experiment)
+    print(json.dumps(_counts(added.name, added)) if as_json else describe(added.name, added))
+    _say_what_halts(state)
+
+
+def _preview(wanted: Wanted, as_json: bool, path: Path) -> None:
+    """Say what adding an experiment would do, without writing anything: not even a database where there is none."""
+    places = devices.found()
+    if path.exists():
+        with closing(database.reader(path)) as connection:
+            definition = wanted.resolved(connection)
+            queue.same_experiment(connection, wanted.name, definition, experiments.curves(definition))
+            found = estimates.preview(connection, definition, places)
+    else:
+        found = estimates.preview(None, wanted.definition, places)
+    if as_json:
+        print(json.dumps({**_counts(wanted.name, found), "estimate": asdict(found.estimate)}))
+        return
+    print(describe(wanted.name, found))
+    _show({wanted.name: found.estimate}, found.estimate, len(places))
+
+
+def _counts(name: str, found: queue.Added | Preview) -> dict[str, object]:
+    counts = {"curves": found.curves, "runs": found.runs, "new": found.new, "existing": found.existing}
+    return {"experiment": name, **counts}
+
+
+def describe(name: str, found: queue.Added | Preview) -> str:
+    """What adding an experiment did, or would do, in a line."""
+    return (
+        f"{name}: {found.curves} curves, {found.runs} runs:"
+        f" {found.new} new, {found.existing} {'exists' if found.existing == 1 else 'exist'} already"
+    )
+
+
+def _say_what_halts(state: Mapping[str, object]) -> None:
+    """Say on stderr why an experiment that was added will not be trained to its end, and what helps."""
+    name = str(state["name"])
+    if state["state"] != "active":
+        print(f"{name} is {state['state']}: `cockpit queue resume {shlex.quote(name)}`", file=sys.stderr)
+    if state["failed"]:
+        print(f"{words.problems(state)}: `cockpit queue retry {shlex.quote(name)}`", file=sys.stderr)
+
+
+def extend(
+    names: Names,
+    replicates: Annotated[int | None, typer.Option(help="How many there are then.")] = None,
+    levels: Annotated[int | None, typer.Option(help="How many pruning iterations there are then.")] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            help="All levels trained on a target then: paper, all, or a list. Default: paper or all where it was that,"
+            " else as it is.",
+            show_default=False,
+        ),
+    ] = None,
+    source: Annotated[list[str] | None, typer.Option(help="One more data set to find tickets on. Repeatable.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="One more data set to train on. Repeatable.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="One more: global or layerwise. Repeatable.")] = None,
+    random: Annotated[
+        list[str] | None, typer.Option(help="One more random ticket: global, local, preserved. Repeatable.")
+    ] = None,
+    optimizer: Annotated[list[str] | None, typer.Option(help="One more of the source. Repeatable.")] = None,
+    target_optimizer: Annotated[list[str] | None, typer.Option(help="One more of the target. Repeatable.")] = None,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Give experiments more levels, replicates, data sets or tickets, finished ones too; only what is new is trained.
+
+    Example: cockpit queue extend digits --replicates 6 --target digits
+    """
+    options = {
+        "replicates": replicates,
+        "levels": levels,
+        "evaluate": evaluate,
+        "source": source,
+        "target": target,
+        "scope": scope,
+        "random": random,
+        "optimizer": optimizer,
+        "target_optimizer": target_optimizer,
+    }
+    given = {key: value for key, value in options.items() if value is not None and value != []}
+    if not given:
+        raise InputError("nothing to add: say what there is to be more of, as in --replicates 6 or --target digits")
+    with closing(database.writer(to_write(db))) as connection:
+        ids = [queue.experiment_id(connection, name) for name in names]
+        wider = [_extended(connection, name, one, given) for name, one in zip(names, ids, strict=True)]
+        command = command_line()
+        found = [queue.extend(connection, one, definition, command) for one, definition in zip(ids, wider, strict=True)]
+        states = [rows.experiment(connection, one) for one in ids]
+    if as_json:
+        print(json.dumps([_counts(added.name, added) for added in found]))
+    for added, state in zip(found, states, strict=True):
+        if not as_json:
+            print(describe(added.name, added))
+        _say_what_halts(state)
+
+
+def _extended(
+    connection: sqlite3.Connection, name: str, experiment: int, more: Mapping[str, Any]
+) -> experiments.Definition:
+    try:
+        return experiments.extended(queue.definition_of(connection, experiment), **more)
+    except InputError as error:
+        raise InputError(f"experiment {name!r}: {error}") from None
+
+
+def estimate(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of experiments. Default: all that are active.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="As if with so many. Default: one a CUDA device, else one a core.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Estimate how long experiments will take on this machine, and how much disk, from what was measured.
+
+    What is claimed before theirs counts in. An experiment that is named counts as active.
+
+    Example: cockpit queue estimate
+    """
+    places = devices.chosen(workers)
+    with closing(database.reader(to_read(db))) as connection:
+        for name in names or ():
+            queue.experiment_id(connection, name)
+        found, total = estimates.estimate(connection, names or (), places)
+    if as_json:
+        each = [{"experiment": name, **asdict(one)} for name, one in found.items()]
+        print(json.dumps({"workers": len(places), "experiments": each, "total": asdict(total)}))
+    elif total.runs:
+        _show(found, total, len(places))
+    else:
+        print("nothing left" if names else "nothing left in the active experiments")
+
+
+def _show(found: Mapping[str, Estimate], total: Estimate, workers: int) -> None:
+    """Print estimates as a table, what they rest on, and what is not known yet."""
+    lines = [[name, *_cells(one)] for name, one in found.items()]
+    tables.show(HEADINGS, lines + ([["all", *_cells(total)]] if len(lines) > 1 else []), left=1)
+    if total.runs:
+        print(f"with {workers} {'worker' if workers == 1 else 'workers'} on this machine")
+    if total.runs and not total.timed:
+        print("unknown until the first run ends")
+        return
+    for unknown in total.untimed:
+        runs = "1 run" if unknown.runs == 1 else f"{unknown.runs} runs"
+        print(f"unknown until the first run of {unknown.model} on {unknown.data_set} ends: {runs}")
+
+
+def _cells(one: Estimate) -> list[str]:
+    if not one.runs:
+        return ["0", "", "nothing left", ""]
+
+    def known(text: str, any_known: bool, any_unknown: bool) -> str:
+        return ("at least " if any_unknown else "") + text if any_known else "unknown"
+
+    partly = bool(one.untimed)
+    return [
+        str(one.runs),
+        known(words.duration(one.device_seconds), one.timed > 0, partly),
+        known(words.duration(one.seconds), one.timed > 0, partly),
+        known(words.size(one.bytes), one.bytes > 0 or not one.unsized, one.unsized > 0),
+    ]

@@ -1,0 +1,24 @@
+"""`cockpit queue show`: how far each curve is, and what it waits for."""
+
+import json
+from pathlib import Path
+
+from tests.conftest import Cockpit, add
+
+
+def test_show_says_what_each_curve_waits_for(tmp_path: Path, cockpit: Cockpit) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "tiny", evaluate="2-3")
+    (shown,) = json.loads(cockpit("queue", "show", "tiny", "--json").stdout)
+    assert shown["definition"]["levels"] == 3
+    assert {curve["name"]: curve["waits_for"] for curve in shown["curves"]} == {
+        "digits-a -> digits-a winning": "a device",
+        "digits-b dense": "a device",
+        "digits-b random-global": "a device",
+        "digits-a -> digits-b winning": "its source chain",
+    }
+    cockpit("queue", "pause", "tiny")
+    text = cockpit("queue", "show", "tiny").stdout
+    assert "tiny: ‖ paused, priority 0" in text
+    assert "paused experiment" in text
+    assert "sources digits-a" in text

@@ -1,0 +1,221 @@
+"""Estimates: against a plain simulation, against what the real queue hands out, and from what was measured."""
+
+import heapq
+import random
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import experiments
+from engine.devices import Device
+from engine.estimates import Estimate, Unknown, estimate, preview, schedule
+from engine.store import claims, database, queue, records
+from tests.conftest import TINY, add
+from tests.engine.test_store import worker
+
+TIMES = {"digits-a": 3.0, "digits-b": 5.0, "digits": 7.0}
+
+
+def places(count: int, name: str = "cpu") -> list[Device]:
+    return [Device(name, None, False)] * count
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "experiments.db"
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(database.writer(path)) as found:
+        yield found
+
+
+def train(connection: sqlite3.Connection, claim: claims.Claim, seconds: float, device: str = "cpu") -> None:
+    records.start(connection, claim, 1, {"device": device}, [])
+    records.done(connection, claim, 0.5, 0, seconds)
+
+
+def train_all(connection: sqlite3.Connection, times: dict[str, float] = TIMES, device: str = "cpu") -> None:
+    holder = worker(connection)
+    while claim := claims.claim(connection, holder):
+        train(connection, claim, times[claim.run.training.dataset], device)
+
+
+def brute_force(seconds: list[int], needs: list[tuple[int, int]], slots: int) -> list[int]:
+    """Second by second: what is free takes the first run that can start. No run takes less than a second."""
+    ends: dict[int, int] = {}
+    now = 0
+    while len(ends) < len(seconds):
+        for run in range(len(seconds)):
+            if sum(end > now for end in ends.values()) == slots:
+                break
+            if run not in ends and all(ends.get(needed, now + 1) <= now for one, needed in needs if one == run):
+                ends[run] = now + seconds[run]
+        now += 1
+    return [ends[run] for run in range(len(seconds))]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_schedule_is_that_of_a_plain_simulation(seed: int) -> None:
+    draw = random.Random(seed)
+    count = draw.randrange(1, 25)
+    ranks = draw.sample(range(count), count)  # a run that is needed may come later in the order
+    needs = [(ranks[a], ranks[b]) for a in range(count) for b in range(a) if draw.random() < 0.15]
+    seconds = [draw.randrange(1, 6) for _ in range(count)]
+    slots = draw.randrange(1, 5)
+    assert schedule([float(s) for s in seconds], needs, slots) == brute_force(seconds, needs, slots)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_experiments_end_when_the_real_queue_would_end_them(
+    connection: sqlite3.Connection, path: Path, slots: int
+) -> None:
+    add(path, "measured", source=["digits-a", "digits"], replicates=1)
+    train_all(connection)
+    for number, name in enumerate(("low", "wide", "high", "halted")):
+        source = ["digits-a", "digits"] if name == "wide" else ["digits-a"]
+        added = add(path, name, source=source, replicates=2, seed=number, random=["global", "local"])
+        queue.move(connection, added.experiment, {"low": -1, "high": 5}.get(name, 0))
+    queue.set_state(connection, added.experiment, "paused")
+    found, total = estimate(connection, [], places(slots))
+    assert set(found) == {"low", "wide", "high"}
+
+    wanted = {
+        name: {
+            row[0] for row in connection.execute(claims.WANTED, {"experiment": queue.experiment_id(connection, name)})
+        }
+        for name in found
+    }
+    holder, time, ends = worker(connection), 0.0, dict[int, float]()
+    busy: list[tuple[float, int, claims.Claim]] = []
+    while True:
+        while len(busy) < slots and (claim := claims.claim(connection, holder)):
+            ends[claim.run_id] = time + TIMES[claim.run.training.dataset]
+            heapq.heappush(busy, (ends[claim.run_id], claim.run_id, claim))
+        if not busy:
+            break
+        time = busy[0][0]
+        while busy and busy[0][0] == time:
+            ended = heapq.heappop(busy)[2]
+            train(connection, ended, TIMES[ended.run.training.dataset])
+    for name, one in found.items():
+        assert one.runs == len(wanted[name] & set(ends))
+        assert one.seconds == max(ends[run] for run in wanted[name] & set(ends))
+    assert (total.runs, total.seconds) == (len(ends), time)
+    assert total.device_seconds <= slots * time
+
+
+def test_an_experiment_that_is_named_counts_as_active(connection: sqlite3.Connection, path: Path) -> None:
+    add(path, "measured", replicates=1, seed=9)
+    train_all(connection)
+    one = add(path, "one")
+    add(path, "other", seed=3)
+    active = estimate(connection, ["one"], places(2))
+    queue.set_state(connection, one.experiment, "paused")
+    assert estimate(connection, ["one"], places(2)) == active
+    assert list(estimate(connection, [], places(2))[0]) == ["other"]
+
+
+def one_run(path: Path, name: str, **options: Any) -> None:
+    add(path, name, **{"levels": 0, "replicates": 1, "random": ["none"], "target": ["digits-a"], **options})
+
+
+def seconds_of(connection: sqlite3.Connection, name: str, device: str = "cpu") -> tuple[float, tuple[Unknown, ...]]:
+    found, _ = estimate(connection, [name], places(1, device))
+    return found[name].device_seconds, found[name].untimed
+
+
+def test_times_are_medians_of_the_same_kind_else_scaled_by_pixels_and_epochs_else_unknown(
+    connection: sqlite3.Connection, path: Path
+) -> None:
+    holder = worker(connection)
+    for seed, seconds in enumerate((1.0, 2.0, 9.0)):
+        one_run(path, f"seed {seed}", seed=seed)
+        claim = claims.claim(connection, holder)
+        assert claim is not None
+        train(connection, claim, seconds)
+    one_run(path, "same", seed=10)
+    one_run(path, "longer", epochs=6, seed=11)
+    one_run(path, "other set", source=["digits"], target=["digits"], seed=12)
+    one_run(path, "wider", width=0.5, seed=13)
+    one_run(path, "held out", validation=0.25, seed=14)
+    assert seconds_of(connection, "same") == (2.0, ())
+    assert seconds_of(connection, "longer") == (pytest.approx(2.0 * 6 / 2), ())
+    assert seconds_of(connection, "other set") == (pytest.approx(2.0 * 1257 / 629), ())
+    assert seconds_of(connection, "wider") == (0.0, (Unknown("vgg-digits", "digits-a", 1),))
+    assert seconds_of(connection, "held out") == (pytest.approx(2.0), ())  # of its kind none has ended
+    assert seconds_of(connection, "same", "cuda:0") == (0.0, (Unknown("vgg-digits", "digits-a", 1),))
+    _, total = estimate(connection, [], places(1))
+    assert (total.runs, total.timed) == (5, 4)
+
+
+def test_of_a_run_under_way_only_the_rest_is_left(connection: sqlite3.Connection, path: Path) -> None:
+    one_run(path, "measured", seed=1)
+    train_all(connection, {"digits-a": 1000.0})
+    one_run(path, "one")
+    claim = claims.claim(connection, worker(connection))
+    assert claim is not None
+    assert seconds_of(connection, "one") == (1000.0, ())  # claimed, not begun
+    records.start(connection, claim, 1, {"device": "cpu"}, [])
+    connection.execute("UPDATE runs SET started_at = ? WHERE id = ?", (database.now(-400.0), claim.run_id))
+    assert seconds_of(connection, "one")[0] == pytest.approx(600.0, abs=5.0)
+    connection.execute("UPDATE runs SET started_at = ? WHERE id = ?", (database.now(-4000.0), claim.run_id))
+    assert seconds_of(connection, "one") == (0.0, ())
+    connection.execute("UPDATE runs SET lease_expires_at = ? WHERE id = ?", (database.now(-1.0), claim.run_id))
+    assert seconds_of(connection, "one") == (1000.0, ())  # its worker is gone: it will be trained again
+
+
+def test_the_disk_is_that_of_what_dense_runs_and_links_of_chains_have_left(
+    connection: sqlite3.Connection, path: Path
+) -> None:
+    add(path, "measured", replicates=1)
+    assert estimate(connection, [], places(1))[1].unsized == 5  # the chain's four runs, the target's dense one
+    holder = worker(connection)
+    while claim := claims.claim(connection, holder):
+        for kind in {"dense": ["rewind", "final"]}.get(claim.run.ticket.name, ["mask"] if claim.run.is_link else []):
+            records.file(connection, claim, kind, "0" * 64, 1000 if kind == "mask" else 40_000)
+        train(connection, claim, 1.0)
+    add(path, "next", replicates=2, seed=5)
+    total = estimate(connection, [], places(1))[1]
+    assert (total.bytes, total.unsized) == (2 * (2 * 80_000 + 3 * 1000), 0)
+    assert estimate(connection, ["measured"], places(1))[1] == Estimate(0, 0.0, 0.0, 0, (), 0)
+
+
+def test_a_preview_says_what_adding_does_and_writes_nothing(connection: sqlite3.Connection, path: Path) -> None:
+    add(path, "measured", replicates=1, seed=9)
+    train_all(connection)
+    add(path, "before")
+    halted = add(path, "halted", seed=1, levels=2)
+    queue.set_state(connection, halted.experiment, "paused")
+    definition = experiments.define(**{**TINY, "source": ["digits-a", "digits"], "replicates": 3})
+    with closing(database.reader(path)) as reader:
+        found = preview(reader, definition, places(3))
+    added = queue.add(connection, "new", definition, "cockpit queue add")
+    assert (found.curves, found.runs, found.new, found.existing) == (
+        added.curves,
+        added.runs,
+        added.new,
+        added.existing,
+    )
+    assert found.estimate == estimate(connection, ["new"], places(3))[0]["new"]
+
+
+def test_without_a_database_all_is_new_and_no_time_is_known() -> None:
+    found = preview(None, experiments.define(**TINY), places(2))
+    assert (found.runs, found.new) == (26, 26)
+    assert found.estimate.timed == 0
+    assert found.estimate.untimed == (Unknown("vgg-digits", "digits-a", 8), Unknown("vgg-digits", "digits-b", 18))
+
+
+def test_a_preview_leaves_out_what_stands_on_a_failed_run(connection: sqlite3.Connection, path: Path) -> None:
+    one_run(path, "lost")
+    claim = claims.claim(connection, worker(connection))
+    assert claim is not None
+    records.failed(connection, claim, "out of luck")
+    found = preview(connection, experiments.define(**{**TINY, "replicates": 1}), places(1))
+    assert (found.new, found.estimate.runs) == (12, 5)  # the random tickets, and the target's dense run
