@@ -1,10 +1,11 @@
-"""The configuration file: what a person wants of every `cockpit work`, unless the command line says otherwise."""
+"""The configuration file: what a person wants of every `cockpit work` and of the dashboard, unless told otherwise."""
 
 import os
 import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 from platformdirs import user_config_path
 
@@ -20,30 +21,50 @@ class Work:
     per_device: int = 1  # workers on each CUDA device
 
 
+@dataclass(frozen=True)
+class Screen:
+    """The table `[screen]`."""
+
+    theme: str | None = None  # of the dashboard; ctrl+p offers them
+
+
+Table = TypeVar("Table", Work, Screen)
+
+
 def path() -> Path:
     """`COCKPIT_CONFIG`, else `cockpit/config.toml` where this system keeps its users' configuration."""
     return Path(os.environ.get("COCKPIT_CONFIG") or user_config_path("cockpit") / "config.toml")
 
 
 def work() -> Work:
-    """What the file says, or the defaults where there is none. Raises InputError, with file and key, if it is wrong."""
-    place = path()
+    """What the file says of workers."""
+    return _read(Work)
+
+
+def screen() -> Screen:
+    """What the file says of the dashboard."""
+    return _read(Screen)
+
+
+def _read(kind: type[Table]) -> Table:
+    """A table of the file, defaults where there is none. Raises InputError, with file and key, if it is wrong."""
+    place, name = path(), kind.__name__.lower()
     try:
         found = tomllib.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
     except (OSError, ValueError) as error:
         raise InputError(f"configuration file {place} cannot be read ({error}): mend or remove it") from None
-    _check(place, "table", found, ["work"])
-    table = found.get("work", {})
+    _check(place, "table", found, ["work", "screen"])
+    table = found.get(name, {})
     if not isinstance(table, dict):
-        raise InputError(f"configuration file {place}: work must be a table, as in [work]")
-    kinds = {field.name.replace("_", "-"): type(field.default) for field in fields(Work)}
-    _check(place, "key of [work]", table, kinds)
+        raise InputError(f"configuration file {place}: {name} must be a table, as in [{name}]")
+    kinds = {field.name.replace("_", "-"): type(field.default) for field in fields(kind)}
+    _check(place, f"key of [{name}]", table, kinds)
     for key, value in table.items():
         allowed = {float: (int, float), int: (int,)}.get(kinds[key], (str,))
         if isinstance(value, bool) or not isinstance(value, allowed):
             wanted = "text" if allowed == (str,) else "a whole number" if allowed == (int,) else "a number"
-            raise InputError(f"configuration file {place}: {key} of [work] is {value!r}, must be {wanted}")
-    return Work(**{key.replace("-", "_"): value for key, value in table.items()})
+            raise InputError(f"configuration file {place}: {key} of [{name}] is {value!r}, must be {wanted}")
+    return kind(**{key.replace("-", "_"): value for key, value in table.items()})
 
 
 def _check(place: Path, kind: str, found: dict[str, object], allowed: Collection[str]) -> None:

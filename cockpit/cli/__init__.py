@@ -8,20 +8,22 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit.cli import queue, results, work
+from cockpit.cli import queue, results, screen, work
+from cockpit.cli.options import Database
 from engine import __version__
 from engine.errors import InputError
 
 app = typer.Typer(
     name="cockpit",
     help="A cockpit for lottery-ticket research: find winning tickets, transfer them, and see how well they train.",
-    epilog="Start with: cockpit run digits",
+    epilog="Start with: cockpit run digits. Without a command, on a terminal, it opens the dashboard.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.add_typer(queue.app, name="queue")
 app.command("run")(work.run)
 app.command("work")(work.work)
+app.command("serve")(screen.serve)
 app.command("plot")(results.plot)
 app.command("export")(results.export)
 
@@ -35,11 +37,21 @@ def _print_version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Open the dashboard without anything that changes the database.")
+    ] = False,
+    db: Database = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    if context.invoked_subcommand is None:
+    if context.invoked_subcommand is not None:
+        if db is not None or read_only:
+            named = "--db" if db is not None else "--read-only"
+            raise InputError(f"{named} before a command is for the dashboard: put options behind their command")
+    elif screen.possible():
+        screen.dashboard(db, read_only)
+    else:
         print(context.get_help())
 
 

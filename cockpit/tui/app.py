@@ -8,13 +8,15 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.reactive import var
 
+from cockpit.tui import themes
 from cockpit.tui.reader import Reader, Trouble
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.dashboard import Dashboard
+from engine.errors import unknown
 
 
 class Cockpit(App[None]):
-    """The terminal cockpit on one database."""
+    """The terminal cockpit on one database. Where it is `read_only`, it offers nothing that changes that."""
 
     TITLE = "cockpit"
     CSS_PATH = "cockpit.tcss"
@@ -30,9 +32,15 @@ class Cockpit(App[None]):
 
     experiment: var[str | None] = var(None)
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, theme: str | None = None) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.read_only = path, read_only
+        for own in themes.THEMES:
+            self.register_theme(own)
+        wanted = theme or themes.DEFAULT
+        if wanted not in self.available_themes:
+            raise unknown("theme", wanted, self.available_themes)
+        self.theme = wanted
         self.reader = Reader(path, self)
 
     def on_mount(self) -> None:

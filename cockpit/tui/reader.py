@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from textual.message import Message
@@ -68,20 +69,34 @@ class Reader(threading.Thread):
         """Read until the end. A database that is missing, locked or damaged is tried again every second."""
         while not self._ending:
             try:
+                if not self.path.exists():
+                    self._tell(f"there is no database {self.path} yet")
+                    self._read_nothing()
+                    continue
                 with closing(database.reader(self.path, BUSY_SECONDS)) as connection:
                     self._tell(None)
-                    self._watch(connection)
+                    self._watch(connection, self.path)
             except (InputError, sqlite3.Error, OSError) as error:
                 self._tell(str(error))
                 self._changed.wait(1.0)
                 self._changed.clear()
 
+    def _read_nothing(self) -> None:
+        """While there is no database, what an empty one elsewhere would answer: looking at a path makes no file."""
+        with TemporaryDirectory(prefix="cockpit-") as folder:
+            empty = Path(folder) / "empty.db"
+            database.writer(empty).close()
+            with closing(database.reader(empty)) as connection:
+                self._watch(connection, empty)
+
     def _tell(self, why: str | None) -> None:
         self.app.post_message(Trouble(why))
 
-    def _watch(self, connection: sqlite3.Connection) -> None:
-        seen, wanted, file = -1, None, self.path.stat().st_ino
-        while not self._ending and self.path.stat().st_ino == file:  # else it was replaced by another
+    def _watch(self, connection: sqlite3.Connection, path: Path) -> None:
+        """Answer from the database at `path` until the one to be read is not that any more."""
+        missing = path != self.path
+        seen, wanted, file = -1, None, path.stat().st_ino
+        while not self._ending and path.stat().st_ino == file and not (missing and self.path.exists()):
             version: int = connection.execute("PRAGMA data_version").fetchone()[0]
             if self._wanted is not wanted:
                 wanted = self._wanted

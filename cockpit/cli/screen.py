@@ -1,0 +1,54 @@
+"""`cockpit` without a command, the dashboard, and `cockpit serve`, the same in a browser."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cockpit import config
+from cockpit.cli.options import Database, to_read
+from engine import processes
+from engine.errors import InputError
+
+
+def possible() -> bool:
+    """Whether there is a terminal to open the dashboard on, or a browser that textual-serve stands for."""
+    return "TEXTUAL_DRIVER" in os.environ or (sys.stdin.isatty() and sys.stdout.isatty())
+
+
+def dashboard(db: Path | None, read_only: bool) -> None:
+    """Open the dashboard until it is left."""
+    wish = config.screen()
+    from cockpit.tui.app import Cockpit
+
+    app = Cockpit(to_read(db), read_only=read_only, theme=wish.theme)
+    app.run()
+    sys.exit(app.return_code)
+
+
+def serve(
+    port: Annotated[int, typer.Option(help="The port, on this machine's loopback address only.", min=1, max=65535)] = (
+        8000
+    ),
+    allow_actions: Annotated[
+        bool, typer.Option("--allow-actions", help="Let the browser change the database: queue, cancel, start workers.")
+    ] = False,
+    db: Database = None,
+) -> None:
+    """Show the dashboard in a browser, on the loopback address only: from elsewhere, reach it through an ssh tunnel.
+
+    Example: cockpit serve --port 8000
+    """
+    try:
+        from cockpit.serve import Server
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] not in ("textual_serve", "aiohttp"):
+            raise
+        raise InputError("textual-serve is not installed: pip install 'lottery-cockpit[serve]'") from None
+    command = [*processes.python("cockpit"), "--db", str(to_read(db).absolute())]
+    command += [] if allow_actions else ["--read-only"]
+    os.environ.update(processes.environment())
+    Server(shlex.join(command), port).serve()
