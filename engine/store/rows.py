@@ -221,6 +221,12 @@ def targets(connection: sqlite3.Connection, experiment: str) -> list[str]:
     return [data["name"] for data in json.loads(row[0])["targets"]]
 
 
+def data_sets(connection: sqlite3.Connection) -> list[str]:
+    """The files that data sets were read from, as a person names them: npz:PATH, npz:PATH-a."""
+    found = connection.execute("SELECT identity, location FROM datasets WHERE location <> '' ORDER BY rowid DESC")
+    return [f"npz:{location}{identity.removeprefix('npz:')[64:]}" for identity, location in found]  # behind a SHA-256
+
+
 def running(connection: sqlite3.Connection, experiment: int | None = None) -> list[sqlite3.Row]:
     """What is being trained, for an experiment or at all: the run, its device, and the last epoch recorded."""
     return connection.execute(

@@ -1,6 +1,6 @@
 """What every screen has: its queries, the status line, the footer, and a notice where the terminal is too small."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
@@ -9,6 +9,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from cockpit.tui import actions
 from cockpit.tui.reader import Fresh, Query
 from cockpit.tui.widgets.status import StatusLine
 
@@ -46,6 +47,16 @@ class CockpitScreen(Screen[None]):
     def queries(self) -> Mapping[str, Query]:
         """What this screen wants to know, by name."""
         return {}
+
+    def chosen(self) -> Sequence[str]:
+        """The experiments that actions work on: where they are listed, those that are marked, else the one shown."""
+        shown = self.cockpit.experiment
+        marked = sorted(self.cockpit.marked) if self.query("#experiments") else []
+        return marked or ([shown] if shown else [])
+
+    def command(self) -> str:
+        """The command that shows the same."""
+        return actions.command(actions.SCREENS[self.cockpit.current_mode], self.chosen(), self.cockpit.path)
 
     def on_screen_resume(self) -> None:
         self.ask()

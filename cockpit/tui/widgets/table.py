@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import ClassVar
 
 from rich.text import Text
+from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
@@ -15,12 +17,18 @@ Cells = Sequence[str | Text]
 class LiveTable(DataTable[str | Text]):
     """Rows by key, in the order given. `mark` has the keys that a person has selected."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "cursor_down", "Down", id="table.down", show=False),
+        Binding("k", "cursor_up", "Up", id="table.up", show=False),
+    ]
+
     def __init__(self, headings: Sequence[str], id: str | None = None) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=False)
         self.headings = headings
         self.shown: dict[str, Cells] = {}
         self._coming: dict[str, Cells] = {}
         self._cursor_key: str | None = None
+        self._aim: str | None = None  # where the cursor should go once it is there
 
     def on_mount(self) -> None:
         for heading in self.headings:
@@ -33,9 +41,16 @@ class LiveTable(DataTable[str | Text]):
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
+    def point_at(self, key: str) -> None:
+        """Put the cursor on this row, now or when it comes."""
+        if key in self.shown:
+            self.move_cursor(row=self.get_row_index(RowKey(key)), animate=False)
+        else:
+            self._aim = key
+
     def show(self, rows: Mapping[str, Cells]) -> None:
         """Show these rows. What is new at the end is added piece by piece, so that no key waits for a long table."""
-        self._cursor_key = self.key or self._cursor_key
+        self._cursor_key = self._aim or self.key or self._cursor_key
         kept = [key for key in self.shown if key in rows]
         if kept != list(islice(rows, len(kept))) or len(kept) < len(self.shown):  # another order, or rows are gone
             self.clear()
@@ -60,3 +75,5 @@ class LiveTable(DataTable[str | Text]):
                 self.move_cursor(row=self.get_row_index(RowKey(key)), animate=False)
         if self._coming:
             self.call_later(self._add)
+        else:
+            self._aim = None

@@ -1,0 +1,108 @@
+"""The help: every key of what is on the screen, of the other screens, and the command that does the same."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+
+from rich.table import Table
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.dom import DOMNode
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Input, Static
+
+from cockpit.tui import actions
+
+if TYPE_CHECKING:
+    from cockpit.tui.app import Cockpit
+
+
+class Line(NamedTuple):
+    """A binding, as the help shows it."""
+
+    group: str
+    keys: str
+    label: str
+    command: str  # that does the same, else what there is to know
+
+
+class Help(ModalScreen[None]):
+    """All keys, by where they work. What is typed filters them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Back", id="help.back"),
+        Binding("down", "scroll(1)", "Down", id="help.down", show=False),
+        Binding("up", "scroll(-1)", "Up", id="help.up", show=False),
+        Binding("pagedown", "scroll(10)", "Page down", id="help.page-down", show=False),
+        Binding("pageup", "scroll(-10)", "Page up", id="help.page-up", show=False),
+    ]
+
+    def __init__(self, screen: Screen[Any], names: Sequence[str]) -> None:
+        super().__init__()
+        self.lines = list(lines(screen, names))
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = "Keys, and the commands that do the same"
+            yield Input(placeholder="type to filter; ↑ ↓ scroll; esc closes", compact=True)
+            with VerticalScroll(can_focus=False):
+                yield Static(id="lines")
+
+    def on_mount(self) -> None:
+        self._show("")
+
+    @on(Input.Changed)
+    def _filter(self, event: Input.Changed) -> None:
+        self._show(event.value)
+
+    def _show(self, wanted: str) -> None:
+        words = wanted.lower().split()
+        shown = [line for line in self.lines if all(word in " ".join(line).lower() for word in words)]
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        group = ""
+        for line in shown:
+            if line.group != group:
+                group = line.group
+                table.add_row(Text(""), Text(""), Text(""))
+                table.add_row(Text(""), Text(group, "bold underline"), Text(""))
+            table.add_row(Text(line.keys, "bold"), Text(line.label), Text(line.command, "dim"))
+        self.query_one("#lines", Static).update(table if shown else "no key does that: esc closes")
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll by so many lines."""
+        self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
+
+
+def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:
+    """The active bindings of a screen, from the focus outwards, then those that other screens have."""
+    app = cast("Cockpit", screen.app)
+    keys: dict[tuple[str, str, str], list[str]] = {}
+    seen: dict[tuple[str, str, str], Binding] = {}
+    here = [(_group(found.node), found.binding) for found in screen.active_bindings.values()]
+    for group, binding in [*here, *_elsewhere(app, {binding.id for _, binding in here})]:
+        place = (group, binding.description, binding.id or binding.action)
+        keys.setdefault(place, []).append(app.get_key_display(binding))
+        seen[place] = binding
+    for (group, label, id), binding in seen.items():
+        said = actions.command_of(id, names, app.path) or binding.tooltip
+        yield Line(group, " ".join(keys[group, label, id]), label, said)
+
+
+def _elsewhere(app: "Cockpit", here: set[str | None]) -> Iterator[tuple[str, Binding]]:
+    """The bindings of the screens that are not shown, with the keys that a person has given them."""
+    for screen in app.MODES.values():
+        for binding in screen.BINDINGS:
+            if isinstance(binding, Binding) and binding.id and binding.id not in here:
+                for each in Binding.make_bindings([binding.with_key(app.keys.get(binding.id, binding.key))]):
+                    yield f"On the screen {screen.__name__}", each
+
+
+def _group(node: DOMNode) -> str:
+    if isinstance(node, Screen):
+        return f"Here, on the screen {type(node).__name__}"
+    return "Everywhere" if node is node.app else f"In the {type(node).__name__} that has the focus"
