@@ -78,10 +78,10 @@ class ActingApp(App[None]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What the palette offers: the bindings of the screen, the actions without a key, and what Textual has."""
         active = {found.binding.id: found for found in screen.active_bindings.values() if found.binding.id}
-        names = self.chosen()
+        names = screen.chosen() if isinstance(screen, CockpitScreen) else ()
         for id, found in active.items():
-            said = actions.command_of(id, names, self.path) or found.binding.tooltip
-            yield SystemCommand(found.binding.description, said, self._runs(found))
+            if said := actions.command_of(id, names, self.path) or found.binding.tooltip:
+                yield SystemCommand(found.binding.description, said, self._runs(found))
         for action in ACTIONS.values():
             if not action.key and not self.read_only:
                 run = partial(self.action_act, action.id)

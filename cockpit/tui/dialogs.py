@@ -59,7 +59,10 @@ class Ask(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with VerticalGroup(classes="dialog") as dialog:
             dialog.border_title = self.heading
-            yield TextArea(self.text, id="text") if self.several else Input(self.text, id="text", select_on_focus=False)
+            if self.several:
+                yield TextArea(self.text, id="text", compact=True)
+            else:
+                yield Input(self.text, id="text", select_on_focus=False)
             yield Static(self.hint, markup=False, classes="loses")
 
     @on(Input.Submitted)

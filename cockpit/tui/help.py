@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 from rich.table import Table
 from rich.text import Text
 from textual import on
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.app import App, ComposeResult
+from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
 
@@ -17,6 +16,14 @@ from cockpit.tui import actions
 
 if TYPE_CHECKING:
     from cockpit.tui.app import Cockpit
+
+
+HERE, ACTING, EVERYWHERE, FOCUS = GROUPS = (
+    "On this screen",
+    "Actions on what is marked, else on what is under the cursor",
+    "Everywhere",
+    "In the part of the screen that has the focus",
+)
 
 
 class Line(NamedTuple):
@@ -79,12 +86,15 @@ class Help(ModalScreen[None]):
 
 
 def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:
-    """The active bindings of a screen, from the focus outwards, then those that other screens have."""
+    """The active bindings of a screen, those that other screens have, and at the end how the cursor moves."""
     app = cast("Cockpit", screen.app)
     keys: dict[tuple[str, str, str], list[str]] = {}
     seen: dict[tuple[str, str, str], Binding] = {}
-    here = [(_group(found.node), found.binding) for found in screen.active_bindings.values()]
-    for group, binding in [*here, *_elsewhere(app, {binding.id for _, binding in here})]:
+    active = screen.active_bindings.values()
+    here = sorted(((_group(found), found.binding) for found in active), key=lambda one: GROUPS.index(one[0]))
+    moving = [one for one in here if one[0] == FOCUS]
+    elsewhere = _elsewhere(app, {binding.id for _, binding in here})
+    for group, binding in [*here[: len(here) - len(moving)], *elsewhere, *moving]:
         place = (group, binding.description, binding.id or binding.action)
         keys.setdefault(place, []).append(app.get_key_display(binding))
         seen[place] = binding
@@ -102,7 +112,9 @@ def _elsewhere(app: "Cockpit", here: set[str | None]) -> Iterator[tuple[str, Bin
                     yield f"On the screen {screen.__name__}", each
 
 
-def _group(node: DOMNode) -> str:
-    if isinstance(node, Screen):
-        return f"Here, on the screen {type(node).__name__}"
-    return "Everywhere" if node is node.app else f"In the {type(node).__name__} that has the focus"
+def _group(found: ActiveBinding) -> str:
+    if isinstance(found.node, Screen):
+        return HERE
+    if isinstance(found.node, App):
+        return ACTING if (found.binding.id or "").startswith(actions.PREFIX) else EVERYWHERE
+    return FOCUS

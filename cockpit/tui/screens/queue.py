@@ -32,7 +32,7 @@ HEADINGS = (
     "tags",
     "age",
 )
-RUN_HEADINGS = ("run", "status", "waits for", "attempt", "accuracy")
+RUN_HEADINGS = ("status", "run", "waits for", "attempt", "accuracy")
 EMPTY = (
     "The queue is empty.\n\nn adds a transfer here. In a shell:\n\n"
     "  cockpit queue add --source digits-a --target digits-b"
@@ -55,6 +55,7 @@ SORTS: Mapping[str, Callable[[Row], tuple[Any, ...]]] = {
 class Queue(CockpitScreen):
     """Everything that is queued, and what can be done about it."""
 
+    AUTO_FOCUS = "#experiments"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", id="queue.filter", tooltip=filters.HINT),
         actions.binding("add", show=True),
@@ -145,8 +146,8 @@ class Queue(CockpitScreen):
         cells = dict(self.runs)
         for key, pid in self.dead.items():
             if key in cells:
-                what, _, _, *rest = cells[key]
-                cells[key] = (what, words.state("dead"), f"its worker, pid {pid}, is gone", *rest)
+                _, what, _, *rest = cells[key]
+                cells[key] = (words.state("dead"), what, f"(its worker, pid {pid}, is gone)", *rest)
         table = self.query_one("#runs", LiveTable)
         table.show(cells)
         table.border_title = f"runs of {self.cockpit.experiment}"
@@ -221,8 +222,8 @@ def _cells(row: Row, marked: bool) -> Cells:
         row["waits_for"],
         str(row["priority"]),
         words.problems(row),
-        str(row["waiting"]),
-        str(row["running"]),
+        str(row["waiting"] or ""),
+        str(row["running"] or ""),
         " ".join(row["tags"]),
         words.duration(database.age(row["created_at"])),
     )
@@ -240,4 +241,4 @@ def runs_of(experiment: int) -> Query:
 def _run_cells(run: Row) -> Cells:
     accuracy = f"{run['test_accuracy']:.2%}" if run["test_accuracy"] is not None else ""
     waits_for = run["waits_for"] if run["status"] != "running" else f"(on {run['device']})"
-    return words.run(run), words.state(run["status"]), waits_for, str(run["attempt"] or ""), accuracy
+    return words.state(run["status"]), words.run(run), waits_for, str(run["attempt"] or ""), accuracy
