@@ -13,6 +13,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
 
 from cockpit.tui import actions
+from engine.store import database
 
 if TYPE_CHECKING:
     from cockpit.tui.app import Cockpit
@@ -49,10 +50,12 @@ class Help(ModalScreen[None]):
     def __init__(self, screen: Screen[Any], names: Sequence[str]) -> None:
         super().__init__()
         self.lines = list(lines(screen, names))
+        self.option = actions.command("", (), cast("Cockpit", screen.app).path).strip()  # names the database
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "Keys, and the commands that do the same"
+            dialog.border_subtitle = self.option
             yield Input(placeholder="type to filter; ↑ ↓ scroll; esc closes", compact=True)
             with VerticalScroll(can_focus=False):
                 yield Static(id="lines")
@@ -99,7 +102,7 @@ def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:
         keys.setdefault(place, []).append(app.get_key_display(binding))
         seen[place] = binding
     for (group, label, id), binding in seen.items():
-        said = actions.command_of(id, names, app.path) or binding.tooltip
+        said = actions.command_of(id, names, database.default_path()) or binding.tooltip
         yield Line(group, " ".join(keys[group, label, id]), label, said)
 
 

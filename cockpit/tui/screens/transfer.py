@@ -154,8 +154,9 @@ class Transfer(CockpitScreen):
         Binding("escape", "app.pop_screen", "Back", id="transfer.back"),
         Binding("ctrl+s", "add", "Queue it", id="transfer.add", priority=True),
         Binding("ctrl+y", "app.copy_shown", "Copy command", id="transfer.copy", priority=True),
-        Binding("down", "app.focus_next", "Next field", id="transfer.next", show=False),
-        Binding("up", "app.focus_previous", "Field before", id="transfer.previous", show=False),
+        # A field would scroll with these, and only sometimes lets them through.
+        Binding("down", "app.focus_next", "Next field", id="transfer.next", show=False, priority=True),
+        Binding("up", "app.focus_previous", "Field before", id="transfer.previous", show=False, priority=True),
     ]
 
     def body(self) -> ComposeResult:
