@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from platformdirs import user_config_path
 
@@ -46,17 +46,28 @@ def screen() -> Screen:
     return _read(Screen)
 
 
+def keys(bindings: Collection[str]) -> dict[str, str]:
+    """What the file says of keys, by the id of the binding; these are all there are."""
+    found = _flat(_table("keys"))
+    _check(path(), "binding of [keys]", found, bindings)
+    for id, value in found.items():
+        if not isinstance(value, str):
+            raise InputError(f"configuration file {path()}: {id} of [keys] is {value!r}, must be a key, as text")
+    return {id: str(value) for id, value in found.items()}
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    """Dotted keys without quotes, which TOML makes tables of, as one name again."""
+    found: dict[str, object] = {}
+    for key, value in table.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
 def _read(kind: type[Table]) -> Table:
     """A table of the file, defaults where there is none. Raises InputError, with file and key, if it is wrong."""
     place, name = path(), kind.__name__.lower()
-    try:
-        found = tomllib.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"configuration file {place} cannot be read ({error}): mend or remove it") from None
-    _check(place, "table", found, ["work", "screen"])
-    table = found.get(name, {})
-    if not isinstance(table, dict):
-        raise InputError(f"configuration file {place}: {name} must be a table, as in [{name}]")
+    table = _table(name)
     kinds = {field.name.replace("_", "-"): type(field.default) for field in fields(kind)}
     _check(place, f"key of [{name}]", table, kinds)
     for key, value in table.items():
@@ -65,6 +76,20 @@ def _read(kind: type[Table]) -> Table:
             wanted = "text" if allowed == (str,) else "a whole number" if allowed == (int,) else "a number"
             raise InputError(f"configuration file {place}: {key} of [{name}] is {value!r}, must be {wanted}")
     return kind(**{key.replace("-", "_"): value for key, value in table.items()})
+
+
+def _table(name: str) -> dict[str, Any]:
+    """A table of the file, empty where there is none."""
+    place = path()
+    try:
+        found = tomllib.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"configuration file {place} cannot be read ({error}): mend or remove it") from None
+    _check(place, "table", found, ["work", "screen", "keys"])
+    table = found.get(name, {})
+    if not isinstance(table, dict):
+        raise InputError(f"configuration file {place}: {name} must be a table, as in [{name}]")
+    return table
 
 
 def _check(place: Path, kind: str, found: dict[str, object], allowed: Collection[str]) -> None:

@@ -57,21 +57,27 @@ def add(
     _say_what_halts(state)
 
 
-def _preview(wanted: Wanted, as_json: bool, path: Path) -> None:
-    """Say what adding an experiment would do, without writing anything: not even a database where there is none."""
+def preview(wanted: Wanted, path: Path) -> tuple[Preview, int]:
+    """What adding an experiment would do, and with how many workers: nothing is written, not even a new database.
+
+    Raises InputError where another experiment has that name.
+    """
     places = devices.found()
-    if path.exists():
-        with closing(database.reader(path)) as connection:
-            definition = wanted.resolved(connection)
-            queue.same_experiment(connection, wanted.name, definition, experiments.curves(definition))
-            found = estimates.preview(connection, definition, places)
-    else:
-        found = estimates.preview(None, wanted.definition, places)
+    if not path.exists():
+        return estimates.preview(None, wanted.definition, places), len(places)
+    with closing(database.reader(path)) as connection:
+        definition = wanted.resolved(connection)
+        queue.same_experiment(connection, wanted.name, definition, experiments.curves(definition))
+        return estimates.preview(connection, definition, places), len(places)
+
+
+def _preview(wanted: Wanted, as_json: bool, path: Path) -> None:
+    found, workers = preview(wanted, path)
     if as_json:
         print(json.dumps({**_counts(wanted.name, found), "estimate": asdict(found.estimate)}))
         return
     print(describe(wanted.name, found))
-    _show({wanted.name: found.estimate}, found.estimate, len(places))
+    _show({wanted.name: found.estimate}, found.estimate, workers)
 
 
 def _counts(name: str, found: queue.Added | Preview) -> dict[str, object]:
@@ -194,19 +200,27 @@ def estimate(
 
 def _show(found: Mapping[str, Estimate], total: Estimate, workers: int) -> None:
     """Print estimates as a table, what they rest on, and what is not known yet."""
-    lines = [[name, *_cells(one)] for name, one in found.items()]
-    tables.show(HEADINGS, lines + ([["all", *_cells(total)]] if len(lines) > 1 else []), left=1)
-    if total.runs:
-        print(f"with {workers} {'worker' if workers == 1 else 'workers'} on this machine")
-    if total.runs and not total.timed:
-        print("unknown until the first run ends")
-        return
+    lines = [[name, *cells(one)] for name, one in found.items()]
+    tables.show(HEADINGS, lines + ([["all", *cells(total)]] if len(lines) > 1 else []), left=1)
+    for line in basis(total, workers):
+        print(line)
+
+
+def basis(total: Estimate, workers: int) -> list[str]:
+    """What an estimate rests on, and what is not known yet."""
+    if not total.runs:
+        return []
+    lines = [f"with {workers} {'worker' if workers == 1 else 'workers'} on this machine"]
+    if not total.timed:
+        return [*lines, "unknown until the first run ends"]
     for unknown in total.untimed:
         runs = "1 run" if unknown.runs == 1 else f"{unknown.runs} runs"
-        print(f"unknown until the first run of {unknown.model} on {unknown.data_set} ends: {runs}")
+        lines.append(f"unknown until the first run of {unknown.model} on {unknown.data_set} ends: {runs}")
+    return lines
 
 
-def _cells(one: Estimate) -> list[str]:
+def cells(one: Estimate) -> list[str]:
+    """The cells of an estimate under `HEADINGS`, without the first."""
     if not one.runs:
         return ["0", "", "nothing left", ""]
 

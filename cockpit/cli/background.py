@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +23,11 @@ LOOK_SECONDS = 0.2
 GIB = 2**30
 
 
-def detach(path: Path, connection: sqlite3.Connection, arguments: Sequence[str]) -> None:
-    """Start `cockpit work` with these arguments in a session of its own, and wait until it has begun."""
+def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] = ()) -> tuple[int | None, str]:
+    """Start `cockpit work` with these arguments in a session of its own, and wait until it has begun.
+
+    Its pid and what to tell a person; no pid where it ended at once because there was nothing to do.
+    """
     folder = database.files_folder(path) / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"work-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
@@ -42,26 +45,41 @@ def detach(path: Path, connection: sqlite3.Connection, arguments: Sequence[str])
         if process.poll() is not None or time.monotonic() > deadline:
             said = log.read_text(errors="replace").strip()
             if process.returncode == 0:
-                print(said, file=sys.stderr)
-                return
+                return None, said
             raise InputError(f"the workers could not be started: {said.splitlines()[-1] if said else f'see {log}'}")
         time.sleep(LOOK_SECONDS)
-    print(f"working in the background (pid {process.pid}): `cockpit work --status` shows how, `--stop` ends it")
+    return process.pid, f"working in the background (pid {process.pid})"
 
 
-def stop(connection: sqlite3.Connection) -> None:
-    """Ask the pools of this database on this machine to end, and wait for them."""
+def detach(path: Path, connection: sqlite3.Connection, arguments: Sequence[str]) -> None:
+    """`cockpit work --detach`: start workers, and say so."""
+    pid, said = start(path, connection, arguments)
+    if pid is None:
+        print(said, file=sys.stderr)
+    else:
+        print(f"{said}: `cockpit work --status` shows how, `--stop` ends it")
+
+
+def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | None:
+    """Ask the pools of this database on this machine to end, and wait for them: which did; None if there are none."""
     pools = workers.live_pools(connection)
-    if not pools:
-        print("no workers to stop", file=sys.stderr)
-        return
     for pool in pools:
         with suppress(ProcessLookupError):
             os.kill(pool["pid"], signal.SIGTERM)
-    print("stopping: each worker ends its step and leaves a checkpoint (`--stop` again: at once)", file=sys.stderr)
+    if not pools:
+        say("no workers to stop")
+        return None
+    say("stopping: each worker ends its step and leaves a checkpoint (again: at once)")
     while workers.live_pools(connection):
         time.sleep(LOOK_SECONDS)
-    print(f"stopped: pid {', '.join(str(pool['pid']) for pool in pools)}")
+    return f"stopped: pid {', '.join(str(pool['pid']) for pool in pools)}"
+
+
+def stop(connection: sqlite3.Connection) -> None:
+    """`cockpit work --stop`: end the workers, and say so."""
+    stopped = end(connection, lambda said: print(said, file=sys.stderr))
+    if stopped:
+        print(stopped)
 
 
 def status(connection: sqlite3.Connection, as_json: bool) -> None:

@@ -55,9 +55,9 @@ class Wanted:
         stored = None if self.profile_given else queue.stored_profile(connection, self.name)
         return replace(self.definition, profile=stored) if stored else self.definition
 
-    def add(self, connection: sqlite3.Connection) -> queue.Added:
-        """Put it into the queue."""
-        return queue.add(connection, self.name, self.resolved(connection), command_line())
+    def add(self, connection: sqlite3.Connection, command: str | None = None) -> queue.Added:
+        """Put it into the queue, with the command that does this: this one, if none is given."""
+        return queue.add(connection, self.name, self.resolved(connection), command or command_line())
 
 
 def _option(panel: str, help: str, default: str | None = None) -> Any:

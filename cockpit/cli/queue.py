@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, indent
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +15,7 @@ from cockpit import tables, words
 from cockpit.cli import adding
 from cockpit.cli.logs import logs
 from cockpit.cli.options import Database, Json, Names, PauseAfter, to_read, to_write
-from engine.errors import unknown
+from engine.errors import InputError, unknown
 from engine.store import database, queue, rows
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 WAIT_SECONDS = 0.5
-HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "waits for")
+HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "waits for", "tags")
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
 
 
@@ -37,11 +37,14 @@ app.command("logs")(logs)
 def list_(
     as_json: Json = False,
     status: Annotated[str | None, typer.Option(help="Only experiments of this status.")] = None,
+    archived: Annotated[bool, typer.Option("--archived", help="Those in the archive instead.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Those in the archive, too.")] = False,
     db: Database = None,
 ) -> None:
     """List the experiments, the state of each, and how many of its runs are done."""
     with closing(database.reader(to_read(db))) as connection:
-        found = rows.experiments(connection)
+        everything = rows.experiments(connection)
+    found = [row for row in everything if all_ or row["archived"] == archived]
     if status is not None:
         if status not in words.OF_EXPERIMENTS:
             raise unknown("--status", status, words.OF_EXPERIMENTS)
@@ -49,8 +52,11 @@ def list_(
     if as_json:
         print(json.dumps(found))
         return
-    if not found and status is None:
+    if not everything:
         print("no experiments: add one with `cockpit queue add`, or try `cockpit run digits`")
+        return
+    if not found and status is None:
+        print("none in the archive" if archived else "all are in the archive: `cockpit queue list --archived`")
         return
     tables.show(HEADINGS, [_cells(row) for row in found], left=2)
 
@@ -65,6 +71,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         str(row["running"]),
         words.problems(row),
         row["waits_for"],
+        " ".join(row["tags"]),
     ]
 
 
@@ -101,7 +108,8 @@ def retry(names: Names, as_json: Json = False, db: Database = None) -> None:
 @app.command("move")
 def move(
     names: Names,
-    priority: Annotated[int, typer.Option(help="The highest is trained first; 0 at the start.")],
+    priority: Annotated[int | None, typer.Option(help="The highest is trained first; 0 at the start.")] = None,
+    by: Annotated[int | None, typer.Option(help="Change the priority by so much; -1 is later.")] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
@@ -109,7 +117,47 @@ def move(
 
     Example: cockpit queue move urgent --priority 10
     """
-    _change(names, as_json, db, lambda connection, experiment: queue.move(connection, experiment, priority))
+    if (priority is None) == (by is None):
+        raise InputError("where to: give --priority, or --by, and not both")
+    to = (priority or 0) + (by or 0)
+    _change(names, as_json, db, lambda c, experiment: queue.move(c, experiment, to, by=by is not None))
+
+
+@app.command("annotate")
+def annotate(
+    names: Names,
+    notes: Annotated[str | None, typer.Option(help="Replaces the notes; '' removes them.", show_default=False)] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A word to find experiments by. Repeatable.")] = None,
+    untag: Annotated[list[str] | None, typer.Option(help="A tag to take away. Repeatable.")] = None,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Give experiments notes and tags. `queue show` and `queue list` show them.
+
+    Example: cockpit queue annotate digits --tag paper --notes 'the first try'
+    """
+    if notes is None and not tag and not untag:
+        raise InputError("nothing to note: give --notes, --tag or --untag")
+    _change(
+        names,
+        as_json,
+        db,
+        lambda c, experiment: queue.annotate(c, experiment, notes=notes, tags=tag or (), untag=untag or ()),
+    )
+
+
+@app.command("archive")
+def archive(names: Names, as_json: Json = False, db: Database = None) -> None:
+    """Put experiments that have nothing left to train out of sight. Their results stay, and `queue list --archived`
+    lists them.
+    """
+    _change(names, as_json, db, lambda connection, experiment: queue.archive(connection, experiment, True))
+
+
+@app.command("unarchive")
+def unarchive(names: Names, as_json: Json = False, db: Database = None) -> None:
+    """Bring experiments back from the archive."""
+    _change(names, as_json, db, lambda connection, experiment: queue.archive(connection, experiment, False))
 
 
 @app.command("remove")
@@ -142,6 +190,10 @@ def show(
         reason = f" ({one['reason']})" if one["reason"] else ""
         print(f"{one['name']}: {words.state(one['status'])}{reason}, priority {one['priority']}")
         print(f"  {one['command']}")
+        if one["tags"]:
+            print(f"  tags: {' '.join(one['tags'])}")
+        if one["notes"]:
+            print(indent(one["notes"], "  "))
         definition = ", ".join(f"{key} {_plain(value)}" for key, value in one["definition"].items())
         print(fill(definition, initial_indent="  ", subsequent_indent="  "))
         cells = [[c["name"], f"{c['done']}/{c['runs']}", str(c["running"]), c["waits_for"]] for c in one["curves"]]

@@ -22,9 +22,10 @@ def possible() -> bool:
 def dashboard(db: Path | None, read_only: bool) -> None:
     """Open the dashboard until it is left."""
     wish = config.screen()
+    from cockpit.tui import keys
     from cockpit.tui.app import Cockpit
 
-    app = Cockpit(to_read(db), read_only=read_only, theme=wish.theme)
+    app = Cockpit(to_read(db), read_only=read_only, theme=wish.theme, keys=keys.chosen())
     app.run()
     sys.exit(app.return_code)
 

@@ -1,14 +1,15 @@
 """The cockpit: the application that holds the screens. It is a client of the database; closing it stops no work."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import on
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.reactive import var
 
 from cockpit.tui import taking, themes
+from cockpit.tui.acting import ActingApp
 from cockpit.tui.reader import Reader, Trouble
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.compare import Compare
@@ -17,19 +18,21 @@ from cockpit.tui.screens.devices import Devices
 from cockpit.tui.screens.experiment import Experiment
 from cockpit.tui.screens.layers import Layers
 from cockpit.tui.screens.logs import Logs
+from cockpit.tui.screens.queue import Queue
 from engine.errors import unknown
 
 
-class Cockpit(App[None]):
+class Cockpit(ActingApp):
     """The terminal cockpit on one database. Where it is `read_only`, it offers nothing that changes that."""
 
     TITLE = "cockpit"
-    CSS_PATH = "cockpit.tcss"
+    CSS_PATH: ClassVar[list[Any]] = ["cockpit.tcss", "acting.tcss"]
     MODES: ClassVar[dict[str, Any]] = {
         "dashboard": Dashboard,
         "experiment": Experiment,
         "compare": Compare,
         "layers": Layers,
+        "queue": Queue,
         "devices": Devices,
         "logs": Logs,
     }
@@ -39,6 +42,7 @@ class Cockpit(App[None]):
         Binding("2", "switch_mode('experiment')", "Experiment", id="screen.experiment", show=False),
         Binding("3", "switch_mode('compare')", "Compare", id="screen.compare", show=False),
         Binding("4", "switch_mode('layers')", "Layers", id="screen.layers", show=False),
+        Binding("5", "switch_mode('queue')", "Queue", id="screen.queue", show=False),
         Binding("6", "switch_mode('devices')", "Devices", id="screen.devices", show=False),
         Binding("7", "switch_mode('logs')", "Logs", id="screen.logs", show=False),
         Binding(
@@ -58,9 +62,17 @@ class Cockpit(App[None]):
     experiment: var[str | None] = var(None)
     log_file: var[Path | None] = var(None)  # the file that the screen of logs shows
 
-    def __init__(self, path: Path, *, read_only: bool = False, theme: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        theme: str | None = None,
+        keys: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
-        self.path, self.read_only = path, read_only
+        self.path, self.read_only, self.keys = path, read_only, keys or {}
+        self.marked: set[str] = set()  # experiments, by name
         for own in themes.THEMES:
             self.register_theme(own)
         wanted = theme or themes.DEFAULT
@@ -68,10 +80,10 @@ class Cockpit(App[None]):
             raise unknown("theme", wanted, self.available_themes)
         self.theme = wanted
         self.reader = Reader(path, self)
-        self.marked: set[str] = set()  # experiments, by name, for the screen Compare
         self.pinned: set[str] = set()
 
     def on_mount(self) -> None:
+        self.set_keymap(dict(self.keys))
         self.reader.start()
 
     def on_unmount(self) -> None:
@@ -81,6 +93,11 @@ class Cockpit(App[None]):
         """Write what is on screen into a file."""
         if isinstance(self.screen, CockpitScreen):
             self.run_worker(taking.take(self, self.screen))
+
+    def open_experiment(self, name: str) -> None:
+        """Show the curves of an experiment."""
+        self.experiment = name
+        self.switch_mode("experiment")
 
     @on(Trouble)
     def _trouble(self, message: Trouble) -> None:

@@ -94,9 +94,11 @@ class Reader(threading.Thread):
 
     def _watch(self, connection: sqlite3.Connection, path: Path) -> None:
         """Answer from the database at `path` until the one to be read is not that any more."""
-        missing = path != self.path
+        asked_for, missing = self.path, path != self.path
         seen, wanted, file = -1, None, path.stat().st_ino
-        while not self._ending and path.stat().st_ino == file and not (missing and self.path.exists()):
+        while not self._ending and path.stat().st_ino == file and self.path == asked_for:
+            if missing and self.path.exists():
+                return
             version: int = connection.execute("PRAGMA data_version").fetchone()[0]
             if self._wanted is not wanted:
                 wanted = self._wanted

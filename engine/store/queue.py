@@ -1,9 +1,10 @@
 """The queue of experiments: what is wanted, in which order. Who trains it is the business of `claims`."""
 
 import json
+import re
 import shlex
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from engine.store.claims import WANTED, block_dependents, unblock
 from engine.store.database import now, transaction
 
 State = Literal["active", "paused", "cancelled"]
+
+_TAG = re.compile(r"\w[\w./-]*")
 
 _PRIORITY = """
     (SELECT max(e.priority) FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
@@ -93,6 +96,7 @@ def extend(connection: sqlite3.Connection, experiment: int, definition: Definiti
             _remove_curves(connection, experiment)  # their names may change when there are more
             _add_curves(connection, experiment, definition.model, found)
             _set_priorities(connection, experiment)
+            _take_out_of_archive(connection, experiment)
     return Added(experiment, name, len(found), total, new)
 
 
@@ -125,6 +129,8 @@ def _set_state(connection: sqlite3.Connection, experiment: int, state: State, re
     connection.execute(
         "UPDATE experiments SET state = ?, reason = ?, state_at = ? WHERE id = ?", (state, reason, now(), experiment)
     )
+    if state == "active":
+        _take_out_of_archive(connection, experiment)
     _set_priorities(connection, experiment)
 
 
@@ -181,11 +187,62 @@ def take_endings(connection: sqlite3.Connection, run_id: int) -> list[int]:
     ]
 
 
-def move(connection: sqlite3.Connection, experiment: int, priority: int) -> None:
-    """Give an experiment another priority: the runs of the highest are claimed first."""
+def move(connection: sqlite3.Connection, experiment: int, priority: int, *, by: bool = False) -> None:
+    """Give an experiment another priority, or change it `by` so much: the runs of the highest are claimed first."""
     with transaction(connection):
-        connection.execute("UPDATE experiments SET priority = ? WHERE id = ?", (priority, experiment))
+        connection.execute(
+            "UPDATE experiments SET priority = ? + iif(?, priority, 0) WHERE id = ?", (priority, by, experiment)
+        )
         _set_priorities(connection, experiment)
+
+
+def annotate(
+    connection: sqlite3.Connection,
+    experiment: int,
+    *,
+    notes: str | None = None,
+    tags: Collection[str] = (),
+    untag: Collection[str] = (),
+) -> None:
+    """Replace the notes of an experiment (empty text removes them), give it tags, and take some away.
+
+    Raises InputError for a tag that is not one word.
+    """
+    for tag in tags:
+        if not _TAG.fullmatch(tag):
+            raise InputError(f"tag {tag!r} is not one word: give letters, digits, and any of _ . / - after the first")
+    with transaction(connection):
+        before = connection.execute("SELECT notes, tags FROM experiments WHERE id = ?", (experiment,)).fetchone()
+        kept = sorted({*json.loads(before["tags"] or "[]"), *tags} - set(untag))
+        connection.execute(
+            "UPDATE experiments SET notes = ?, tags = ? WHERE id = ?",
+            (before["notes"] if notes is None else notes.strip() or None, json.dumps(kept), experiment),
+        )
+
+
+def archive(connection: sqlite3.Connection, experiment: int, archived: bool) -> None:
+    """Put an experiment out of sight, or back. Raises InputError if it has something left to train.
+
+    Whatever gives it work again (resuming, retrying, extending it) brings it back, so that nothing is trained unseen.
+    """
+    with transaction(connection):
+        name, state, left = connection.execute(
+            f"""
+            SELECT name, state, (SELECT count(*) FROM runs WHERE status IN ('waiting', 'running') AND id IN ({WANTED}))
+            FROM experiments WHERE id = :experiment
+            """,
+            {"experiment": experiment},
+        ).fetchone()
+        if archived and left and state != "cancelled":
+            raise InputError(
+                f"{name!r} has {left} {'run' if left == 1 else 'runs'} left to train: wait for it, or give it up first"
+                f" with `cockpit queue cancel {shlex.quote(name)}`"
+            )
+        connection.execute("UPDATE experiments SET archived = ? WHERE id = ?", (archived, experiment))
+
+
+def _take_out_of_archive(connection: sqlite3.Connection, experiment: int) -> None:
+    connection.execute("UPDATE experiments SET archived = 0 WHERE id = ?", (experiment,))
 
 
 def remove(connection: sqlite3.Connection, experiment: int) -> None:
@@ -239,6 +296,7 @@ def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
     with transaction(connection):
         connection.execute(f"{again} AND id IN ({WANTED})", {"experiment": experiment})
         unblock(connection)
+        _take_out_of_archive(connection, experiment)
         if connection.execute("SELECT reason FROM experiments WHERE id = ?", (experiment,)).fetchone()[0]:
             _set_state(connection, experiment, "active")
 

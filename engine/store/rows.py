@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from engine.errors import unknown
@@ -70,7 +71,8 @@ def experiments(connection: sqlite3.Connection, only: int | None = None) -> list
     )
     rows = connection.execute(
         f"""
-        SELECT e.id, e.name, e.state, e.reason, e.priority, e.pause_after, e.created_at,
+        SELECT e.id, e.name, e.state, e.reason, e.priority, e.pause_after, e.created_at, e.notes, e.tags, e.archived,
+               e.definition,
                count(DISTINCT c.id) AS curves, count(DISTINCT r.id) AS runs, {counts},
                max(r.status = 'waiting' AND r.unmet = 0) AS ready
         FROM experiments e LEFT JOIN experiment_curves c ON c.experiment_id = e.id
@@ -85,9 +87,23 @@ def experiments(connection: sqlite3.Connection, only: int | None = None) -> list
         waits_for = "" if status != "waiting" else "a device" if row["ready"] else "its source chain"
         if status in ("paused", "cancelled"):
             waits_for = f"resume ({row['reason']})" if row["reason"] else "resume"
-        found.append({**dict(row), "status": status, "waits_for": waits_for})
-        del found[-1]["ready"]
+        about = {
+            "tags": json.loads(row["tags"] or "[]"),
+            "archived": bool(row["archived"]),
+            **_data_sets(row["definition"]),
+            "status": status,
+            "waits_for": waits_for,
+        }
+        found.append({**dict(row), **about})
+        del found[-1]["ready"], found[-1]["definition"]
     return found
+
+
+@lru_cache(maxsize=10_000)
+def _data_sets(definition: str) -> dict[str, list[str]]:
+    """The names of the data sets in a definition: of its sources, and of its targets."""
+    found = json.loads(definition)
+    return {key: [data["name"] for data in found[key]] for key in ("sources", "targets")}
 
 
 def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any]:
@@ -205,6 +221,12 @@ def targets(connection: sqlite3.Connection, experiment: str) -> list[str]:
     """The names of the data sets that an experiment evaluates tickets on."""
     row = connection.execute("SELECT definition FROM experiments WHERE name = ?", (experiment,)).fetchone()
     return [data["name"] for data in json.loads(row[0])["targets"]]
+
+
+def data_sets(connection: sqlite3.Connection) -> list[str]:
+    """The files that data sets were read from, as a person names them: npz:PATH, npz:PATH-a."""
+    found = connection.execute("SELECT identity, location FROM datasets WHERE location <> '' ORDER BY rowid DESC")
+    return [f"npz:{location}{identity.removeprefix('npz:')[64:]}" for identity, location in found]  # behind a SHA-256
 
 
 def running(connection: sqlite3.Connection, experiment: int | None = None) -> list[sqlite3.Row]:

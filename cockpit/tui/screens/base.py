@@ -1,7 +1,7 @@
 """What every screen has: its queries, the status line, the footer, and a notice where the terminal is too small."""
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
@@ -10,6 +10,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from cockpit.tui import actions
 from cockpit.tui.reader import Fresh, Query
 from cockpit.tui.widgets.status import StatusLine
 
@@ -49,9 +50,18 @@ class CockpitScreen(Screen[None]):
         return {}
 
     def on_mount(self) -> None:
-        self.call_after_refresh(
-            gc.freeze
-        )  # what a screen is made of stays: looking through it for garbage takes 100 ms
+        # What a screen is made of stays: looking through it for garbage takes 100 ms.
+        self.call_after_refresh(gc.freeze)
+
+    def chosen(self) -> Sequence[str]:
+        """The experiments that actions work on: where they are listed, those that are marked, else the one shown."""
+        shown = self.cockpit.experiment
+        marked = sorted(self.cockpit.marked) if self.query("#experiments") else []
+        return marked or ([shown] if shown else [])
+
+    def command(self) -> str:
+        """The command that shows the same."""
+        return actions.command(actions.SCREENS[self.cockpit.current_mode], self.chosen(), self.cockpit.path)
 
     def on_screen_resume(self) -> None:
         self.ask()

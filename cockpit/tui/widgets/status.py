@@ -1,13 +1,16 @@
 """The status line: which database, what is waiting and running, which workers live, when something was last written."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.widgets import Static
 
 from cockpit import words
 from cockpit.tui.reader import Query
 from engine.store import database, rows, workers
+
+if TYPE_CHECKING:
+    from cockpit.tui.app import Cockpit
 
 SILENT_SECONDS = 10.0  # without a write while workers should be at work
 
@@ -39,4 +42,6 @@ class StatusLine(Static):
             age = database.age(max(beats))
             stale = f"stale: last heartbeat {words.duration(age)} ago" if age > SILENT_SECONDS else "live"
             parts.append(stale)
+        if cast("Cockpit", self.app).read_only:
+            parts.append("read-only")
         self.update(" │ ".join(parts))

@@ -28,6 +28,7 @@ class LiveTable(DataTable[str | Text]):
         self.shown: dict[str, Cells] = {}
         self._coming: dict[str, Cells] = {}
         self._cursor_key: str | None = None
+        self._aim: str | None = None  # where the cursor should go once it is there
 
     def on_mount(self) -> None:
         for heading in self.headings:
@@ -48,9 +49,16 @@ class LiveTable(DataTable[str | Text]):
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
+    def point_at(self, key: str) -> None:
+        """Put the cursor on this row, now or when it comes."""
+        if key in self.shown:
+            self.move_cursor(row=self.get_row_index(RowKey(key)), animate=False)
+        else:
+            self._aim = key
+
     def show(self, rows: Mapping[str, Cells]) -> None:
         """Show these rows. What is new at the end is added piece by piece, so that no key waits for a long table."""
-        self._cursor_key = self.key or self._cursor_key
+        self._cursor_key = self._aim or self.key or self._cursor_key
         kept = [key for key in self.shown if key in rows]
         if kept != list(islice(rows, len(kept))) or len(kept) < len(self.shown):  # another order, or rows are gone
             self.clear()
@@ -75,3 +83,5 @@ class LiveTable(DataTable[str | Text]):
                 self.move_cursor(row=self.get_row_index(RowKey(key)), animate=False)
         if self._coming:
             self.call_later(self._add)
+        else:
+            self._aim = None

@@ -1,5 +1,6 @@
 """`cockpit queue move`: who is next."""
 
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -18,3 +19,12 @@ def test_move_changes_who_is_next(path: Path, cockpit: Cockpit) -> None:
         cockpit("queue", "move", "other", "--priority", -1)
         seeds = [c.run.training.seed for c in iter(lambda: claims.claim(connection, 1), None)]
         assert seeds == [0, 1]  # the run of seed 0 has the higher priority of its two experiments
+
+
+def test_move_by_changes_each_from_where_it_is(path: Path, cockpit: Cockpit) -> None:
+    cockpit("queue", "move", "one", "--priority", 3)
+    assert cockpit("queue", "move", "one", "other", "--by", "-1").returncode == 0
+    rows = json.loads(cockpit("queue", "list", "--json").stdout)
+    assert [row["priority"] for row in rows] == [2, -1]
+    for wrong in ((), ("--by", "1", "--priority", "2")):
+        assert "give --priority, or --by" in cockpit("queue", "move", "one", *wrong).stderr

@@ -1,0 +1,220 @@
+"""The part of the application that acts: asks where something would be lost, then does it beside the event loop."""
+
+import asyncio
+import shlex
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import work
+from textual.app import App, SystemCommand
+from textual.binding import ActiveBinding, Binding, BindingType
+from textual.screen import Screen
+
+from cockpit import words
+from cockpit.cli import background
+from cockpit.tui import actions
+from cockpit.tui.actions import ACTIONS, Action, Row
+from cockpit.tui.dialogs import Ask, Confirm
+from cockpit.tui.help import Help
+from cockpit.tui.reader import Reader
+from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.screens.transfer import Transfer
+from engine.errors import InputError
+from engine.store import database, queue, workers
+
+
+class ActingApp(App[None]):
+    """An application with the actions, the command palette and the help."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(actions.binding(action.id) for action in ACTIONS.values() if action.key),
+        Binding("question_mark", "help", "Keys", id="app.help", tooltip="All keys, and the commands that do the same"),
+        Binding("y", "copy_shown", "Copy command", id="app.copy", show=False, tooltip="That shows what is shown"),
+        Binding("Y", "copy_done", "Copy last", id="app.copy-done", show=False, tooltip="The command of what was done"),
+    ]
+
+    path: Path
+    reader: Reader
+    read_only: bool
+    keys: Mapping[str, str]
+    marked: set[str]
+    experiment: Any  # the name of the experiment shown
+    done: str = ""  # the command that does what was done last
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether an action is offered: none is that changes something where this is read-only."""
+        return not (self.read_only and action == "act")
+
+    def chosen(self) -> Sequence[str]:
+        """The experiments that actions work on."""
+        return self.screen.chosen() if isinstance(self.screen, CockpitScreen) else ()
+
+    def action_help(self) -> None:
+        """Show all keys."""
+        self.push_screen(Help(self.screen, self.chosen()))
+
+    def action_copy_shown(self) -> None:
+        """Copy the command that shows the same."""
+        if isinstance(self.screen, CockpitScreen):
+            self.copy(self.screen.command())
+
+    def action_copy_done(self) -> None:
+        """Copy the command of what was last done."""
+        if self.done:
+            self.copy(self.done)
+        else:
+            self.notify("nothing was done yet", severity="warning")
+
+    def copy(self, command: str) -> None:
+        """Put a command into the clipboard, and show it."""
+        self.copy_to_clipboard(command)
+        self.notify(command, title="Copied", markup=False)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """What the palette offers: the bindings of the screen, the actions without a key, and what Textual has."""
+        active = {found.binding.id: found for found in screen.active_bindings.values() if found.binding.id}
+        names = screen.chosen() if isinstance(screen, CockpitScreen) else ()
+        for id, found in active.items():
+            if said := actions.command_of(id, names, self.path) or found.binding.tooltip:
+                yield SystemCommand(found.binding.description, said, self._runs(found))
+        for action in ACTIONS.values():
+            if not action.key and not self.read_only:
+                run = partial(self.action_act, action.id)
+                yield SystemCommand(action.label, action.named(names, self.path), run)
+        taken = {"Quit", "Keys"}
+        yield from (command for command in super().get_system_commands(screen) if command.title not in taken)
+
+    def _runs(self, found: ActiveBinding) -> Callable[[], Any]:
+        return partial(self.run_action, found.binding.action, found.node)
+
+    def action_act(self, name: str) -> None:
+        """Do one of `ACTIONS` to the experiments that are chosen."""
+        action = ACTIONS[name]
+        match name:
+            case "add":
+                self.push_screen(Transfer())
+            case "start":
+                self._start(action)
+            case "stop":
+                self._stop(action)
+            case _ if names := self.chosen():
+                self._act(action, names)
+            case _:
+                self.notify("There is no experiment to do that to: n makes one", severity="warning")
+
+    @work(group="acting")
+    async def _act(self, action: Action, names: Sequence[str]) -> None:
+        try:
+            found = await asyncio.to_thread(actions.look, self.path, names)
+            if action.undo and all(map(action.had, found)):
+                action = ACTIONS[action.undo]
+            given = await self._completed(action, found)
+            if given is None or (given.loses and not await self._sure(given, found)):
+                return
+            assert given.act is not None
+            await asyncio.to_thread(actions.carry_out, await self.writable(), given.act, names)
+        except (InputError, sqlite3.Error, OSError) as error:
+            self.failed(action.label, error)
+            return
+        if action.id == "remove":
+            self.marked.difference_update(names)
+        self.say_done(action.label, ", ".join(names), given.named(names, self.path))
+
+    async def _sure(self, action: Action, found: Sequence[Row]) -> bool:
+        number = f"{len(found)} experiments" if len(found) > 1 else found[0]["name"]
+        command = action.named([row["name"] for row in found], self.path)
+        verb = f"{action.label} {number}"
+        return await self.push_screen_wait(Confirm(f"{verb}?", actions.describe(found), action.loses, verb, command))
+
+    async def _completed(self, action: Action, found: Sequence[Row]) -> Action | None:
+        """The action with what a person types for it; None if nothing was to change."""
+        names = ", ".join(row["name"] for row in found)
+        if action.id == "tags":
+            shared = set.intersection(*(set(row["tags"]) for row in found))
+            hint = "Tags, separated by spaces. Enter saves, esc leaves them as they are."
+            text = await self.push_screen_wait(Ask(f"Tags of {names}", " ".join(sorted(shared)), hint, lines=False))
+            wanted = shared if text is None else set(text.replace(",", " ").split())
+            more, less = sorted(wanted - shared), sorted(shared - wanted)
+            options = [f"--tag {shlex.quote(tag)}" for tag in more] + [f"--untag {shlex.quote(tag)}" for tag in less]
+            change = partial(queue.annotate, tags=more, untag=less)
+        elif action.id == "notes":
+            before = found[0]["notes"] or ""
+            hint = "Ctrl+s saves, esc leaves them as they are. They replace what was there."
+            text = await self.push_screen_wait(Ask(f"Notes of {names}", before, hint, lines=True))
+            options = [f"--notes {shlex.quote(text)}"] if text is not None and text.strip() != before else []
+            change = partial(queue.annotate, notes=text)
+        else:
+            return action
+        command = " ".join(["cockpit queue annotate {names}", *options])
+        return replace(action, act=change, command=command) if options else None
+
+    @work(group="acting")
+    async def _start(self, action: Action) -> None:
+        self.notify("starting …", title=action.label)
+        try:
+            said = await asyncio.to_thread(_start_workers, await self.writable())
+        except (InputError, sqlite3.Error, OSError) as error:
+            self.failed(action.label, error)
+        else:
+            self.say_done(action.label, said, action.named((), self.path))
+
+    @work(group="acting")
+    async def _stop(self, action: Action) -> None:
+        try:
+            lines = await asyncio.to_thread(_at_work, self.path)
+            if not lines:
+                self.notify("There are no workers on this machine: w starts them", title=action.label)
+                return
+            command = action.named((), self.path)
+            asked = Confirm("Stop the workers of this machine?", lines, action.loses, action.label, command)
+            if await self.push_screen_wait(asked):
+                said = await asyncio.to_thread(_stop_workers, self.path, partial(self.call_from_thread, self._stopping))
+                self.say_done(action.label, said, command)
+        except (InputError, sqlite3.Error, OSError) as error:
+            self.failed(action.label, error)
+
+    def _stopping(self, said: str) -> None:
+        self.notify(said, markup=False)
+
+    async def writable(self) -> Path:
+        """The database to write to. A sample stays as it is: from now on, its copy is shown."""
+        path = await asyncio.to_thread(database.writable_path, self.path)
+        if path != self.path:
+            self.notify(f"{self.path} is a sample and stays as it is: this is {path} now", markup=False)
+            self.path = self.reader.path = path
+        return path
+
+    def say_done(self, title: str, what: str, command: str) -> None:
+        """Say what was done, and with which command it could have been."""
+        self.done = command
+        self.notify(f"{what}\n{command}" if what else command, title=title, markup=False)
+
+    def failed(self, title: str, error: Exception) -> None:
+        """Say why something could not be done."""
+        self.notify(str(error), title=title, severity="error", timeout=10, markup=False)
+
+
+def _start_workers(path: Path) -> str:
+    with closing(database.writer(path)) as connection:
+        return background.start(path, connection)[1]
+
+
+def _stop_workers(path: Path, say: Callable[[str], None]) -> str:
+    with closing(database.reader(path)) as connection:
+        return background.end(connection, say) or ""
+
+
+def _at_work(path: Path) -> list[str]:
+    """The pools of this machine, and what their workers train."""
+    if not path.exists():
+        return []
+    with closing(database.reader(path)) as connection:
+        pools = workers.live_pools(connection)
+        present = [row for row in workers.present(connection) if row["pool"] in {pool["id"] for pool in pools}]
+    lines = [f"pool {pool['pid']}: at work since {words.duration(database.age(pool['started_at']))}" for pool in pools]
+    return lines + [f"  {row['device']} trains {words.run(row)}" for row in present if row["run_id"]]

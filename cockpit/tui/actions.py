@@ -1,0 +1,206 @@
+"""What can be done to experiments and workers: one table, of which the keys, the palette and the help are made."""
+
+import shlex
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textual.binding import Binding
+
+from cockpit import words
+from engine.store import database, queue, rows
+
+Row = dict[str, Any]
+Act = Callable[[sqlite3.Connection, int], None]
+Same = tuple[str, str]  # an action, and what it is called
+
+NAMED_AT_MOST = 8
+# What shows the same as a screen, by its mode.
+SCREENS: Mapping[str, str] = {
+    "dashboard": "cockpit",
+    "experiment": "cockpit plot {names}",
+    "compare": "cockpit plot {names}",
+    "layers": "cockpit diff {names}",
+    "queue": "cockpit queue list",
+    "devices": "cockpit work --status",
+    "logs": "cockpit queue logs {names}",
+}
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something that changes the database, and the command that does the same."""
+
+    id: str
+    key: str  # empty: only in the palette
+    label: str
+    tooltip: str
+    command: str  # {names} stands for the names of the experiments
+    act: Act | None = None  # None: the application knows more to do than a call for each experiment
+    loses: str = ""  # what a destructive action takes away, and what stays
+    undo: str = ""  # the action that the key does instead where all that are chosen have had this one done
+    had: Callable[[Row], bool] = lambda row: False
+
+    def named(self, names: Sequence[str], path: Path) -> str:
+        """The command for these experiments."""
+        return command(self.command, names, path)
+
+
+def _state(state: queue.State) -> Act:
+    return lambda connection, experiment: queue.set_state(connection, experiment, state)
+
+
+def _move(by: int) -> Act:
+    return lambda connection, experiment: queue.move(connection, experiment, by, by=True)
+
+
+def _archive(archived: bool) -> Act:
+    return lambda connection, experiment: queue.archive(connection, experiment, archived)
+
+
+_TABLE = (
+    Action(
+        "pause",
+        "P",
+        "Pause",
+        "Workers leave it alone, within seconds, until P resumes it",
+        "cockpit queue pause {names}",
+        _state("paused"),
+        undo="resume",
+        had=lambda row: row["state"] != "active",
+    ),
+    Action(
+        "resume",
+        "",
+        "Resume",
+        "Workers go on with what was paused or cancelled",
+        "cockpit queue resume {names}",
+        _state("active"),
+    ),
+    Action(
+        "cancel",
+        "C",
+        "Cancel",
+        "Give experiments up; P takes them up again",
+        "cockpit queue cancel {names}",
+        _state("cancelled"),
+        loses="Runs that are done stay, and so do runs that another experiment wants. What is being trained stops at"
+        " a checkpoint. P takes it up again.",
+    ),
+    Action(
+        "retry",
+        "R",
+        "Retry",
+        "Train failed runs again, as new attempts, and what they blocked",
+        "cockpit queue retry {names}",
+        queue.retry_failed,
+    ),
+    Action("raise", "plus", "Sooner", "Priority + 1", "cockpit queue move {names} --by 1", _move(1)),
+    Action("lower", "minus", "Later", "Priority - 1", "cockpit queue move {names} --by -1", _move(-1)),
+    Action(
+        "remove",
+        "D",
+        "Remove",
+        "Forget experiments; their finished runs stay",
+        "cockpit queue remove {names}",
+        queue.remove,
+        loses="Definition, notes, tags and the runs that are not done are lost. Runs that are done stay in the"
+        " database, for the next experiment that wants them.",
+    ),
+    Action(
+        "tags",
+        "t",
+        "Tags",
+        "Words to find experiments by",
+        "cockpit queue annotate {names} --tag TAG --untag TAG",
+    ),
+    Action("notes", "N", "Notes", "What you want to remember", "cockpit queue annotate {names} --notes TEXT"),
+    Action(
+        "archive",
+        "A",
+        "Archive",
+        "Out of sight, if nothing is left to train; A again brings it back",
+        "cockpit queue archive {names}",
+        _archive(True),
+        undo="unarchive",
+        had=lambda row: bool(row["archived"]),
+    ),
+    Action(
+        "unarchive",
+        "",
+        "Unarchive",
+        "Back from the archive",
+        "cockpit queue unarchive {names}",
+        _archive(False),
+    ),
+    Action(
+        "add",
+        "n",
+        "New",
+        "A transfer: sources, targets, optimizers, replicates",
+        "cockpit queue add --source DATA --target DATA",
+    ),
+    Action("start", "w", "Start workers", "Train here, in the background", "cockpit work --detach"),
+    Action(
+        "stop",
+        "W",
+        "Stop workers",
+        "End the workers of this machine",
+        "cockpit work --stop",
+        loses="Each worker ends its step and leaves a checkpoint; nothing else is lost. w starts them again.",
+    ),
+)
+ACTIONS: Mapping[str, Action] = {action.id: action for action in _TABLE}
+
+
+def binding(id: str, show: bool = False) -> Binding:
+    """The key of an action. The application has all of them; a screen has those again that its footer shows."""
+    action = ACTIONS[id]
+    return Binding(action.key, f"app.act('{id}')", action.label, show=show, tooltip=action.tooltip, id=f"{PREFIX}{id}")
+
+
+PREFIX = "act."
+
+
+def command(template: str, names: Sequence[str], path: Path) -> str:
+    """A command for these experiments and this database, as a shell understands it."""
+    said = template.replace("{names}", shlex.join(names) if names else "NAME", 1)
+    usual = path.absolute() == database.default_path().absolute()
+    return said if usual else f"{said} --db {shlex.quote(str(path))}"
+
+
+def command_of(binding: str, names: Sequence[str], path: Path) -> str:
+    """The command that does the same as the binding of this id; empty where there is none."""
+    kind, _, rest = binding.partition(".")
+    if binding.startswith(PREFIX):
+        return ACTIONS[rest].named(names, path)
+    return command(SCREENS[rest], names, path) if kind == "screen" and rest in SCREENS else ""
+
+
+def look(path: Path, names: Sequence[str]) -> list[Row]:
+    """How these experiments stand."""
+    if not path.exists() or not names:
+        return []
+    with closing(database.reader(path)) as connection:
+        ids = [queue.experiment_id(connection, name) for name in names]
+        return [rows.experiments(connection, one)[0] for one in ids]
+
+
+def carry_out(path: Path, act: Act, names: Sequence[str]) -> None:
+    """Do something to these experiments, all of which must exist."""
+    with closing(database.writer(path)) as connection:
+        for experiment in [queue.experiment_id(connection, name) for name in names]:
+            act(connection, experiment)
+
+
+def describe(found: Sequence[Row]) -> list[str]:
+    """Experiments as a person must see them who is asked whether to give them up: name, age, what is done."""
+    lines = []
+    for row in found[:NAMED_AT_MOST]:
+        parts = [f"queued {words.duration(database.age(row['created_at']))} ago", f"{row['done']}/{row['runs']} done"]
+        parts += [f"{row['running']} running"] if row["running"] else []
+        lines.append(f"{row['name']}: {', '.join(parts)}")
+    return lines + ([f"and {len(found) - NAMED_AT_MOST} more"] if len(found) > NAMED_AT_MOST else [])

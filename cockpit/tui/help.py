@@ -1,0 +1,123 @@
+"""The help: every key of what is on the screen, of the other screens, and the command that does the same."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+
+from rich.table import Table
+from rich.text import Text
+from textual import on
+from textual.app import App, ComposeResult
+from textual.binding import ActiveBinding, Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Input, Static
+
+from cockpit.tui import actions
+from engine.store import database
+
+if TYPE_CHECKING:
+    from cockpit.tui.app import Cockpit
+
+
+HERE, ACTING, EVERYWHERE, FOCUS = GROUPS = (
+    "On this screen",
+    "Actions on what is marked, else on what is under the cursor",
+    "Everywhere",
+    "In the part of the screen that has the focus",
+)
+
+
+class Line(NamedTuple):
+    """A binding, as the help shows it."""
+
+    group: str
+    keys: str
+    label: str
+    command: str  # that does the same, else what there is to know
+
+
+class Help(ModalScreen[None]):
+    """All keys, by where they work. What is typed filters them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Back", id="help.back"),
+        Binding("down", "scroll(1)", "Down", id="help.down", show=False),
+        Binding("up", "scroll(-1)", "Up", id="help.up", show=False),
+        Binding("pagedown", "scroll(10)", "Page down", id="help.page-down", show=False),
+        Binding("pageup", "scroll(-10)", "Page up", id="help.page-up", show=False),
+    ]
+
+    def __init__(self, screen: Screen[Any], names: Sequence[str]) -> None:
+        super().__init__()
+        self.lines = list(lines(screen, names))
+        self.option = actions.command("", (), cast("Cockpit", screen.app).path).strip()  # names the database
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = "Keys, and the commands that do the same"
+            dialog.border_subtitle = self.option
+            yield Input(placeholder="type to filter; ↑ ↓ scroll; esc closes", compact=True)
+            with VerticalScroll(can_focus=False):
+                yield Static(id="lines")
+
+    def on_mount(self) -> None:
+        self._show("")
+
+    @on(Input.Changed)
+    def _filter(self, event: Input.Changed) -> None:
+        self._show(event.value)
+
+    def _show(self, wanted: str) -> None:
+        words = wanted.lower().split()
+        shown = [line for line in self.lines if all(word in " ".join(line).lower() for word in words)]
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        group = ""
+        for line in shown:
+            if line.group != group:
+                group = line.group
+                table.add_row(Text(""), Text(""), Text(""))
+                table.add_row(Text(""), Text(group, "bold underline"), Text(""))
+            table.add_row(Text(line.keys, "bold"), Text(line.label), Text(line.command, "dim"))
+        self.query_one("#lines", Static).update(table if shown else "no key does that: esc closes")
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll by so many lines."""
+        self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
+
+
+def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:
+    """The active bindings of a screen, those that other screens have, and at the end how the cursor moves."""
+    app = cast("Cockpit", screen.app)
+    keys: dict[tuple[str, str, str], list[str]] = {}
+    seen: dict[tuple[str, str, str], Binding] = {}
+    active = screen.active_bindings.values()
+    here = sorted(((_group(found), found.binding) for found in active), key=lambda one: GROUPS.index(one[0]))
+    moving = [one for one in here if one[0] == FOCUS]
+    elsewhere = _elsewhere(app, {binding.id for _, binding in here})
+    for group, binding in [*here[: len(here) - len(moving)], *elsewhere, *moving]:
+        place = (group, binding.description, binding.id or binding.action)
+        keys.setdefault(place, []).append(app.get_key_display(binding))
+        seen[place] = binding
+    for (group, label, id), binding in seen.items():
+        said = actions.command_of(id, names, database.default_path()) or binding.tooltip
+        yield Line(group, " ".join(keys[group, label, id]), label, said)
+
+
+def _elsewhere(app: "Cockpit", here: set[str | None]) -> Iterator[tuple[str, Binding]]:
+    """The bindings of the screens that are not shown, with the keys that a person has given them."""
+    for screen in app.MODES.values():
+        for binding in screen.BINDINGS:
+            if isinstance(binding, Binding) and binding.id and binding.id not in here:
+                for each in Binding.make_bindings([binding.with_key(app.keys.get(binding.id, binding.key))]):
+                    yield f"On the screen {screen.__name__}", each
+
+
+def _group(found: ActiveBinding) -> str:
+    if isinstance(found.node, Screen):
+        return HERE
+    if isinstance(found.node, App):
+        return ACTING if (found.binding.id or "").startswith(actions.PREFIX) else EVERYWHERE
+    return FOCUS

@@ -1,0 +1,244 @@
+"""The queue: experiments in the order in which they will be trained, and the runs of the one under the cursor."""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Input, Static
+
+from cockpit import words
+from cockpit.tui import actions, filters
+from cockpit.tui.actions import Row
+from cockpit.tui.reader import Query
+from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.widgets.table import Cells, LiveTable
+from engine.store import database, rows
+
+MARK = "■"
+HEADINGS = (
+    " ",
+    "experiment",
+    "status",
+    "done",
+    "waits for",
+    "priority",
+    "problems",
+    "waiting",
+    "running",
+    "tags",
+    "age",
+)
+RUN_HEADINGS = ("status", "run", "waits for", "attempt", "accuracy")
+EMPTY = (
+    "The queue is empty.\n\nn adds a transfer here. In a shell:\n\n"
+    "  cockpit queue add --source digits-a --target digits-b"
+)
+UNMATCHED = "No experiment matches the filter. Esc clears it."
+ALL_ARCHIVED = "All experiments are in the archive: a shows them."
+AGE_SECONDS = 30.0
+
+# What comes first has something to be trained; then what could have.
+RANKS = {"running": 0, "waiting": 0, "paused": 1}
+SORTS: Mapping[str, Callable[[Row], tuple[Any, ...]]] = {
+    "order of training": lambda row: (RANKS.get(row["status"], 2), -row["priority"], row["id"]),
+    "name": lambda row: (row["name"].lower(),),
+    "status": lambda row: (row["status"], -row["priority"], row["id"]),
+    "what is left": lambda row: (row["done"] - row["runs"], row["id"]),
+    "newest": lambda row: (-row["id"],),
+}
+
+
+class Queue(CockpitScreen):
+    """Everything that is queued, and what can be done about it."""
+
+    AUTO_FOCUS = "#experiments"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter", id="queue.filter", tooltip=filters.HINT),
+        actions.binding("add", show=True),
+        actions.binding("pause", show=True),
+        actions.binding("cancel", show=True),
+        Binding("space", "mark", "Mark", id="queue.mark", show=False, tooltip="Actions work on all that are marked"),
+        Binding("s", "sort", "Sort", id="queue.sort", show=False, tooltip=", ".join(SORTS)),
+        Binding("a", "archived", "Show archived", id="queue.archived", show=False, tooltip="Or hide them"),
+        Binding("escape", "back", "Back", id="queue.back", show=False, tooltip="Clears filter, then marks; Dashboard"),
+    ]
+
+    def body(self) -> ComposeResult:
+        with Vertical(id="queue"):
+            yield Input(placeholder=filters.HINT, id="filter", compact=True)
+            yield Static("reading …", id="nothing")
+            yield LiveTable(HEADINGS, id="experiments")
+            yield LiveTable(RUN_HEADINGS, id="runs")
+
+    def on_mount(self) -> None:
+        self.found: list[Row] | None = None
+        self.runs: Mapping[str, Cells] = {}
+        self.dead: Mapping[str, int] = {}  # the pid of the dead worker of a run, by the run's id
+        self.sorted_by = next(iter(SORTS))
+        self.with_archived = False
+        self.query_one("#filter").display = self.query_one("#runs").display = False
+        self.set_interval(AGE_SECONDS, self._list)
+
+    def on_screen_resume(self) -> None:
+        if self.cockpit.experiment:
+            self.query_one("#experiments", LiveTable).point_at(self.cockpit.experiment)
+
+    def queries(self) -> Mapping[str, Query]:
+        wanted: dict[str, Query] = {"experiments": rows.experiments}
+        row = self._row(self.cockpit.experiment)
+        return {**wanted, "runs": runs_of(row["id"])} if row else wanted
+
+    def chosen(self) -> Sequence[str]:
+        """Those that are marked, of what is listed; else the one under the cursor."""
+        table = self.query_one("#experiments", LiveTable)
+        marked = [name for name in table.shown if name in self.cockpit.marked]
+        return marked or ([table.key] if table.key else [])
+
+    def show_experiments(self, found: list[Row]) -> None:
+        """List the experiments."""
+        first = self.found is None
+        self.found = found
+        self._list()
+        if first:
+            self.ask()  # now that it is known which are there, for the runs of one
+
+    def show_runs(self, found: tuple[int, Mapping[str, Cells]]) -> None:
+        """List the runs of the experiment under the cursor."""
+        experiment, cells = found
+        row = self._row(self.cockpit.experiment)
+        if row and row["id"] == experiment:
+            self.runs = cells
+            self._list_runs()
+
+    def show_workers(self, present: list[dict[str, Any]]) -> None:
+        """Show which runs are in the hands of a worker that is dead."""
+        self.dead = {str(row["run_id"]): row["pid"] for row in present if row["state"] == "dead"}
+        self._list_runs()
+
+    def _row(self, name: str | None) -> Row | None:
+        return next((row for row in self.found or () if row["name"] == name), None)
+
+    def _list(self) -> None:
+        if self.found is None:
+            return
+        wanted = self.query_one("#filter", Input).value
+        visible = [row for row in self.found if self.with_archived or not row["archived"]]
+        listed = sorted((row for row in visible if filters.matches(row, wanted)), key=SORTS[self.sorted_by])
+        marked = self.cockpit.marked
+        table = self.query_one("#experiments", LiveTable)
+        table.show({row["name"]: _cells(row, row["name"] in marked) for row in listed})
+        table.border_title = f"queue, by {self.sorted_by}"
+        number = sum(row["name"] in marked for row in listed)
+        parts = [f"{number} marked"] if number else []
+        parts += [f"{len(listed)} of {len(visible)}, filter: {wanted}"] if wanted else []
+        parts += [f"{len(self.found) - len(visible)} in the archive"] if len(self.found) > len(visible) else []
+        table.border_subtitle = " │ ".join(parts)
+        table.display = self.query_one("#runs").display = bool(listed)
+        nothing = self.query_one("#nothing", Static)
+        nothing.display = not listed
+        nothing.update(UNMATCHED if visible else ALL_ARCHIVED if self.found else EMPTY)
+
+    def _list_runs(self) -> None:
+        cells = dict(self.runs)
+        for key, pid in self.dead.items():
+            if key in cells:
+                _, what, _, *rest = cells[key]
+                cells[key] = (words.state("dead"), what, f"(its worker, pid {pid}, is gone)", *rest)
+        table = self.query_one("#runs", LiveTable)
+        table.show(cells)
+        table.border_title = f"runs of {self.cockpit.experiment}"
+
+    @on(LiveTable.RowHighlighted, "#experiments")
+    def _choose(self) -> None:
+        key = self.query_one("#experiments", LiveTable).key  # the event may tell of a row that was passed
+        if key and key != self.cockpit.experiment:
+            self.cockpit.experiment = key
+            self.runs = {}
+            self._list_runs()
+            self.ask()
+
+    @on(LiveTable.RowSelected, "#experiments")
+    def _open(self, event: LiveTable.RowSelected) -> None:
+        if event.row_key.value:
+            self.cockpit.open_experiment(event.row_key.value)
+
+    @on(Input.Changed, "#filter")
+    def _filter(self) -> None:
+        self._list()
+
+    @on(Input.Submitted, "#filter")
+    def _filtered(self) -> None:
+        self.query_one("#experiments").focus()
+
+    def action_filter(self) -> None:
+        """Type which experiments to list."""
+        box = self.query_one("#filter", Input)
+        box.display = True
+        box.focus()
+
+    def action_mark(self) -> None:
+        """Mark the experiment under the cursor, or no longer, and go on to the next."""
+        table = self.query_one("#experiments", LiveTable)
+        if table.key:
+            self.cockpit.marked ^= {table.key}
+            self._list()
+            table.action_cursor_down()
+
+    def action_sort(self) -> None:
+        """Sort by what comes next."""
+        names = list(SORTS)
+        self.sorted_by = names[(names.index(self.sorted_by) + 1) % len(names)]
+        self._list()
+
+    def action_archived(self) -> None:
+        """Show those in the archive too, or hide them."""
+        self.with_archived = not self.with_archived
+        self._list()
+
+    def action_back(self) -> None:
+        """Clear the filter, else the marks, else go to the dashboard."""
+        box = self.query_one("#filter", Input)
+        if box.display:
+            box.value, box.display = "", False
+            self._list()
+            self.query_one("#experiments").focus()
+        elif self.cockpit.marked:
+            self.cockpit.marked.clear()
+            self._list()
+        else:
+            self.app.switch_mode("dashboard")
+
+
+def _cells(row: Row, marked: bool) -> Cells:
+    return (
+        MARK if marked else " ",
+        row["name"],
+        words.state(row["status"]) + (", archived" if row["archived"] else ""),
+        f"{row['done']}/{row['runs']}",
+        row["waits_for"],
+        str(row["priority"]),
+        words.problems(row),
+        str(row["waiting"] or ""),
+        str(row["running"] or ""),
+        " ".join(row["tags"]),
+        words.duration(database.age(row["created_at"])),
+    )
+
+
+def runs_of(experiment: int) -> Query:
+    """Asks for the runs of an experiment as cells by the run's id, made beside the event loop: they may be many."""
+
+    def query(connection: sqlite3.Connection) -> tuple[int, Mapping[str, Cells]]:
+        return experiment, {str(run["id"]): _run_cells(run) for run in rows.runs(connection, experiment)}
+
+    return query
+
+
+def _run_cells(run: Row) -> Cells:
+    accuracy = f"{run['test_accuracy']:.2%}" if run["test_accuracy"] is not None else ""
+    waits_for = run["waits_for"] if run["status"] != "running" else f"(on {run['device']})"
+    return words.state(run["status"]), words.run(run), waits_for, str(run["attempt"] or ""), accuracy

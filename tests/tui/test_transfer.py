@@ -1,0 +1,116 @@
+"""The transfer form: what it says while one types, and that it queues what the command would."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Collapsible, Input, Static
+
+from cockpit.cli.options import experiment_options
+from cockpit.tui.app import Cockpit
+from cockpit.tui.screens.queue import Queue
+from cockpit.tui.screens.transfer import FIELDS, LastPart, Transfer, options
+from engine.store import database, rows
+from tests.conftest import TINY, add, run_cockpit
+from tests.tui.test_queue import look, until
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database in which `tiny` waits."""
+    found = tmp_path / "experiments.db"
+    add(found, "tiny")
+    return found
+
+
+async def form(pilot: Pilot[None]) -> None:
+    await pilot.press("n")
+    await until(pilot, lambda: isinstance(pilot.app.screen, Transfer) and pilot.app.focused is not None)
+
+
+def fill(pilot: Pilot[None], **texts: str) -> None:
+    for name, text in texts.items():
+        pilot.app.screen.query_one(f"#{name}", Input).value = text
+
+
+def said(pilot: Pilot[None], id: str) -> str:
+    return str(pilot.app.screen.query_one(f"#{id}", Static).render())
+
+
+async def test_the_form_has_every_option_of_the_command_and_reads_what_is_typed() -> None:
+    typed = {"source": "digits-a, digits", "levels": "3", "width": "0.5", "profile": "exact", "name": ""}
+    assert options(typed) == {"source": ["digits-a", "digits"], "levels": 3, "width": 0.5, "profile": "exact"}
+    assert set(FIELDS) == set(experiment_options.__annotations__) - {"preset", "return"}
+    assert await LastPart(["digits-a"]).get_suggestion("digits, dig") == "digits, digits-a"
+
+
+async def test_what_it_comes_to_is_said_while_one_types(path: Path) -> None:
+    async with Cockpit(path).run_test(size=(80, 24)) as pilot:
+        await form(pilot)
+        await pilot.press(*"digits-a", "down", *"digits-b")
+        fill(pilot, width="0.25", levels="3", epochs="2", replicates="3", profile="exact")
+        await until(pilot, lambda: "13 new, 26 there" in said(pilot, "planned"))
+        assert "unknown until the first run ends" in said(pilot, "planned")
+        fill(pilot, replicates="2")
+        await until(pilot, lambda: "0 new, 26 there" in said(pilot, "planned"))
+        await pilot.press("escape")
+        assert not isinstance(pilot.app.screen, Transfer)
+
+
+@pytest.mark.parametrize(
+    ("typed", "field", "problem"),
+    [
+        ({"source": "digitz"}, "source", "did you mean 'digits'?"),
+        ({"source": "digits", "target": "npz:absent.npz"}, "target", "absent.npz"),
+        ({"source": "digits", "replicates": "0"}, "replicates", "--replicates 0 is out of range"),
+        ({"source": "digits", "levels": "many"}, "levels", "--levels 'many' is not a whole number"),
+        ({"source": "digits", "optimizer": "sgd, adm"}, "optimizer", "did you mean 'adam'?"),
+        ({"source": "digits", "prune_rate": "2"}, "prune_rate", "--prune-rate 2 is out of range"),
+        ({"source": "digits", "name": "tiny"}, "name", "exists with another definition"),
+    ],
+)
+async def test_what_is_wrong_is_said_under_its_field(
+    path: Path, typed: dict[str, str], field: str, problem: str
+) -> None:
+    async with Cockpit(path).run_test(size=(160, 48)) as pilot:
+        await form(pilot)
+        fill(pilot, **typed)
+        await until(pilot, lambda: problem in said(pilot, f"wrong-{field}"))
+        shown = [one.id for one in pilot.app.screen.query(".wrong") if one.display]
+        assert shown == [f"wrong-{field}"]
+        assert pilot.app.screen.query_one(Collapsible).collapsed == (field != "prune_rate")
+        await pilot.press("ctrl+s")
+        await pilot.pause(0.5)
+        assert set(look(path)) == {"tiny"}
+
+
+async def test_queueing_does_what_the_command_does(path: Path, tmp_path: Path) -> None:
+    app = Cockpit(path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await form(pilot)
+        fill(pilot, **{key: ", ".join(value) if isinstance(value, list) else str(value) for key, value in TINY.items()})
+        fill(pilot, optimizer="sgd, adam", name="my own")
+        await pilot.press("ctrl+y")
+        copied = app.clipboard
+        assert copied.startswith("cockpit queue add --name 'my own' --source digits-a --target digits-b")
+        assert "--optimizer sgd --optimizer adam" in copied
+        assert copied.endswith(f"--db {path}")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, Queue))
+        assert app.experiment == "my own"
+        assert app.done == copied
+    import shlex
+
+    other = tmp_path / "other.db"
+    words = [str(other) if word == str(path) else word for word in shlex.split(copied)[1:]]
+    assert run_cockpit(tmp_path, *words).returncode == 0
+    definitions = []
+    for one in (path, other):
+        with closing(database.reader(one)) as connection:
+            (row,) = [row for row in rows.experiments(connection) if row["name"] == "my own"]
+            definitions.append(json.dumps(rows.experiment(connection, row["id"])["definition"]))
+    assert definitions[0] == definitions[1]
