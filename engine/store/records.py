@@ -210,11 +210,11 @@ def _begin(connection: sqlite3.Connection, run_id: int, attempt: int) -> None:
 def _close(connection: sqlite3.Connection, run_id: int, number: int, outcome: str, error: object) -> None:
     """The attempt of a claim is over. One that ended before its training began is an attempt all the same."""
     close = "UPDATE attempts SET ended_at = ?, outcome = ?, error = ? WHERE run_id = ? AND claim = ?"
-    values = (now(), outcome, error, run_id, number)
-    if not connection.execute(close, values).rowcount:
+    values = (outcome, error, run_id, number)
+    if not connection.execute(close, (now(), *values)).rowcount:
         again = "UPDATE runs SET attempt = attempt + 1 WHERE id = ? RETURNING attempt"
         _begin(connection, run_id, connection.execute(again, (run_id,)).fetchall()[0][0])
-        connection.execute(close, values)
+        connection.execute(close, (now(), *values))
 
 
 def _update(connection: sqlite3.Connection, run_id: int, columns: Mapping[str, object]) -> None:
