@@ -16,7 +16,7 @@ OF_EXPERIMENTS = {
     "waiting": "·",
     "running": "▶",
     "paused": "‖",
-    "cancelled": "⦸",
+    "cancelled": "⊗",
     "done": "✓",
     "failed": "✗",
     "diverged": "!",

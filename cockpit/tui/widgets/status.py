@@ -33,15 +33,14 @@ class StatusLine(Static):
         if set(self.found) != set(self.QUERIES):
             self.update("reading …")
             return
-        totals, present = self.found["totals"], self.found["workers"]
-        parts = [words.state(status) + f" {count}" for status, count in totals.items() if count]
+        present = self.found["workers"]
         states = [worker["state"] for worker in present]
-        workers_said = ", ".join(f"{states.count(state)} {words.state(state)}" for state in dict.fromkeys(states))
-        parts.append(f"workers: {workers_said}" if states else "no workers (w starts them)")
+        parts = [f"{words.state(state)} {states.count(state)}" for state in dict.fromkeys(states)]
+        parts = [f"workers: {', '.join(parts)}" if states else "no workers (w starts them)"]
         if beats := [worker["heartbeat_at"] for worker in present]:
             age = database.age(max(beats))
-            stale = f"stale: last heartbeat {words.duration(age)} ago" if age > SILENT_SECONDS else "live"
-            parts.append(stale)
+            parts.append(f"stale: last heartbeat {words.duration(age)} ago" if age > SILENT_SECONDS else "live")
         if cast("Cockpit", self.app).read_only:
             parts.append("read-only")
+        parts += [f"{words.state(status)} {count}" for status, count in self.found["totals"].items() if count]
         self.update(" │ ".join(parts))
