@@ -6,7 +6,6 @@ import sqlite3
 import sys
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +73,7 @@ def preview(wanted: Wanted, path: Path) -> tuple[Preview, int]:
 def _preview(wanted: Wanted, as_json: bool, path: Path) -> None:
     found, workers = preview(wanted, path)
     if as_json:
-        print(json.dumps({**_counts(wanted.name, found), "estimate": asdict(found.estimate)}))
+        print(json.dumps({**_counts(wanted.name, found), "estimate": _json(found.estimate)}))
         return
     print(describe(wanted.name, found))
     _show({wanted.name: found.estimate}, found.estimate, workers)
@@ -190,8 +189,8 @@ def estimate(
             queue.experiment_id(connection, name)
         found, total = estimates.estimate(connection, names or (), places)
     if as_json:
-        each = [{"experiment": name, **asdict(one)} for name, one in found.items()]
-        print(json.dumps({"workers": len(places), "experiments": each, "total": asdict(total)}))
+        each = [{"experiment": name, **_json(one)} for name, one in found.items()]
+        print(json.dumps({"workers": len(places), "experiments": each, "total": _json(total)}))
     elif total.runs:
         _show(found, total, len(places))
     else:
@@ -234,3 +233,13 @@ def cells(one: Estimate) -> list[str]:
         known(words.duration(one.seconds), one.timed > 0, partly),
         known(words.size(one.bytes), one.bytes > 0 or not one.unsized, one.unsized > 0),
     ]
+
+
+def _json(one: Estimate) -> dict[str, object]:
+    """An estimate for a script: what nothing was measured of is null, not 0."""
+    found = asdict(one)
+    if one.runs and not one.timed:
+        found |= {"device_seconds": None, "seconds": None}
+    if one.unsized and not one.bytes:
+        found["bytes"] = None
+    return found

@@ -60,6 +60,16 @@ def detach(path: Path, connection: sqlite3.Connection, arguments: Sequence[str])
         print(f"{said}: `cockpit work --status` shows how, `--stop` ends it")
 
 
+def refuse_more(connection: sqlite3.Connection) -> None:
+    """Raises InputError if workers are at work here already: more of them would share the same devices."""
+    if pools := workers.live_pools(connection):
+        pids = ", ".join(str(pool["pid"]) for pool in pools)
+        raise InputError(
+            f"workers of this database are at work here already (pid {pids}): `cockpit work --status` shows them,"
+            " --stop ends them, and --workers N adds so many all the same"
+        )
+
+
 def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | None:
     """Ask the pools of this database on this machine to end, and wait for them: which did; None if there are none."""
     pools = workers.live_pools(connection)

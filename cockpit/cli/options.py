@@ -17,6 +17,7 @@ from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.store import database, queue
 
+LONGEST_NAME = 100
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 
 MODEL_HELP = "The network. " + "; ".join(f"{name}: {model.summary}" for name, model in MODELS.items()) + "."
@@ -151,10 +152,21 @@ def experiment_options(
     named, chosen = given.pop("name", None), given.pop("preset", None)
     if not given and chosen is None:
         raise InputError("nothing to train: name a preset, as in `cockpit run digits`, or a data set with --source")
-    if named is not None and not named.strip():
-        raise InputError("--name is empty: give the experiment a name, or leave the option out")
+    if named is not None:
+        _check_name(named)
     options = {**experiments.preset(chosen), **given} if chosen else given
     return Wanted(named or chosen, experiments.define(**{"source": (), **options}), "profile" in options)
+
+
+def _check_name(name: str) -> None:
+    """Raises InputError for a name that could not be typed, or not be told apart, in another command."""
+    if not name.strip():
+        raise InputError("--name is empty: give the experiment a name, or leave the option out")
+    if not name.isprintable() or name.startswith("-") or ":" in name or len(name) > LONGEST_NAME:
+        raise InputError(
+            f"--name {name[:LONGEST_NAME]!r} cannot be used: up to {LONGEST_NAME} printable characters, no - in front,"
+            " no : (`cockpit diff` has NAME:SCOPE)"
+        )
 
 
 def takes_experiment(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -211,6 +211,8 @@ def _run_cells(run: dict[str, Any]) -> list[str]:
 
 
 def _plain(value: object) -> str:
+    if value is None:  # only the learning rate
+        return "the optimizer's own"
     if isinstance(value, list):
         return " ".join(item["name"] if isinstance(item, dict) else str(item) for item in value)
     return str(value)

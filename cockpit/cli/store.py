@@ -163,6 +163,8 @@ def merge(
     """
     from cockpit.progress import reading
 
+    if not other.is_file():
+        raise InputError(f"there is no database {other}: name the file that is to be merged into this one")
     path = to_write(db)
     with closing(database.writer(path)) as connection, reading("copying files") as progress:
         merged = merging.merge(connection, path, other, progress)

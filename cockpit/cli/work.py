@@ -118,6 +118,8 @@ def work(
         if drain and not claims.unfinished(connection):
             print("nothing is waiting in the queue", file=sys.stderr)
             return
+        if workers is None:
+            background.refuse_more(connection)
         if detach:
             background.detach(path, connection, [word for word in sys.argv[2:] if word != "--detach"])
             return

@@ -66,6 +66,10 @@ def test_detached_workers_outlive_the_terminal_and_are_stopped_with_a_checkpoint
     (host,) = status(cockpit)["loads"]
     assert (host["device"], host["memory_total"]) == ("cpu", psutil.virtual_memory().total)
     assert "training  digits-a dense, level 0, seed 0" in cockpit("work", "--status").stdout
+    for again in (("--detach",), ("--drain",)):
+        refused = cockpit("work", *again)
+        assert refused.returncode == 2
+        assert "at work here already" in refused.stderr
     stopped = cockpit("work", "--stop")
     assert (stopped.returncode, stopped.stdout.split()[0]) == (0, "stopped:")
     assert not psutil.pid_exists(row["pid"])

@@ -1,6 +1,9 @@
 """`cockpit queue add`: what is new, what exists, what is refused."""
 
 import json
+from pathlib import Path
+
+import pytest
 
 from tests.conftest import ADD, SMALL, Cockpit
 
@@ -38,3 +41,12 @@ def test_an_experiment_keeps_the_profile_it_was_queued_with(cockpit: Cockpit) ->
         assert f"{name}: 4 curves, 26 runs: 0 new" in cockpit("queue", "add", *SMALL, "--name", name).stdout
     refused = cockpit("queue", "add", *SMALL, "--name", "kept", "--profile", "exact")
     assert "profile 'fast' is now 'exact'" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "a:b", "-x", "n" * 101, "  "])
+def test_a_name_that_could_not_be_typed_or_told_apart_is_refused(tmp_path: Path, cockpit: Cockpit, name: str) -> None:
+    found = cockpit("queue", "add", "--source", "digits-a", f"--name={name}")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "cockpit: error: --name" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
