@@ -43,7 +43,6 @@ class ActingApp(App[None]):
     read_only: bool
     keys: Mapping[str, str]
     marked: set[str]
-    experiment: Any  # the name of the experiment shown
     done: str = ""  # the command that does what was done last
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

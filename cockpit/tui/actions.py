@@ -15,7 +15,6 @@ from engine.store import database, queue, rows
 
 Row = dict[str, Any]
 Act = Callable[[sqlite3.Connection, int], None]
-Same = tuple[str, str]  # an action, and what it is called
 
 NAMED_AT_MOST = 8
 # What shows the same as a screen, by its mode.
@@ -156,13 +155,13 @@ _TABLE = (
 ACTIONS: Mapping[str, Action] = {action.id: action for action in _TABLE}
 
 
+PREFIX = "act."  # of the ids of their bindings
+
+
 def binding(id: str, show: bool = False) -> Binding:
     """The key of an action. The application has all of them; a screen has those again that its footer shows."""
     action = ACTIONS[id]
     return Binding(action.key, f"app.act('{id}')", action.label, show=show, tooltip=action.tooltip, id=f"{PREFIX}{id}")
-
-
-PREFIX = "act."
 
 
 def command(template: str, names: Sequence[str], path: Path) -> str:

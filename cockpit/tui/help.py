@@ -1,8 +1,10 @@
 """The help: every key of what is on the screen, of the other screens, and the command that does the same."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from textual import on
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from cockpit.tui.app import Cockpit
 
 
+KEYS_WIDTH, LABEL_WIDTH = 10, 20
 HERE, ACTING, EVERYWHERE, FOCUS = GROUPS = (
     "On this screen",
     "Actions on what is marked, else on what is under the cursor",
@@ -70,18 +73,16 @@ class Help(ModalScreen[None]):
     def _show(self, wanted: str) -> None:
         words = wanted.lower().split()
         shown = [line for line in self.lines if all(word in " ".join(line).lower() for word in words)]
-        table = Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
-        group = ""
-        for line in shown:
-            if line.group != group:
-                group = line.group
-                table.add_row(Text(""), Text(""), Text(""))
-                table.add_row(Text(""), Text(group, "bold underline"), Text(""))
-            table.add_row(Text(line.keys, "bold"), Text(line.label), Text(line.command, "dim"))
-        self.query_one("#lines", Static).update(table if shown else "no key does that: esc closes")
+        parts: list[Text | Table] = []
+        for group, found in groupby(shown, key=lambda line: line.group):
+            table = Table.grid(padding=(0, 2))
+            table.add_column(width=KEYS_WIDTH)
+            table.add_column(width=LABEL_WIDTH)
+            table.add_column(overflow="fold")
+            for line in found:
+                table.add_row(Text(line.keys, "bold"), Text(line.label), Text(line.command, "dim"))
+            parts += [Text(f"\n{group}", "bold underline"), table]
+        self.query_one("#lines", Static).update(Group(*parts) if parts else "no key does that: esc closes")
 
     def action_scroll(self, lines: int) -> None:
         """Scroll by so many lines."""

@@ -119,6 +119,7 @@ async def test_the_help_shows_every_action_with_its_command_and_is_filtered(path
         await until(pilot, lambda: app.screen.query_one("#lines").size.height > 20)
         await pilot.press(*"retry")
         await until(pilot, lambda: app.screen.query_one("#lines").size.height < 8)
+        assert "cockpit queue retry one" in app.export_screenshot().replace("&#160;", " ")  # it has room
         assert app.screen.query_one(Input).value == "retry"
         await pilot.press("escape")
         assert not isinstance(app.screen, Help)

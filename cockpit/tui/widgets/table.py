@@ -6,10 +6,12 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.timer import Timer
 from textual.widgets import DataTable
-from textual.widgets.data_table import RowKey
+from textual.widgets.data_table import ColumnKey, RowKey
 
-ROWS_AT_ONCE = 50  # added between two looks at the keyboard
+ROWS_AT_ONCE = 20  # added between two looks at the keyboard; the table measures each of their cells
+REST_SECONDS = 0.01
 
 Cells = Sequence[str | Text]
 
@@ -28,6 +30,7 @@ class LiveTable(DataTable[str | Text]):
         self.shown: dict[str, Cells] = {}
         self._coming: dict[str, Cells] = {}
         self._cursor_key: str | None = None
+        self._filling: Timer | None = None
         self._aim: str | None = None  # where the cursor should go once it is there
 
     def on_mount(self) -> None:
@@ -66,22 +69,32 @@ class LiveTable(DataTable[str | Text]):
         for key, cells in self.shown.items():
             if cells != rows[key]:
                 self._change(key, cells, rows[key])
+        if self._filling:
+            self._filling.stop()
         self._coming = {key: cells for key, cells in rows.items() if key not in self.shown}
         self._add()
 
     def _change(self, key: str, before: Cells, after: Cells) -> None:
         for heading, old, new in zip(self.headings, before, after, strict=True):
             if old != new:
-                self.update_cell(key, heading, new, update_width=True)
+                cell = _plain(new)
+                # A column that may become narrower is measured all over, for each cell of it that has changed.
+                wider = cell.cell_len > self.columns[ColumnKey(heading)].content_width
+                self.update_cell(key, heading, cell, update_width=wider)
         self.shown[key] = after
 
     def _add(self) -> None:
         for key in list(islice(self._coming, ROWS_AT_ONCE)):
             self.shown[key] = cells = self._coming.pop(key)
-            self.add_row(*cells, key=key)
+            self.add_row(*map(_plain, cells), key=key)
             if key == self._cursor_key:
                 self.move_cursor(row=self.get_row_index(RowKey(key)), animate=False)
         if self._coming:
-            self.call_later(self._add)
+            self._filling = self.set_timer(REST_SECONDS, self._add)
         else:
             self._aim = None
+
+
+def _plain(cell: str | Text) -> Text:
+    """A cell in which brackets are no markup: names may have them."""
+    return Text(cell, no_wrap=True, end="") if isinstance(cell, str) else cell
