@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -237,7 +238,7 @@ def cells(one: Estimate) -> list[str]:
 
 def _json(one: Estimate) -> dict[str, object]:
     """An estimate for a script: what nothing was measured of is null, not 0."""
-    found = asdict(one)
+    found: dict[str, object] = asdict(one)
     if one.runs and not one.timed:
         found |= {"device_seconds": None, "seconds": None}
     if one.unsized and not one.bytes:

@@ -52,8 +52,8 @@ class Dashboard(ChartScreen):
         return {"curves": curves_of(chosen), **wanted} if chosen else wanted
 
     def show_experiments(self, found: list[dict[str, Any]]) -> None:
-        """Show the experiments, and which of them are in the queue."""
-        self.found = found
+        """Show the experiments that are not archived, and which of them are in the queue."""
+        self.found = [row for row in found if not row["archived"]]
         self._list()
         self.query_one("#queued", Static).update(panes.queued(found, QUEUED))
         if not found:

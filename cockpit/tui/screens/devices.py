@@ -51,6 +51,10 @@ class Devices(CockpitScreen):
         self.query_one("#pools").border_title = "pools"
         self.query_one("#at-work").focus()
 
+    def chosen(self) -> Sequence[str]:
+        """Nothing: no experiment is shown here, and actions hit none unseen."""
+        return ()
+
     def queries(self) -> Mapping[str, Query]:
         busy, other = self._columns()
         return {

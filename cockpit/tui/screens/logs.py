@@ -1,7 +1,7 @@
 """Logs: what workers and pools printed, or what happened to the runs of an experiment."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -59,6 +59,10 @@ class Logs(CockpitScreen):
     def view(self) -> LogView:
         """What shows the lines."""
         return self.query_one(LogView)
+
+    def chosen(self) -> Sequence[str]:
+        """Nothing: no experiment is shown here, and actions hit none unseen."""
+        return ()
 
     def queries(self) -> Mapping[str, Query]:
         chosen, folder = self.cockpit.experiment, database.files_folder(self.cockpit.path) / "logs"
