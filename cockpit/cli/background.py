@@ -102,6 +102,8 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found))
         return
+    if killed := workers.killed_pool(connection):
+        print(f"the pool {killed['pid']} was killed; its workers leave checkpoints and end: {killed['log']}")
     if not found["workers"]:
         print("no workers: start them with `cockpit work`, or `cockpit work --detach` in the background")
         return

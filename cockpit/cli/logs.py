@@ -51,7 +51,7 @@ def logs(
 
 
 def _key(event: Event) -> tuple[object, ...]:
-    return event["run_id"], event["attempt"], event["event"]
+    return event["run_id"], event["attempt"], event["claim"], event["event"]
 
 
 def _print(events: list[Event], as_json: bool) -> None:

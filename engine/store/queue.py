@@ -155,7 +155,8 @@ def pause_failing(connection: sqlite3.Connection, run_id: int) -> None:
     for experiment, allowed, since in concerned:
         last = connection.execute(
             f"""
-            SELECT outcome FROM attempts WHERE run_id IN ({WANTED}) AND ended_at >= :since
+            SELECT outcome FROM attempts
+            WHERE run_id IN ({WANTED}) AND ended_at >= :since AND outcome IN ('done', 'failed', 'diverged')
             ORDER BY ended_at DESC LIMIT :allowed
             """,
             {"experiment": experiment, "since": since, "allowed": allowed},

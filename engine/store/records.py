@@ -196,13 +196,10 @@ def _end(connection: sqlite3.Connection, run_id: int, number: int, status: str, 
 
 
 def _begin(connection: sqlite3.Connection, run_id: int, attempt: int) -> None:
-    """An attempt at a run is under way, or goes on where another claim left it."""
+    """The claim in force begins an attempt at a run, or goes on with it where another claim left it."""
     connection.execute(
-        """
-        INSERT INTO attempts (run_id, attempt, claim, worker, started_at)
-        SELECT id, ?, claim, worker, ? FROM runs WHERE id = ?
-        ON CONFLICT DO UPDATE SET claim = excluded.claim, worker = excluded.worker
-        """,
+        "INSERT INTO attempts (run_id, attempt, claim, worker, started_at)"
+        " SELECT id, ?, claim, worker, ? FROM runs WHERE id = ?",
         (attempt, now(), run_id),
     )
 

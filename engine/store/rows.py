@@ -180,11 +180,14 @@ def _waits_for(curve: sqlite3.Row, state: str) -> str:
 
 
 def _state(row: sqlite3.Row) -> str:
-    """The state of an experiment: what happens next if anything does, else how it ended."""
-    if row["running"]:
-        return "running"
-    if row["waiting"]:
-        return "waiting" if row["state"] == "active" else str(row["state"])
+    """The state of an experiment: what happens next if anything does, else how it ended.
+
+    One that is paused or cancelled is so at once, while the worker that trains its run comes to the end of a step.
+    """
+    if row["running"] or row["waiting"]:
+        if row["state"] != "active":
+            return str(row["state"])
+        return "running" if row["running"] else "waiting"
     return next((status for status in ("failed", "diverged", "blocked") if row[status]), "done")
 
 

@@ -259,6 +259,16 @@ CLAIM_ORDER_2 = """
 CREATE INDEX runs_ready ON runs (alone DESC, priority DESC, dependents DESC, id)
 WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL
 """
+# A worker gave its run back, or was found gone: what it did of the attempt is over, though nobody is left to say so.
+TAKEN_BACK = """
+CREATE TRIGGER run_taken_back AFTER UPDATE OF status ON runs
+WHEN OLD.status = 'running' AND NEW.status = 'waiting' BEGIN
+  UPDATE attempts SET ended_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),
+    outcome = CASE WHEN NEW.lost > OLD.lost OR OLD.lease_expires_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+              THEN 'lost' ELSE 'stopped' END
+  WHERE run_id = NEW.id AND claim = NEW.claim AND ended_at IS NULL;
+END
+"""
 # What runs of a shape took on a device.
 MEASURED_MEMORY = """
 CREATE INDEX runs_device_memory ON runs (model, width, batch_size, profile, target_dataset, device_memory)
@@ -300,14 +310,14 @@ def version_2(db: Database) -> None:
         {
             "run_id": int,
             "attempt": int,
-            "claim": int,  # the last that worked on it
+            "claim": int,  # that worked on it: one that goes on from a checkpoint is a row more of the same attempt
             "worker": int,
             "started_at": str,
-            "ended_at": str,  # NULL while it is under way or left off, and if it was lost with its worker
-            "outcome": str,  # done, failed, diverged, out-of-memory
+            "ended_at": str,
+            "outcome": str,  # done, failed, diverged, out-of-memory, stopped, lost; NULL while it is under way
             "error": str,
         },
-        pk=("run_id", "attempt"),
+        pk=("run_id", "attempt", "claim"),
         foreign_keys=[("run_id", "runs", "id"), ("worker", "workers", "id")],
         strict=True,
     )
@@ -345,6 +355,7 @@ def version_2(db: Database) -> None:
     db.execute("DROP INDEX runs_ready")
     db.execute(CLAIM_ORDER_2)
     db.execute(MEASURED_MEMORY)
+    db.execute(TAKEN_BACK)
     db.execute(
         """
         INSERT INTO attempts (run_id, attempt, claim, worker, started_at, ended_at, outcome, error)

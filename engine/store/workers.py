@@ -54,6 +54,15 @@ def live_pools(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     return [row for row in found if not processes.gone(row["pid"], row["process_started"])]
 
 
+def killed_pool(connection: sqlite3.Connection) -> sqlite3.Row | None:
+    """The newest pool of this host, if its process ended without a word; its workers stop by themselves then."""
+    row = connection.execute(
+        "SELECT pid, process_started, log, started_at, ended_at FROM pools WHERE host = ? ORDER BY id DESC LIMIT 1",
+        (socket.gethostname(),),
+    ).fetchone()
+    return row if row and not row["ended_at"] and processes.gone(row["pid"], row["process_started"]) else None
+
+
 def present(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     """The workers that have not ended, and those that died with a run in hand: what each is, does and trains.
 

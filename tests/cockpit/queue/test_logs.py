@@ -12,6 +12,7 @@ import pytest
 from engine.store import claims, database, queue, records
 from tests.conftest import Cockpit, add, work_off
 from tests.engine.test_store import worker
+from tests.engine.test_worker import start_worker, wait_for_epochs
 
 ERROR = 'Traceback (most recent call last):\n  File "theirs.py", line 1, in net\nValueError: out of luck'
 
@@ -70,3 +71,23 @@ def test_following_ends_with_the_experiment(path: Path, cockpit: Cockpit) -> Non
     work_off(path)
     out, _ = following.communicate(timeout=20)
     assert [line.split()[2] for line in out.splitlines()] == ["started", "done"]
+
+
+def test_a_run_that_was_stopped_and_went_on_is_told_with_each_of_its_workers(tmp_path: Path, cockpit: Cockpit) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "long", levels=0, replicates=1, random=["none"], target=["digits-a"], epochs=300)
+    first = start_worker(path, 60.0)
+    wait_for_epochs(path, 3, first)
+    first.terminate()
+    first.wait()
+    work_off(path)
+    events = [json.loads(line) for line in cockpit("queue", "logs", "long", "--json").stdout.splitlines()]
+    assert [(event["attempt"], event["event"]) for event in events] == [
+        (1, "started"),
+        (1, "stopped"),
+        (1, "continued"),
+        (1, "done"),
+    ]
+    pids = [event["pid"] for event in events]
+    assert pids[0] == pids[1] == first.pid
+    assert pids[2] == pids[3] != first.pid
