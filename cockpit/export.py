@@ -31,6 +31,8 @@ def write(
 @contextmanager
 def whole(output: Path) -> Iterator[Path]:
     """A file to write to, which takes the place of `output` once all has been written."""
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another file with -o")
     partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         yield partial

@@ -12,6 +12,7 @@ from cockpit.cli import diff, queue, results, screen, store, work
 from cockpit.cli.options import Database
 from engine import __version__
 from engine.errors import InputError
+from engine.store import database
 
 app = typer.Typer(
     name="cockpit",
@@ -59,6 +60,7 @@ def _root(
 
 def main() -> None:
     """The program: runs a command; what a person got wrong becomes one line on stderr and exit code 2."""
+    database.on_wait = lambda said: print(said, file=sys.stderr, flush=True)
     try:
         code = typer.main.get_command(app).main(prog_name="cockpit", standalone_mode=False)
         if sys.stdout:  # it may have been closed

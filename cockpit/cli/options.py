@@ -32,7 +32,12 @@ Database = Annotated[
 ]
 PauseAfter = Annotated[
     int | None,
-    Option(help="Failures in a row after which it is paused; 0: never. At the start 3.", show_default=False, min=0),
+    Option(
+        help="Failures in a row after which it is paused; 0: never. At the start 3.",
+        show_default=False,
+        min=0,
+        max=1_000_000,
+    ),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 Names = Annotated[list[str], Argument(help="Names of experiments.")]

@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 WAIT_SECONDS = 0.5
+MOST = 1_000_000  # a priority, either way
 HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "waits for", "tags")
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
 
@@ -108,8 +109,12 @@ def retry(names: Names, as_json: Json = False, db: Database = None) -> None:
 @app.command("move")
 def move(
     names: Names,
-    priority: Annotated[int | None, typer.Option(help="The highest is trained first; 0 at the start.")] = None,
-    by: Annotated[int | None, typer.Option(help="Change the priority by so much; -1 is later.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(help="The highest is trained first; 0 at the start.", min=-MOST, max=MOST)
+    ] = None,
+    by: Annotated[
+        int | None, typer.Option(help="Change the priority by so much; -1 is later.", min=-MOST, max=MOST)
+    ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:

@@ -77,6 +77,7 @@ def show(
         from cockpit import figures
 
         figures.write(output, titled, charts.View(x=x, full=full))
+        print(f"wrote {output}", file=sys.stderr)
     else:
         sys.exit(1)
 

@@ -109,7 +109,7 @@ def _agreed() -> bool:
 
 def _describe(plan: care.Plan) -> str:
     if not plan:
-        return "there is nothing to free"
+        return "there is nothing to free (files of the last hour are left alone: a worker may be about to record them)"
     files = (("ticket files", plan.tickets), ("stray files", plan.strays))
     found = [f"{what}: {len(some)} ({_size(some)})" for what, some in files if some]
     return "\n".join(found + ([f"records of runs: {len(plan.runs)}"] if plan.runs else []))

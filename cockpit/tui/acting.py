@@ -46,8 +46,9 @@ class ActingApp(App[None]):
     done: str = ""  # the command that does what was done last
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whether an action is offered: none is that changes something where this is read-only."""
-        return not (self.read_only and action == "act")
+        """Whether an action is offered: none is that changes something where this is read-only, or nothing is shown."""
+        too_small = self.screen.has_class("-tiny") or self.screen.has_class("-flat")
+        return not (action == "act" and (self.read_only or too_small))
 
     def chosen(self) -> Sequence[str]:
         """The experiments that actions work on."""

@@ -20,6 +20,7 @@ from cockpit.tui.screens.layers import Layers
 from cockpit.tui.screens.logs import Logs
 from cockpit.tui.screens.queue import Queue
 from engine.errors import unknown
+from engine.store import database
 
 
 class Cockpit(ActingApp):
@@ -84,9 +85,14 @@ class Cockpit(ActingApp):
 
     def on_mount(self) -> None:
         self.set_keymap(dict(self.keys))
+        self._on_wait, database.on_wait = (
+            database.on_wait,
+            lambda said: self.call_from_thread(self.notify, said, severity="warning"),
+        )
         self.reader.start()
 
     def on_unmount(self) -> None:
+        database.on_wait = self._on_wait
         self.reader.end()
 
     def action_take_away(self) -> None:

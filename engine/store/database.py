@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from math import sqrt
@@ -16,6 +16,14 @@ from engine.errors import InputError
 APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours
 SCHEMA_VERSION = 2  # the number of migrations in `schema`
 BUSY_SECONDS = 30.0
+PATIENCE_SECONDS = 1.0  # that a person waits for a lock without being told
+
+
+def _wait_silently(said: str) -> None:
+    """What is said of a lock goes nowhere, unless a program that talks to a person puts something in its place."""
+
+
+on_wait: Callable[[str], None] = _wait_silently
 
 
 def default_path() -> Path:
@@ -44,7 +52,7 @@ def reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
 def writer(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """A connection that may write, to a database that is made or migrated first where that is needed.
 
-    Where another program holds the database, it waits so many seconds.
+    Where another program holds the database, it waits so many seconds, and says so to `on_wait` after the first.
 
     Raises InputError if the file belongs to another program, is newer than this one, or cannot be written.
     """
@@ -55,7 +63,10 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
     if not path.exists() or _version(path) < SCHEMA_VERSION:
         _migrate(path)
     try:
-        connection = _connect(path, "rw", busy_seconds)
+        connection = _connect(path, "rw", min(busy_seconds, PATIENCE_SECONDS))
+        if not _may_write(connection):
+            on_wait(f"waiting for {path}, which another program holds")
+        connection.execute(f"PRAGMA busy_timeout = {round(busy_seconds * 1000)}")
         with transaction(connection):
             pass
     except sqlite3.OperationalError as error:
@@ -80,6 +91,16 @@ def snapshot(path: Path, place: Path) -> None:
         found = str(error)
     if found != "ok":
         raise InputError(f"{path} is damaged ({found.splitlines()[-1]}): see `cockpit store check --db {path}`")
+
+
+def _may_write(connection: sqlite3.Connection) -> bool:
+    try:
+        with transaction(connection):
+            return True
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            return False
+        raise
 
 
 def writable_path(path: Path) -> Path:

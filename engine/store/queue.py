@@ -120,9 +120,13 @@ def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> 
     """Make an experiment active, paused or cancelled. Only an active one has its runs claimed.
 
     A worker that trains a run which nothing active wants any more leaves a checkpoint and gives it back (`wanted`).
+    Where nothing is left to train, there is nothing to pause or to cancel: it stays as it is, so that what it is
+    extended by later is trained.
     """
+    left = f"SELECT EXISTS (SELECT 1 FROM runs WHERE status IN ('waiting', 'running') AND id IN ({WANTED}))"
     with transaction(connection):
-        _set_state(connection, experiment, state)
+        if state == "active" or connection.execute(left, {"experiment": experiment}).fetchone()[0]:
+            _set_state(connection, experiment, state)
 
 
 def _set_state(connection: sqlite3.Connection, experiment: int, state: State, reason: str | None = None) -> None:

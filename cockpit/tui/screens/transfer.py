@@ -159,6 +159,11 @@ class Transfer(CockpitScreen):
         Binding("up", "app.focus_previous", "Field before", id="transfer.previous", show=False, priority=True),
     ]
 
+    def on_resize(self) -> None:
+        """Where the terminal was too small for a while, no field has the focus any more."""
+        if self.focused is None:
+            self.query_one("#source").focus()
+
     def body(self) -> ComposeResult:
         with Vertical(id="transfer"):
             with VerticalScroll(id="form", can_focus=False) as form:
