@@ -43,6 +43,7 @@ def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] =
     deadline = time.monotonic() + START_SECONDS
     while not any(pool["pid"] == process.pid for pool in workers.live_pools(connection)):
         if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()
             said = log.read_text(errors="replace").strip()
             if process.returncode == 0:
                 return None, said
@@ -70,7 +71,8 @@ def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | Non
         say("no workers to stop")
         return None
     say("stopping: each worker ends its step and leaves a checkpoint (again: at once)")
-    while workers.live_pools(connection):
+    asked = {pool["id"] for pool in pools}
+    while any(pool["id"] in asked for pool in workers.live_pools(connection)):
         time.sleep(LOOK_SECONDS)
     return f"stopped: pid {', '.join(str(pool['pid']) for pool in pools)}"
 

@@ -14,7 +14,7 @@ import typer
 from cockpit import tables, words
 from cockpit.cli import adding
 from cockpit.cli.logs import logs
-from cockpit.cli.options import Database, Json, Names, PauseAfter, to_read, to_write
+from cockpit.cli.options import LARGEST, Database, Json, Names, PauseAfter, to_read, to_write
 from engine.errors import InputError, unknown
 from engine.store import database, queue, rows
 
@@ -108,8 +108,12 @@ def retry(names: Names, as_json: Json = False, db: Database = None) -> None:
 @app.command("move")
 def move(
     names: Names,
-    priority: Annotated[int | None, typer.Option(help="The highest is trained first; 0 at the start.")] = None,
-    by: Annotated[int | None, typer.Option(help="Change the priority by so much; -1 is later.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(help="The highest is trained first; 0 at the start.", min=-LARGEST, max=LARGEST)
+    ] = None,
+    by: Annotated[
+        int | None, typer.Option(help="Change the priority by so much; -1 is later.", min=-LARGEST, max=LARGEST)
+    ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:

@@ -15,7 +15,6 @@ from engine.store import database, queue, rows
 
 Row = dict[str, Any]
 Act = Callable[[sqlite3.Connection, int], None]
-Same = tuple[str, str]  # an action, and what it is called
 
 NAMED_AT_MOST = 8
 # What shows the same as a screen, by its mode.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from engine.errors import unknown
+from engine.errors import InputError, unknown
 from engine.store.claims import WANTED
 
 EXPORTS = {
@@ -110,8 +110,12 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any
     """One experiment with its definition, the command that queued it, its curves, and what went wrong.
 
     A curve that is not done says what it waits for: a device, a pause, or the chain that its tickets come from.
+    Raises InputError if there is none of this id.
     """
-    (found,) = experiments(connection, experiment)
+    listed = experiments(connection, experiment)
+    if not listed:
+        raise InputError("the experiment has been removed meanwhile")
+    (found,) = listed
     definition, command, notes, tags = connection.execute(
         "SELECT definition, command, notes, tags FROM experiments WHERE id = ?", (experiment,)
     ).fetchone()
@@ -246,14 +250,14 @@ def running(connection: sqlite3.Connection, experiment: int | None = None) -> li
 
 
 def training(connection: sqlite3.Connection, experiment: str) -> dict[int, dict[str, Any]]:
-    """What is being trained for an experiment, by run: its batch size, and its test accuracies so far, epoch by epoch.
+    """What is being trained for an experiment, by run: its test accuracies so far, epoch by epoch.
 
     An epoch at whose end nothing was tested has none.
     """
     found: dict[int, dict[str, Any]] = {}
     for row in connection.execute(
         """
-        SELECT DISTINCT r.id, r.batch_size, x.epoch, x.test_accuracy
+        SELECT DISTINCT r.id, x.epoch, x.test_accuracy
         FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id JOIN curve_points p ON p.curve_id = c.id
         JOIN runs r ON r.id = p.run_id AND r.status = 'running'
         LEFT JOIN epochs x ON x.run_id = r.id AND x.attempt = r.attempt
@@ -261,7 +265,7 @@ def training(connection: sqlite3.Connection, experiment: str) -> dict[int, dict[
         """,
         (experiment,),
     ):
-        run = found.setdefault(row["id"], {"batch_size": row["batch_size"], "accuracies": []})
+        run = found.setdefault(row["id"], {"accuracies": []})
         if row["test_accuracy"] is not None:
             run["accuracies"].append(row["test_accuracy"])
     return found
