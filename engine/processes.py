@@ -47,3 +47,5 @@ def gone(pid: int, process_started: float, silent: bool = True) -> bool:
         return bool(abs(process.create_time() - process_started) >= 1.0 and silent)
     except psutil.NoSuchProcess:
         return True
+    except psutil.AccessDenied:  # it is there, and another user's
+        return False

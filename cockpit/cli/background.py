@@ -65,8 +65,11 @@ def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | Non
     """Ask the pools of this database on this machine to end, and wait for them: which did; None if there are none."""
     pools = workers.live_pools(connection)
     for pool in pools:
-        with suppress(ProcessLookupError):
-            os.kill(pool["pid"], signal.SIGTERM)
+        try:
+            with suppress(ProcessLookupError):
+                os.kill(pool["pid"], signal.SIGTERM)
+        except PermissionError:
+            raise InputError(f"the workers of pid {pool['pid']} are another user's: have them stopped there") from None
     if not pools:
         say("no workers to stop")
         return None

@@ -156,7 +156,7 @@ def pause_failing(connection: sqlite3.Connection, run_id: int) -> None:
         last = connection.execute(
             f"""
             SELECT outcome FROM attempts WHERE run_id IN ({WANTED}) AND ended_at >= :since
-            ORDER BY ended_at DESC LIMIT :allowed
+            ORDER BY ended_at DESC, rowid DESC LIMIT :allowed
             """,
             {"experiment": experiment, "since": since, "allowed": allowed},
         ).fetchall()

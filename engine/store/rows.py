@@ -113,12 +113,10 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any
     Raises InputError if there is none of this id.
     """
     listed = experiments(connection, experiment)
-    if not listed:
+    texts = connection.execute("SELECT definition, command FROM experiments WHERE id = ?", (experiment,)).fetchone()
+    if not listed or texts is None:
         raise InputError("the experiment has been removed meanwhile")
-    (found,) = listed
-    definition, command, notes, tags = connection.execute(
-        "SELECT definition, command, notes, tags FROM experiments WHERE id = ?", (experiment,)
-    ).fetchone()
+    (found,), (definition, command) = listed, texts
     curves = connection.execute(
         """
         SELECT c.name, count(*) AS runs, sum(r.status = 'done') AS done, sum(r.status = 'running') AS running,
@@ -132,8 +130,6 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any
     return {
         **found,
         "command": command,
-        "notes": notes,
-        "tags": json.loads(tags or "[]"),
         "definition": json.loads(definition),
         "curves": [{**dict(row), "waits_for": _waits_for(row, found["state"])} for row in curves],
         "errors": errors(connection, experiment),
