@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from engine.errors import InputError
+from engine import processes
 from engine.run import UnderWay, Workplace
 from engine.store import claims, database
 
@@ -45,9 +45,8 @@ class Heartbeat(threading.Thread):
                 connection = connection or self._open()
                 self._hold(connection)
                 self._tell(connection)
-            # locked (InputError: while it was opened), or a device that does not answer any more
-            except (sqlite3.Error, InputError, RuntimeError) as error:
-                print(f"no heartbeat: {error}", flush=True)
+            except Exception as error:  # locked, or a device that does not answer: the next beat may succeed
+                processes.say(f"no heartbeat: {error}")
 
     def _open(self) -> sqlite3.Connection:
         connection = database.writer(self.path)

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 from pathlib import Path
 
+from engine import processes
 from engine.store import queue, rows
 
 
@@ -14,12 +15,15 @@ def notify(connection: sqlite3.Connection, path: Path, command: str, run_id: int
     It finds what it is about in COCKPIT_EXPERIMENT, COCKPIT_STATUS (done, failed, diverged, blocked, paused) and
     COCKPIT_DB. It is not waited for; its output goes to the worker's log.
     """
-    for experiment in queue.take_endings(connection, run_id):
-        found = rows.experiments(connection, experiment)[0]
+    ended = queue.take_endings(connection, run_id)
+    for found in (row for experiment in ended for row in rows.experiments(connection, experiment)):
         about = {
             "COCKPIT_EXPERIMENT": found["name"],
             "COCKPIT_STATUS": found["status"],
             "COCKPIT_DB": str(path.absolute()),
         }
-        print(f"{found['name']} is {found['status']}: calling {command}", flush=True)
-        subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, env={**os.environ, **about})
+        processes.say(f"{found['name']} is {found['status']}: calling {command}")
+        try:
+            subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, env={**os.environ, **about})
+        except OSError as error:
+            processes.say(f"it cannot be called: {error}")

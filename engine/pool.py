@@ -6,11 +6,12 @@ import sqlite3
 import subprocess
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine import devices, processes
+from engine.errors import InputError
 from engine.store import database, workers
 
 TEND_SECONDS = 0.5
@@ -57,7 +58,7 @@ class Pool:
         command += ["--min-free", str(min_free)] if min_free is not None else []
         command += ["--notify", notify] if notify else []
         self.restarts = 0
-        self._ending = False
+        self._ending, self._changing = False, threading.Lock()  # held while processes are started or told to end
         self._places = [self._open(command, device) for device in places]
         threading.Thread(target=self._tend, daemon=True).start()
 
@@ -95,15 +96,18 @@ class Pool:
         """Start crashed workers again, and record the load of the host and its cards, until all have ended."""
         meter = devices.Meter(self.devices)
         host, sampled = socket.gethostname(), 0.0
-        with closing(database.writer(self.path)) as connection:
+        connection: sqlite3.Connection | None = None
+        with ExitStack() as opened:
             while self.running and not self._ending:
                 time.sleep(TEND_SECONDS)
                 for place in self._places:
-                    if self._replaceable(place):
-                        self._replace(place)
+                    with self._changing, suppress(OSError):  # no memory for another process
+                        if self._replaceable(place):
+                            self._replace(place)
                 if time.monotonic() - sampled >= workers.LOAD_SECONDS:
                     sampled = time.monotonic()
-                    with suppress(sqlite3.OperationalError):  # locked: the next sample comes soon
+                    with suppress(sqlite3.Error, InputError, OSError):  # locked: the next sample comes soon
+                        connection = connection or opened.enter_context(closing(database.writer(self.path)))
                         workers.record_loads(connection, host, meter.read())
 
     def _replace(self, place: _Place) -> None:
@@ -115,16 +119,18 @@ class Pool:
 
     def stop(self) -> None:
         """Ask every worker to leave a checkpoint and end, and wait for them, one step of training at the most."""
-        self._ending = True
-        for place in self._places:
-            place.process.terminate()
+        with self._changing:
+            self._ending = True
+            for place in self._places:
+                place.process.terminate()
         self.close()
 
     def kill(self) -> None:
         """End every worker at once: what it did since its last checkpoint is lost."""
-        self._ending = True
-        for place in self._places:
-            place.process.kill()
+        with self._changing:
+            self._ending = True
+            for place in self._places:
+                place.process.kill()
         self.close()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -16,6 +17,12 @@ def environment() -> dict[str, str]:
     """The environment for it, in which this project is found even if it runs from a checkout."""
     before = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{before}" if before else str(ROOT)}
+
+
+def say(line: str) -> None:
+    """Print a line, which a worker's pool writes into its log. On a full disk it is lost, and work goes on."""
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 def started(pid: int) -> float:
@@ -40,3 +47,5 @@ def gone(pid: int, process_started: float, silent: bool = True) -> bool:
         return bool(abs(process.create_time() - process_started) >= 1.0 and silent)
     except psutil.NoSuchProcess:
         return True
+    except psutil.AccessDenied:  # it is there, and another user's
+        return False

@@ -9,7 +9,7 @@ import signal
 import socket
 import sqlite3
 import traceback
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import torch
@@ -79,7 +79,8 @@ class Worker:
                 self.heart.stop.wait(IDLE_SECONDS)
             except (sqlite3.OperationalError, OSError) as error:
                 self._wait_for_better_times(error)
-        self.connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (database.now(), self.id))
+        with suppress(sqlite3.OperationalError):  # full or locked: its process is gone all the same
+            self.connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (database.now(), self.id))
 
     def _train_next(self) -> bool:
         """Claim a run and train it; False if there is none that can start."""
@@ -119,20 +120,20 @@ class Worker:
         if isinstance(error, OSError) and error.errno not in DISK_FULL:
             raise error
         self.heart.message = f"cannot write ({error}): waiting"
-        print(self.heart.message, flush=True)
+        processes.say(self.heart.message)
         self.heart.stop.wait(BACK_OFF_SECONDS)
 
     def _train(self, claim: claims.Claim) -> None:
         digest = claim.run.digest
-        print(f"{database.now()} run {digest}, claim {claim.number}", flush=True)
+        processes.say(f"{database.now()} run {digest}, claim {claim.number}")
         try:
             execute(claim, self.place)
         except Stopped:
             self._release(claim)
         except records.StaleClaim:
-            print(f"run {digest} was taken over by another worker", flush=True)
+            processes.say(f"run {digest} was taken over by another worker")
         except Missing as lost:
-            print(f"{lost}: training run {lost.producer.digest} again, then {digest}", flush=True)
+            processes.say(f"{lost}: training run {lost.producer.digest} again, then {digest}")
             claims.send_back(self.connection, claim, lost.producer.digest)
         except sqlite3.OperationalError:
             self._release(claim)
@@ -151,7 +152,7 @@ class Worker:
 
     def _fail(self, claim: claims.Claim, error: Exception) -> None:
         said = str(error) if isinstance(error, InputError) else traceback.format_exc()
-        print(f"run {claim.run.digest} failed: {said}", flush=True)
+        processes.say(f"run {claim.run.digest} failed: {said}")
         try:
             if _is_out_of_memory(error):
                 training = claim.run.training

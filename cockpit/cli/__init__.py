@@ -69,6 +69,8 @@ def main() -> None:
         _fail(str(error), 2)
     except sqlite3.OperationalError as error:
         _fail(f"the database cannot be used ({error}): is another program holding it, or is the disk full?", 2)
+    except sqlite3.DatabaseError as error:
+        _fail(f"the database cannot be used ({error}): `cockpit store check` says whether it is damaged", 2)
     except TyperException as error:
         _fail(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, Abort):

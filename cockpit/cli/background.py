@@ -43,6 +43,7 @@ def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] =
     deadline = time.monotonic() + START_SECONDS
     while not any(pool["pid"] == process.pid for pool in workers.live_pools(connection)):
         if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()
             said = log.read_text(errors="replace").strip()
             if process.returncode == 0:
                 return None, said
@@ -74,13 +75,17 @@ def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | Non
     """Ask the pools of this database on this machine to end, and wait for them: which did; None if there are none."""
     pools = workers.live_pools(connection)
     for pool in pools:
-        with suppress(ProcessLookupError):
-            os.kill(pool["pid"], signal.SIGTERM)
+        try:
+            with suppress(ProcessLookupError):
+                os.kill(pool["pid"], signal.SIGTERM)
+        except PermissionError:
+            raise InputError(f"the workers of pid {pool['pid']} are another user's: have them stopped there") from None
     if not pools:
         say("no workers to stop")
         return None
     say("stopping: each worker ends its step and leaves a checkpoint (again: at once)")
-    while workers.live_pools(connection):
+    asked = {pool["id"] for pool in pools}
+    while any(pool["id"] in asked for pool in workers.live_pools(connection)):
         time.sleep(LOOK_SECONDS)
     return f"stopped: pid {', '.join(str(pool['pid']) for pool in pools)}"
 

@@ -14,6 +14,8 @@ from engine.store import database, history, queue, rows
 LOOK_SECONDS = 0.5
 LATE_SECONDS = 60.0  # how much later than its own time an event may be written, by a worker that had to wait
 
+MOVING = ("waiting", "running")
+
 Event = dict[str, Any]
 
 
@@ -39,10 +41,10 @@ def logs(
             return sorted(found.values(), key=lambda event: str(event["at"]))
 
         found = look()
-        _print(found if lines is None else found[len(found) - lines :], as_json)
+        _print(found if lines is None else found[max(0, len(found) - lines) :], as_json)
         seen = set(map(_key, found))
         while follow:
-            moving = any(rows.experiments(connection, one)[0]["status"] in ("waiting", "running") for one in ids)
+            moving = any(row["status"] in MOVING for one in ids for row in rows.experiments(connection, one))
             fresh = [event for event in look(database.now(-LATE_SECONDS)) if _key(event) not in seen]
             _print(fresh, as_json)
             seen |= set(map(_key, fresh))

@@ -20,6 +20,7 @@ from engine.store import database, queue
 LONGEST_NAME = 100
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 
+LARGEST = 10**9  # whole number that a person gives, and some can be added to in the database
 MODEL_HELP = "The network. " + "; ".join(f"{name}: {model.summary}" for name, model in MODELS.items()) + "."
 
 Database = Annotated[
@@ -36,7 +37,7 @@ PauseAfter = Annotated[
         help="Failures in a row after which it is paused; 0: never. At the start 3.",
         show_default=False,
         min=0,
-        max=1_000_000,
+        max=LARGEST,
     ),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]

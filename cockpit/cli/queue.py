@@ -14,7 +14,7 @@ import typer
 from cockpit import tables, words
 from cockpit.cli import adding
 from cockpit.cli.logs import logs
-from cockpit.cli.options import Database, Json, Names, PauseAfter, to_read, to_write
+from cockpit.cli.options import LARGEST, Database, Json, Names, PauseAfter, to_read, to_write
 from engine.errors import InputError, unknown
 from engine.store import database, queue, rows
 
@@ -23,7 +23,6 @@ app = typer.Typer(
 )
 
 WAIT_SECONDS = 0.5
-MOST = 1_000_000  # a priority, either way
 HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "waits for", "tags")
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
 
@@ -110,10 +109,10 @@ def retry(names: Names, as_json: Json = False, db: Database = None) -> None:
 def move(
     names: Names,
     priority: Annotated[
-        int | None, typer.Option(help="The highest is trained first; 0 at the start.", min=-MOST, max=MOST)
+        int | None, typer.Option(help="The highest is trained first; 0 at the start.", min=-LARGEST, max=LARGEST)
     ] = None,
     by: Annotated[
-        int | None, typer.Option(help="Change the priority by so much; -1 is later.", min=-MOST, max=MOST)
+        int | None, typer.Option(help="Change the priority by so much; -1 is later.", min=-LARGEST, max=LARGEST)
     ] = None,
     as_json: Json = False,
     db: Database = None,

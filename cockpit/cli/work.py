@@ -1,5 +1,6 @@
 """`cockpit run` and `cockpit work`: training here, with what happens on the screen."""
 
+import math
 import signal
 import sqlite3
 import sys
@@ -37,6 +38,7 @@ def run(
     """
     wish = config.work()
     places = devices.chosen(workers, wish.per_device)
+    least = _least(wish.min_free)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
         added = wanted.add(connection)
@@ -45,7 +47,6 @@ def run(
         queue.set_state(connection, added.experiment, "active")
         if claims.unfinished(connection, added.experiment):
             try:
-                least = round(wish.min_free * 2**30)
                 pool = Pool(path, places, experiment=added.experiment, min_free=least, notify=wish.notify)
                 _attend(pool, connection, added.experiment)
             except KeyboardInterrupt:
@@ -107,9 +108,7 @@ def work(
         return
     wish = config.work()
     places = devices.chosen(workers, wish.per_device if per_device is None else per_device)
-    gib = wish.min_free if min_free is None else min_free
-    if gib < 0:
-        raise InputError(f"--min-free {gib:g} is out of range: give GiB, 0 or more")
+    least = _least(wish.min_free if min_free is None else min_free)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
         halted = [row["name"] for row in rows.experiments(connection) if row["status"] in ("paused", "cancelled")]
@@ -124,7 +123,7 @@ def work(
             background.detach(path, connection, [word for word in sys.argv[2:] if word != "--detach"])
             return
         try:
-            pool = Pool(path, places, drain=drain, min_free=round(gib * 2**30), notify=notify or wish.notify)
+            pool = Pool(path, places, drain=drain, min_free=least, notify=notify or wish.notify)
             _attend(pool, connection, None)
         except KeyboardInterrupt:
             print("stopped; `cockpit work` continues", file=sys.stderr)
@@ -132,6 +131,13 @@ def work(
         problems = _report_errors(connection, None)
         left = claims.unfinished(connection)
     sys.exit(1 if problems or left else 0)
+
+
+def _least(gib: float) -> int:
+    """The bytes that `--min-free` stands for."""
+    if not 0 <= gib < math.inf:
+        raise InputError(f"--min-free {gib:g} is out of range: give GiB, 0 or more")
+    return round(gib * 2**30)
 
 
 def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:

@@ -161,7 +161,7 @@ def pause_failing(connection: sqlite3.Connection, run_id: int) -> None:
             f"""
             SELECT outcome FROM attempts
             WHERE run_id IN ({WANTED}) AND ended_at >= :since AND outcome IN ('done', 'failed', 'diverged')
-            ORDER BY ended_at DESC LIMIT :allowed
+            ORDER BY ended_at DESC, rowid DESC LIMIT :allowed
             """,
             {"experiment": experiment, "since": since, "allowed": allowed},
         ).fetchall()
@@ -181,7 +181,8 @@ def take_endings(connection: sqlite3.Connection, run_id: int) -> list[int]:
             WHERE id IN (SELECT c.experiment_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
                          WHERE p.run_id = :run)
               AND coalesce(notified_at, '') < (SELECT finished_at FROM runs WHERE id = :run)
-              AND (reason IS NOT NULL OR state = 'active' AND NOT EXISTS (
+              AND (reason IS NOT NULL AND state_at >= (SELECT finished_at FROM runs WHERE id = :run)
+                OR state = 'active' AND NOT EXISTS (
                 SELECT 1 FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
                 JOIN runs r ON r.id = p.run_id
                 WHERE c.experiment_id = experiments.id AND r.status IN ('waiting', 'running')))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from engine.errors import unknown
+from engine.errors import InputError, unknown
 from engine.store.claims import WANTED
 
 EXPORTS = {
@@ -110,11 +110,13 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any
     """One experiment with its definition, the command that queued it, its curves, and what went wrong.
 
     A curve that is not done says what it waits for: a device, a pause, or the chain that its tickets come from.
+    Raises InputError if there is none of this id.
     """
-    (found,) = experiments(connection, experiment)
-    definition, command, notes, tags = connection.execute(
-        "SELECT definition, command, notes, tags FROM experiments WHERE id = ?", (experiment,)
-    ).fetchone()
+    listed = experiments(connection, experiment)
+    texts = connection.execute("SELECT definition, command FROM experiments WHERE id = ?", (experiment,)).fetchone()
+    if not listed or texts is None:
+        raise InputError("the experiment has been removed meanwhile")
+    (found,), (definition, command) = listed, texts
     curves = connection.execute(
         """
         SELECT c.name, count(*) AS runs, sum(r.status = 'done') AS done, sum(r.status = 'running') AS running,
@@ -128,8 +130,6 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any
     return {
         **found,
         "command": command,
-        "notes": notes,
-        "tags": json.loads(tags or "[]"),
         "definition": json.loads(definition),
         "curves": [{**dict(row), "waits_for": _waits_for(row, found["state"])} for row in curves],
         "errors": errors(connection, experiment),
@@ -249,14 +249,14 @@ def running(connection: sqlite3.Connection, experiment: int | None = None) -> li
 
 
 def training(connection: sqlite3.Connection, experiment: str) -> dict[int, dict[str, Any]]:
-    """What is being trained for an experiment, by run: its batch size, and its test accuracies so far, epoch by epoch.
+    """What is being trained for an experiment, by run: its test accuracies so far, epoch by epoch.
 
     An epoch at whose end nothing was tested has none.
     """
     found: dict[int, dict[str, Any]] = {}
     for row in connection.execute(
         """
-        SELECT DISTINCT r.id, r.batch_size, x.epoch, x.test_accuracy
+        SELECT DISTINCT r.id, x.epoch, x.test_accuracy
         FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id JOIN curve_points p ON p.curve_id = c.id
         JOIN runs r ON r.id = p.run_id AND r.status = 'running'
         LEFT JOIN epochs x ON x.run_id = r.id AND x.attempt = r.attempt
@@ -264,7 +264,7 @@ def training(connection: sqlite3.Connection, experiment: str) -> dict[int, dict[
         """,
         (experiment,),
     ):
-        run = found.setdefault(row["id"], {"batch_size": row["batch_size"], "accuracies": []})
+        run = found.setdefault(row["id"], {"accuracies": []})
         if row["test_accuracy"] is not None:
             run["accuracies"].append(row["test_accuracy"])
     return found

@@ -3,6 +3,7 @@
 import socket
 import sqlite3
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -117,10 +118,13 @@ def load_history(connection: sqlite3.Connection, parts: int) -> list[dict[str, A
         {"seconds": seconds},
     )
     first = int(time.time() / seconds) - parts + 1
-    histories: dict[tuple[str, str], dict[str, list[float | None]]] = {}
+    histories: dict[tuple[str, str], dict[str, list[float | None]]] = defaultdict(
+        lambda: {measure: [None] * parts for measure in MEASURES}
+    )
     for row in found:
-        history = histories.setdefault((row["host"], row["device"]), {m: [None] * parts for m in MEASURES})
+        history = histories[row["host"], row["device"]]
         if 0 <= row["part"] - first < parts:
             for measure in MEASURES:
                 history[measure][row["part"] - first] = row[measure]
+    # A device whose first sample was written just now has no history yet.
     return [{**dict(row), "history": histories[row["host"], row["device"]]} for row in loads(connection)]

@@ -154,6 +154,7 @@ def test_a_configuration_that_is_wrong_is_named(path: Path, cockpit: Cockpit, te
         (["--detach", "--stop"], "--detach, --stop and --status exclude each other"),
         (["--json"], "--json is for --status"),
         (["--min-free", "-1"], "--min-free -1 is out of range"),
+        (["--min-free", "nan"], "--min-free nan is out of range"),
         (["--per-device", "0"], "--per-device 0 is out of range"),
         (["--status"], "there is no database"),
     ],

@@ -371,3 +371,20 @@ def test_the_repositorys_sample_is_read_in_place_and_written_to_a_copy(tmp_path:
     assert "experiments.db is a sample and stays as it is: writing to experiments.local.db" in added.stderr
     assert "mine" in run_cockpit(tmp_path, "queue", "list").stdout
     assert (tmp_path / "experiments.db").read_bytes() == before
+
+
+def test_a_damaged_database_and_numbers_out_of_range_are_said_in_a_line(cockpit: Cockpit, tmp_path: Path) -> None:
+    cockpit(*ADD, "--name", "one")
+    assert "less than or equal to 1000000000" in cockpit("queue", "move", "one", "--priority", 10**20).stderr
+    file = tmp_path / "experiments.db"
+    with closing(database.reader(file)) as connection:
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'experiments'").fetchone()[0]
+    with file.open("r+b") as damaged:
+        damaged.seek((page - 1) * size)
+        damaged.write(b"\xff" * size)
+    found = cockpit("queue", "list")
+    assert found.returncode == 2
+    assert found.stderr.startswith("cockpit: error: the database cannot be used (")
+    assert "cockpit store check" in found.stderr
+    assert found.stderr.count("\n") == 1

@@ -1,6 +1,9 @@
 """The database: whose it is, what it shows to others, who may write, and that nothing is trained twice."""
 
+import errno
+import io
 import math
+import os
 import random
 import shutil
 import signal
@@ -8,12 +11,14 @@ import sqlite3
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from engine import processes
 from engine.errors import InputError
 from engine.store import claims, database, queue, records, rows
 from tests.conftest import add
@@ -435,3 +440,29 @@ migrate()
     database.writer(path).close()
     with closing(database.reader(path)) as found:
         assert found.execute("SELECT count(*) FROM attempts").fetchone()[0] == 19
+
+
+def test_a_pause_is_told_once_though_runs_that_others_want_go_on(path: Path, connection: sqlite3.Connection) -> None:
+    for name in ("one", "other"):
+        add(path, name, levels=0, replicates=3, random=["none"], target=["digits-a"])
+    one = queue.experiment_id(connection, "one")
+    queue.set_pause_after(connection, one, 1)
+    mine = worker(connection)
+    claim = claims.claim(connection, mine)
+    assert claim is not None
+    records.failed(connection, claim, "out of luck")
+    assert queue.take_endings(connection, claim.run_id) == [one]
+    following = claims.claim(connection, mine)
+    assert following is not None
+    time.sleep(0.002)  # its end is later, in milliseconds
+    finish(connection, following, 0.5)
+    assert queue.take_endings(connection, following.run_id) == []
+
+
+def test_a_full_disk_takes_the_lines_of_a_log_and_no_worker_or_heartbeat() -> None:
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with redirect_stdout(Full()):
+        processes.say("there is no room for this")

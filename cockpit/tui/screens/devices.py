@@ -13,7 +13,7 @@ from textual.widgets import Static
 from cockpit import words
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
-from cockpit.tui.widgets.panes import BARS
+from cockpit.tui.widgets.panes import BARS, seconds_left
 from cockpit.tui.widgets.table import LiveTable
 from engine.store import database, workers
 
@@ -151,14 +151,6 @@ def _worker(row: dict[str, Any]) -> tuple[str, ...]:
         words.duration(left) if left is not None else "",
         words.run(row) if row["run_id"] else "",
     )
-
-
-def seconds_left(row: dict[str, Any]) -> float | None:
-    """How long the training of a worker's run still takes at its pace of now; None where that is not known."""
-    if not row["run_id"] or not row["images_per_second"] or not row["batches"]:
-        return None
-    batches = (row["epochs"] - row["epoch"]) * row["batches"] - row["batch"]
-    return float(max(0, batches) * row["batch_size"] / row["images_per_second"])
 
 
 def _load(row: dict[str, Any], other: dict[str, Any] | None, several: bool) -> tuple[str, ...]:

@@ -36,9 +36,10 @@ def _run(row: Mapping[str, Any], run: Mapping[str, Any]) -> Text:
     memory = " + ".join(f"{size / GIB:.1f}" for size in (row["memory"], row["device_memory"]) if size is not None)
     lines.append(Text(f"{row['device']} of {row['host']}, pid {row['pid']}" + (f", {memory} GiB" if memory else "")))
     if row["epoch"] is not None and row["batches"]:
-        speed = row["images_per_second"]
+        speed, left = row["images_per_second"], seconds_left(row)
         parts = [f"epoch {row['epoch'] + 1}/{row['epochs']}", f"batch {row['batch']}/{row['batches']}"]
-        parts += [f"{speed:,.0f} images/s", f"{words.duration(_left(row, run))} left"] if speed else []
+        parts += [f"{speed:,.0f} images/s"] if speed else []
+        parts += [f"{words.duration(left)} left"] if left is not None else []
         lines.append(Text(", ".join(parts)))
     if row["loss"] is not None and row["accuracy"] is not None:
         lines.append(Text(f"loss {row['loss']:.3f}, training accuracy {row['accuracy']:.1%}"))
@@ -47,10 +48,12 @@ def _run(row: Mapping[str, Any], run: Mapping[str, Any]) -> Text:
     return Text("\n").join(lines)
 
 
-def _left(row: Mapping[str, Any], run: Mapping[str, Any]) -> float:
-    """Seconds until a run has been trained, at its pace."""
+def seconds_left(row: Mapping[str, Any]) -> float | None:
+    """How long the training of a worker's run still takes at its pace of now; None where that is not known."""
+    if not row["run_id"] or not row["images_per_second"] or not row["batches"]:
+        return None
     batches = (row["epochs"] - row["epoch"]) * row["batches"] - row["batch"]
-    return float(batches * run["batch_size"] / row["images_per_second"])
+    return float(max(0, batches) * row["batch_size"] / row["images_per_second"])
 
 
 def experiment(found: Mapping[str, Any]) -> Text:

@@ -1,0 +1,46 @@
+"""A pool of workers whose processes end at once, with other programs in place of the worker."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import pool, processes
+from engine.devices import Device
+from engine.errors import InputError
+from engine.pool import Pool
+
+
+def program(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Have pools start this instead of the worker."""
+    ours, others = [sys.executable, "-c", text], processes.python
+    monkeypatch.setattr(processes, "python", lambda module: ours if module == "engine.worker" else others(module))
+
+
+def test_a_pool_gives_up_workers_that_crash_though_the_database_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: Any) -> None:
+        raise InputError("locked")
+
+    program(monkeypatch, "raise SystemExit(1)")
+    monkeypatch.setattr(pool.workers, "record_loads", locked)
+    crashing = Pool(tmp_path / "experiments.db", [Device("cpu", None, False)])
+    deadline = time.monotonic() + 30
+    while crashing.running:
+        assert time.monotonic() < deadline, "the pool waits for a worker that nobody starts again"
+        time.sleep(0.1)
+    assert (crashing.crashed, crashing.restarts) == (1, pool.CRASHES_ALLOWED - 1)
+    crashing.close()
+
+
+def test_nothing_is_started_again_once_a_pool_was_told_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(monkeypatch, "import time; time.sleep(60)")
+    ending = Pool(tmp_path / "experiments.db", [Device("cpu", None, False)])
+    with ending._changing:  # as while a crashed worker is being replaced
+        ending._places[0].process.kill()
+        ending._places[0].process.wait()
+    ending.stop()
+    assert (ending.running, ending.restarts) == (0, 0)
