@@ -34,18 +34,21 @@ WATCHED_SECONDS = 15.0  # without a key
 TICK_SECONDS = 0.005
 BETWEEN_KEYS = 0.15
 LOST_SECONDS = 10.0
-CHART = ["x", "x", "b", "b", "b", "g", "g", "g", "f", "f", "right_square_bracket", "left_square_bracket", "right", "right", "left", "i", "i", "o", "0"]
+CHART = (*"xxbbbgggff", "right_square_bracket", "left_square_bracket", "right", "right", "left", *"iio0")
 # What is pressed on each screen, in this order.
 KEYS: Mapping[str, Sequence[str]] = {
-    "1": [*"jjjjkk", "pagedown", "end", "home", "space", *"j", "space", *"pp", *CHART, "enter", "1"],
-    "2": [*CHART, "tab", *"jk", "escape"],
-    "3": [*CHART, "tab", *"jk", "space", "space", "escape"],
-    "4": ["left", "left", "right", *"hhhvvssuurj", "a", *"exper", "down", "escape", "escape"],
-    "5": [*"jjjkk", "pagedown", "end", "home", "space", "escape", *"sssss", "slash", *"name:77", "enter", "escape", "a"]
-    + ["a", "plus", "minus", "C", "escape", "t", "escape", "N", "escape", "tab", *"jj", "escape"],
-    "6": ["tab", *"jk", "tab", "1"],
-    "7": [*"gGff", "slash", *"99999", "enter", *"nN", "escape", *"vv", "1"],
-    "": ["question_mark", "escape", "n", "tab", "escape", "ctrl+p", *"logs", "escape"],
+    "1": (*"jjjjkk", "pagedown", "end", "home", "space", *"j", "space", *"pp", *CHART, "enter", "1"),
+    "2": (*CHART, "tab", *"jk", "escape"),
+    "3": (*CHART, "tab", *"jk", "space", "space", "escape"),
+    "4": ("left", "left", "right", *"hhhvvssuurj", "a", *"exper", "down", "escape", "escape"),
+    "5": (
+        *("j", "j", "j", "k", "k", "pagedown", "end", "home", "space", "escape", *"sssss"),
+        *("slash", *"name:77", "enter", "escape", *"aa", "plus", "minus", "C", "escape", "t", "escape", "N", "escape"),
+        *("tab", *"jj", "escape"),
+    ),
+    "6": ("tab", *"jk", "tab", "1"),
+    "7": (*"gGff", "slash", *"99999", "enter", *"nN", "escape", *"vv", "1"),
+    "": ("question_mark", "escape", "n", "tab", "escape", "ctrl+p", *"logs", "escape"),
 }
 
 
@@ -75,20 +78,20 @@ def _pretend(path: Path, count: int) -> None:
         connection.execute(
             """
             WITH RECURSIVE places (layer) AS (SELECT 0 UNION ALL SELECT layer + 1 FROM places WHERE layer < :most)
-            INSERT INTO layers SELECT id, layer, 'layer ' || layer, weights_remaining / (layer + 1), 100000 / (layer + 1)
-            FROM runs, places WHERE status = 'done' AND seed < 200
+            INSERT INTO layers
+            SELECT id, layer, 'layer ' || layer, weights_remaining / (layer + 1), weights_total / (layer + 1) FROM runs, places WHERE status = 'done' AND seed < 200
             """,
             {"most": LAYERS - 1},
         )
-        connection.execute("UPDATE runs SET status = 'failed', error = 'no memory' WHERE status = 'waiting' AND id % 99 = 0")
+        connection.execute("UPDATE runs SET status = 'failed', error = 'none' WHERE status = 'waiting' AND id % 99 = 0")
         logs = database.files_folder(path) / "logs"
         logs.mkdir(parents=True)
         for worker in range(1, WORKERS + 1):
             log = logs / f"worker-{worker}.log"
             log.write_text("".join(f"line {line} of what a worker says\n" for line in range(LOG_LINES)))
             connection.execute(
-                "INSERT INTO workers (id, pid, host, device, log, started_at, heartbeat_at, epoch, batch, batches, loss,"
-                " accuracy, images_per_second) VALUES (?, ?, 'elsewhere', ?, ?, ?, ?, 0, 0, 100, 1.0, 0.5, 1000)",
+                "INSERT INTO workers (id, pid, host, device, log, started_at, heartbeat_at, epoch, batch, batches,"
+                " loss, accuracy, images_per_second) VALUES (?, ?, 'elsewhere', ?, ?, ?, ?, 0, 0, 100, 1.0, 0.5, 1000)",
                 (worker, worker, f"cuda:{worker - 1}", str(log), database.now(), database.now()),
             )
 
