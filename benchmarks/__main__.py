@@ -5,9 +5,9 @@ import json
 import platform
 import sys
 
-from benchmarks import charts, queue
+from benchmarks import charts, dashboard, queue
 
-BENCHMARKS = {"charts": charts.measure, "queue": queue.measure}
+BENCHMARKS = {"charts": charts.measure, "dashboard": dashboard.measure, "queue": queue.measure}
 
 
 def main() -> None:

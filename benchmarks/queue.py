@@ -22,7 +22,7 @@ def measure(quick: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "experiments.db"
         count = EXPERIMENTS // 10 if quick else EXPERIMENTS
-        runs = _fill(path, count)
+        runs = fill(path, count)
         milliseconds = _claim(path)
         empty = _shell("-c", "pass")
         one = ["--source", "digits-a", "--target", "digits-b", "--replicates", "4", "--seed", "1000000"]
@@ -39,7 +39,8 @@ def measure(quick: bool) -> dict[str, float]:
         }
 
 
-def _fill(path: Path, count: int) -> int:
+def fill(path: Path, count: int) -> int:
+    """Queue so many experiments; how many runs they have."""
     with closing(database.writer(path)) as connection:
         for number in range(count):
             definition = define(

@@ -85,15 +85,15 @@ class Cockpit(ActingApp):
 
     def on_mount(self) -> None:
         self.set_keymap(dict(self.keys))
-        self._on_wait, database.on_wait = (
-            database.on_wait,
-            lambda said: self.call_from_thread(self.notify, said, severity="warning"),
-        )
+        self._on_wait, database.on_wait = database.on_wait, self._waiting
         self.reader.start()
 
     def on_unmount(self) -> None:
         database.on_wait = self._on_wait
         self.reader.end()
+
+    def _waiting(self, said: str) -> None:
+        self.call_from_thread(self.notify, said, severity="warning")
 
     def action_take_away(self) -> None:
         """Write what is on screen into a file."""

@@ -1,17 +1,20 @@
 """A table that is told what it should show, and changes only the cells that differ. The cursor stays on its row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import ClassVar
 
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.timer import Timer
+from textual.coordinate import Coordinate
 from textual.widgets import DataTable
-from textual.widgets.data_table import ColumnKey, RowKey
+from textual.widgets.data_table import RowKey
 
-ROWS_AT_ONCE = 20  # added between two looks at the keyboard; the table measures each of their cells
-REST_SECONDS = 0.01
+ROWS_AT_ONCE = 50  # added between two looks at the keyboard
+PAUSE_SECONDS = 0.01  # for the keyboard
 
 Cells = Sequence[str | Text]
 
@@ -29,11 +32,12 @@ class LiveTable(DataTable[str | Text]):
         self.headings = headings
         self.shown: dict[str, Cells] = {}
         self._coming: dict[str, Cells] = {}
+        self._wanted: list[str] = []  # the keys of all rows that should be shown, in order
         self._cursor_key: str | None = None
-        self._filling: Timer | None = None
         self._aim: str | None = None  # where the cursor should go once it is there
 
     def on_mount(self) -> None:
+        self._pause = self.set_interval(PAUSE_SECONDS, self._add, pause=True)
         for heading in self.headings:
             self.add_column(heading, key=heading)
 
@@ -60,41 +64,87 @@ class LiveTable(DataTable[str | Text]):
             self._aim = key
 
     def show(self, rows: Mapping[str, Cells]) -> None:
-        """Show these rows. What is new at the end is added piece by piece, so that no key waits for a long table."""
+        """Show these rows. What is new is added piece by piece, so that no key waits for a long table."""
         self._cursor_key = self._aim or self.key or self._cursor_key
-        kept = [key for key in self.shown if key in rows]
-        if kept != list(islice(rows, len(kept))) or len(kept) < len(self.shown):  # another order, or rows are gone
+        if not self.shown.keys() <= rows.keys():
             self.clear()
             self.shown = {}
         for key, cells in self.shown.items():
             if cells != rows[key]:
                 self._change(key, cells, rows[key])
-        if self._filling:
-            self._filling.stop()
         self._coming = {key: cells for key, cells in rows.items() if key not in self.shown}
+        self._wanted = list(rows)
         self._add()
 
     def _change(self, key: str, before: Cells, after: Cells) -> None:
         for heading, old, new in zip(self.headings, before, after, strict=True):
             if old != new:
-                cell = _plain(new)
-                # A column that may become narrower is measured all over, for each cell of it that has changed.
-                wider = cell.cell_len > self.columns[ColumnKey(heading)].content_width
-                self.update_cell(key, heading, cell, update_width=wider)
+                self.update_cell(key, heading, new)
+        self._widen(after)
         self.shown[key] = after
 
     def _add(self) -> None:
         for key in list(islice(self._coming, ROWS_AT_ONCE)):
             self.shown[key] = cells = self._coming.pop(key)
-            self.add_row(*map(_plain, cells), key=key)
+            self._widen(cells)
+            self.add_row(*cells, key=key)
             if key == self._cursor_key:
                 self.move_cursor(row=self.get_row_index(RowKey(key)), animate=False)
         if self._coming:
-            self._filling = self.set_timer(REST_SECONDS, self._add)
+            self._pause.resume()
         else:
+            self._pause.pause()
             self._aim = None
+            self._order()
 
+    def _order(self) -> None:
+        """Put the rows into the order wanted, the cursor where its row is then."""
+        if list(self.shown) == self._wanted:
+            return
+        cursor = self.key
+        places = {key: place for place, key in enumerate(self._wanted)}
+        ranks = iter([places[str(key.value)] for key in self.rows])
+        self.sort(key=lambda _: next(ranks))  # it asks for the rank of each row once, in the order of `rows`
+        self.shown = {key: self.shown[key] for key in self._wanted}
+        if cursor is not None:
+            self.move_cursor(row=places[cursor], animate=False)
 
-def _plain(cell: str | Text) -> Text:
-    """A cell in which brackets are no markup: names may have them."""
-    return Text(cell, no_wrap=True, end="") if isinstance(cell, str) else cell
+    def _widen(self, cells: Cells) -> None:
+        """Give the columns the room that a row takes."""
+        for column, cell in zip(self.ordered_columns, cells, strict=True):
+            width = cell.cell_len if isinstance(cell, Text) else cell_len(cell)
+            if width > column.content_width:
+                column.content_width = width
+                self._require_update_dimensions = True
+
+    def _update_dimensions(self, new_rows: Iterable[RowKey]) -> None:
+        """Find out how large the whole is; DataTable renders every cell of the new rows to know, `_widen` measures."""
+        super()._update_dimensions(())
+
+    def _render_cell(
+        self,
+        row_index: int,
+        column_index: int,
+        base_style: Style,
+        width: int,
+        cursor: bool = False,
+        hover: bool = False,
+    ) -> list[list[Segment]]:
+        """A cell. Plain text is not led through a console, which takes ten times as long, nor read as markup."""
+        cell = self.get_cell_at(Coordinate(row_index, column_index)) if min(row_index, column_index) >= 0 else None
+        if not isinstance(cell, str) or not cell.isprintable():
+            return super()._render_cell(row_index, column_index, base_style, width, cursor, hover)
+        over, last = self._get_styles_to_render_cell(
+            False,
+            False,
+            False,
+            hover,
+            cursor,
+            self.show_cursor,
+            self._show_hover_cursor,
+            self.cursor_foreground_priority == "css",
+            self.cursor_background_priority == "css",
+        )
+        style = base_style + Style(meta={"row": row_index, "column": column_index}) + over + last
+        padding = " " * self.cell_padding
+        return [[Segment(set_cell_size(f"{padding}{cell}{padding}", width), style)]]

@@ -1,0 +1,288 @@
+"""The dashboard at size: every screen and its keys, on 1,000 experiments that another process goes on training."""
+
+import asyncio
+import gc
+import multiprocessing
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import events
+from textual.keys import key_to_character
+from textual.message_pump import MessagePump
+from textual.screen import Screen
+
+from benchmarks.queue import EXPERIMENTS, fill
+from cockpit import tui
+from cockpit.tui.app import Cockpit
+from cockpit.tui.widgets.chart import Chart
+from cockpit.tui.widgets.table import LiveTable
+from engine.store import database
+
+SIZE = (160, 48)
+LIVE = 1  # the experiment whose runs come to their ends while the dashboard shows it
+WORKERS = 8
+LAYERS = 17
+LOG_LINES = 100_000
+WATCHED_SECONDS = 15.0  # without a key
+TICK_SECONDS = 0.005
+BETWEEN_KEYS = 0.15
+LOST_SECONDS = 10.0
+CHART = (*"xxbbbgggff", "right_square_bracket", "left_square_bracket", "right", "right", "left", *"iio0")
+# What is pressed on each screen, in this order.
+KEYS: Mapping[str, Sequence[str]] = {
+    "1": (*"jjjjkk", "pagedown", "end", "home", "space", *"j", "space", *"pp", *CHART, "enter", "1"),
+    "2": (*CHART, "tab", *"jk", "escape"),
+    "3": (*CHART, "tab", *"jk", "space", "space", "escape"),
+    "4": ("left", "left", "right", *"hhhvvssuurj", "a", *"exper", "down", "escape", "escape"),
+    "5": (
+        *("j", "j", "j", "k", "k", "pagedown", "end", "home", "space", "escape", *"sssss"),
+        *("slash", *"name:77", "enter", "escape", *"aa", "plus", "minus", "C", "escape", "t", "escape", "N", "escape"),
+        *("tab", *"jj", "escape"),
+    ),
+    "6": ("tab", *"jk", "tab", "1"),
+    "7": (*"gGff", "slash", *"99999", "enter", *"nN", "escape", *"vv", "1"),
+    "": ("question_mark", "escape", "n", "tab", "escape", "ctrl+p", *"logs", "escape"),
+}
+
+
+def measure(quick: bool) -> dict[str, float]:
+    """Pauses of the event loop, how late keys are answered, when the first paint comes, when a new result is seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "experiments.db"
+        count = EXPERIMENTS // 10 if quick else EXPERIMENTS
+        runs = fill(path, count)
+        _pretend(path, count)
+        return {"experiments": count, "runs": runs, **asyncio.run(_drive(path))}
+
+
+def _pretend(path: Path, count: int) -> None:
+    """Three in five experiments have been trained, and workers are at it; nothing was, of course."""
+    with closing(database.writer(path)) as connection, database.transaction(connection):
+        connection.create_function("kept", 1, lambda level: round(100_000 * 0.8**level))
+        connection.execute(
+            """
+            UPDATE runs SET status = 'done', attempt = 1, seconds = 60, finished_at = :now, weights_total = 100000,
+              weights_remaining = kept(level), test_accuracy = 0.9 - 0.002 * level * level - 0.0001 * (id % 97)
+            WHERE id IN (SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+                         WHERE c.experiment_id <= :trained AND (c.experiment_id <> :live OR p.level < 2))
+            """,
+            {"now": database.now(), "trained": count * 3 // 5, "live": LIVE},
+        )
+        connection.execute(
+            """
+            WITH RECURSIVE places (layer) AS (SELECT 0 UNION ALL SELECT layer + 1 FROM places WHERE layer < :most)
+            INSERT INTO layers
+            SELECT id, layer, 'layer ' || layer, weights_remaining / (layer + 1), weights_total / (layer + 1)
+            FROM runs, places WHERE status = 'done' AND seed < 200
+            """,
+            {"most": LAYERS - 1},
+        )
+        connection.execute("UPDATE runs SET status = 'failed', error = 'none' WHERE status = 'waiting' AND id % 99 = 0")
+        logs = database.files_folder(path) / "logs"
+        logs.mkdir(parents=True)
+        for worker in range(1, WORKERS + 1):
+            log = logs / f"worker-{worker}.log"
+            log.write_text("".join(f"line {line} of what a worker says\n" for line in range(LOG_LINES)))
+            connection.execute(
+                "INSERT INTO workers (id, pid, host, device, log, started_at, heartbeat_at, epoch, batch, batches,"
+                " loss, accuracy, images_per_second) VALUES (?, ?, 'elsewhere', ?, ?, ?, ?, 0, 0, 100, 1.0, 0.5, 1000)",
+                (worker, worker, f"cuda:{worker - 1}", str(log), database.now(), database.now()),
+            )
+
+
+def _train(path: Path, told: Connection) -> None:
+    """Twice a second end two runs, one of them of the experiment that is looked at, and tell when that was committed.
+
+    Each worker's heartbeat is written then, too, and its load.
+    """
+    with closing(database.writer(path)) as connection:
+        while os.getppid() != 1:
+            with database.transaction(connection):
+                for own in (f"= {LIVE}", f"> {LIVE}"):
+                    _end_one(connection, own)
+                connection.execute("UPDATE workers SET heartbeat_at = ?, batch = (batch + 7) % 100", (database.now(),))
+                connection.execute(
+                    "INSERT INTO loads SELECT host, device, heartbeat_at, 0.9, 9e9, 8e10, 60, 300 FROM workers"
+                )
+            told.send((_seen(connection), time.monotonic()))
+            time.sleep(0.5)
+
+
+def _end_one(connection: sqlite3.Connection, own: str) -> None:
+    """End a run of the target's curves of an experiment, and begin another."""
+    connection.execute(
+        f"""
+        UPDATE runs SET status = 'done', worker = NULL, weights_total = 100000, test_accuracy = 0.8,
+          weights_remaining = CASE level {" ".join(f"WHEN {n} THEN {round(100_000 * 0.8**n)}" for n in range(10))} END
+        WHERE id = (SELECT r.id FROM experiment_curves c JOIN curve_points p ON p.curve_id = c.id
+                    JOIN runs r ON r.id = p.run_id WHERE c.experiment_id {own} AND c.target = 'digits-b'
+                    AND r.status IN ('waiting', 'running') ORDER BY c.experiment_id, p.level LIMIT 1)
+        """
+    )
+    connection.execute(
+        f"""
+        UPDATE runs SET status = 'running', worker = 1 + id % {WORKERS}
+        WHERE id = (SELECT r.id FROM experiment_curves c JOIN curve_points p ON p.curve_id = c.id
+                    JOIN runs r ON r.id = p.run_id WHERE c.experiment_id {own} AND c.target = 'digits-b'
+                    AND r.status = 'waiting' ORDER BY c.experiment_id, p.level LIMIT 1)
+        """
+    )
+
+
+def _seen(connection: sqlite3.Connection) -> int:
+    """How many results the chart of the experiment can show."""
+    found: int = connection.execute(
+        "SELECT coalesce(sum(n), 0) FROM curves WHERE experiment = (SELECT name FROM experiments WHERE id = ?)"
+        " AND target = 'digits-b'",
+        (LIVE,),
+    ).fetchone()[0]
+    return found
+
+
+class Measured(Cockpit):
+    """Notes when it first paints."""
+
+    CSS_PATH: ClassVar[list[Any]] = [Path(tui.__file__).with_name(name) for name in Cockpit.CSS_PATH]
+    painted_at = 0.0
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        super()._display(screen, renderable)
+        if not self.painted_at and screen.is_mounted and screen.children and screen.size:
+            self.painted_at = time.perf_counter()
+
+
+class Pauses:
+    """The longest pauses of the event loop: how late a sleep of 5 ms ended, and the loop's own time in one."""
+
+    def __init__(self) -> None:
+        self.late: dict[str, float] = {}
+        self.busy: dict[str, float] = {}
+        self.during = "opening"
+
+    async def watch(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            wall, own, during = time.perf_counter(), time.thread_time(), self.during
+            await asyncio.sleep(TICK_SECONDS)
+            late, busy = time.perf_counter() - wall - TICK_SECONDS, time.thread_time() - own
+            for longest, seconds in ((self.late, late), (self.busy, busy)):
+                longest[during] = max(longest.get(during, 0.0), seconds)
+
+
+@asynccontextmanager
+async def _training(path: Path) -> AsyncIterator[Connection]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_train, args=(path, theirs), daemon=True)
+    process.start()
+    try:
+        yield ours
+    finally:
+        process.terminate()
+
+
+async def _drive(path: Path) -> dict[str, float]:
+    async with _training(path) as told:
+        await asyncio.to_thread(told.recv)
+        gc.collect()
+        pauses = Pauses()
+        watching = asyncio.create_task(pauses.watch())
+        began = time.perf_counter()
+        app = Measured(path)
+        async with app.run_test(size=SIZE):
+            await _until(lambda: _filled(app))
+            filled = time.perf_counter() - began
+            pauses.during = "no key"
+            delays = await _watch(app, told)
+            answered = await _press_all(app, pauses)
+            watching.cancel()
+    slowest = sorted(answered.values())
+    return {
+        "first paint, ms": (app.painted_at - began) * 1000,
+        "all experiments and a chart, ms": filled * 1000,
+        "keys": len(answered),
+        "a key answered, median ms": slowest[len(slowest) // 2] * 1000,
+        "a key answered, slowest ms": slowest[-1] * 1000,
+        "event loop, longest pause ms": max(pauses.late.values()) * 1000,
+        "event loop, longest of its own time ms": max(pauses.busy.values()) * 1000,
+        "event loop, longest pause without a key ms": pauses.late["no key"] * 1000,
+        "results": len(delays),
+        "a result on the chart, median ms": sorted(delays)[len(delays) // 2] * 1000,
+        "a result on the chart, slowest ms": max(delays) * 1000,
+    }
+
+
+def _filled(app: Cockpit) -> bool:
+    """Whether the dashboard shows all experiments, and the chart of the first."""
+    table = app.screen.query(LiveTable)
+    return bool(table and table.first().row_count and not table.first()._coming and _drawn(app))
+
+
+def _drawn(app: Cockpit) -> int:
+    """How many results the picture of the chart shows."""
+    shown: Any = next(iter(app.screen.query_one(Chart)._painted), ())
+    return sum(sum(one.counts) for one in shown)
+
+
+async def _until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "the dashboard shows nothing"
+        await asyncio.sleep(TICK_SECONDS)
+
+
+async def _watch(app: Cockpit, told: Connection) -> list[float]:
+    """For each result that is committed, how many seconds later the chart shows it."""
+    delays, end = [], time.monotonic() + WATCHED_SECONDS
+    while told.poll():
+        told.recv()
+    open_: list[tuple[int, float]] = []
+    while time.monotonic() < end:
+        await asyncio.sleep(TICK_SECONDS)
+        if told.poll():
+            open_.append(told.recv())
+        drawn = _drawn(app)
+        while open_ and drawn >= open_[0][0]:
+            delays.append(time.monotonic() - open_.pop(0)[1])
+    return delays
+
+
+async def _press_all(app: Cockpit, pauses: Pauses) -> dict[str, float]:
+    """Press the keys of all screens; seconds until each was answered, by where and which it was."""
+    answered = {}
+    for screen, keys in KEYS.items():
+        for place, key in enumerate([*screen, *keys]):
+            pauses.during = f"{screen} {place} {key}"
+            answered[pauses.during] = await _press(app, key)
+            await asyncio.sleep(BETWEEN_KEYS)
+    return answered
+
+
+async def _press(app: Cockpit, key: str) -> float:
+    """Press a key, and wait until it has gone its way through the widgets and what that changed is painted."""
+    way: list[MessagePump] = [app]
+    if app.focused:
+        way += [app.focused, *app.focused.ancestors]
+    began = time.perf_counter()
+    app.post_message(events.Key(key, key_to_character(key)))
+    for pump in [*way, app]:
+        await _once(pump, pump.call_later)
+    await _once(app.screen, app.screen.call_after_refresh)
+    return time.perf_counter() - began
+
+
+async def _once(pump: MessagePump, call: Callable[[Callable[[], object]], object]) -> None:
+    """Wait until a callback comes through the queue of a widget, or the widget has gone."""
+    done = asyncio.Event()
+    call(done.set)
+    end = time.monotonic() + LOST_SECONDS
+    while not done.is_set() and pump.is_attached and pump.is_running:
+        assert time.monotonic() < end, f"{pump} does not answer"
+        await asyncio.sleep(0.001)
