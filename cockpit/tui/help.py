@@ -72,7 +72,7 @@ class Help(ModalScreen[None]):
         shown = [line for line in self.lines if all(word in " ".join(line).lower() for word in words)]
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
+        table.add_column(max_width=28)
         table.add_column(overflow="fold")
         group = ""
         for line in shown:

@@ -33,7 +33,6 @@ pytestmark = pytest.mark.usefixtures("fixed")
 
 SMALL, LARGE = (80, 24), (120, 40)
 DARK, LIGHT = "cockpit-dark", "cockpit-light"
-SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "120x40"])
 HOUR = 3600.0
 SCREENS: dict[type[Any], Sequence[str]] = {
     Dashboard: (),
@@ -89,21 +88,17 @@ def test_a_screen_while_a_run_is_trained(
     assert snap_compare(app, terminal_size=size, run_before=shown(screen))
 
 
-@SIZES
 @pytest.mark.parametrize(
     ("pid", "heartbeat"),
     [(None, 0.0), (ALIVE, HOUR), (DEAD, HOUR)],
     ids=["nobody-works", "stale", "dead"],
 )
-def test_a_dashboard_whose_workers_do_nothing(
-    snap_compare: Compared, pid: int | None, heartbeat: float, size: tuple[int, int]
-) -> None:
-    assert snap_compare(Cockpit(recorded(pid, heartbeat)), terminal_size=size, run_before=shown(Dashboard))
+def test_a_dashboard_whose_workers_do_nothing(snap_compare: Compared, pid: int | None, heartbeat: float) -> None:
+    assert snap_compare(Cockpit(recorded(pid, heartbeat)), terminal_size=SMALL, run_before=shown(Dashboard))
 
 
-@pytest.mark.parametrize("screen", [Devices, Experiment], ids=["devices", "experiment"])
-def test_a_screen_that_tells_of_a_worker_that_died(snap_compare: Compared, screen: type[Any]) -> None:
-    assert snap_compare(Cockpit(recorded(DEAD, HOUR)), terminal_size=SMALL, run_before=shown(screen))
+def test_the_devices_when_a_worker_has_died(snap_compare: Compared) -> None:
+    assert snap_compare(Cockpit(recorded(DEAD, HOUR)), terminal_size=SMALL, run_before=shown(Devices))
 
 
 @pytest.mark.parametrize("screen", MODES, ids=lambda screen: screen.__name__.lower())
@@ -112,9 +107,8 @@ def test_a_screen_without_experiments(snap_compare: Compared, screen: type[Any])
     assert snap_compare(Cockpit(PATH), terminal_size=SMALL, run_before=shown(screen))
 
 
-@SIZES
-def test_a_dashboard_without_a_database(snap_compare: Compared, size: tuple[int, int]) -> None:
-    assert snap_compare(Cockpit(PATH), terminal_size=size, run_before=shown(Dashboard))
+def test_a_dashboard_without_a_database(snap_compare: Compared) -> None:
+    assert snap_compare(Cockpit(PATH), terminal_size=SMALL, run_before=shown(Dashboard))
 
 
 @pytest.mark.parametrize("screen", MODES, ids=lambda screen: screen.__name__.lower())
@@ -125,14 +119,13 @@ def test_a_screen_before_the_first_answer(
     assert snap_compare(Cockpit(recorded()), press=SCREENS[screen][-1:], terminal_size=SMALL)
 
 
-@SIZES
 def test_a_dashboard_of_a_database_that_another_program_has_locked(
-    snap_compare: Compared, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+    snap_compare: Compared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "BUSY_SECONDS", 0.05)
     with closing(sqlite3.connect(recorded())) as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert snap_compare(Cockpit(PATH), terminal_size=size, run_before=banner)
+        assert snap_compare(Cockpit(PATH), terminal_size=SMALL, run_before=banner)
 
 
 def test_a_dashboard_of_a_file_that_is_no_database(snap_compare: Compared) -> None:

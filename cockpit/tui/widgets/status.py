@@ -35,14 +35,15 @@ class StatusLine(Static):
             self.update("reading …")
             return
         totals, present = self.found["totals"], self.found["workers"]
-        parts = [words.state(status) + f" {count}" for status, count in totals.items() if count]
         states = [worker["state"] for worker in present]
         workers_said = ", ".join(f"{states.count(state)} {words.state(state)}" for state in dict.fromkeys(states))
-        parts.append(f"workers: {workers_said}" if states else "no workers (w starts them)")
+        # What is wrong now comes first: a narrow terminal cuts off the end.
+        parts = [f"workers: {workers_said}" if states else "no workers (w starts them)"]
         if beats := [worker["heartbeat_at"] for worker in present]:
             age = database.age(max(beats))
             stale = f"stale: last heartbeat {words.duration(age)} ago" if age > SILENT_SECONDS else "live"
             parts.append(stale)
+        parts += [words.state(status) + f" {count}" for status, count in totals.items() if count]
         if cast("Cockpit", self.app).read_only:
             parts.append("read-only")
         self.update(" │ ".join(parts))
