@@ -22,6 +22,7 @@ class StatusLine(Static):
 
     def on_mount(self) -> None:
         self.found: dict[str, Any] = {}
+        self._update()
         self.set_interval(1.0, self._update)
 
     def show(self, name: str, value: Any) -> None:

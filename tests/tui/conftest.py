@@ -1,0 +1,148 @@
+"""What the pictures of the screens stand on: real runs, and a clock, a host and processes that never change."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from datetime import datetime, tzinfo
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from textual.message_pump import MessagePump
+from textual.pilot import Pilot
+from textual.widgets import Input, Static
+
+from cockpit.tui.app import Cockpit
+from cockpit.tui.reader import Query, Reader
+from cockpit.tui.screens.transfer import NO_SOURCE
+from cockpit.tui.widgets.chart import Chart, Plot
+from cockpit.tui.widgets.logview import NOTHING, LogView
+from engine import devices, processes
+from engine.store import database, workers
+from tests.tui.make_fixture import FIXTURE
+
+NOW = datetime.fromisoformat("2026-11-22T17:00:00+00:00")  # a quarter of an hour after the runs of the fixture
+HOST = "bench"
+ALIVE, DEAD = 4242, 4343  # pids
+PATH = Path("experiments.db")  # in the current folder, so that no picture says where that is
+SECONDS = 60.0  # that a screen may take until it stands still, on a machine that is busy
+
+
+class Clock(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "Clock":
+        return cls.fromtimestamp(NOW.timestamp(), tz)
+
+
+@pytest.fixture
+def fixed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """The same clock, time zone, host, processes, folder and terminal everywhere, and a cursor that does not blink."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("COCKPIT_DB", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.setattr(database, "datetime", Clock)
+    monkeypatch.setattr(workers, "time", SimpleNamespace(time=NOW.timestamp))
+    monkeypatch.setattr(workers, "socket", SimpleNamespace(gethostname=lambda: HOST))
+    monkeypatch.setattr(processes, "gone", lambda pid, *_: pid == DEAD)
+    monkeypatch.setattr(devices, "found", lambda: [devices.Device("cpu", None, False)] * 2)
+    monkeypatch.setattr(devices, "default_profile", lambda: "exact")
+    monkeypatch.setattr(Input.cursor_blink, "_default", False)
+    monkeypatch.setattr(Reader, "_answer", _noting(Reader._answer))
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def _noting(answer: Any) -> Any:
+    def noting(reader: Reader, connection: Any, receiver: MessagePump, queries: Mapping[str, Query]) -> None:
+        answer(reader, connection, receiver, queries)
+        reader.answered = queries  # type: ignore[attr-defined]
+
+    return noting
+
+
+def recorded(pid: int | None = None, heartbeat: float = 0.0) -> Path:
+    """The database of the fixture; with a pid, its last run is being trained again by a worker that last told of
+    itself so many seconds ago."""
+    shutil.copyfile(FIXTURE, PATH)
+    if pid is None:
+        return PATH
+    began, told = database.now(-heartbeat - 1000), database.now(-heartbeat)
+    with closing(database.writer(PATH)) as connection:
+        pool = workers.open_pool(connection, pid, 0.0, str(_log()))
+        worker = connection.execute(
+            "INSERT INTO workers (pid, process_started, host, device, pool, log, started_at, heartbeat_at, memory,"
+            " epoch, batch, batches, loss, accuracy, images_per_second)"
+            " VALUES (?, 0, ?, 'cpu', ?, ?, ?, ?, 800000000, 2, 5, 20, 0.25, 0.875, 160.0)",
+            (pid, HOST, pool, str(_log()), began, told),
+        ).lastrowid
+        connection.execute(
+            "UPDATE runs SET status = 'running', worker = ? WHERE id ="
+            " (SELECT max(id) FROM runs WHERE status = 'done')",
+            (worker,),
+        )
+        connection.executemany(
+            "INSERT INTO loads (host, device, at, busy, memory_used, memory_total, celsius, watts)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (load for part in range(60) for load in _loads(part, database.now(-heartbeat - 60 * part))),
+        )
+        connection.execute("UPDATE pools SET started_at = ?", (began,))
+    return PATH
+
+
+def _loads(part: int, at: str) -> Iterator[tuple[object, ...]]:
+    """What a host and its card measured once."""
+    gib = 2**30
+    yield HOST, "cpu", at, 0.5 + part % 7 / 20, (9 + part % 3) * gib, 32 * gib, None, None
+    yield HOST, "cuda:0", at, 1.0 - part / 100, 40 * gib, 141 * gib, 70.0 - part / 2, 600.0 - 5 * part
+
+
+def _log() -> Path:
+    """What a pool printed."""
+    path = database.files_folder(PATH) / "logs" / f"pool-{ALIVE}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (f"2026-11-22 16:{line:02}:00 worker on cpu: run {line} of 60, level {line % 7}" for line in range(60))
+    path.write_text("\n".join(lines) + "\n")
+    os.utime(path, (NOW.timestamp(), NOW.timestamp()))
+    return path
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], Any]) -> None:
+    """Wait until something holds, three times in a row: each pause handles what came up in the one before."""
+    end, times = time.monotonic() + SECONDS, 0
+    while times < 3:
+        assert time.monotonic() < end, f"in vain, on {pilot.app.screen}"
+        await pilot.pause(0.02)
+        await pilot.pause()
+        times = times + 1 if condition() else 0
+
+
+async def still(pilot: Pilot[None]) -> None:
+    """Wait until a screen shows all that it asked for: nothing is being read or drawn any more."""
+    app = cast("Cockpit", pilot.app)
+    await until(pilot, lambda: _is_still(app))
+
+
+def _is_still(app: Cockpit) -> bool:
+    charts = all(
+        not (chart.shown and plot.size) or chart._painted == (chart.shown, chart.view, plot.size)
+        for chart in app.screen.query(Chart)
+        for plot in chart.query(Plot)
+    )
+    logs = all(view._idle and view._page is not NOTHING for view in app.screen.query(LogView))
+    return getattr(app.reader, "answered", None) is app.reader._wanted[1] and charts and logs and not _is_looking(app)
+
+
+def _is_looking(app: Cockpit) -> bool:
+    """Whether the form for a transfer has not said yet what is typed would come to."""
+    return any(
+        box.value and str(app.screen.query_one("#planned", Static).content) == NO_SOURCE
+        for box in app.screen.query("Input#source").results(Input)
+    )
