@@ -94,7 +94,6 @@ class Layers(CockpitScreen):
         ),
         Binding("u", "unchanged", "Unchanged", id="layers.unchanged", show=False, tooltip="Hide what does not differ"),
         Binding("r", "replicate", "Replicate", id="layers.replicate", show=False, tooltip="One replicate, or the mean"),
-        Binding("y", "copy", "Copy", id="layers.copy", show=False, tooltip="Copy the command that prints this"),
         Binding("j", "app.simulate_key('down')", "Down", id="layers.down", show=False, tooltip="To the next layer"),
         Binding("k", "app.simulate_key('up')", "Up", id="layers.up", show=False, tooltip="To the layer before"),
         Binding("escape", "back", "Back", id="layers.back", show=False, tooltip="To the table; to the dashboard"),
@@ -255,12 +254,11 @@ class Layers(CockpitScreen):
         self.hiding = not self.hiding
         self._draw()
 
-    def action_copy(self) -> None:
-        """Copy the command that prints this comparison."""
-        if self.view is not None:
-            command = layers.command(self.view.comparison, self.fraction, self.view.replicate, self.cockpit.path)
-            self.app.copy_to_clipboard(command)
-            self.notify(command, title="copied", markup=False)
+    def command(self) -> str:
+        """The command that prints this comparison."""
+        if self.view is None:
+            return super().command()
+        return layers.command(self.view.comparison, self.fraction, self.view.replicate, self.cockpit.path)
 
     def action_back(self) -> None:
         """From a heat map to the table, from there to the dashboard."""
