@@ -322,7 +322,8 @@ def _accuracy_axis(visible: Sequence[Series], view: View, cells: int) -> Axis:
     values = [] if view.full else [mean for one in visible for mean in one.means]
     low, high = view.y_range or (min(values, default=0.0), max(values, default=1.0))
     steps = STEPS if view.y_range else STEPS[STEPS.index(0.01) :]
-    step = next((step for step in steps if (high - low) / step <= 6), steps[-1])
+    most = max(1, min(6, cells - 2))  # steps: plotext shows any one of two labels that fall on the same line
+    step = next((step for step in steps if (high - low) / step <= most), steps[-1])
     if view.y_range:
         ticks = _ticks_between(low, high, step)
     else:
