@@ -44,6 +44,11 @@ def error(row: Any) -> str:
     return f"{row['status']}: {what} ({row['digest'][:12]}): {row['error'].strip().splitlines()[-1]}"
 
 
+def short(text: str, width: int) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 def duration(seconds: float) -> str:
     """Seconds in its two largest units, rounded up: 3 h 12 min, 45 s."""
     left = ceil(seconds)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine import devices, processes
 from engine.errors import InputError
-from engine.store import database, workers
+from engine.store import claims, database, workers
 
 TEND_SECONDS = 0.5
 CRASHES_ALLOWED = 3  # of a worker that had just been started; then its place stays empty
@@ -139,3 +139,4 @@ class Pool:
             place.process.wait()
         with closing(database.writer(self.path)) as connection:
             workers.close_pool(connection, self.id)
+            claims.give_back(connection, self.id)

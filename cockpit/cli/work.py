@@ -1,6 +1,7 @@
 """`cockpit run` and `cockpit work`: training here, with what happens on the screen."""
 
 import math
+import shlex
 import signal
 import sqlite3
 import sys
@@ -176,4 +177,6 @@ def _report_errors(connection: sqlite3.Connection, experiment: int | None) -> bo
     for row in rows.experiments(connection, experiment):
         if row["blocked"] and row["state"] == "active":
             print(f"{row['blocked']} runs of {row['name']} stand on those and are blocked", file=sys.stderr)
+        if row["failed"] and row["state"] == "active":
+            print(f"mended? `cockpit queue retry {shlex.quote(row['name'])}` trains them again", file=sys.stderr)
     return any(row["status"] == "failed" for row in found)

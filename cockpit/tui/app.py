@@ -38,6 +38,7 @@ class Cockpit(ActingApp):
         "logs": Logs,
     }
     DEFAULT_MODE = "dashboard"
+    NOTIFICATION_TIMEOUT = 3
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "switch_mode('dashboard')", "Dashboard", id="screen.dashboard", show=False),
         Binding("2", "switch_mode('experiment')", "Experiment", id="screen.experiment", show=False),
@@ -57,7 +58,7 @@ class Cockpit(ActingApp):
         Binding("q", "quit", "Quit", id="app.quit"),
     ]
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide")]  # noqa: RUF012 - as textual has it
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide"), (150, "-broad")]  # noqa: RUF012 - as textual has it
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (40, "-tall")]  # noqa: RUF012
 
     experiment: var[str | None] = var(None)

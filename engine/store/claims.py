@@ -169,6 +169,12 @@ def reclaim_all(connection: sqlite3.Connection) -> None:
     connection.execute(f"UPDATE runs SET {_TAKEN_BACK} WHERE status = 'running'")
 
 
+def give_back(connection: sqlite3.Connection, pool: int) -> None:
+    """Put the runs back that the workers of a pool still hold, whose processes have all ended."""
+    held = "SELECT id FROM workers WHERE pool = ?"
+    connection.execute(f"UPDATE runs SET {_TAKEN_BACK} WHERE status = 'running' AND worker IN ({held})", (pool,))
+
+
 def unfinished(connection: sqlite3.Connection, experiment: int | None = None) -> bool:
     """Whether a run that an active experiment (or this one) wants is running, or waiting to be."""
     own = f" AND id IN ({WANTED})" if experiment is not None else ""

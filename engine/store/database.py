@@ -188,7 +188,8 @@ def _version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except sqlite3.DatabaseError as error:
-        raise InputError(f"{path} cannot be opened as a database ({error}): name another file with --db") from None
+        fix = "wait for the program that holds it" if "locked" in str(error) else "name another file with --db"
+        raise InputError(f"{path} cannot be opened as a database ({error}): {fix}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be opened ({error.strerror}): name another file with --db") from None
     if tables and application != APPLICATION_ID:

@@ -18,6 +18,7 @@ from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
 from engine.store import rows, workers
 
+NAME_WIDTH = 24  # of an experiment, so that its status and progress stay in sight
 EMPTY = "No experiments yet.\n\nAdd one with n here, or in a shell:\n\n  cockpit run digits"
 UNTRAINED = "{name} has no results yet.\n\nTrain it in a shell:\n\n  cockpit work --detach"
 QUEUED = 12  # experiments of the queue, at most
@@ -65,7 +66,12 @@ class Dashboard(ChartScreen):
         cells = {}
         for row in sorted(self.found, key=lambda row: row["name"] not in pinned):
             name, mark = row["name"], PINNED if row["name"] in pinned else MARKED if row["name"] in marked else " "
-            cells[name] = (mark, name, words.state(row["status"]), f"{row['done']}/{row['runs']}")
+            cells[name] = (
+                mark,
+                words.short(name, NAME_WIDTH),
+                words.state(row["status"]),
+                f"{row['done']}/{row['runs']}",
+            )
         self.query_one("#experiments", LiveTable).show(cells)
 
     @on(LiveTable.RowHighlighted, "#experiments")

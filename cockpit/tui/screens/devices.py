@@ -68,7 +68,7 @@ class Devices(CockpitScreen):
     def _columns(self) -> tuple[int, int]:
         """How long the history of how busy a device was can be, and that of each of its three other measures."""
         room = self.app.size.width - FIGURES
-        other = room // 5 if self.has_class("-wide") else 0
+        other = room // 5 if self.has_class("-wide") or self.has_class("-broad") else 0
         return max(SHORTEST, room - 3 * other), other
 
     def on_resize(self) -> None:

@@ -44,7 +44,7 @@ AGE_SECONDS = 30.0
 # What comes first has something to be trained; then what could have.
 RANKS = {"running": 0, "waiting": 0, "paused": 1}
 SORTS: Mapping[str, Callable[[Row], tuple[Any, ...]]] = {
-    "order of training": lambda row: (RANKS.get(row["status"], 2), -row["priority"], row["id"]),
+    "priority, then age": lambda row: (RANKS.get(row["status"], 2), -row["priority"], row["id"]),
     "name": lambda row: (row["name"].lower(),),
     "status": lambda row: (row["status"], -row["priority"], row["id"]),
     "what is left": lambda row: (row["done"] - row["runs"], row["id"]),
@@ -77,6 +77,7 @@ class Queue(CockpitScreen):
     def on_mount(self) -> None:
         self.found: list[Row] | None = None
         self.runs: Mapping[str, Cells] = {}
+        self.runs_of: str | None = None  # the experiment whose runs those are
         self.dead: Mapping[str, int] = {}  # the pid of the dead worker of a run, by the run's id
         self.sorted_by = next(iter(SORTS))
         self.with_archived = False
@@ -111,7 +112,7 @@ class Queue(CockpitScreen):
         experiment, cells = found
         row = self._row(self.cockpit.experiment)
         if row and row["id"] == experiment:
-            self.runs = cells
+            self.runs, self.runs_of = cells, self.cockpit.experiment
             self._list_runs()
 
     def show_workers(self, present: list[dict[str, Any]]) -> None:
@@ -143,7 +144,7 @@ class Queue(CockpitScreen):
         nothing.update(UNMATCHED if visible else ALL_ARCHIVED if self.found else EMPTY)
 
     def _list_runs(self) -> None:
-        cells = dict(self.runs)
+        cells = dict(self.runs) if self.runs_of == self.cockpit.experiment else {}
         for key, pid in self.dead.items():
             if key in cells:
                 _, what, _, *rest = cells[key]
@@ -157,7 +158,6 @@ class Queue(CockpitScreen):
         key = self.query_one("#experiments", LiveTable).key  # the event may tell of a row that was passed
         if key and key != self.cockpit.experiment:
             self.cockpit.experiment = key
-            self.runs = {}
             self._list_runs()
             self.ask()
 
