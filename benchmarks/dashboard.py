@@ -79,7 +79,8 @@ def _pretend(path: Path, count: int) -> None:
             """
             WITH RECURSIVE places (layer) AS (SELECT 0 UNION ALL SELECT layer + 1 FROM places WHERE layer < :most)
             INSERT INTO layers
-            SELECT id, layer, 'layer ' || layer, weights_remaining / (layer + 1), weights_total / (layer + 1) FROM runs, places WHERE status = 'done' AND seed < 200
+            SELECT id, layer, 'layer ' || layer, weights_remaining / (layer + 1), weights_total / (layer + 1)
+            FROM runs, places WHERE status = 'done' AND seed < 200
             """,
             {"most": LAYERS - 1},
         )
