@@ -23,14 +23,14 @@ from cockpit import tui
 from cockpit.tui.app import Cockpit
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
-from engine.store import database
+from engine.store import database, rows
 
 SIZE = (160, 48)
 LIVE = 1  # the experiment whose runs come to their ends while the dashboard shows it
 WORKERS = 8
 LAYERS = 17
 LOG_LINES = 100_000
-WATCHED_SECONDS = 15.0  # without a key
+WATCHED_SECONDS = 10.0  # without a key
 TICK_SECONDS = 0.005
 BETWEEN_KEYS = 0.15
 LOST_SECONDS = 10.0
@@ -111,7 +111,8 @@ def _train(path: Path, told: Connection) -> None:
                 connection.execute(
                     "INSERT INTO loads SELECT host, device, heartbeat_at, 0.9, 9e9, 8e10, 60, 300 FROM workers"
                 )
-            told.send((_seen(connection), time.monotonic()))
+            committed = time.monotonic()
+            told.send((_seen(connection), committed))
             time.sleep(0.5)
 
 
@@ -138,11 +139,8 @@ def _end_one(connection: sqlite3.Connection, own: str) -> None:
 
 def _seen(connection: sqlite3.Connection) -> int:
     """How many results the chart of the experiment can show."""
-    found: int = connection.execute(
-        "SELECT coalesce(sum(n), 0) FROM curves WHERE experiment = (SELECT name FROM experiments WHERE id = ?)"
-        " AND target = 'digits-b'",
-        (LIVE,),
-    ).fetchone()[0]
+    name = connection.execute("SELECT name FROM experiments WHERE id = ?", (LIVE,)).fetchone()[0]
+    found: int = sum(row["n"] for row in rows.curves(connection, name) if row["target"] == "digits-b")
     return found
 
 

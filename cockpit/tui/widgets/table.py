@@ -13,7 +13,7 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
-ROWS_AT_ONCE = 50  # added between two looks at the keyboard
+ROWS_AT_ONCE = 100  # added or changed between two looks at the keyboard
 PAUSE_SECONDS = 0.01  # for the keyboard
 
 Cells = Sequence[str | Text]
@@ -37,7 +37,7 @@ class LiveTable(DataTable[str | Text]):
         self._aim: str | None = None  # where the cursor should go once it is there
 
     def on_mount(self) -> None:
-        self._pause = self.set_interval(PAUSE_SECONDS, self._add, pause=True)
+        self._pause = self.set_interval(PAUSE_SECONDS, self._come, pause=True)
         for heading in self.headings:
             self.add_column(heading, key=heading)
 
@@ -64,29 +64,28 @@ class LiveTable(DataTable[str | Text]):
             self._aim = key
 
     def show(self, rows: Mapping[str, Cells]) -> None:
-        """Show these rows. What is new is added piece by piece, so that no key waits for a long table."""
+        """Show these rows. What is new or differs comes piece by piece, so that no key waits for a long table."""
         self._cursor_key = self._aim or self.key or self._cursor_key
         if not self.shown.keys() <= rows.keys():
             self.clear()
             self.shown = {}
-        for key, cells in self.shown.items():
-            if cells != rows[key]:
-                self._change(key, cells, rows[key])
-        self._coming = {key: cells for key, cells in rows.items() if key not in self.shown}
+        self._coming = {key: cells for key, cells in rows.items() if self.shown.get(key) != cells}
         self._wanted = list(rows)
-        self._add()
+        self._come()
 
     def _change(self, key: str, before: Cells, after: Cells) -> None:
         for heading, old, new in zip(self.headings, before, after, strict=True):
             if old != new:
                 self.update_cell(key, heading, new)
-        self._widen(after)
-        self.shown[key] = after
 
-    def _add(self) -> None:
+    def _come(self) -> None:
         for key in list(islice(self._coming, ROWS_AT_ONCE)):
-            self.shown[key] = cells = self._coming.pop(key)
+            before, cells = self.shown.get(key), self._coming.pop(key)
             self._widen(cells)
+            self.shown[key] = cells
+            if before is not None:
+                self._change(key, before, cells)
+                continue
             self.add_row(*cells, key=key)
             if key == self._cursor_key:
                 self.move_cursor(row=self.get_row_index(RowKey(key)), animate=False)
