@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,16 +102,28 @@ class Meter:
         if not self.cards:
             return []
         loads = []
-        with suppress(pynvml.NVMLError):  # a slice of a card does not tell its load
+        with suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
-            for name, uuid in self.cards.items():
+        for name, uuid in self.cards.items():
+            with suppress(pynvml.NVMLError):  # a slice of a card does not tell its load
                 handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
                 memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
                 busy = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
-                celsius = pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
-                watts = pynvml.nvmlDeviceGetPowerUsage(handle) / 1000
+                celsius = _told(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
+                milliwatts = _told(pynvml.nvmlDeviceGetPowerUsage, handle)
+                watts = None if milliwatts is None else milliwatts / 1000
                 loads.append(Load(name, busy, int(memory.used), int(memory.total), celsius, watts))
         return loads
+
+
+def _told(ask: Callable[..., float], *about: object) -> float | None:
+    """What a card says of itself; None if it is one that does not."""
+    import pynvml
+
+    try:
+        return ask(*about)
+    except pynvml.NVMLError:
+        return None
 
 
 def visible(uuids: list[str]) -> list[str]:

@@ -232,6 +232,8 @@ def wait(
     """Wait until experiments have ended. Exit code 0: all done; 1: one failed, diverged or is blocked; 3: one is
     paused or cancelled; 4: the time was up.
     """
+    if timeout is not None and not timeout >= 0:
+        raise InputError(f"--timeout {timeout:g} is out of range: give seconds, 0 or more")
     deadline = None if timeout is None else time.monotonic() + timeout
     with closing(database.reader(to_read(db))) as connection:
         ids = [queue.experiment_id(connection, name) for name in names]

@@ -5,7 +5,7 @@ import shlex
 import signal
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -149,7 +149,8 @@ def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) 
         follow(pool, connection, experiment)
     except KeyboardInterrupt:
         try:
-            print("stopping: each worker ends its step and leaves a checkpoint (again: at once)", file=sys.stderr)
+            with suppress(OSError):  # the terminal may be gone
+                print("stopping: each worker ends its step and leaves a checkpoint (again: at once)", file=sys.stderr)
             pool.stop()
         except KeyboardInterrupt:
             pool.kill()

@@ -76,8 +76,9 @@ class Reader(threading.Thread):
                 with closing(database.reader(self.path, BUSY_SECONDS)) as connection:
                     self._tell(None)
                     self._watch(connection, self.path)
-            except (InputError, sqlite3.Error, OSError) as error:
-                self._tell(str(error))
+            except Exception as error:  # whatever it is, a banner is better than a screen that stands still
+                known = isinstance(error, InputError | sqlite3.Error | OSError)
+                self._tell(str(error) if known else f"{type(error).__name__}: {error}")
                 self._changed.wait(1.0)
                 self._changed.clear()
 
