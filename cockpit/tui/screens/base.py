@@ -85,3 +85,4 @@ class CockpitScreen(Screen[None]):
         banner = self.query_one("#banner", Static)
         banner.update(why or "")
         banner.display = why is not None
+        self.query_one(StatusLine).unread = why is not None

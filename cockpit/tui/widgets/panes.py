@@ -7,9 +7,11 @@ from typing import Any
 from rich.text import Text
 
 from cockpit import words
+from engine.store import database
 
 GIB = 2**30
 BARS = "▁▂▃▄▅▆▇█"
+FRESH_SECONDS = 15.0  # of a load: three samples
 GAUGE = 8  # columns
 
 
@@ -84,6 +86,8 @@ def devices(loads: Sequence[sqlite3.Row]) -> Text:
         parts = [f"{row['memory_used'] / GIB:.0f}/{row['memory_total'] / GIB:.0f} GiB"]
         parts += [f"{row['celsius']:.0f} °C"] if row["celsius"] is not None else []
         parts += [f"{row['watts']:.0f} W"] if row["watts"] is not None else []
+        age = database.age(row["at"])
+        parts += [f"{words.duration(age)} ago"] if age > FRESH_SECONDS else []
         lines.append(f"{row['device']:<7} {'█' * full}{'░' * (GAUGE - full)} {row['busy']:>4.0%}  {'  '.join(parts)}")
     return Text("\n".join(lines) or "no load recorded: workers do that")
 

@@ -20,6 +20,8 @@ class StatusLine(Static):
 
     QUERIES: ClassVar[Mapping[str, Query]] = {"totals": rows.totals, "workers": workers.present}
 
+    unread = False  # the database cannot be read now; the banner says why
+
     def on_mount(self) -> None:
         self.found: dict[str, Any] = {}
         self._update()
@@ -32,7 +34,7 @@ class StatusLine(Static):
 
     def _update(self) -> None:
         if set(self.found) != set(self.QUERIES):
-            self.update("reading …")
+            self.update("the database cannot be read now" if self.unread else "reading …")
             return
         present = self.found["workers"]
         states = [worker["state"] for worker in present]
