@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio
 SIZE = (120, 40)
 
 
-async def until(holds: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for something to be so."""
     end = time.monotonic() + seconds
     while not holds():
@@ -113,6 +113,15 @@ async def test_a_finished_level_appears_by_itself_but_does_not_move_a_zoomed_vie
         await pilot.press("0")
         assert chart(app).view.x_range is None
         assert "live" in str(chart(app).border_subtitle)
+
+
+async def test_zooming_without_a_crosshair_goes_to_the_curves_and_not_to_an_empty_middle(two: Path) -> None:
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: "weights remaining" in drawn(app))
+        await pilot.press("f", "i", "i")
+        low, high = chart(app).view.y_range or (0.0, 0.0)
+        assert any(low <= mean <= high for one in chart(app).shown for mean in one.means)
 
 
 async def test_a_chart_is_painted_at_most_four_times_a_second_and_ends_with_the_newest(two: Path) -> None:

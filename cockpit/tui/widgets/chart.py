@@ -1,6 +1,7 @@
 """The chart of accuracy against sparsity: built beside the event loop, read with a crosshair, zoomed."""
 
 import re
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -190,12 +191,15 @@ class Chart(Vertical, can_focus=True):
         self._change(self._followed(replace(self.view, crosshair=level)))
 
     def action_zoom(self, direction: int) -> None:
-        """Nearer to the first curve at the crosshair, or to the middle; or farther away."""
+        """Nearer to the first curve at the crosshair, or to the middle of the curves; or farther away."""
         if self.shown:
             x_axis, y_axis = self._layout().x, self._layout().y
-            x, y = (x_axis.low + x_axis.high) / 2, (y_axis.low + y_axis.high) / 2
+            seen = [one for one in self.shown if one.name not in self.view.hidden]
+            means = [mean for one in seen for mean in one.means if y_axis.low <= mean <= y_axis.high]
+            x = (x_axis.low + x_axis.high) / 2
+            y = statistics.median(means) if means else (y_axis.low + y_axis.high) / 2
             level = self.view.crosshair
-            read = [one for one in self.shown if one.name not in self.view.hidden and level in one.levels]
+            read = [one for one in seen if level in one.levels]
             if read and level is not None and level in self._levels():
                 x = charts.place(self._levels()[level], self.view.x)
                 y = read[0].means[read[0].levels.index(level)]
