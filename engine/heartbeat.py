@@ -28,6 +28,7 @@ class Heartbeat(threading.Thread):
         self.claim: claims.Claim | None = None
         self.message: str | None = None  # why nothing is being trained
         self.stop = threading.Event()
+        self._over = threading.Event()
         # Each is set to the claim of which this was found out.
         self.lost: claims.Claim | None = None  # gone to another worker
         self.unwanted: claims.Claim | None = None  # no active experiment wants its run any more
@@ -35,10 +36,9 @@ class Heartbeat(threading.Thread):
         self._looked: tuple[UnderWay | None, float, int] = (None, 0.0, 0)  # at what, when, and its images then
 
     def run(self) -> None:
-        """Beat until the process ends. A database that is locked for a while is waited for: the lease is longer."""
+        """Beat until the end. A database that is locked for a while is waited for: the lease is longer."""
         connection: sqlite3.Connection | None = None
-        while True:
-            time.sleep(BEAT_SECONDS)
+        while not self._over.wait(BEAT_SECONDS):
             if self.parent and os.getppid() != self.parent:
                 self.stop.set()
             try:
@@ -47,6 +47,13 @@ class Heartbeat(threading.Thread):
                 self._tell(connection)
             except Exception as error:  # locked, or a device that does not answer: the next beat may succeed
                 processes.say(f"no heartbeat: {error}")
+        if connection:
+            connection.close()
+
+    def end(self) -> None:
+        """Beat no more, and leave the database: the last to do so empties the write-ahead log into it."""
+        self._over.set()
+        self.join()
 
     def _open(self) -> sqlite3.Connection:
         connection = database.writer(self.path)

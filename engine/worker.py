@@ -81,6 +81,7 @@ class Worker:
                 self._wait_for_better_times(error)
         with suppress(sqlite3.OperationalError):  # full or locked: its process is gone all the same
             self.connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (database.now(), self.id))
+        self.heart.end()
 
     def _train_next(self) -> bool:
         """Claim a run and train it; False if there is none that can start."""

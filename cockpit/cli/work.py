@@ -176,8 +176,10 @@ def _report_errors(connection: sqlite3.Connection, experiment: int | None) -> bo
     if len(found) > ERRORS_SHOWN:
         print(f"and {len(found) - ERRORS_SHOWN} more: `cockpit queue show NAME`", file=sys.stderr)
     for row in rows.experiments(connection, experiment):
-        if row["blocked"] and row["state"] == "active":
+        if row["blocked"] and (row["state"] == "active" or row["reason"]):
             print(f"{row['blocked']} runs of {row['name']} stand on those and are blocked", file=sys.stderr)
-        if row["failed"] and row["state"] == "active":
+        if row["reason"]:
+            print(f"{row['name']} is paused: {row['reason']}", file=sys.stderr)
+        if row["failed"] and (row["state"] == "active" or row["reason"]):
             print(f"mended? `cockpit queue retry {shlex.quote(row['name'])}` trains them again", file=sys.stderr)
     return any(row["status"] == "failed" for row in found)

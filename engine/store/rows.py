@@ -276,7 +276,8 @@ def errors(connection: sqlite3.Connection, experiment: int | None = None) -> lis
         """
         SELECT DISTINCT r.digest, r.ticket, r.level, r.seed, r.target, r.status, r.error
         FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
-        WHERE (c.experiment_id = :experiment OR (:experiment IS NULL AND r.priority IS NOT NULL))
+        JOIN experiments e ON e.id = c.experiment_id
+        WHERE (e.id = :experiment OR (:experiment IS NULL AND (r.priority IS NOT NULL OR e.reason IS NOT NULL)))
           AND r.status IN ('failed', 'diverged') ORDER BY r.id
         """,
         {"experiment": experiment},

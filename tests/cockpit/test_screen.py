@@ -179,7 +179,7 @@ def test_what_is_not_installed_is_named_with_the_command_that_installs_it(traine
 def test_plot_draws_into_a_file(cockpit: Cockpit, trained: Path, tmp_path: Path) -> None:
     for form, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         found = cockpit("plot", "tiny", "-o", f"tiny.{form}", "--db", trained)
-        assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+        assert (found.returncode, found.stdout, found.stderr) == (0, "", f"wrote tiny.{form}\n")
         assert (tmp_path / f"tiny.{form}").read_bytes().startswith(start)
     found = cockpit("plot", "tiny", "-o", "tiny.gif", "--db", trained)
     assert found.returncode == 2

@@ -61,7 +61,7 @@ def test_check_of_the_sample_finds_it_well_and_leaves_it_as_it_is(cockpit: Cockp
 
 
 def test_gc_says_what_it_would_free_and_frees_it_when_told_to(cockpit: Cockpit, path: Path) -> None:
-    assert cockpit("store", "gc").stdout == "there is nothing to free\n"
+    assert cockpit("store", "gc").stdout.startswith("there is nothing to free (")
     files = ticket_files(path)
     cockpit("queue", "remove", "tiny")
     found = cockpit("store", "gc", "--dry-run", "--runs")

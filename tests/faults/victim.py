@@ -150,7 +150,7 @@ def _lay(trap: Trap, reporter: Connection) -> None:
 
     _after(claims, "claim", claimed)
     _after(run._Clock, "between", here("mid epoch"))
-    _before(Path, "rename", renaming)
+    _before(Path, "replace", renaming)
     _before(records, "epoch", here("between checkpoint and record"))
     _before(files.Folder, "put", here("between record and ticket"))
     _before(records, "file", here("between ticket and its row"))

@@ -99,8 +99,8 @@ def test_a_paused_experiment_stays_so_and_what_stands_on_a_failed_run_is_blocked
     with closing(database.writer(path)) as connection:
         claim = claims.claim(connection, worker(connection))
         assert claim is not None
-        records.failed(connection, claim, "out of luck")
         cockpit("queue", "pause", "one")
+        records.failed(connection, claim, "out of luck")
         found = cockpit("queue", "extend", "one", "--levels", 2, "--replicates", 2)
         assert found.stderr == (
             "one is paused: `cockpit queue resume one`\n1 failed, 2 blocked: `cockpit queue retry one`\n"
