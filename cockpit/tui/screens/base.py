@@ -42,8 +42,8 @@ class CockpitScreen(Screen[None]):
         yield Footer(show_command_palette=False)
 
     def body(self) -> ComposeResult:
-        """The widgets of this screen."""
-        raise NotImplementedError
+        """The widgets of this screen, between banner and status line; none if it does not say."""
+        yield from ()
 
     def queries(self) -> Mapping[str, Query]:
         """What this screen wants to know, by name."""
