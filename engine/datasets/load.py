@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from engine import streams
-from engine.datasets.catalog import Part, file_digest, half_sizes, split_part
+from engine.datasets.catalog import Part, half_sizes, network_shape, split_part
+from engine.datasets.npz import file_digest
 from engine.errors import InputError
 
 DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
@@ -135,8 +136,6 @@ def _decoded(data: Array, offsets: Array, split: str) -> Array:
 
 def as_networks_see(images: Array) -> torch.Tensor:
     """Images (N, H, W, C) uint8 as a tensor in the shape of `catalog.network_shape`: gray repeated, 28 padded to 32."""
-    from engine.datasets.catalog import network_shape
-
     count, height, width, channels = images.shape
     to_channels, to_height, to_width = network_shape(channels, height, width)
     if channels != to_channels:
