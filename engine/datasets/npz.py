@@ -85,7 +85,7 @@ def _describe(path: Path, part: Part) -> DataSet:
         part=part,
         shape=network_shape(*shapes["train"]),
         classes=classes,
-        train_images={"": len(labels["train"]), **half_sizes(list(counts.values()))}[part],
+        train_images=half_sizes(list(counts.values()))[part],
         test_images=len(labels["test"]),
         flips=mirrors(path.stem),
     )

@@ -48,7 +48,7 @@ def read(spec: str) -> load.Arrays:
     return load.load(found.identity, found.location)
 
 
-@pytest.mark.parametrize("name", catalog.REGISTERED)
+@pytest.mark.parametrize("name", ["digits", "digits-a", "digits-b"])
 def test_the_catalog_states_what_is_read(name: str) -> None:
     facts, arrays = catalog.resolve(name), read(name)
     assert len(arrays.train_labels) == facts.train_images
