@@ -1,8 +1,9 @@
 """Which data sets there are and what is known of them before they are read. Nothing here imports torch or numpy.
 
-A set is named by a *spec*: a registered name as `cifar10`, or `npz:PATH`, either with `-a` or `-b` behind it for one
-class-balanced half of the training images. Its *identity* is its content: a registered set's name (its pixels are
-checked when read, see `engine.datasets.official`), or the SHA-256 of the file; never a path.
+A set is named by a *spec*: a registered name as `cifar10`, or `npz:PATH`, `folder:PATH`, `stream:PATH`, each with `-a`
+or `-b` behind it for one class-balanced half of the training images. Its *identity* is its content: a registered set's
+name (its pixels are checked when read, see `engine.datasets.official`), or a SHA-256 of the file or of all files of
+the folder; never a path.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from engine.errors import InputError, unknown
 
 Part = Literal["", "a", "b"]
 
-FORMS = ("npz:PATH",)  # specs of sets that are read from files of one's own
+FORMS = ("npz:PATH", "folder:PATH", "stream:PATH")  # specs of sets that are read from files of one's own
 SMALL_SIDE = 16  # pixels; smaller images keep their own shape and are not augmented
 # A mirrored 2 is no 2. For a set read from a file only its name can tell; --augmentation overrides.
 FILES_OF_CHARACTERS = ("digits", "emnist", "kmnist", "mnist", "svhn", "usps")
@@ -56,7 +57,27 @@ SETS = {
     "cifar10": Registered("small photographs (Krizhevsky 2009)", (3, 32, 32), (5000,) * 10, 10_000, flips=True),
     "cifar100": Registered("the same, 100 fine labels", (3, 32, 32), (500,) * 100, 10_000, flips=True),
 }
-REGISTERED = tuple(f"{name}{half}" for name in SETS for half in ("", "-a", "-b"))
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """A published set of photographs of many sizes, too many for memory: streamed (`engine.datasets.streaming`)."""
+
+    summary: str
+    classes: int
+    train_images: int
+    test_images: int  # the published validation images: labels of the test images are not published
+    folder: str  # in the data folder, with train/CLASS/ and val/CLASS/ in it
+
+
+PHOTOGRAPHS = {
+    "imagenet": Photographs("photographs, ILSVRC 2012 (Russakovsky et al. 2015)", 1000, 1_281_167, 50_000, "imagenet"),
+    "places365": Photographs(
+        "photographs of places, Places365-Standard (Zhou et al. 2017)", 365, 1_803_460, 36_500, "places365_standard"
+    ),
+}
+PHOTOGRAPH_SHAPE = (3, 224, 224)
+REGISTERED = tuple(f"{name}{half}" for name in (*SETS, *PHOTOGRAPHS) for half in ("", "-a", "-b"))
 
 
 @dataclass(frozen=True)
@@ -98,12 +119,20 @@ def resolve(spec: str) -> DataSet:
         from engine.datasets import npz
 
         return npz.resolve(spec)
+    if spec.startswith(("folder:", "stream:")):
+        from engine.datasets import folders
+
+        return folders.resolve(spec)
     base, part = split_part(spec)
+    if base in PHOTOGRAPHS:
+        about = PHOTOGRAPHS[base]
+        images = half_sizes([about.train_images])[part]
+        return DataSet(spec, spec, "", part, PHOTOGRAPH_SHAPE, about.classes, images, about.test_images, flips=True)
     if base not in SETS:
         if spec.endswith(".npz"):
             raise InputError(f"unknown data set {spec!r}: a file is named as npz:{spec}")
         behind = f"-{part}" if part else ""
-        raise unknown("data set", spec, [f"{name}{behind}" for name in (*SETS, *FORMS)])
+        raise unknown("data set", spec, [f"{name}{behind}" for name in (*SETS, *PHOTOGRAPHS, *FORMS)])
     facts = SETS[base]
     return DataSet(
         name=spec,
@@ -123,8 +152,19 @@ def remembered(
 ) -> DataSet:
     """A data set of which these facts were recorded; its file need not be there."""
     base, part = split_part(identity)
-    flips = SETS[base].flips if base in SETS else mirrors(name.removeprefix("npz:"))
+    flips = SETS[base].flips if base in SETS else mirrors(name.partition(":")[2])
     return DataSet(name, identity, location, part, shape, classes, train, test, flips)
+
+
+def is_streamed(identity: str) -> bool:
+    """Whether the images of a set are decoded while they are trained on, and never all in memory."""
+    return identity.startswith("stream:") or split_part(identity)[0] in PHOTOGRAPHS
+
+
+def spec_of(identity: str, location: str) -> str:
+    """How a person names a set that was read from `location`."""
+    base, part = split_part(identity)
+    return f"{base.partition(':')[0]}:{location}" + (f"-{part}" if part else "")
 
 
 def split_part(spec: str) -> tuple[str, Part]:

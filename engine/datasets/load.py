@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from engine import streams
+from engine.datasets import decoding, folders
 from engine.datasets.catalog import Part, half_sizes, network_shape, split_part
 from engine.datasets.npz import file_digest
 from engine.errors import InputError
@@ -38,7 +39,10 @@ class Arrays:
 def load(identity: str, location: str) -> Arrays:
     """The data set of this identity. Raises InputError if the file is gone, damaged, or not what was queued."""
     base, part = split_part(identity)
-    arrays = _digits() if base == "digits" else _npz(base, Path(location))
+    if base.startswith("folder:"):
+        arrays = _folder(base, location)
+    else:
+        arrays = _digits() if base == "digits" else _npz(base, Path(location))
     if not part:
         return arrays
     chosen = half(arrays.train_labels, part)
@@ -86,6 +90,16 @@ def _digits() -> Arrays:
         raise InputError("scikit-learn's digits are not those of this version of cockpit: install scikit-learn anew")
     cut = DIGITS_TRAIN
     return Arrays(pixels[:cut], labels[:cut], pixels[cut:], labels[cut:], classes=10)
+
+
+def _folder(identity: str, location: str) -> Arrays:
+    pictures, side, gray = folders.verified(identity, location)
+    parts = []
+    for split in (pictures.train, pictures.test):
+        read = (decoding.decode(pictures.root / file, gray) for file in split.files)
+        images = [(decoding.centred(image, side, resize=1) if side else image).numpy() for image in read]
+        parts += [np.stack(images).transpose(0, 2, 3, 1), np.array(split.labels, np.int64)]
+    return Arrays(*parts, classes=len(pictures.classes))
 
 
 def _npz(identity: str, path: Path) -> Arrays:
