@@ -145,7 +145,7 @@ class Streamed:
         return normalised(pixels, self.mean, self.std, memory_format)
 
     def epoch(self, seed: int, epoch: int, first: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of `size` of an epoch's order from its place `first` on: images (B, C, H, W) uint8, labels (B,)."""
+        """The batches of `size` of an epoch's order from place `first` on: images (B, C, H, W) uint8, labels (B,)."""
         order = streams.permutation(len(self.train), streams.key("order", seed, epoch))[first:]
         return self.train.served(order, size, streams.key("augment", seed, epoch) if self.crops else None)
 
