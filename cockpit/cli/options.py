@@ -16,6 +16,7 @@ from typer import Argument, Option
 from cockpit import config
 from engine import experiments
 from engine.datasets import places
+from engine.datasets.catalog import SETS
 from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.store import database, queue
@@ -93,7 +94,8 @@ def experiment_options(
         list[str] | None,
         _option(
             WHAT,
-            "Data set that tickets are found on: digits, digits-a, digits-b, npz:PATH, npz:PATH-a. Repeatable.",
+            f"Data set that tickets are found on: {', '.join(SETS)}, npz:PATH; its half with -a or -b behind it."
+            " Repeatable.",
         ),
     ] = None,
     target: Annotated[
@@ -218,9 +220,9 @@ def to_write(db: Path | None) -> Path:
 
 def use_data(data_dir: Path | None = None) -> None:
     """Let this process, and those it starts, search `--data-dir`, `COCKPIT_DATA` and the configured folder for data."""
-    first = None if data_dir is None else str(data_dir.absolute())
-    wanted = (first, os.environ.get(places.VARIABLE), config.data().folder)
-    os.environ[places.VARIABLE] = os.pathsep.join(folder for folder in wanted if folder)
+    named = os.environ.get(places.VARIABLE, "").split(os.pathsep)
+    wanted = ["" if data_dir is None else str(data_dir.absolute()), *named, config.data().folder or ""]
+    os.environ[places.VARIABLE] = os.pathsep.join(dict.fromkeys(filter(None, wanted)))
 
 
 def command_line() -> str:
