@@ -5,9 +5,14 @@ import json
 import platform
 import sys
 
-from benchmarks import charts, dashboard, queue
+from benchmarks import charts, dashboard, queue, streams
 
-BENCHMARKS = {"charts": charts.measure, "dashboard": dashboard.measure, "queue": queue.measure}
+BENCHMARKS = {
+    "charts": charts.measure,
+    "dashboard": dashboard.measure,
+    "queue": queue.measure,
+    "streams": streams.measure,
+}
 
 
 def main() -> None:

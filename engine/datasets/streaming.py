@@ -49,8 +49,11 @@ class Piece(NamedTuple):
     flips: bool
 
 
-def decoded(piece: Piece) -> Tensor:
-    """The images (B, 3, side, side) uint8 of a piece. Raises InputError for a file that is no image."""
+def decoded(piece: Piece) -> load.Array:
+    """The images (B, 3, side, side) uint8 of a piece. Raises InputError for a file that is no image.
+
+    An array goes through a pipe. A tensor would go through shared memory, of which containers often have little.
+    """
     found = torch.empty(len(piece.files), 3, piece.side, piece.side, dtype=torch.uint8)
     for place, (file, index) in enumerate(zip(piece.files, piece.indices, strict=True)):
         image = decoding.decode(file)
@@ -59,7 +62,7 @@ def decoded(piece: Piece) -> Tensor:
         else:
             draws = decoding.draws_for(index, piece.stream_key)
             found[place] = decoding.augmented(image, piece.side, draws, piece.flips)
-    return found
+    return found.numpy()
 
 
 class Decoders:
@@ -75,9 +78,9 @@ class Decoders:
         context.set_forkserver_preload([__name__])
         return ProcessPoolExecutor(self.count, context, _begin)
 
-    def decode(self, pieces: Iterable[Piece]) -> Iterator[Tensor]:
+    def decode(self, pieces: Iterable[Piece]) -> Iterator[load.Array]:
         """The images of each piece, in order."""
-        waiting: deque[tuple[Piece, Future[Tensor]]] = deque()
+        waiting: deque[tuple[Piece, Future[load.Array]]] = deque()
         try:
             for piece in pieces:
                 waiting.append((piece, self._submit(piece)))
@@ -89,7 +92,7 @@ class Decoders:
             for _, future in waiting:
                 future.cancel()
 
-    def _submit(self, piece: Piece) -> "Future[Tensor]":
+    def _submit(self, piece: Piece) -> "Future[load.Array]":
         try:
             return self._pool.submit(decoded, piece)
         except BrokenProcessPool:
@@ -97,7 +100,7 @@ class Decoders:
             return self._pool.submit(decoded, piece)
 
 
-def _result(piece: Piece, future: "Future[Tensor]") -> Tensor:
+def _result(piece: Piece, future: "Future[load.Array]") -> load.Array:
     """What a process decoded; if that was killed, from outside or as memory was short, it is decoded here."""
     try:
         return future.result()
@@ -156,7 +159,7 @@ class Part:
         for index in torch.split(order, size):
             pixels = torch.empty(len(index), 3, side, side, dtype=torch.uint8, pin_memory=device.type == "cuda")
             for place in range(0, len(index), PIECE):
-                pixels[place : place + PIECE] = next(arriving)
+                pixels[place : place + PIECE] = torch.from_numpy(next(arriving))
             labels = torch.from_numpy(self.labels[index.numpy()])
             yield pixels.to(device, non_blocking=True), labels.to(device)
 
@@ -173,7 +176,7 @@ class Part:
         counts = torch.zeros(3, 256, dtype=torch.int64)
         for images in self.source.decoders.decode(self.pieces(chosen, PIECE, None)):
             for channel in range(3):
-                counts[channel] += torch.bincount(images[:, channel].flatten(), minlength=256)
+                counts[channel] += torch.bincount(torch.from_numpy(images[:, channel]).flatten(), minlength=256)
         return counts
 
 
