@@ -1,9 +1,14 @@
 """How this program starts another Python process of its own, and tells whether one has ended."""
 
+import json
 import os
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,6 +22,18 @@ def environment() -> dict[str, str]:
     """The environment for it, in which this project is found even if it runs from a checkout."""
     before = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{before}" if before else str(ROOT)}
+
+
+def ask(module: str, *arguments: str) -> Any:
+    """What a module of this project prints as its last line, JSON, in a process of its own, which may import torch.
+
+    Raises InputError with what the process said last where it fails.
+    """
+    done = subprocess.run([*python(module), *arguments], env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise InputError(said if done.returncode == 2 else f"python -m {module} failed ({done.returncode}): {said}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def say(line: str) -> None:

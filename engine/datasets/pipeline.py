@@ -76,6 +76,7 @@ class Data:
         self.train = Images(as_networks_see(train), torch.from_numpy(labels), PADDING if self.crops else 0, device)
         self.test = Images(as_networks_see(arrays.test_images), torch.from_numpy(arrays.test_labels), 0, device)
         self.channels = self.train.channels
+        self.shape = (self.channels, self.train.height, self.train.width)
         mean, std = channel_statistics(torch.from_numpy(train))
         self.mean = mean.expand(self.channels).reshape(-1, 1, 1).to(device)
         self.std = std.expand(self.channels).reshape(-1, 1, 1).to(device)

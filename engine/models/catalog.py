@@ -1,9 +1,15 @@
 """Which networks there are and how each is trained unless told otherwise. Nothing here imports torch."""
 
+import functools
+import json
 from dataclasses import dataclass
+from typing import Any
 
+from engine import processes
+from engine.datasets.catalog import DataSet
 from engine.errors import InputError, unknown
-from engine.recipes import Optimizer
+from engine.models import own
+from engine.recipes import Optimizer, Prunable
 
 
 @dataclass(frozen=True)
@@ -38,18 +44,21 @@ MODELS = {
     "resnet18": Model("torchvision's ResNet-18: 7x7 stem of stride 2, max pool", 32, *_RESNET),
     "resnet18-cifar": Model("the same with a 3x3 stem of stride 1, no max pool", 8, *_RESNET),
     "resnet20": Model("CIFAR ResNet-20 (He et al. 2016, option A shortcuts)", 4, *_CIFAR),
-    # Iterations of batches of 60 in figure 2 of Frankle & Carbin 2019, as epochs of 50,000 images.
+    # The iterations of figure 2 of Frankle & Carbin 2019 (batches of 60) as epochs of CIFAR-10, of MNIST for lenet-5.
     "conv-2": Model("2 convolutions, 3 linear layers (Frankle & Carbin 2019)", 2, 24, (), 60, "adam", False, False),
     "conv-4": Model("4 convolutions, 3 linear layers (Frankle & Carbin 2019)", 4, 30, (), 60, "adam", False, False),
     "conv-6": Model("6 convolutions, 3 linear layers (Frankle & Carbin 2019)", 8, 36, (), 60, "adam", False, False),
     "lenet-5": Model("LeNet-5 (LeCun et al. 1998), with ReLU and max pool", 16, 50, (), 60, "adam", False, False),
 }
+OWN = Model("your own", 1, *_CIFAR)  # whether images of a size fit it, only building it tells: see `examine`
 
 
 def find(name: str) -> Model:
     """The facts of the model called `name`. Raises InputError for an unknown one."""
+    if own.is_own(name):
+        return OWN
     if name not in MODELS:
-        raise unknown("model", name, MODELS)
+        raise unknown("model", name, [*MODELS, "package.module:factory"])
     return MODELS[name]
 
 
@@ -79,3 +88,27 @@ def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int
             f"--batch-size {batch_size} leaves a last batch of one image, which {name} reduces to one pixel: choose"
             f" another, e.g. {batch_size + 1}"
         )
+
+
+@dataclass(frozen=True)
+class End:
+    """What a network meets: images of `shape` (channels, height, width) in `classes`, `batch` of them at the least."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    batch: int = 2
+
+    @staticmethod
+    def of(data: DataSet, batch_size: int) -> "End":
+        """What a data set is for a network. Only a batch of one image is smaller than any other, for batch norm."""
+        return End(data.shape, data.classes, 1 if data.train_images % batch_size == 1 else 2)
+
+
+@functools.cache  # a form asks again at every change
+def examine(name: str, width: float, ends: tuple[End, ...], prunable: Prunable = "conv", folder: str = "") -> Any:
+    """What only building the network tells: see `engine.models.probe.examine`, which a process of its own runs.
+
+    Raises InputError where it cannot be built or trained, or where a ticket would not fit all of the ends.
+    """
+    wanted = {"name": name, "width": width, "prunable": prunable, "folder": folder, "ends": [vars(end) for end in ends]}
+    return processes.ask("engine.models.probe", json.dumps(wanted))

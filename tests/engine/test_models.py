@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from engine.errors import InputError
-from engine.models import catalog, nets
+from engine.models import architectures, catalog, nets
+
+CIFAR = (3, 32, 32)
 
 
 def parameters(model: nn.Module) -> int:
@@ -15,7 +17,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def test_vgg19_has_the_papers_20018880_prunable_weights() -> None:
-    model = nets.build("vgg19", 1.0, 3, 10)
+    model = nets.build("vgg19", 1.0, CIFAR, 10)
     layers = nets.prunable(model)
     assert len(layers) == 16
     assert sum(weight.numel() for weight in layers.values()) == 20_018_880
@@ -29,7 +31,7 @@ def test_vgg19_has_the_papers_20018880_prunable_weights() -> None:
 
 
 def test_vgg19_is_the_papers_sequence_of_layers() -> None:
-    names = [type(module).__name__ for module in nets.build("vgg19", 1.0, 3, 10)]
+    names = [type(module).__name__ for module in nets.build("vgg19", 1.0, CIFAR, 10)]
     block = ["Conv2d", "BatchNorm2d", "ReLU"]
     expected = []
     for convolutions in (2, 2, 4, 4, 4):
@@ -39,11 +41,11 @@ def test_vgg19_is_the_papers_sequence_of_layers() -> None:
 
 def test_resnet20_has_the_269722_parameters_of_its_paper() -> None:
     # He et al. 2016, table 6: 0.27M, with parameter-free shortcuts
-    assert parameters(nets.build("resnet20", 1.0, 3, 10)) == 269_722
+    assert parameters(nets.build("resnet20", 1.0, CIFAR, 10)) == 269_722
 
 
 def test_resnet20_halves_the_image_twice_and_passes_the_input_around_its_blocks() -> None:
-    block = nets.BasicBlock(4, 8, stride=2)
+    block = architectures.BasicBlock(4, 8, stride=2)
     for name, parameter in block.named_parameters():
         if name.startswith("conv"):
             nn.init.zeros_(parameter)
@@ -58,7 +60,7 @@ def test_resnet20_halves_the_image_twice_and_passes_the_input_around_its_blocks(
 @pytest.mark.parametrize("name", catalog.MODELS)
 def test_every_model_in_the_catalog_is_built_and_takes_its_smallest_image(name: str) -> None:
     side = catalog.MODELS[name].smallest_side
-    model = nets.initialise(nets.build(name, 0.25, 3, 7), "init", 0)
+    model = nets.initialise(nets.build(name, 0.25, (3, side, side), 7), "init", 0)
     assert model(torch.rand(3, 3, side, side)).shape == (3, 7)
 
 
@@ -72,14 +74,14 @@ def test_a_last_batch_of_one_image_of_one_pixel_is_refused() -> None:
 @pytest.mark.parametrize(("name", "width"), [("vgg19", 0.5), ("resnet20", 2.0), ("vgg-digits", 0.01)])
 def test_the_width_multiplies_the_channels(name: str, width: float) -> None:
     shapes = [
-        [weight.shape[0] for weight in nets.prunable(nets.build(name, factor, 3, 10)).values()]
+        [weight.shape[0] for weight in nets.prunable(nets.build(name, factor, CIFAR, 10)).values()]
         for factor in (1.0, width)
     ]
     assert shapes[1] == [max(1, round(channels * width)) for channels in shapes[0]]
 
 
 def test_weights_are_drawn_xavier_normal_and_the_rest_is_constant() -> None:
-    model = nets.initialise(nets.build("vgg19", 1.0, 3, 10), "init", 0)
+    model = nets.initialise(nets.build("vgg19", 1.0, CIFAR, 10), "init", 0)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             fan = (module.in_channels + module.out_channels) * 9
@@ -94,7 +96,7 @@ def test_weights_are_drawn_xavier_normal_and_the_rest_is_constant() -> None:
 
 def test_seeds_streams_and_the_head_are_independent() -> None:
     def drawn(stream: str, seed: int, classes: int = 10, head: str = "head") -> dict[str, torch.Tensor]:
-        return nets.initialise(nets.build("vgg-digits", 1.0, 1, classes), stream, seed, head).state_dict()
+        return nets.initialise(nets.build("vgg-digits", 1.0, (1, 8, 8), classes), stream, seed, head).state_dict()
 
     base = drawn("init", 0)
     assert all(torch.equal(value, drawn("init", 0)[name]) for name, value in base.items())
