@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,33 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{before}" if before else str(ROOT)}
 
 
-def ask(module: str, *arguments: str) -> Any:
-    """What a module of this project prints as its last line, JSON, in a process of its own, which may import torch.
+def ask(module: str, *arguments: object) -> Any:
+    """What a module of this project, run as a process of its own, `answer`s; what it says on stderr is passed on.
 
-    Raises InputError with what the process said last where it fails.
+    So a program that imports no torch can ask for what needs it. Raises the InputError that was raised there.
     """
-    done = subprocess.run([*python(module), *arguments], env=environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise InputError(said if done.returncode == 2 else f"python -m {module} failed ({done.returncode}): {said}")
-    return json.loads(done.stdout.splitlines()[-1])
+    done = subprocess.run(
+        [*python(module), *map(str, arguments)], env=environment(), stdout=subprocess.PIPE, text=True, check=False
+    )
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        raise InputError(f"{module} ended with code {done.returncode} and no answer") from None
+    if "error" in found:
+        raise InputError(found["error"])
+    return found["answer"]
+
+
+def answer(find: Callable[[], object]) -> None:
+    """In the process that was asked: print what `find` returns, or why it cannot, as JSON on stdout."""
+    try:
+        print(json.dumps({"answer": find()}))
+    except InputError as error:
+        print(json.dumps({"error": str(error)}))
+    except OSError as error:
+        print(json.dumps({"error": f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"}))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def say(line: str) -> None:

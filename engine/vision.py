@@ -1,20 +1,25 @@
-"""torchvision, imported where it is needed: it takes a second, and not every installation fits its torch."""
+"""torchvision, which fails in a way of its own where it and torch are not from one release."""
 
-import importlib
 from types import ModuleType
 
 from engine.errors import InputError
 
+FIX = (
+    "install both anew, together and from one index (a CPU-only torch and a torchvision for CUDA do not go together):"
+    " pip install --force-reinstall torch torchvision"
+)
 
-def torchvision(module: str) -> ModuleType:
-    """The module `torchvision.<module>`. Raises InputError where torchvision cannot be imported."""
+
+def torchvision() -> ModuleType:
+    """The module. Raises InputError where it is not installed, or does not go with torch."""
+    from importlib.metadata import version
+
     try:
-        return importlib.import_module(f"torchvision.{module}")
-    except (ImportError, OSError, RuntimeError) as error:  # a CPU-only torch beside a CUDA torchvision: RuntimeError
-        import torch
-
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"torchvision cannot be imported ({reason}): it must fit torch, which is {torch.__version__} here;"
-            " `pip install --force-reinstall torch torchvision` from one index pairs them"
-        ) from None
+        import torchvision as module
+    except ImportError as error:
+        raise InputError(f"torchvision cannot be used ({error}): {FIX}") from None
+    except RuntimeError as error:  # operator torchvision::nms does not exist
+        pair = f"torchvision {version('torchvision')} does not go with torch {version('torch')}"
+        raise InputError(f"{pair} ({str(error).splitlines()[0]}): {FIX}") from None
+    found: ModuleType = module
+    return found

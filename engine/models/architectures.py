@@ -129,7 +129,7 @@ def torchvision_resnet(name: str, width: float, channels: int, classes: int, sma
     With the `small_stem` its first convolution is 3x3 of stride 1 and no max pool follows, as is usual for CIFAR.
     """
     with torch.device("meta"):  # every layer is made anew below
-        net: nn.Module = getattr(vision.torchvision("models"), name)(num_classes=classes)
+        net: nn.Module = getattr(vision.torchvision().models, name)(num_classes=classes)
     for path, module in list(net.named_modules()):
         match module:
             case nn.Conv2d():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from engine import processes
 from engine.errors import InputError
 from engine.models import nets, own
 from engine.models.catalog import End
@@ -133,13 +134,12 @@ def main() -> None:
     """The command line: what `examine` takes as JSON in, what it gives as JSON out."""
     wanted = json.loads(sys.argv[1])
     wanted["ends"] = [End(**{**end, "shape": tuple(end["shape"])}) for end in wanted["ends"]]
-    try:
+
+    def find() -> dict[str, Any]:
         with redirect_stdout(sys.stderr):  # what a person's own code prints
-            found = examine(**wanted)
-    except InputError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
-    print(json.dumps(found))
+            return examine(**wanted)
+
+    processes.answer(find)
 
 
 if __name__ == "__main__":
