@@ -71,7 +71,7 @@ def masked(model: str) -> tuple[torch.nn.Module, pruning.Masks]:
 
 def network(model: str) -> torch.nn.Module:
     """A network for these pictures."""
-    return nets.build(model, 1.0, 3, CLASSES)
+    return nets.build(model, 1.0, (3, SIDE, SIDE), CLASSES)
 
 
 def flop(model: str) -> float:

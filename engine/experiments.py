@@ -15,6 +15,7 @@ from engine import devices
 from engine.datasets.catalog import DataSet, resolve
 from engine.errors import InputError, unknown
 from engine.models import catalog as models
+from engine.models import own
 from engine.recipes import (
     Chain,
     MaskKind,
@@ -63,10 +64,12 @@ class Definition:
     replicates: int
     seed: int
     profile: Profile
+    model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:
-        """What makes two definitions the same: all but where on this machine the data lies."""
+        """What makes two definitions the same: all but where on this machine data and source lie."""
         found: dict[str, Any] = dict(vars(self))
+        del found["model_folder"]
         for key in ("sources", "targets"):
             found[key] = [{"name": data.name, "identity": data.identity} for data in found[key]]
         return json.dumps(found, sort_keys=True)
@@ -131,7 +134,7 @@ def define(
     target: Sequence[str] = (),
     model: str | None = None,
     width: float = 1.0,
-    optimizer: Sequence[str] = ("sgd",),
+    optimizer: Sequence[str] = (),
     target_optimizer: Sequence[str] = (),
     learning_rate: float | None = None,
     weight_decay: float = 1e-4,
@@ -154,16 +157,19 @@ def define(
 ) -> Definition:
     """The definition that these options stand for. Raises InputError for a value that is not allowed.
 
-    Without a target each source is its own. Model, epochs, milestones and batch size default to those of the
-    images' shape and the model (`engine.models.catalog`), the profile to what this machine's devices do natively.
+    Without a target each source is its own. Model, optimizer, epochs, milestones and batch size default to those of
+    the images' shape and the model (`engine.models.catalog`), the profile to what this machine's devices do natively.
     """
     if not source:
         raise InputError("no source: name the data set that tickets are found on with --source, e.g. digits-a")
     sources, targets = _data_sets(*([resolve(spec) for spec in group] for group in (source, target or source)))
-    model = model or models.default_for(sources[0].shape)
+    model, folder = model or models.default_for(sources[0].shape), ""
+    if own.is_own(model):
+        found = own.find(model)
+        model, folder = found.identity, str(found.folder)
     facts = models.find(model)
     epochs = facts.epochs if epochs is None else epochs
-    optimizers = _choices("--optimizer", optimizer, Optimizer)
+    optimizers = _choices("--optimizer", optimizer or [facts.optimizer], Optimizer)
     return _checked(
         Definition(
             sources=sources,
@@ -191,6 +197,7 @@ def define(
             replicates=replicates,
             seed=seed,
             profile=_choices("--profile", [profile or devices.default_profile()], Profile)[0],
+            model_folder=folder,
         )
     )
 
@@ -284,6 +291,9 @@ def _checked(d: Definition) -> Definition:
     for data in d.sources + d.targets:
         data.augmentation(d.augmentation)
         models.check_batches(d.model, data.train_images, d.batch_size, data.shape)
+    if own.is_own(d.model):
+        ends = [models.End.of(data, d.batch_size) for data in d.sources + d.targets]
+        models.examine(d.model, d.width, tuple(dict.fromkeys(ends)), d.prunable, d.model_folder)
     return d
 
 

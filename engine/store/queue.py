@@ -5,7 +5,7 @@ import re
 import shlex
 import sqlite3
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from engine.datasets.catalog import DataSet, remembered
@@ -13,7 +13,7 @@ from engine.errors import InputError, unknown
 from engine.experiments import Curve, Definition, curves, runs
 from engine.recipes import Dense, Profile, Run
 from engine.store.claims import WANTED, block_dependents, unblock
-from engine.store.database import now, transaction
+from engine.store.database import keep_model_folder, model_folder, now, transaction
 
 State = Literal["active", "paused", "cancelled"]
 
@@ -52,7 +52,8 @@ def default_name(definition: Definition) -> str:
     ends = [
         "+".join(data.name.rpartition(":")[2] for data in group) for group in (definition.sources, definition.targets)
     ]
-    return "-to-".join(dict.fromkeys(ends)) + f"-{definition.model}"
+    model = definition.model.partition("@")[0].replace(":", ".")  # a name has no colon
+    return "-to-".join(dict.fromkeys(ends)) + f"-{model}"
 
 
 def add(connection: sqlite3.Connection, name: str, definition: Definition, command: str) -> Added:
@@ -113,7 +114,8 @@ def definition_of(connection: sqlite3.Connection, experiment: int) -> Definition
         channels, height, width = shape
         return remembered(name, identity, location, (channels, height, width), classes, train, test)
 
-    return Definition.from_json(text, data_set)
+    definition = Definition.from_json(text, data_set)
+    return replace(definition, model_folder=model_folder(connection, definition.model))
 
 
 def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> None:
@@ -401,6 +403,8 @@ def _add_runs(
     """Add the data sets and runs of curves that are not there yet: how many runs there are, and how many are new."""
     for data in definition.sources + definition.targets:
         _add_data_set(connection, data)
+    if definition.model_folder:
+        keep_model_folder(connection, definition.model, definition.model_folder)
     names = {data.identity: data.name for data in definition.sources + definition.targets}
     wanted = runs(found)
     before, moment = _count_runs(connection), now()
