@@ -16,7 +16,7 @@ from typer import Argument, Option
 from cockpit import config
 from engine import experiments
 from engine.datasets import places
-from engine.datasets.catalog import SETS
+from engine.datasets.catalog import FORMS, PHOTOGRAPHS, SETS
 from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.store import database, queue
@@ -94,8 +94,8 @@ def experiment_options(
         list[str] | None,
         _option(
             WHAT,
-            f"Data set that tickets are found on: {', '.join(SETS)}, npz:PATH; its half with -a or -b behind it."
-            " Repeatable.",
+            f"Data set that tickets are found on: {', '.join((*SETS, *PHOTOGRAPHS, *FORMS))}; its half with -a or -b"
+            " behind it. Repeatable.",
         ),
     ] = None,
     target: Annotated[

@@ -3,10 +3,14 @@
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -19,9 +23,12 @@ from engine.datasets import catalog, decoding, folders, streaming
 from engine.datasets.feed import Feed, open_feed
 from engine.errors import InputError
 from engine.recipes import RandomGlobal, Run, Training
+from engine.store import database, rows
+from tests.conftest import add, work_off
 from tests.engine.folders import make, truncate
 from tests.engine.test_pipeline import scalar_hash
 from tests.engine.test_recipes import TRAINING
+from tests.engine.test_worker import records, start_worker, wait_for_epochs
 
 CPU = torch.device("cpu")
 CROPPED = replace(
@@ -175,8 +182,10 @@ def _where(root: Path) -> tuple[str, str]:
 
 
 def test_a_training_left_off_within_an_epoch_goes_on_to_the_same_bits(root: Path) -> None:
+    feed = opened(root)
+
     def begun() -> training.State:
-        model, masks = tickets.start(Run(RandomGlobal(4), CROPPED), 3, 3, lambda *_: b"")
+        model, masks = tickets.start(Run(RandomGlobal(4), CROPPED), feed.shape, 3, lambda *_: b"")
         return training.begin(model, masks, CROPPED, CPU)
 
     class Interrupted(Exception):
@@ -190,7 +199,6 @@ def test_a_training_left_off_within_an_epoch_goes_on_to_the_same_bits(root: Path
         if steps == 2:
             raise Interrupted
 
-    feed = opened(root)
     alone, halted, resumed = begun(), begun(), begun()
     expected = list(training.train(alone, feed, CROPPED, lambda _: None))
     with pytest.raises(Interrupted):
@@ -245,6 +253,67 @@ def test_decoders_end_with_their_worker_however_that_ends(root: Path, how: signa
     assert worker.wait(30) == (0 if how is None else -how)
     _, alive = psutil.wait_procs(helpers, timeout=10)
     assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)  # for init to notice
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_worker_stopped_or_killed_within_streamed_epochs_leaves_the_same_record(
+    root: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    small: dict[str, Any] = {"source": [f"stream:{root}@32"], "target": [f"folder:{root}@48"], "model": "resnet20"}
+    small |= {"levels": 1, "replicates": 1, "epochs": 4, "batch_size": 4, "random": ["none"]}
+    found = []
+    for disturbed in (False, True):
+        path = tmp_path / str(disturbed) / "experiments.db"
+        path.parent.mkdir()
+        add(path, "pets", **small)
+        for recorded in (1, 6) if disturbed else ():
+            worker = start_worker(path, checkpoint_seconds=0.0)
+            wait_for_epochs(path, recorded, worker)
+            helpers = psutil.Process(worker.pid).children(recursive=True)
+            assert helpers
+            worker.send_signal(how)
+            assert worker.wait(30) == (0 if how is signal.SIGTERM else -how)
+            _, alive = psutil.wait_procs(helpers, timeout=10)
+            assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
+        work_off(path, decoders=2)
+        found.append(records(path))
+    assert found[0] == found[1]
+    assert {row[1] for row in found[0]["runs"]} == {"done"}
+
+
+@pytest.mark.slow
+def test_tickets_of_real_photographs_go_to_small_images_and_back(shared_data: Path, tmp_path: Path) -> None:
+    with tarfile.open(shared_data / "imagenette224-mini.tar") as archive:
+        wanted = [member for number, member in enumerate(archive.getmembers()) if member.isdir() or number % 12 == 0]
+        archive.extractall(tmp_path, members=wanted, filter="data")
+    photographs = f"stream:{tmp_path / 'imagenette224-mini'}@64"
+    with np.load(shared_data / "svhn.npz") as whole:
+        small = {}
+        for part, count in (("train", 100), ("test", 50)):
+            ends = whole[f"{part}_offsets"][: count + 1]
+            small |= {f"{part}_offsets": ends, f"{part}_bytes": whole[f"{part}_bytes"][: ends[-1]]}
+            small |= {f"{part}_labels": whole[f"{part}_labels"][:count]}
+        np.savez(tmp_path / "svhn.npz", **small)
+    path = tmp_path / "experiments.db"
+    tiny: dict[str, Any] = {
+        "levels": 1,
+        "replicates": 1,
+        "epochs": 1,
+        "random": ["none"],
+        "batch_size": 32,
+        "width": 0.1,
+    }
+    for name, source, target in (
+        ("there", photographs, f"npz:{tmp_path / 'svhn.npz'}"),
+        ("back", f"npz:{tmp_path / 'svhn.npz'}", photographs),
+    ):
+        add(path, name, source=[source], target=[target], model="resnet18", width=0.1, batch_size=32, **tiny)
+    work_off(path)
+    with closing(database.reader(path)) as connection:
+        assert {row["status"] for row in rows.experiments(connection)} == {"done"}
+        carried = connection.execute("SELECT DISTINCT source, target FROM runs WHERE source <> target").fetchall()
+    assert len(carried) == 2
 
 
 def _decoders(of: psutil.Process) -> list[psutil.Process]:
