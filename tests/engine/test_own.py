@@ -14,7 +14,7 @@ from engine import experiments
 from engine.errors import InputError
 from engine.models import nets, own, probe
 from engine.models.catalog import End
-from engine.store import database, queue
+from engine.store import database, merge, queue
 from tests.conftest import work_off
 
 NET = """
@@ -186,6 +186,12 @@ HEAD = "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))"
             "    def forward(self, x): return self.c(self.a(x).flatten(1))",
             "does not use its prunable weight 'b.weight'",
         ),
+        (
+            "def make(classes):\n"
+            "    twice = nn.Conv2d(1, 1, 3, padding=1)\n"
+            "    return nn.Sequential(twice, twice, nn.Flatten(), nn.Linear(64, classes))",
+            r"0\.weight and 1\.weight are one tensor",
+        ),
     ],
 )
 def test_what_cannot_be_trained_or_pruned_is_refused_in_a_line(lab: Path, code: str, said: str) -> None:
@@ -242,6 +248,17 @@ def make(classes):
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not any(bool((value == 9.0).any()) for value in first.values())
     assert {key for key in first if not torch.equal(first[key], other[key])} == {"0.weight", "4.weight", "5.weight"}
+
+
+def test_a_merge_brings_along_where_the_source_lies(lab: Path) -> None:
+    paths = [lab / "here.db", lab / "there.db"]
+    definition = experiments.define(source=["digits-a"], model="mynets:small", levels=1, replicates=1, random=["none"])
+    with closing(database.writer(paths[1])) as there:
+        queue.add(there, "theirs", definition, "")
+    with closing(database.writer(paths[0])) as here:
+        assert database.model_folder(here, definition.model) == ""
+        merge.merge(here, *paths, lambda *_: None)
+        assert database.model_folder(here, definition.model) == str(lab)
 
 
 def test_workers_find_it_from_elsewhere_and_refuse_a_changed_source(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
