@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from engine import experiments
+from engine import experiments, presets
 from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.store import database, queue
@@ -160,7 +160,7 @@ def experiment_options(
         raise InputError("nothing to train: name a preset, as in `cockpit run digits`, or a data set with --source")
     if named is not None:
         _check_name(named)
-    options = {**experiments.preset(chosen), **given} if chosen else given
+    options = {**presets.find(chosen).options, **given} if chosen else given
     return Wanted(named or chosen, experiments.define(**{"source": (), **options}), "profile" in options)
 
 

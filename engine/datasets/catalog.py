@@ -1,12 +1,16 @@
 """Which data sets there are and what is known of them before they are read. Nothing here imports torch or numpy.
 
 A set is named by a *spec*: a registered name as `cifar10`, or `npz:PATH`, either with `-a` or `-b` behind it for one
-class-balanced half of the training images. Its *identity* is its content: a registered set's name (its pixels are
-checked when read, see `engine.datasets.official`), or the SHA-256 of the file; never a path.
+class-balanced half of the training images, and with `-N` behind that for only the first N of them in a fixed order
+that goes through the classes evenly (`engine.datasets.load.first`): `cifar10-5000`, `cifar10-a-5000`. Its *identity*
+is its content: a registered set's name (its pixels are checked when read, see `engine.datasets.official`), or the
+SHA-256 of the file; never a path.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from engine.errors import InputError, unknown
@@ -94,6 +98,9 @@ def network_shape(channels: int, height: int, width: int) -> tuple[int, int, int
 
 def resolve(spec: str) -> DataSet:
     """The data set that `spec` names. Raises InputError for an unknown name or a file that cannot be used."""
+    whole, images = split_first(spec)
+    if images is not None and not _names_file(spec):
+        return first(resolve(whole), images)
     if spec.startswith("npz:"):
         from engine.datasets import npz
 
@@ -122,9 +129,40 @@ def remembered(
     name: str, identity: str, location: str, shape: tuple[int, int, int], classes: int, train: int, test: int
 ) -> DataSet:
     """A data set of which these facts were recorded; its file need not be there."""
-    base, part = split_part(identity)
+    base, part = split_part(split_first(identity)[0])
     flips = SETS[base].flips if base in SETS else mirrors(name.removeprefix("npz:"))
     return DataSet(name, identity, location, part, shape, classes, train, test, flips)
+
+
+def first(data: DataSet, images: int) -> DataSet:
+    """Only so many of the training images of `data`, nested: fewer are among more. The test images stay.
+
+    Raises InputError where these are not some of those that there are, at least one of each class.
+    """
+    if not data.classes <= images < data.train_images:
+        raise InputError(
+            f"data set {data.name} cannot be cut to {images} training images: allowed are {data.classes}, one of each"
+            f" class, to {data.train_images - 1}"
+        )
+    behind = f"-{images}"
+    return replace(data, name=data.name + behind, identity=data.identity + behind, train_images=images)
+
+
+def split_first(spec: str) -> tuple[str, int | None]:
+    """A spec or identity without its `-N`, and how many training images that left; None if all."""
+    found = re.fullmatch(r"(.+)-([1-9]\d*)", spec)
+    return (found[1], int(found[2])) if found else (spec, None)
+
+
+def _names_file(spec: str) -> bool:
+    """Whether a spec is that of a file or folder as it stands: one may itself be called photos-2019."""
+    _, of_a_file, path = spec.partition(":")
+    return bool(of_a_file) and Path(path).expanduser().exists()
+
+
+def base_name(identity: str) -> str:
+    """The identity of the set of which this one is a half, or the first images."""
+    return split_part(split_first(identity)[0])[0]
 
 
 def split_part(spec: str) -> tuple[str, Part]:

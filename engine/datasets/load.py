@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from engine import streams
-from engine.datasets.catalog import Part, half_sizes, network_shape, split_part
+from engine.datasets.catalog import Part, half_sizes, network_shape, split_first, split_part
 from engine.datasets.npz import file_digest
 from engine.errors import InputError
 
@@ -37,11 +37,16 @@ class Arrays:
 
 def load(identity: str, location: str) -> Arrays:
     """The data set of this identity. Raises InputError if the file is gone, damaged, or not what was queued."""
-    base, part = split_part(identity)
+    whole, images = split_first(identity)
+    base, part = split_part(whole)
     arrays = _digits() if base == "digits" else _npz(base, Path(location))
-    if not part:
-        return arrays
-    chosen = half(arrays.train_labels, part)
+    if part:
+        arrays = _only(arrays, half(arrays.train_labels, part))
+    return arrays if images is None else _only(arrays, first(arrays.train_labels, images))
+
+
+def _only(arrays: Arrays, chosen: Array) -> Arrays:
+    """The same with some of the training images only."""
     return replace(arrays, train_images=arrays.train_images[chosen], train_labels=arrays.train_labels[chosen])
 
 
@@ -64,6 +69,21 @@ def half(labels: Array, part: Part) -> Array:
     counts = [int((labels == label).sum()) for label in range(int(labels.max()) + 1)]
     assert len(found) == half_sizes(counts)[part]
     return found
+
+
+def first(labels: Array, images: int) -> Array:
+    """The indices, rising, of the first images in an order that goes through the classes evenly, for ever.
+
+    Each class is put in the order of a fixed hash of the index. The order begins with the first image of each class;
+    the others follow by how far they are in their class, so that the classes keep their shares. Fewer are among more.
+    """
+    order = streams.permutation(len(labels), streams.key("first")).numpy()
+    place = np.empty(len(labels))
+    for label in range(int(labels.max()) + 1):
+        members = order[labels[order] == label]
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+        place[members[:1]] = 0.0
+    return np.sort(np.lexsort((labels, place))[:images])
 
 
 def held_out(labels: Array, fraction: float) -> Array:

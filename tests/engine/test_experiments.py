@@ -8,7 +8,9 @@ import pytest
 from engine import experiments
 from engine.datasets.catalog import DataSet, remembered, resolve
 from engine.errors import InputError
-from engine.experiments import Definition, curves, define, evaluation_levels, extended, preset
+from engine.experiments import Definition, curves, define, evaluation_levels, extended
+from engine.presets import PRESETS
+from engine.recipes import Dense
 from tests.conftest import TINY
 from tests.engine.test_datasets import gray, save
 
@@ -22,7 +24,7 @@ def runs(definition: Definition) -> list[str]:
 
 
 def test_the_demonstration_is_31_levels_of_the_chain_and_the_papers_15_of_each_ticket() -> None:
-    definition = define(**preset("digits"))
+    definition = define(**PRESETS["digits"].options)
     assert definition.evaluate == (0, 1, 2, 3, 4, 5, 6, 9, 12, 15, 18, 21, 24, 27, 30)
     assert len(set(runs(definition))) == 2 * (31 + 15 + 15 + 1)  # chain, transferred, random, the target's dense
 
@@ -120,7 +122,8 @@ def test_the_schedule_scales_with_the_epochs() -> None:
 
 def test_the_papers_settings_are_the_defaults() -> None:
     d = define(source=["digits"])
-    assert (d.rate, d.rewind, d.scopes, d.replicates, d.levels) == (0.2, 1, ("global",), 6, 30)
+    assert (d.rate, d.scopes, d.replicates, d.levels) == (0.2, ("global",), 6, 30)
+    assert {p.run.ticket.rewind for c in curves(d) for p in c.points if isinstance(p.run.ticket, Dense)} == {1}
     assert (d.prunable, d.rewinds, d.schedule, d.validation) == ("conv", "all", "restart", 0.0)
     learning = {o: curves(define(source=["digits"], optimizer=[o]))[0].points[0].run.training for o in ("sgd", "adam")}
     assert (learning["sgd"].learning_rate, learning["sgd"].weight_decay) == (0.1, 1e-4)
@@ -163,11 +166,6 @@ def test_the_papers_settings_are_the_defaults() -> None:
 def test_what_cannot_be_is_refused_with_what_is_allowed(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         tiny(**options)
-
-
-def test_an_unknown_preset_suggests_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"unknown preset 'digit'.*did you mean 'digits'"):
-        preset("digit")
 
 
 def recorded(data: DataSet) -> DataSet:

@@ -1,0 +1,186 @@
+"""The paper's experiments by name, and how one is made small. No torch here.
+
+A preset is the options of one experiment (those of `engine.experiments.define`, whose defaults are the paper's), or a
+list of presets, each an experiment under its own name.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from engine.errors import InputError, unknown
+from engine.experiments import Definition
+from engine.models import catalog as models
+
+SMALL = ("svhn", "fashion-mnist", "cifar10", "cifar100")
+LARGE = ("imagenet", "places365")
+ON_LARGE = (*LARGE, "cifar100", "cifar10")
+INFERRED = (
+    "The sources are an inference: the paper evaluated only tickets from larger sets on ImageNet and Places365, and"
+    " compares CIFAR-10 with CIFAR-100 tickets in figure 3e. Change them with --source."
+)
+
+NAMED_SCALES = {
+    "small": "width=0.125,epochs=8,levels=15,replicates=2,images=5000,batch=64",
+    "tiny": "width=0.0625,epochs=4,levels=3,replicates=1,images=1000,batch=50",
+}
+SCALE_KEYS: dict[str, tuple[str, type]] = {  # what each changes, and what it is
+    "width": ("width", float),
+    "epochs": ("epochs", int),
+    "levels": ("levels", int),
+    "replicates": ("replicates", int),
+    "images": ("images", int),
+    "batch": ("batch_size", int),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named experiment, or several: then `members` are their names, and there are no options."""
+
+    summary: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    members: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How experiments are made small: `name` is put behind theirs, `options` are changed."""
+
+    name: str
+    options: Mapping[str, Any]
+
+    def of(self, name: str) -> str:
+        """The name of the experiment made small."""
+        return f"{name}@{self.name}"
+
+
+def _transfers() -> Iterator[tuple[str, Preset]]:
+    """Figures 3 and 4, and those of their panels that can do without the large sets."""
+    for figure, model in (("fig3", "vgg19"), ("fig4", "resnet50")):
+        for panel, target in zip("abcdef", SMALL + LARGE, strict=True):
+            name, what = f"{figure}{panel}", {"target": [target], "model": model}
+            if target in LARGE:
+                summary = f"{model}: tickets of four sources trained on {target}"
+                yield name, Preset(summary, {"source": list(ON_LARGE), **what}, note=INFERRED)
+            else:
+                summary = f"{model}: tickets of six sources trained on {target}"
+                yield name, Preset(summary, {"source": list(SMALL + LARGE), **what})
+                yield f"{name}-four", Preset(f"{name} without the large sources", {"source": list(SMALL), **what})
+
+
+_CIFAR10 = {"source": ["cifar10"], "model": "vgg19"}
+_SCOPES = {"scope": ["global", "layerwise"]}
+_HALVES = {"source": ["cifar10-a", "cifar10-b"], "target": ["cifar10-b"]}
+_OPTIMIZERS = {"optimizer": ["sgd", "adam"]}
+_DIGITS = {
+    "source": ["digits-a"],
+    "target": ["digits-b"],
+    "model": "vgg-digits",
+    "levels": 30,
+    "replicates": 2,
+    "profile": "exact",  # so that everyone who runs it trains the same runs
+}
+_FIGURES = {
+    "fig1a": Preset("vgg19 on cifar10: global and layerwise pruning, random tickets", {**_CIFAR10, **_SCOPES}),
+    "fig1b": Preset("the chains of fig1a, layer by layer", {**_CIFAR10, **_SCOPES, "random": ["none"]}),
+    "fig2a": Preset("vgg19: tickets of both halves of cifar10 trained on one", {**_HALVES, "model": "vgg19"}),
+    "fig2b": Preset("resnet50: tickets of both halves of cifar10 trained on one", {**_HALVES, "model": "resnet50"}),
+    **dict(_transfers()),
+    "fig5a": Preset(
+        "vgg19 on cifar10: tickets of SGD and Adam trained with SGD",
+        {**_CIFAR10, **_OPTIMIZERS, "target_optimizer": ["sgd"]},
+    ),
+    "fig5b": Preset(
+        "vgg19 on cifar10: tickets of SGD and Adam trained with Adam",
+        {**_CIFAR10, **_OPTIMIZERS, "target_optimizer": ["adam"]},
+    ),
+    "figA1": Preset(
+        "vgg19 on cifar10: random tickets with the mask preserved, permuted within layers, and globally",
+        {**_CIFAR10, "random": ["preserved", "local", "global"]},
+    ),
+}
+
+
+def _without_large() -> tuple[str, ...]:
+    return tuple(name for name, one in _FIGURES.items() if not set(LARGE) & set(one.options["source"]))
+
+
+PRESETS: Mapping[str, Preset] = {
+    "digits": Preset("the demonstration: tickets of one half of scikit-learn's digits trained on the other", _DIGITS),
+    **_FIGURES,
+    "paper-small": Preset("all that needs neither ImageNet nor Places365", members=_without_large()),
+    "paper": Preset(
+        "every experiment of the paper", members=tuple(name for name in _FIGURES if not name.endswith("-four"))
+    ),
+}
+
+
+def find(name: str) -> Preset:
+    """The preset called `name`. Raises InputError for an unknown one."""
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    return PRESETS[name]
+
+
+def expand(name: str, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, dict[str, Any]]:
+    """The options of each experiment of a preset, by the experiment's name; `given` ones override the preset's.
+
+    Raises InputError for an unknown preset, and for an option that would make several experiments into one.
+    """
+    preset = find(name)
+    if not preset.members:
+        return {name: {**preset.options, **given}}
+    own = {option for member in preset.members for option in PRESETS[member].options}
+    if taken := [option for option in given if option in own]:
+        raise InputError(
+            f"--{taken[0].replace('_', '-')} is what tells the experiments of {name} apart: give it beside one of"
+            f" them ({', '.join(preset.members)})"
+        )
+    return {member: {**PRESETS[member].options, **given} for member in preset.members}
+
+
+def scale(text: str) -> Scale:
+    """What `--scale` stands for: a name of `NAMED_SCALES`, or what is changed, as in `width=0.125,epochs=8`.
+
+    Raises InputError for what is neither.
+    """
+    options: dict[str, Any] = {}
+    for part in NAMED_SCALES.get(text, text).split(","):
+        key, equals, value = part.strip().partition("=")
+        if not equals and "=" not in text:
+            raise unknown("--scale", text, (*NAMED_SCALES, *(f"{key}=..." for key in SCALE_KEYS)))
+        if key not in SCALE_KEYS:
+            raise unknown("--scale", key, SCALE_KEYS)
+        option, kind = SCALE_KEYS[key]
+        if option in options:
+            raise InputError(f"--scale {text!r} gives {key} twice")
+        try:
+            options[option] = kind(value)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise InputError(f"--scale {key}={value} is not {wanted}") from None
+    return Scale(text if text in NAMED_SCALES else _written(options), options)
+
+
+def _written(options: Mapping[str, Any]) -> str:
+    """A scale in the one form that names have: `width=0.125,epochs=8`."""
+    return ",".join(f"{key}={options[option]:g}" for key, (option, _) in SCALE_KEYS.items() if option in options)
+
+
+def differences(definition: Definition) -> str:
+    """In which sizes an experiment is not the paper's, for the titles of figures; empty if it is in none.
+
+    Images left out are in the names of data sets.
+    """
+    d, paper = definition, models.find(definition.model)
+    sizes = (
+        (f"width {d.width:g}", d.width != 1),
+        (f"{d.epochs} epochs", d.epochs != paper.epochs),
+        (f"{d.levels} levels", d.levels != 30),
+        (f"{d.replicates} replicates", d.replicates != 6),
+        (f"batches of {d.batch_size}", d.batch_size != paper.batch_size),
+    )
+    return ", ".join(text for text, differs in sizes if differs)
