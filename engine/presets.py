@@ -4,9 +4,8 @@ A preset is the options of one experiment (those of `engine.experiments.define`,
 list of presets, each an experiment under its own name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from engine.errors import InputError, unknown
@@ -125,21 +124,31 @@ def find(name: str) -> Preset:
     return PRESETS[name]
 
 
-def expand(name: str, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, dict[str, Any]]:
-    """The options of each experiment of a preset, by the experiment's name; `given` ones override the preset's.
-
-    Raises InputError for an unknown preset, and for an option that would make several experiments into one.
-    """
+def options(name: str) -> Mapping[str, Any]:
+    """The options of the one experiment that a preset is. Raises InputError for an unknown one, or for several."""
     preset = find(name)
-    if not preset.members:
-        return {name: {**preset.options, **given}}
-    own = {option for member in preset.members for option in PRESETS[member].options}
-    if taken := [option for option in given if option in own]:
+    if preset.members:
         raise InputError(
-            f"--{taken[0].replace('_', '-')} is what tells the experiments of {name} apart: give it beside one of"
-            f" them ({', '.join(preset.members)})"
+            f"preset {name!r} is {len(preset.members)} experiments: name one of {', '.join(preset.members)}"
         )
-    return {member: {**PRESETS[member].options, **given} for member in preset.members}
+    return preset.options
+
+
+def members(name: str, given: Collection[str] = ()) -> tuple[str, ...]:
+    """The presets that `name` stands for: those of a list, else itself.
+
+    Raises InputError for an unknown one, and where one of the options `given` beside a list is what tells its
+    experiments apart.
+    """
+    listed = find(name).members
+    own = {option for member in listed for option in PRESETS[member].options}
+    for option in given:
+        if option in own:
+            raise InputError(
+                f"--{option.replace('_', '-')} tells the experiments of preset {name!r} apart: give it beside one of"
+                f" {', '.join(listed)}"
+            )
+    return listed or (name,)
 
 
 def scale(text: str) -> Scale:

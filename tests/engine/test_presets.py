@@ -19,7 +19,7 @@ CHAIN, CURVE, REPLICATES = 31, 15, 6
 
 
 def definitions(name: str) -> dict[str, Definition]:
-    return {each: define(**options, profile="exact") for each, options in presets.expand(name).items()}
+    return {each: define(**presets.options(each), profile="exact") for each in presets.members(name)}
 
 
 def runs(name: str) -> dict[str, Run]:
@@ -127,16 +127,13 @@ def test_the_preset_says_that_the_sources_on_large_sets_are_an_inference() -> No
         assert set(PRESETS[name].options["source"]) == {"imagenet", "places365", "cifar100", "cifar10"}
 
 
-def test_options_beside_a_preset_override_its_own() -> None:
-    assert presets.expand("fig1a", {"source": ["digits"], "replicates": 2}) == {
-        "fig1a": {"source": ["digits"], "model": "vgg19", "scope": ["global", "layerwise"], "replicates": 2}
-    }
-
-
-def test_what_tells_the_experiments_of_a_preset_apart_is_not_overridden() -> None:
-    assert {options["replicates"] for options in presets.expand("paper", {"replicates": 2}).values()} == {2}
-    with pytest.raises(InputError, match="--target-optimizer is what tells the experiments of paper-small apart"):
-        presets.expand("paper-small", {"target_optimizer": ["adam"]})
+def test_what_tells_the_experiments_of_a_list_apart_is_not_given_beside_it() -> None:
+    assert presets.members("paper", ["replicates", "levels"]) == PRESETS["paper"].members
+    assert presets.members("fig5a", ["target_optimizer"]) == ("fig5a",)
+    with pytest.raises(InputError, match="--target-optimizer tells the experiments of preset 'paper-small' apart"):
+        presets.members("paper-small", ["target_optimizer"])
+    with pytest.raises(InputError, match="preset 'paper' is 19 experiments: name one of fig1a, fig1b,"):
+        presets.options("paper")
 
 
 def test_an_unknown_preset_suggests_the_nearest() -> None:
