@@ -32,33 +32,72 @@ class Registered:
     train_counts: tuple[int, ...]  # images of each class
     test_images: int
     flips: bool  # whether a mirrored image keeps its class
+    files: tuple[str, ...] = ()  # that torchvision reads, in a data folder; none where a library brings the set along
+    download: int = 0  # bytes
+
+
+def _idx(folder: str) -> tuple[str, ...]:
+    """The four files of MNIST and the sets made after it."""
+    parts = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return tuple(f"{folder}/raw/{part}-ubyte" for part in parts)
 
 
 SETS = {
     "digits": Registered(
-        "scikit-learn's handwritten digits; brought along",
+        "scikit-learn's handwritten digits, which come along",
         (1, 8, 8),
         (125, 129, 124, 130, 124, 126, 127, 125, 122, 125),
         540,
         flips=False,
     ),
     "mnist": Registered(
-        "handwritten digits, gray (LeCun et al. 1998)",
+        "handwritten digits (LeCun et al. 1998)",
         (1, 28, 28),
         (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
         10_000,
         flips=False,
+        files=_idx("MNIST"),
+        download=11_594_722,
     ),
-    "fashion-mnist": Registered("clothes, gray (Xiao et al. 2017)", (1, 28, 28), (6000,) * 10, 10_000, flips=True),
+    "fashion-mnist": Registered(
+        "clothes (Xiao et al. 2017)",
+        (1, 28, 28),
+        (6000,) * 10,
+        10_000,
+        flips=True,
+        files=_idx("FashionMNIST"),
+        download=30_878_645,
+    ),
     "svhn": Registered(
         "digits of house numbers (Netzer et al. 2011), without the extra images",
         (3, 32, 32),
         (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659),
         26_032,
         flips=False,
+        files=("train_32x32.mat", "test_32x32.mat"),
+        download=246_316_178,
     ),
-    "cifar10": Registered("small photographs (Krizhevsky 2009)", (3, 32, 32), (5000,) * 10, 10_000, flips=True),
-    "cifar100": Registered("the same, 100 fine labels", (3, 32, 32), (500,) * 100, 10_000, flips=True),
+    "cifar10": Registered(
+        "small photographs of 10 kinds (Krizhevsky 2009)",
+        (3, 32, 32),
+        (5000,) * 10,
+        10_000,
+        flips=True,
+        files=tuple(
+            f"cifar-10-batches-py/{part}"
+            for part in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+        ),
+        download=170_498_071,
+    ),
+    "cifar100": Registered(
+        "small photographs of 100 kinds (Krizhevsky 2009)",
+        (3, 32, 32),
+        (500,) * 100,
+        10_000,
+        flips=True,
+        files=("cifar-100-python/train", "cifar-100-python/test", "cifar-100-python/meta"),
+        download=169_001_437,
+    ),
 }
 REGISTERED = tuple(f"{name}{half}" for name in SETS for half in ("", "-a", "-b"))
 
