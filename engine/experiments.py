@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any, get_args
 
 from engine import devices
-from engine.datasets.catalog import DataSet, base_name, first, resolve
+from engine.datasets.catalog import DataSet, first, resolve, split_part
 from engine.errors import InputError, unknown
 from engine.models import catalog as models
 from engine.recipes import (
@@ -231,15 +231,19 @@ def extended(
 
 def _checked(d: Definition) -> Definition:
     """`d`, if it can be trained. Raises InputError where a value is out of range or two do not go together."""
-    shape = d.sources[0].shape
+    first, pooled = d.sources[0], models.find(d.model).pooled
     for other in d.sources + d.targets:
-        if other.shape != shape:
-            raise InputError(
-                f"images of {d.sources[0].name} are {_size(shape)} but those of {other.name} {_size(other.shape)}"
-                " (channels x height x width, as networks see them): a ticket fits only images of the shape it was"
-                " found on"
+        if other.shape[0] != first.shape[0] or (other.shape != first.shape and not pooled):
+            why = (
+                f"{d.model} does not end in a global average pool, so its ticket fits only images of the size"
+                if not pooled
+                else "a ticket fits only images of as many channels as those"
             )
-    models.check(d.model, d.width, shape)
+            raise InputError(
+                f"images of {first.name} are {_size(first.shape)} but those of {other.name} {_size(other.shape)}"
+                f" (channels x height x width, as networks see them): {why} it was found on"
+            )
+        models.check(d.model, d.width, other.shape)
     for option, value, least, most in (
         ("--epochs", d.epochs, 1, 100_000),
         ("--replicates", d.replicates, 1, 1000),
@@ -266,7 +270,7 @@ def _checked(d: Definition) -> Definition:
         raise InputError(f"--weight-decay {d.weight_decay:g} is out of range: it must be 0 or more")
     for data in d.sources + d.targets:
         data.augmentation(d.augmentation)
-        models.check_batches(d.model, data.train_images, d.batch_size, shape)
+        models.check_batches(d.model, data.train_images, d.batch_size, data.shape)
     return d
 
 
@@ -359,7 +363,7 @@ def _chains(d: Definition, source: DataSet, optimizer: Optimizer, scope: Scope) 
 
 def _rewind(d: Definition, data: DataSet) -> int:
     """The epoch that tickets found on `data` are rewound to."""
-    return REWINDS.get(base_name(data.identity), 1) if d.rewind is None else d.rewind
+    return REWINDS.get(split_part(data.identity)[0], 1) if d.rewind is None else d.rewind
 
 
 def _training(d: Definition, data: DataSet, optimizer: Optimizer, seed: int) -> Training:
@@ -405,7 +409,10 @@ def _curve(
 def _part(spec: str, images: int | None) -> DataSet:
     """The data set of this name, or no more than its first `images` training images."""
     data = resolve(spec)
-    return data if images is None or images >= data.train_images else first(data, images)
+    try:
+        return data if images is None else first(data, images)
+    except InputError as error:
+        raise InputError(f"--images {images}: data set {spec!r}: {error}") from None
 
 
 def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:
@@ -416,7 +423,7 @@ def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:
     names = [data.name for data in found.values()]
     for identity, data in found.items():
         if names.count(data.name) > 1:
-            digest = identity.removeprefix("npz:")[:8]
+            digest = identity.rpartition(":")[2][:8]
             found[identity] = replace(data, name=f"{data.name}@{digest}")
     return [tuple(found[identity] for identity in dict.fromkeys(data.identity for data in group)) for group in groups]
 

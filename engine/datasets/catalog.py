@@ -1,23 +1,21 @@
 """Which data sets there are and what is known of them before they are read. Nothing here imports torch or numpy.
 
-A set is named by a *spec*: a registered name as `cifar10`, or `npz:PATH`, either with `-a` or `-b` behind it for one
-class-balanced half of the training images, and with `-N` behind that for only the first N of them in a fixed order
-that goes through the classes evenly (`engine.datasets.load.first`): `cifar10-5000`, `cifar10-a-5000`. Its *identity*
-is its content: a registered set's name (its pixels are checked when read, see `engine.datasets.official`), or the
-SHA-256 of the file; never a path.
+A set is named by a *spec*: a registered name as `cifar10`, or `npz:PATH`, `folder:PATH`, `stream:PATH`. Behind it, `-a`
+or `-b` is one class-balanced half of the training images, and `-N` only the first N of them in a fixed order that goes
+through the classes evenly: `cifar10-a`, `cifar10-5000`, `cifar10-a-5000`. Its *identity* is its content: a registered
+set's name (its pixels are checked when read, see `engine.datasets.official`), or a SHA-256 of the file or of all files
+of the folder; never a path.
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from engine.errors import InputError, unknown
 
-Part = Literal["", "a", "b"]
+Part = str  # of the training images: all (empty), a half (a, b), the first so many (5000), or those of a half (a-5000)
 
-FORMS = ("npz:PATH",)  # specs of sets that are read from files of one's own
+FORMS = ("npz:PATH", "folder:PATH", "stream:PATH")  # specs of sets that are read from files of one's own
 SMALL_SIDE = 16  # pixels; smaller images keep their own shape and are not augmented
 # A mirrored 2 is no 2. For a set read from a file only its name can tell; --augmentation overrides.
 FILES_OF_CHARACTERS = ("digits", "emnist", "kmnist", "mnist", "svhn", "usps")
@@ -99,7 +97,27 @@ SETS = {
         download=169_001_437,
     ),
 }
-REGISTERED = tuple(f"{name}{half}" for name in SETS for half in ("", "-a", "-b"))
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """A published set of photographs of many sizes, too many for memory: streamed (`engine.datasets.streaming`)."""
+
+    summary: str
+    classes: int
+    train_images: int
+    test_images: int  # the published validation images: labels of the test images are not published
+    folder: str  # in the data folder, with train/CLASS/ and val/CLASS/ in it
+
+
+PHOTOGRAPHS = {
+    "imagenet": Photographs("photographs, ILSVRC 2012 (Russakovsky et al. 2015)", 1000, 1_281_167, 50_000, "imagenet"),
+    "places365": Photographs(
+        "photographs of places, Places365-Standard (Zhou et al. 2017)", 365, 1_803_460, 36_500, "places365_standard"
+    ),
+}
+PHOTOGRAPH_SHAPE = (3, 224, 224)
+REGISTERED = tuple(f"{name}{half}" for name in (*SETS, *PHOTOGRAPHS) for half in ("", "-a", "-b"))
 
 
 @dataclass(frozen=True)
@@ -137,28 +155,41 @@ def network_shape(channels: int, height: int, width: int) -> tuple[int, int, int
 
 def resolve(spec: str) -> DataSet:
     """The data set that `spec` names. Raises InputError for an unknown name or a file that cannot be used."""
-    whole, images = split_first(spec)
-    if images is not None and not _names_file(spec):
-        return first(resolve(whole), images)
     if spec.startswith("npz:"):
         from engine.datasets import npz
 
         return npz.resolve(spec)
+    if spec.startswith(("folder:", "stream:")):
+        from engine.datasets import folders
+
+        return folders.resolve(spec)
     base, part = split_part(spec)
-    if base not in SETS:
+    if base not in SETS and base not in PHOTOGRAPHS:
         if spec.endswith(".npz"):
             raise InputError(f"unknown data set {spec!r}: a file is named as npz:{spec}")
         behind = f"-{part}" if part else ""
-        raise unknown("data set", spec, [f"{name}{behind}" for name in (*SETS, *FORMS)])
+        raise unknown("data set", spec, [f"{name}{behind}" for name in (*SETS, *PHOTOGRAPHS, *FORMS)])
+    try:
+        return _registered(base, part, spec)
+    except InputError as error:
+        raise InputError(f"data set {spec!r}: {error}") from None
+
+
+def _registered(base: str, part: Part, name: str) -> DataSet:
+    if base in PHOTOGRAPHS:
+        about = PHOTOGRAPHS[base]
+        images = part_size(about.train_images, about.classes, part)
+        return DataSet(name, name, "", part, PHOTOGRAPH_SHAPE, about.classes, images, about.test_images, flips=True)
     facts = SETS[base]
+    classes = len(facts.train_counts)
     return DataSet(
-        name=spec,
-        identity=spec,
+        name=name,
+        identity=name,
         location="",
         part=part,
         shape=network_shape(*facts.shape),
-        classes=len(facts.train_counts),
-        train_images=half_sizes(facts.train_counts)[part],
+        classes=classes,
+        train_images=part_size(sum(facts.train_counts), classes, part),
         test_images=facts.test_images,
         flips=facts.flips,
     )
@@ -168,46 +199,43 @@ def remembered(
     name: str, identity: str, location: str, shape: tuple[int, int, int], classes: int, train: int, test: int
 ) -> DataSet:
     """A data set of which these facts were recorded; its file need not be there."""
-    base, part = split_part(split_first(identity)[0])
-    flips = SETS[base].flips if base in SETS else mirrors(name.removeprefix("npz:"))
+    base, part = split_part(identity)
+    flips = SETS[base].flips if base in SETS else mirrors(name.partition(":")[2])
     return DataSet(name, identity, location, part, shape, classes, train, test, flips)
 
 
+def is_streamed(identity: str) -> bool:
+    """Whether the images of a set are decoded while they are trained on, and never all in memory."""
+    return identity.startswith("stream:") or split_part(identity)[0] in PHOTOGRAPHS
+
+
+def spec_of(identity: str, location: str) -> str:
+    """How a person names a set that was read from `location`."""
+    base, part = split_part(identity)
+    return f"{base.partition(':')[0]}:{location}" + (f"-{part}" if part else "")
+
+
 def first(data: DataSet, images: int) -> DataSet:
-    """Only so many of the training images of `data`, nested: fewer are among more. The test images stay.
-
-    Raises InputError where these are not some of those that there are, at least one of each class.
-    """
-    if not data.classes <= images < data.train_images:
-        raise InputError(
-            f"data set {data.name} cannot be cut to {images} training images: allowed are {data.classes}, one of each"
-            f" class, to {data.train_images - 1}"
-        )
-    behind = f"-{images}"
-    return replace(data, name=data.name + behind, identity=data.identity + behind, train_images=images)
-
-
-def split_first(spec: str) -> tuple[str, int | None]:
-    """A spec or identity without its `-N`, and how many training images that left; None if all."""
-    found = re.fullmatch(r"(.+)-([1-9]\d*)", spec)
-    return (found[1], int(found[2])) if found else (spec, None)
-
-
-def _names_file(spec: str) -> bool:
-    """Whether a spec is that of a file or folder as it stands: one may itself be called photos-2019."""
-    _, of_a_file, path = spec.partition(":")
-    return bool(of_a_file) and Path(path).expanduser().exists()
-
-
-def base_name(identity: str) -> str:
-    """The identity of the set of which this one is a half, or the first images."""
-    return split_part(split_first(identity)[0])[0]
+    """The same with only its first `images` training images; `data` itself where it has no more."""
+    if images >= data.train_images:
+        return data
+    which, _ = steps_of(data.part)
+    part = f"{which}-{images}" if which else str(images)
+    part_size(data.train_images, data.classes, str(images))
+    name, identity = (f"{text.removesuffix(f'-{data.part}')}-{part}" for text in (data.name, data.identity))
+    return replace(data, name=name, identity=identity, part=part, train_images=images)
 
 
 def split_part(spec: str) -> tuple[str, Part]:
-    """A spec or identity without its `-a` or `-b`, and which half that named."""
-    part: Part = "a" if spec.endswith("-a") else "b" if spec.endswith("-b") else ""
-    return (spec[:-2] if part else spec), part
+    """A spec or identity without its `-a`, `-5000` or `-a-5000`, and which part that named."""
+    found = re.fullmatch(r"(.+?)(?:-([ab]|(?:[ab]-)?[1-9]\d*))?", spec, re.DOTALL)
+    return (found[1], found[2] or "") if found else (spec, "")
+
+
+def steps_of(part: Part) -> tuple[str, int | None]:
+    """The half (`a`, `b`, or empty for the whole) that a part is taken from, and how many of its first images."""
+    which, _, images = part.rpartition("-") if part[-1:].isdigit() else (part, "", "")
+    return which, int(images) if images else None
 
 
 def mirrors(stem: str) -> bool:
@@ -215,10 +243,17 @@ def mirrors(stem: str) -> bool:
     return not stem.lower().startswith(FILES_OF_CHARACTERS)
 
 
-def half_sizes(counts: Sequence[int]) -> dict[Part, int]:
-    """How many images each half, and the whole, gets of `counts` images a class.
+def part_size(images: int, classes: int, part: Part) -> int:
+    """How many of so many training images a part has. Raises InputError for too few or too many first ones.
 
-    Where a class has an odd number, the odd ones go to a and b in turn.
+    Of the classes with an odd number of images, the odd ones go to a and b in turn.
     """
-    a = sum(count // 2 for count in counts) + (sum(count % 2 for count in counts) + 1) // 2
-    return {"": sum(counts), "a": a, "b": sum(counts) - a}
+    which, wanted = steps_of(part)
+    size = {"": images, "a": (images + 1) // 2, "b": images // 2}[which]
+    if wanted is None:
+        return size
+    if not classes <= wanted < size:
+        raise InputError(
+            f"it cannot be cut to {wanted} training images: allowed are {classes}, one of each class, to {size - 1}"
+        )
+    return wanted

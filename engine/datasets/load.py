@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from engine import streams
-from engine.datasets import official
-from engine.datasets.catalog import SETS, Part, half_sizes, network_shape, split_first, split_part
+from engine.datasets import decoding, folders, official
+from engine.datasets.catalog import SETS, Part, network_shape, part_size, split_part, steps_of
 from engine.datasets.npz import file_digest
 from engine.errors import InputError
 
@@ -38,19 +38,15 @@ class Arrays:
 
 def load(identity: str, location: str) -> Arrays:
     """The data set of this identity. Raises InputError if its files are gone, damaged, or not what was queued."""
-    whole, images = split_first(identity)
-    base, part = split_part(whole)
-    arrays = cut(_whole(base, location), part)
-    return arrays if images is None else _only(arrays, first(arrays.train_labels, images))
+    base, part = split_part(identity)
+    return cut(_whole(base, location), part)
 
 
 def cut(arrays: Arrays, part: Part) -> Arrays:
-    """A half of a whole data set, or all of it; the test part is not divided."""
-    return _only(arrays, half(arrays.train_labels, part)) if part else arrays
-
-
-def _only(arrays: Arrays, chosen: Array) -> Arrays:
-    """The same with some of the training images only."""
+    """A part of a whole data set, or all of it; the test images are not divided."""
+    if not part:
+        return arrays
+    chosen = members(arrays.train_labels, part)
     return replace(arrays, train_images=arrays.train_images[chosen], train_labels=arrays.train_labels[chosen])
 
 
@@ -59,10 +55,22 @@ def _whole(identity: str, location: str) -> Arrays:
         return _digits()
     if identity in SETS:
         return Arrays(*official.read(identity), classes=len(SETS[identity].train_counts))
+    if identity.startswith("folder:"):
+        return _folder(identity, location)
     return _npz(identity, Path(location))
 
 
-def half(labels: Array, part: Part) -> Array:
+def members(labels: Array, part: Part) -> Array:
+    """The indices, rising, of the training images of a part."""
+    which, images = steps_of(part)
+    chosen = half(labels, which) if which else np.arange(len(labels))
+    if images is not None:
+        chosen = chosen[first(labels[chosen], images)]
+    assert len(chosen) == part_size(len(labels), len(np.unique(labels)), part)
+    return chosen
+
+
+def half(labels: Array, which: str) -> Array:
     """The indices, rising, of half `a` or `b`: disjoint, class-balanced, the same for ever.
 
     Each class is put in the order of a fixed hash of the index and cut in the middle; where a class has an odd
@@ -76,11 +84,8 @@ def half(labels: Array, part: Part) -> Array:
         if len(members) % 2:
             cut += odd % 2 == 0
             odd += 1
-        chosen.append(members[:cut] if part == "a" else members[cut:])
-    found = np.sort(np.concatenate(chosen))
-    counts = [int((labels == label).sum()) for label in range(int(labels.max()) + 1)]
-    assert len(found) == half_sizes(counts)[part]
-    return found
+        chosen.append(members[:cut] if which == "a" else members[cut:])
+    return np.sort(np.concatenate(chosen))
 
 
 def first(labels: Array, images: int) -> Array:
@@ -118,6 +123,16 @@ def _digits() -> Arrays:
         raise InputError("scikit-learn's digits are not those of this version of cockpit: install scikit-learn anew")
     cut = DIGITS_TRAIN
     return Arrays(pixels[:cut], labels[:cut], pixels[cut:], labels[cut:], classes=10)
+
+
+def _folder(identity: str, location: str) -> Arrays:
+    pictures, side, gray = folders.verified(identity, location)
+    parts = []
+    for split in (pictures.train, pictures.test):
+        read = (decoding.decode(pictures.root / file, gray) for file in split.files)
+        images = [(decoding.centred(image, side, resize=1) if side else image).numpy() for image in read]
+        parts += [np.stack(images).transpose(0, 2, 3, 1), np.array(split.labels, np.int64)]
+    return Arrays(*parts, classes=len(pictures.classes))
 
 
 def _npz(identity: str, path: Path) -> Arrays:

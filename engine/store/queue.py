@@ -50,7 +50,7 @@ class Added:
 def default_name(definition: Definition) -> str:
     """The name of an experiment that was given none: its sources, its targets, and the model."""
     ends = [
-        "+".join(data.name.removeprefix("npz:") for data in group) for group in (definition.sources, definition.targets)
+        "+".join(data.name.rpartition(":")[2] for data in group) for group in (definition.sources, definition.targets)
     ]
     return "-to-".join(dict.fromkeys(ends)) + f"-{definition.model}"
 
