@@ -158,9 +158,12 @@ def estimate(
     return _estimates(load, names or list(load.wanted), _measured(connection, places[0]), len(places))
 
 
-def preview(connection: sqlite3.Connection | None, definition: Definition, places: Sequence[Device]) -> Preview:
-    """What adding an experiment would do. Nothing is written; where there is no database yet (None), all is new."""
-    found = curves(definition)
+def preview(
+    connection: sqlite3.Connection | None, definitions: Iterable[Definition], places: Sequence[Device]
+) -> Preview:
+    """What adding experiments would do. Nothing is written; where there is no database yet (None), all is new."""
+    definitions = list(definitions)
+    found = [curve for definition in definitions for curve in curves(definition)]
     wanted = runs(found)
     load, measured = Load({}, [], {}, {}), Measured({}, {}, {}, {})
     known: dict[str, tuple[int, str]] = {}
@@ -171,7 +174,7 @@ def preview(connection: sqlite3.Connection | None, definition: Definition, place
             (json.dumps(list(wanted)),),
         )
         known = {row["digest"]: (row["id"], row["status"]) for row in rows}
-    data_sets = {data.identity: data for data in definition.sources + definition.targets}
+    data_sets = {data.identity: data for d in definitions for data in d.sources + d.targets}
     pixels = {data.identity: data.train_images * data.shape[1] * data.shape[2] for data in data_sets.values()}
     names = {data.identity: data.name for data in data_sets.values()}
     _join(load, wanted, known, names)

@@ -4,7 +4,7 @@ import json
 import shlex
 import sqlite3
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +17,10 @@ from cockpit.cli.options import (
     Database,
     Json,
     Names,
-    PauseAfter,
     Wanted,
+    add_all,
     command_line,
-    takes_experiment,
+    takes_experiments,
     to_read,
     to_write,
 )
@@ -36,48 +36,53 @@ DryRun = Annotated[
 ]
 
 
-@takes_experiment
+@takes_experiments
 def add(
-    wanted: Wanted,
-    pause_after: PauseAfter = None,
+    asked: list[Wanted],
     dry_run: DryRun = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Queue an experiment. Runs that another experiment has, or had, are shared and not trained again."""
+    """Queue experiments: all that are asked for, or none. Runs that another has, or had, are not trained again.
+
+    With --json, each is a line.
+    """
     if dry_run:
-        _preview(wanted, as_json, to_read(db))
+        _preview(asked, as_json, to_read(db))
         return
     with closing(database.writer(to_write(db))) as connection:
-        added = wanted.add(connection)
-        if pause_after is not None:
-            queue.set_pause_after(connection, added.experiment, pause_after)
-        state = rows.experiment(connection, added.experiment)
-    print(json.dumps(_counts(added.name, added)) if as_json else describe(added.name, added))
-    _say_what_halts(state)
+        found = add_all(connection, asked)
+        states = [rows.experiment(connection, added.experiment) for added in found]
+    for added, state in zip(found, states, strict=True):
+        print(json.dumps(_counts(added.name, added)) if as_json else describe(added.name, added))
+        _say_what_halts(state)
 
 
-def preview(wanted: Wanted, path: Path) -> tuple[Preview, int]:
-    """What adding an experiment would do, and with how many workers: nothing is written, not even a new database.
+def preview(asked: Sequence[Wanted], path: Path) -> tuple[Preview, int]:
+    """What adding experiments would do, and with how many workers: nothing is written, not even a new database.
 
-    Raises InputError where another experiment has that name.
+    Raises InputError where another experiment has one of the names.
     """
     places = devices.found()
     if not path.exists():
-        return estimates.preview(None, wanted.definition, places), len(places)
+        return estimates.preview(None, [one.definition for one in asked], places), len(places)
     with closing(database.reader(path)) as connection:
-        definition = wanted.resolved(connection)
-        queue.same_experiment(connection, wanted.name, definition, experiments.curves(definition))
-        return estimates.preview(connection, definition, places), len(places)
+        definitions = [one.resolved(connection) for one in asked]
+        for one, definition in zip(asked, definitions, strict=True):
+            queue.same_experiment(connection, one.name, definition, experiments.curves(definition))
+        return estimates.preview(connection, definitions, places), len(places)
 
 
-def _preview(wanted: Wanted, as_json: bool, path: Path) -> None:
-    found, workers = preview(wanted, path)
-    if as_json:
-        print(json.dumps({**_counts(wanted.name, found), "estimate": _json(found.estimate)}))
-        return
-    print(describe(wanted.name, found))
-    _show({wanted.name: found.estimate}, found.estimate, workers)
+def _preview(asked: Sequence[Wanted], as_json: bool, path: Path) -> None:
+    """Say what adding experiments would do: each as if it were alone, and all of them, which may share runs."""
+    found = {one.name: preview([one], path)[0] for one in asked}
+    together, workers = preview(asked, path)
+    for name, one in found.items():
+        print(json.dumps({**_counts(name, one), "estimate": _json(one.estimate)}) if as_json else describe(name, one))
+    if not as_json:
+        if len(found) > 1:
+            print(describe("all", together))
+        _show({name: one.estimate for name, one in found.items()}, together.estimate, workers)
 
 
 def _counts(name: str, found: queue.Added | Preview) -> dict[str, object]:

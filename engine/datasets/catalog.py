@@ -75,6 +75,13 @@ def remembered(
     return DataSet(name, identity, location, _part(identity), shape, classes, train, test, flips)
 
 
+def spec_of(data: DataSet) -> str:
+    """What `resolve` finds the data set by: its name, or the place where its file lay when it was last resolved."""
+    kind, colon, _ = data.identity.partition(":")
+    part = f"-{data.part}" if data.part else ""
+    return f"{kind}:{data.location}{part}" if colon else data.identity
+
+
 def split_part(spec: str) -> tuple[str, Part]:
     """A spec or identity without its `-a` or `-b`, and which half that named."""
     part = _part(spec)

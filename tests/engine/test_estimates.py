@@ -194,7 +194,7 @@ def test_a_preview_says_what_adding_does_and_writes_nothing(connection: sqlite3.
     queue.set_state(connection, halted.experiment, "paused")
     definition = experiments.define(**{**TINY, "source": ["digits-a", "digits"], "replicates": 3})
     with closing(database.reader(path)) as reader:
-        found = preview(reader, definition, places(3))
+        found = preview(reader, [definition], places(3))
     added = queue.add(connection, "new", definition, "cockpit queue add")
     assert (found.curves, found.runs, found.new, found.existing) == (
         added.curves,
@@ -206,7 +206,7 @@ def test_a_preview_says_what_adding_does_and_writes_nothing(connection: sqlite3.
 
 
 def test_without_a_database_all_is_new_and_no_time_is_known() -> None:
-    found = preview(None, experiments.define(**TINY), places(2))
+    found = preview(None, [experiments.define(**TINY)], places(2))
     assert (found.runs, found.new) == (26, 26)
     assert found.estimate.timed == 0
     assert found.estimate.untimed == (Unknown("vgg-digits", "digits-a", 8), Unknown("vgg-digits", "digits-b", 18))
@@ -217,5 +217,5 @@ def test_a_preview_leaves_out_what_stands_on_a_failed_run(connection: sqlite3.Co
     claim = claims.claim(connection, worker(connection))
     assert claim is not None
     records.failed(connection, claim, "out of luck")
-    found = preview(connection, experiments.define(**{**TINY, "replicates": 1}), places(1))
+    found = preview(connection, [experiments.define(**{**TINY, "replicates": 1})], places(1))
     assert (found.new, found.estimate.runs) == (12, 5)  # the random tickets, and the target's dense run
