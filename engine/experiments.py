@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any, get_args
 
 from engine import devices
-from engine.datasets.catalog import DataSet, first, resolve, split_part
+from engine.datasets.catalog import DataSet, first, resolve, spec_of, split_part
 from engine.errors import InputError, unknown
 from engine.models import catalog as models
 from engine.recipes import (
@@ -178,6 +178,38 @@ def define(
     )
 
 
+def options_of(definition: Definition) -> dict[str, Any]:
+    """The options from which `define` makes this definition again; what it has no value of is left out."""
+    d = definition
+    found: dict[str, Any] = {
+        "source": [spec_of(data.identity, data.location) for data in d.sources],
+        "target": [spec_of(data.identity, data.location) for data in d.targets],
+        "model": d.model,
+        "width": d.width,
+        "replicates": d.replicates,
+        "seed": d.seed,
+        "levels": d.levels,
+        "evaluate": evaluation_rule(d.evaluate, d.levels),
+        "prune_rate": d.rate,
+        "scope": list(d.scopes),
+        "rewind": d.rewind,
+        "random": list(d.random) or ["none"],
+        "optimizer": list(d.optimizers),
+        "target_optimizer": list(d.target_optimizers),
+        "learning_rate": d.learning_rate,
+        "weight_decay": d.weight_decay,
+        "epochs": d.epochs,
+        "batch_size": d.batch_size,
+        "profile": d.profile,
+        "augmentation": d.augmentation,
+        "prunable": d.prunable,
+        "rewinds": d.rewinds,
+        "schedule": d.schedule,
+        "validation": d.validation,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def extended(
     definition: Definition,
     *,
@@ -203,8 +235,7 @@ def extended(
         if new < old:
             raise InputError(f"{option} {new} is less than the {old} that are there: extend only adds")
     if evaluate is None:
-        grows = (rule for rule in ("paper", "all") if evaluation_levels(rule, d.levels) == d.evaluate)
-        evaluate = next(grows, ",".join(map(str, d.evaluate)))
+        evaluate = evaluation_rule(d.evaluate, d.levels)
     evaluated = evaluation_levels(evaluate, levels)
     if lost := set(d.evaluate) - set(evaluated):
         left_out = ", ".join(map(str, sorted(lost)))
@@ -299,6 +330,12 @@ def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
             raise InputError(f"--evaluate {text!r} names levels outside 0 to {levels} (--levels)")
         chosen |= set(range(low, high + 1))
     return tuple(sorted(chosen))
+
+
+def evaluation_rule(evaluate: Sequence[int], levels: int) -> str:
+    """What `evaluation_levels` reads these levels from: `paper` or `all` where they are that, else a list."""
+    rules = (rule for rule in ("paper", "all") if evaluation_levels(rule, levels) == tuple(evaluate))
+    return next(rules, ",".join(map(str, evaluate)))
 
 
 def curves(definition: Definition) -> list[Curve]:

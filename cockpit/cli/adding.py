@@ -4,7 +4,7 @@ import json
 import shlex
 import sqlite3
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +17,10 @@ from cockpit.cli.options import (
     Database,
     Json,
     Names,
-    PauseAfter,
     Wanted,
+    add_all,
     command_line,
-    takes_experiment,
+    takes_experiments,
     to_read,
     to_write,
     use_data,
@@ -38,49 +38,56 @@ DryRun = Annotated[
 ]
 
 
-@takes_experiment
+@takes_experiments
 def add(
-    wanted: Wanted,
-    pause_after: PauseAfter = None,
+    asked: list[Wanted],
     dry_run: DryRun = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Queue an experiment. Runs that another experiment has, or had, are shared and not trained again."""
-    _say_what_is_absent(wanted.definition)
+    """Queue experiments: all that are asked for, or none. Runs that another has, or had, are not trained again.
+
+    With --json, each is a line.
+    """
+    _say_what_is_absent(one.definition for one in asked)
     if dry_run:
-        _preview(wanted, as_json, to_read(db))
+        _preview(asked, as_json, to_read(db))
         return
     with closing(database.writer(to_write(db))) as connection:
-        added = wanted.add(connection)
-        if pause_after is not None:
-            queue.set_pause_after(connection, added.experiment, pause_after)
-        state = rows.experiment(connection, added.experiment)
-    print(json.dumps(_counts(added.name, added)) if as_json else describe(added.name, added))
-    _say_what_halts(state)
+        found = add_all(connection, asked)
+        states = [rows.experiment(connection, added.experiment) for added in found]
+    for added, state in zip(found, states, strict=True):
+        print(json.dumps(_counts(added.name, added)) if as_json else describe(added.name, added))
+        _say_what_halts(state)
 
 
-def preview(wanted: Wanted, path: Path) -> tuple[Preview, int]:
-    """What adding an experiment would do, and with how many workers: nothing is written, not even a new database.
+def preview(asked: Sequence[Wanted], path: Path) -> tuple[list[Preview], Preview, int]:
+    """What adding experiments would do, to each and to all, and with how many workers they would be trained.
 
-    Raises InputError where another experiment has that name.
+    Nothing is written, not even a new database. Raises InputError where another experiment has one of the names.
     """
     places = devices.found()
     if not path.exists():
-        return estimates.preview(None, wanted.definition, places), len(places)
+        return *estimates.preview(None, [one.definition for one in asked], places), len(places)
     with closing(database.reader(path)) as connection:
-        definition = wanted.resolved(connection)
-        queue.same_experiment(connection, wanted.name, definition, experiments.curves(definition))
-        return estimates.preview(connection, definition, places), len(places)
+        definitions = [one.resolved(connection) for one in asked]
+        for one, definition in zip(asked, definitions, strict=True):
+            queue.same_experiment(connection, one.name, definition, experiments.curves(definition))
+        return *estimates.preview(connection, definitions, places), len(places)
 
 
-def _preview(wanted: Wanted, as_json: bool, path: Path) -> None:
-    found, workers = preview(wanted, path)
+def _preview(asked: Sequence[Wanted], as_json: bool, path: Path) -> None:
+    """Say what adding experiments, one after the other, would do."""
+    each, together, workers = preview(asked, path)
+    for wanted, one in zip(asked, each, strict=True):
+        counts = {**_counts(wanted.name, one), "estimate": estimate_json(one.estimate)}
+        print(json.dumps(counts) if as_json else describe(wanted.name, one))
     if as_json:
-        print(json.dumps({**_counts(wanted.name, found), "estimate": _json(found.estimate)}))
         return
-    print(describe(wanted.name, found))
-    _show({wanted.name: found.estimate}, found.estimate, workers)
+    if len(asked) > 1:
+        print(describe("all", together))
+    found = {wanted.name: one.estimate for wanted, one in zip(asked, each, strict=True)}
+    _show(found, together.estimate, workers)
 
 
 def _counts(name: str, found: queue.Added | Preview) -> dict[str, object]:
@@ -96,16 +103,16 @@ def describe(name: str, found: queue.Added | Preview) -> str:
     )
 
 
-def _say_what_is_absent(definition: experiments.Definition) -> None:
+def _say_what_is_absent(definitions: Iterable[experiments.Definition]) -> None:
     """Say on stderr which published data sets are not on this machine yet."""
     use_data()
-    for absence in absent(definition):
+    for absence in absent(definitions):
         print(absence, file=sys.stderr)
 
 
-def absent(definition: experiments.Definition) -> list[InputError]:
-    """The error for each published data set of an experiment that is not on this machine."""
-    return places.missing(data.identity for data in definition.sources + definition.targets)
+def absent(definitions: Iterable[experiments.Definition]) -> list[InputError]:
+    """The error for each published data set of experiments that is not on this machine."""
+    return places.missing(data.identity for one in definitions for data in one.sources + one.targets)
 
 
 def _say_what_halts(state: Mapping[str, object]) -> None:
@@ -167,8 +174,7 @@ def extend(
         states = [rows.experiment(connection, one) for one in ids]
     if as_json:
         print(json.dumps([_counts(added.name, added) for added in found]))
-    for definition in wider:
-        _say_what_is_absent(definition)
+    _say_what_is_absent(wider)
     for added, state in zip(found, states, strict=True):
         if not as_json:
             print(describe(added.name, added))
@@ -207,8 +213,8 @@ def estimate(
             queue.experiment_id(connection, name)
         found, total = estimates.estimate(connection, names or (), places)
     if as_json:
-        each = [{"experiment": name, **_json(one)} for name, one in found.items()]
-        print(json.dumps({"workers": len(places), "experiments": each, "total": _json(total)}))
+        each = [{"experiment": name, **estimate_json(one)} for name, one in found.items()]
+        print(json.dumps({"workers": len(places), "experiments": each, "total": estimate_json(total)}))
     elif total.runs:
         _show(found, total, len(places))
     else:
@@ -253,7 +259,7 @@ def cells(one: Estimate) -> list[str]:
     ]
 
 
-def _json(one: Estimate) -> dict[str, object]:
+def estimate_json(one: Estimate) -> dict[str, object]:
     """An estimate for a script: what nothing was measured of is null, not 0."""
     found: dict[str, object] = asdict(one)
     if one.runs and not one.timed:

@@ -10,7 +10,7 @@ import typer
 
 from cockpit import tables
 from cockpit.cli.adding import basis, cells, estimate_json
-from cockpit.cli.options import Database, Json, Scale, Wanted, asked_for, to_read
+from cockpit.cli.options import Database, Json, Wanted, asked_for, to_read
 from engine import devices, estimates, presets
 from engine.estimates import Preview
 from engine.experiments import Curve, Definition, curves
@@ -18,8 +18,14 @@ from engine.store import database
 
 COUNTED = ("curves", "runs", "new", "shared", "done", "device time")
 
+Scale = Annotated[
+    str | None, typer.Option(help="As it is made small: see `cockpit queue add --help`.", show_default=False)
+]
+
 app = typer.Typer(
-    name="presets", help="The experiments of the paper, by the names that `cockpit queue add` takes.", no_args_is_help=True
+    name="presets",
+    help="The experiments of the paper, by the names that `cockpit queue add` takes.",
+    no_args_is_help=True,
 )
 
 
@@ -33,8 +39,8 @@ def list_(scale: Scale = None, as_json: Json = False, db: Database = None) -> No
     if as_json:
         print(json.dumps([{**_about(name), "experiments": n, **_counts(one)} for name, (n, one) in found.items()]))
         return
-    rows = [[name, str(n), *_cells(one), presets.find(name).summary] for name, (n, one) in found.items()]
-    tables.show(("preset", "experiments", *COUNTED, ""), rows, left=1)
+    rows = [[name, presets.find(name).summary, str(n), *_cells(one)] for name, (n, one) in found.items()]
+    tables.show(("preset", "what", "experiments", *COUNTED), rows, left=2)
 
 
 @app.command("show", epilog="Example: cockpit presets show fig3a --scale small")
@@ -61,7 +67,9 @@ def show(
         print(line)
     print()
     rows = [[one.name, *_cells(preview)] for one, preview in zip(asked, each, strict=True)]
-    tables.show(("experiment", *COUNTED), rows + ([["all, each run once", *_cells(together)]] if rows[1:] else []), left=1)
+    tables.show(
+        ("experiment", *COUNTED), rows + ([["all, each run once", *_cells(together)]] if rows[1:] else []), left=1
+    )
     if len(asked) == 1:
         print()
         tables.show(("curve", "levels", "points"), [_curve(curve) for curve in curves(asked[0].definition)], left=1)
@@ -81,10 +89,10 @@ def _outlook(asked: Sequence[Wanted], path: Path) -> tuple[list[Preview], Previe
 
 def _training(d: Definition) -> str:
     """How every run of an experiment is trained, in a line."""
-    milestones = ", ".join(map(str, d.milestones))
+    drops = ", ".join(map(str, d.milestones))
     return (
-        f"{d.model} of width {d.width:g}: {d.epochs} epochs, a tenth of the rate from {milestones}, batches of"
-        f" {d.batch_size}; {d.levels} pruning iterations of {d.rate:.0%}; {d.replicates} replicates; profile {d.profile}"
+        f"{d.model} of width {d.width:g}: {d.epochs} epochs, a tenth of the rate from {drops}, batches of {d.batch_size};"
+        f" {d.levels} pruning iterations of {d.rate:.0%}; {d.replicates} replicates; profile {d.profile}"
     )
 
 

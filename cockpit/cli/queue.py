@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import tables, words
-from cockpit.cli import adding
+from cockpit.cli import adding, files
 from cockpit.cli.logs import logs
 from cockpit.cli.options import LARGEST, Database, Json, Names, PauseAfter, to_read, to_write
 from engine.errors import InputError, unknown
-from engine.store import database, queue, rows
+from engine.store import database, labels, queue, rows
 
 app = typer.Typer(
     help="Experiments in the queue: add, extend, list, pause, cancel, retry, move, wait for them.", no_args_is_help=True
@@ -146,7 +146,7 @@ def annotate(
         names,
         as_json,
         db,
-        lambda c, experiment: queue.annotate(c, experiment, notes=notes, tags=tag or (), untag=untag or ()),
+        lambda c, experiment: labels.annotate(c, experiment, notes=notes, tags=tag or (), untag=untag or ()),
     )
 
 
@@ -155,13 +155,13 @@ def archive(names: Names, as_json: Json = False, db: Database = None) -> None:
     """Put experiments that have nothing left to train out of sight. Their results stay, and `queue list --archived`
     lists them.
     """
-    _change(names, as_json, db, lambda connection, experiment: queue.archive(connection, experiment, True))
+    _change(names, as_json, db, lambda connection, experiment: labels.archive(connection, experiment, True))
 
 
 @app.command("unarchive")
 def unarchive(names: Names, as_json: Json = False, db: Database = None) -> None:
     """Bring experiments back from the archive."""
-    _change(names, as_json, db, lambda connection, experiment: queue.archive(connection, experiment, False))
+    _change(names, as_json, db, lambda connection, experiment: labels.archive(connection, experiment, False))
 
 
 @app.command("remove")
@@ -178,13 +178,26 @@ def remove(names: Names, as_json: Json = False, db: Database = None) -> None:
 def show(
     names: Names,
     runs: Annotated[bool, typer.Option("--runs", help="Every run: its status, and what it waits for.")] = False,
+    as_toml: Annotated[
+        bool, typer.Option("--toml", help="Print an experiment file, from which `queue add` makes the same again.")
+    ] = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
     """Show how experiments are defined, how far each of their curves is, and what went wrong."""
+    if as_toml and (as_json or runs):
+        raise InputError("--toml stands alone: leave --json and --runs out")
     with closing(database.reader(to_read(db))) as connection:
         ids = [queue.experiment_id(connection, name) for name in names]
         found = [rows.experiment(connection, experiment) for experiment in ids]
+        if as_toml:
+            definitions = [queue.definition_of(connection, experiment) for experiment in ids]
+            written = [
+                files.write(one["name"], definition, one["pause_after"])
+                for one, definition in zip(found, definitions, strict=True)
+            ]
+            print("\n\n".join(written))
+            return
         if runs:
             found = [{**one, "every_run": rows.runs(connection, one["id"])} for one in found]
     if as_json:

@@ -210,9 +210,10 @@ def is_streamed(identity: str) -> bool:
 
 
 def spec_of(identity: str, location: str) -> str:
-    """How a person names a set that was read from `location`."""
+    """What `resolve` finds a data set by: its name, or the place where its files lay when it was last resolved."""
     base, part = split_part(identity)
-    return f"{base.partition(':')[0]}:{location}" + (f"-{part}" if part else "")
+    kind, colon, _ = base.partition(":")
+    return f"{kind}:{location}" + (f"-{part}" if part else "") if colon else identity
 
 
 def first(data: DataSet, images: int) -> DataSet:
