@@ -283,7 +283,7 @@ def _checked(d: Definition) -> Definition:
     ):
         _check_range(option, value, least, most)
     for data in d.sources + d.targets:
-        rewind = _rewind(d, data)
+        rewind = rewind_epoch(d, data)
         if not 0 <= rewind <= d.epochs:
             own = "" if d.rewind is not None else f", which is the paper's for {data.name},"
             raise InputError(f"--rewind {rewind}{own} is out of range: allowed are 0 to {d.epochs} (--epochs)")
@@ -390,7 +390,7 @@ def _chains(d: Definition, source: DataSet, optimizer: Optimizer, scope: Scope) 
     rule = Rule(
         rate=d.rate,
         scope=scope,
-        rewind=_rewind(d, source),
+        rewind=rewind_epoch(d, source),
         prunable=d.prunable,
         rewinds=d.rewinds,
         schedule=d.schedule,
@@ -398,7 +398,7 @@ def _chains(d: Definition, source: DataSet, optimizer: Optimizer, scope: Scope) 
     return [Chain(_training(d, source, optimizer, d.seed + r), rule) for r in range(d.replicates)]
 
 
-def _rewind(d: Definition, data: DataSet) -> int:
+def rewind_epoch(d: Definition, data: DataSet) -> int:
     """The epoch that tickets found on `data` are rewound to."""
     return REWINDS.get(split_part(data.identity)[0], 1) if d.rewind is None else d.rewind
 

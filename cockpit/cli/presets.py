@@ -1,7 +1,7 @@
 """`cockpit presets list` and `show`: the paper's experiments by name, and what each comes to on this machine."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ from cockpit.cli.adding import basis, cells, estimate_json
 from cockpit.cli.options import Database, Json, Wanted, asked_for, to_read
 from engine import devices, estimates, presets
 from engine.estimates import Preview
-from engine.experiments import Curve, Definition, curves
+from engine.experiments import Curve, Definition, curves, rewind_epoch
 from engine.store import database
 
 COUNTED = ("curves", "runs", "new", "shared", "done", "device time")
@@ -65,6 +65,7 @@ def show(
     print("\n".join([f"{name}: {preset.summary}", *([preset.note] if preset.note else []), ""]))
     for line in dict.fromkeys(_training(one.definition) for one in asked):
         print(line)
+    print(_rewinds(one.definition for one in asked))
     print()
     rows = [[one.name, *_cells(preview)] for one, preview in zip(asked, each, strict=True)]
     tables.show(
@@ -91,9 +92,19 @@ def _training(d: Definition) -> str:
     """How every run of an experiment is trained, in a line."""
     drops = ", ".join(map(str, d.milestones))
     return (
-        f"{d.model} of width {d.width:g}: {d.epochs} epochs, a tenth of the rate from {drops}, batches of {d.batch_size};"
-        f" {d.levels} pruning iterations of {d.rate:.0%}; {d.replicates} replicates; profile {d.profile}"
+        f"{d.model} of width {d.width:g}: {d.epochs} epochs, a tenth of the rate from {drops}, batches of"
+        f" {d.batch_size}; {d.levels} pruning iterations; {d.replicates} replicates; profile {d.profile}"
     )
+
+
+def _rewinds(definitions: Iterable[Definition]) -> str:
+    """The epochs that tickets are rewound to, by their sources, in a line."""
+    sources: dict[int, dict[str, None]] = {}
+    for d in definitions:
+        for data in d.sources:
+            sources.setdefault(rewind_epoch(d, data), {})[data.name] = None
+    ends = (f"epoch {epoch} ({', '.join(names)})" for epoch, names in sorted(sources.items()))
+    return f"tickets are rewound to the end of {', of '.join(ends)}"
 
 
 def _curve(curve: Curve) -> list[str]:
