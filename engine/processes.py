@@ -1,9 +1,15 @@
 """How this program starts another Python process of its own, and tells whether one has ended."""
 
+import json
 import os
+import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,6 +23,35 @@ def environment() -> dict[str, str]:
     """The environment for it, in which this project is found even if it runs from a checkout."""
     before = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{before}" if before else str(ROOT)}
+
+
+def ask(module: str, *arguments: object) -> Any:
+    """What a module of this project, run as a process of its own, `answer`s; what it says on stderr is passed on.
+
+    So a program that imports no torch can ask for what needs it. Raises the InputError that was raised there.
+    """
+    done = subprocess.run(
+        [*python(module), *map(str, arguments)], env=environment(), stdout=subprocess.PIPE, text=True, check=False
+    )
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        raise InputError(f"{module} ended with code {done.returncode} and no answer") from None
+    if "error" in found:
+        raise InputError(found["error"])
+    return found["answer"]
+
+
+def answer(find: Callable[[], object]) -> None:
+    """In the process that was asked: print what `find` returns, or why it cannot, as JSON on stdout."""
+    try:
+        print(json.dumps({"answer": find()}))
+    except InputError as error:
+        print(json.dumps({"error": str(error)}))
+    except OSError as error:
+        print(json.dumps({"error": f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"}))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def say(line: str) -> None:

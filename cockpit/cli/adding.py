@@ -4,7 +4,7 @@ import json
 import shlex
 import sqlite3
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +23,10 @@ from cockpit.cli.options import (
     takes_experiments,
     to_read,
     to_write,
+    use_data,
 )
 from engine import devices, estimates, experiments
+from engine.datasets import places
 from engine.errors import InputError
 from engine.estimates import Estimate, Preview
 from engine.store import database, queue, rows
@@ -47,6 +49,7 @@ def add(
 
     With --json, each is a line.
     """
+    _say_what_is_absent(one.definition for one in asked)
     if dry_run:
         _preview(asked, as_json, to_read(db))
         return
@@ -96,6 +99,18 @@ def describe(name: str, found: queue.Added | Preview) -> str:
         f"{name}: {found.curves} curves, {found.runs} runs:"
         f" {found.new} new, {found.existing} {'exists' if found.existing == 1 else 'exist'} already"
     )
+
+
+def _say_what_is_absent(definitions: Iterable[experiments.Definition]) -> None:
+    """Say on stderr which published data sets are not on this machine yet."""
+    for absence in absent(definitions):
+        print(absence, file=sys.stderr)
+
+
+def absent(definitions: Iterable[experiments.Definition]) -> list[InputError]:
+    """The error for each published data set of experiments that is not on this machine."""
+    use_data()
+    return places.missing(data.identity for one in definitions for data in one.sources + one.targets)
 
 
 def _say_what_halts(state: Mapping[str, object]) -> None:
@@ -157,6 +172,7 @@ def extend(
         states = [rows.experiment(connection, one) for one in ids]
     if as_json:
         print(json.dumps([_counts(added.name, added) for added in found]))
+    _say_what_is_absent(wider)
     for added, state in zip(found, states, strict=True):
         if not as_json:
             print(describe(added.name, added))

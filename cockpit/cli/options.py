@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import re
 import shlex
 import sqlite3
@@ -13,7 +14,10 @@ from typing import Annotated, Any, get_args
 
 from typer import Argument, Option
 
+from cockpit import config
 from engine import experiments
+from engine.datasets import places
+from engine.datasets.catalog import SETS
 from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.store import database, queue
@@ -47,6 +51,14 @@ What = Annotated[
         help=f"Named experiments ({', '.join(experiments.PRESETS)}) and experiment files (.toml). Options given beside"
         " them override their own.",
         show_default=False,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    Option(
+        "--data-dir",
+        help="Folder searched first for the published data sets, and downloaded to.",
+        show_default="COCKPIT_DATA, else the configuration file's, else the user's cache",
     ),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
@@ -92,7 +104,8 @@ def experiment_options(
         list[str] | None,
         _option(
             WHAT,
-            "Data set that tickets are found on: digits, digits-a, digits-b, npz:PATH, npz:PATH-a. Repeatable.",
+            f"Data set that tickets are found on: {', '.join(SETS)}, npz:PATH; its half with -a or -b behind it."
+            " Repeatable.",
         ),
     ] = None,
     target: Annotated[
@@ -275,6 +288,13 @@ def to_write(db: Path | None) -> Path:
     if writable != path:
         print(f"{path} is a sample and stays as it is: writing to {writable}", file=sys.stderr)
     return writable
+
+
+def use_data(data_dir: Path | None = None) -> None:
+    """Let this process, and those it starts, search `--data-dir`, `COCKPIT_DATA` and the configured folder for data."""
+    named = os.environ.get(places.VARIABLE, "").split(os.pathsep)
+    wanted = ["" if data_dir is None else str(data_dir.absolute()), *named, config.data().folder or ""]
+    os.environ[places.VARIABLE] = os.pathsep.join(dict.fromkeys(filter(None, wanted)))
 
 
 def command_line() -> str:

@@ -14,8 +14,8 @@ import typer
 
 from cockpit import config, words
 from cockpit.cli import background
-from cockpit.cli.adding import describe
-from cockpit.cli.options import Database, Wanted, add_all, takes_experiments, to_read, to_write
+from cockpit.cli.adding import absent, describe
+from cockpit.cli.options import Database, DataDir, Wanted, add_all, takes_experiments, to_read, to_write, use_data
 from cockpit.cli.results import show
 from cockpit.progress import follow
 from engine import devices
@@ -33,6 +33,7 @@ Workers = Annotated[
 def run(
     asked: list[Wanted],
     workers: Workers = None,
+    data_dir: DataDir = None,
     db: Database = None,
 ) -> None:
     """Queue an experiment, train it here, and draw its curves. Ctrl-C pauses it; the same command continues.
@@ -40,6 +41,7 @@ def run(
     Those of a file are trained one after the other. `cockpit queue add FILE` and `cockpit work` train them together.
     """
     wish = config.work()
+    use_data(data_dir)
     places = devices.chosen(workers, wish.per_device)
     least = _least(wish.min_free)
     path = to_write(db)
@@ -49,6 +51,9 @@ def run(
             print(describe(added.name, added), file=sys.stderr)
             queue.retry_failed(connection, added.experiment)
             queue.set_state(connection, added.experiment, "active")
+        unfinished = (claims.unfinished(connection, added.experiment) for added in all_added)
+        for absence in absent(one.definition for one, left in zip(asked, unfinished, strict=True) if left):
+            raise absence
         try:
             open_pool = partial(Pool, path, places, min_free=least, notify=wish.notify)
             ended = [_train(connection, added, open_pool) for added in all_added]
@@ -98,6 +103,7 @@ def work(
     ] = False,
     status: Annotated[bool, typer.Option("--status", help="Show the workers, and the load of this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --status: print JSON.")] = False,
+    data_dir: DataDir = None,
     db: Database = None,
 ) -> None:
     """Train what is in the queue, one process a CUDA device, or one a core. Ctrl-C stops after the step under way.
@@ -119,6 +125,7 @@ def work(
             background.stop(connection)
         return
     wish = config.work()
+    use_data(data_dir)
     places = devices.chosen(workers, wish.per_device if per_device is None else per_device)
     least = _least(wish.min_free if min_free is None else min_free)
     path = to_write(db)

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from engine import streams
-from engine.datasets.catalog import Part, half_sizes, network_shape, split_part
+from engine.datasets import official
+from engine.datasets.catalog import SETS, Part, half_sizes, network_shape, split_part
 from engine.datasets.npz import file_digest
 from engine.errors import InputError
 
@@ -36,13 +37,25 @@ class Arrays:
 
 
 def load(identity: str, location: str) -> Arrays:
-    """The data set of this identity. Raises InputError if the file is gone, damaged, or not what was queued."""
+    """The data set of this identity. Raises InputError if its files are gone, damaged, or not what was queued."""
     base, part = split_part(identity)
-    arrays = _digits() if base == "digits" else _npz(base, Path(location))
+    return cut(_whole(base, location), part)
+
+
+def cut(arrays: Arrays, part: Part) -> Arrays:
+    """A half of a whole data set, or all of it; the test part is not divided."""
     if not part:
         return arrays
     chosen = half(arrays.train_labels, part)
     return replace(arrays, train_images=arrays.train_images[chosen], train_labels=arrays.train_labels[chosen])
+
+
+def _whole(identity: str, location: str) -> Arrays:
+    if identity == "digits":
+        return _digits()
+    if identity in SETS:
+        return Arrays(*official.read(identity), classes=len(SETS[identity].train_counts))
+    return _npz(identity, Path(location))
 
 
 def half(labels: Array, part: Part) -> Array:

@@ -226,6 +226,12 @@ def targets(connection: sqlite3.Connection, experiment: str) -> list[str]:
     return [data["name"] for data in json.loads(row[0])["targets"]]
 
 
+def data_set_files(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """The name, identity and location of the data sets that were read from a person's own files."""
+    query = "SELECT name, identity, location FROM datasets WHERE location <> '' ORDER BY name, identity"
+    return connection.execute(query).fetchall()
+
+
 def data_sets(connection: sqlite3.Connection) -> list[str]:
     """The files that data sets were read from, as a person names them: npz:PATH, npz:PATH-a."""
     found = connection.execute("SELECT identity, location FROM datasets WHERE location <> '' ORDER BY rowid DESC")
