@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit.cli import data, diff, queue, results, screen, store, work
+from cockpit.cli import data, diff, doctor, queue, results, screen, store, work
 from cockpit.cli.options import Database
 from engine import __version__
 from engine.errors import InputError
@@ -30,6 +30,7 @@ app.command("serve")(screen.serve)
 app.command("plot")(results.plot)
 app.command("diff")(diff.diff)
 app.command("export")(results.export)
+app.command("doctor")(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -232,6 +232,12 @@ def data_set_files(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     return connection.execute(query).fetchall()
 
 
+def data_sets_wanted(connection: sqlite3.Connection) -> list[str]:
+    """The identities of the data sets that runs which have not ended are trained on."""
+    found = "SELECT DISTINCT target_dataset FROM runs WHERE status IN ('waiting', 'running')"
+    return [row[0] for row in connection.execute(found)]
+
+
 def data_sets(connection: sqlite3.Connection) -> list[str]:
     """The files that data sets were read from, as a person names them: npz:PATH, npz:PATH-a."""
     found = connection.execute("SELECT identity, location FROM datasets WHERE location <> '' ORDER BY rowid DESC")
