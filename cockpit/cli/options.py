@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_args
 from typer import Argument, Option
 
 from cockpit import config
+from cockpit.cli import completing
 from engine import experiments
 from engine.datasets import places
 from engine.datasets.catalog import SETS
@@ -51,6 +52,7 @@ What = Annotated[
         help=f"Named experiments ({', '.join(experiments.PRESETS)}) and experiment files (.toml). Options given beside"
         " them override their own.",
         show_default=False,
+        autocompletion=completing.presets_and_files,
     ),
 ]
 DataDir = Annotated[
@@ -62,7 +64,7 @@ DataDir = Annotated[
     ),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
-Names = Annotated[list[str], Argument(help="Names of experiments.")]
+Names = Annotated[list[str], Argument(help="Names of experiments.", autocompletion=completing.experiments)]
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,10 @@ KINDS: Mapping[str, Any] = {
     name: get_args(get_args(parameter.annotation)[0])[0]  # of Annotated[kind | None, ...]
     for name, parameter in inspect.signature(experiment_options).parameters.items()
 }
+
+
+for _name, _complete in completing.OF_OPTIONS.items():
+    inspect.signature(experiment_options).parameters[_name].annotation.__metadata__[0].autocompletion = _complete
 
 
 def check_pause_after(failures: int | None) -> None:

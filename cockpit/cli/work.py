@@ -109,8 +109,6 @@ def work(
     """Train what is in the queue, one process a CUDA device, or one a core. Ctrl-C stops after the step under way.
 
     Defaults of --notify, --min-free and --per-device can be set in a configuration file (docs/configuration.md).
-
-    Example: cockpit work --detach --drain
     """
     if sum((detach, stop, status)) > 1:
         raise InputError("--detach, --stop and --status exclude each other: give one of them")
