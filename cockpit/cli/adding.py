@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import tables, words
+from cockpit.cli import completing
 from cockpit.cli.options import (
     Database,
     Json,
@@ -105,13 +106,13 @@ def describe(name: str, found: queue.Added | Preview) -> str:
 
 def _say_what_is_absent(definitions: Iterable[experiments.Definition]) -> None:
     """Say on stderr which published data sets are not on this machine yet."""
-    use_data()
     for absence in absent(definitions):
         print(absence, file=sys.stderr)
 
 
 def absent(definitions: Iterable[experiments.Definition]) -> list[InputError]:
     """The error for each published data set of experiments that is not on this machine."""
+    use_data()
     return places.missing(data.identity for one in definitions for data in one.sources + one.targets)
 
 
@@ -137,21 +138,41 @@ def extend(
             show_default=False,
         ),
     ] = None,
-    source: Annotated[list[str] | None, typer.Option(help="One more data set to find tickets on. Repeatable.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="One more data set to train on. Repeatable.")] = None,
-    scope: Annotated[list[str] | None, typer.Option(help="One more: global or layerwise. Repeatable.")] = None,
-    random: Annotated[
-        list[str] | None, typer.Option(help="One more random ticket: global, local, preserved. Repeatable.")
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One more data set to find tickets on. Repeatable.", autocompletion=completing.OF_OPTIONS["source"]
+        ),
     ] = None,
-    optimizer: Annotated[list[str] | None, typer.Option(help="One more of the source. Repeatable.")] = None,
-    target_optimizer: Annotated[list[str] | None, typer.Option(help="One more of the target. Repeatable.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="One more data set to train on. Repeatable.", autocompletion=completing.OF_OPTIONS["target"]),
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="One more: global or layerwise. Repeatable.", autocompletion=completing.OF_OPTIONS["scope"]),
+    ] = None,
+    random: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One more random ticket: global, local, preserved. Repeatable.",
+            autocompletion=completing.OF_OPTIONS["random"],
+        ),
+    ] = None,
+    optimizer: Annotated[
+        list[str] | None,
+        typer.Option(help="One more of the source. Repeatable.", autocompletion=completing.OF_OPTIONS["optimizer"]),
+    ] = None,
+    target_optimizer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One more of the target. Repeatable.", autocompletion=completing.OF_OPTIONS["target_optimizer"]
+        ),
+    ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Give experiments more levels, replicates, data sets or tickets, finished ones too; only what is new is trained.
-
-    Example: cockpit queue extend digits --replicates 6 --target digits
-    """
+    """Give experiments more levels, replicates, data sets or tickets, finished ones too; only the new is trained."""
     options = {
         "replicates": replicates,
         "levels": levels,
@@ -192,7 +213,12 @@ def _extended(
 
 def estimate(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names of experiments. Default: all that are active.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Names of experiments. Default: all that are active.",
+            show_default=False,
+            autocompletion=completing.experiments,
+        ),
     ] = None,
     workers: Annotated[
         int | None,
@@ -204,8 +230,6 @@ def estimate(
     """Estimate how long experiments will take on this machine, and how much disk, from what was measured.
 
     What is claimed before theirs counts in. An experiment that is named counts as active.
-
-    Example: cockpit queue estimate
     """
     places = devices.chosen(workers)
     with closing(database.reader(to_read(db))) as connection:

@@ -18,7 +18,7 @@ from engine.store import database, rows
 
 app = typer.Typer(help="Data sets: which there are, fetching them, what is in them.", no_args_is_help=True)
 
-HEADINGS = ("data set", "train", "test", "classes", "image", "on disk", "where")
+HEADINGS = ("data set", "where", "train", "test", "classes", "image", "on disk")
 FILE_HEADINGS = ("read from files", "state", "where")
 CLASSES_SHOWN = 30
 FETCHABLE = tuple(name for name, facts in catalog.SETS.items() if facts.files)
@@ -33,7 +33,7 @@ def list_(data_dir: DataDir = None, as_json: Json = False, db: Database = None) 
     if as_json:
         print(json.dumps({"folders": [str(folder) for folder in places.folders()], "sets": sets, "files": files}))
         return
-    tables.show(HEADINGS, [_cells(row) for row in sets], left=1)
+    tables.show(HEADINGS, [_cells(row) for row in sets], left=2)
     if files:
         print()
         tables.show(FILE_HEADINGS, [[row["name"], row["state"], row["location"]] for row in files], left=3)
@@ -62,7 +62,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         where += f": {words.size(row['download_bytes'])} to fetch"
     counts = [f"{row[key]:,}" for key in ("train_images", "test_images", "classes")]
     size = "" if row["bytes"] is None else words.size(row["bytes"])
-    return [row["name"], *counts, "x".join(map(str, row["shape"])), size, where]
+    return [row["name"], where, *counts, "x".join(map(str, row["shape"])), size]
 
 
 def _files(path: Path) -> list[dict[str, str]]:
@@ -113,7 +113,7 @@ def get(
         print(json.dumps(found))
 
 
-@app.command("path", epilog="Example: ls $(cockpit data path)")
+@app.command("path", epilog="Example: cockpit data path cifar10")
 def path(
     name: Annotated[
         str | None, typer.Argument(help="A published data set. Default: the folder downloaded to.", show_default=False)
@@ -170,11 +170,7 @@ def _show_classes(counts: dict[str, list[int]]) -> None:
     """How many images each class has in training, in the halves of that, and in testing."""
     for name, title in (("train", "training"), ("a", "half a"), ("b", "half b"), ("test", "test")):
         least, most = min(counts[name]), max(counts[name])
-        print(
-            f"{title}: {least:,} images of each class"
-            if least == most
-            else f"{title}: {least:,} to {most:,} images a class"
-        )
+        print(f"{title}: {f'{least:,}' if least == most else f'{least:,} to {most:,}'} images of a class")
     if len(counts["train"]) <= CLASSES_SHOWN:
         print()
         lines = [[str(label), *map(str, row)] for label, row in enumerate(zip(*counts.values(), strict=True))]

@@ -15,8 +15,10 @@ from typing import Annotated, Any, get_args
 from typer import Argument, Option
 
 from cockpit import config
+from cockpit.cli import completing
 from engine import experiments, presets
 from engine.datasets import places
+from engine.datasets.catalog import SETS
 from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.store import database, queue
@@ -44,6 +46,15 @@ PauseAfter = Annotated[
         max=LARGEST,
     ),
 ]
+What = Annotated[
+    list[str] | None,
+    Argument(
+        help="Presets (`cockpit presets list` has them: digits, fig1a, ...) and experiment files (.toml). Options given"
+        " beside them override their own.",
+        show_default=False,
+        autocompletion=completing.presets_and_files,
+    ),
+]
 DataDir = Annotated[
     Path | None,
     Option(
@@ -52,16 +63,8 @@ DataDir = Annotated[
         show_default="COCKPIT_DATA, else the configuration file's, else the user's cache",
     ),
 ]
-What = Annotated[
-    list[str] | None,
-    Argument(
-        help="Presets (`cockpit presets list` has them: digits, fig1a, ...) and experiment files (.toml). Options given"
-        " beside them override their own.",
-        show_default=False,
-    ),
-]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
-Names = Annotated[list[str], Argument(help="Names of experiments.")]
+Names = Annotated[list[str], Argument(help="Names of experiments.", autocompletion=completing.experiments)]
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ def experiment_options(
         list[str] | None,
         _option(
             WHAT,
-            "Data set that tickets are found on: digits, digits-a, digits-b, npz:PATH, npz:PATH-a. Repeatable.",
+            f"Data set that tickets are found on: {', '.join(SETS)}, npz:PATH; its half with -a or -b behind it."
+            " Repeatable.",
         ),
     ] = None,
     target: Annotated[
@@ -215,6 +219,10 @@ KINDS: Mapping[str, Any] = {
 }
 
 
+for _name, _complete in completing.OF_OPTIONS.items():
+    inspect.signature(experiment_options).parameters[_name].annotation.__metadata__[0].autocompletion = _complete
+
+
 def check_pause_after(failures: int | None) -> None:
     """Raises InputError for a number that failures cannot be counted to."""
     if failures is not None and not 0 <= failures <= LARGEST:
@@ -309,9 +317,9 @@ def to_write(db: Path | None) -> Path:
 
 def use_data(data_dir: Path | None = None) -> None:
     """Let this process, and those it starts, search `--data-dir`, `COCKPIT_DATA` and the configured folder for data."""
-    first = None if data_dir is None else str(data_dir.absolute())
-    wanted = (first, os.environ.get(places.VARIABLE), config.data().folder)
-    os.environ[places.VARIABLE] = os.pathsep.join(folder for folder in wanted if folder)
+    named = os.environ.get(places.VARIABLE, "").split(os.pathsep)
+    wanted = ["" if data_dir is None else str(data_dir.absolute()), *named, config.data().folder or ""]
+    os.environ[places.VARIABLE] = os.pathsep.join(dict.fromkeys(filter(None, wanted)))
 
 
 def command_line() -> str:

@@ -42,8 +42,6 @@ def run(
     """
     wish = config.work()
     use_data(data_dir)
-    for absence in absent(one.definition for one in asked):
-        raise absence
     places = devices.chosen(workers, wish.per_device)
     least = _least(wish.min_free)
     path = to_write(db)
@@ -53,6 +51,9 @@ def run(
             print(describe(added.name, added), file=sys.stderr)
             queue.retry_failed(connection, added.experiment)
             queue.set_state(connection, added.experiment, "active")
+        unfinished = (claims.unfinished(connection, added.experiment) for added in all_added)
+        for absence in absent(one.definition for one, left in zip(asked, unfinished, strict=True) if left):
+            raise absence
         try:
             open_pool = partial(Pool, path, places, min_free=least, notify=wish.notify)
             ended = [_train(connection, added, open_pool) for added in all_added]
@@ -108,8 +109,6 @@ def work(
     """Train what is in the queue, one process a CUDA device, or one a core. Ctrl-C stops after the step under way.
 
     Defaults of --notify, --min-free and --per-device can be set in a configuration file (docs/configuration.md).
-
-    Example: cockpit work --detach --drain
     """
     if sum((detach, stop, status)) > 1:
         raise InputError("--detach, --stop and --status exclude each other: give one of them")

@@ -132,7 +132,7 @@ WRONG = [
     ("{optimizer}", "{optimiser}", "line 9, name: unknown key in name 'optimiser'", "did you mean 'optimizer'?"),
     ("-{optimizer}", "", "line 8, [experiment]: 'digits-a-digits' is also the name", "experiment of line 8"),
     ("-{optimizer}", ":", "line 9, name: name 'digits-a-digits:' cannot be used", ""),
-    ('"digits-b"],\n', '"digitsb"],\n', "line 13, target: unknown data set 'digitsb'", "did you mean 'digits-b'?"),
+    ('"digits-b"],\n', '"digitsb"],\n', "line 13, target: unknown data set 'digitsb'", "did you mean 'digits'?"),
     ('"adam"', '"adm"', "line 17, optimizer: unknown optimizer 'adm'", "did you mean 'adam'?"),
     ('["sgd", "adam"]', '"sgd"', "line 17, optimizer: is 'sgd', must be a list of alternatives", ""),
     ('["sgd", "adam"]', "[1]", "line 17, optimizer: is 1, must be text, or a list of texts", ""),

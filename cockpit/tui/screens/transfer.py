@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -19,14 +19,13 @@ from textual.timer import Timer
 from textual.widgets import Button, Collapsible, Input, Label, Static
 
 from cockpit.cli import adding
+from cockpit.cli.completing import ALLOWED
 from cockpit.cli.options import KINDS, Wanted, add_all, concerned, experiment_options
 from cockpit.tui import actions
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from engine.datasets.catalog import REGISTERED
 from engine.errors import InputError
-from engine.models.catalog import MODELS
-from engine.recipes import MaskKind, Optimizer, Profile, Prunable, Rewinds, Schedule, Scope
 from engine.store import database, queue, rows
 
 PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
@@ -46,19 +45,6 @@ FIRST = (
     "profile",
     "name",
 )
-ALLOWED: Mapping[str, Sequence[str]] = {
-    "model": tuple(MODELS),
-    "optimizer": get_args(Optimizer),
-    "target_optimizer": get_args(Optimizer),
-    "scope": get_args(Scope),
-    "random": (*get_args(MaskKind), "none"),
-    "profile": get_args(Profile),
-    "evaluate": ("paper", "all"),
-    "augmentation": ("standard", "none", "crop", "crop-flip"),
-    "prunable": get_args(Prunable),
-    "rewinds": get_args(Rewinds),
-    "schedule": get_args(Schedule),
-}
 NO_SOURCE = "Name a source: the data set that tickets are found on."
 
 
@@ -283,7 +269,7 @@ def _outlook(texts: Mapping[str, str], path: Path) -> list[str]:
         lines.append(f"done in {done_in}, device time {device_time}, ticket files {files}")
     else:
         lines.append("nothing is left to train")
-    return lines + adding.basis(found.estimate, workers)
+    return lines + adding.basis(found.estimate, workers) + [str(one) for one in adding.absent([asked.definition])]
 
 
 def _queue(texts: Mapping[str, str], path: Path, said: str) -> queue.Added:
