@@ -6,10 +6,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from engine import vision
 from engine.datasets import folders, load
 from engine.datasets.catalog import is_streamed
 from engine.datasets.pipeline import Data
-from engine.datasets.streaming import Streamed
 from engine.recipes import Training
 
 
@@ -41,7 +41,7 @@ class Feed(Protocol):
     def test(self) -> Images: ...
 
     def epoch(self, seed: int, epoch: int, first: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of `size` of an epoch's order from its place `first` on: images (B, C, H, W) uint8, labels (B,)."""
+        """The batches of `size` of an epoch's order from place `first` on: images (B, C, H, W) uint8, labels (B,)."""
 
     def normalised(self, pixels: Tensor, memory_format: torch.memory_format) -> Tensor:
         """(B, C, H, W) uint8 as float32 with mean 0 and deviation 1 over the training set."""
@@ -53,5 +53,8 @@ def open_feed(location: str, training: Training, device: torch.device, decoders:
     Raises InputError if it is gone, damaged, or not what was queued.
     """
     if is_streamed(training.dataset):
+        vision.torchvision()  # which says what to do where it cannot be used
+        from engine.datasets.streaming import Streamed
+
         return Streamed(*folders.find(training.dataset, location), training, device, decoders)
     return Data(load.load(training.dataset, location), training, device)

@@ -24,7 +24,17 @@ from typing import NamedTuple
 from platformdirs import user_cache_path
 
 from engine import devices
-from engine.datasets.catalog import PHOTOGRAPHS, DataSet, Part, mirrors, network_shape, part_size, split_part
+from engine.datasets import places
+from engine.datasets.catalog import (
+    PHOTOGRAPH_SHAPE,
+    PHOTOGRAPHS,
+    DataSet,
+    Part,
+    mirrors,
+    network_shape,
+    part_size,
+    split_part,
+)
 from engine.errors import InputError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
@@ -128,18 +138,19 @@ def find(identity: str, location: str) -> tuple[Pictures, int]:
     """The images of a streamed set, and their side in pixels. Raises InputError if they are not there, or not those."""
     name, _ = split_part(identity)
     if name in PHOTOGRAPHS:
-        return _registered(name), STREAM_SIDE
+        return _registered(name), PHOTOGRAPH_SHAPE[1]
     pictures, side, _ = verified(identity, location)
     assert side is not None
     return pictures, side
 
 
-def _registered(name: str, root: Path) -> Pictures:
-    """The images of `imagenet` or `places365` below `root`, known by how many there are: nobody hashes a million files.
-
-    Raises InputError if they are not there, or not all of them.
-    """
-    facts, pictures = PHOTOGRAPHS[name], listing(root, tests=("val",))
+def _registered(name: str) -> Pictures:
+    """The images of a published set, known by how many there are: nobody hashes a million files before training."""
+    facts, folder = PHOTOGRAPHS[name], places.find(name)
+    if folder is None:
+        raise places.absent(name)
+    root = folder / facts.folder
+    pictures = listing(root, tests=("val",))
     found = len(pictures.classes), len(pictures.train.files), len(pictures.test.files)
     wanted = facts.classes, facts.train_images, facts.test_images
     if found != wanted:

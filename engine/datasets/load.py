@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine import streams
-from engine.datasets import decoding, folders, official
+from engine import streams, vision
+from engine.datasets import folders, official
 from engine.datasets.catalog import SETS, Part, network_shape, part_size, split_part, steps_of
 from engine.datasets.npz import file_digest
 from engine.errors import InputError
@@ -126,13 +126,17 @@ def _digits() -> Arrays:
 
 
 def _folder(identity: str, location: str) -> Arrays:
+    vision.torchvision()  # which says what to do where it cannot be used
+    from engine.datasets import decoding
+
     pictures, side, gray = folders.verified(identity, location)
-    parts = []
-    for split in (pictures.train, pictures.test):
-        read = (decoding.decode(pictures.root / file, gray) for file in split.files)
-        images = [(decoding.centred(image, side, resize=1) if side else image).numpy() for image in read]
-        parts += [np.stack(images).transpose(0, 2, 3, 1), np.array(split.labels, np.int64)]
-    return Arrays(*parts, classes=len(pictures.classes))
+
+    def part(split: folders.Split) -> tuple[Array, Array]:
+        images = [decoding.decode(pictures.root / file, gray) for file in split.files]
+        same = [decoding.centred(image, side, resize=1) if side else image for image in images]
+        return torch.stack(same).permute(0, 2, 3, 1).numpy(), np.array(split.labels, np.int64)
+
+    return Arrays(*part(pictures.train), *part(pictures.test), classes=len(pictures.classes))
 
 
 def _npz(identity: str, path: Path) -> Arrays:

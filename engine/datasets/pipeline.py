@@ -91,7 +91,7 @@ class Data:
         return normalised(pixels, self.mean, self.std, memory_format)
 
     def epoch(self, seed: int, epoch: int, first: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of `size` of an epoch's order from its place `first` on: images (B, C, H, W) uint8, labels (B,)."""
+        """The batches of `size` of an epoch's order from place `first` on: images (B, C, H, W) uint8, labels (B,)."""
         plan = EpochPlan(self, seed, epoch)
         for start in range(first, len(self.train), size):
             yield self.batch(plan, start, size)
@@ -137,7 +137,7 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def statistics(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (C,) float32 of channels in which each of the 256 levels occurs `counts` (C, 256) times.
+    """Mean and standard deviation (C,) float32 of channels in which each of 256 levels occurs `counts` (C, 256) times.
 
     From exact counts, so that neither order nor device matters.
     """

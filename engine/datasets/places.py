@@ -6,7 +6,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from engine.datasets.catalog import SETS, split_part
+from engine.datasets.catalog import PHOTOGRAPHS, SETS, split_part
 from engine.errors import InputError
 
 VARIABLE = "COCKPIT_DATA"
@@ -31,11 +31,18 @@ def size(name: str, folder: Path) -> int:
 def missing(identities: Iterable[str]) -> list[InputError]:
     """The error for each published set among these, halves too, that no folder holds."""
     names = dict.fromkeys(split_part(identity)[0] for identity in identities)
-    return [absent(name) for name in names if name in SETS and find(name) is None]
+    return [absent(name) for name in names if name in (*SETS, *PHOTOGRAPHS) and find(name) is None]
 
 
 def absent(name: str) -> InputError:
     """The error for a published set that no folder holds: where it was searched, and the ways to get it."""
+    if name in PHOTOGRAPHS:
+        below = PHOTOGRAPHS[name].folder
+        return InputError(
+            f"data set {name} is not on this machine; searched: {', '.join(map(str, folders()))}. Get it from its"
+            f" publisher, unpack it as {below}/train/CLASS/ and {below}/val/CLASS/ in one of these folders, or say"
+            f" where that is with --data-dir or {VARIABLE}; photographs of your own are stream:PATH"
+        )
     files = SETS[name].files
     searched = []
     for folder in folders():
@@ -52,4 +59,6 @@ def absent(name: str) -> InputError:
 
 
 def _lacking(name: str, folder: Path) -> list[str]:
+    if name in PHOTOGRAPHS:
+        return [] if (folder / PHOTOGRAPHS[name].folder).is_dir() else [PHOTOGRAPHS[name].folder]
     return [file for file in SETS[name].files if not (folder / file).is_file()]

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context, parent_process
 from os import _exit
 from pathlib import Path
@@ -34,6 +34,9 @@ PIECES_AHEAD = 4  # for each decoder: one in its hands, one to take next, and tw
 STATISTICS_IMAGES = 4096  # of the training set, in the order of a fixed hash
 # What is used with ImageNet everywhere, of its training images in levels of gray.
 IMAGENET = (torch.tensor([0.485, 0.456, 0.406]) * 255, torch.tensor([0.229, 0.224, 0.225]) * 255)
+
+
+Names = np.ndarray[tuple[int], np.dtype[np.bytes_]]  # bytes take a tenth of what strings do
 
 
 class Piece(NamedTuple):
@@ -67,8 +70,10 @@ class Decoders:
         self._pool = self._open()
 
     def _open(self) -> ProcessPoolExecutor:
-        # Forked from a process of their own: this one has threads, and perhaps a CUDA device.
-        return ProcessPoolExecutor(self.count, get_context("forkserver"), _begin)
+        # Forked from a process of their own, which has imported what they need: this one has threads, and perhaps CUDA.
+        context = get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        return ProcessPoolExecutor(self.count, context, _begin)
 
     def decode(self, pieces: Iterable[Piece]) -> Iterator[Tensor]:
         """The images of each piece, in order."""
@@ -114,6 +119,64 @@ def _end_with_worker() -> None:
     _exit(0)
 
 
+@dataclass(frozen=True)
+class Source:
+    """How the images of a streamed set are had: from where, how large, whether mirrored in training, on what device."""
+
+    root: Path
+    side: int
+    flips: bool
+    device: torch.device
+    decoders: Decoders
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training, validation or test images of a streamed set."""
+
+    source: Source
+    files: Names  # below the set's folder
+    labels: load.Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def only(self, chosen: load.Array) -> "Part":
+        """Some of the images."""
+        return replace(self, files=self.files[chosen], labels=self.labels[chosen])
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images (B, C, H, W) uint8 in order, as they are classified in testing, and their labels (B,)."""
+        return self.served(torch.arange(len(self)), size, None)
+
+    def served(self, order: Tensor, size: int, stream_key: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images at the places of `order` in batches of `size`, and their labels, on the device."""
+        side, device = self.source.side, self.source.device
+        arriving = self.source.decoders.decode(self.pieces(order, size, stream_key))
+        for index in torch.split(order, size):
+            pixels = torch.empty(len(index), 3, side, side, dtype=torch.uint8, pin_memory=device.type == "cuda")
+            for place in range(0, len(index), PIECE):
+                pixels[place : place + PIECE] = next(arriving)
+            labels = torch.from_numpy(self.labels[index.numpy()])
+            yield pixels.to(device, non_blocking=True), labels.to(device)
+
+    def pieces(self, order: Tensor, size: int, stream_key: int | None) -> Iterator[Piece]:
+        """What is to be decoded for batches of `size`: no piece is of two batches."""
+        for batch in torch.split(order, size):
+            for piece in torch.split(batch, PIECE):
+                files = [self.source.root / name.decode() for name in self.files[piece.numpy()]]
+                yield Piece(files, piece.tolist(), self.source.side, stream_key, self.source.flips)
+
+    def levels(self, most: int) -> Tensor:
+        """How often each of the 256 levels of gray occurs in each channel (3, 256) of up to `most` images."""
+        chosen = streams.permutation(len(self), streams.key("statistics"))[:most]
+        counts = torch.zeros(3, 256, dtype=torch.int64)
+        for images in self.source.decoders.decode(self.pieces(chosen, PIECE, None)):
+            for channel in range(3):
+                counts[channel] += torch.bincount(images[:, channel].flatten(), minlength=256)
+        return counts
+
+
 class Streamed:
     """A streamed data set as one training configuration sees it, on one device (see `engine.datasets.feed.Feed`).
 
@@ -122,21 +185,18 @@ class Streamed:
     """
 
     def __init__(self, pictures: Pictures, side: int, training: Training, device: torch.device, decoders: int) -> None:
-        self.root, self.shape, self.device = pictures.root, (3, side, side), device
-        self.classes = len(pictures.classes)
-        self.crops, self.flips = training.augmentation != "none", training.augmentation == "crop-flip"
-        self.decoders = Decoders(decoders)
-        self.test = Part(self, *_arrays(pictures.test))
-        files, labels = _arrays(pictures.train)
+        self.shape, self.classes, self.device = (3, side, side), len(pictures.classes), device
+        self.crops = training.augmentation != "none"
+        source = Source(pictures.root, side, training.augmentation == "crop-flip", device, Decoders(decoders))
+        train, self.test = (_part(source, split) for split in (pictures.train, pictures.test))
         if part := split_part(training.dataset)[1]:
-            chosen = load.members(labels, part)
-            files, labels = files[chosen], labels[chosen]
+            train = train.only(load.members(train.labels, part))
         self.validation: Part | None = None
         if training.validation:
-            held = load.held_out(labels, training.validation)
-            self.validation = Part(self, files[held], labels[held])
-            files, labels = np.delete(files, held), np.delete(labels, held)
-        self.train = Part(self, files, labels)
+            held = load.held_out(train.labels, training.validation)
+            self.validation = train.only(held)
+            train = train.only(np.delete(np.arange(len(train)), held))
+        self.train = train
         mean, std = self._statistics(training)
         self.mean, self.std = mean.reshape(-1, 1, 1).to(device), std.reshape(-1, 1, 1).to(device)
 
@@ -145,7 +205,7 @@ class Streamed:
         return normalised(pixels, self.mean, self.std, memory_format)
 
     def epoch(self, seed: int, epoch: int, first: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of `size` of an epoch's order from its place `first` on: images (B, C, H, W) uint8, labels (B,)."""
+        """The batches of `size` of an epoch's order from place `first` on: images (B, C, H, W) uint8, labels (B,)."""
         order = streams.permutation(len(self.train), streams.key("order", seed, epoch))[first:]
         return self.train.served(order, size, streams.key("augment", seed, epoch) if self.crops else None)
 
@@ -157,53 +217,10 @@ class Streamed:
         try:
             mean, std = map(torch.tensor, json.loads(cache.read_text()))
         except (OSError, ValueError):
-            mean, std = statistics(self._levels())
+            mean, std = statistics(self.train.levels(STATISTICS_IMAGES))
             write_cache(cache, [json.dumps([mean.tolist(), std.tolist()])])
         return mean, std
 
-    def _levels(self) -> Tensor:
-        """How often each of the 256 levels of gray occurs in each channel (3, 256)."""
-        chosen = streams.permutation(len(self.train), streams.key("statistics"))[:STATISTICS_IMAGES]
-        counts = torch.zeros(3, 256, dtype=torch.int64)
-        for images in self.decoders.decode(self.train.pieces(chosen, PIECE, None)):
-            for channel in range(3):
-                counts[channel] += torch.bincount(images[:, channel].flatten(), minlength=256)
-        return counts
 
-
-@dataclass(frozen=True)
-class Part:
-    """The training, validation or test images of a streamed set."""
-
-    feed: Streamed
-    files: "np.ndarray[tuple[int], np.dtype[np.bytes_]]"  # below the set's folder; bytes, which take less than strings
-    labels: load.Array
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images (B, C, H, W) uint8 in order, as they are classified in testing, and their labels (B,)."""
-        return self.served(torch.arange(len(self)), size, None)
-
-    def served(self, order: Tensor, size: int, stream_key: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images at the places of `order` in batches of `size`, and their labels, on the device."""
-        device, pinned = self.feed.device, self.feed.device.type == "cuda"
-        arriving = self.feed.decoders.decode(self.pieces(order, size, stream_key))
-        for index in torch.split(order, size):
-            pixels = torch.empty(len(index), *self.feed.shape, dtype=torch.uint8, pin_memory=pinned)
-            for place in range(0, len(index), PIECE):
-                pixels[place : place + PIECE] = next(arriving)
-            labels = torch.from_numpy(self.labels[index.numpy()])
-            yield pixels.to(device, non_blocking=True), labels.to(device)
-
-    def pieces(self, order: Tensor, size: int, stream_key: int | None) -> Iterator[Piece]:
-        """What is to be decoded for batches of `size`: no piece is of two batches."""
-        for batch in torch.split(order, size):
-            for piece in torch.split(batch, PIECE):
-                files = [self.feed.root / name.decode() for name in self.files[piece.numpy()]]
-                yield Piece(files, piece.tolist(), self.feed.shape[1], stream_key, self.feed.flips)
-
-
-def _arrays(split: Split) -> "tuple[np.ndarray[tuple[int], np.dtype[np.bytes_]], load.Array]":
-    return np.array([name.encode() for name in split.files]), np.array(split.labels, np.int64)
+def _part(source: Source, split: Split) -> Part:
+    return Part(source, np.array([name.encode() for name in split.files]), np.array(split.labels, np.int64))
