@@ -152,15 +152,25 @@ def members(name: str, given: Collection[str] = ()) -> tuple[str, ...]:
 
 
 def scale(text: str) -> Scale:
-    """What `--scale` stands for: a name of `NAMED_SCALES`, or what is changed, as in `width=0.125,epochs=8`.
+    """What `--scale` stands for: a name of `NAMED_SCALES`, sizes as in `width=0.125,epochs=8`, or a name and sizes.
 
-    Raises InputError for what is neither.
+    Raises InputError for what is none of these.
     """
+    name, _, rest = text.partition(",")
+    if name in NAMED_SCALES:
+        own = _sizes(rest) if rest else {}
+        return Scale(",".join([name, *_written(own)]), {**_sizes(NAMED_SCALES[name]), **own})
+    if "=" not in name:
+        raise unknown("--scale", name, (*NAMED_SCALES, *(f"{key}=..." for key in SCALE_KEYS)))
+    own = _sizes(text)
+    return Scale(",".join(_written(own)), own)
+
+
+def _sizes(text: str) -> dict[str, Any]:
+    """The options that `width=0.125,epochs=8` stands for."""
     options: dict[str, Any] = {}
-    for part in NAMED_SCALES.get(text, text).split(","):
-        key, equals, value = part.strip().partition("=")
-        if not equals and "=" not in text:
-            raise unknown("--scale", text, (*NAMED_SCALES, *(f"{key}=..." for key in SCALE_KEYS)))
+    for part in text.split(","):
+        key, _, value = part.strip().partition("=")
         if key not in SCALE_KEYS:
             raise unknown("--scale", key, SCALE_KEYS)
         option, kind = SCALE_KEYS[key]
@@ -171,12 +181,12 @@ def scale(text: str) -> Scale:
         except ValueError:
             wanted = "a whole number" if kind is int else "a number"
             raise InputError(f"--scale {key}={value} is not {wanted}") from None
-    return Scale(text if text in NAMED_SCALES else _written(options), options)
+    return options
 
 
-def _written(options: Mapping[str, Any]) -> str:
-    """A scale in the one form that names have: `width=0.125,epochs=8`."""
-    return ",".join(f"{key}={options[option]:g}" for key, (option, _) in SCALE_KEYS.items() if option in options)
+def _written(options: Mapping[str, Any]) -> list[str]:
+    """Sizes in the one form that names have."""
+    return [f"{key}={options[option]}" for key, (option, _) in SCALE_KEYS.items() if option in options]
 
 
 def differences(definition: Definition) -> str:
@@ -187,9 +197,13 @@ def differences(definition: Definition) -> str:
     d, paper = definition, models.find(definition.model)
     sizes = (
         (f"width {d.width:g}", d.width != 1),
-        (f"{d.epochs} epochs", d.epochs != paper.epochs),
-        (f"{d.levels} levels", d.levels != 30),
-        (f"{d.replicates} replicates", d.replicates != 6),
+        (_number(d.epochs, "epoch"), d.epochs != paper.epochs),
+        (_number(d.levels, "level"), d.levels != 30),
+        (_number(d.replicates, "replicate"), d.replicates != 6),
         (f"batches of {d.batch_size}", d.batch_size != paper.batch_size),
     )
     return ", ".join(text for text, differs in sizes if differs)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

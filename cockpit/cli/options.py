@@ -187,8 +187,8 @@ def experiment_options(
         str | None,
         _option(
             WHAT,
-            f"Make it small, and say so in its name: {', '.join(presets.NAMED_SCALES)}, or sizes as in"
-            f" width=0.125,epochs=8 ({', '.join(presets.SCALE_KEYS)}). Options given win.",
+            f"Make it small, and say so in its name: {', '.join(presets.NAMED_SCALES)}, sizes"
+            f" ({', '.join(presets.SCALE_KEYS)}) as in width=0.125,epochs=8, or both as in small,replicates=3.",
         ),
     ] = None,
     pause_after: Annotated[
@@ -205,7 +205,13 @@ def experiment_options(
     check_pause_after(patience)
     options = {"source": (), **(presets.options(chosen) if chosen else {})}
     if shrunk is not None:
-        options |= (sizes := presets.scale(shrunk)).options
+        sizes = presets.scale(shrunk)
+        if twice := sizes.options.keys() & given:
+            named_twice = min(twice).replace("_", "-")
+            raise InputError(
+                f"--{named_twice} is a size that --scale {shrunk} gives, and names say: give it in one of them"
+            )
+        options |= sizes.options
     definition = experiments.define(**{**options, **given})
     if shrunk is not None and named is None:
         named = sizes.of(chosen or queue.default_name(definition))

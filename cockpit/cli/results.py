@@ -11,6 +11,7 @@ import typer
 
 from cockpit.cli import completing
 from cockpit.cli.options import Database, to_read
+from engine import presets
 from engine.errors import InputError, unknown
 from engine.store import database, queue, rows
 
@@ -72,12 +73,17 @@ def show(
                 f"{experiment} has no results on {name} yet: {_next_command(connection, experiment)}", file=sys.stderr
             )
     titled = {f"{experiment}: test accuracy on {name}, %": series for name, series in shown.items() if series}
+    definition = queue.definition_of(connection, queue.experiment_id(connection, experiment))
+    sizes = presets.differences(definition)
     if output is None:
+        if titled and sizes:
+            print(f"not of the paper's sizes: {sizes}")
         _print(titled, x, full)
     elif titled:
         from cockpit import figures
 
-        figures.write(output, titled, charts.View(x=x, full=full))
+        below = f"\n{sizes}" if sizes else ""
+        figures.write(output, {title + below: series for title, series in titled.items()}, charts.View(x=x, full=full))
         print(f"wrote {output}", file=sys.stderr)
     else:
         sys.exit(1)

@@ -146,6 +146,9 @@ def test_a_scale_changes_sizes_and_is_written_in_one_form() -> None:
     assert found.of("fig3a") == "fig3a@width=0.125,epochs=8,images=5000,batch=128"
     assert found.options == {"width": 0.125, "epochs": 8, "images": 5000, "batch_size": 128}
     assert presets.scale("small").of("fig3a") == "fig3a@small"
+    more = presets.scale("small,replicates=3")
+    assert more.of("fig3a") == "fig3a@small,replicates=3"
+    assert more.options == {**presets.scale("small").options, "replicates": 3}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,7 @@ def test_a_scale_changes_sizes_and_is_written_in_one_form() -> None:
         ("epochs=1.5", "epochs=1.5 is not a whole number"),
         ("width=", "width= is not a number"),
         ("epochs=2,epochs=3", "gives epochs twice"),
-        ("small,epochs=3", "unknown --scale 'small'"),
+        ("epochs=3,small", "unknown --scale 'small'"),
         ("", "unknown --scale ''"),
     ],
 )
