@@ -55,23 +55,23 @@ def show(
     Of the runs, `new` are not there yet, `shared` are in the database or in an experiment above, `done` are trained.
     Neither data sets nor a database need to be there.
     """
+    preset = presets.find(name)
     asked = asked_for([name], {"scale": scale})
     each, together = _outlook(asked, to_read(db))
     if as_json:
         members = [_member(one, preview) for one, preview in zip(asked, each, strict=True)]
         print(json.dumps({**_about(name), "scale": scale, "experiments": members, **_counts(together)}))
         return
-    preset = presets.find(name)
     print("\n".join([f"{name}: {preset.summary}", *([preset.note] if preset.note else []), ""]))
     for line in dict.fromkeys(_training(one.definition) for one in asked):
         print(line)
     print(_rewinds(one.definition for one in asked))
     print()
     rows = [[one.name, *_cells(preview)] for one, preview in zip(asked, each, strict=True)]
-    tables.show(
-        ("experiment", *COUNTED), rows + ([["all, each run once", *_cells(together)]] if rows[1:] else []), left=1
-    )
-    if len(asked) == 1:
+    if preset.members:
+        rows.append(["all, each run once", *_cells(together)])
+    tables.show(("experiment", *COUNTED), rows, left=1)
+    if not preset.members:
         print()
         tables.show(("curve", "levels", "points"), [_curve(curve) for curve in curves(asked[0].definition)], left=1)
     print()

@@ -40,6 +40,13 @@ def test_a_preset_tells_what_is_new_shared_and_done(cockpit: Cockpit) -> None:
     assert "unknown until the first run ends" in text
 
 
+def test_only_a_preset_is_shown(cockpit: Cockpit) -> None:
+    for name in ("fig9", "mine.toml"):
+        refused = cockpit("presets", "show", name)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"unknown preset '{name}'" in refused.stderr
+
+
 def test_what_was_measured_tells_the_device_time_of_a_preset(cockpit: Cockpit) -> None:
     options = ("--epochs", 1, "--levels", 0, "--replicates", 1, "--random", "none", "--workers", 1)
     done = cockpit("run", "--source", "digits-a", "--profile", "exact", *options)
