@@ -83,11 +83,20 @@ def _read(kind: type[Table]) -> Table:
     kinds = {field.name.replace("_", "-"): type(field.default) for field in fields(kind)}
     _check(place, f"key of [{name}]", table, kinds)
     for key, value in table.items():
-        allowed = {float: (int, float), int: (int,)}.get(kinds[key], (str,))
-        if isinstance(value, bool) or not isinstance(value, allowed):
-            wanted = "text" if allowed == (str,) else "a whole number" if allowed == (int,) else "a number"
+        if wanted := mismatch(value, kinds[key]):
             raise InputError(f"configuration file {place}: {key} of [{name}] is {value!r}, must be {wanted}")
     return kind(**{key.replace("-", "_"): value for key, value in table.items()})
+
+
+def mismatch(value: object, kind: Any) -> str | None:
+    """What a value must be instead, where TOML has given another than the `kind` wanted; else None."""
+    if kind == list[str]:
+        right = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        return None if right or isinstance(value, str) else "text, or a list of texts"
+    allowed = (int, float) if kind is float else (kind if kind in (int, float) else str,)
+    if isinstance(value, allowed) and not isinstance(value, bool):
+        return None
+    return {int: "a whole number", float: "a number"}.get(kind, "text")
 
 
 def _table(name: str) -> dict[str, Any]:

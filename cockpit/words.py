@@ -22,6 +22,7 @@ OF_EXPERIMENTS = {
     "diverged": "!",
     "blocked": "⊘",
 }
+OF_CHECKS = {"ok": "✓", "warning": "!", "problem": "✗"}
 OF_WORKERS = {"training": "▶", "idle": "·", "held up": "‖", "silent": "?", "dead": "✗"}
 UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -29,7 +30,7 @@ SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 def state(word: str) -> str:
     """A state as glyph and word, never by colour alone."""
-    return f"{(OF_EXPERIMENTS | OF_WORKERS)[word]} {word}"
+    return f"{(OF_EXPERIMENTS | OF_WORKERS | OF_CHECKS)[word]} {word}"
 
 
 def run(row: Mapping[str, Any]) -> str:
@@ -68,6 +69,11 @@ def size(count: float) -> str:
     while count >= 1024 and place < len(SIZES) - 1:
         count, place = count / 1024, place + 1
     return f"{count:.1f} {SIZES[place]}" if place else f"{count:.0f} {SIZES[place]}"
+
+
+def count(number: int, what: str) -> str:
+    """So many of something: 1 run, 3 runs."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def problems(row: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from engine.experiments import Definition, curves, runs
 from engine.recipes import Dense, Run
 from engine.store.database import now
 
-_NEW = ""  # the name of the experiment that a preview is of
+_NEW = "\0"  # begins the names, which no other has, of the experiments that a preview is of
 # The columns of `Work`. What a run leaves behind: a dense network two states, a later link of a chain one mask, others
 # nothing. Few recipes hold out a validation part, and looking for the word is faster than parsing.
 _WORK = """
@@ -60,11 +60,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Preview:
-    """What adding an experiment would do: how many runs are new, and what would be left to train."""
+    """What adding an experiment, or several, would do: how many runs are new or done, and what would be left."""
 
     curves: int
     runs: int
     new: int
+    done: int
     estimate: Estimate
 
     @property
@@ -158,10 +159,16 @@ def estimate(
     return _estimates(load, names or list(load.wanted), _measured(connection, places[0]), len(places))
 
 
-def preview(connection: sqlite3.Connection | None, definition: Definition, places: Sequence[Device]) -> Preview:
-    """What adding an experiment would do. Nothing is written; where there is no database yet (None), all is new."""
-    found = curves(definition)
-    wanted = runs(found)
+def preview(
+    connection: sqlite3.Connection | None, definitions: Sequence[Definition], places: Sequence[Device]
+) -> tuple[list[Preview], Preview]:
+    """What adding experiments, one after the other, would do: to each, and to all together with each run once.
+
+    Nothing is written; where there is no database yet (None), all is new.
+    """
+    expanded = [curves(definition) for definition in definitions]
+    each = [runs(found) for found in expanded]
+    wanted = {digest: run for own in each for digest, run in own.items()}
     load, measured = Load({}, [], {}, {}), Measured({}, {}, {}, {})
     known: dict[str, tuple[int, str]] = {}
     if connection is not None:
@@ -171,12 +178,20 @@ def preview(connection: sqlite3.Connection | None, definition: Definition, place
             (json.dumps(list(wanted)),),
         )
         known = {row["digest"]: (row["id"], row["status"]) for row in rows}
-    data_sets = {data.identity: data for data in definition.sources + definition.targets}
+    data_sets = {data.identity: data for d in definitions for data in d.sources + d.targets}
     pixels = {data.identity: data.train_images * data.shape[1] * data.shape[2] for data in data_sets.values()}
-    names = {data.identity: data.name for data in data_sets.values()}
-    _join(load, wanted, known, names)
-    (planned, _) = _estimates(load, [_NEW], replace(measured, pixels={**measured.pixels, **pixels}), len(places))
-    return Preview(len(found), len(wanted), len(wanted) - len(known), planned[_NEW])
+    ids = _join(load, wanted, known, {data.identity: data.name for data in data_sets.values()})
+    for place, own in enumerate(each):
+        load.wanted[f"{_NEW}{place}"] = {ids[digest] for digest in own if digest in ids}
+        load.priorities[f"{_NEW}{place}"] = 0
+    names = [f"{_NEW}{place}" for place in range(len(each))]
+    estimated, total = _estimates(load, names, replace(measured, pixels={**measured.pixels, **pixels}), len(places))
+    done = {digest for digest, (_, status) in known.items() if status == "done"}
+    previews, there = [], set(known)
+    for found, own, left in zip(expanded, each, estimated.values(), strict=True):
+        previews.append(Preview(len(found), len(own), len(own.keys() - there), len(own.keys() & done), left))
+        there |= own.keys()
+    return previews, Preview(sum(map(len, expanded)), len(wanted), len(wanted) - len(known), len(done), total)
 
 
 def schedule(seconds: Sequence[float], needs: Iterable[tuple[int, int]], slots: int) -> list[float]:
@@ -244,8 +259,8 @@ def _load(connection: sqlite3.Connection, names: Sequence[str]) -> Load:
 
 def _join(
     load: Load, wanted: Mapping[str, Run], known: Mapping[str, tuple[int, str]], names: Mapping[str, str]
-) -> None:
-    """Add to a load what a new experiment would want of these runs, by digest; some have an id and a status already.
+) -> dict[str, int]:
+    """Add to a load what is left to train of these runs, by digest; some have an id and a status already. All ids.
 
     What stands on a run that failed is not trained.
     """
@@ -267,7 +282,7 @@ def _join(
         for needed in (ids[digest] for digest in needs if digest in ids):
             load.needs.append((number, needed))
             load.tasks[needed] = load.tasks[needed]._replace(dependents=load.tasks[needed].dependents + 1)
-    load.wanted[_NEW], load.priorities[_NEW] = set(ids.values()), 0
+    return ids
 
 
 def _measured(connection: sqlite3.Connection, device: Device) -> Measured:

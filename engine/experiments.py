@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any, get_args
 
 from engine import devices
-from engine.datasets.catalog import DataSet, resolve
+from engine.datasets.catalog import DataSet, first, resolve, spec_of, split_part
 from engine.errors import InputError, unknown
 from engine.models import catalog as models
 from engine.models import own
@@ -32,6 +32,7 @@ from engine.recipes import (
 )
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 3e-4, "adamw": 3e-4}  # the paper's section 3 and A.1
+REWINDS = {"imagenet": 3, "places365": 3}  # epochs of late resetting, by data set (A.1); of all others 1
 MAX_LEVELS = 200
 
 
@@ -52,7 +53,7 @@ class Definition:
     levels: int
     evaluate: tuple[int, ...]
     rate: float
-    rewind: int
+    rewind: int | None  # None: the data set's own (REWINDS)
     prunable: Prunable
     rewinds: Rewinds
     schedule: Schedule
@@ -108,26 +109,6 @@ class Curve:
     points: tuple[Point, ...]
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # The demonstration: does a ticket found on one half of the digits train well on the other half?
-    "digits": {
-        "source": ["digits-a"],
-        "target": ["digits-b"],
-        "model": "vgg-digits",
-        "levels": 30,
-        "replicates": 2,
-        "profile": "exact",  # so that everyone who runs it trains the same runs
-    },
-}
-
-
-def preset(name: str) -> dict[str, Any]:
-    """The options that the preset called `name` stands for. Raises InputError for an unknown one."""
-    if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
-    return dict(PRESETS[name])
-
-
 def define(
     *,
     source: Sequence[str],
@@ -143,12 +124,13 @@ def define(
     levels: int = 30,
     evaluate: str = "paper",
     prune_rate: float = 0.2,
-    rewind: int = 1,
+    rewind: int | None = None,
     prunable: str = "conv",
     rewinds: str = "all",
     schedule: str = "restart",
     epochs: int | None = None,
     batch_size: int | None = None,
+    images: int | None = None,
     augmentation: str = "standard",
     validation: float = 0.0,
     replicates: int = 6,
@@ -157,12 +139,13 @@ def define(
 ) -> Definition:
     """The definition that these options stand for. Raises InputError for a value that is not allowed.
 
-    Without a target each source is its own. Model, optimizer, epochs, milestones and batch size default to those of
-    the images' shape and the model (`engine.models.catalog`), the profile to what this machine's devices do natively.
+    Without a target each source is its own. `images` are the most that any data set is trained on. Model, optimizer,
+    epochs, milestones and batch size default to those of the images' shape and the model (`engine.models.catalog`), the
+    profile to what this machine's devices do natively.
     """
     if not source:
         raise InputError("no source: name the data set that tickets are found on with --source, e.g. digits-a")
-    sources, targets = _data_sets(*([resolve(spec) for spec in group] for group in (source, target or source)))
+    sources, targets = _data_sets(*([_part(spec, images) for spec in group] for group in (source, target or source)))
     model, folder = model or models.default_for(sources[0].shape), ""
     if own.is_own(model):
         found = own.find(model)
@@ -202,6 +185,38 @@ def define(
     )
 
 
+def options_of(definition: Definition) -> dict[str, Any]:
+    """The options from which `define` makes this definition again; what it has no value of is left out."""
+    d = definition
+    found: dict[str, Any] = {
+        "source": [spec_of(data.identity, data.location) for data in d.sources],
+        "target": [spec_of(data.identity, data.location) for data in d.targets],
+        "model": d.model,
+        "width": d.width,
+        "replicates": d.replicates,
+        "seed": d.seed,
+        "levels": d.levels,
+        "evaluate": evaluation_rule(d.evaluate, d.levels),
+        "prune_rate": d.rate,
+        "scope": list(d.scopes),
+        "rewind": d.rewind,
+        "random": list(d.random) or ["none"],
+        "optimizer": list(d.optimizers),
+        "target_optimizer": list(d.target_optimizers),
+        "learning_rate": d.learning_rate,
+        "weight_decay": d.weight_decay,
+        "epochs": d.epochs,
+        "batch_size": d.batch_size,
+        "profile": d.profile,
+        "augmentation": d.augmentation,
+        "prunable": d.prunable,
+        "rewinds": d.rewinds,
+        "schedule": d.schedule,
+        "validation": d.validation,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def extended(
     definition: Definition,
     *,
@@ -227,8 +242,7 @@ def extended(
         if new < old:
             raise InputError(f"{option} {new} is less than the {old} that are there: extend only adds")
     if evaluate is None:
-        grows = (rule for rule in ("paper", "all") if evaluation_levels(rule, d.levels) == d.evaluate)
-        evaluate = next(grows, ",".join(map(str, d.evaluate)))
+        evaluate = evaluation_rule(d.evaluate, d.levels)
     evaluated = evaluation_levels(evaluate, levels)
     if lost := set(d.evaluate) - set(evaluated):
         left_out = ", ".join(map(str, sorted(lost)))
@@ -270,12 +284,20 @@ def _checked(d: Definition) -> Definition:
         models.check(d.model, d.width, other.shape)
     for option, value, least, most in (
         ("--epochs", d.epochs, 1, 100_000),
-        ("--rewind", d.rewind, 0, d.epochs),
         ("--replicates", d.replicates, 1, 1000),
         ("--seed", d.seed, 0, 2**62),
         ("--batch-size", d.batch_size, 2, 1_000_000),
     ):
         _check_range(option, value, least, most)
+    for data in d.sources + d.targets:
+        rewind = rewind_epoch(d, data)
+        if not 0 <= rewind <= d.epochs:
+            own = "" if d.rewind is not None else f", which is the paper's for {data.name},"
+            raise InputError(f"--rewind {rewind}{own} is out of range: allowed are 0 to {d.epochs} (--epochs)")
+        if d.schedule == "continue" and rewind >= d.epochs:
+            raise InputError(
+                f"--schedule continue leaves nothing to train: --rewind {rewind} is the last of {d.epochs} epochs"
+            )
     if not 0 < d.rate < 1:
         raise InputError(f"--prune-rate {d.rate:g} is out of range: it is the fraction pruned, between 0 and 1")
     if not 0 <= d.validation <= 0.5:
@@ -284,10 +306,6 @@ def _checked(d: Definition) -> Definition:
         raise InputError(f"--learning-rate {d.learning_rate:g} is out of range: it must be above 0")
     if not 0 <= d.weight_decay < float("inf"):
         raise InputError(f"--weight-decay {d.weight_decay:g} is out of range: it must be 0 or more")
-    if d.schedule == "continue" and d.rewind >= d.epochs:
-        raise InputError(
-            f"--schedule continue leaves nothing to train: --rewind {d.rewind} is the last of {d.epochs} epochs"
-        )
     for data in d.sources + d.targets:
         data.augmentation(d.augmentation)
         models.check_batches(d.model, data.train_images, d.batch_size, data.shape)
@@ -322,6 +340,12 @@ def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
             raise InputError(f"--evaluate {text!r} names levels outside 0 to {levels} (--levels)")
         chosen |= set(range(low, high + 1))
     return tuple(sorted(chosen))
+
+
+def evaluation_rule(evaluate: Sequence[int], levels: int) -> str:
+    """What `evaluation_levels` reads these levels from: `paper` or `all` where they are that, else a list."""
+    rules = (rule for rule in ("paper", "all") if evaluation_levels(rule, levels) == tuple(evaluate))
+    return next(rules, ",".join(map(str, evaluate)))
 
 
 def curves(definition: Definition) -> list[Curve]:
@@ -376,12 +400,17 @@ def _chains(d: Definition, source: DataSet, optimizer: Optimizer, scope: Scope) 
     rule = Rule(
         rate=d.rate,
         scope=scope,
-        rewind=d.rewind,
+        rewind=rewind_epoch(d, source),
         prunable=d.prunable,
         rewinds=d.rewinds,
         schedule=d.schedule,
     )
     return [Chain(_training(d, source, optimizer, d.seed + r), rule) for r in range(d.replicates)]
+
+
+def rewind_epoch(d: Definition, data: DataSet) -> int:
+    """The epoch that tickets found on `data` are rewound to."""
+    return REWINDS.get(split_part(data.identity)[0], 1) if d.rewind is None else d.rewind
 
 
 def _training(d: Definition, data: DataSet, optimizer: Optimizer, seed: int) -> Training:
@@ -422,6 +451,15 @@ def _curve(
     words += [end(target, optimizer), ticket]
     words += [scope] if scope and (scope != "global" or len(d.scopes) > 1) else []
     return Curve(" ".join(words), source, target, source_optimizer, optimizer, scope, ticket, tuple(points))
+
+
+def _part(spec: str, images: int | None) -> DataSet:
+    """The data set of this name, or no more than its first `images` training images."""
+    data = resolve(spec)
+    try:
+        return data if images is None else first(data, images)
+    except InputError as error:
+        raise InputError(f"--images {images}: data set {spec!r}: {error}") from None
 
 
 def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit.cli import data, diff, models, queue, results, screen, store, work
+from cockpit.cli import data, diff, doctor, models, presets, queue, results, screen, store, work
 from cockpit.cli.options import Database
 from engine import __version__
 from engine.errors import InputError
@@ -25,12 +25,14 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(store.app, name="store")
-app.command("run")(work.run)
-app.command("work")(work.work)
-app.command("serve")(screen.serve)
-app.command("plot")(results.plot)
-app.command("diff")(diff.diff)
-app.command("export")(results.export)
+app.add_typer(presets.app, name="presets")
+app.command("run", epilog="Example: cockpit run digits")(work.run)
+app.command("work", epilog="Example: cockpit work --detach --drain")(work.work)
+app.command("serve", epilog="Example: cockpit serve --port 8000")(screen.serve)
+app.command("plot", epilog="Example: cockpit plot digits -o digits.pdf")(results.plot)
+app.command("diff", epilog="Example: cockpit diff mine:global mine:layerwise --level 10")(diff.diff)
+app.command("export", epilog="Example: cockpit export --csv --table runs -o runs.csv")(results.export)
+app.command("doctor", epilog="Example: cockpit doctor --json")(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:
@@ -74,7 +76,7 @@ def main() -> None:
     except sqlite3.DatabaseError as error:
         _fail(f"the database cannot be used ({error}): `cockpit store check` says whether it is damaged", 2)
     except TyperException as error:
-        _fail(error.format_message(), error.exit_code)
+        _fail(_helpful(error), error.exit_code)
     except (KeyboardInterrupt, Abort):
         sys.exit(130)
     except BrokenPipeError:  # whoever read our output has closed it, as `| head` does
@@ -83,6 +85,14 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}", 2)
     sys.exit(code or 0)
+
+
+def _helpful(error: TyperException) -> str:
+    """What was wrong with a command, and where its help is, unless the nearest names are said already."""
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if not message or context is None or "Did you mean" in message or "Possible options" in message:
+        return message
+    return f"{message} (see `{context.command_path} --help`)"
 
 
 def _fail(message: str, code: int) -> None:

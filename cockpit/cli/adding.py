@@ -4,7 +4,7 @@ import json
 import shlex
 import sqlite3
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -13,14 +13,15 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import tables, words
+from cockpit.cli import completing
 from cockpit.cli.options import (
     Database,
     Json,
     Names,
-    PauseAfter,
     Wanted,
+    add_all,
     command_line,
-    takes_experiment,
+    takes_experiments,
     to_read,
     to_write,
     use_data,
@@ -38,49 +39,56 @@ DryRun = Annotated[
 ]
 
 
-@takes_experiment
+@takes_experiments
 def add(
-    wanted: Wanted,
-    pause_after: PauseAfter = None,
+    asked: list[Wanted],
     dry_run: DryRun = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Queue an experiment. Runs that another experiment has, or had, are shared and not trained again."""
-    _say_what_is_absent([wanted.definition])
+    """Queue experiments: all that are asked for, or none. Runs that another has, or had, are not trained again.
+
+    With --json, each is a line.
+    """
+    _say_what_is_absent(one.definition for one in asked)
     if dry_run:
-        _preview(wanted, as_json, to_read(db))
+        _preview(asked, as_json, to_read(db))
         return
     with closing(database.writer(to_write(db))) as connection:
-        added = wanted.add(connection)
-        if pause_after is not None:
-            queue.set_pause_after(connection, added.experiment, pause_after)
-        state = rows.experiment(connection, added.experiment)
-    print(json.dumps(_counts(added.name, added)) if as_json else describe(added.name, added))
-    _say_what_halts(state)
+        found = add_all(connection, asked)
+        states = [rows.experiment(connection, added.experiment) for added in found]
+    for added, state in zip(found, states, strict=True):
+        print(json.dumps(_counts(added.name, added)) if as_json else describe(added.name, added))
+        _say_what_halts(state)
 
 
-def preview(wanted: Wanted, path: Path) -> tuple[Preview, int]:
-    """What adding an experiment would do, and with how many workers: nothing is written, not even a new database.
+def preview(asked: Sequence[Wanted], path: Path) -> tuple[list[Preview], Preview, int]:
+    """What adding experiments would do, to each and to all, and with how many workers they would be trained.
 
-    Raises InputError where another experiment has that name.
+    Nothing is written, not even a new database. Raises InputError where another experiment has one of the names.
     """
     places = devices.found()
     if not path.exists():
-        return estimates.preview(None, wanted.definition, places), len(places)
+        return *estimates.preview(None, [one.definition for one in asked], places), len(places)
     with closing(database.reader(path)) as connection:
-        definition = wanted.resolved(connection)
-        queue.same_experiment(connection, wanted.name, definition, experiments.curves(definition))
-        return estimates.preview(connection, definition, places), len(places)
+        definitions = [one.resolved(connection) for one in asked]
+        for one, definition in zip(asked, definitions, strict=True):
+            queue.same_experiment(connection, one.name, definition, experiments.curves(definition))
+        return *estimates.preview(connection, definitions, places), len(places)
 
 
-def _preview(wanted: Wanted, as_json: bool, path: Path) -> None:
-    found, workers = preview(wanted, path)
+def _preview(asked: Sequence[Wanted], as_json: bool, path: Path) -> None:
+    """Say what adding experiments, one after the other, would do."""
+    each, together, workers = preview(asked, path)
+    for wanted, one in zip(asked, each, strict=True):
+        counts = {**_counts(wanted.name, one), "estimate": estimate_json(one.estimate)}
+        print(json.dumps(counts) if as_json else describe(wanted.name, one))
     if as_json:
-        print(json.dumps({**_counts(wanted.name, found), "estimate": _json(found.estimate)}))
         return
-    print(describe(wanted.name, found))
-    _show({wanted.name: found.estimate}, found.estimate, workers)
+    if len(asked) > 1:
+        print(describe("all", together))
+    found = {wanted.name: one.estimate for wanted, one in zip(asked, each, strict=True)}
+    _show(found, together.estimate, workers)
 
 
 def _counts(name: str, found: queue.Added | Preview) -> dict[str, object]:
@@ -130,21 +138,41 @@ def extend(
             show_default=False,
         ),
     ] = None,
-    source: Annotated[list[str] | None, typer.Option(help="One more data set to find tickets on. Repeatable.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="One more data set to train on. Repeatable.")] = None,
-    scope: Annotated[list[str] | None, typer.Option(help="One more: global or layerwise. Repeatable.")] = None,
-    random: Annotated[
-        list[str] | None, typer.Option(help="One more random ticket: global, local, preserved. Repeatable.")
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One more data set to find tickets on. Repeatable.", autocompletion=completing.OF_OPTIONS["source"]
+        ),
     ] = None,
-    optimizer: Annotated[list[str] | None, typer.Option(help="One more of the source. Repeatable.")] = None,
-    target_optimizer: Annotated[list[str] | None, typer.Option(help="One more of the target. Repeatable.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="One more data set to train on. Repeatable.", autocompletion=completing.OF_OPTIONS["target"]),
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="One more: global or layerwise. Repeatable.", autocompletion=completing.OF_OPTIONS["scope"]),
+    ] = None,
+    random: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One more random ticket: global, local, preserved. Repeatable.",
+            autocompletion=completing.OF_OPTIONS["random"],
+        ),
+    ] = None,
+    optimizer: Annotated[
+        list[str] | None,
+        typer.Option(help="One more of the source. Repeatable.", autocompletion=completing.OF_OPTIONS["optimizer"]),
+    ] = None,
+    target_optimizer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One more of the target. Repeatable.", autocompletion=completing.OF_OPTIONS["target_optimizer"]
+        ),
+    ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Give experiments more levels, replicates, data sets or tickets, finished ones too; only what is new is trained.
-
-    Example: cockpit queue extend digits --replicates 6 --target digits
-    """
+    """Give experiments more levels, replicates, data sets or tickets, finished ones too; only the new is trained."""
     options = {
         "replicates": replicates,
         "levels": levels,
@@ -185,7 +213,12 @@ def _extended(
 
 def estimate(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names of experiments. Default: all that are active.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Names of experiments. Default: all that are active.",
+            show_default=False,
+            autocompletion=completing.experiments,
+        ),
     ] = None,
     workers: Annotated[
         int | None,
@@ -197,8 +230,6 @@ def estimate(
     """Estimate how long experiments will take on this machine, and how much disk, from what was measured.
 
     What is claimed before theirs counts in. An experiment that is named counts as active.
-
-    Example: cockpit queue estimate
     """
     places = devices.chosen(workers)
     with closing(database.reader(to_read(db))) as connection:
@@ -206,8 +237,8 @@ def estimate(
             queue.experiment_id(connection, name)
         found, total = estimates.estimate(connection, names or (), places)
     if as_json:
-        each = [{"experiment": name, **_json(one)} for name, one in found.items()]
-        print(json.dumps({"workers": len(places), "experiments": each, "total": _json(total)}))
+        each = [{"experiment": name, **estimate_json(one)} for name, one in found.items()]
+        print(json.dumps({"workers": len(places), "experiments": each, "total": estimate_json(total)}))
     elif total.runs:
         _show(found, total, len(places))
     else:
@@ -252,7 +283,7 @@ def cells(one: Estimate) -> list[str]:
     ]
 
 
-def _json(one: Estimate) -> dict[str, object]:
+def estimate_json(one: Estimate) -> dict[str, object]:
     """An estimate for a script: what nothing was measured of is null, not 0."""
     found: dict[str, object] = asdict(one)
     if one.runs and not one.timed:

@@ -119,7 +119,7 @@ def get(
         print(json.dumps(found))
 
 
-@app.command("path", epilog="Example: ls $(cockpit data path)")
+@app.command("path", epilog="Example: cockpit data path cifar10")
 def path(
     name: Annotated[
         str | None, typer.Argument(help="A published data set. Default: the folder downloaded to.", show_default=False)

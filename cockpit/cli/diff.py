@@ -7,6 +7,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from cockpit import layers, tables
+from cockpit.cli import completing
 from cockpit.cli.options import Database, Json, to_read
 from engine.errors import unknown
 from engine.store import database, sides
@@ -17,10 +18,20 @@ BAR_WIDTH = 21
 
 
 def diff(
-    a: Annotated[str, Argument(help="EXPERIMENT:SCOPE, EXPERIMENT:CURVE, or the first digits of a run's digest.")],
+    a: Annotated[
+        str,
+        Argument(
+            help="EXPERIMENT:SCOPE, EXPERIMENT:CURVE, or the first digits of a run's digest.",
+            autocompletion=completing.tickets,
+        ),
+    ],
     b: Annotated[
         str | None,
-        Argument(help="What to compare it with. Default, where A is an experiment: its scopes.", show_default=False),
+        Argument(
+            help="What to compare it with. Default, where A is an experiment: its scopes.",
+            show_default=False,
+            autocompletion=completing.tickets,
+        ),
     ] = None,
     level: Annotated[
         int | None, Option(help="Pruning iteration. Default: the sparsest that both have.", show_default=False)
@@ -30,10 +41,7 @@ def diff(
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Compare two tickets layer by layer: what remains of each, ratio, difference, and how far the masks overlap.
-
-    Example: cockpit diff mine:global mine:layerwise --level 10
-    """
+    """Compare two tickets layer by layer: what remains of each, ratio, difference, and how far the masks overlap."""
     if x not in layers.FRACTIONS:
         raise unknown("--x", x, layers.FRACTIONS)
     path = to_read(db)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import words
-from cockpit.cli.options import Database, Json, to_read
+from cockpit.cli.options import Database, Json, Names, to_read
 from engine.store import database, history, queue, rows
 
 LOOK_SECONDS = 0.5
@@ -20,7 +20,7 @@ Event = dict[str, Any]
 
 
 def logs(
-    names: Annotated[list[str], typer.Argument(help="Names of experiments.")],
+    names: Names,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as it happens, until the experiments have ended.")
     ] = False,
@@ -30,8 +30,6 @@ def logs(
 ) -> None:
     """Print what happened to the runs of experiments: each attempt, where, and how it ended, errors with their
     traceback. What workers print besides is in the file that `cockpit work --status` names.
-
-    Example: cockpit queue logs digits --follow
     """
     with closing(database.reader(to_read(db))) as connection:
         ids = [queue.experiment_id(connection, name) for name in names]

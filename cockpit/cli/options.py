@@ -3,18 +3,20 @@
 import functools
 import inspect
 import os
+import re
 import shlex
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from typer import Argument, Option
 
 from cockpit import config
-from engine import experiments
+from cockpit.cli import completing
+from engine import experiments, presets
 from engine.datasets import places
 from engine.datasets.catalog import FORMS, PHOTOGRAPHS, SETS
 from engine.errors import InputError
@@ -44,6 +46,15 @@ PauseAfter = Annotated[
         max=LARGEST,
     ),
 ]
+What = Annotated[
+    list[str] | None,
+    Argument(
+        help="Presets (`cockpit presets list` has them: digits, fig1a, ...) and experiment files (.toml). Options given"
+        " beside them override their own.",
+        show_default=False,
+        autocompletion=completing.presets_and_files,
+    ),
+]
 DataDir = Annotated[
     Path | None,
     Option(
@@ -53,7 +64,7 @@ DataDir = Annotated[
     ),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
-Names = Annotated[list[str], Argument(help="Names of experiments.")]
+Names = Annotated[list[str], Argument(help="Names of experiments.", autocompletion=completing.experiments)]
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class Wanted:
     given_name: str | None
     definition: experiments.Definition
     profile_given: bool
+    pause_after: int | None = None
 
     @property
     def name(self) -> str:
@@ -74,9 +86,11 @@ class Wanted:
         stored = None if self.profile_given else queue.stored_profile(connection, self.name)
         return replace(self.definition, profile=stored) if stored else self.definition
 
-    def add(self, connection: sqlite3.Connection, command: str | None = None) -> queue.Added:
-        """Put it into the queue, with the command that does this: this one, if none is given."""
-        return queue.add(connection, self.name, self.resolved(connection), command or command_line())
+
+def add_all(connection: sqlite3.Connection, asked: Sequence[Wanted], command: str | None = None) -> list[queue.Added]:
+    """Put all of them into the queue, or none, with the command that does this: this one, if none is given."""
+    wishes = [queue.Wish(one.name, one.resolved(connection), one.pause_after) for one in asked]
+    return queue.add_all(connection, wishes, command or command_line())
 
 
 def _option(panel: str, help: str, default: str | None = None) -> Any:
@@ -86,9 +100,7 @@ def _option(panel: str, help: str, default: str | None = None) -> Any:
 
 def experiment_options(
     *,
-    preset: Annotated[
-        str | None, Argument(help="A named experiment: digits. Options given beside it override its own.")
-    ] = None,
+    preset: Annotated[str | None, "as an argument of the command line, where an experiment file may stand, too"] = None,
     name: Annotated[str | None, _option(WHAT, "The experiment's name.", "from its contents")] = None,
     source: Annotated[
         list[str] | None,
@@ -104,6 +116,9 @@ def experiment_options(
     ] = None,
     model: Annotated[str | None, _option(WHAT, MODEL_HELP, "by the size of the images")] = None,
     width: Annotated[float | None, _option(WHAT, "Multiplier of the model's channels.", "1")] = None,
+    images: Annotated[
+        int | None, _option(WHAT, "Training images of each data set: at most its first so many.", "all")
+    ] = None,
     replicates: Annotated[int | None, _option(WHAT, "Seeds that each point is trained with.", "6")] = None,
     seed: Annotated[int | None, _option(WHAT, "The first replicate's seed; the next has the next.", "0")] = None,
     levels: Annotated[int | None, _option(TICKETS, "Pruning iterations.", "30")] = None,
@@ -122,7 +137,10 @@ def experiment_options(
         list[str] | None,
         _option(TICKETS, "Pool of weights compared: global or layerwise. Repeatable.", "global"),
     ] = None,
-    rewind: Annotated[int | None, _option(TICKETS, "Epoch rewound to (late resetting); 0 is the start.", "1")] = None,
+    rewind: Annotated[
+        int | None,
+        _option(TICKETS, "Epoch rewound to (late resetting); 0 is the start.", "1; of imagenet and places365 3"),
+    ] = None,
     random: Annotated[
         list[str] | None,
         _option(TICKETS, "Random tickets to compare with: global, local, preserved, none. Repeatable.", "global"),
@@ -168,43 +186,128 @@ def experiment_options(
             "0",
         ),
     ] = None,
+    scale: Annotated[
+        str | None,
+        _option(
+            WHAT,
+            f"Make it small, and say so in its name: {', '.join(presets.NAMED_SCALES)}, sizes"
+            f" ({', '.join(presets.SCALE_KEYS)}) as in width=0.125,epochs=8, or both as in small,replicates=3.",
+        ),
+    ] = None,
+    pause_after: Annotated[
+        int | None, _option(WHAT, "Failures in a row after which it is paused; 0: never.", str(queue.PAUSE_AFTER))
+    ] = None,
 ) -> "Wanted":
-    """The experiment that a preset and these options stand for."""
+    """The experiment that a preset and these options stand for. Experiment files have the same, by the same names."""
     given = {key: value for key, value in locals().items() if value is not None and value != []}
-    named, chosen = given.pop("name", None), given.pop("preset", None)
+    named, chosen, shrunk, patience = (given.pop(key, None) for key in ("name", "preset", "scale", "pause_after"))
     if not given and chosen is None:
         raise InputError("nothing to train: name a preset, as in `cockpit run digits`, or a data set with --source")
     if named is not None:
-        _check_name(named)
-    options = {**experiments.preset(chosen), **given} if chosen else given
-    return Wanted(named or chosen, experiments.define(**{"source": (), **options}), "profile" in options)
+        check_name(named)
+    check_pause_after(patience)
+    options = {"source": (), **(presets.options(chosen) if chosen else {})}
+    if shrunk is not None:
+        sizes = presets.scale(shrunk)
+        if twice := sizes.options.keys() & given:
+            named_twice = min(twice).replace("_", "-")
+            raise InputError(
+                f"--{named_twice} is a size that --scale {shrunk} gives, and names say: give it in one of them"
+            )
+        options |= sizes.options
+    definition = experiments.define(**{**options, **given})
+    if shrunk is not None and named is None:
+        named = sizes.of(chosen or queue.default_name(definition))
+    return Wanted(named or chosen, definition, "profile" in options | given, patience)
 
 
-def _check_name(name: str) -> None:
+# What each option takes, by its name in Python: str, int, float or list[str].
+KINDS: Mapping[str, Any] = {
+    name: get_args(get_args(parameter.annotation)[0])[0]  # of Annotated[kind | None, ...]
+    for name, parameter in inspect.signature(experiment_options).parameters.items()
+}
+
+
+for _name, _complete in completing.OF_OPTIONS.items():
+    inspect.signature(experiment_options).parameters[_name].annotation.__metadata__[0].autocompletion = _complete
+
+
+def check_pause_after(failures: int | None) -> None:
+    """Raises InputError for a number that failures cannot be counted to."""
+    if failures is not None and not 0 <= failures <= LARGEST:
+        raise InputError(f"--pause-after {failures} is out of range: allowed are 0 (never) to {LARGEST}")
+
+
+def check_name(name: str) -> None:
     """Raises InputError for a name that could not be typed, or not be told apart, in another command."""
     if not name.strip():
         raise InputError("--name is empty: give the experiment a name, or leave the option out")
-    if not name.isprintable() or name.startswith("-") or ":" in name or len(name) > LONGEST_NAME:
+    if not name.isprintable() or name.startswith("-") or set(":{}") & set(name) or len(name) > LONGEST_NAME:
         raise InputError(
             f"--name {name[:LONGEST_NAME]!r} cannot be used: up to {LONGEST_NAME} printable characters, no - in front,"
-            " no : (`cockpit diff` has NAME:SCOPE)"
+            " no : (`cockpit diff` has NAME:SCOPE), no braces (experiment files have keys in them)"
         )
 
 
-def takes_experiment(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a command take the options of `experiment_options`; it gets their result as `wanted`."""
-    shared = inspect.signature(experiment_options).parameters
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "wanted"]
-    all_of_them = [p.replace(kind=p.KEYWORD_ONLY) for p in [*shared.values(), *own]]
+def takes_experiments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take presets, experiment files and `experiment_options`; it gets what they ask for as `asked`."""
+    shared = {name: p for name, p in inspect.signature(experiment_options).parameters.items() if name != "preset"}
+    what = inspect.Parameter("what", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=What)
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "asked"]
+    all_of_them = [p.replace(kind=p.KEYWORD_ONLY) for p in [what, *shared.values(), *own]]
 
     @functools.wraps(command)
-    def wrapper(**arguments: Any) -> Any:
-        wanted = experiment_options(**{key: arguments.pop(key) for key in shared})
-        return command(wanted=wanted, **arguments)
+    def wrapper(what: list[str] | None, **arguments: Any) -> Any:
+        given = {key: arguments.pop(key) for key in shared}
+        return command(asked=asked_for(what or (), given), **arguments)
 
     wrapper.__signature__ = inspect.Signature(all_of_them)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in all_of_them}
     return wrapper
+
+
+def asked_for(what: Sequence[str], given: Mapping[str, Any]) -> list[Wanted]:
+    """The experiments of presets and experiment files, each with the options given beside them.
+
+    Raises InputError where there is something wrong with one of them.
+    """
+    from cockpit.cli import files
+
+    beside = {key: value for key, value in given.items() if value is not None and value != []}
+    if not what:
+        return [experiment_options(**beside)]
+    name = beside.pop("name", None)
+    asked: list[Wanted] = []
+    for one in what:
+        if one.endswith(files.SUFFIX):
+            asked += files.read(Path(one), beside)
+        elif Path(one + files.SUFFIX).is_file() and one not in presets.PRESETS:
+            raise InputError(f"there is no preset {one!r}: the experiment file is named {one}{files.SUFFIX}")
+        else:
+            asked += [experiment_options(preset=member, **beside) for member in presets.members(one, beside)]
+    if name is None:
+        return asked
+    check_name(name)
+    if len(asked) > 1:
+        raise InputError(f"--name {name!r} cannot be the name of {len(asked)} experiments: leave it out")
+    return [replace(asked[0], given_name=name)]
+
+
+def concerned(problem: str, values: Mapping[str, Sequence[str]]) -> str | None:
+    """The option that is to be mended: the one that the problem names, or a data set or the model of which it does."""
+    options: list[str] = re.findall(r"(?:^|--)([a-z][a-z-]*)", problem)
+    for name in (option.replace("-", "_") for option in options):
+        if name in KINDS:
+            return name
+    problem = problem.partition(": choose from")[0]
+    values = {
+        name: [value.strip() for value in values.get(name, ())] for name in ("target", "source", "model", "preset")
+    }
+    for said in (repr, str):  # a name may be a part of another
+        for name, given in values.items():
+            if any(said(value) in problem for value in given if value):
+                return name
+    return None
 
 
 def to_read(db: Path | None) -> Path:

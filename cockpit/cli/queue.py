@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import tables, words
-from cockpit.cli import adding
+from cockpit.cli import adding, completing, files
 from cockpit.cli.logs import logs
 from cockpit.cli.options import LARGEST, Database, Json, Names, PauseAfter, to_read, to_write
 from engine.errors import InputError, unknown
-from engine.store import database, queue, rows
+from engine.store import database, labels, queue, rows
 
 app = typer.Typer(
     help="Experiments in the queue: add, extend, list, pause, cancel, retry, move, wait for them.", no_args_is_help=True
@@ -27,16 +27,19 @@ HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "w
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
 
 
-app.command("add", epilog="Example: cockpit queue add --source digits-a --target digits-b --replicates 2")(adding.add)
-app.command("extend")(adding.extend)
-app.command("estimate")(adding.estimate)
-app.command("logs")(logs)
+app.command("add", epilog="Example: cockpit queue add paper.toml --dry-run")(adding.add)
+app.command("extend", epilog="Example: cockpit queue extend digits --replicates 6 --target digits")(adding.extend)
+app.command("estimate", epilog="Example: cockpit queue estimate --workers 2")(adding.estimate)
+app.command("logs", epilog="Example: cockpit queue logs digits --follow")(logs)
 
 
-@app.command("list")
+@app.command("list", epilog="Example: cockpit queue list --status failed")
 def list_(
     as_json: Json = False,
-    status: Annotated[str | None, typer.Option(help="Only experiments of this status.")] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(help="Only experiments of this status.", autocompletion=completing.among(words.OF_EXPERIMENTS)),
+    ] = None,
     archived: Annotated[bool, typer.Option("--archived", help="Those in the archive instead.")] = False,
     all_: Annotated[bool, typer.Option("--all", help="Those in the archive, too.")] = False,
     db: Database = None,
@@ -75,13 +78,13 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-@app.command("pause")
+@app.command("pause", epilog="Example: cockpit queue pause digits")
 def pause(names: Names, as_json: Json = False, db: Database = None) -> None:
     """Let workers leave experiments alone until they are resumed. A run under way stops within seconds."""
     _change(names, as_json, db, lambda connection, experiment: queue.set_state(connection, experiment, "paused"))
 
 
-@app.command("resume")
+@app.command("resume", epilog="Example: cockpit queue resume digits --pause-after 10")
 def resume(names: Names, pause_after: PauseAfter = None, as_json: Json = False, db: Database = None) -> None:
     """Let workers go on with paused or cancelled experiments. Failures so far are not counted again."""
 
@@ -93,19 +96,19 @@ def resume(names: Names, pause_after: PauseAfter = None, as_json: Json = False, 
     _change(names, as_json, db, change)
 
 
-@app.command("cancel")
+@app.command("cancel", epilog="Example: cockpit queue cancel digits")
 def cancel(names: Names, as_json: Json = False, db: Database = None) -> None:
     """Give experiments up; what is done is kept, and what others want is trained all the same."""
     _change(names, as_json, db, lambda connection, experiment: queue.set_state(connection, experiment, "cancelled"))
 
 
-@app.command("retry")
+@app.command("retry", epilog="Example: cockpit queue retry digits")
 def retry(names: Names, as_json: Json = False, db: Database = None) -> None:
     """Train the failed runs of experiments again, each as a new attempt, and then what they blocked."""
     _change(names, as_json, db, queue.retry_failed)
 
 
-@app.command("move")
+@app.command("move", epilog="Example: cockpit queue move urgent --priority 10")
 def move(
     names: Names,
     priority: Annotated[
@@ -117,17 +120,14 @@ def move(
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Give experiments another priority.
-
-    Example: cockpit queue move urgent --priority 10
-    """
+    """Give experiments another priority."""
     if (priority is None) == (by is None):
         raise InputError("where to: give --priority, or --by, and not both")
     to = (priority or 0) + (by or 0)
     _change(names, as_json, db, lambda c, experiment: queue.move(c, experiment, to, by=by is not None))
 
 
-@app.command("annotate")
+@app.command("annotate", epilog="Example: cockpit queue annotate digits --tag paper --notes 'the first try'")
 def annotate(
     names: Names,
     notes: Annotated[str | None, typer.Option(help="Replaces the notes; '' removes them.", show_default=False)] = None,
@@ -136,35 +136,32 @@ def annotate(
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Give experiments notes and tags. `queue show` and `queue list` show them.
-
-    Example: cockpit queue annotate digits --tag paper --notes 'the first try'
-    """
+    """Give experiments notes and tags. `queue show` and `queue list` show them."""
     if notes is None and not tag and not untag:
         raise InputError("nothing to note: give --notes, --tag or --untag")
     _change(
         names,
         as_json,
         db,
-        lambda c, experiment: queue.annotate(c, experiment, notes=notes, tags=tag or (), untag=untag or ()),
+        lambda c, experiment: labels.annotate(c, experiment, notes=notes, tags=tag or (), untag=untag or ()),
     )
 
 
-@app.command("archive")
+@app.command("archive", epilog="Example: cockpit queue archive digits")
 def archive(names: Names, as_json: Json = False, db: Database = None) -> None:
     """Put experiments that have nothing left to train out of sight. Their results stay, and `queue list --archived`
     lists them.
     """
-    _change(names, as_json, db, lambda connection, experiment: queue.archive(connection, experiment, True))
+    _change(names, as_json, db, lambda connection, experiment: labels.archive(connection, experiment, True))
 
 
-@app.command("unarchive")
+@app.command("unarchive", epilog="Example: cockpit queue unarchive digits")
 def unarchive(names: Names, as_json: Json = False, db: Database = None) -> None:
     """Bring experiments back from the archive."""
-    _change(names, as_json, db, lambda connection, experiment: queue.archive(connection, experiment, False))
+    _change(names, as_json, db, lambda connection, experiment: labels.archive(connection, experiment, False))
 
 
-@app.command("remove")
+@app.command("remove", epilog="Example: cockpit queue remove digits")
 def remove(names: Names, as_json: Json = False, db: Database = None) -> None:
     """Forget experiments. Their finished runs stay in the database, for the next experiment that wants them."""
     with closing(database.writer(to_write(db))) as connection:
@@ -174,17 +171,30 @@ def remove(names: Names, as_json: Json = False, db: Database = None) -> None:
     print(json.dumps({"removed": names}) if as_json else f"removed: {', '.join(names)}")
 
 
-@app.command("show")
+@app.command("show", epilog="Example: cockpit queue show digits --toml")
 def show(
     names: Names,
     runs: Annotated[bool, typer.Option("--runs", help="Every run: its status, and what it waits for.")] = False,
+    as_toml: Annotated[
+        bool, typer.Option("--toml", help="Print an experiment file, from which `queue add` makes the same again.")
+    ] = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
     """Show how experiments are defined, how far each of their curves is, and what went wrong."""
+    if as_toml and (as_json or runs):
+        raise InputError("--toml stands alone: leave --json and --runs out")
     with closing(database.reader(to_read(db))) as connection:
         ids = [queue.experiment_id(connection, name) for name in names]
         found = [rows.experiment(connection, experiment) for experiment in ids]
+        if as_toml:
+            definitions = [queue.definition_of(connection, experiment) for experiment in ids]
+            written = [
+                files.write(one["name"], definition, one["pause_after"])
+                for one, definition in zip(found, definitions, strict=True)
+            ]
+            print("\n\n".join(written))
+            return
         if runs:
             found = [{**one, "every_run": rows.runs(connection, one["id"])} for one in found]
     if as_json:
@@ -222,7 +232,7 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-@app.command("wait")
+@app.command("wait", epilog="Example: cockpit queue wait digits --timeout 3600")
 def wait(
     names: Names,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.", show_default="no limit")] = None,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cockpit.cli import completing
 from cockpit.cli.options import Database, to_read
+from engine import presets
 from engine.errors import InputError, unknown
 from engine.store import database, queue, rows
 
@@ -23,8 +25,11 @@ PlotX = Annotated[
 
 
 def plot(
-    experiment: Annotated[str, typer.Argument(help="The experiment's name.")],
-    target: Annotated[str | None, typer.Option(help="Only this data set; the source's own chain too.")] = None,
+    experiment: Annotated[str, typer.Argument(help="The experiment's name.", autocompletion=completing.experiments)],
+    target: Annotated[
+        str | None,
+        typer.Option(help="Only this data set; the source's own chain too.", autocompletion=completing.targets),
+    ] = None,
     x: PlotX = "remaining",
     full: Annotated[bool, typer.Option("--full", help="Accuracy from 0 to 1.")] = False,
     output: Annotated[
@@ -35,10 +40,7 @@ def plot(
     ] = None,
     db: Database = None,
 ) -> None:
-    """Draw an experiment's test accuracy against the weights remaining, and print it as a table.
-
-    Example: cockpit plot digits -o digits.pdf
-    """
+    """Draw an experiment's test accuracy against the weights remaining, and print it as a table."""
     with closing(database.reader(to_read(db))) as connection:
         queue.experiment_id(connection, experiment)
         show(connection, experiment, target, x, full, output)
@@ -71,12 +73,17 @@ def show(
                 f"{experiment} has no results on {name} yet: {_next_command(connection, experiment)}", file=sys.stderr
             )
     titled = {f"{experiment}: test accuracy on {name}, %": series for name, series in shown.items() if series}
+    definition = queue.definition_of(connection, queue.experiment_id(connection, experiment))
+    sizes = presets.differences(definition)
     if output is None:
+        if titled and sizes:
+            print(f"not of the paper's sizes: {sizes}")
         _print(titled, x, full)
     elif titled:
         from cockpit import figures
 
-        figures.write(output, titled, charts.View(x=x, full=full))
+        below = f"\n{sizes}" if sizes else ""
+        figures.write(output, {title + below: series for title, series in titled.items()}, charts.View(x=x, full=full))
         print(f"wrote {output}", file=sys.stderr)
     else:
         sys.exit(1)
@@ -106,17 +113,18 @@ def _next_command(connection: sqlite3.Connection, experiment: str) -> str:
 def export(
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a heading (the default).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    table: Annotated[str, typer.Option(help=f"One of: {', '.join(rows.EXPORTS)}.")] = "curves",
-    experiment: Annotated[str | None, typer.Option(help="Only this experiment.")] = None,
+    table: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(rows.EXPORTS)}.", autocompletion=completing.among(rows.EXPORTS))
+    ] = "curves",
+    experiment: Annotated[
+        str | None, typer.Option(help="Only this experiment.", autocompletion=completing.experiments)
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write. Default: standard output.", show_default=False)
     ] = None,
     db: Database = None,
 ) -> None:
-    """Write results as tidy rows: accuracies and fractions in [0, 1], floats with all their digits.
-
-    Example: cockpit export --csv --table runs -o runs.csv
-    """
+    """Write results as tidy rows: accuracies and fractions in [0, 1], floats with all their digits."""
     from cockpit.export import write
 
     if csv and as_json:

@@ -39,10 +39,7 @@ def serve(
     ] = False,
     db: Database = None,
 ) -> None:
-    """Show the dashboard in a browser, on the loopback address only: from elsewhere, reach it through an ssh tunnel.
-
-    Example: cockpit serve --port 8000
-    """
+    """Show the dashboard in a browser, on the loopback address only: from elsewhere, reach it through an ssh tunnel."""
     try:
         from cockpit.serve import Server
     except ModuleNotFoundError as error:

@@ -5,7 +5,9 @@ import shlex
 import signal
 import sqlite3
 import sys
+from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from typing import Annotated, NoReturn
 
 import typer
@@ -13,7 +15,7 @@ import typer
 from cockpit import config, words
 from cockpit.cli import background
 from cockpit.cli.adding import absent, describe
-from cockpit.cli.options import Database, DataDir, Wanted, takes_experiment, to_read, to_write, use_data
+from cockpit.cli.options import Database, DataDir, Wanted, add_all, takes_experiments, to_read, to_write, use_data
 from cockpit.cli.results import show
 from cockpit.progress import follow
 from engine import devices
@@ -27,16 +29,16 @@ Workers = Annotated[
 ]
 
 
-@takes_experiment
+@takes_experiments
 def run(
-    wanted: Wanted,
+    asked: list[Wanted],
     workers: Workers = None,
     data_dir: DataDir = None,
     db: Database = None,
 ) -> None:
     """Queue an experiment, train it here, and draw its curves. Ctrl-C pauses it; the same command continues.
 
-    Example: cockpit run digits
+    Those of a file are trained one after the other. `cockpit queue add FILE` and `cockpit work` train them together.
     """
     wish = config.work()
     use_data(data_dir)
@@ -44,27 +46,37 @@ def run(
     least = _least(wish.min_free)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
-        added = wanted.add(connection)
-        print(describe(added.name, added), file=sys.stderr)
-        queue.retry_failed(connection, added.experiment)
-        queue.set_state(connection, added.experiment, "active")
-        if claims.unfinished(connection, added.experiment):
-            for absence in absent([wanted.definition]):
-                raise absence
-            try:
-                pool = Pool(path, places, experiment=added.experiment, min_free=least, notify=wish.notify)
-                _attend(pool, connection, added.experiment)
-            except KeyboardInterrupt:
-                queue.set_state(connection, added.experiment, "paused")
-                print(f"{added.name} is paused; the same command continues it", file=sys.stderr)
-                sys.exit(130)
-        show(connection, added.name)
-        problems = _report_errors(connection, added.experiment)
-        state = rows.experiment(connection, added.experiment)
+        all_added = add_all(connection, asked)
+        for added in all_added:
+            print(describe(added.name, added), file=sys.stderr)
+            queue.retry_failed(connection, added.experiment)
+            queue.set_state(connection, added.experiment, "active")
+        unfinished = (claims.unfinished(connection, added.experiment) for added in all_added)
+        for absence in absent(one.definition for one, left in zip(asked, unfinished, strict=True) if left):
+            raise absence
+        try:
+            open_pool = partial(Pool, path, places, min_free=least, notify=wish.notify)
+            ended = [_train(connection, added, open_pool) for added in all_added]
+        except KeyboardInterrupt:
+            for added in all_added:
+                if claims.unfinished(connection, added.experiment):
+                    queue.set_state(connection, added.experiment, "paused")
+                    print(f"{added.name} is paused; the same command continues it", file=sys.stderr)
+            sys.exit(130)
+    sys.exit(0 if all(ended) else 1)
+
+
+def _train(connection: sqlite3.Connection, added: queue.Added, open_pool: Callable[..., Pool]) -> bool:
+    """Train an experiment that was added, and draw its curves; whether nothing failed and nothing is left."""
+    if claims.unfinished(connection, added.experiment):
+        _attend(open_pool(experiment=added.experiment), connection, added.experiment)
+    show(connection, added.name)
+    problems = _report_errors(connection, added.experiment)
+    state = rows.experiment(connection, added.experiment)
     if left := state["waiting"] + state["running"]:
         why = "the workers ended" if state["state"] == "active" else f"it was {state['state']} from elsewhere"
         print(f"{left} runs are left, as {why}; the same command continues", file=sys.stderr)
-    sys.exit(1 if problems or left else 0)
+    return not problems and not left
 
 
 def work(
@@ -97,8 +109,6 @@ def work(
     """Train what is in the queue, one process a CUDA device, or one a core. Ctrl-C stops after the step under way.
 
     Defaults of --notify, --min-free and --per-device can be set in a configuration file (docs/configuration.md).
-
-    Example: cockpit work --detach --drain
     """
     if sum((detach, stop, status)) > 1:
         raise InputError("--detach, --stop and --status exclude each other: give one of them")

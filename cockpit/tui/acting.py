@@ -25,7 +25,7 @@ from cockpit.tui.reader import Reader
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.transfer import Transfer
 from engine.errors import InputError
-from engine.store import database, queue, workers
+from engine.store import database, labels, workers
 
 
 class ActingApp(App[None]):
@@ -141,13 +141,13 @@ class ActingApp(App[None]):
             wanted = shared if text is None else set(text.replace(",", " ").split())
             more, less = sorted(wanted - shared), sorted(shared - wanted)
             options = [f"--tag {shlex.quote(tag)}" for tag in more] + [f"--untag {shlex.quote(tag)}" for tag in less]
-            change = partial(queue.annotate, tags=more, untag=less)
+            change = partial(labels.annotate, tags=more, untag=less)
         elif action.id == "notes":
             before = found[0]["notes"] or ""
             hint = "Ctrl+s saves, esc leaves them as they are. They replace what was there."
             text = await self.push_screen_wait(Ask(f"Notes of {names}", before, hint, lines=True))
             options = [f"--notes {shlex.quote(text)}"] if text is not None and text.strip() != before else []
-            change = partial(queue.annotate, notes=text)
+            change = partial(labels.annotate, notes=text)
         else:
             return action
         command = " ".join(["cockpit queue annotate {names}", *options])

@@ -11,7 +11,7 @@ from typing import Any
 from textual.binding import Binding
 
 from cockpit import words
-from engine.store import database, queue, rows
+from engine.store import database, labels, queue, rows
 
 Row = dict[str, Any]
 Act = Callable[[sqlite3.Connection, int], None]
@@ -57,7 +57,7 @@ def _move(by: int) -> Act:
 
 
 def _archive(archived: bool) -> Act:
-    return lambda connection, experiment: queue.archive(connection, experiment, archived)
+    return lambda connection, experiment: labels.archive(connection, experiment, archived)
 
 
 _TABLE = (

@@ -1,18 +1,19 @@
 """Which data sets there are and what is known of them before they are read. Nothing here imports torch or numpy.
 
-A set is named by a *spec*: a registered name as `cifar10`, or `npz:PATH`, `folder:PATH`, `stream:PATH`, each with `-a`
-or `-b` behind it for one class-balanced half of the training images. Its *identity* is its content: a registered set's
-name (its pixels are checked when read, see `engine.datasets.official`), or a SHA-256 of the file or of all files of
-the folder; never a path.
+A set is named by a *spec*: a registered name as `cifar10`, or `npz:PATH`, `folder:PATH`, `stream:PATH`. Behind it, `-a`
+or `-b` is one class-balanced half of the training images, and `-N` only the first N of them in a fixed order that goes
+through the classes evenly: `cifar10-a`, `cifar10-5000`, `cifar10-a-5000`. Its *identity* is its content: a registered
+set's name (its pixels are checked when read, see `engine.datasets.official`), or a SHA-256 of the file or of all files
+of the folder; never a path.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.errors import InputError, unknown
 
-Part = Literal["", "a", "b"]
+Part = str  # of the training images: all (empty), a half (a, b), the first so many (5000), or those of a half (a-5000)
 
 FORMS = ("npz:PATH", "folder:PATH", "stream:PATH")  # specs of sets that are read from files of one's own
 SMALL_SIDE = 16  # pixels; smaller images keep their own shape and are not augmented
@@ -163,24 +164,32 @@ def resolve(spec: str) -> DataSet:
 
         return folders.resolve(spec)
     base, part = split_part(spec)
-    if base in PHOTOGRAPHS:
-        about = PHOTOGRAPHS[base]
-        images = half_sizes([about.train_images])[part]
-        return DataSet(spec, spec, "", part, PHOTOGRAPH_SHAPE, about.classes, images, about.test_images, flips=True)
-    if base not in SETS:
+    if base not in SETS and base not in PHOTOGRAPHS:
         if spec.endswith(".npz"):
             raise InputError(f"unknown data set {spec!r}: a file is named as npz:{spec}")
         behind = f"-{part}" if part else ""
         raise unknown("data set", spec, [f"{name}{behind}" for name in (*SETS, *PHOTOGRAPHS, *FORMS)])
+    try:
+        return _registered(base, part, spec)
+    except InputError as error:
+        raise InputError(f"data set {spec!r}: {error}") from None
+
+
+def _registered(base: str, part: Part, name: str) -> DataSet:
+    if base in PHOTOGRAPHS:
+        about = PHOTOGRAPHS[base]
+        images = part_size(about.train_images, about.classes, part)
+        return DataSet(name, name, "", part, PHOTOGRAPH_SHAPE, about.classes, images, about.test_images, flips=True)
     facts = SETS[base]
+    classes = len(facts.train_counts)
     return DataSet(
-        name=spec,
-        identity=spec,
+        name=name,
+        identity=name,
         location="",
         part=part,
         shape=network_shape(*facts.shape),
-        classes=len(facts.train_counts),
-        train_images=half_sizes(facts.train_counts)[part],
+        classes=classes,
+        train_images=part_size(sum(facts.train_counts), classes, part),
         test_images=facts.test_images,
         flips=facts.flips,
     )
@@ -201,15 +210,33 @@ def is_streamed(identity: str) -> bool:
 
 
 def spec_of(identity: str, location: str) -> str:
-    """How a person names a set that was read from `location`."""
+    """What `resolve` finds a data set by: its name, or the place where its files lay when it was last resolved."""
     base, part = split_part(identity)
-    return f"{base.partition(':')[0]}:{location}" + (f"-{part}" if part else "")
+    kind, colon, _ = base.partition(":")
+    return f"{kind}:{location}" + (f"-{part}" if part else "") if colon else identity
+
+
+def first(data: DataSet, images: int) -> DataSet:
+    """The same with only its first `images` training images; `data` itself where it has no more."""
+    if images >= data.train_images:
+        return data
+    which, _ = steps_of(data.part)
+    part = f"{which}-{images}" if which else str(images)
+    part_size(data.train_images, data.classes, str(images))
+    name, identity = (f"{text.removesuffix(f'-{data.part}')}-{part}" for text in (data.name, data.identity))
+    return replace(data, name=name, identity=identity, part=part, train_images=images)
 
 
 def split_part(spec: str) -> tuple[str, Part]:
-    """A spec or identity without its `-a` or `-b`, and which half that named."""
-    part: Part = "a" if spec.endswith("-a") else "b" if spec.endswith("-b") else ""
-    return (spec[:-2] if part else spec), part
+    """A spec or identity without its `-a`, `-5000` or `-a-5000`, and which part that named."""
+    found = re.fullmatch(r"(.+?)(?:-([ab]|(?:[ab]-)?[1-9]\d*))?", spec, re.DOTALL)
+    return (found[1], found[2] or "") if found else (spec, "")
+
+
+def steps_of(part: Part) -> tuple[str, int | None]:
+    """The half (`a`, `b`, or empty for the whole) that a part is taken from, and how many of its first images."""
+    which, _, images = part.rpartition("-") if part[-1:].isdigit() else (part, "", "")
+    return which, int(images) if images else None
 
 
 def mirrors(stem: str) -> bool:
@@ -217,10 +244,17 @@ def mirrors(stem: str) -> bool:
     return not stem.lower().startswith(FILES_OF_CHARACTERS)
 
 
-def half_sizes(counts: Sequence[int]) -> dict[Part, int]:
-    """How many images each half, and the whole, gets of `counts` images a class.
+def part_size(images: int, classes: int, part: Part) -> int:
+    """How many of so many training images a part has. Raises InputError for too few or too many first ones.
 
-    Where a class has an odd number, the odd ones go to a and b in turn.
+    Of the classes with an odd number of images, the odd ones go to a and b in turn.
     """
-    a = sum(count // 2 for count in counts) + (sum(count % 2 for count in counts) + 1) // 2
-    return {"": sum(counts), "a": a, "b": sum(counts) - a}
+    which, wanted = steps_of(part)
+    size = {"": images, "a": (images + 1) // 2, "b": images // 2}[which]
+    if wanted is None:
+        return size
+    if not classes <= wanted < size:
+        raise InputError(
+            f"it cannot be cut to {wanted} training images: allowed are {classes}, one of each class, to {size - 1}"
+        )
+    return wanted

@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -31,9 +30,9 @@ from engine.datasets.catalog import (
     PHOTOGRAPHS,
     DataSet,
     Part,
-    half_sizes,
     mirrors,
     network_shape,
+    part_size,
     split_part,
 )
 from engine.errors import InputError
@@ -108,7 +107,7 @@ def resolve(spec: str) -> DataSet:
         part=named.part,
         shape=shape if named.kind == "stream" else network_shape(channels, height, width),
         classes=len(pictures.classes),
-        train_images=half_sizes(list(Counter(pictures.train.labels).values()))[named.part],
+        train_images=part_size(len(pictures.train.labels), len(pictures.classes), named.part),
         test_images=len(pictures.test.files),
         flips=mirrors(named.root.resolve().name),
     )

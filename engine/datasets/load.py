@@ -15,7 +15,7 @@ import torch
 
 from engine import streams, vision
 from engine.datasets import folders, official
-from engine.datasets.catalog import SETS, Part, half_sizes, network_shape, split_part
+from engine.datasets.catalog import SETS, Part, network_shape, part_size, split_part, steps_of
 from engine.datasets.npz import file_digest
 from engine.errors import InputError
 
@@ -43,10 +43,10 @@ def load(identity: str, location: str) -> Arrays:
 
 
 def cut(arrays: Arrays, part: Part) -> Arrays:
-    """A half of a whole data set, or all of it; the test part is not divided."""
+    """A part of a whole data set, or all of it; the test images are not divided."""
     if not part:
         return arrays
-    chosen = half(arrays.train_labels, part)
+    chosen = members(arrays.train_labels, part)
     return replace(arrays, train_images=arrays.train_images[chosen], train_labels=arrays.train_labels[chosen])
 
 
@@ -60,7 +60,17 @@ def _whole(identity: str, location: str) -> Arrays:
     return _npz(identity, Path(location))
 
 
-def half(labels: Array, part: Part) -> Array:
+def members(labels: Array, part: Part) -> Array:
+    """The indices, rising, of the training images of a part."""
+    which, images = steps_of(part)
+    chosen = half(labels, which) if which else np.arange(len(labels))
+    if images is not None:
+        chosen = chosen[first(labels[chosen], images)]
+    assert len(chosen) == part_size(len(labels), len(np.unique(labels)), part)
+    return chosen
+
+
+def half(labels: Array, which: str) -> Array:
     """The indices, rising, of half `a` or `b`: disjoint, class-balanced, the same for ever.
 
     Each class is put in the order of a fixed hash of the index and cut in the middle; where a class has an odd
@@ -74,11 +84,23 @@ def half(labels: Array, part: Part) -> Array:
         if len(members) % 2:
             cut += odd % 2 == 0
             odd += 1
-        chosen.append(members[:cut] if part == "a" else members[cut:])
-    found = np.sort(np.concatenate(chosen))
-    counts = [int((labels == label).sum()) for label in range(int(labels.max()) + 1)]
-    assert len(found) == half_sizes(counts)[part]
-    return found
+        chosen.append(members[:cut] if which == "a" else members[cut:])
+    return np.sort(np.concatenate(chosen))
+
+
+def first(labels: Array, images: int) -> Array:
+    """The indices, rising, of the first images in an order that goes through the classes evenly, for ever.
+
+    Each class is put in the order of a fixed hash of the index. The order begins with the first image of each class;
+    the others follow by how far they are in their class, so that the classes keep their shares. Fewer are among more.
+    """
+    order = streams.permutation(len(labels), streams.key("first")).numpy()
+    place = np.empty(len(labels))
+    for label in range(int(labels.max()) + 1):
+        members = order[labels[order] == label]
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+        place[members[:1]] = 0.0
+    return np.sort(np.lexsort((labels, place))[:images])
 
 
 def held_out(labels: Array, fraction: float) -> Array:

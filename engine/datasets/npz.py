@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from engine.datasets.catalog import DataSet, Part, half_sizes, mirrors, network_shape, split_part
+from engine.datasets.catalog import DataSet, Part, mirrors, network_shape, part_size, split_part
 from engine.errors import InputError
 
 MAX_SIDE = 1024  # pixels
@@ -87,7 +87,7 @@ def _describe(path: Path, part: Part) -> DataSet:
         part=part,
         shape=network_shape(*shapes["train"]),
         classes=classes,
-        train_images=half_sizes(list(counts.values()))[part],
+        train_images=part_size(len(labels["train"]), classes, part),
         test_images=len(labels["test"]),
         flips=mirrors(path.stem),
     )

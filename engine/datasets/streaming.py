@@ -192,8 +192,8 @@ class Streamed:
         self.crops = training.augmentation != "none"
         source = Source(pictures.root, side, training.augmentation == "crop-flip", device, Decoders(decoders))
         train, self.test = (_part(source, split) for split in (pictures.train, pictures.test))
-        if half := split_part(training.dataset)[1]:
-            train = train.only(load.half(train.labels, half))
+        if part := split_part(training.dataset)[1]:
+            train = train.only(load.members(train.labels, part))
         self.validation: Part | None = None
         if training.validation:
             held = load.held_out(train.labels, training.validation)

@@ -40,10 +40,10 @@ def reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
         raise InputError(
             f"there is no database {path}: queue something with `cockpit queue add`, or name one with --db"
         )
-    version = _version(path, busy_seconds)
-    if version < SCHEMA_VERSION:
+    schema = version(path, busy_seconds)
+    if schema < SCHEMA_VERSION:
         raise InputError(
-            f"{path} is of schema {version}, this version reads {SCHEMA_VERSION}: any command that writes migrates it,"
+            f"{path} is of schema {schema}, this version reads {SCHEMA_VERSION}: any command that writes migrates it,"
             " e.g. `cockpit work --drain`"
         )
     return _connect(path, "ro", busy_seconds)
@@ -60,7 +60,7 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
         raise InputError(
             f"there is no folder {path.parent} for the database {path.name}: make it, or name another --db"
         )
-    if not path.exists() or _version(path) < SCHEMA_VERSION:
+    if not path.exists() or version(path) < SCHEMA_VERSION:
         _migrate(path)
     try:
         connection = _connect(path, "rw", min(busy_seconds, PATIENCE_SECONDS))
@@ -82,7 +82,7 @@ def snapshot(path: Path, place: Path) -> None:
     """
     if not path.exists():
         raise InputError(f"there is no database {path}: name one that exists")
-    _version(path)
+    version(path)
     try:
         with closing(_connect(path, "ro")) as source, closing(sqlite3.connect(place)) as copy:
             source.backup(copy)
@@ -192,14 +192,14 @@ def _connect(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> sqlit
     return connection
 
 
-def _version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
+def version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
     """The schema version of a file. Raises InputError where it is no database of ours, or of a newer version."""
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder: --db names a database file")
         with closing(sqlite3.connect(_read_only(path), uri=True, timeout=busy_seconds)) as connection:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
-            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+            found: int = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except sqlite3.DatabaseError as error:
         fix = "wait for the program that holds it" if "locked" in str(error) else "name another file with --db"
@@ -208,16 +208,16 @@ def _version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
         raise InputError(f"{path} cannot be opened ({error.strerror}): name another file with --db") from None
     if tables and application != APPLICATION_ID:
         raise InputError(f"{path} is a database of another program: name another file with --db")
-    if version > SCHEMA_VERSION:
+    if found > SCHEMA_VERSION:
         raise InputError(
-            f"{path} was written by a newer cockpit (schema {version}, this one knows {SCHEMA_VERSION}):"
+            f"{path} was written by a newer cockpit (schema {found}, this one knows {SCHEMA_VERSION}):"
             " upgrade lottery-cockpit, or name another file with --db"
         )
-    return version
+    return found
 
 
 def _is_sample(path: Path) -> bool:
-    if _version(path) == 0:
+    if version(path) == 0:
         return False
     with closing(_connect(path, "ro")) as connection:  # of any version: what writes migrates it next
         return connection.execute("SELECT 1 FROM about WHERE key = 'sample'").fetchone() is not None

@@ -1,10 +1,9 @@
 """The queue of experiments: what is wanted, in which order. Who trains it is the business of `claims`."""
 
 import json
-import re
 import shlex
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from engine.store.database import keep_model_folder, model_folder, now, transact
 
 State = Literal["active", "paused", "cancelled"]
 
-_TAG = re.compile(r"\w[\w./-]*")
+PAUSE_AFTER = 3  # failures in a row; the default in the schema
 
 _PRIORITY = """
     (SELECT max(e.priority) FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
@@ -29,6 +28,15 @@ _UNMET = """
 """
 # What the order of claims rests on does not fit the queue.
 _UNFIT = f"(priority IS NOT {_PRIORITY} OR dependents <> {_DEPENDENTS} OR unmet <> {_UNMET})"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """An experiment to add: its name, what it is, and after how many failures in a row it pauses (None: as it is)."""
+
+    name: str
+    definition: Definition
+    pause_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,14 @@ class Added:
 
 def default_name(definition: Definition) -> str:
     """The name of an experiment that was given none: its sources, its targets, and the model."""
-    ends = [
-        "+".join(data.name.rpartition(":")[2] for data in group) for group in (definition.sources, definition.targets)
-    ]
+    ends = map(joined_names, (definition.sources, definition.targets))
     model = definition.model.partition("@")[0].replace(":", ".")  # a name has no colon
     return "-to-".join(dict.fromkeys(ends)) + f"-{model}"
+
+
+def joined_names(group: Iterable[DataSet]) -> str:
+    """Data sets as part of an experiment's name, which has no colons."""
+    return "+".join(data.name.rpartition(":")[2] for data in group)
 
 
 def add(connection: sqlite3.Connection, name: str, definition: Definition, command: str) -> Added:
@@ -61,15 +72,27 @@ def add(connection: sqlite3.Connection, name: str, definition: Definition, comma
 
     The same name with the same definition changes nothing; with another one it raises InputError.
     """
-    found = curves(definition)
+    (added,) = add_all(connection, [Wish(name, definition)], command)
+    return added
+
+
+def add_all(connection: sqlite3.Connection, wishes: Sequence[Wish], command: str) -> list[Added]:
+    """Add several experiments as `add` does, all of them or, where one cannot be added, none."""
+    expanded = [curves(wish.definition) for wish in wishes]
     with transaction(connection):
-        experiment = same_experiment(connection, name, definition, found)
-        total, new = _add_runs(connection, definition, found, command)
-        if experiment is None:
-            experiment = _add_experiment(connection, name, definition, command)
-            _add_curves(connection, experiment, definition.model, found)
-            _set_priorities(connection, experiment)
-    return Added(experiment, name, len(found), total, new)
+        return [_add(connection, wish, found, command) for wish, found in zip(wishes, expanded, strict=True)]
+
+
+def _add(connection: sqlite3.Connection, wish: Wish, found: list[Curve], command: str) -> Added:
+    experiment = same_experiment(connection, wish.name, wish.definition, found)
+    total, new = _add_runs(connection, wish.definition, found, command)
+    if experiment is None:
+        experiment = _add_experiment(connection, wish.name, wish.definition, command)
+        _add_curves(connection, experiment, wish.definition.model, found)
+        _set_priorities(connection, experiment)
+    if wish.pause_after is not None:
+        set_pause_after(connection, experiment, wish.pause_after)
+    return Added(experiment, wish.name, len(found), total, new)
 
 
 def extend(connection: sqlite3.Connection, experiment: int, definition: Definition, command: str) -> Added:
@@ -202,51 +225,6 @@ def move(connection: sqlite3.Connection, experiment: int, priority: int, *, by: 
             "UPDATE experiments SET priority = ? + iif(?, priority, 0) WHERE id = ?", (priority, by, experiment)
         )
         _set_priorities(connection, experiment)
-
-
-def annotate(
-    connection: sqlite3.Connection,
-    experiment: int,
-    *,
-    notes: str | None = None,
-    tags: Collection[str] = (),
-    untag: Collection[str] = (),
-) -> None:
-    """Replace the notes of an experiment (empty text removes them), give it tags, and take some away.
-
-    Raises InputError for a tag that is not one word.
-    """
-    for tag in tags:
-        if not _TAG.fullmatch(tag):
-            raise InputError(f"tag {tag!r} is not one word: give letters, digits, and any of _ . / - after the first")
-    with transaction(connection):
-        before = connection.execute("SELECT notes, tags FROM experiments WHERE id = ?", (experiment,)).fetchone()
-        kept = sorted({*json.loads(before["tags"] or "[]"), *tags} - set(untag))
-        connection.execute(
-            "UPDATE experiments SET notes = ?, tags = ? WHERE id = ?",
-            (before["notes"] if notes is None else notes.strip() or None, json.dumps(kept), experiment),
-        )
-
-
-def archive(connection: sqlite3.Connection, experiment: int, archived: bool) -> None:
-    """Put an experiment out of sight, or back. Raises InputError if it has something left to train.
-
-    Whatever gives it work again (resuming, retrying, extending it) brings it back, so that nothing is trained unseen.
-    """
-    with transaction(connection):
-        name, state, left = connection.execute(
-            f"""
-            SELECT name, state, (SELECT count(*) FROM runs WHERE status IN ('waiting', 'running') AND id IN ({WANTED}))
-            FROM experiments WHERE id = :experiment
-            """,
-            {"experiment": experiment},
-        ).fetchone()
-        if archived and left and state != "cancelled":
-            raise InputError(
-                f"{name!r} has {left} {'run' if left == 1 else 'runs'} left to train: wait for it, or give it up first"
-                f" with `cockpit queue cancel {shlex.quote(name)}`"
-            )
-        connection.execute("UPDATE experiments SET archived = ? WHERE id = ?", (archived, experiment))
 
 
 def _take_out_of_archive(connection: sqlite3.Connection, experiment: int) -> None:

@@ -233,6 +233,12 @@ def data_set_files(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     return connection.execute(query).fetchall()
 
 
+def data_sets_wanted(connection: sqlite3.Connection) -> list[str]:
+    """The identities of the data sets that runs which have not ended are trained on."""
+    found = "SELECT DISTINCT target_dataset FROM runs WHERE status IN ('waiting', 'running')"
+    return [row[0] for row in connection.execute(found)]
+
+
 def data_sets(connection: sqlite3.Connection) -> list[str]:
     """The files and folders that data sets were read from, as a person names them: npz:PATH, folder:PATH@32-a."""
     found = connection.execute("SELECT identity, location FROM datasets WHERE location <> '' ORDER BY rowid DESC")

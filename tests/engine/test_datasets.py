@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,54 @@ def test_halves_of_a_balanced_set_have_equally_many_of_each_class(tmp_path: Path
         assert np.bincount(read(spec + part).train_labels).tolist() == [5, 5, 5, 5]
         assert catalog.resolve(spec + part).train_images == 20
         assert len(read(spec + part).test_labels) == 8  # the test part is not divided
+
+
+def test_the_first_images_are_nested_and_the_classes_keep_their_shares() -> None:
+    labels = np.repeat([0, 1, 2], [600, 300, 3])
+    cuts = {images: load.first(labels, images) for images in (3, 9, 100, 101, 500, 903)}
+    for fewer, more in pairwise(cuts.values()):
+        assert set(fewer) < set(more)
+    for images, found in cuts.items():
+        assert len(found) == images
+        counts = np.bincount(labels[found], minlength=3)
+        assert min(counts) >= 1
+        assert np.all(np.abs(counts - images * np.array([600, 300, 3]) / 903) <= 1)
+
+
+def test_the_first_images_of_a_balanced_set_are_balanced_and_the_same_for_ever() -> None:
+    labels = np.arange(1000) % 10
+    found = load.first(labels, 50)
+    assert set(np.bincount(labels[found])) == {5}
+    assert found[:6].tolist() == [16, 33, 56, 64, 81, 97]
+
+
+@pytest.mark.parametrize("whole", ["digits", "digits-a"])
+def test_a_set_cut_to_its_first_images_is_known_as_it_is_read(whole: str) -> None:
+    facts, of_all = catalog.resolve(f"{whole}-100"), catalog.resolve(whole)
+    assert (facts.name, facts.identity, facts.train_images) == (f"{whole}-100", f"{whole}-100", 100)
+    assert (facts.classes, facts.test_images) == (of_all.classes, of_all.test_images)
+    arrays, all_arrays = read(f"{whole}-100"), read(whole)
+    assert len(arrays.train_labels) == len(arrays.train_images) == 100
+    assert {image.tobytes() for image in arrays.train_images} < {image.tobytes() for image in all_arrays.train_images}
+    assert np.array_equal(arrays.test_images, all_arrays.test_images)
+
+
+def test_a_file_is_cut_to_its_first_images_and_one_may_be_called_so(tmp_path: Path) -> None:
+    spec = save(tmp_path / "set.npz", gray(40))
+    facts = catalog.resolve(f"{spec}-a-12")
+    assert facts.name == "npz:set-a-12"
+    assert (facts.identity, facts.train_images) == (f"{catalog.resolve(spec).identity}-a-12", 12)
+    assert len(read(f"{spec}-a-12").train_images) == 12
+    whole = tmp_path / "photos-2019"
+    (tmp_path / "set.npz").rename(whole)
+    assert catalog.resolve(f"npz:{whole}").train_images == 40
+    assert catalog.resolve(f"npz:{whole}-12").train_images == 12
+
+
+@pytest.mark.parametrize("images", [9, 1257, 99_999])
+def test_a_set_is_cut_to_one_image_of_each_class_or_more_and_less_than_there_are(images: int) -> None:
+    with pytest.raises(InputError, match=rf"'digits-{images}': it cannot be cut to {images} .* 10, .* to 1256"):
+        catalog.resolve(f"digits-{images}")
 
 
 def test_validation_is_held_out_of_each_class() -> None:

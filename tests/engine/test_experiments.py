@@ -1,14 +1,17 @@
 """From options to runs: what is shared, what is counted, what is refused."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine import experiments
-from engine.datasets.catalog import DataSet, remembered, resolve
+from engine.datasets.catalog import DataSet, remembered, resolve, spec_of
 from engine.errors import InputError
-from engine.experiments import Definition, curves, define, evaluation_levels, extended, preset
+from engine.experiments import Definition, curves, define, evaluation_levels, extended, options_of
+from engine.presets import PRESETS
+from engine.recipes import Dense
 from tests.conftest import TINY
 from tests.engine.test_datasets import gray, save
 
@@ -22,7 +25,7 @@ def runs(definition: Definition) -> list[str]:
 
 
 def test_the_demonstration_is_31_levels_of_the_chain_and_the_papers_15_of_each_ticket() -> None:
-    definition = define(**preset("digits"))
+    definition = define(**PRESETS["digits"].options)
     assert definition.evaluate == (0, 1, 2, 3, 4, 5, 6, 9, 12, 15, 18, 21, 24, 27, 30)
     assert len(set(runs(definition))) == 2 * (31 + 15 + 15 + 1)  # chain, transferred, random, the target's dense
 
@@ -120,7 +123,8 @@ def test_the_schedule_scales_with_the_epochs() -> None:
 
 def test_the_papers_settings_are_the_defaults() -> None:
     d = define(source=["digits"])
-    assert (d.rate, d.rewind, d.scopes, d.replicates, d.levels) == (0.2, 1, ("global",), 6, 30)
+    assert (d.rate, d.scopes, d.replicates, d.levels) == (0.2, ("global",), 6, 30)
+    assert {p.run.ticket.rewind for c in curves(d) for p in c.points if isinstance(p.run.ticket, Dense)} == {1}
     assert (d.prunable, d.rewinds, d.schedule, d.validation) == ("conv", "all", "restart", 0.0)
     learning = {o: curves(define(source=["digits"], optimizer=[o]))[0].points[0].run.training for o in ("sgd", "adam")}
     assert (learning["sgd"].learning_rate, learning["sgd"].weight_decay) == (0.1, 1e-4)
@@ -165,11 +169,6 @@ def test_what_cannot_be_is_refused_with_what_is_allowed(options: dict[str, Any],
         tiny(**options)
 
 
-def test_an_unknown_preset_suggests_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"unknown preset 'digit'.*did you mean 'digits'"):
-        preset("digit")
-
-
 def recorded(data: DataSet) -> DataSet:
     """What the database gives back of a data set."""
     return remembered(
@@ -183,8 +182,68 @@ def test_a_definition_is_read_back_as_it_was_written() -> None:
     assert Definition.from_json(definition.to_json(), lambda name, identity: data_sets[name, identity]) == definition
 
 
+# A value of each option that is not its default.
+CHANGED: dict[str, Any] = {
+    "source": ["digits", "digits-b"],
+    "target": ["digits-a", "digits"],
+    "model": "resnet20",
+    "width": 0.5,
+    "optimizer": ["adam", "sgd"],
+    "target_optimizer": ["adamw"],
+    "learning_rate": 1e-5,
+    "weight_decay": 0.5,
+    "scope": ["layerwise", "global"],
+    "random": ["none"],
+    "levels": 8,
+    "evaluate": "0,1,2,8",
+    "prune_rate": 0.3,
+    "rewind": 2,
+    "prunable": "conv+output",
+    "rewinds": "weights",
+    "schedule": "continue",
+    "epochs": 7,
+    "batch_size": 65,
+    "augmentation": "crop",
+    "validation": 0.25,
+    "replicates": 3,
+    "seed": 2**62,
+    "profile": "fast",
+}
+
+
+def test_images_are_said_by_the_names_of_the_data_sets() -> None:
+    definition = define(**{**TINY, "images": 300})
+    found = options_of(definition)
+    assert (found["source"], found["target"]) == (["digits-a-300"], ["digits-b-300"])
+    assert define(**found) == definition
+    assert define(**{**found, "images": 100}) == define(**{**TINY, "images": 100})
+    assert define(**{**TINY, "images": 5000}) == define(**TINY)
+    with pytest.raises(InputError, match=r"--images 9: data set 'digits-a': it cannot be cut to 9"):
+        define(**{**TINY, "images": 9})
+
+
+@pytest.mark.parametrize("option", [option for option in inspect.signature(define).parameters if option != "images"])
+def test_a_definition_says_the_options_that_make_it_again(option: str) -> None:
+    plain = {**TINY, "epochs": 3, "levels": 9}
+    definition = define(**{**plain, option: CHANGED[option]})
+    assert definition != define(**plain)
+    found = options_of(definition)
+    assert found[option] == CHANGED[option]
+    assert define(**found) == definition
+
+
+@pytest.mark.parametrize("part", ["", "-a", "-b", "-12", "-b-12"])
+def test_an_npz_set_is_found_again_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    save(tmp_path / "photos.npz", gray())
+    monkeypatch.chdir(tmp_path)
+    data = resolve(f"npz:photos.npz{part}")
+    monkeypatch.chdir("/")
+    assert spec_of(data.identity, data.location) == f"npz:{tmp_path}/photos.npz{part}"
+    assert resolve(spec_of(data.identity, data.location)) == data
+
+
 @pytest.mark.parametrize("name", ["photos", "Mnist", "svhn"])
-@pytest.mark.parametrize("part", ["", "-a", "-b"])
+@pytest.mark.parametrize("part", ["", "-a", "-b", "-12", "-b-12"])
 def test_a_data_set_is_remembered_as_it_was_found(tmp_path: Path, name: str, part: str) -> None:
     data = resolve(save(tmp_path / f"{name}.npz", gray()) + part)
     assert recorded(data) == data

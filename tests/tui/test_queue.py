@@ -19,7 +19,7 @@ from cockpit.tui.app import Cockpit
 from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.table import LiveTable
-from engine.store import claims, database, queue, rows
+from engine.store import claims, database, labels, queue, rows
 from tests.conftest import add
 from tests.engine.test_store import finish, worker
 
@@ -97,7 +97,7 @@ async def test_experiments_are_in_the_order_of_training_and_s_sorts_otherwise(pa
 
 async def test_the_filter_takes_keys_words_and_negation_and_esc_clears_it(path: Path) -> None:
     with closing(database.writer(path)) as connection:
-        queue.annotate(connection, 1, tags=["paper"], notes="first try")
+        labels.annotate(connection, 1, tags=["paper"], notes="first try")
         queue.set_state(connection, 2, "paused")
     async with Cockpit(path).run_test(size=(120, 40)) as pilot:
         await opened(pilot)
@@ -208,7 +208,7 @@ async def test_priority_retry_and_archive(path: Path) -> None:
 
 async def test_tags_and_notes_are_typed(path: Path) -> None:
     with closing(database.writer(path)) as connection:
-        queue.annotate(connection, 2, tags=["old", "paper"])
+        labels.annotate(connection, 2, tags=["old", "paper"])
     app = Cockpit(path)
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(pilot)

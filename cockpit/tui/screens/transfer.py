@@ -2,14 +2,13 @@
 
 import asyncio
 import inspect
-import re
 import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -20,14 +19,13 @@ from textual.timer import Timer
 from textual.widgets import Button, Collapsible, Input, Label, Static
 
 from cockpit.cli import adding
-from cockpit.cli.options import Wanted, experiment_options
+from cockpit.cli.completing import ALLOWED
+from cockpit.cli.options import KINDS, Wanted, add_all, concerned, experiment_options
 from cockpit.tui import actions
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from engine.datasets.catalog import REGISTERED
 from engine.errors import InputError
-from engine.models.catalog import MODELS
-from engine.recipes import MaskKind, Optimizer, Profile, Prunable, Rewinds, Schedule, Scope
 from engine.store import database, queue, rows
 
 PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
@@ -47,19 +45,6 @@ FIRST = (
     "profile",
     "name",
 )
-ALLOWED: Mapping[str, Sequence[str]] = {
-    "model": tuple(MODELS),
-    "optimizer": get_args(Optimizer),
-    "target_optimizer": get_args(Optimizer),
-    "scope": get_args(Scope),
-    "random": (*get_args(MaskKind), "none"),
-    "profile": get_args(Profile),
-    "evaluate": ("paper", "all"),
-    "augmentation": ("standard", "none", "crop", "crop-flip"),
-    "prunable": get_args(Prunable),
-    "rewinds": get_args(Rewinds),
-    "schedule": get_args(Schedule),
-}
 NO_SOURCE = "Name a source: the data set that tickets are found on."
 
 
@@ -93,7 +78,7 @@ def _fields() -> Iterator[Field]:
     for name, parameter in inspect.signature(experiment_options).parameters.items():
         if name == "preset":
             continue
-        kind, _ = get_args(get_args(parameter.annotation)[0])  # of Annotated[kind | None, ...]
+        kind = KINDS[name]
         help, _, default = parameter.annotation.__metadata__[0].help.partition(" Default: ")
         several = kind == list[str]
         hint = help.replace(" Repeatable.", " Several: commas.")
@@ -117,18 +102,6 @@ def command(texts: Mapping[str, str], path: Path) -> str:
         for value in field.read(text) if field.several else [text.strip()] if text.strip() else []:
             words += [field.option, value]
     return actions.command(shlex.join(words), (), path)
-
-
-def concerned(problem: str, texts: Mapping[str, str]) -> str | None:
-    """The field that is to be mended: the one whose option, or whose data set, the problem names."""
-    options: list[str] = re.findall(r"--([a-z-]+)", problem)
-    for name in (option.replace("-", "_") for option in options):
-        if name in FIELDS:
-            return name
-    for name in ("target", "source", "model"):
-        if any(value in problem for value in map(str.strip, texts.get(name, "").split(",")) if value):
-            return name
-    return None
 
 
 class LastPart(Suggester):
@@ -239,7 +212,7 @@ class Transfer(CockpitScreen):
 
     def _wrong(self, error: Exception, texts: Mapping[str, str]) -> None:
         problem = str(error)
-        field = concerned(problem, texts)
+        field = concerned(problem, {name: text.split(",") for name, text in texts.items()})
         self._say(f"Not yet: see {field.replace('_', ' ')}" if field else problem, field, problem)
 
     def _say(self, outlook: str, wrong: str | None, problem: str = "") -> None:
@@ -289,7 +262,7 @@ def wanted(texts: Mapping[str, str]) -> Wanted:
 def _outlook(texts: Mapping[str, str], path: Path) -> list[str]:
     """What adding the experiment would come to."""
     asked = wanted(texts)
-    found, workers = adding.preview(asked, path)
+    _, found, workers = adding.preview([asked], path)
     _, device_time, done_in, files = adding.cells(found.estimate)
     lines = [f"{asked.name}: {found.curves} curves, {found.runs} runs", f"{found.new} new, {found.existing} there"]
     if found.estimate.runs:
@@ -301,4 +274,5 @@ def _outlook(texts: Mapping[str, str], path: Path) -> list[str]:
 
 def _queue(texts: Mapping[str, str], path: Path, said: str) -> queue.Added:
     with closing(database.writer(path)) as connection:
-        return wanted(texts).add(connection, said)
+        (added,) = add_all(connection, [wanted(texts)], said)
+        return added

@@ -1,0 +1,40 @@
+"""`cockpit doctor`: whether this machine can train, and what to do where it cannot."""
+
+import json
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+
+import typer
+
+from cockpit import doctor as checks
+from cockpit import words
+from cockpit.cli.options import Database, DataDir, Json, to_read, use_data
+from engine.errors import InputError
+
+INDENT = " " * 11
+
+
+def doctor(data_dir: DataDir = None, as_json: Json = False, db: Database = None) -> None:
+    """Look at Python, torch, devices, data, database, disk, workers, terminal and configuration: what works, what does
+    not, what to do. Exit code 0: it can train here; 1: a problem stops it.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # the terminal's encoding may be what is wrong
+    with suppress(InputError):  # a wrong configuration file is a finding of its own
+        use_data(data_dir)
+    found = []
+    for one in checks.findings(to_read(db)):
+        found.append(one)
+        if not as_json:
+            _show(one)
+    well = all(one.state != "problem" for one in found)
+    if as_json:
+        print(json.dumps({"ok": well, "findings": [asdict(one) for one in found]}))
+    raise typer.Exit(0 if well else 1)
+
+
+def _show(one: checks.Finding) -> None:
+    print(f"{words.state(one.state):<{len(INDENT)}}{one.subject}: {one.said}", flush=True)
+    if one.do:
+        print(f"{INDENT}{one.do}")

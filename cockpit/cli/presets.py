@@ -1,0 +1,134 @@
+"""`cockpit presets list` and `show`: the paper's experiments by name, and what each comes to on this machine."""
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cockpit import tables
+from cockpit.cli.adding import basis, cells, estimate_json
+from cockpit.cli.options import Database, Json, Wanted, asked_for, to_read
+from engine import devices, estimates, presets
+from engine.estimates import Preview
+from engine.experiments import Curve, Definition, curves, rewind_epoch
+from engine.store import database
+
+COUNTED = ("curves", "runs", "new", "shared", "done", "device time")
+
+Scale = Annotated[
+    str | None, typer.Option(help="As it is made small: see `cockpit queue add --help`.", show_default=False)
+]
+
+app = typer.Typer(
+    name="presets",
+    help="The experiments of the paper, by the names that `cockpit queue add` takes.",
+    no_args_is_help=True,
+)
+
+
+@app.command("list")
+def list_(scale: Scale = None, as_json: Json = False, db: Database = None) -> None:
+    """List the presets: how many runs each is, and the device time left here. Data sets need not be there."""
+    found = {}
+    for name in presets.PRESETS:
+        asked = asked_for([name], {"scale": scale})
+        found[name] = (len(asked), _outlook(asked, to_read(db))[1])
+    if as_json:
+        print(json.dumps([{**_about(name), "experiments": n, **_counts(one)} for name, (n, one) in found.items()]))
+        return
+    rows = [[name, presets.find(name).summary, str(n), *_cells(one)] for name, (n, one) in found.items()]
+    tables.show(("preset", "what", "experiments", *COUNTED), rows, left=2)
+
+
+@app.command("show", epilog="Example: cockpit presets show fig3a --scale small")
+def show(
+    name: Annotated[str, typer.Argument(help="A preset, as `cockpit presets list` lists them.")],
+    scale: Scale = None,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Say what a preset contains: its experiments, their curves and runs, and the device time left here.
+
+    Of the runs, `new` are not there yet, `shared` are in the database or in an experiment above, `done` are trained.
+    Neither data sets nor a database need to be there.
+    """
+    preset = presets.find(name)
+    asked = asked_for([name], {"scale": scale})
+    each, together = _outlook(asked, to_read(db))
+    if as_json:
+        members = [_member(one, preview) for one, preview in zip(asked, each, strict=True)]
+        print(json.dumps({**_about(name), "scale": scale, "experiments": members, **_counts(together)}))
+        return
+    print("\n".join([f"{name}: {preset.summary}", *([preset.note] if preset.note else []), ""]))
+    for line in dict.fromkeys(_training(one.definition) for one in asked):
+        print(line)
+    print(_rewinds(one.definition for one in asked))
+    print()
+    rows = [[one.name, *_cells(preview)] for one, preview in zip(asked, each, strict=True)]
+    if preset.members:
+        rows.append(["all, each run once", *_cells(together)])
+    tables.show(("experiment", *COUNTED), rows, left=1)
+    if not preset.members:
+        print()
+        tables.show(("curve", "levels", "points"), [_curve(curve) for curve in curves(asked[0].definition)], left=1)
+    print()
+    for line in basis(together.estimate, len(devices.found())):
+        print(line)
+
+
+def _outlook(asked: Sequence[Wanted], path: Path) -> tuple[list[Preview], Preview]:
+    """What adding these experiments would do, whatever has their names now."""
+    places = devices.found()
+    if not path.exists():
+        return estimates.preview(None, [one.definition for one in asked], places)
+    with closing(database.reader(path)) as connection:
+        return estimates.preview(connection, [one.resolved(connection) for one in asked], places)
+
+
+def _training(d: Definition) -> str:
+    """How every run of an experiment is trained, in a line."""
+    drops = ", ".join(map(str, d.milestones))
+    return (
+        f"{d.model} of width {d.width:g}: {d.epochs} epochs, a tenth of the rate from {drops}, batches of"
+        f" {d.batch_size}; {d.levels} pruning iterations; {d.replicates} replicates; profile {d.profile}"
+    )
+
+
+def _rewinds(definitions: Iterable[Definition]) -> str:
+    """The epochs that tickets are rewound to, by their sources, in a line."""
+    sources: dict[int, dict[str, None]] = {}
+    for d in definitions:
+        for data in d.sources:
+            sources.setdefault(rewind_epoch(d, data), {})[data.name] = None
+    ends = (f"epoch {epoch} ({', '.join(names)})" for epoch, names in sorted(sources.items()))
+    return f"tickets are rewound to the end of {', of '.join(ends)}"
+
+
+def _curve(curve: Curve) -> list[str]:
+    levels = len({point.level for point in curve.points})
+    return [curve.name, str(levels), str(len(curve.points))]
+
+
+def _cells(one: Preview) -> list[str]:
+    """The cells of `COUNTED`."""
+    _, device_time, _, _ = cells(one.estimate)
+    return [*map(str, (one.curves, one.runs, one.new, one.existing, one.done)), device_time or "0 s"]
+
+
+def _about(name: str) -> dict[str, object]:
+    preset = presets.find(name)
+    return {"preset": name, "summary": preset.summary, "note": preset.note or None}
+
+
+def _member(one: Wanted, preview: Preview) -> dict[str, object]:
+    named = [{"name": curve.name, "runs": len(curve.points)} for curve in curves(one.definition)]
+    about = {"experiment": one.name, "definition": json.loads(one.definition.to_json()), "curve_names": named}
+    return {**about, **_counts(preview)}
+
+
+def _counts(one: Preview) -> dict[str, object]:
+    counts = {"curves": one.curves, "runs": one.runs, "new": one.new, "shared": one.existing, "done": one.done}
+    return {**counts, "estimate": estimate_json(one.estimate)}
