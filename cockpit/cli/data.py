@@ -101,12 +101,12 @@ def get(
             raise unknown("published data set", name, FETCHABLE)
     found = {}
     for name in wanted:
-        folder = places.find(name) or places.folders()[0]
+        folder = data_dir or places.find(name) or places.folders()[0]
         if name in FETCHABLE:
             size = words.size(catalog.SETS[name].download)
             print(f"{name}: checking {folder}, downloading what is not there (up to {size})", file=sys.stderr)
-            processes.ask("engine.datasets.official", name, folder)
-        found[name] = str(folder) if name in FETCHABLE else "comes along"
+            processes.ask("engine.datasets.official", name, folder.absolute())
+        found[name] = str(folder.absolute()) if name in FETCHABLE else "comes along"
         if not as_json:
             print(f"{name}: {found[name]}")
     if as_json:

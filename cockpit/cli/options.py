@@ -298,6 +298,10 @@ def to_write(db: Path | None) -> Path:
 
 def use_data(data_dir: Path | None = None) -> None:
     """Let this process, and those it starts, search `--data-dir`, `COCKPIT_DATA` and the configured folder for data."""
+    if os.pathsep in str(data_dir or ""):
+        raise InputError(
+            f"--data-dir {data_dir} has a {os.pathsep!r} in it, which separates folders in COCKPIT_DATA: rename it"
+        )
     named = os.environ.get(places.VARIABLE, "").split(os.pathsep)
     wanted = ["" if data_dir is None else str(data_dir.absolute()), *named, config.data().folder or ""]
     os.environ[places.VARIABLE] = os.pathsep.join(dict.fromkeys(filter(None, wanted)))

@@ -18,8 +18,8 @@ SAMPLE_SIDE = 24  # pixels, at most
 def describe(identity: str, location: str) -> dict[str, object]:
     """The class counts of a data set and of its halves, mean and deviation (0 to 1), digest, and samples.
 
-    Mean and deviation are per channel, of the training images; a half has its own. The digest is the
-    SHA-256 of all pixels and labels, in training and testing, whatever file they were read from.
+    Mean and deviation are per channel, of the training images; a half has its own. The digest is the SHA-256 of all
+    pixels and labels of the whole set, in training and testing, whatever file they were read from.
     """
     base, part = split_part(identity)
     whole = load.load(base, location)
@@ -51,9 +51,9 @@ def digest(arrays: load.Arrays) -> str:
 def _samples(arrays: load.Arrays) -> list[dict[str, object]]:
     """The first training image of the first classes, as rows of (red, green, blue)."""
     found: list[dict[str, object]] = []
-    for label in range(min(arrays.classes, SAMPLES)):
-        first = arrays.train_images[np.flatnonzero(arrays.train_labels == label)[0]]
-        image = Image.fromarray(first.squeeze()).convert("RGB")
+    labels, first = np.unique(arrays.train_labels, return_index=True)
+    for label, place in zip(labels[:SAMPLES].tolist(), first, strict=False):
+        image = Image.fromarray(arrays.train_images[place].squeeze()).convert("RGB")
         image.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
         found.append({"label": label, "pixels": np.asarray(image).tolist()})
     return found

@@ -105,6 +105,7 @@ def test_a_set_is_read_as_it_was_written_and_as_torchvision_gives_it(
     assert (seen.shape[3], *seen.shape[1:3]) == catalog.resolve(name).shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_the_real_images_of_mnist_and_its_like_are_read_from_idx_files(
     name: str, shared_data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -125,6 +126,7 @@ def test_the_real_images_of_mnist_and_its_like_are_read_from_idx_files(
         assert len(load.load(name + half, "").train_labels) == catalog.resolve(name + half).train_images
 
 
+@pytest.mark.slow
 def test_recompressed_images_of_cifar10_are_refused_under_its_name(shared_data: Path, folder: Path) -> None:
     arrays = load.load(catalog.resolve(spec := f"npz:{shared_data / 'cifar10.npz'}").identity, spec[4:])
     parts = {"train": (arrays.train_images, arrays.train_labels), "test": (arrays.test_images, arrays.test_labels)}
@@ -206,6 +208,17 @@ def test_a_download_is_unpacked_checked_and_shown_on_stderr(
     (folder / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"damaged")
     assert official.fetch("cifar10", folder)
     load.load("cifar10", "")
+
+
+def test_an_archive_fetched_elsewhere_is_unpacked_without_a_network(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = serve_cifar10(served := tmp_path / "served", "http://127.0.0.1:9/", monkeypatch)
+    with pytest.raises(InputError, match="refused"):
+        official.fetch("cifar10", folder)
+    (served / "cifar-10-python.tar.gz").rename(folder / "cifar-10-python.tar.gz")
+    assert official.fetch("cifar10", folder)
+    assert np.array_equal(load.load("cifar10", "").test_images, parts["test"][0])
 
 
 def test_damaged_idx_files_are_fetched_again(
