@@ -166,6 +166,7 @@ def test_too_little_disk_and_data_that_runs_wait_for_are_problems(
         ("", "ok"),
         ("[work]\nmin-fre = 1", "problem"),
         ("[screen]\ntheme = 1", "warning"),
+        ("[screen]\ntheme = 'cockpit-lite'", "warning"),
         ('[keys]\n"act.paus" = "p"', "warning"),
         ("no toml", "problem"),
     ],
