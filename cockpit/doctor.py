@@ -291,11 +291,10 @@ def _configuration() -> Iterator[Finding]:
         yield Finding("configuration", "problem", str(error), "mend the file, or remove it")
         return
     try:
-        config.screen()
-        from cockpit.tui import app, keys
+        from cockpit.tui import keys
+        from cockpit.tui.app import Cockpit
 
-        assert app  # the bindings are known once their screens are imported
-        keys.chosen()
+        Cockpit(Path(), theme=config.screen().theme, keys=keys.chosen())
     except InputError as error:
         yield Finding(
             "configuration", "warning", f"the dashboard will not open: {error}", "mend the file, or remove it"

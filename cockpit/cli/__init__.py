@@ -1,8 +1,10 @@
 """The command line: one module for each group of verbs. stdout carries data, stderr diagnostics."""
 
+import errno
 import os
 import sqlite3
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -72,7 +74,7 @@ def main() -> None:
     except InputError as error:
         _fail(str(error), 2)
     except sqlite3.OperationalError as error:
-        _fail(f"the database cannot be used ({error}): is another program holding it, or is the disk full?", 2)
+        _fail(f"the database cannot be used ({error}): {_database_fix(str(error))}", 2)
     except sqlite3.DatabaseError as error:
         _fail(f"the database cannot be used ({error}): `cockpit store check` says whether it is damaged", 2)
     except TyperException as error:
@@ -83,7 +85,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        _fail(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}", 2)
+        _fail(_file_error(error), 2)
     sys.exit(code or 0)
 
 
@@ -93,6 +95,28 @@ def _helpful(error: TyperException) -> str:
     if not message or context is None or "Did you mean" in message or "Possible options" in message:
         return message
     return f"{message} (see `{context.command_path} --help`)"
+
+
+def _database_fix(said: str) -> str:
+    """What to do about an error of SQLite that no command expects. Its transactions leave nothing half-done."""
+    if "full" in said:
+        return "nothing was changed; make room on its disk, `cockpit store gc` may find some"
+    if "readonly" in said:
+        return "nothing was changed; the file or its folder has become read-only"
+    if "locked" in said:
+        return "nothing was changed; wait for the program that holds it, and try again"
+    return "is another program holding it, or is the disk full?"
+
+
+def _file_error(error: OSError) -> str:
+    """What is wrong with a file or its disk, and what helps. Files are written beside their place, then renamed."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" of {Path(error.filename).absolute().parent}" if error.filename else ""
+        return f"the disk{where} is full: make room, and try again; nothing half-written is left"
+    file = error.filename or "a file"
+    if error.errno == errno.EROFS:
+        return f"the folder {Path(file).absolute().parent} cannot be written ({error.strerror}): name another place"
+    return f"{file} cannot be used: {error.strerror or error}"
 
 
 def _fail(message: str, code: int) -> None:

@@ -16,6 +16,7 @@ from engine.errors import InputError
 APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours
 SCHEMA_VERSION = 2  # the number of migrations in `schema`
 BUSY_SECONDS = 30.0
+FULL_BYTES = 2**20  # of disk, that SQLite needs beside a database it opens
 PATIENCE_SECONDS = 1.0  # that a person waits for a lock without being told
 
 
@@ -60,7 +61,15 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
         raise InputError(
             f"there is no folder {path.parent} for the database {path.name}: make it, or name another --db"
         )
-    if not path.exists() or version(path) < SCHEMA_VERSION:
+    for place in (path, path.parent):
+        if place.exists() and not os.access(place, os.W_OK):  # SQLite would find out at the first change only
+            raise InputError(
+                f"{place.absolute()} cannot be written, so nothing is changed: results can be looked at, and"
+                f" `cockpit store backup PLACE --db {path}` makes a copy to go on with"
+            )
+    if not path.exists():
+        _make(path)
+    elif version(path) < SCHEMA_VERSION:
         _migrate(path)
     try:
         connection = _connect(path, "rw", min(busy_seconds, PATIENCE_SECONDS))
@@ -70,8 +79,7 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
         with transaction(connection):
             pass
     except sqlite3.OperationalError as error:
-        fix = "wait for the program that holds it" if "locked" in str(error) else "check its permissions and the disk"
-        raise InputError(f"database {path} cannot be written ({error}): {fix}") from None
+        raise InputError(f"database {path} cannot be written ({error}): {_fix(path, error)}") from None
     return connection
 
 
@@ -202,8 +210,7 @@ def version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
             found: int = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except sqlite3.DatabaseError as error:
-        fix = "wait for the program that holds it" if "locked" in str(error) else "name another file with --db"
-        raise InputError(f"{path} cannot be opened as a database ({error}): {fix}") from None
+        raise InputError(f"{path} cannot be opened as a database ({error}): {_fix(path, error)}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be opened ({error.strerror}): name another file with --db") from None
     if tables and application != APPLICATION_ID:
@@ -223,13 +230,40 @@ def _is_sample(path: Path) -> bool:
         return connection.execute("SELECT 1 FROM about WHERE key = 'sample'").fetchone() is not None
 
 
+def _make(path: Path) -> None:
+    """Make a database under another name first, so that none is there by half, where the disk is full or a key pressed.
+
+    Another process may be doing the same; the first one's stays.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _migrate(partial)
+        with suppress(FileExistsError):
+            os.link(partial, path)
+    except InputError as error:
+        raise InputError(str(error).replace(str(partial), str(path))) from None
+    finally:
+        for behind in ("", "-wal", "-shm", "-journal"):
+            partial.with_name(partial.name + behind).unlink(missing_ok=True)
+
+
+def _fix(path: Path, error: sqlite3.Error) -> str:
+    """What to do where SQLite cannot use a file."""
+    if "locked" in str(error):
+        return "wait for the program that holds it"
+    if shutil.disk_usage(path.parent).free < FULL_BYTES:
+        return f"the disk of {path.parent.absolute()} is full: make room there"
+    return "name another file with --db"
+
+
 def _migrate(path: Path) -> None:
     """Make or migrate the file in a process of its own: sqlite-utils drags in numpy, which the rest does without."""
     command = [*processes.python("engine.store.schema"), str(path)]
     done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["unknown error"])[-1]
-        raise InputError(f"database {path} cannot be made or migrated: {reason}")
+        fix = _fix(path, sqlite3.OperationalError(reason))
+        raise InputError(f"database {path} cannot be made or migrated ({reason}): {fix}")
 
 
 def _quoted(path: Path) -> str:

@@ -1,6 +1,7 @@
 """What the tests of faults compare with."""
 
 import multiprocessing
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.faults import outcomes
+
+DISK_BYTES = 8 * 2**20
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +33,15 @@ def _no_worker_outlives_its_test() -> Iterator[None]:
     yield
     for process in multiprocessing.active_children():
         process.kill()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of a few megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a file system here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)

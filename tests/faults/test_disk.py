@@ -1,30 +1,12 @@
 """The disk is full, or nearly."""
 
-import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTERM
 from typing import Any
 
-import pytest
-
 from engine.store import database
 from tests.faults import outcomes, victim
-
-DISK_BYTES = 8 * 2**20
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of a few megabytes."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("may not mount a file system here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def fill(ballast: Path) -> None:

@@ -1,0 +1,116 @@
+"""Commands in a folder that cannot be written, and on a disk that is full: a clear line each, and nothing lost."""
+
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.conftest import add, run_cockpit
+from tests.faults.test_disk import fill
+
+FILE = '[[experiment]]\nsource = "digits-a"\nlevels = 1\nseed = 70\n'
+WRITING = (
+    "queue add digits",
+    "queue add paper.toml",
+    "queue extend one --levels 4",
+    "queue pause one",
+    "queue resume one",
+    "queue cancel one",
+    "queue retry one",
+    "queue move one --priority 3",
+    "queue annotate one --notes text",
+    "queue archive one",
+    "queue unarchive one",
+    "queue remove one",
+    "run digits",
+    "work --drain",
+    "work --detach",
+    "export -o results.csv",
+    "store check --repair",
+    "store backup copy.db",
+    "queue add digits --db new.db",
+)
+READING = (
+    "queue list",
+    "queue show one",
+    "queue show one --toml",
+    "queue logs one",
+    "queue estimate",
+    "export",
+    "work --status",
+)
+
+
+@pytest.fixture
+def disk(small_disk: Path) -> Path:
+    """A small file system with a database, whose experiment waits, and an experiment file."""
+    add(small_disk / "experiments.db", "one", levels=1)
+    (small_disk / "paper.toml").write_text(FILE)
+    return small_disk
+
+
+@pytest.fixture
+def read_only(disk: Path) -> Iterator[Path]:
+    """The same, mounted so that nobody may write, root included."""
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    yield disk
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+
+
+def contents(folder: Path) -> list[str]:
+    """All that the database says, read from a copy: on a full disk SQLite cannot open the original."""
+    with TemporaryDirectory() as elsewhere:
+        for file in folder.glob("experiments.db*"):
+            if not file.name.endswith("-shm") and file.is_file():
+                shutil.copy(file, elsewhere)
+        with closing(sqlite3.connect(Path(elsewhere) / "experiments.db")) as connection:
+            found = list(connection.iterdump())
+    assert any('INSERT INTO "experiments"' in line for line in found)
+    return found
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.endswith(("-wal", "-shm"))}
+
+
+def test_where_nothing_can_be_written_each_command_that_would_says_so_and_the_others_work(read_only: Path) -> None:
+    for command in WRITING:
+        found = run_cockpit(read_only, *command.split())
+        assert (found.returncode, found.stdout) == (2, ""), command
+        assert found.stderr.startswith("cockpit: error: "), command
+        assert "cannot be written" in found.stderr, command
+        assert found.stderr.count("\n") == 1, command
+    for command in READING:
+        assert run_cockpit(read_only, *command.split()).returncode == 0, command
+    assert run_cockpit(read_only, "queue", "add", "paper.toml", "--dry-run").returncode == 0
+    assert files(read_only) == {"experiments.db", "paper.toml"}
+
+
+def test_the_copy_that_is_advised_where_nothing_can_be_written_goes_on(read_only: Path, tmp_path: Path) -> None:
+    found = run_cockpit(read_only, "queue", "pause", "one")
+    assert "`cockpit store backup PLACE --db experiments.db` makes a copy" in found.stderr
+    assert run_cockpit(read_only, "store", "backup", tmp_path / "copy.db").returncode == 0
+    assert run_cockpit(tmp_path, "queue", "pause", "one", "--db", "copy.db").stdout == "‖ paused  one\n"
+
+
+def test_on_a_full_disk_a_command_does_all_or_says_that_the_disk_is_full(disk: Path) -> None:
+    fill(disk / "ballast")
+    for command in WRITING:
+        before = contents(disk)
+        found = run_cockpit(disk, *command.split())
+        if found.returncode:
+            assert found.returncode == 2, command
+            assert found.stderr.startswith("cockpit: error: "), command
+            assert "full" in found.stderr or "make room" in found.stderr, (command, found.stderr)
+            assert found.stderr.count("\n") == 1, (command, found.stderr)
+            assert contents(disk) == before, command
+    assert files(disk) == {"experiments.db", "paper.toml", "ballast"}
+    (disk / "ballast").unlink()
+    assert "all is well" in run_cockpit(disk, "store", "check").stdout
+    added = run_cockpit(disk, "queue", "add", "paper.toml")
+    assert (added.returncode, added.stderr) == (0, "")
