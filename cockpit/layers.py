@@ -6,8 +6,9 @@ from math import log2
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.statistics import Mean
 from engine.store import database
-from engine.store.layers import Comparison, Layer, Mean
+from engine.store.layers import Comparison, Layer
 from engine.store.sides import Choice, Side
 
 Fraction = Literal["remaining", "pruned"]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit.cli import diff, queue, results, screen, store, work
+from cockpit.cli import diff, queue, reports, results, screen, store, work
 from cockpit.cli.options import Database
 from engine import __version__
 from engine.errors import InputError
@@ -27,6 +27,7 @@ app.command("run")(work.run)
 app.command("work")(work.work)
 app.command("serve")(screen.serve)
 app.command("plot")(results.plot)
+app.command("show")(reports.show)
 app.command("diff")(diff.diff)
 app.command("export")(results.export)
 

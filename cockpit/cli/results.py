@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cockpit.cli.options import Database, to_read
+from engine import reports
 from engine.errors import InputError, unknown
 from engine.store import database, queue, rows
 
 if TYPE_CHECKING:
     from cockpit.curves import Series
 
+TABLES = (*rows.EXPORTS, reports.TABLE)
 PlotX = Annotated[
     str,
     typer.Option("--x", help="remaining: weights remaining on a log axis; pruned: fraction pruned, linear."),
@@ -106,7 +108,7 @@ def _next_command(connection: sqlite3.Connection, experiment: str) -> str:
 def export(
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a heading (the default).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    table: Annotated[str, typer.Option(help=f"One of: {', '.join(rows.EXPORTS)}.")] = "curves",
+    table: Annotated[str, typer.Option(help=f"One of: {', '.join(TABLES)}.")] = "curves",
     experiment: Annotated[str | None, typer.Option(help="Only this experiment.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write. Default: standard output.", show_default=False)
@@ -124,5 +126,10 @@ def export(
     with closing(database.reader(to_read(db))) as connection:
         if experiment is not None:
             queue.experiment_id(connection, experiment)
-        heading, found = rows.export(connection, table, experiment)
+        if table not in TABLES:
+            raise unknown("table", table, TABLES)
+        if table == reports.TABLE:
+            heading, found = reports.HEADING, reports.rows(reports.of(connection, experiment))
+        else:
+            heading, found = rows.export(connection, table, experiment)
         write(heading, found, output, "json" if as_json else "csv")

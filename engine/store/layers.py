@@ -4,12 +4,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import fsum, sqrt
+from math import fsum
 from typing import Any
 
 from engine import masks
 from engine.errors import InputError
 from engine.recipes import Random, Run, Winning
+from engine.statistics import Mean, mean_of
 from engine.store.files import Folder, LostFile
 from engine.store.records import file_of
 from engine.store.sides import Side
@@ -18,15 +19,6 @@ TOTAL = "total"
 
 Counts = dict[str, tuple[int, int]]  # layer -> weights remaining, weights
 Figures = dict[str, float | None]  # what `Layer` has, of one pair of tickets
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over replicates, their sample standard deviation (None for one), and how many they are."""
-
-    mean: float
-    std: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -281,14 +273,4 @@ def _with_total(counts: Counts) -> Counts:
 
 
 def _means(figures: Sequence[Figures]) -> dict[str, Any]:
-    return {key: _mean([one[key] for one in figures]) for key in figures[0]}
-
-
-def _mean(values: Sequence[float | None]) -> Mean | None:
-    """The mean of the values that are known, None if none is."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    middle = fsum(known) / len(known)
-    spread = sqrt(fsum((value - middle) ** 2 for value in known) / (len(known) - 1)) if len(known) > 1 else None
-    return Mean(middle, spread, len(known))
+    return {key: mean_of(one[key] for one in figures) for key in figures[0]}
