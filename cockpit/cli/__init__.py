@@ -28,6 +28,7 @@ app.command("work")(work.work)
 app.command("serve")(screen.serve)
 app.command("plot")(results.plot)
 app.command("show")(reports.show)
+app.command("claims")(reports.claims_)
 app.command("diff")(diff.diff)
 app.command("export")(results.export)
 

@@ -1,4 +1,4 @@
-"""`cockpit show`: what statistics say."""
+"""`cockpit show` and `cockpit claims`: what statistics say of an experiment, and of the paper's claims."""
 
 import json
 from contextlib import closing
@@ -6,9 +6,10 @@ from typing import Annotated
 
 from typer import Argument
 
-from cockpit import reports, tables, words
+from cockpit import claims, reports, tables, words
 from cockpit.cli.options import Database, Json, to_read
 from engine import reports as statistics_of
+from engine.claims import findings
 from engine.store import database, queue, rows
 
 
@@ -43,3 +44,20 @@ def show(
         tables.show(*table)
     if lines := list(reports.missing(found)):
         print("\n" + "\n".join(lines))
+
+
+def claims_(as_json: Json = False, db: Database = None) -> None:
+    """List the paper's main claims, each with what all recorded data says of it and the numbers behind that.
+
+    docs/claims.md defines when a claim is supported, contradicted or undecided.
+    """
+    with closing(database.reader(to_read(db))) as connection:
+        found = findings(connection)
+    if as_json:
+        print(json.dumps([claims.as_json(one) for one in found]))
+        return
+    tables.show(claims.OVERVIEW, [[one.claim.text, one.claim.where, claims.verdict(one)] for one in found], left=3)
+    for one in found:
+        print(f"\n{one.claim.text}: {one.verdict}\n{claims.about(one)}")
+        if one.comparisons:
+            tables.show(claims.HEADINGS, claims.rows(one), left=4)

@@ -9,15 +9,16 @@ from typing import Any
 
 ACCURACIES = """
     SELECT c.id AS curve_id, e.name AS experiment, c.name, c.source, c.target, c.model, c.source_optimizer, c.optimizer,
-           c.scope, c.ticket, p.level, r.id AS run, r.seed, r.status, r.test_accuracy, r.source_dataset,
-           1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned, r.width, r.epochs
+           c.scope, c.ticket, p.level, r.id AS run, r.seed, r.status, r.test_accuracy,
+           1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned, r.width, r.epochs,
+           max(r.source_dataset) OVER (PARTITION BY c.id) AS source_dataset, r.target_dataset
     FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
     JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
     WHERE :experiment IS NULL OR e.name = :experiment ORDER BY e.id, c.id, p.level, r.seed
 """
 SAID = (
     "experiment", "name", "source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket",
-    "source_dataset", "width", "epochs",
+    "source_dataset", "target_dataset", "width", "epochs",
 )  # fmt: skip
 
 
@@ -34,7 +35,8 @@ class Curve:
     optimizer: str
     scope: str | None
     ticket: str
-    source_dataset: str | None  # identity of the source
+    source_dataset: str | None  # the identity
+    target_dataset: str
     width: float
     epochs: int
     accuracies: Mapping[int, Mapping[int, float]]  # level -> seed -> test accuracy, of the runs that are done
