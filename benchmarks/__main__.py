@@ -5,9 +5,16 @@ import json
 import platform
 import sys
 
-from benchmarks import charts, dashboard, queue
+from benchmarks import charts, dashboard, pipeline, pruning, queue, training
 
-BENCHMARKS = {"charts": charts.measure, "dashboard": dashboard.measure, "queue": queue.measure}
+BENCHMARKS = {
+    "charts": charts.measure,
+    "dashboard": dashboard.measure,
+    "pipeline": pipeline.measure,
+    "pruning": pruning.measure,
+    "queue": queue.measure,
+    "training": training.measure,
+}
 
 
 def main() -> None:
