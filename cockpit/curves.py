@@ -3,12 +3,13 @@
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from engine.statistics import Mean, matching
 
 DENSE, WINNING = "dense", "winning"
 
+Item = TypeVar("Item")
 Grouping = Literal["target", "experiment", "ticket"]
 GROUPINGS: tuple[Grouping, ...] = ("target", "experiment", "ticket")
 
@@ -98,6 +99,13 @@ def matched(one: Series, shown: Iterable[Series]) -> int | None:
             means = dict(zip(one.levels, one.means, strict=True))
             return matching(means, Mean(dense.means[0], dense.deviations[0], dense.counts[0]))
     return None
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """No more than so many of the items, evenly chosen, with the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def table(shown: Sequence[Series]) -> tuple[list[str], list[list[str]]]:

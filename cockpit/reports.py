@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cockpit.curves import evenly
 from engine import statistics
 from engine.reports import WHAT, Level, Report
 from engine.statistics import Difference, Mean
@@ -84,10 +85,7 @@ def differences(one: Report) -> tuple[list[str], list[list[str]]] | None:
 
 def few(levels: Sequence[Level]) -> list[Level]:
     """Some of the levels, evenly chosen, with the first that is pruned and the sparsest among them."""
-    pruned = [level for level in levels if level.level] or list(levels)
-    if len(pruned) <= FEW:
-        return pruned
-    return [pruned[round(place * (len(pruned) - 1) / (FEW - 1))] for place in range(FEW)]
+    return evenly([level for level in levels if level.level] or levels, FEW)
 
 
 def missing(reports: Sequence[Report]) -> Iterator[str]:
