@@ -5,15 +5,17 @@ import json
 import platform
 import sys
 
-from benchmarks import charts, dashboard, pipeline, pruning, queue, training
+from benchmarks import charts, dashboard, export, pipeline, pruning, queue, training, workers
 
 BENCHMARKS = {
     "charts": charts.measure,
     "dashboard": dashboard.measure,
+    "export": export.measure,
     "pipeline": pipeline.measure,
     "pruning": pruning.measure,
     "queue": queue.measure,
     "training": training.measure,
+    "workers": workers.measure,
 }
 
 

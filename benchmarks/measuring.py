@@ -2,8 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -80,7 +79,7 @@ def flop(model: str) -> float:
     net = network(model)
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(2, 3, SIDE, SIDE)).sum().backward()
-    return counter.get_total_flops() / 2
+    return float(counter.get_total_flops()) / 2
 
 
 def matrix_rate(device: torch.device, sizes: Sequence[int], seconds: float = 0.3) -> float:
@@ -113,7 +112,7 @@ def alternating(rounds: int, **timed: Callable[[], float]) -> dict[str, list[flo
     return found
 
 
-def spread(what: str, values: Sequence[float]) -> Mapping[str, float]:
+def spread(what: str, values: Sequence[float]) -> dict[str, float]:
     """The median of some values, and the least and the most of them."""
     return {what: statistics.median(values), f"{what}, least": min(values), f"{what}, most": max(values)}
 
@@ -121,8 +120,3 @@ def spread(what: str, values: Sequence[float]) -> Mapping[str, float]:
 def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
     """The ratio of each round."""
     return [a / b for a, b in zip(over, under, strict=True)]
-
-
-def about() -> Mapping[str, Any]:
-    """What the figures depend on."""
-    return {"torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability()}

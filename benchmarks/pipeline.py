@@ -1,7 +1,6 @@
 """Feeding training on one CPU core: our batches against torchvision's transforms in a DataLoader."""
 
 import time
-from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -15,7 +14,7 @@ IMAGES = 20_000
 ROUNDS = 5
 
 
-def measure(quick: bool) -> Mapping[str, float]:
+def measure(quick: bool) -> dict[str, float]:
     """Images a second, cropped, flipped and normalised, of both, and their ratio."""
     torch.set_num_threads(1)
     arrays = pictures(IMAGES // 5 if quick else IMAGES, 8)

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import time
-from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -30,7 +29,7 @@ ROUNDS = 5
 TOGETHER_SECONDS = 12.0
 
 
-def measure(quick: bool) -> Mapping[str, float]:
+def measure(quick: bool) -> dict[str, float]:
     """Shares of the bf16 matrix rate, gains on the plain loop, and two workers against two threads."""
     torch.set_num_threads(1)
     rounds = 2 if quick else ROUNDS
@@ -56,7 +55,7 @@ class PlainLoop:
     def __init__(self, model: str, images: torch.Tensor, labels: torch.Tensor) -> None:
         self.net, masks = masked(model)
         for name, mask in masks.items():
-            prune.custom_from_mask(self.net.get_submodule(name.removesuffix(".weight")), "weight", mask)
+            prune.custom_from_mask(self.net.get_submodule(name.removesuffix(".weight")), "weight", mask)  # type: ignore[no-untyped-call]
         self.optimizer = torch.optim.SGD(self.net.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
         self.loader = DataLoader(Transformed(images, labels), BATCH, shuffle=True)
 
@@ -65,7 +64,7 @@ class PlainLoop:
         began = time.perf_counter()
         for images, labels in self.loader:
             self.optimizer.zero_grad()
-            F.cross_entropy(self.net(images), labels).backward()
+            F.cross_entropy(self.net(images), labels).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         return len(self.loader.dataset) / (time.perf_counter() - began)  # type: ignore[arg-type]
 
@@ -86,11 +85,11 @@ class Transformed(TensorDataset):
         super().__init__(images.permute(0, 3, 1, 2).contiguous(), labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        image, label = super().__getitem__(index)
+        image, label = super().__getitem__(index)  # type: ignore[no-untyped-call]
         return self.TRANSFORM(image), label
 
 
-def _together(rounds: int, seconds: float) -> Mapping[str, float]:
+def _together(rounds: int, seconds: float) -> dict[str, float]:
     """Two processes of one thread against one of two threads, on ResNet-20."""
     timed = alternating(
         rounds,
