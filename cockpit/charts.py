@@ -207,12 +207,18 @@ def draw(shown: Sequence[Series], view: View, width: int, height: int, title: st
 
 def printed(shown: Sequence[Series], title: str, x: str, full: bool, width: int, colours: bool) -> str:
     """The curves as the command line prints them: a chart with a title, and its legend below."""
-    text = draw(shown, View(x=x, full=full, printed=True), width, max(15, min(30, width // 4)), title) + "\n"
+    above, title = _above(title, width)
+    text = above + draw(shown, View(x=x, full=full, printed=True), width, max(15, min(30, width // 4)), title) + "\n"
     for number, one in enumerate(shown):
         (red, green, blue), marker = style(number, one)
         name = f"{one.name} {cell(one, 0)}" if one.ticket == DENSE else one.name
         text += f"\n  \x1b[38;2;{red};{green};{blue}m{marker}\x1b[0m {name}"
     return text if colours else _plain(text)
+
+
+def _above(title: str, width: int) -> tuple[str, str]:
+    """What stands above a chart, and its title: plotext leaves out one that is too long."""
+    return (f"{title}\n", "") if len(title) > width - 4 else ("", title)
 
 
 def _plain(text: str) -> str:
@@ -228,7 +234,8 @@ def printed_ratios(found: Ratios, width: int, colours: bool) -> str:
     figure._limit_size(False, False)
     figure.plot_size(width, height)
     figure.theme("clear")
-    figure.title(ratio_title(found))
+    above, title = _above(ratio_title(found), width)
+    figure.title(title)
     figure.xlabel("layer")
     figure.xlim(0.5, last + 0.5)
     figure.xticks(list(range(1, last + 1)))
@@ -242,7 +249,7 @@ def printed_ratios(found: Ratios, width: int, colours: bool) -> str:
         figure.plot(*points, color=colour, marker="braille")
         figure.scatter(*points, color=colour, marker=marker)
         entries += f"\n  \x1b[38;2;{colour[0]};{colour[1]};{colour[2]}m{marker}\x1b[0m {ratio_name(found, level)}"
-    text = str(figure.build()).removesuffix("\n") + "\n" + entries
+    text = above + str(figure.build()).removesuffix("\n") + "\n" + entries
     return text if colours else _plain(text)
 
 

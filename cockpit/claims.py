@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from cockpit.reports import points
+from cockpit.reports import points, ranges
 from engine.claims import HIGH_SPARSITY, Comparison, Finding
 from engine.statistics import CONFIDENCE
 
@@ -38,7 +38,7 @@ def rows(found: Finding) -> list[list[str]]:
             _trained(one),
             one.a,
             one.b,
-            ", ".join(map(str, one.levels)),
+            ranges(one.levels),
             points(one.difference),
             SAYS[one.decides] if one.judged else "not judged",
         ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from cockpit import charts
@@ -25,6 +26,7 @@ FORMS = ("png", "svg", "pdf")
 UNDATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 MARKERS = dict(zip(charts.MARKERS, "oX^sPDv*", strict=True))
 WIDTH, HEIGHT, LEGEND = 6.0, 4.0, 0.22  # inches: of a chart, and of a line of the legend below it
+TITLE = 64  # letters in a line
 DOTS = 150  # an inch, of a PNG
 SHADE = 0.18
 MARGIN = 0.02  # so that no marker is cut at the edge
@@ -69,7 +71,7 @@ def write(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View) 
     with _drawn(path, WIDTH * len(shown), HEIGHT + LEGEND * longest) as figure:
         for axes, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
             _draw(axes, curves, view)
-            axes.set_title(title, fontsize="medium")
+            axes.set_title(fill(title, TITLE), fontsize="medium")
 
 
 def write_ratios(path: Path, found: Ratios) -> None:
@@ -90,7 +92,7 @@ def write_ratios(path: Path, found: Ratios) -> None:
         axes.set_xticks(range(1, len(found.layers) + 1))
         axes.set_xlabel("layer")
         axes.set_ylabel(f"ratio of the fraction {found.fraction}")
-        axes.set_title(ratio_title(found), fontsize="medium")
+        axes.set_title(fill(ratio_title(found), TITLE), fontsize="medium")
         axes.grid(alpha=SHADE)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, frameon=False, fontsize="small")
 

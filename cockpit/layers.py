@@ -107,8 +107,9 @@ def ratio_table(found: Ratios) -> tuple[list[str], list[list[str]]]:
 
 
 def ratio_title(found: Ratios) -> str:
-    """What a chart of ratios shows."""
-    return f"fraction {found.fraction}: {found.a.name} / {found.b.name}"
+    """What a chart of two scopes' ratios shows."""
+    experiment, _, scope = found.a.name.rpartition(":")
+    return f"{experiment}: fraction {found.fraction}, {scope} / {found.b.name.rpartition(':')[2]}"
 
 
 def as_json(found: Comparison) -> dict[str, Any]:

@@ -84,8 +84,9 @@ def differences(one: Report) -> tuple[list[str], list[list[str]]] | None:
 
 
 def few(levels: Sequence[Level]) -> list[Level]:
-    """Some of the levels, evenly chosen, with the first that is pruned and the sparsest among them."""
-    return evenly([level for level in levels if level.level] or levels, FEW)
+    """Some of the levels, evenly chosen: of those that are pruned and compared, with the first and the sparsest."""
+    compared = [level for level in levels if level.level and (level.minus_random or level.minus_own)]
+    return evenly(compared or levels, FEW)
 
 
 def missing(reports: Sequence[Report]) -> Iterator[str]:
@@ -95,10 +96,10 @@ def missing(reports: Sequence[Report]) -> Iterator[str]:
         short = [level for level, seeds in curve.runs.items() if len(curve.accuracies[level]) < len(seeds)]
         if short:
             lacking = curve.planned - curve.done
-            yield f"{curve.name}: {lacking} runs are not done, at levels {_ranges(short)}"
+            yield f"{curve.name}: {lacking} runs are not done, at levels {ranges(short)}"
 
 
-def _ranges(levels: Sequence[int]) -> str:
+def ranges(levels: Sequence[int]) -> str:
     """Levels as a person writes them: 0-6, 9."""
     spans: list[list[int]] = []
     for level in levels:

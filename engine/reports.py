@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.errors import unknown
 from engine.statistics import Difference, Mean, matching, mean_of, paired
+from engine.store import rows
 from engine.store.replicates import Curve, read
 
-TABLE = "statistics"
+TABLES = (*rows.EXPORTS, "statistics")  # that can be exported
 WHAT = ("source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket")
 COUNTERPARTS = ("random", "own")
 COMPARED = tuple(
@@ -150,6 +152,12 @@ def _difference(name: str, found: Difference | None) -> dict[str, float | None]:
     }
 
 
-def rows(reports: Iterable[Report]) -> Iterator[tuple[object, ...]]:
-    """The records as rows under `HEADING`."""
-    return (tuple(record[key] for key in HEADING) for record in records(reports))
+def table(
+    connection: sqlite3.Connection, name: str, experiment: str | None = None
+) -> tuple[list[str], Iterator[tuple[object, ...]]]:
+    """The column names and the rows of one of `TABLES`, for an experiment or all. Raises InputError for another."""
+    if name in rows.EXPORTS:
+        return rows.export(connection, name, experiment)
+    if name not in TABLES:
+        raise unknown("table", name, TABLES)
+    return HEADING, (tuple(record[key] for key in HEADING) for record in records(of(connection, experiment)))

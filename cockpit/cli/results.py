@@ -18,7 +18,6 @@ from engine.store.layers import FRACTIONS, Ratios, ratios
 if TYPE_CHECKING:
     from cockpit.curves import Series
 
-TABLES = (*rows.EXPORTS, reports.TABLE)
 Experiment = Annotated[str, typer.Argument(help="The experiment's name.")]
 Target = Annotated[str | None, typer.Option(help="Only this data set; the source's own chain too.")]
 X = Annotated[
@@ -190,7 +189,7 @@ def _next_command(connection: sqlite3.Connection, experiment: str) -> str:
 def export(
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a heading (the default).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    table: Annotated[str, typer.Option(help=f"One of: {', '.join(TABLES)}.")] = "curves",
+    table: Annotated[str, typer.Option(help=f"One of: {', '.join(reports.TABLES)}.")] = "curves",
     experiment: Annotated[str | None, typer.Option(help="Only this experiment.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write. Default: standard output.", show_default=False)
@@ -208,10 +207,5 @@ def export(
     with closing(database.reader(to_read(db))) as connection:
         if experiment is not None:
             queue.experiment_id(connection, experiment)
-        if table not in TABLES:
-            raise unknown("table", table, TABLES)
-        if table == reports.TABLE:
-            heading, found = reports.HEADING, reports.rows(reports.of(connection, experiment))
-        else:
-            heading, found = rows.export(connection, table, experiment)
+        heading, found = reports.table(connection, table, experiment)
         write(heading, found, output, "json" if as_json else "csv")

@@ -90,7 +90,7 @@ def test_an_experiment_of_scopes_alone_is_drawn_layer_by_layer(cockpit: Cockpit,
         connection.execute("DELETE FROM experiment_curves WHERE ticket LIKE 'random%'")
         connection.commit()
     for arguments, title in (
-        ((), "fraction pruned: halves:global / halves:layerwise"),
+        ((), "halves: fraction pruned, global / layerwise"),
         (("--curves",), "halves: test accuracy on digits-b, %"),
         (("--target", "digits-a"), "halves: test accuracy on digits-a, %"),
     ):

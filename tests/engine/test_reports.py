@@ -5,6 +5,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,12 +161,17 @@ def test_show_of_an_experiment_that_was_not_trained_says_what_is_missing(cockpit
     assert cockpit("export", "--table", "statistics", "--json").stdout == ""
 
 
-def test_a_report_shows_a_few_levels_the_sparsest_among_them(connection: sqlite3.Connection) -> None:
-    levels = [level for one in reports.of(connection) for level in one.levels if one.curve.name == CHAIN]
-    assert few(levels) == levels[1:]
-    many = levels * 5
-    assert len(few(many)) == 5
-    assert few(many)[-1] == many[-1]
+def test_a_report_shows_a_few_of_the_levels_that_are_compared_the_sparsest_among_them(
+    connection: sqlite3.Connection,
+) -> None:
+    levels = by_name(connection)[MOVED].levels
+    assert few(levels) == list(levels[1:])
+    between = [replace(level, minus_random=None) for level in levels]
+    many = [one for pair in zip(levels * 5, between * 5, strict=True) for one in pair]
+    shown = few(many)
+    assert len(shown) == 5
+    assert all(level.minus_random for level in shown)
+    assert (shown[0], shown[-1]) == (levels[1], levels[-1])
 
 
 def test_the_sample_says_how_far_its_tickets_match() -> None:
