@@ -1,9 +1,11 @@
 """The paper's claims on recorded data: made-up accuracies for which the answer is known, and scipy beside them."""
 
 import json
+import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from scipy import stats
 
 from engine import claims
 from engine.claims import Finding
-from engine.store import database
+from engine.store import database, replicates
 from tests.conftest import Cockpit, add
 
 OPTIONS: dict[str, Any] = {"prune_rate": 0.5, "levels": 6, "evaluate": "all", "replicates": 3}
@@ -162,10 +164,26 @@ def test_one_replicate_decides_nothing(path: Path, connection: sqlite3.Connectio
 
 def test_differences_that_are_equal_by_chance_decide_nothing(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "e", **OPTIONS)
-    finish(connection, "0.25 * (ticket = 'winning')", "0")
+    finish(connection, "0.1 * (ticket = 'winning')", "seed * 0.017 + level * 0.003")
     (one,) = of(connection, "winning").comparisons
-    assert one.difference.low == one.difference.high == 0.25
+    assert (one.difference.low, one.difference.high) == (pytest.approx(0.1), pytest.approx(0.1))
     assert one.decides == 0
+
+
+def test_without_an_effect_the_data_decides_as_seldom_as_it_is_said_to(trained: Path) -> None:
+    with closing(database.reader(trained)) as connection:
+        curve = replace(replicates.read(connection)[0], pruned={1: 0.96, 2: 0.97})
+    draw = random.Random(0)
+
+    def side(shift: float = 0.0) -> dict[int, dict[int, float]]:
+        return {level: {seed: shift + draw.gauss(0.5, 0.01) for seed in range(3)} for level in (1, 2)}
+
+    verdicts = []
+    for _ in range(1000):
+        pairs = [claims.Pair(curve, "a", "b", side(), side(), ()) for _ in range(4)]
+        finding = claims._finding(claims.CLAIMS[1], pairs)
+        verdicts.append(finding.count(1) + finding.count(-1) > 0)
+    assert 0.03 < sum(verdicts) / 1000 < 0.065  # 5 % if all comparisons together are
 
 
 def test_data_that_points_both_ways_is_undecided(path: Path, connection: sqlite3.Connection) -> None:
