@@ -12,9 +12,15 @@ from plotext._figure import (
     _figure_class as Figure,
 )  # an object for each chart; the module's functions share one
 
-from cockpit.curves import DENSE, Series, cell, matched
+from cockpit.curves import DENSE, Series, cell, evenly, matched
+from cockpit.layers import ratio_title
+from engine.store.layers import Ratios
 
-AXES = ("remaining", "pruned")
+AXES = {  # what each shows, and how it is labelled
+    "remaining": "weights remaining, %",  # a log axis: pruning iterations are evenly spaced
+    "pruned": "fraction of weights pruned",  # linear
+    "log-pruned": "fraction of weights pruned",  # as the paper has it: the log axis, labelled with what is pruned
+}
 # Okabe and Ito (2008): told apart with every kind of colour blindness. Each has a marker too, for no colours at all.
 COLOURS = (
     (0, 114, 178),
@@ -33,6 +39,10 @@ MATCH = "▾"  # stands over the last level that matches dense
 SHADE = "░"
 DIMNESS = 0.55  # of a band: how much of the background is in its colour
 DASH, GAP = 5, 4  # dots
+LIGHT, DARK = (190, 215, 240), (8, 64, 150)  # of ratios: the first level, and the sparsest
+LEVELS = 6  # whose ratios are drawn as text
+RATIO_STEPS = (*STEPS, 0.5, 1.0)
+RATIO_DIGITS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))  # of ticks on a log axis of ratios, as many as there is room for
 
 Colour = tuple[int, int, int]
 Range = tuple[float, float]
@@ -111,7 +121,7 @@ class Entry:
 
 def place(remaining: float, x: str) -> float:
     """Where a fraction of remaining weights lies on the x axis: plotext's own log axis breaks when drawn twice."""
-    return -math.log10(remaining) if x == "remaining" else 1.0 - remaining
+    return 1.0 - remaining if x == "pruned" else -math.log10(remaining)
 
 
 def style(number: int, one: Series) -> tuple[Colour, str]:
@@ -132,7 +142,7 @@ def _entry(number: int, one: Series, shown: Sequence[Series], view: View, at: fl
     if last is not None:
         remarks.append(f"matches dense down to {_per_cent(one, last)}")
     gone = [str(level) for level, left in zip(one.levels, one.remaining, strict=True) if not left]
-    if gone and view.x == "remaining":
+    if gone and view.x != "pruned":
         remarks.append(f"no weights left at level {', '.join(gone)}: not on this axis")
     level = 0 if one.ticket == DENSE else view.crosshair
     if level is not None:
@@ -173,7 +183,7 @@ def draw(shown: Sequence[Series], view: View, width: int, height: int, title: st
     figure.plot_size(width, height)
     figure.theme("clear")
     figure.title(title)
-    figure.xlabel("weights remaining, %" if view.x == "remaining" else "fraction of weights pruned")
+    figure.xlabel(AXES[view.x])
     if not view.printed:
         figure.xaxes(True, False)
         figure.yaxes(True, False)
@@ -197,12 +207,101 @@ def draw(shown: Sequence[Series], view: View, width: int, height: int, title: st
 
 def printed(shown: Sequence[Series], title: str, x: str, full: bool, width: int, colours: bool) -> str:
     """The curves as the command line prints them: a chart with a title, and its legend below."""
-    text = draw(shown, View(x=x, full=full, printed=True), width, max(15, min(30, width // 4)), title) + "\n"
+    above, title = _above(title, width)
+    text = above + draw(shown, View(x=x, full=full, printed=True), width, max(15, min(30, width // 4)), title) + "\n"
     for number, one in enumerate(shown):
         (red, green, blue), marker = style(number, one)
         name = f"{one.name} {cell(one, 0)}" if one.ticket == DENSE else one.name
         text += f"\n  \x1b[38;2;{red};{green};{blue}m{marker}\x1b[0m {name}"
-    return text if colours else re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return text if colours else _plain(text)
+
+
+def _above(title: str, width: int) -> tuple[str, str]:
+    """What stands above a chart, and its title: plotext leaves out one that is too long."""
+    return (f"{title}\n", "") if len(title) > width - 4 else ("", title)
+
+
+def _plain(text: str) -> str:
+    """A text without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def printed_ratios(found: Ratios, width: int, colours: bool) -> str:
+    """The ratios of each layer at a few levels, light to dark, as the command line prints them: figure 1b."""
+    height = max(15, min(30, width // 4))
+    scale, last = ratio_axis(found, height - 5), len(found.layers)
+    figure = Figure()
+    figure._limit_size(False, False)
+    figure.plot_size(width, height)
+    figure.theme("clear")
+    above, title = _above(ratio_title(found), width)
+    figure.title(title)
+    figure.xlabel("layer")
+    figure.xlim(0.5, last + 0.5)
+    figure.xticks(list(range(1, last + 1)))
+    figure.ylim(scale.low, scale.high)
+    figure.yticks(scale.ticks, scale.labels)
+    entries = ""
+    shown = evenly(ratio_levels(found), LEVELS)
+    for number, level in enumerate(shown):
+        colour, marker = shade(number, len(shown)), MARKERS[number]
+        points = list(map(list, zip(*ratio_points(found, level), strict=True)))
+        figure.plot(*points, color=colour, marker="braille")
+        figure.scatter(*points, color=colour, marker=marker)
+        entries += f"\n  \x1b[38;2;{colour[0]};{colour[1]};{colour[2]}m{marker}\x1b[0m {ratio_name(found, level)}"
+    text = above + str(figure.build()).removesuffix("\n") + "\n" + entries
+    return text if colours else _plain(text)
+
+
+def ratio_levels(found: Ratios) -> list[int]:
+    """The levels that have anything to draw."""
+    return [level for level in found.levels if ratio_points(found, level)]
+
+
+def ratio_points(found: Ratios, level: int) -> list[tuple[int, float]]:
+    """Where the ratio of each layer lies, from layer 1 on; not of those that have none on this axis."""
+    return [
+        (layer, ratio_place(value.mean, found))
+        for layer, value in enumerate(found.levels[level], 1)
+        if value and (value.mean > 0 or found.fraction == "pruned")
+    ]
+
+
+def ratio_name(found: Ratios, level: int) -> str:
+    """What a legend says of a level of ratios."""
+    counts = {value.n for value in found.levels[level] if value}
+    span = "-".join(map(str, sorted({min(counts), max(counts)}))) if counts else "0"
+    return f"level {level}, {found.pruned[level] * 100:.4g} % pruned (n={span})"
+
+
+def ratio_place(ratio: float, found: Ratios) -> float:
+    """Where a ratio lies on its axis: what remains differs by powers of ten, what is pruned does not."""
+    return math.log10(ratio) if found.fraction == "remaining" else ratio
+
+
+def ratio_axis(found: Ratios, cells: int) -> Axis:
+    """An axis that has room for all ratios, and for 1."""
+    places = [place for level in found.levels for _, place in ratio_points(found, level)] + [ratio_place(1.0, found)]
+    low, high, most = min(places), max(places), max(1, min(6, cells - 2))
+    if found.fraction == "remaining":
+        powers = range(math.floor(low), math.ceil(high) + 1)
+        choices = [[math.log10(digit) + power for power in powers for digit in digits] for digits in RATIO_DIGITS]
+    else:
+        choices = [
+            [step * at for at in range(math.floor(low / step), math.ceil(high / step) + 1)] for step in RATIO_STEPS
+        ]
+    inside = ([tick for tick in ticks if low - 1e-9 <= tick <= high + 1e-9] for ticks in choices)
+    ticks = next((ticks for ticks in inside if len(ticks) <= most), [ratio_place(1.0, found)])
+    ratios = [10**tick if found.fraction == "remaining" else tick for tick in ticks]
+    room = max(0.05 * (high - low), 0.01)
+    return Axis(low - room, high + room, tuple(ticks), tuple(f"{ratio:.3g}" for ratio in ratios), cells)
+
+
+def shade(number: int, of: int) -> Colour:
+    """A blue for each of so many levels, from light to dark."""
+    part = number / max(of - 1, 1)
+    red, green, blue = (round(light + (dark - light) * part) for light, dark in zip(LIGHT, DARK, strict=True))
+    return red, green, blue
 
 
 class _Line:
@@ -312,7 +411,7 @@ def _sparsity_axis(visible: Sequence[Series], view: View, cells: int) -> Axis:
     shown = [tick for tick in TICKS if low - 0.005 <= place(tick, view.x) <= high + 0.005]
     if len(shown) < 3 and view.x_range:  # so near that other fractions must do
         shown = [float(f"{10 ** -(low + (high - low) * part / 4):.2g}") for part in range(5)]
-    labels = tuple(f"{tick * 100:g}" for tick in shown)
+    labels = tuple(f"{tick * 100:g}" if view.x == "remaining" else f"{round(1 - tick, 6):g}" for tick in shown)
     ticks = tuple(min(place(tick, view.x), high) for tick in shown)
     return Axis(low, high, ticks, labels, cells)
 

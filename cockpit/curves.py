@@ -3,10 +3,13 @@
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
+
+from engine.statistics import Mean, matching
 
 DENSE, WINNING = "dense", "winning"
 
+Item = TypeVar("Item")
 Grouping = Literal["target", "experiment", "ticket"]
 GROUPINGS: tuple[Grouping, ...] = ("target", "experiment", "ticket")
 
@@ -89,23 +92,20 @@ def groups(found: Sequence[Series], by: Grouping) -> dict[str, tuple[Series, ...
 
 
 def matched(one: Series, shown: Iterable[Series]) -> int | None:
-    """The sparsest level to which a winning ticket stays within a deviation of dense; None if it does at no level.
-
-    That is as long as its mean is not below the mean of the dense network, trained likewise, less its deviation.
-    """
+    """The sparsest level to which a winning ticket matches dense (`engine.statistics`); None if it does at no level."""
     likewise = (one.experiment, one.target, one.model, one.optimizer)
-    for dense in shown:
+    for dense in shown if one.ticket == WINNING else ():
         if dense.ticket == DENSE and (dense.experiment, dense.target, dense.model, dense.optimizer) == likewise:
-            spread = dense.deviations[0]
-            if one.ticket != WINNING or spread is None:
-                return None
-            lasting = None
-            for level, mean in zip(one.levels, one.means, strict=True):
-                if mean < dense.means[0] - spread:
-                    break
-                lasting = level
-            return lasting
+            means = dict(zip(one.levels, one.means, strict=True))
+            return matching(means, Mean(dense.means[0], dense.deviations[0], dense.counts[0]))
     return None
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """No more than so many of the items, evenly chosen, with the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def table(shown: Sequence[Series]) -> tuple[list[str], list[list[str]]]:

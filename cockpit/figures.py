@@ -1,28 +1,40 @@
-"""Charts as files for papers and slides: the only file that imports matplotlib, which is an extra."""
+"""Figures for papers and slides: the only file that imports matplotlib, which is an extra."""
 
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from cockpit import charts
-from cockpit.curves import DENSE, Series
+from cockpit.curves import DENSE, Series, evenly
 from cockpit.export import whole
+from cockpit.layers import ratio_title
 from engine import processes
 from engine.errors import InputError, unknown
+from engine.store.layers import Ratios
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORMS = ("png", "svg", "pdf")
-MARKERS = dict(zip(charts.MARKERS, "oX^s+Dv*", strict=True))
+UNDATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+MARKERS = dict(zip(charts.MARKERS, "oX^sPDv*", strict=True))
 WIDTH, HEIGHT, LEGEND = 6.0, 4.0, 0.22  # inches: of a chart, and of a line of the legend below it
+TITLE = 64  # letters in a line
 DOTS = 150  # an inch, of a PNG
 SHADE = 0.18
 MARGIN = 0.02  # so that no marker is cut at the edge
+NAMED = 8  # levels of ratios in a legend
 CELLS = (100, 40)  # about as many ticks as a terminal of this size has
+NARROWED = 0.8  # of the accuracies there are: an axis that shows less has an inset with all of them
+INSET = 0.34  # of the chart's width and height
+CORNERS = ((0.07, 0.05), (0.07, 0.62), (0.64, 0.05), (0.64, 0.62))  # where an inset can lie
 
 
 def form_of(path: Path) -> str:
@@ -33,20 +45,56 @@ def form_of(path: Path) -> str:
     return form
 
 
-def write(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View) -> None:
-    """Draw groups of curves, by title, side by side: means with markers, one deviation to each side as a shade."""
+@contextmanager
+def _drawn(path: Path, width: float, height: float) -> Iterator["Figure"]:
+    """A figure to draw, which is then written: the same data makes the same file, whatever a person's style is."""
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
+        from matplotlib.style import context
     except ModuleNotFoundError:
         raise InputError("matplotlib is not installed: pip install 'lottery-cockpit[figures]'") from None
     form = form_of(path)
+    with context("default"), rc_context({"svg.hashsalt": "cockpit"}):
+        figure = Figure((width, height), layout="constrained")
+        yield figure
+        with whole(path) as partial:
+            figure.savefig(partial, format=form, dpi=DOTS, metadata=UNDATED[form])
+
+
+def write(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View) -> None:
+    """Draw groups of curves, by title, side by side: means, one deviation to each side as a shade.
+
+    A point whose replicates are not all done is hollow. A narrowed axis of accuracies has an inset with all of it.
+    """
     longest = max(map(len, shown.values()))
-    figure = Figure((WIDTH * len(shown), HEIGHT + LEGEND * longest), layout="constrained")
-    for axes, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
-        _draw(axes, curves, view)
-        axes.set_title(title, fontsize="medium")
-    with whole(path) as partial:
-        figure.savefig(partial, format=form, dpi=DOTS, metadata={"Date": None} if form == "svg" else None)
+    with _drawn(path, WIDTH * len(shown), HEIGHT + LEGEND * longest) as figure:
+        for axes, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+            _draw(axes, curves, view)
+            axes.set_title(fill(title, TITLE), fontsize="medium")
+
+
+def write_ratios(path: Path, found: Ratios) -> None:
+    """Draw the ratios of two scopes layer by layer, a line for each level from light to dark: figure 1b."""
+    levels = charts.ratio_levels(found)
+    named = evenly(levels, NAMED)
+    scale = charts.ratio_axis(found, CELLS[1])
+    with _drawn(path, WIDTH, HEIGHT + LEGEND * len(named) / 2) as figure:
+        axes = figure.subplots()
+        for number, level in enumerate(levels):
+            colour = _rgb(charts.shade(number, len(levels)))
+            name = charts.ratio_name(found, level) if level in named else None
+            layers, places = zip(*charts.ratio_points(found, level), strict=True)
+            axes.plot(layers, places, "-o", color=colour, markersize=3, linewidth=1.2, label=name)
+        axes.axhline(charts.ratio_place(1.0, found), color="grey", linewidth=0.8, linestyle=":")
+        axes.set_ylim(scale.low, scale.high)
+        axes.set_yticks(scale.ticks, scale.labels)
+        axes.set_xticks(range(1, len(found.layers) + 1))
+        axes.set_xlabel("layer")
+        axes.set_ylabel(f"ratio of the fraction {found.fraction}")
+        axes.set_title(fill(ratio_title(found), TITLE), fontsize="medium")
+        axes.grid(alpha=SHADE)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, frameon=False, fontsize="small")
 
 
 def write_apart(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View) -> None:
@@ -67,38 +115,79 @@ def _main() -> None:
 
 
 def _draw(axes: "Axes", shown: Sequence[Series], view: charts.View) -> None:
-    for number, one in enumerate(shown):
-        if one.name not in view.hidden:
-            _curve(axes, number, one, view)
     where = charts.layout(shown, view, *CELLS)
+    _curves(axes, shown, view)
     margin = MARGIN * (where.x.high - where.x.low)
     axes.set_xlim(where.x.low - margin, where.x.high + margin)
     axes.set_ylim(where.y.low, where.y.high)
     axes.set_xticks(where.x.ticks, where.x.labels)
+    axes.set_xticks([charts.place(left, view.x) for left in charts.fractions(shown).values() if left], minor=True)
     axes.set_yticks(where.y.ticks, where.y.labels)
-    axes.set_xlabel("weights remaining, %" if view.x == "remaining" else "fraction of weights pruned")
+    axes.set_xlabel(charts.AXES[view.x])
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=SHADE)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), frameon=False, fontsize="small")
+    if where.y.high - where.y.low < NARROWED:
+        inset = axes.inset_axes((*_emptiest(shown, view, where), INSET, INSET))
+        _curves(inset, shown, view, small=True)
+        inset.set_xlim(axes.get_xlim())
+        inset.set_ylim(0, 1)
+        inset.set_xticks([])
+        inset.set_yticks((0, 0.5, 1), ("0", "50", "100"), fontsize="x-small")
 
 
-def _curve(axes: "Axes", number: int, one: Series, view: charts.View) -> None:
-    rgb, marker = charts.style(number, one)
-    colour = tuple(part / 255 for part in rgb)
-    name = f"{one.name} ({one.all_counts()})"
+def _curves(axes: "Axes", shown: Sequence[Series], view: charts.View, small: bool = False) -> None:
+    for number, one in enumerate(shown):
+        if one.name not in view.hidden:
+            _curve(axes, number, one, view, small)
+
+
+def _curve(axes: "Axes", number: int, one: Series, view: charts.View, small: bool) -> None:
+    colour, marker = charts.style(number, one)
+    rgb, name = _rgb(colour), f"{one.name} ({one.all_counts()})"
     kept = [i for i, fraction in enumerate(one.remaining) if fraction > 0 or view.x == "pruned"]
     spreads = [one.deviations[i] or 0.0 for i in kept]
     means = [one.means[i] for i in kept]
     lows, highs = ([mean + sign * spread for mean, spread in zip(means, spreads, strict=True)] for sign in (-1, 1))
     if one.ticket == DENSE:
-        axes.axhline(means[0], color=colour, linewidth=1, label=name)
-        axes.axhspan(lows[0], highs[0], color=colour, alpha=SHADE, linewidth=0)
+        axes.axhline(means[0], color=rgb, linewidth=1, label=name)
+        axes.axhspan(lows[0], highs[0], color=rgb, alpha=SHADE, linewidth=0)
         return
     places = [charts.place(one.remaining[i], view.x) for i in kept]
     line = "--" if one.ticket.startswith("random") else "-"
-    axes.plot(places, means, line, color=colour, marker=MARKERS[marker], markersize=5, linewidth=1.2, label=name)
+    axes.plot(
+        places, means, line, color=rgb, linewidth=1.2, label=name, marker="" if small else MARKERS[marker], markersize=5
+    )
+    missing = [] if small else [at for at, i in enumerate(kept) if one.counts[i] < one.planned[i]]
+    hollow = [places[at] for at in missing], [means[at] for at in missing]
+    axes.plot(*hollow, MARKERS[marker], color=rgb, markerfacecolor="white", markersize=5)
     if view.spread != "none":
-        axes.fill_between(places, lows, highs, color=colour, alpha=SHADE, linewidth=0)
+        axes.fill_between(places, lows, highs, color=rgb, alpha=SHADE, linewidth=0)
+
+
+def _rgb(colour: charts.Colour) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
+
+
+def _emptiest(shown: Sequence[Series], view: charts.View, where: charts.Layout) -> tuple[float, float]:
+    """The corner in which an inset hides the least of the curves."""
+    points: list[tuple[float, float]] = []
+    for one in (one for one in shown if one.name not in view.hidden):
+        own = [
+            (
+                (charts.place(left, view.x) - where.x.low) / (where.x.high - where.x.low),
+                (mean - where.y.low) / (where.y.high - where.y.low),
+            )
+            for left, mean in zip(one.remaining, one.means, strict=True)
+            if left > 0
+        ]
+        for (x, y), (x_to, y_to) in pairwise(own):
+            points += [(x + (x_to - x) * part / 10, y + (y_to - y) * part / 10) for part in range(11)]
+    return min(
+        CORNERS,
+        key=lambda corner: sum(0 <= x - corner[0] <= INSET and 0 <= y - corner[1] <= INSET for x, y in points),
+    )
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ import shlex
 from dataclasses import asdict
 from math import log2
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from engine.statistics import Mean
 from engine.store import database
-from engine.store.layers import Comparison, Layer, Mean
+from engine.store.layers import FRACTIONS, Comparison, Fraction, Layer, Ratios
 from engine.store.sides import Choice, Side
 
-Fraction = Literal["remaining", "pruned"]
-FRACTIONS: tuple[Fraction, Fraction] = ("remaining", "pruned")
 UNKNOWN = "-"
 LEAST_RANGE = log2(1.1)  # of a bar: a ratio of 1.1 fills no bar that 1.001 would fill beside it
 
@@ -95,6 +94,22 @@ def heading(found: Comparison) -> list[str]:
             said = [about(side), "" if side.is_run else f"level {found.level}"]
             lines.append(f"{letter}: {side.name}  ({', '.join(filter(None, said))})")
     return lines
+
+
+def ratio_table(found: Ratios) -> tuple[list[str], list[list[str]]]:
+    """Headings and a row a level: the ratio of each layer, with n where replicates are missing."""
+    most = max((value.n for values in found.levels.values() for value in values if value), default=0)
+    headings = ["level", "pruned %", *(name.removesuffix(".weight") for name in found.layers)]
+    return headings, [
+        [str(level), f"{found.pruned[level] * 100:.2f}", *(ratio(value, spread=False, of=most) for value in values)]
+        for level, values in found.levels.items()
+    ]
+
+
+def ratio_title(found: Ratios) -> str:
+    """What a chart of two scopes' ratios shows."""
+    experiment, _, scope = found.a.name.rpartition(":")
+    return f"{experiment}: fraction {found.fraction}, {scope} / {found.b.name.rpartition(':')[2]}"
 
 
 def as_json(found: Comparison) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit.cli import data, diff, doctor, models, presets, queue, results, screen, store, work
+from cockpit.cli import data, diff, doctor, models, presets, queue, reports, results, screen, store, work
 from cockpit.cli.options import Database
 from engine import __version__
 from engine.errors import InputError
@@ -31,7 +31,10 @@ app.add_typer(presets.app, name="presets")
 app.command("run", epilog="Example: cockpit run digits")(work.run)
 app.command("work", epilog="Example: cockpit work --detach --drain")(work.work)
 app.command("serve", epilog="Example: cockpit serve --port 8000")(screen.serve)
-app.command("plot", epilog="Example: cockpit plot digits -o digits.pdf")(results.plot)
+app.command("plot", epilog="Example: cockpit plot digits")(results.plot)
+app.command("figure", epilog="Example: cockpit figure digits -o digits.pdf")(results.figure)
+app.command("show", epilog="Example: cockpit show digits")(reports.show)
+app.command("claims", epilog="Example: cockpit claims --json")(reports.claims_)
 app.command("diff", epilog="Example: cockpit diff mine:global mine:layerwise --level 10")(diff.diff)
 app.command("export", epilog="Example: cockpit export --csv --table runs -o runs.csv")(results.export)
 app.command("doctor", epilog="Example: cockpit doctor --json")(doctor.doctor)

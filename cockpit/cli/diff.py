@@ -12,7 +12,7 @@ from cockpit.cli.options import Database, Json, to_read
 from engine.errors import unknown
 from engine.store import database, sides
 from engine.store.files import Folder
-from engine.store.layers import Comparison, Layer, compare
+from engine.store.layers import FRACTIONS, Comparison, Fraction, Layer, compare
 
 BAR_WIDTH = 21
 
@@ -37,13 +37,13 @@ def diff(
         int | None, Option(help="Pruning iteration. Default: the sparsest that both have.", show_default=False)
     ] = None,
     replicate: Annotated[int | None, Option(help="Only this one. Default: the mean.", show_default=False)] = None,
-    x: Annotated[str, Option(help=f"Fractions to show: {' or '.join(layers.FRACTIONS)}.")] = layers.FRACTIONS[0],
+    x: Annotated[str, Option(help=f"Fractions to show: {' or '.join(FRACTIONS)}.")] = FRACTIONS[0],
     as_json: Json = False,
     db: Database = None,
 ) -> None:
     """Compare two tickets layer by layer: what remains of each, ratio, difference, and how far the masks overlap."""
-    if x not in layers.FRACTIONS:
-        raise unknown("--x", x, layers.FRACTIONS)
+    if x not in FRACTIONS:
+        raise unknown("--x", x, FRACTIONS)
     path = to_read(db)
     with closing(database.reader(path)) as connection:
         side_a, side_b = (
@@ -56,7 +56,7 @@ def diff(
         show(found, x)
 
 
-def show(found: Comparison, x: layers.Fraction) -> None:
+def show(found: Comparison, x: Fraction) -> None:
     """Print a comparison as a table, with what is compared above it and what is missing below."""
     print("\n".join(layers.heading(found)))
     print(f"mean ± standard deviation of {found.n} replicates" if found.n > 1 else "one pair of tickets")
@@ -81,7 +81,7 @@ def show(found: Comparison, x: layers.Fraction) -> None:
         print(note)
 
 
-def _cells(layer: Layer, bar: str, x: layers.Fraction, n: int) -> list[str]:
+def _cells(layer: Layer, bar: str, x: Fraction, n: int) -> list[str]:
     return [
         layer.name.removesuffix(".weight"),
         f"{layer.weights:,}",

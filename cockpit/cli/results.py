@@ -1,4 +1,4 @@
-"""`cockpit plot` and `cockpit export`: what has been found."""
+"""`cockpit plot`, `cockpit figure` and `cockpit export`: what has been found."""
 
 import shlex
 import sqlite3
@@ -11,39 +11,53 @@ import typer
 
 from cockpit.cli import completing
 from cockpit.cli.options import Database, to_read
-from engine import presets
+from engine import presets, reports
 from engine.errors import InputError, unknown
-from engine.store import database, queue, rows
+from engine.store import database, queue, rows, sides
+from engine.store.layers import FRACTIONS, Ratios, ratios
 
 if TYPE_CHECKING:
     from cockpit.curves import Series
 
-PlotX = Annotated[
-    str,
-    typer.Option("--x", help="remaining: weights remaining on a log axis; pruned: fraction pruned, linear."),
+Experiment = Annotated[str, typer.Argument(help="The experiment's name.", autocompletion=completing.experiments)]
+Target = Annotated[
+    str | None,
+    typer.Option(help="Only this data set; the source's own chain too.", autocompletion=completing.targets),
 ]
+X = Annotated[
+    str,
+    typer.Option(
+        "--x",
+        help="remaining: weights remaining, log; pruned: fraction pruned, linear; log-pruned: fraction pruned, each"
+        " iteration as wide, as in the paper.",
+    ),
+]
+Full = Annotated[bool, typer.Option("--full", help="Accuracy from 0 to 1.")]
+Layers = Annotated[
+    bool | None,
+    typer.Option(
+        "--layers/--curves",
+        help="Layer by layer global / layerwise (figure 1b), or accuracies. Default: layers where an experiment has"
+        " both scopes and no random tickets.",
+        show_default=False,
+    ),
+]
+Ratio = Annotated[str, typer.Option(help=f"With --layers, of the fraction: {' or '.join(FRACTIONS)}.")]
 
 
 def plot(
-    experiment: Annotated[str, typer.Argument(help="The experiment's name.", autocompletion=completing.experiments)],
-    target: Annotated[
-        str | None,
-        typer.Option(help="Only this data set; the source's own chain too.", autocompletion=completing.targets),
-    ] = None,
-    x: PlotX = "remaining",
-    full: Annotated[bool, typer.Option("--full", help="Accuracy from 0 to 1.")] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Draw it into this .png, .svg or .pdf instead, with matplotlib.", show_default=False
-        ),
-    ] = None,
+    experiment: Experiment,
+    target: Target = None,
+    x: X = "remaining",
+    full: Full = False,
+    layers: Layers = None,
+    ratio: Ratio = "pruned",
     db: Database = None,
 ) -> None:
-    """Draw an experiment's test accuracy against the weights remaining, and print it as a table."""
+    """Draw an experiment's test accuracy against sparsity on the terminal, and print it as a table."""
     with closing(database.reader(to_read(db))) as connection:
         queue.experiment_id(connection, experiment)
-        show(connection, experiment, target, x, full, output)
+        show(connection, experiment, target, x, full, layers, ratio)
 
 
 def show(
@@ -52,9 +66,78 @@ def show(
     target: str | None = None,
     x: str = "remaining",
     full: bool = False,
-    output: Path | None = None,
+    layers: bool | None = None,
+    ratio: str = "pruned",
 ) -> None:
-    """Print a chart and a table for each target of an experiment, or draw the charts into a file."""
+    """Print a chart and a table for each target of an experiment, or of its layers."""
+    if _by_layer(connection, experiment, layers, target=target):
+        _print_ratios(_ratios(connection, experiment, ratio))
+    else:
+        titled = _titled(connection, experiment, target, x)
+        if titled and (sizes := _sizes(connection, experiment)):
+            print(f"not of the paper's sizes: {sizes}")
+        _print(titled, x, full)
+
+
+def figure(
+    experiment: Experiment,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file: .pdf, .png or .svg.")],
+    target: Target = None,
+    x: X = "log-pruned",
+    full: Full = False,
+    y: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Narrow the accuracies to these two, e.g. 0.85 0.95.", show_default=False),
+    ] = None,
+    layers: Layers = None,
+    ratio: Ratio = "pruned",
+    db: Database = None,
+) -> None:
+    """Draw an experiment into a file as the paper does: means and deviations, or layer by layer. Needs matplotlib."""
+    from cockpit import charts, figures
+
+    figures.form_of(output)
+    if y is not None and not 0 <= y[0] < y[1] <= 1:
+        raise InputError(
+            f"--y {y[0]:g} {y[1]:g} is no range of accuracies: give two numbers from 0 to 1, the lower first"
+        )
+    with closing(database.reader(to_read(db))) as connection:
+        queue.experiment_id(connection, experiment)
+        if _by_layer(connection, experiment, layers, target=target, y=y):
+            figures.write_ratios(output, _ratios(connection, experiment, ratio))
+        elif titled := _titled(connection, experiment, target, x):
+            sizes = _sizes(connection, experiment)
+            below = f" ({sizes})" if sizes else ""
+            view = charts.View(x=x, full=full, y_range=y)
+            figures.write(output, {title + below: series for title, series in titled.items()}, view)
+        else:
+            sys.exit(1)
+    print(f"wrote {output}", file=sys.stderr)
+
+
+def _by_layer(connection: sqlite3.Connection, experiment: str, wish: bool | None, **of_curves: object) -> bool:
+    """Whether layers are to be drawn. Raises InputError where options that only curves have are given beside that."""
+    given = [name for name, value in of_curves.items() if value is not None]
+    if wish is None:
+        return not given and sides.are_scopes_alone(connection, experiment)
+    if wish and given:
+        raise InputError(f"--{given[0]} is for curves: leave it out, or --layers")
+    return wish
+
+
+def _ratios(connection: sqlite3.Connection, experiment: str, ratio: str) -> Ratios:
+    if ratio not in FRACTIONS:
+        raise unknown("--ratio", ratio, FRACTIONS)
+    found = ratios(connection, *sides.of_scopes(connection, experiment), ratio)
+    if not found.levels:
+        raise InputError(
+            f"{experiment} has no level of both scopes that prunes yet: `cockpit work` trains what is queued"
+        )
+    return found
+
+
+def _titled(connection: sqlite3.Connection, experiment: str, target: str | None, x: str) -> "dict[str, list[Series]]":
+    """By title, the curves of each target of an experiment that has results; of the others stderr is told."""
     from cockpit import charts, curves
 
     if x not in charts.AXES:
@@ -66,27 +149,29 @@ def show(
         if target not in have:
             raise unknown("target", target, have)
         targets = [target]
-    shown = {name: curves.series([row for row in found if row["target"] == name]) for name in targets}
-    for name, series in shown.items():
-        if not series:
-            print(
-                f"{experiment} has no results on {name} yet: {_next_command(connection, experiment)}", file=sys.stderr
-            )
-    titled = {f"{experiment}: test accuracy on {name}, %": series for name, series in shown.items() if series}
-    definition = queue.definition_of(connection, queue.experiment_id(connection, experiment))
-    sizes = presets.differences(definition)
-    if output is None:
-        if titled and sizes:
-            print(f"not of the paper's sizes: {sizes}")
-        _print(titled, x, full)
-    elif titled:
-        from cockpit import figures
+    titled = {}
+    for name in targets:
+        if series := curves.series([row for row in found if row["target"] == name]):
+            titled[f"{experiment}: test accuracy on {name}, %"] = series
+        else:
+            todo = _next_command(connection, experiment)
+            print(f"{experiment} has no results on {name} yet: {todo}", file=sys.stderr)
+    return titled
 
-        below = f"\n{sizes}" if sizes else ""
-        figures.write(output, {title + below: series for title, series in titled.items()}, charts.View(x=x, full=full))
-        print(f"wrote {output}", file=sys.stderr)
-    else:
-        sys.exit(1)
+
+def _sizes(connection: sqlite3.Connection, experiment: str) -> str:
+    """In which sizes an experiment is not the paper's."""
+    return presets.differences(queue.definition_of(connection, queue.experiment_id(connection, experiment)))
+
+
+def _print_ratios(found: Ratios) -> None:
+    from rich.console import Console
+
+    from cockpit import charts, layers, tables
+
+    console = Console()
+    print(charts.printed_ratios(found, console.width, console.is_terminal and not console.no_color))
+    tables.show(*layers.ratio_table(found), keys=2)
 
 
 def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
@@ -114,7 +199,7 @@ def export(
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a heading (the default).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     table: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(rows.EXPORTS)}.", autocompletion=completing.among(rows.EXPORTS))
+        str, typer.Option(help=f"One of: {', '.join(reports.TABLES)}.", autocompletion=completing.among(reports.TABLES))
     ] = "curves",
     experiment: Annotated[
         str | None, typer.Option(help="Only this experiment.", autocompletion=completing.experiments)
@@ -132,5 +217,5 @@ def export(
     with closing(database.reader(to_read(db))) as connection:
         if experiment is not None:
             queue.experiment_id(connection, experiment)
-        heading, found = rows.export(connection, table, experiment)
+        heading, found = reports.table(connection, table, experiment)
         write(heading, found, output, "json" if as_json else "csv")

@@ -4,29 +4,23 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import fsum, sqrt
-from typing import Any
+from math import fsum
+from typing import Any, Literal
 
 from engine import masks
 from engine.errors import InputError
 from engine.recipes import Random, Run, Winning
+from engine.statistics import Mean, mean_of
 from engine.store.files import Folder, LostFile
 from engine.store.records import file_of
 from engine.store.sides import Side
 
 TOTAL = "total"
+Fraction = Literal["remaining", "pruned"]
+FRACTIONS: tuple[Fraction, Fraction] = ("remaining", "pruned")
 
 Counts = dict[str, tuple[int, int]]  # layer -> weights remaining, weights
 Figures = dict[str, float | None]  # what `Layer` has, of one pair of tickets
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over replicates, their sample standard deviation (None for one), and how many they are."""
-
-    mean: float
-    std: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +65,18 @@ class Comparison:
     layers: tuple[Layer, ...]
     total: Layer
     notes: tuple[str, ...]  # what is missing, and why
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """A / B of the fraction of each layer that remains, or is pruned, at each level that prunes (figure 1b)."""
+
+    a: Side
+    b: Side
+    fraction: Fraction
+    layers: tuple[str, ...]
+    levels: Mapping[int, tuple[Mean | None, ...]]  # level -> for each layer; None where B has nothing of it
+    pruned: Mapping[int, float]  # level -> fraction of all weights pruned in A
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,29 @@ def heat_map(connection: sqlite3.Connection, side: Side, replicate: int | None =
         tuple(found),
         {name: tuple(_fraction(name, of_runs) for of_runs in found.values()) for name in [*names, TOTAL]},
     )
+
+
+def ratios(connection: sqlite3.Connection, a: Side, b: Side, fraction: Fraction) -> Ratios:
+    """The ratios of two chains over all levels that both have, averaged replicate by replicate."""
+    found: dict[int, tuple[Mean | None, ...]] = {}
+    overall: dict[int, float] = {}
+    names: list[str] = []
+    for level in levels(a, b):
+        pairs = [(_counts(connection, one), _counts(connection, other)) for one, other in _pairs(a, b, level).values()]
+        if level:
+            names = names or [name for name in pairs[0][0] if name in pairs[0][1]]
+            found[level] = tuple(
+                mean_of(_ratio_of(one[name], other[name], fraction) for one, other in pairs) for name in names
+            )
+            overall[level] = 1 - _fraction(TOTAL, [_with_total(one) for one, _ in pairs])
+    return Ratios(a, b, fraction, tuple(names), found, overall)
+
+
+def _ratio_of(a: tuple[int, int], b: tuple[int, int], fraction: Fraction) -> float | None:
+    """A / B of what remains or is pruned of one layer, from its counts in each."""
+    if fraction == "remaining":
+        return _ratio(a[0], b[0])
+    return _ratio(a[1] - a[0], b[1] - b[0])
 
 
 def _fraction(name: str, of_runs: Sequence[Counts]) -> float:
@@ -281,14 +310,4 @@ def _with_total(counts: Counts) -> Counts:
 
 
 def _means(figures: Sequence[Figures]) -> dict[str, Any]:
-    return {key: _mean([one[key] for one in figures]) for key in figures[0]}
-
-
-def _mean(values: Sequence[float | None]) -> Mean | None:
-    """The mean of the values that are known, None if none is."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    middle = fsum(known) / len(known)
-    spread = sqrt(fsum((value - middle) ** 2 for value in known) / (len(known) - 1)) if len(known) > 1 else None
-    return Mean(middle, spread, len(known))
+    return {key: mean_of(one[key] for one in figures) for key in figures[0]}

@@ -74,6 +74,19 @@ def of_scopes(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Si
     return first, second
 
 
+def are_scopes_alone(connection: sqlite3.Connection, experiment: str) -> bool:
+    """Whether an experiment compares its scopes by their layers: it has both, and no random tickets (figure 1b)."""
+    kinds = connection.execute(
+        """
+        SELECT DISTINCT c.scope, c.ticket FROM experiment_curves c JOIN experiments e ON e.id = c.experiment_id
+        WHERE e.name = ?
+        """,
+        (experiment,),
+    ).fetchall()
+    random = any(row["ticket"].startswith("random") for row in kinds)
+    return not random and {row["scope"] for row in kinds} >= set(SCOPES)
+
+
 def first_two(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Side | None]:
     """The first curves of an experiment that have been started and have tickets of their own, chains before others.
 

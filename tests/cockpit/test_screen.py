@@ -1,4 +1,4 @@
-"""How the dashboard is opened: bare `cockpit`, `cockpit serve`; figures on the command line."""
+"""How the dashboard is opened: bare `cockpit`, `cockpit serve`."""
 
 import fcntl
 import os
@@ -170,18 +170,7 @@ def test_what_is_not_installed_is_named_with_the_command_that_installs_it(traine
     found = without("textual_serve", tmp_path, "serve", "--db", str(trained))
     assert (found.returncode, found.stdout) == (2, "")
     assert "pip install 'lottery-cockpit[serve]'" in found.stderr
-    found = without("matplotlib", tmp_path, "plot", "tiny", "-o", "tiny.png", "--db", str(trained))
+    found = without("matplotlib", tmp_path, "figure", "tiny", "-o", "tiny.png", "--db", str(trained))
     assert (found.returncode, found.stdout) == (2, "")
     assert "pip install 'lottery-cockpit[figures]'" in found.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_plot_draws_into_a_file(cockpit: Cockpit, trained: Path, tmp_path: Path) -> None:
-    for form, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
-        found = cockpit("plot", "tiny", "-o", f"tiny.{form}", "--db", trained)
-        assert (found.returncode, found.stdout, found.stderr) == (0, "", f"wrote tiny.{form}\n")
-        assert (tmp_path / f"tiny.{form}").read_bytes().startswith(start)
-    found = cockpit("plot", "tiny", "-o", "tiny.gif", "--db", trained)
-    assert found.returncode == 2
-    assert "unknown form of figures 'gif': choose from png, svg, pdf" in found.stderr
-    assert len(list(tmp_path.iterdir())) == 3

@@ -13,9 +13,10 @@ import torch
 from engine import masks, tickets
 from engine.errors import InputError
 from engine.recipes import Chain, Rule, Run, Training, Winning
+from engine.statistics import Mean
 from engine.store import database, layers, sides
 from engine.store.files import Folder
-from engine.store.layers import Comparison, Mean, compare
+from engine.store.layers import Comparison, compare
 from engine.store.records import file_of
 from engine.store.sides import Side
 

@@ -22,7 +22,7 @@ from cockpit.tui.widgets.table import LiveTable
 from engine.errors import InputError
 from engine.store import database, sides
 from engine.store.files import Folder
-from engine.store.layers import Comparison, HeatMap, Layer, compare, heat_map, levels
+from engine.store.layers import FRACTIONS, Comparison, Fraction, HeatMap, Layer, compare, heat_map, levels
 
 HEADINGS = ("layer", "weights", "A %", "B %", "A/B", "A-B", "overlap", "A/B as a bar")
 WIDEST_BAR = 31
@@ -103,7 +103,7 @@ class Layers(CockpitScreen):
         super().__init__()
         self.wanted = Wanted()
         self.view: View | None = None
-        self.fraction: layers.Fraction = "remaining"
+        self.fraction: Fraction = "remaining"
         self.by_difference = self.hiding = False
 
     def body(self) -> ComposeResult:
@@ -241,7 +241,7 @@ class Layers(CockpitScreen):
 
     def action_fraction(self) -> None:
         """Show fractions pruned instead of remaining, and back."""
-        self.fraction = layers.FRACTIONS[1 - layers.FRACTIONS.index(self.fraction)]
+        self.fraction = FRACTIONS[1 - FRACTIONS.index(self.fraction)]
         self._draw()
 
     def action_sort(self) -> None:
@@ -272,7 +272,7 @@ class Layers(CockpitScreen):
         self.ask()
 
 
-def _cells(layer: Layer, fraction: layers.Fraction, spread: bool, of: int) -> list[str]:
+def _cells(layer: Layer, fraction: Fraction, spread: bool, of: int) -> list[str]:
     """The cells of a layer but for the bar."""
     digits = 3 if spread else 2
     overlap = layers.ratio(layer.overlap, spread, of, digits)

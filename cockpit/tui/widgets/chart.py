@@ -154,8 +154,9 @@ class Chart(Vertical, can_focus=True):
         self._change(replace(self.view, hidden=names))
 
     def action_axis(self) -> None:
-        """The other x axis. A zoomed range of the one means nothing on the other."""
-        other = charts.AXES[self.view.x == charts.AXES[0]]
+        """The next x axis. A zoomed range of the one means nothing on the other."""
+        axes = list(charts.AXES)
+        other = axes[(axes.index(self.view.x) + 1) % len(axes)]
         self._change(replace(self.view, x=other, x_range=None, y_range=None))
 
     def action_full(self) -> None:

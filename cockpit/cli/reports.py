@@ -1,0 +1,63 @@
+"""`cockpit show` and `cockpit claims`: what statistics say of an experiment, and of the paper's claims."""
+
+import json
+from contextlib import closing
+from typing import Annotated
+
+from typer import Argument
+
+from cockpit import claims, reports, tables, words
+from cockpit.cli.options import Database, Json, to_read
+from engine import reports as statistics_of
+from engine.claims import findings
+from engine.store import database, queue, rows
+
+
+def show(
+    experiment: Annotated[str, Argument(help="The experiment's name.")],
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Report what replicates say of each curve: where it matches dense, its lead over random and own tickets.
+
+    Example: cockpit show mine
+    """
+    with closing(database.reader(to_read(db))) as connection:
+        status = rows.experiment(connection, queue.experiment_id(connection, experiment))
+        found = statistics_of.of(connection, experiment)
+    if as_json:
+        print(json.dumps(reports.as_json(experiment, found)))
+        return
+    print(f"{experiment}: {words.state(status['status'])}, {status['done']} of {status['runs']} runs done\n")
+    tables.show(reports.OVERVIEW, reports.overview(found), left=1)
+    print(
+        "\nmatches dense: down to this level its mean is never more than one standard deviation of the dense network"
+        "\nbelow the mean of that"
+    )
+    compared = [(one, table) for one in found if (table := reports.differences(one))]
+    if compared:
+        print(
+            f"less: mean difference in percentage points [its {reports.INTERVAL} interval], replicates paired by seed"
+        )
+    for one, table in compared:
+        print(f"\n{one.curve.name}")
+        tables.show(*table)
+    if lines := list(reports.missing(found)):
+        print("\n" + "\n".join(lines))
+
+
+def claims_(as_json: Json = False, db: Database = None) -> None:
+    """List the paper's main claims, each with what all recorded data says of it and the numbers behind that.
+
+    docs/claims.md defines when a claim is supported, contradicted or undecided.
+    """
+    with closing(database.reader(to_read(db))) as connection:
+        found = findings(connection)
+    if as_json:
+        print(json.dumps([claims.as_json(one) for one in found]))
+        return
+    tables.show(claims.OVERVIEW, [[one.claim.text, one.claim.where, claims.verdict(one)] for one in found], left=3)
+    for one in found:
+        print(f"\n{one.claim.text}: {one.verdict}\n{claims.about(one)}")
+        if one.comparisons:
+            tables.show(claims.HEADINGS, claims.rows(one), left=4)

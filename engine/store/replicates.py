@@ -1,0 +1,82 @@
+"""Curves with what each replicate reached, which statistics need: the view `curves` holds their means."""
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from math import fsum
+from typing import Any
+
+ACCURACIES = """
+    SELECT c.id AS curve_id, e.name AS experiment, c.name, c.source, c.target, c.model, c.source_optimizer, c.optimizer,
+           c.scope, c.ticket, p.level, r.id AS run, r.seed, r.status, r.test_accuracy,
+           1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned, r.width, r.epochs,
+           max(r.source_dataset) OVER (PARTITION BY c.id) AS source_dataset, r.target_dataset
+    FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
+    JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
+    WHERE :experiment IS NULL OR e.name = :experiment ORDER BY e.id, c.id, p.level, r.seed
+"""
+SAID = (
+    "experiment", "name", "source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket",
+    "source_dataset", "target_dataset", "width", "epochs",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve and its replicates, which seeds tell apart. Levels come in order; a level without results has no seed."""
+
+    experiment: str
+    name: str
+    source: str | None
+    target: str
+    model: str
+    source_optimizer: str | None
+    optimizer: str
+    scope: str | None
+    ticket: str
+    source_dataset: str | None  # the identity
+    target_dataset: str
+    width: float
+    epochs: int
+    accuracies: Mapping[int, Mapping[int, float]]  # level -> seed -> test accuracy, of the runs that are done
+    pruned: Mapping[int, float]  # level -> mean fraction of weights pruned, of the runs that are done
+    runs: Mapping[int, Mapping[int, int]]  # level -> seed -> id of the run, of all that are planned
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether its tickets are trained where they were found, so that its runs are the links of a chain."""
+        same = self.source == self.target and self.source_optimizer == self.optimizer
+        return self.ticket == "winning" and same
+
+    @property
+    def planned(self) -> int:
+        """How many runs it has, done or not."""
+        return sum(map(len, self.runs.values()))
+
+    @property
+    def done(self) -> int:
+        """How many of them are done."""
+        return sum(map(len, self.accuracies.values()))
+
+
+def read(connection: sqlite3.Connection, experiment: str | None = None) -> list[Curve]:
+    """The curves of an experiment, or of all, in the order in which they were queued."""
+    rows = connection.execute(ACCURACIES, {"experiment": experiment})
+    return [_curve(list(own)) for _, own in groupby(rows, key=lambda row: row["curve_id"])]
+
+
+def _curve(rows: list[sqlite3.Row]) -> Curve:
+    said: dict[str, Any] = {key: rows[0][key] for key in SAID}
+    accuracies: dict[int, dict[int, float]] = {}
+    fractions: dict[int, list[float]] = {}
+    runs: dict[int, dict[int, int]] = {}
+    for row in rows:
+        level, seed = row["level"], row["seed"]
+        runs.setdefault(level, {})[seed] = row["run"]
+        own = accuracies.setdefault(level, {})
+        if row["status"] == "done":
+            own[seed] = row["test_accuracy"]
+            fractions.setdefault(level, []).append(row["fraction_pruned"])
+    pruned = {level: fsum(values) / len(values) for level, values in fractions.items()}
+    return Curve(**said, accuracies=accuracies, pruned=pruned, runs=runs)

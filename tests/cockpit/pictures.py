@@ -1,0 +1,75 @@
+"""The figures that are compared with reference images: `python -m tests.cockpit.pictures` makes those anew.
+
+They are drawn from `tests/data/cockpit.db`, one of them with results missing, and without text: each version of a font
+library draws that a little otherwise, and what is said is tested as text.
+"""
+
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cockpit import figures
+from cockpit.cli.results import figure
+from tests.conftest import copied
+
+REFERENCES = Path(__file__).parents[1] / "data" / "figures"
+FIXTURE = Path(__file__).parents[1] / "data" / "cockpit.db"
+DOTS = 50  # an inch
+
+
+def partial(folder: Path) -> Path:
+    """The fixture as it would be while it is trained: of a few levels and curves one replicate, or none, is done."""
+    copy = copied(FIXTURE, folder)
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute(
+            "UPDATE runs SET status = 'waiting', test_accuracy = NULL WHERE target = 'digits-b'"
+            " AND (level >= 4 AND seed = 1 OR ticket = 'random-preserved' AND level = 6)"
+        )
+        connection.commit()
+    return copy
+
+
+DRAWINGS: dict[str, Callable[[Path, Path], None]] = {
+    "accuracy": lambda output, _: figure("halves", output, db=FIXTURE),
+    "partial": lambda output, folder: figure("halves", output, db=partial(folder)),
+    "narrowed": lambda output, _: figure("halves", output, y=(0.9, 0.96), db=FIXTURE),
+    "remaining-full": lambda output, _: figure("halves", output, x="remaining", full=True, db=FIXTURE),
+    "ratios-pruned": lambda output, _: figure("halves", output, layers=True, db=FIXTURE),
+    "ratios-remaining": lambda output, _: figure("halves", output, layers=True, ratio="remaining", db=FIXTURE),
+}
+
+
+@contextmanager
+def without_text() -> Iterator[None]:
+    """Figures small, and without a letter."""
+    save = Figure.savefig
+
+    def stripped(figure: Figure, *arguments: Any, **options: Any) -> None:
+        for axes in figure.findobj(Axes):
+            axes.set(title="", xlabel="", ylabel="")
+            axes.tick_params(labelleft=False, labelbottom=False)
+            if legend := axes.get_legend():
+                legend.remove()
+        save(figure, *arguments, **options)
+
+    with mock.patch.object(Figure, "savefig", stripped), mock.patch.object(figures, "DOTS", DOTS):
+        yield
+
+
+def main() -> None:
+    """Draw the references."""
+    REFERENCES.mkdir(exist_ok=True)
+    for name, draw in DRAWINGS.items():
+        with tempfile.TemporaryDirectory() as folder, without_text():
+            draw(REFERENCES / f"{name}.png", Path(folder))
+
+
+if __name__ == "__main__":
+    main()

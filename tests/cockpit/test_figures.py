@@ -1,0 +1,135 @@
+"""Figures as files: compared with reference images, and what is refused."""
+
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from matplotlib.testing.compare import compare_images
+
+from cockpit import figures
+from cockpit.cli.results import figure
+from tests.cockpit.pictures import DRAWINGS, FIXTURE, REFERENCES, without_text
+from tests.conftest import Cockpit, copied
+
+TOLERANCE = 3.0  # root mean square over pixels from 0 to 255
+
+
+def differs(name: str, actual: Path) -> bool:
+    reference = actual.with_name(f"{name}-reference.png")
+    shutil.copy(REFERENCES / f"{name}.png", reference)  # it leaves a picture of what differs beside the two
+    return compare_images(str(reference), str(actual), TOLERANCE) is not None
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_figure_looks_like_its_reference(name: str, tmp_path: Path) -> None:
+    with without_text():
+        DRAWINGS[name](tmp_path / f"{name}.png", tmp_path)
+    assert not differs(name, tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("accuracy", "UPDATE runs SET test_accuracy = test_accuracy + 0.02 WHERE ticket = 'winning'"),
+        ("accuracy", "UPDATE runs SET status = 'failed' WHERE ticket = 'random-global' AND level > 3"),
+        ("ratios-pruned", "UPDATE layers SET weights_remaining = weights_remaining - 20 WHERE layer = 0"),
+    ],
+)
+def test_a_figure_of_other_data_does_not_look_like_the_reference(name: str, change: str, tmp_path: Path) -> None:
+    copy = copied(FIXTURE, tmp_path)
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute(change)
+        connection.commit()
+    with without_text():
+        figure("halves", tmp_path / "other.png", layers=name.startswith("ratios"), db=copy)
+    assert differs(name, tmp_path / "other.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "accuracy",
+            ("digits-a -&gt; digits-b winning global (n=2)", "0.49", "95", "fraction of weights pruned", "50"),
+        ),
+        ("partial", ("digits-a -&gt; digits-b winning global (n=1-2 of 2)", "digits-b dense (n=2)")),
+        ("remaining-full", ("weights remaining, %", "51", "test accuracy, %", "halves: test accuracy on digits-b, %")),
+        ("ratios-pruned", ("level 6, 73.79 % pruned (n=2)", "ratio of the fraction pruned", "layer")),
+        ("ratios-remaining", ("ratio of the fraction remaining", "1.5")),
+    ],
+)
+def test_a_figure_says_what_it_shows(name: str, said: tuple[str, ...], tmp_path: Path) -> None:
+    DRAWINGS[name](tmp_path / "drawn.svg", tmp_path)
+    text = (tmp_path / "drawn.svg").read_text()
+    for one in said:
+        assert f"<!-- {one} -->" in text
+
+
+@pytest.mark.parametrize("form", figures.FORMS)
+def test_the_same_data_makes_the_same_file_whatever_a_persons_style_is(
+    form: str, tmp_path: Path, cockpit: Cockpit
+) -> None:
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\naxes.facecolor: red\n")
+    written = []
+    for styled in ("", str(tmp_path / "matplotlibrc")):
+        found = cockpit("figure", "halves", "-o", f"halves.{form}", "--db", FIXTURE, MATPLOTLIBRC=styled)
+        assert (found.returncode, found.stdout, found.stderr) == (0, "", f"wrote halves.{form}\n")
+        written.append((tmp_path / f"halves.{form}").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_an_experiment_of_scopes_alone_is_drawn_layer_by_layer(cockpit: Cockpit, tmp_path: Path) -> None:
+    copy = copied(FIXTURE, tmp_path)
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute(
+            "DELETE FROM curve_points WHERE curve_id IN (SELECT id FROM experiment_curves WHERE ticket LIKE 'random%')"
+        )
+        connection.execute("DELETE FROM experiment_curves WHERE ticket LIKE 'random%'")
+        connection.commit()
+    for arguments, title in (
+        ((), "halves: fraction pruned, global / layerwise"),
+        (("--curves",), "halves: test accuracy on digits-b, %"),
+        (("--target", "digits-a"), "halves: test accuracy on digits-a, %"),
+    ):
+        assert title in cockpit("plot", "halves", *arguments, "--db", copy).stdout
+        cockpit("figure", "halves", *arguments, "-o", "drawn.svg", "--db", copy)
+        assert f"<!-- {title} -->" in (tmp_path / "drawn.svg").read_text()
+
+
+def test_ratios_on_the_terminal_are_those_of_the_view(cockpit: Cockpit) -> None:
+    text = cockpit("plot", "halves", "--layers", "--db", FIXTURE).stdout
+    with closing(sqlite3.connect(f"file:{FIXTURE}?mode=ro", uri=True)) as connection:
+        rows = connection.execute(
+            "SELECT level, avg(pruned_ratio) FROM layer_ratios WHERE experiment = 'halves' AND target = 'digits-a'"
+            " AND level > 0 GROUP BY level, layer ORDER BY level, layer"
+        ).fetchall()
+    table = [line.split() for line in text.splitlines() if re.match(r" +\d +\d+\.\d\d ", line)]
+    shown = [(int(line[0]), ratio) for line in table for ratio in line[2:]]
+    assert shown == [(level, f"{ratio:.3f}") for level, ratio in rows]
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("halves", "-o", "x.gif"), "unknown form of figures 'gif': choose from png, svg, pdf"),
+        (("halves", "-o", "x.png", "--y", 0.9, 0.2), "--y 0.9 0.2 is no range of accuracies"),
+        (("halves", "-o", "x.png", "--x", "level"), "unknown --x 'level': choose from remaining, pruned, log-pruned"),
+        (("halves", "-o", "x.png", "--layers", "--ratio", "kept"), "unknown --ratio 'kept'"),
+        (("halves", "-o", "x.png", "--layers", "--target", "digits-a"), "--target is for curves"),
+        (("halves", "-o", "no/x.png"), "there is no folder no for x.png"),
+        (("later", "-o", "x.png", "--layers"), "later has no layerwise scope"),
+        (("halvs", "-o", "x.png"), "did you mean 'halves'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line_and_nothing_is_written(
+    cockpit: Cockpit, tmp_path: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    found = cockpit("figure", *arguments, "--db", FIXTURE)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert message in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
