@@ -7,7 +7,7 @@ digests are equal and they are trained once.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any, get_args
 
@@ -17,6 +17,7 @@ from engine.errors import InputError, unknown
 from engine.models import catalog as models
 from engine.recipes import (
     Chain,
+    Imported,
     MaskKind,
     Optimizer,
     Profile,
@@ -29,6 +30,8 @@ from engine.recipes import (
     Scope,
     Training,
 )
+from engine.ticketfiles import SPEC, TicketSource
+from engine.ticketfiles import source as ticket_source
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 3e-4, "adamw": 3e-4}  # the paper's section 3 and A.1
 MAX_LEVELS = 200
@@ -63,12 +66,15 @@ class Definition:
     replicates: int
     seed: int
     profile: Profile
+    tickets: tuple[TicketSource, ...] = ()  # sources that are files
 
     def to_json(self) -> str:
         """What makes two definitions the same: all but where on this machine the data lies."""
         found: dict[str, Any] = dict(vars(self))
         for key in ("sources", "targets"):
             found[key] = [{"name": data.name, "identity": data.identity} for data in found[key]]
+        tickets = [asdict(replace(ticket, location="")) for ticket in found.pop("tickets")]
+        found |= {"tickets": tickets} if tickets else {}
         return json.dumps(found, sort_keys=True)
 
     @staticmethod
@@ -77,6 +83,8 @@ class Definition:
         found: dict[str, Any] = json.loads(text)
         for key in ("sources", "targets"):
             found[key] = [data_set(data["name"], data["identity"]) for data in found[key]]
+        tickets = [TicketSource(**{**t, "shape": tuple(t["shape"])}) for t in found.pop("tickets", ())]
+        found["tickets"] = tickets
         for key, value in found.items():
             found[key] = tuple(value) if isinstance(value, list) else value
         return Definition(**found)
@@ -96,7 +104,7 @@ class Curve:
     """The runs of one (source, target, ticket kind, scope). A curve that knows no source has None there."""
 
     name: str
-    source: DataSet | None
+    source: DataSet | TicketSource | None
     target: DataSet
     source_optimizer: str | None
     optimizer: str
@@ -130,7 +138,7 @@ def define(
     source: Sequence[str],
     target: Sequence[str] = (),
     model: str | None = None,
-    width: float = 1.0,
+    width: float | None = None,
     optimizer: Sequence[str] = ("sgd",),
     target_optimizer: Sequence[str] = (),
     learning_rate: float | None = None,
@@ -139,7 +147,7 @@ def define(
     random: Sequence[str] = ("global",),
     levels: int = 30,
     evaluate: str = "paper",
-    prune_rate: float = 0.2,
+    prune_rate: float | None = None,
     rewind: int = 1,
     prunable: str = "conv",
     rewinds: str = "all",
@@ -159,7 +167,18 @@ def define(
     """
     if not source:
         raise InputError("no source: name the data set that tickets are found on with --source, e.g. digits-a")
+    tickets = tuple(ticket_source(spec) for spec in source if spec.startswith(SPEC))
+    source = [spec for spec in source if not spec.startswith(SPEC)]
+    if tickets and not target:
+        raise InputError(f"no target: {tickets[0].name} is a ticket, so name what it is trained on with --target")
     sources, targets = _data_sets(*([resolve(spec) for spec in group] for group in (source, target or source)))
+    if tickets:
+        model = model or tickets[0].model
+        width = tickets[0].width if width is None else width
+        prune_rate = tickets[0].rate if prune_rate is None else prune_rate
+    if not sources:
+        levels = max(ticket.level for ticket in tickets)
+        evaluate = ",".join(str(ticket.level) for ticket in tickets) if evaluate == "paper" else evaluate
     model = model or models.default_for(sources[0].shape)
     facts = models.find(model)
     epochs = facts.epochs if epochs is None else epochs
@@ -167,9 +186,10 @@ def define(
     return _checked(
         Definition(
             sources=sources,
+            tickets=tickets,
             targets=targets,
             model=model,
-            width=float(width),
+            width=1.0 if width is None else float(width),
             optimizers=optimizers,
             target_optimizers=_choices("--target-optimizer", target_optimizer, Optimizer) or optimizers,
             learning_rate=learning_rate,
@@ -178,7 +198,7 @@ def define(
             random=_random(random),
             levels=levels,
             evaluate=evaluation_levels(evaluate, levels),
-            rate=prune_rate,
+            rate=Rule.rate if prune_rate is None else prune_rate,
             rewind=rewind,
             prunable=_choices("--prunable", [prunable], Prunable)[0],
             rewinds=_choices("--rewinds", [rewinds], Rewinds)[0],
@@ -248,14 +268,16 @@ def extended(
 
 def _checked(d: Definition) -> Definition:
     """`d`, if it can be trained. Raises InputError where a value is out of range or two do not go together."""
-    shape = d.sources[0].shape
-    for other in d.sources + d.targets:
+    first, *rest = d.sources + d.tickets + d.targets
+    shape = first.shape
+    for other in rest:
         if other.shape != shape:
             raise InputError(
-                f"images of {d.sources[0].name} are {_size(shape)} but those of {other.name} {_size(other.shape)}"
+                f"images of {first.name} are {_size(shape)} but those of {other.name} {_size(other.shape)}"
                 " (channels x height x width, as networks see them): a ticket fits only images of the shape it was"
                 " found on"
             )
+    _check_tickets(d)
     models.check(d.model, d.width, shape)
     for option, value, least, most in (
         ("--epochs", d.epochs, 1, 100_000),
@@ -281,6 +303,22 @@ def _checked(d: Definition) -> Definition:
         data.augmentation(d.augmentation)
         models.check_batches(d.model, data.train_images, d.batch_size, shape)
     return d
+
+
+def _check_tickets(d: Definition) -> None:
+    """Raises InputError for ticket files that do not go with the rest of the experiment, or with each other."""
+    for number, ticket in enumerate(d.tickets):
+        for option, ours, theirs in (
+            ("--model", d.model, ticket.model),
+            ("--width", d.width, ticket.width),
+            ("--prune-rate", d.rate, ticket.rate),
+        ):
+            if ours != theirs:
+                raise InputError(f"{option} {ours} is not that of {ticket.name}, which has {theirs}: leave it out")
+        if any((other.name, other.level) == (ticket.name, ticket.level) for other in d.tickets[:number]):
+            raise InputError(f"two files are the ticket of level {ticket.level} of {ticket.name}: give one of them")
+    if d.tickets and not d.sources and set(d.random) - {"global"}:
+        raise InputError("--random local and preserved need a data set as --source: a ticket file has no chain here")
 
 
 def _check_range(option: str, value: int, least: int, most: int) -> None:
@@ -334,6 +372,13 @@ def _curves_on(d: Definition, target: DataSet, optimizer: Optimizer) -> list[Cur
     trainings = [chain.training for chain in own]
     dense = [Point(0, r, own[r].run(0)) for r in range(d.replicates)]
     found = [_curve(d, None, target, None, optimizer, None, "dense", dense)]
+    for name, own_tickets in _by_name(d.tickets).items():
+        points = [
+            Point(ticket.level, r, Run(Imported(ticket.digest, ticket.level), trainings[r]))
+            for ticket, r in product(own_tickets, range(d.replicates))
+        ]
+        words = f"{name} -> {_end(d, target, optimizer)} imported"
+        found.append(Curve(words, own_tickets[0], target, None, optimizer, None, "imported", tuple(points)))
     grid = _grid(d, d.evaluate)
     # The mask of a globally permuted ticket says nothing of the source, unless that has an output layer of its own.
     shared = d.prunable == "conv"
@@ -399,15 +444,23 @@ def _curve(
     points: list[Point],
 ) -> Curve:
     """A curve with a name that is unique within its experiment and says no more than it must."""
-    several = len(set(d.optimizers + d.target_optimizers)) > 1
-
-    def end(data: DataSet, used: str | None) -> str:
-        return f"{data.name} ({used})" if several else data.name
-
-    words = [end(source, source_optimizer), "->"] if source else []
-    words += [end(target, optimizer), ticket]
+    words = [_end(d, source, source_optimizer), "->"] if source else []
+    words += [_end(d, target, optimizer), ticket]
     words += [scope] if scope and (scope != "global" or len(d.scopes) > 1) else []
     return Curve(" ".join(words), source, target, source_optimizer, optimizer, scope, ticket, tuple(points))
+
+
+def _end(d: Definition, data: DataSet, used: str | None) -> str:
+    several = len(set(d.optimizers + d.target_optimizers)) > 1
+    return f"{data.name} ({used})" if several else data.name
+
+
+def _by_name(tickets: Iterable[TicketSource]) -> dict[str, list[TicketSource]]:
+    """The tickets of one chain together, by level."""
+    found: dict[str, list[TicketSource]] = {}
+    for ticket in sorted(tickets, key=lambda ticket: ticket.level):
+        found.setdefault(ticket.name, []).append(ticket)
+    return found
 
 
 def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:

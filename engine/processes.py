@@ -1,9 +1,14 @@
 """How this program starts another Python process of its own, and tells whether one has ended."""
 
+import json
 import os
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,6 +22,19 @@ def environment() -> dict[str, str]:
     """The environment for it, in which this project is found even if it runs from a checkout."""
     before = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{before}" if before else str(ROOT)}
+
+
+def ask(module: str, *arguments: object) -> Any:
+    """The JSON that a module of this project prints, run in a process of its own: one may import torch there.
+
+    Its last line on stderr becomes an InputError if it fails.
+    """
+    command = [*python(module), *map(str, arguments)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"{module} ended with {done.returncode}"])[-1]
+        raise InputError(said.removeprefix(f"{InputError.__module__}.{InputError.__name__}: "))
+    return json.loads(done.stdout)
 
 
 def say(line: str) -> None:

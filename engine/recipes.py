@@ -134,12 +134,25 @@ class Random:
         return f"random-{self.mask}"
 
 
-Ticket = Dense | Winning | RandomGlobal | Random
+@dataclass(frozen=True)
+class Imported:
+    """The ticket in a file from elsewhere (`engine.ticketfiles`): its masks over its weights.
+
+    `digest` is that of the file's content. How it was found is in the file, and is not this run's to vouch for.
+    """
+
+    digest: str
+    level: int
+    name = "imported"
+
+
+Ticket = Dense | Winning | RandomGlobal | Random | Imported
 TICKETS: dict[str, type[Any]] = {
     "dense": Dense,
     "winning": Winning,
     "random-global": RandomGlobal,
     "random": Random,
+    "imported": Imported,
 }
 
 
@@ -207,7 +220,7 @@ def _canonical(value: dict[str, Any]) -> str:
 
 
 def _encode(part: Any) -> Any:
-    if isinstance(part, Training | Rule | Chain | Dense | Winning | RandomGlobal | Random):
+    if isinstance(part, Training | Rule | Chain | Ticket):
         found: dict[str, Any] = {}
         for field in fields(part):
             value = getattr(part, field.name)

@@ -86,6 +86,10 @@ class Workplace:
         try:
             return self.folder.get(records.file_of(self.connection, run.digest, kind) or "")
         except LostFile as error:
+            if kind == "ticket":
+                raise InputError(
+                    f"{error}, and nothing here can make it again: queue the experiment once more"
+                ) from None
             raise Missing(run, str(error)) from None
 
     def data(self, configuration: Training) -> Data:

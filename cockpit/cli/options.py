@@ -82,7 +82,8 @@ def experiment_options(
         list[str] | None,
         _option(
             WHAT,
-            "Data set that tickets are found on: digits, digits-a, digits-b, npz:PATH, npz:PATH-a. Repeatable.",
+            "Data set that tickets are found on: digits, digits-a, digits-b, npz:PATH, npz:PATH-a; or ticket:FILE."
+            " Repeatable.",
         ),
     ] = None,
     target: Annotated[

@@ -12,6 +12,7 @@ from engine.datasets.catalog import DataSet, remembered
 from engine.errors import InputError, unknown
 from engine.experiments import Curve, Definition, curves, runs
 from engine.recipes import Dense, Profile, Run
+from engine.store import imports
 from engine.store.claims import WANTED, block_dependents, unblock
 from engine.store.database import now, transaction
 
@@ -49,9 +50,8 @@ class Added:
 
 def default_name(definition: Definition) -> str:
     """The name of an experiment that was given none: its sources, its targets, and the model."""
-    ends = [
-        "+".join(data.name.removeprefix("npz:") for data in group) for group in (definition.sources, definition.targets)
-    ]
+    groups = (definition.sources + definition.tickets, definition.targets)
+    ends = ["+".join(data.name.rpartition(":")[2] for data in group) for group in groups]
     return "-to-".join(dict.fromkeys(ends)) + f"-{definition.model}"
 
 
@@ -421,14 +421,14 @@ def _add_runs(
         """,
         needs,
     )
+    imports.record(connection, definition.tickets)
     # A new run that stands on one that has already failed or diverged can never start.
     block_dependents(connection)
     return len(wanted), _count_runs(connection) - before
 
 
 def _count_runs(connection: sqlite3.Connection) -> int:
-    count: int = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
-    return count
+    return int(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
 
 
 def _run_row(run: Run, names: dict[str, str]) -> tuple[object, ...]:
