@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,32 @@ def environment() -> dict[str, str]:
 
 
 def ask(module: str, *arguments: object) -> Any:
-    """The JSON that a module of this project prints, run in a process of its own: one may import torch there.
+    """What a module of this project, run as a process of its own, `answer`s; what it says on stderr is passed on.
 
-    Its last line on stderr becomes an InputError if it fails.
+    So a program that imports no torch can ask for what needs it. Raises the InputError that was raised there.
     """
-    command = [*python(module), *map(str, arguments)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"{module} ended with {done.returncode}"])[-1]
-        raise InputError(said.removeprefix(f"{InputError.__module__}.{InputError.__name__}: "))
-    return json.loads(done.stdout)
+    done = subprocess.run(
+        [*python(module), *map(str, arguments)], env=environment(), stdout=subprocess.PIPE, text=True, check=False
+    )
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        raise InputError(f"{module} ended with code {done.returncode} and no answer") from None
+    if "error" in found:
+        raise InputError(found["error"])
+    return found["answer"]
+
+
+def answer(find: Callable[[], object]) -> None:
+    """In the process that was asked: print what `find` returns, or why it cannot, as JSON on stdout."""
+    try:
+        print(json.dumps({"answer": find()}))
+    except InputError as error:
+        print(json.dumps({"error": str(error)}))
+    except OSError as error:
+        print(json.dumps({"error": f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"}))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def say(line: str) -> None:

@@ -4,7 +4,6 @@ Which tickets there are is asked of the database, and needs no torch: `store.exp
 """
 
 import argparse
-import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine import tensorfiles, ticketfiles, tickets
+from engine import processes, tensorfiles, ticketfiles, tickets
 from engine.errors import InputError
 from engine.models import nets
 from engine.pruning import Masks
@@ -86,9 +85,18 @@ def _unlike_its_recipe(found: ticketfiles.TicketFile) -> list[str]:
         elif not torch.isfinite(state[name]).all():
             wrong.append(f"{name} holds what is no finite number")
     prunable = nets.prunable(model, ticketfiles.rule_of(found.run).prunable)
-    if masks.keys() != prunable.keys():
-        wrong.append(f"the masks are of {', '.join(masks) or 'nothing'}, but {', '.join(prunable)} are prunable")
+    wrong += [f"{name} has no mask, though the recipe prunes it" for name in prunable.keys() - masks.keys()]
+    wrong += [f"{name} has a mask, though the recipe does not prune it" for name in masks.keys() - prunable.keys()]
     return sorted(wrong)
+
+
+def export(path: Path, digest: str, output: Path) -> tuple[str, dict[str, Any]]:
+    """Write the ticket of a run to a file, or into a folder: where, and what it says of itself."""
+    with closing(database.reader(path)) as connection:
+        found = ticketfiles.unpack(ticket(connection, Folder(database.files_folder(path)), digest).data)
+    place = output / ticketfiles.file_name(found) if output.is_dir() else output
+    files.write(place, found.data)
+    return str(place), exports.described(found)
 
 
 def main() -> None:
@@ -102,14 +110,9 @@ def main() -> None:
     verbs.add_parser("verify").add_argument("files", type=Path, nargs="+")
     options = parser.parse_args()
     if options.verb == "verify":
-        print(json.dumps([verify(path) for path in options.files]))
-        return
-    with closing(database.reader(options.db)) as connection:
-        made = ticket(connection, Folder(database.files_folder(options.db)), options.digest)
-    found = ticketfiles.unpack(made.data)
-    place = options.output / ticketfiles.file_name(found) if options.output.is_dir() else options.output
-    files.write(place, made.data)
-    print(json.dumps([str(place), exports.described(found)]))
+        processes.answer(lambda: [verify(path) for path in options.files])
+    else:
+        processes.answer(lambda: export(options.db, options.digest, options.output))
 
 
 if __name__ == "__main__":

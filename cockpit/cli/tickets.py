@@ -42,7 +42,7 @@ def list_(
         if experiment is not None:
             queue.experiment_id(connection, experiment)
         found = exports.available(connection, folder, experiment)
-    files = imports.kept(folder) if experiment is None else []
+    files = folder.imported() if experiment is None else []
     if as_json:
         print(json.dumps({"tickets": found, "imported": list(map(str, files))}))
         return

@@ -89,6 +89,15 @@ class Folder:
         """What lies where checkpoints do, whatever it is."""
         return _found(self.path / "checkpoints")
 
+    def imported(self) -> list[Path]:
+        """The ticket files from elsewhere that are kept here (`imports.keep`), used by a run or not."""
+        return sorted((self.path / "imported").glob("*.safetensors"))
+
+    def take_imported(self, other: "Folder") -> None:
+        """Have the ticket files here too that another folder keeps from elsewhere. Their names tell their contents."""
+        for source in other.imported():
+            _take(source, self.path / "imported" / source.name)
+
     def take_ticket(self, other: "Folder", digest: str) -> bool:
         """Have a file of another folder here too; False if it is missing or damaged there."""
         return self.ticket(digest).exists() or _take(other.ticket(digest), self.ticket(digest), digest)

@@ -17,11 +17,6 @@ def keep(folder: Folder, found: ticketfiles.TicketFile) -> Path:
     return place
 
 
-def kept(folder: Folder) -> list[Path]:
-    """The files that `keep` has kept."""
-    return sorted((folder.path / "imported").glob("*.safetensors"))
-
-
 def record(connection: sqlite3.Connection, tickets: Iterable[TicketSource]) -> None:
     """Store the files of an experiment's tickets, and record which runs start from each; with the runs, as they come.
 
