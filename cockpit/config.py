@@ -1,4 +1,4 @@
-"""The configuration file: what a person wants of every `cockpit work` and of the dashboard, unless told otherwise."""
+"""The configuration file: what a person wants of every `cockpit work`, of data and screen, unless told otherwise."""
 
 import os
 import tomllib
@@ -28,7 +28,14 @@ class Screen:
     theme: str | None = None  # of the dashboard; ctrl+p offers them
 
 
-Table = TypeVar("Table", Work, Screen)
+@dataclass(frozen=True)
+class Data:
+    """The table `[data]`."""
+
+    folder: str | None = None  # searched for the published data sets
+
+
+Table = TypeVar("Table", Work, Screen, Data)
 
 
 def path() -> Path:
@@ -44,6 +51,11 @@ def work() -> Work:
 def screen() -> Screen:
     """What the file says of the dashboard."""
     return _read(Screen)
+
+
+def data() -> Data:
+    """What the file says of data sets."""
+    return _read(Data)
 
 
 def keys(bindings: Collection[str]) -> dict[str, str]:
@@ -85,7 +97,7 @@ def _table(name: str) -> dict[str, Any]:
         found = tomllib.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
     except (OSError, ValueError) as error:
         raise InputError(f"configuration file {place} cannot be read ({error}): mend or remove it") from None
-    _check(place, "table", found, ["work", "screen", "keys"])
+    _check(place, "table", found, ["work", "screen", "data", "keys"])
     table = found.get(name, {})
     if not isinstance(table, dict):
         raise InputError(f"configuration file {place}: {name} must be a table, as in [{name}]")

@@ -57,6 +57,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def decoders(workers: int) -> int:
+    """How many processes decode images for each of so many workers: its share of the cores but the one it needs."""
+    return max(1, cores() // workers - 1)
+
+
 def default_profile() -> Literal["exact", "fast"]:
     """`fast` where every device has native bf16, else `exact`."""
     return "fast" if all(device.native_bf16 for device in found()) else "exact"

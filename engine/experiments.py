@@ -268,17 +268,20 @@ def extended(
 
 def _checked(d: Definition) -> Definition:
     """`d`, if it can be trained. Raises InputError where a value is out of range or two do not go together."""
-    first, *rest = d.sources + d.tickets + d.targets
-    shape = first.shape
-    for other in rest:
-        if other.shape != shape:
-            raise InputError(
-                f"images of {first.name} are {_size(shape)} but those of {other.name} {_size(other.shape)}"
-                " (channels x height x width, as networks see them): a ticket fits only images of the shape it was"
-                " found on"
-            )
     _check_tickets(d)
-    models.check(d.model, d.width, shape)
+    (first, *_), pooled = d.sources + d.tickets, models.find(d.model).pooled
+    for other in d.sources + d.tickets + d.targets:
+        if other.shape[0] != first.shape[0] or (other.shape != first.shape and not pooled):
+            why = (
+                f"{d.model} does not end in a global average pool, so its ticket fits only images of the size"
+                if not pooled
+                else "a ticket fits only images of as many channels as those"
+            )
+            raise InputError(
+                f"images of {first.name} are {_size(first.shape)} but those of {other.name} {_size(other.shape)}"
+                f" (channels x height x width, as networks see them): {why} it was found on"
+            )
+        models.check(d.model, d.width, other.shape)
     for option, value, least, most in (
         ("--epochs", d.epochs, 1, 100_000),
         ("--rewind", d.rewind, 0, d.epochs),
@@ -301,7 +304,7 @@ def _checked(d: Definition) -> Definition:
         )
     for data in d.sources + d.targets:
         data.augmentation(d.augmentation)
-        models.check_batches(d.model, data.train_images, d.batch_size, shape)
+        models.check_batches(d.model, data.train_images, d.batch_size, data.shape)
     return d
 
 
@@ -471,7 +474,7 @@ def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:
     names = [data.name for data in found.values()]
     for identity, data in found.items():
         if names.count(data.name) > 1:
-            digest = identity.removeprefix("npz:")[:8]
+            digest = identity.rpartition(":")[2][:8]
             found[identity] = replace(data, name=f"{data.name}@{digest}")
     return [tuple(found[identity] for identity in dict.fromkeys(data.identity for data in group)) for group in groups]
 

@@ -53,6 +53,7 @@ class Pool:
             self.id = workers.open_pool(connection, os.getpid(), processes.started(os.getpid()), str(self.log))
         command = [*processes.python("engine.worker"), "--db", str(path), "--parent", str(os.getpid())]
         command += ["--pool", str(self.id), "--log", str(self.log)]
+        command += ["--decoders", str(devices.decoders(len(places)))]
         command += ["--experiment", str(experiment)] if experiment is not None else []
         command += ["--drain"] if drain else []
         command += ["--min-free", str(min_free)] if min_free is not None else []

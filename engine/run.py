@@ -9,8 +9,7 @@ from sqlite3 import Connection
 import torch
 
 from engine import checkpoints, profiles, pruning, tickets, training
-from engine.datasets import load
-from engine.datasets.pipeline import Data
+from engine.datasets.feed import Feed, open_feed
 from engine.errors import InputError
 from engine.models import nets
 from engine.recipes import Dense, Run, Training, Winning
@@ -78,8 +77,9 @@ class Workplace:
     label: str  # what the device is called in the records
     stop: Callable[[], bool]
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    decoders: int = 1  # processes that decode images beside it, where they are streamed
     under_way: UnderWay | None = None
-    _data: dict[tuple[object, ...], Data] = field(default_factory=dict)
+    _data: dict[tuple[object, ...], Feed] = field(default_factory=dict)
 
     def read(self, run: Run, kind: str) -> bytes:
         """The file of a kind that another run left (see `tickets.start`). Raises Missing if it is lost."""
@@ -92,7 +92,7 @@ class Workplace:
                 ) from None
             raise Missing(run, str(error)) from None
 
-    def data(self, configuration: Training) -> Data:
+    def data(self, configuration: Training) -> Feed:
         """The data set of a training, kept on the device for the next runs on it."""
         c = configuration
         key = (c.dataset, c.augmentation, c.validation)
@@ -100,7 +100,7 @@ class Workplace:
             location = records.location_of(self.connection, c.dataset)
             while len(self._data) >= DATA_SETS_KEPT:
                 del self._data[next(iter(self._data))]
-            self._data[key] = Data(load.load(c.dataset, location), c, self.device)
+            self._data[key] = open_feed(location, c, self.device, self.decoders)
         return self._data[key]
 
     def free_memory(self) -> None:
@@ -117,7 +117,7 @@ def execute(claim: Claim, place: Workplace) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     data = place.data(run.training)
-    model, masks = tickets.start(run, data.channels, data.classes, place.read)
+    model, masks = tickets.start(run, data.shape[0], data.classes, place.read)
     state = training.begin(model, masks, run.training, device, run.first_epoch)
     attempt, spent = _resume(state, claim, place)
     kept = pruning.remaining(masks)

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine import profiles
-from engine.datasets.pipeline import EVALUATION_BATCH, Data, EpochPlan, Images
+from engine.datasets.feed import Feed, Images
 from engine.pruning import Masks
 from engine.recipes import Training
 from engine.store.records import Epoch
 
 MOMENTUM = 0.9
 BETAS = (0.9, 0.999)
+EVALUATION_BATCH = 1000
+SMALL_PIXELS = 32 * 32  # of an image; of larger ones no more are evaluated at once than are trained on
 DROP = 10.0  # at each milestone the learning rate is divided by it
 
 
@@ -60,7 +62,7 @@ def learning_rate(training: Training, epoch: int) -> float:
     return training.learning_rate / DROP ** sum(epoch >= milestone for milestone in training.milestones)
 
 
-def train(state: State, data: Data, training: Training, between: Callable[[State], None]) -> Iterator[Epoch]:
+def train(state: State, data: Feed, training: Training, between: Callable[[State], None]) -> Iterator[Epoch]:
     """Train from where `state` stands to the last epoch, yielding what each epoch came to.
 
     A pruned weight, its gradient and its optimizer state are exactly 0 after every step: the weight starts at 0 and
@@ -69,21 +71,18 @@ def train(state: State, data: Data, training: Training, between: Callable[[State
     to stop; the state then stands after a whole step.
     """
     model, optimizer, size = state.model, state.optimizer, training.batch_size
-    device = data.train.labels.device
     layout = profiles.memory_format(training.profile)
     pruned = [(model.get_parameter(name), mask) for name, mask in state.masks.items()]
     factors = [torch.empty_like(weight).copy_(mask) for weight, mask in pruned]  # laid out like the gradients
     count = len(data.train)
     while state.epoch < training.epochs:
-        plan = EpochPlan(data, training.seed, state.epoch)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(training, state.epoch)
         model.train()
         began, first = time.perf_counter(), state.step * size
-        for start in range(first, count, size):
-            pixels, labels = data.batch(plan, start, size)
+        for pixels, labels in data.epoch(training.seed, state.epoch, first, size):
             optimizer.zero_grad()
-            with profiles.autocast(training.profile, device):
+            with profiles.autocast(training.profile, data.device):
                 logits = model(data.normalised(pixels, layout))
                 loss = F.cross_entropy(logits, labels)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -115,15 +114,16 @@ def train(state: State, data: Data, training: Training, between: Callable[[State
 
 
 @torch.no_grad()
-def accuracy(state: State, data: Data, images: Images, training: Training, between: Callable[[State], None]) -> float:
+def accuracy(state: State, data: Feed, images: Images, training: Training, between: Callable[[State], None]) -> float:
     """The fraction of `images` that the model classifies rightly, in evaluation mode; `between` batches may stop it."""
-    model = state.model.eval()
-    device = images.labels.device
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    for index in torch.split(torch.arange(len(images), device=device), EVALUATION_BATCH):
-        with profiles.autocast(training.profile, device):
-            logits = model(data.normalised(images.gather(index), profiles.memory_format(training.profile)))
-        correct += (logits.argmax(1) == images.labels[index]).sum()
+    model, layout = state.model.eval(), profiles.memory_format(training.profile)
+    correct = torch.zeros((), dtype=torch.int64, device=data.device)
+    _, height, width = data.shape
+    size = EVALUATION_BATCH if height * width <= SMALL_PIXELS else min(EVALUATION_BATCH, training.batch_size)
+    for pixels, labels in images.batches(size):
+        with profiles.autocast(training.profile, data.device):
+            logits = model(data.normalised(pixels, layout))
+        correct += (logits.argmax(1) == labels).sum()
         between(state)
     return int(correct) / len(images)
 

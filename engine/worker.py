@@ -38,7 +38,9 @@ class Worker:
         self.connection = database.writer(options.db, BUSY_SECONDS)
         self.id = self._register()
         folder = Folder(database.files_folder(options.db))
-        self.place = Workplace(self.connection, folder, device, self.label, self._must_stop, options.checkpoint_seconds)
+        self.place = Workplace(
+            self.connection, folder, device, self.label, self._must_stop, options.checkpoint_seconds, options.decoders
+        )
         self.heart = Heartbeat(options.db, self.id, self.place, options.parent)
         self.unreleased: claims.Claim | None = None
 
@@ -212,6 +214,7 @@ def main() -> None:
     parser.add_argument("--min-free", type=int, default=MIN_FREE, help="bytes")
     parser.add_argument("--notify", help="a shell command, called when an experiment has ended")
     parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
+    parser.add_argument("--decoders", type=int, default=1, help="processes that decode streamed images")
     options = parser.parse_args()
     faulthandler.enable()
     worker = Worker(options)

@@ -23,8 +23,10 @@ from cockpit.cli.options import (
     takes_experiment,
     to_read,
     to_write,
+    use_data,
 )
 from engine import devices, estimates, experiments
+from engine.datasets import places
 from engine.errors import InputError
 from engine.estimates import Estimate, Preview
 from engine.store import database, queue, rows
@@ -45,6 +47,7 @@ def add(
     db: Database = None,
 ) -> None:
     """Queue an experiment. Runs that another experiment has, or had, are shared and not trained again."""
+    _say_what_is_absent(wanted.definition)
     if dry_run:
         _preview(wanted, as_json, to_read(db))
         return
@@ -91,6 +94,18 @@ def describe(name: str, found: queue.Added | Preview) -> str:
         f"{name}: {found.curves} curves, {found.runs} runs:"
         f" {found.new} new, {found.existing} {'exists' if found.existing == 1 else 'exist'} already"
     )
+
+
+def _say_what_is_absent(definition: experiments.Definition) -> None:
+    """Say on stderr which published data sets are not on this machine yet."""
+    use_data()
+    for absence in absent(definition):
+        print(absence, file=sys.stderr)
+
+
+def absent(definition: experiments.Definition) -> list[InputError]:
+    """The error for each published data set of an experiment that is not on this machine."""
+    return places.missing(data.identity for data in definition.sources + definition.targets)
 
 
 def _say_what_halts(state: Mapping[str, object]) -> None:
@@ -152,6 +167,8 @@ def extend(
         states = [rows.experiment(connection, one) for one in ids]
     if as_json:
         print(json.dumps([_counts(added.name, added) for added in found]))
+    for definition in wider:
+        _say_what_is_absent(definition)
     for added, state in zip(found, states, strict=True):
         if not as_json:
             print(describe(added.name, added))

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import shlex
 import sqlite3
 import sys
@@ -12,7 +13,9 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from cockpit import config
 from engine import experiments
+from engine.datasets import places
 from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.store import database, queue
@@ -38,6 +41,14 @@ PauseAfter = Annotated[
         show_default=False,
         min=0,
         max=LARGEST,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    Option(
+        "--data-dir",
+        help="Folder searched first for the published data sets, and downloaded to.",
+        show_default="COCKPIT_DATA, else the configuration file's, else the user's cache",
     ),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
@@ -204,6 +215,13 @@ def to_write(db: Path | None) -> Path:
     if writable != path:
         print(f"{path} is a sample and stays as it is: writing to {writable}", file=sys.stderr)
     return writable
+
+
+def use_data(data_dir: Path | None = None) -> None:
+    """Let this process, and those it starts, search `--data-dir`, `COCKPIT_DATA` and the configured folder for data."""
+    first = None if data_dir is None else str(data_dir.absolute())
+    wanted = (first, os.environ.get(places.VARIABLE), config.data().folder)
+    os.environ[places.VARIABLE] = os.pathsep.join(folder for folder in wanted if folder)
 
 
 def command_line() -> str:

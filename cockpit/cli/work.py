@@ -12,8 +12,8 @@ import typer
 
 from cockpit import config, words
 from cockpit.cli import background
-from cockpit.cli.adding import describe
-from cockpit.cli.options import Database, Wanted, takes_experiment, to_read, to_write
+from cockpit.cli.adding import absent, describe
+from cockpit.cli.options import Database, DataDir, Wanted, takes_experiment, to_read, to_write, use_data
 from cockpit.cli.results import show
 from cockpit.progress import follow
 from engine import devices
@@ -31,6 +31,7 @@ Workers = Annotated[
 def run(
     wanted: Wanted,
     workers: Workers = None,
+    data_dir: DataDir = None,
     db: Database = None,
 ) -> None:
     """Queue an experiment, train it here, and draw its curves. Ctrl-C pauses it; the same command continues.
@@ -38,6 +39,9 @@ def run(
     Example: cockpit run digits
     """
     wish = config.work()
+    use_data(data_dir)
+    for absence in absent(wanted.definition):
+        raise absence
     places = devices.chosen(workers, wish.per_device)
     least = _least(wish.min_free)
     path = to_write(db)
@@ -87,6 +91,7 @@ def work(
     ] = False,
     status: Annotated[bool, typer.Option("--status", help="Show the workers, and the load of this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --status: print JSON.")] = False,
+    data_dir: DataDir = None,
     db: Database = None,
 ) -> None:
     """Train what is in the queue, one process a CUDA device, or one a core. Ctrl-C stops after the step under way.
@@ -108,6 +113,7 @@ def work(
             background.stop(connection)
         return
     wish = config.work()
+    use_data(data_dir)
     places = devices.chosen(workers, wish.per_device if per_device is None else per_device)
     least = _least(wish.min_free if min_free is None else min_free)
     path = to_write(db)

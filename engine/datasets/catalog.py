@@ -1,10 +1,12 @@
 """Which data sets there are and what is known of them before they are read. Nothing here imports torch or numpy.
 
-A set is named by a *spec*: `digits`, or `npz:PATH`, either with `-a` or `-b` behind it for one class-balanced half
-of the training images. Its *identity* is its content: a registered set's name (its pixels are checked against a
-checksum when read), or the SHA-256 of the file; never a path.
+A set is named by a *spec*: a registered name as `cifar10`, or `npz:PATH`, `folder:PATH`, `stream:PATH`, each with `-a`
+or `-b` behind it for one class-balanced half of the training images. Its *identity* is its content: a registered set's
+name (its pixels are checked when read, see `engine.datasets.official`), or a SHA-256 of the file or of all files of
+the folder; never a path.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,11 +14,109 @@ from engine.errors import InputError, unknown
 
 Part = Literal["", "a", "b"]
 
-REGISTERED = ("digits", "digits-a", "digits-b")
-ALLOWED = (*REGISTERED, "npz:PATH", "npz:PATH-a", "npz:PATH-b")
+FORMS = ("npz:PATH", "folder:PATH", "stream:PATH")  # specs of sets that are read from files of one's own
 SMALL_SIDE = 16  # pixels; smaller images keep their own shape and are not augmented
 # A mirrored 2 is no 2. For a set read from a file only its name can tell; --augmentation overrides.
 FILES_OF_CHARACTERS = ("digits", "emnist", "kmnist", "mnist", "svhn", "usps")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A set that everyone knows by name: these facts are the same on every machine, with its files there or not."""
+
+    summary: str
+    shape: tuple[int, int, int]  # (channels, height, width) as published
+    train_counts: tuple[int, ...]  # images of each class
+    test_images: int
+    flips: bool  # whether a mirrored image keeps its class
+    files: tuple[str, ...] = ()  # that torchvision reads, in a data folder; none where a library brings the set along
+    download: int = 0  # bytes
+
+
+def _idx(folder: str) -> tuple[str, ...]:
+    """The four files of MNIST and the sets made after it."""
+    parts = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return tuple(f"{folder}/raw/{part}-ubyte" for part in parts)
+
+
+SETS = {
+    "digits": Registered(
+        "scikit-learn's handwritten digits, which come along",
+        (1, 8, 8),
+        (125, 129, 124, 130, 124, 126, 127, 125, 122, 125),
+        540,
+        flips=False,
+    ),
+    "mnist": Registered(
+        "handwritten digits (LeCun et al. 1998)",
+        (1, 28, 28),
+        (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+        10_000,
+        flips=False,
+        files=_idx("MNIST"),
+        download=11_594_722,
+    ),
+    "fashion-mnist": Registered(
+        "clothes (Xiao et al. 2017)",
+        (1, 28, 28),
+        (6000,) * 10,
+        10_000,
+        flips=True,
+        files=_idx("FashionMNIST"),
+        download=30_878_645,
+    ),
+    "svhn": Registered(
+        "digits of house numbers (Netzer et al. 2011), without the extra images",
+        (3, 32, 32),
+        (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659),
+        26_032,
+        flips=False,
+        files=("train_32x32.mat", "test_32x32.mat"),
+        download=246_316_178,
+    ),
+    "cifar10": Registered(
+        "small photographs of 10 kinds (Krizhevsky 2009)",
+        (3, 32, 32),
+        (5000,) * 10,
+        10_000,
+        flips=True,
+        files=tuple(
+            f"cifar-10-batches-py/{part}"
+            for part in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+        ),
+        download=170_498_071,
+    ),
+    "cifar100": Registered(
+        "small photographs of 100 kinds (Krizhevsky 2009)",
+        (3, 32, 32),
+        (500,) * 100,
+        10_000,
+        flips=True,
+        files=("cifar-100-python/train", "cifar-100-python/test", "cifar-100-python/meta"),
+        download=169_001_437,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """A published set of photographs of many sizes, too many for memory: streamed (`engine.datasets.streaming`)."""
+
+    summary: str
+    classes: int
+    train_images: int
+    test_images: int  # the published validation images: labels of the test images are not published
+    folder: str  # in the data folder, with train/CLASS/ and val/CLASS/ in it
+
+
+PHOTOGRAPHS = {
+    "imagenet": Photographs("photographs, ILSVRC 2012 (Russakovsky et al. 2015)", 1000, 1_281_167, 50_000, "imagenet"),
+    "places365": Photographs(
+        "photographs of places, Places365-Standard (Zhou et al. 2017)", 365, 1_803_460, 36_500, "places365_standard"
+    ),
+}
+PHOTOGRAPH_SHAPE = (3, 224, 224)
+REGISTERED = tuple(f"{name}{half}" for name in (*SETS, *PHOTOGRAPHS) for half in ("", "-a", "-b"))
 
 
 @dataclass(frozen=True)
@@ -58,31 +158,58 @@ def resolve(spec: str) -> DataSet:
         from engine.datasets import npz
 
         return npz.resolve(spec)
-    if spec not in REGISTERED:
+    if spec.startswith(("folder:", "stream:")):
+        from engine.datasets import folders
+
+        return folders.resolve(spec)
+    base, part = split_part(spec)
+    if base in PHOTOGRAPHS:
+        about = PHOTOGRAPHS[base]
+        images = half_sizes([about.train_images])[part]
+        return DataSet(spec, spec, "", part, PHOTOGRAPH_SHAPE, about.classes, images, about.test_images, flips=True)
+    if base not in SETS:
         if spec.endswith(".npz"):
             raise InputError(f"unknown data set {spec!r}: a file is named as npz:{spec}")
-        raise unknown("data set", spec, ALLOWED)
-    part = _part(spec)
-    images = {"": 1257, "a": 629, "b": 628}[part]
-    return DataSet(spec, spec, "", part, (1, 8, 8), 10, images, 540, flips=False)
+        behind = f"-{part}" if part else ""
+        raise unknown("data set", spec, [f"{name}{behind}" for name in (*SETS, *PHOTOGRAPHS, *FORMS)])
+    facts = SETS[base]
+    return DataSet(
+        name=spec,
+        identity=spec,
+        location="",
+        part=part,
+        shape=network_shape(*facts.shape),
+        classes=len(facts.train_counts),
+        train_images=half_sizes(facts.train_counts)[part],
+        test_images=facts.test_images,
+        flips=facts.flips,
+    )
 
 
 def remembered(
     name: str, identity: str, location: str, shape: tuple[int, int, int], classes: int, train: int, test: int
 ) -> DataSet:
     """A data set of which these facts were recorded; its file need not be there."""
-    flips = identity not in REGISTERED and mirrors(name.removeprefix("npz:"))
-    return DataSet(name, identity, location, _part(identity), shape, classes, train, test, flips)
+    base, part = split_part(identity)
+    flips = SETS[base].flips if base in SETS else mirrors(name.partition(":")[2])
+    return DataSet(name, identity, location, part, shape, classes, train, test, flips)
+
+
+def is_streamed(identity: str) -> bool:
+    """Whether the images of a set are decoded while they are trained on, and never all in memory."""
+    return identity.startswith("stream:") or split_part(identity)[0] in PHOTOGRAPHS
+
+
+def spec_of(identity: str, location: str) -> str:
+    """How a person names a set that was read from `location`."""
+    base, part = split_part(identity)
+    return f"{base.partition(':')[0]}:{location}" + (f"-{part}" if part else "")
 
 
 def split_part(spec: str) -> tuple[str, Part]:
     """A spec or identity without its `-a` or `-b`, and which half that named."""
-    part = _part(spec)
+    part: Part = "a" if spec.endswith("-a") else "b" if spec.endswith("-b") else ""
     return (spec[:-2] if part else spec), part
-
-
-def _part(spec: str) -> Part:
-    return "a" if spec.endswith("-a") else "b" if spec.endswith("-b") else ""
 
 
 def mirrors(stem: str) -> bool:
@@ -90,7 +217,10 @@ def mirrors(stem: str) -> bool:
     return not stem.lower().startswith(FILES_OF_CHARACTERS)
 
 
-def half_sizes(counts: list[int]) -> dict[str, int]:
-    """How many images each half gets: where a class has an odd number, the odd ones go to a and b in turn."""
+def half_sizes(counts: Sequence[int]) -> dict[Part, int]:
+    """How many images each half, and the whole, gets of `counts` images a class.
+
+    Where a class has an odd number, the odd ones go to a and b in turn.
+    """
     a = sum(count // 2 for count in counts) + (sum(count % 2 for count in counts) + 1) // 2
-    return {"a": a, "b": sum(counts) - a}
+    return {"": sum(counts), "a": a, "b": sum(counts) - a}

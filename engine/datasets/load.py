@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine import streams
-from engine.datasets.catalog import Part, half_sizes, network_shape, split_part
+from engine import streams, vision
+from engine.datasets import folders, official
+from engine.datasets.catalog import SETS, Part, half_sizes, network_shape, split_part
 from engine.datasets.npz import file_digest
 from engine.errors import InputError
 
@@ -36,13 +37,27 @@ class Arrays:
 
 
 def load(identity: str, location: str) -> Arrays:
-    """The data set of this identity. Raises InputError if the file is gone, damaged, or not what was queued."""
+    """The data set of this identity. Raises InputError if its files are gone, damaged, or not what was queued."""
     base, part = split_part(identity)
-    arrays = _digits() if base == "digits" else _npz(base, Path(location))
+    return cut(_whole(base, location), part)
+
+
+def cut(arrays: Arrays, part: Part) -> Arrays:
+    """A half of a whole data set, or all of it; the test part is not divided."""
     if not part:
         return arrays
     chosen = half(arrays.train_labels, part)
     return replace(arrays, train_images=arrays.train_images[chosen], train_labels=arrays.train_labels[chosen])
+
+
+def _whole(identity: str, location: str) -> Arrays:
+    if identity == "digits":
+        return _digits()
+    if identity in SETS:
+        return Arrays(*official.read(identity), classes=len(SETS[identity].train_counts))
+    if identity.startswith("folder:"):
+        return _folder(identity, location)
+    return _npz(identity, Path(location))
 
 
 def half(labels: Array, part: Part) -> Array:
@@ -86,6 +101,20 @@ def _digits() -> Arrays:
         raise InputError("scikit-learn's digits are not those of this version of cockpit: install scikit-learn anew")
     cut = DIGITS_TRAIN
     return Arrays(pixels[:cut], labels[:cut], pixels[cut:], labels[cut:], classes=10)
+
+
+def _folder(identity: str, location: str) -> Arrays:
+    vision.torchvision()  # which says what to do where it cannot be used
+    from engine.datasets import decoding
+
+    pictures, side, gray = folders.verified(identity, location)
+
+    def part(split: folders.Split) -> tuple[Array, Array]:
+        images = [decoding.decode(pictures.root / file, gray) for file in split.files]
+        same = [decoding.centred(image, side, resize=1) if side else image for image in images]
+        return torch.stack(same).permute(0, 2, 3, 1).numpy(), np.array(split.labels, np.int64)
+
+    return Arrays(*part(pictures.train), *part(pictures.test), classes=len(pictures.classes))
 
 
 def _npz(identity: str, path: Path) -> Arrays:

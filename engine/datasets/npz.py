@@ -75,6 +75,8 @@ def _describe(path: Path, part: Part) -> DataSet:
         raise InputError(f"{path}: training labels must run from 0 without gaps, these are {_some(counts)}")
     if unknown_labels := set(labels["test"]) - set(counts):
         raise InputError(f"{path}: test labels must occur in training, these do not: {_some(unknown_labels)}")
+    if untested := set(counts) - set(labels["test"]):
+        raise InputError(f"{path}: every class needs test images, these labels have none: {_some(untested)}")
     if classes < 2:
         raise InputError(f"{path}: all training images have one label, there is nothing to learn")
     digest, suffix = file_digest(path), f"-{part}" if part else ""
@@ -85,7 +87,7 @@ def _describe(path: Path, part: Part) -> DataSet:
         part=part,
         shape=network_shape(*shapes["train"]),
         classes=classes,
-        train_images={"": len(labels["train"]), **half_sizes(list(counts.values()))}[part],
+        train_images=half_sizes(list(counts.values()))[part],
         test_images=len(labels["test"]),
         flips=mirrors(path.stem),
     )

@@ -4,6 +4,8 @@ What happens to an image depends on (seed, epoch, index) alone, so data never de
 or on where a run was resumed.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,6 @@ from engine.datasets.load import Arrays, as_networks_see, held_out
 from engine.recipes import Training
 
 PADDING = 4  # pixels of black around an image before a random crop of its own size
-EVALUATION_BATCH = 1000
 
 
 class Images:
@@ -38,6 +39,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images (B, C, H, W) uint8 in order, and their labels (B,)."""
+        for index in torch.split(torch.arange(len(self), device=self.labels.device), size):
+            yield self.gather(index), self.labels[index]
+
     def gather(
         self, index: Tensor, top: Tensor | None = None, left: Tensor | None = None, flip: Tensor | None = None
     ) -> Tensor:
@@ -56,7 +62,7 @@ class Images:
 
 
 class Data:
-    """One data set as one training configuration sees it, on one device.
+    """A data set in memory as one training configuration sees it, on one device (see `engine.datasets.feed.Feed`).
 
     The mean and standard deviation are per channel, of the training pixels before any padding, and the same for the
     test images.
@@ -64,7 +70,7 @@ class Data:
 
     def __init__(self, arrays: Arrays, training: Training, device: torch.device) -> None:
         train, labels = arrays.train_images, arrays.train_labels
-        self.classes = arrays.classes
+        self.classes, self.device = arrays.classes, device
         self.validation: Images | None = None
         if training.validation:
             chosen = held_out(labels, training.validation)
@@ -75,14 +81,20 @@ class Data:
         self.crops, self.flips = training.augmentation != "none", training.augmentation == "crop-flip"
         self.train = Images(as_networks_see(train), torch.from_numpy(labels), PADDING if self.crops else 0, device)
         self.test = Images(as_networks_see(arrays.test_images), torch.from_numpy(arrays.test_labels), 0, device)
-        self.channels = self.train.channels
+        self.shape = (self.train.channels, self.train.height, self.train.width)
         mean, std = channel_statistics(torch.from_numpy(train))
-        self.mean = mean.expand(self.channels).reshape(-1, 1, 1).to(device)
-        self.std = std.expand(self.channels).reshape(-1, 1, 1).to(device)
+        self.mean = mean.expand(self.train.channels).reshape(-1, 1, 1).to(device)
+        self.std = std.expand(self.train.channels).reshape(-1, 1, 1).to(device)
 
     def normalised(self, pixels: Tensor, memory_format: torch.memory_format) -> Tensor:
         """(B, C, H, W) uint8 as float32 with mean 0 and deviation 1 over the training set."""
-        return ((pixels.float() - self.mean) / self.std).contiguous(memory_format=memory_format)
+        return normalised(pixels, self.mean, self.std, memory_format)
+
+    def epoch(self, seed: int, epoch: int, first: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of `size` of an epoch's order from place `first` on: images (B, C, H, W) uint8, labels (B,)."""
+        plan = EpochPlan(self, seed, epoch)
+        for start in range(first, len(self.train), size):
+            yield self.batch(plan, start, size)
 
     def batch(self, epoch: "EpochPlan", start: int, size: int) -> tuple[Tensor, Tensor]:
         """The training images (B, C, H, W) uint8 and labels (B,) at places start.. of an epoch's order; B <= size."""
@@ -110,17 +122,27 @@ class EpochPlan:
                 self.flip = (noise >> 31).bool()
 
 
-def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of (N, H, W, C) uint8 images, in levels of gray, as float32 (C,).
+def normalised(pixels: Tensor, mean: Tensor, std: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """Levels of gray (B, C, H, W) as float32 with this mean and deviation (C, 1, 1) brought to 0 and 1."""
+    return ((pixels.float() - mean) / std).contiguous(memory_format=memory_format)
 
-    From the exact counts of the 256 levels, so that neither order nor device matters.
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of (N, H, W, C) uint8 images, in levels of gray, as float32 (C,)."""
+    channels = range(images.shape[3])
+    return statistics(torch.stack([torch.bincount(images[..., c].flatten(), minlength=256) for c in channels]))
+
+
+def statistics(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C,) float32 of channels in which each of 256 levels occurs `counts` (C, 256) times.
+
+    From exact counts, so that neither order nor device matters.
     """
     levels = torch.arange(256, dtype=torch.float64)
     means, deviations = [], []
-    for channel in range(images.shape[3]):
-        counts = torch.bincount(images[..., channel].flatten(), minlength=256).double()
-        mean = (counts * levels).sum() / counts.sum()
-        variance = (counts * (levels - mean) ** 2).sum() / counts.sum()
+    for channel in counts.double():
+        mean = (channel * levels).sum() / channel.sum()
+        variance = (channel * (levels - mean) ** 2).sum() / channel.sum()
         means.append(mean)
         deviations.append(variance.sqrt().clamp(min=1.0))  # a channel of one colour stays finite
     return torch.stack(means).float(), torch.stack(deviations).float()

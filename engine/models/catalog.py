@@ -14,6 +14,7 @@ class Model:
     epochs: int
     milestones: tuple[int, ...]
     batch_size: int
+    pooled: bool = True  # whether it ends in a global average pool, so that one network takes images of any size
 
     def milestones_for(self, epochs: int) -> tuple[int, ...]:
         """The same schedule over another number of epochs, rounded up, so that the first epoch has the full rate."""

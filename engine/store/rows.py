@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from engine.datasets.catalog import spec_of
 from engine.errors import InputError, unknown
 from engine.store.claims import WANTED
 
@@ -226,10 +227,16 @@ def targets(connection: sqlite3.Connection, experiment: str) -> list[str]:
     return [data["name"] for data in json.loads(row[0])["targets"]]
 
 
+def data_set_files(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """The name, identity and location of the data sets that were read from a person's own files."""
+    query = "SELECT name, identity, location FROM datasets WHERE location <> '' ORDER BY name, identity"
+    return connection.execute(query).fetchall()
+
+
 def data_sets(connection: sqlite3.Connection) -> list[str]:
-    """The files that data sets were read from, as a person names them: npz:PATH, npz:PATH-a."""
+    """The files and folders that data sets were read from, as a person names them: npz:PATH, folder:PATH@32-a."""
     found = connection.execute("SELECT identity, location FROM datasets WHERE location <> '' ORDER BY rowid DESC")
-    return [f"npz:{location}{identity.removeprefix('npz:')[64:]}" for identity, location in found]  # behind a SHA-256
+    return [spec_of(identity, location) for identity, location in found]
 
 
 def running(connection: sqlite3.Connection, experiment: int | None = None) -> list[sqlite3.Row]:

@@ -114,7 +114,7 @@ def test_normalisation_is_by_the_training_sets_mean_and_deviation() -> None:
 def test_padding_to_32_does_not_enter_the_statistics() -> None:
     source = arrays(1, side=28)
     data = Data(source, TRAINING, CPU)
-    assert data.channels == 3
+    assert data.shape == (3, 32, 32)
     assert data.mean.flatten().tolist() == pytest.approx([source.train_images.mean()] * 3, rel=1e-6)
 
 

@@ -1,0 +1,181 @@
+"""`cockpit data`: which data sets there are, where they lie, and what is in them."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cockpit import pictures, tables, words
+from cockpit.cli.options import Database, DataDir, Json, to_read, use_data
+from engine import processes
+from engine.datasets import catalog, npz, places
+from engine.errors import unknown
+from engine.store import database, rows
+
+app = typer.Typer(help="Data sets: which there are, fetching them, what is in them.", no_args_is_help=True)
+
+HEADINGS = ("data set", "train", "test", "classes", "image", "on disk", "where")
+FILE_HEADINGS = ("read from files", "state", "where")
+CLASSES_SHOWN = 30
+FETCHABLE = tuple(name for name, facts in catalog.SETS.items() if facts.files)
+
+
+@app.command("list", epilog="Example: cockpit data list")
+def list_(data_dir: DataDir = None, as_json: Json = False, db: Database = None) -> None:
+    """List the published data sets and where they are, and the files that experiments of the database read."""
+    use_data(data_dir)
+    sets = [_published(name) for name in catalog.SETS]
+    files = _files(to_read(db))
+    if as_json:
+        print(json.dumps({"folders": [str(folder) for folder in places.folders()], "sets": sets, "files": files}))
+        return
+    tables.show(HEADINGS, [_cells(row) for row in sets], left=1)
+    if files:
+        print()
+        tables.show(FILE_HEADINGS, [[row["name"], row["state"], row["location"]] for row in files], left=3)
+    print(f"folders searched: {', '.join(map(str, places.folders()))}", file=sys.stderr)
+
+
+def _published(name: str) -> dict[str, Any]:
+    facts = catalog.resolve(name)
+    folder = places.find(name) if name in FETCHABLE else None
+    return {
+        "name": name,
+        "train_images": facts.train_images,
+        "test_images": facts.test_images,
+        "classes": facts.classes,
+        "shape": catalog.SETS[name].shape,
+        "state": "comes along" if name not in FETCHABLE else "absent" if folder is None else "there",
+        "folder": folder and str(folder),
+        "bytes": folder and places.size(name, folder),
+        "download_bytes": catalog.SETS[name].download,
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    where = row["folder"] or row["state"]
+    if row["state"] == "absent":
+        where += f": {words.size(row['download_bytes'])} to fetch"
+    counts = [f"{row[key]:,}" for key in ("train_images", "test_images", "classes")]
+    size = "" if row["bytes"] is None else words.size(row["bytes"])
+    return [row["name"], *counts, "x".join(map(str, row["shape"])), size, where]
+
+
+def _files(path: Path) -> list[dict[str, str]]:
+    """The data sets of a database that were read from a person's own files: as they were then, changed, or gone."""
+    if not path.exists():
+        return []
+    with closing(database.reader(path)) as connection:
+        return [
+            {**dict(row), "state": _state(row["identity"], row["location"])} for row in rows.data_set_files(connection)
+        ]
+
+
+def _state(identity: str, location: str) -> str:
+    path, (base, _) = Path(location), catalog.split_part(identity)
+    if not path.exists():
+        return "gone"
+    if base.startswith("npz:") and npz.file_digest(path) != base.removeprefix("npz:"):
+        return "changed"
+    return "there"
+
+
+@app.command("get", epilog="Example: cockpit data get fashion-mnist cifar10")
+def get(
+    names: Annotated[list[str], typer.Argument(help=f"Published data sets: {', '.join(FETCHABLE)}.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Download published data sets, or mend them; what is there and intact stays. Prints where each is then.
+
+    Archives that were copied into the folder are used, so it also unpacks and checks what was fetched elsewhere.
+    """
+    use_data(data_dir)
+    wanted = list(dict.fromkeys(catalog.split_part(name)[0] for name in names))
+    for name in wanted:
+        if name not in catalog.SETS:
+            raise unknown("published data set", name, FETCHABLE)
+    found = {}
+    for name in wanted:
+        folder = places.find(name) or places.folders()[0]
+        if name in FETCHABLE:
+            size = words.size(catalog.SETS[name].download)
+            print(f"{name}: checking {folder}, downloading what is not there (up to {size})", file=sys.stderr)
+            processes.ask("engine.datasets.official", name, folder)
+        found[name] = str(folder) if name in FETCHABLE else "comes along"
+        if not as_json:
+            print(f"{name}: {found[name]}")
+    if as_json:
+        print(json.dumps(found))
+
+
+@app.command("path", epilog="Example: ls $(cockpit data path)")
+def path(
+    name: Annotated[
+        str | None, typer.Argument(help="A published data set. Default: the folder downloaded to.", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Print the folder that data sets are downloaded to, or the one that holds a data set."""
+    use_data(data_dir)
+    found = places.folders()[0]
+    if name is not None:
+        base, _ = catalog.split_part(name)
+        if base not in FETCHABLE:
+            raise unknown("published data set", base, FETCHABLE)
+        holder = places.find(base)
+        if holder is None:
+            raise places.absent(base)
+        found = holder
+    print(json.dumps({"folder": str(found)}) if as_json else found)
+
+
+@app.command("check", epilog="Example: cockpit data check npz:photos.npz")
+def check(
+    spec: Annotated[str, typer.Argument(help="A data set as --source names it: mnist, cifar10-a, npz:PATH.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Read a data set as training would: sample images, classes, halves, mean and deviation, digest.
+
+    The files are verified on the way: those of a published set against the checksums of its publication.
+    """
+    use_data(data_dir)
+    facts = catalog.resolve(spec)
+    for absence in places.missing([facts.identity]):
+        raise absence
+    found = processes.ask("engine.datasets.report", facts.identity, facts.location)
+    samples = found.pop("samples")
+    if as_json:
+        print(json.dumps({"name": facts.name, "identity": facts.identity, "shape": facts.shape, **found}))
+        return
+    images = f"{facts.train_images:,} training and {facts.test_images:,} test images of {facts.classes} classes"
+    print(f"{facts.name}: {images}, {'x'.join(map(str, facts.shape))} as networks see them")
+    print(f"mean {_levels(found['mean'])}, deviation {_levels(found['deviation'])} of the training pixels, 0 to 1")
+    print(f"pixels and labels: SHA-256 {found['sha256']}")
+    _show_classes(found["counts"])
+    pictures.show([(str(sample["label"]), sample["pixels"]) for sample in samples])
+
+
+def _levels(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4f}" for value in values)
+
+
+def _show_classes(counts: dict[str, list[int]]) -> None:
+    """How many images each class has in training, in the halves of that, and in testing."""
+    for name, title in (("train", "training"), ("a", "half a"), ("b", "half b"), ("test", "test")):
+        least, most = min(counts[name]), max(counts[name])
+        print(
+            f"{title}: {least:,} images of each class"
+            if least == most
+            else f"{title}: {least:,} to {most:,} images a class"
+        )
+    if len(counts["train"]) <= CLASSES_SHOWN:
+        print()
+        lines = [[str(label), *map(str, row)] for label, row in enumerate(zip(*counts.values(), strict=True))]
+        tables.show(("class", *counts), lines)

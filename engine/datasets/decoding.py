@@ -1,0 +1,82 @@
+"""One image from its file to pixels: decoded, cropped and resized. JPEGs by torchvision, all else by Pillow."""
+
+import io
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional as F
+
+from engine import streams
+from engine.errors import InputError
+
+TEST_RESIZE = 256 / 224  # the short side in testing, for a crop of 1: ImageNet's custom
+AREA = (0.08, 1.0)  # of a random resized crop, as a fraction of the image: torchvision's defaults
+RATIO = (3 / 4, 4 / 3)  # width by height
+TRIES = 10  # at a crop that fits
+DRAWS = 4 * TRIES + 1  # random numbers for an image: area, ratio, top and left of each try; the flip
+
+
+def decode(path: Path, gray: bool = False) -> Tensor:
+    """The image (C, H, W) uint8 in a file: RGB, whatever it is in there, or `gray`. Raises InputError if it is none."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"image {path} cannot be read ({error.strerror or error})") from None
+    if data[:2] == b"\xff\xd8":
+        try:
+            mode = ImageReadMode.GRAY if gray else ImageReadMode.RGB
+            found: Tensor = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode)
+            return found
+        except RuntimeError:  # in words for programmers; Pillow says what is wrong with it
+            pass
+    return _by_pillow(path, data, gray)
+
+
+def _by_pillow(path: Path, data: bytes, gray: bool) -> Tensor:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            found: Tensor = F.pil_to_tensor(image.convert("L" if gray else "RGB"))
+            return found
+    except Exception as error:  # whatever a damaged file leads to
+        raise InputError(f"image {path} cannot be decoded ({error}): replace or remove it") from None
+
+
+def centred(image: Tensor, side: int, resize: float = TEST_RESIZE) -> Tensor:
+    """The middle (C, side, side) of an image that is scaled to `resize` x `side` pixels along its short side."""
+    found: Tensor = F.center_crop(F.resize(image, [round(resize * side)], antialias=True), [side, side])
+    return found
+
+
+def augmented(image: Tensor, side: int, draws: list[float], flips: bool) -> Tensor:
+    """A random resized crop (C, side, side) of an image, mirrored half of the time if it `flips`."""
+    top, left, height, width = random_crop(image.shape[1], image.shape[2], draws)
+    found: Tensor = F.resized_crop(image, top, left, height, width, [side, side], antialias=True)
+    return found.flip(2) if flips and draws[-1] < 0.5 else found
+
+
+def draws_for(index: int, stream_key: int) -> list[float]:
+    """The random numbers, in [0, 1), of the image at `index` (below 10^8) in one epoch of one training."""
+    return (streams.hash32(torch.arange(DRAWS) + index * DRAWS, stream_key).double() / 2**32).tolist()
+
+
+def random_crop(height: int, width: int, draws: list[float]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the crop of an image that torchvision's RandomResizedCrop would draw.
+
+    A crop that does not fit is drawn again; after ten tries it is the largest in the middle whose ratio is allowed.
+    """
+    low, high = map(math.log, RATIO)
+    for try_ in range(TRIES):
+        area, ratio, down, right = draws[4 * try_ : 4 * try_ + 4]
+        size = height * width * (AREA[0] + (AREA[1] - AREA[0]) * area)
+        shape = math.exp(low + (high - low) * ratio)
+        w, h = round(math.sqrt(size * shape)), round(math.sqrt(size / shape))
+        if 0 < w <= width and 0 < h <= height:
+            return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
+    w = min(width, round(height * RATIO[1]))
+    h = min(height, round(width / RATIO[0]))
+    return (height - h) // 2, (width - w) // 2, h, w

@@ -1,0 +1,340 @@
+"""What folders of images hold: `folder:PATH` is read into memory, `stream:PATH` decoded while it is trained on.
+
+Nothing here imports torch or numpy. The layout is that of torchvision's ImageFolder: PATH/train/CLASS/image and the
+same under PATH/test or, where that has no classes, PATH/val; images lie at any depth of a class's folder and are known
+by their endings.
+
+An image is read, hashed and decoded once, when a set is first queued, so that a damaged file is known before anything
+is trained. What was found is kept in the user's cache by path, size and time of modification; from then on only those
+are looked at.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from platformdirs import user_cache_path
+
+from engine import devices
+from engine.datasets import places
+from engine.datasets.catalog import (
+    PHOTOGRAPH_SHAPE,
+    PHOTOGRAPHS,
+    DataSet,
+    Part,
+    half_sizes,
+    mirrors,
+    network_shape,
+    split_part,
+)
+from engine.errors import InputError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # of Pillow: eight bits a channel
+GRAY = ("1", "L")
+SIDES = {"folder": (2, 1024), "stream": (32, 1024)}  # pixels, from and to
+STREAM_SIDE = 224  # unless told otherwise: ImageNet's
+LOOKED_AT_TOGETHER = 1024  # images
+
+
+class Split(NamedTuple):
+    """The images of the training or the test part: paths below the set's folder, and the number of each one's class."""
+
+    files: list[str]
+    labels: list[int]
+
+
+class Pictures(NamedTuple):
+    """The images of a set of folders, in order; the classes are numbered in the order of their names."""
+
+    root: Path
+    classes: list[str]
+    train: Split
+    test: Split
+
+
+class Seen(NamedTuple):
+    """What is known of an image's file since it was last looked at."""
+
+    bytes: int
+    modified: int  # nanoseconds
+    sha256: str
+    height: int
+    width: int
+    gray: bool
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What a spec, or an identity and its location, names: images of `side` (None: as they are) below `root`."""
+
+    kind: str  # folder or stream
+    root: Path
+    side: int | None
+    part: Part
+
+    @property
+    def location(self) -> str:
+        """The folder, and the size asked for."""
+        return str(self.root.resolve()) + (f"@{self.side}" if self.side else "")
+
+
+def resolve(spec: str) -> DataSet:
+    """The data set that `folder:PATH` or `stream:PATH` names. Raises InputError for one that cannot be used."""
+    try:
+        named = _named(spec)
+        pictures = listing(named.root)
+        seen = _look(pictures)
+        channels, height, width = shape = _shape(named, pictures, seen)
+    except InputError as error:
+        raise InputError(f"data set {spec!r}: {error}") from None
+    except OSError as error:
+        raise InputError(f"data set {spec!r} cannot be read ({error.strerror or error}): {error.filename}") from None
+    suffix = f"-{named.part}" if named.part else ""
+    side = f"@{named.side}" if named.side else ""
+    return DataSet(
+        name=f"{named.kind}:{named.root.resolve().name}{side}{suffix}",
+        identity=f"{named.kind}:{_digest(named, seen)}{suffix}",
+        location=named.location,
+        part=named.part,
+        shape=shape if named.kind == "stream" else network_shape(channels, height, width),
+        classes=len(pictures.classes),
+        train_images=half_sizes(list(Counter(pictures.train.labels).values()))[named.part],
+        test_images=len(pictures.test.files),
+        flips=mirrors(named.root.resolve().name),
+    )
+
+
+def verified(identity: str, location: str) -> tuple[Pictures, int | None, bool]:
+    """The images of a set that was queued, the side asked for, and whether all are gray.
+
+    Raises InputError if they are no longer those that were queued.
+    """
+    base, _ = split_part(identity)
+    kind = base.partition(":")[0]
+    named = _named(f"{kind}:{location}")
+    if not named.root.is_dir():
+        raise InputError(
+            f"data set folder {named.root} is gone: put it back, or queue the experiment again from where it is now"
+        )
+    pictures = listing(named.root)
+    seen = _look(pictures)
+    if _digest(named, seen) != base.partition(":")[2]:
+        raise InputError(
+            f"data set folder {named.root} has changed since it was queued: restore it, or queue it as a new set"
+        )
+    return pictures, named.side, _all_gray(seen)
+
+
+def find(identity: str, location: str) -> tuple[Pictures, int]:
+    """The images of a streamed set, and their side in pixels. Raises InputError if they are not there, or not those."""
+    name, _ = split_part(identity)
+    if name in PHOTOGRAPHS:
+        return _registered(name), PHOTOGRAPH_SHAPE[1]
+    pictures, side, _ = verified(identity, location)
+    assert side is not None
+    return pictures, side
+
+
+def _registered(name: str) -> Pictures:
+    """The images of a published set, known by how many there are: nobody hashes a million files before training."""
+    facts, folder = PHOTOGRAPHS[name], places.find(name)
+    if folder is None:
+        raise places.absent(name)
+    root = folder / facts.folder
+    pictures = listing(root, tests=("val",))
+    found = len(pictures.classes), len(pictures.train.files), len(pictures.test.files)
+    wanted = facts.classes, facts.train_images, facts.test_images
+    if found != wanted:
+        has, needs = (f"{c} classes, {train:,} training and {test:,} test images" for c, train, test in (found, wanted))
+        raise InputError(f"{root} is not all of {name}: it holds {has}; the published set has {needs}")
+    return pictures
+
+
+def listing(root: Path, tests: tuple[str, ...] = ("test", "val")) -> Pictures:
+    """The classes and images below `root`; the first of `tests` that has classes is the test part.
+
+    Raises InputError where the layout is another, or training and test part have different classes.
+    """
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}")
+    wanted = f"it needs train/CLASS/ with images, and the same under {' or '.join(f'{name}/' for name in tests)}"
+    if not (root / "train").is_dir():
+        raise InputError(f"{root} has no folder train/: {wanted}")
+    there = [name for name in tests if (root / name).is_dir()]
+    if not there:
+        raise InputError(f"{root} has no folder {' nor '.join(f'{name}/' for name in tests)}: {wanted}")
+    test = next((name for name in there if _folders(root / name)), there[0])
+    found = {part: _folders(root / part) for part in ("train", test)}
+    for part, classes in found.items():
+        if not classes:
+            raise InputError(f"{root / part} has no folders of classes: {wanted}")
+    classes = found["train"]
+    for part, other in (("train", test), (test, "train")):
+        if alone := sorted(set(found[part]) - set(found[other])):
+            named = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
+            raise InputError(
+                f"{root}: only {part}/ has the classes {named}: give {other}/ folders of the same names, or remove them"
+            )
+    if len(classes) < 2:
+        raise InputError(f"{root} has one class, {classes[0]}: there is nothing to learn")
+    return Pictures(root, classes, _split(root, "train", classes), _split(root, test, classes))
+
+
+def _folders(path: Path) -> list[str]:
+    with os.scandir(path) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _split(root: Path, part: str, classes: list[str]) -> Split:
+    split = Split([], [])
+    for label, name in enumerate(classes):
+        found = sorted(_images(root, f"{part}/{name}"))
+        if not found:
+            raise InputError(f"{root / part / name} holds no image ({', '.join(ENDINGS)}): fill the class or remove it")
+        split.files.extend(found)
+        split.labels.extend([label] * len(found))
+    return split
+
+
+def _images(root: Path, below: str) -> Iterator[str]:
+    with os.scandir(root / below) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _images(root, f"{below}/{entry.name}")
+            elif entry.name.lower().endswith(ENDINGS):
+                yield f"{below}/{entry.name}"
+
+
+def _named(spec: str) -> _Named:
+    """What a spec names. A folder may itself be called photos-a or photos@32: one that is there is meant itself."""
+    kind, _, path = spec.partition(":")
+    part: Part = ""
+    if not Path(path).expanduser().is_dir():
+        path, part = split_part(path)
+    root, side = Path(path).expanduser(), STREAM_SIDE if kind == "stream" else None
+    before, at, size = path.rpartition("@")
+    if at and not root.is_dir():
+        root = Path(before).expanduser()
+        least, most = SIDES[kind]
+        if not (size.isdecimal() and least <= int(size) <= most):
+            raise InputError(f"@{size} is no side in pixels: allowed are {least} to {most}, e.g. {kind}:{before}@32")
+        side = int(size)
+    return _Named(kind, root, side, part)
+
+
+def _shape(named: _Named, pictures: Pictures, seen: dict[str, Seen]) -> tuple[int, int, int]:
+    """(channels, height, width) of the images as they are read: gray only if all of them are, and not streamed."""
+    channels = 1 if named.kind == "folder" and _all_gray(seen) else 3
+    if named.side:
+        return channels, named.side, named.side
+    first = pictures.train.files[0]
+    size = seen[first].height, seen[first].width
+    for path, image in seen.items():
+        if (image.height, image.width) != size:
+            raise InputError(
+                f"the images have several sizes: {first} is {size[0]}x{size[1]}, {path} {image.height}x{image.width}"
+                f" (height x width): folder:{named.root}@32 resizes all of them to 32x32"
+            )
+    least, most = SIDES["folder"]
+    if not (least <= min(size) and max(size) <= most):
+        raise InputError(
+            f"the images are {size[0]}x{size[1]}: allowed are {least} to {most} pixels a side;"
+            f" folder:{named.root}@32 resizes them"
+        )
+    return channels, *size
+
+
+def _all_gray(seen: dict[str, Seen]) -> bool:
+    return all(image.gray for image in seen.values())
+
+
+def _digest(named: _Named, seen: dict[str, Seen]) -> str:
+    """The SHA-256 that stands for these images at this size: of each path and content, never of where they lie."""
+    found = hashlib.sha256(f"side {named.side}\n".encode())
+    for path in sorted(seen):
+        found.update(f"{path}\0{seen[path].sha256}\n".encode(errors="surrogateescape"))
+    return found.hexdigest()
+
+
+def _look(pictures: Pictures) -> dict[str, Seen]:
+    """What is known of each image by its path; only what is new or changed is read."""
+    cache = cache_folder() / "folders" / f"{hashlib.sha256(os.fsencode(pictures.root.resolve())).hexdigest()}.jsonl"
+    known, found, new = _remembered(cache), {}, 0
+    files = iter(pictures.train.files + pictures.test.files)
+    try:
+        with ThreadPoolExecutor(devices.cores()) as threads:
+            while some := list(islice(files, LOOKED_AT_TOGETHER)):
+                for path, seen in zip(
+                    some, threads.map(lambda path: _see(pictures.root, path, known), some), strict=True
+                ):
+                    found[path] = seen
+                    new += seen is not known.get(path)
+    finally:  # what is interrupted after an hour begins where it was
+        if new or len(known) > len(found):
+            _remember(cache, {**known, **found} if len(found) < len(known) else found)
+    return found
+
+
+def _see(root: Path, path: str, known: dict[str, Seen]) -> Seen:
+    """What is known of one image. Raises InputError if it is none, or damaged."""
+    from PIL import Image, UnidentifiedImageError
+
+    about = (root / path).stat()
+    before = known.get(path)
+    if before and (before.bytes, before.modified) == (about.st_size, about.st_mtime_ns):
+        return before
+    data = (root / path).read_bytes()
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            (width, height), mode = image.size, image.mode
+            image.draft("L", (1, 1))  # a JPEG's coarsest scale: all of it is read, a fraction computed
+            image.load()
+    except UnidentifiedImageError:
+        raise InputError(f"{root / path} is no image that Pillow can read: replace or remove it") from None
+    except Exception as error:  # whatever a damaged file leads a decoder to
+        raise InputError(f"{root / path} is damaged ({error}): replace or remove it") from None
+    if mode not in MODES:
+        raise InputError(f"{root / path} has more than eight bits a channel (Pillow's mode {mode}): convert it")
+    return Seen(about.st_size, about.st_mtime_ns, hashlib.sha256(data).hexdigest(), height, width, mode in GRAY)
+
+
+def cache_folder() -> Path:
+    """Where what is costly to find out again is kept."""
+    return user_cache_path("cockpit")
+
+
+def _remembered(cache: Path) -> dict[str, Seen]:
+    try:
+        with cache.open(encoding="utf-8") as lines:
+            return {path: Seen(*about) for path, *about in map(json.loads, lines)}
+    except (OSError, ValueError, TypeError):  # none yet, or one that another version or a full disk left
+        return {}
+
+
+def _remember(cache: Path, found: dict[str, Seen]) -> None:
+    write_cache(cache, (json.dumps([path, *seen]) for path, seen in found.items()))
+
+
+def write_cache(place: Path, lines: Iterable[str]) -> None:
+    """Keep lines, all or none of them. Where the cache cannot be written they are found out again next time."""
+    partial = place.with_name(f".{place.name}.{os.getpid()}")
+    with suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in lines)
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,64 @@
+"""Where the published data sets lie on this machine: the folders searched, and what is in them. No torch here."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from engine.datasets.catalog import PHOTOGRAPHS, SETS, split_part
+from engine.errors import InputError
+
+VARIABLE = "COCKPIT_DATA"
+
+
+def folders() -> list[Path]:
+    """The folders searched, in this order: those of `COCKPIT_DATA`, a list as `PATH` is, and the user's cache."""
+    named = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    return list(dict.fromkeys([*named, user_cache_path("cockpit") / "data"]))
+
+
+def find(name: str) -> Path | None:
+    """The first folder that holds all files of a published set, or None."""
+    return next((folder for folder in folders() if not _lacking(name, folder)), None)
+
+
+def size(name: str, folder: Path) -> int:
+    """The bytes that the files of a published set take."""
+    return sum((folder / file).stat().st_size for file in SETS[name].files)
+
+
+def missing(identities: Iterable[str]) -> list[InputError]:
+    """The error for each published set among these, halves too, that no folder holds."""
+    names = dict.fromkeys(split_part(identity)[0] for identity in identities)
+    return [absent(name) for name in names if name in (*SETS, *PHOTOGRAPHS) and find(name) is None]
+
+
+def absent(name: str) -> InputError:
+    """The error for a published set that no folder holds: where it was searched, and the ways to get it."""
+    if name in PHOTOGRAPHS:
+        below = PHOTOGRAPHS[name].folder
+        return InputError(
+            f"data set {name} is not on this machine; searched: {', '.join(map(str, folders()))}. Get it from its"
+            f" publisher, unpack it as {below}/train/CLASS/ and {below}/val/CLASS/ in one of these folders, or say"
+            f" where that is with --data-dir or {VARIABLE}; photographs of your own are stream:PATH"
+        )
+    files = SETS[name].files
+    searched = []
+    for folder in folders():
+        lacking = _lacking(name, folder)
+        some = f" (which lacks {', '.join(lacking)})" if len(lacking) < len(files) else ""
+        searched.append(f"{folder}{some}")
+    parents = {str(Path(file).parent) for file in files} - {"."}
+    what = " and ".join(sorted(parents) or files)
+    return InputError(
+        f"data set {name} is not on this machine; searched: {', '.join(searched)}. Get it with `cockpit data get"
+        f" {name}`, or copy {what} into one of these folders, or say where it is with --data-dir or {VARIABLE},"
+        " or name a file of your own as npz:PATH"
+    )
+
+
+def _lacking(name: str, folder: Path) -> list[str]:
+    if name in PHOTOGRAPHS:
+        return [] if (folder / PHOTOGRAPHS[name].folder).is_dir() else [PHOTOGRAPHS[name].folder]
+    return [file for file in SETS[name].files if not (folder / file).is_file()]
