@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any, get_args
 
-from engine import devices
+from engine import devices, ticketfiles
 from engine.datasets.catalog import DataSet, resolve
 from engine.errors import InputError, unknown
 from engine.models import catalog as models
+from engine.models import own
 from engine.recipes import (
     Chain,
     Imported,
@@ -31,7 +32,6 @@ from engine.recipes import (
     Training,
 )
 from engine.ticketfiles import SPEC, TicketSource
-from engine.ticketfiles import source as ticket_source
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 3e-4, "adamw": 3e-4}  # the paper's section 3 and A.1
 MAX_LEVELS = 200
@@ -67,10 +67,12 @@ class Definition:
     seed: int
     profile: Profile
     tickets: tuple[TicketSource, ...] = ()  # sources that are files
+    model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:
-        """What makes two definitions the same: all but where on this machine the data lies."""
+        """What makes two definitions the same: all but where on this machine data and source lie."""
         found: dict[str, Any] = dict(vars(self))
+        del found["model_folder"]
         for key in ("sources", "targets"):
             found[key] = [{"name": data.name, "identity": data.identity} for data in found[key]]
         tickets = [asdict(replace(ticket, location="")) for ticket in found.pop("tickets")]
@@ -139,7 +141,7 @@ def define(
     target: Sequence[str] = (),
     model: str | None = None,
     width: float | None = None,
-    optimizer: Sequence[str] = ("sgd",),
+    optimizer: Sequence[str] = (),
     target_optimizer: Sequence[str] = (),
     learning_rate: float | None = None,
     weight_decay: float = 1e-4,
@@ -162,12 +164,12 @@ def define(
 ) -> Definition:
     """The definition that these options stand for. Raises InputError for a value that is not allowed.
 
-    Without a target each source is its own. Model, epochs, milestones and batch size default to those of the
-    images' shape and the model (`engine.models.catalog`), the profile to what this machine's devices do natively.
+    Without a target each source is its own. Model, optimizer, epochs, milestones and batch size default to those of
+    the images' shape and the model (`engine.models.catalog`), the profile to what this machine's devices do natively.
     """
     if not source:
         raise InputError("no source: name the data set that tickets are found on with --source, e.g. digits-a")
-    tickets = tuple(ticket_source(spec) for spec in source if spec.startswith(SPEC))
+    tickets = tuple(ticketfiles.source(spec) for spec in source if spec.startswith(SPEC))
     source = [spec for spec in source if not spec.startswith(SPEC)]
     if tickets and not target:
         raise InputError(f"no target: {tickets[0].name} is a ticket, so name what it is trained on with --target")
@@ -179,10 +181,13 @@ def define(
     if not sources:
         levels = max(ticket.level for ticket in tickets)
         evaluate = ",".join(str(ticket.level) for ticket in tickets) if evaluate == "paper" else evaluate
-    model = model or models.default_for(sources[0].shape)
+    model, folder = model or models.default_for(sources[0].shape), ""
+    if own.is_own(model):
+        found = own.find(model)
+        model, folder = found.identity, str(found.folder)
     facts = models.find(model)
     epochs = facts.epochs if epochs is None else epochs
-    optimizers = _choices("--optimizer", optimizer, Optimizer)
+    optimizers = _choices("--optimizer", optimizer or [facts.optimizer], Optimizer)
     return _checked(
         Definition(
             sources=sources,
@@ -211,6 +216,7 @@ def define(
             replicates=replicates,
             seed=seed,
             profile=_choices("--profile", [profile or devices.default_profile()], Profile)[0],
+            model_folder=folder,
         )
     )
 
@@ -268,7 +274,9 @@ def extended(
 
 def _checked(d: Definition) -> Definition:
     """`d`, if it can be trained. Raises InputError where a value is out of range or two do not go together."""
-    _check_tickets(d)
+    ticketfiles.check(d.tickets, d.model, d.width, d.rate)
+    if d.tickets and not d.sources and set(d.random) - {"global"}:
+        raise InputError("--random local and preserved need a data set as --source: a ticket file has no chain here")
     (first, *_), pooled = d.sources + d.tickets, models.find(d.model).pooled
     for other in d.sources + d.tickets + d.targets:
         if other.shape[0] != first.shape[0] or (other.shape != first.shape and not pooled):
@@ -305,23 +313,10 @@ def _checked(d: Definition) -> Definition:
     for data in d.sources + d.targets:
         data.augmentation(d.augmentation)
         models.check_batches(d.model, data.train_images, d.batch_size, data.shape)
+    if own.is_own(d.model):
+        ends = [models.End.of(data, d.batch_size) for data in d.sources + d.targets]
+        models.examine(d.model, d.width, tuple(dict.fromkeys(ends)), d.prunable, d.model_folder)
     return d
-
-
-def _check_tickets(d: Definition) -> None:
-    """Raises InputError for ticket files that do not go with the rest of the experiment, or with each other."""
-    for number, ticket in enumerate(d.tickets):
-        for option, ours, theirs in (
-            ("--model", d.model, ticket.model),
-            ("--width", d.width, ticket.width),
-            ("--prune-rate", d.rate, ticket.rate),
-        ):
-            if ours != theirs:
-                raise InputError(f"{option} {ours} is not that of {ticket.name}, which has {theirs}: leave it out")
-        if any((other.name, other.level) == (ticket.name, ticket.level) for other in d.tickets[:number]):
-            raise InputError(f"two files are the ticket of level {ticket.level} of {ticket.name}: give one of them")
-    if d.tickets and not d.sources and set(d.random) - {"global"}:
-        raise InputError("--random local and preserved need a data set as --source: a ticket file has no chain here")
 
 
 def _check_range(option: str, value: int, least: int, most: int) -> None:
@@ -375,7 +370,7 @@ def _curves_on(d: Definition, target: DataSet, optimizer: Optimizer) -> list[Cur
     trainings = [chain.training for chain in own]
     dense = [Point(0, r, own[r].run(0)) for r in range(d.replicates)]
     found = [_curve(d, None, target, None, optimizer, None, "dense", dense)]
-    for name, own_tickets in _by_name(d.tickets).items():
+    for name, own_tickets in ticketfiles.by_name(d.tickets).items():
         points = [
             Point(ticket.level, r, Run(Imported(ticket.digest, ticket.level), trainings[r]))
             for ticket, r in product(own_tickets, range(d.replicates))
@@ -456,14 +451,6 @@ def _curve(
 def _end(d: Definition, data: DataSet, used: str | None) -> str:
     several = len(set(d.optimizers + d.target_optimizers)) > 1
     return f"{data.name} ({used})" if several else data.name
-
-
-def _by_name(tickets: Iterable[TicketSource]) -> dict[str, list[TicketSource]]:
-    """The tickets of one chain together, by level."""
-    found: dict[str, list[TicketSource]] = {}
-    for ticket in sorted(tickets, key=lambda ticket: ticket.level):
-        found.setdefault(ticket.name, []).append(ticket)
-    return found
 
 
 def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 SEMANTICS = 1
 
 Scope = Literal["global", "layerwise"]
-Prunable = Literal["conv", "conv+output"]
+Prunable = Literal["conv", "conv+output", "conv+linear"]
 Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
 Profile = Literal["exact", "fast"]

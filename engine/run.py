@@ -13,7 +13,7 @@ from engine.datasets.feed import Feed, open_feed
 from engine.errors import InputError
 from engine.models import nets
 from engine.recipes import Dense, Run, Training, Winning
-from engine.store import records
+from engine.store import database, records
 from engine.store.claims import Claim
 from engine.store.files import Folder, LostFile
 
@@ -117,7 +117,8 @@ def execute(claim: Claim, place: Workplace) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     data = place.data(run.training)
-    model, masks = tickets.start(run, data.shape[0], data.classes, place.read)
+    folder = database.model_folder(place.connection, run.training.model)
+    model, masks = tickets.start(run, data.shape, data.classes, place.read, folder)
     state = training.begin(model, masks, run.training, device, run.first_epoch)
     attempt, spent = _resume(state, claim, place)
     kept = pruning.remaining(masks)

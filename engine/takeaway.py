@@ -45,7 +45,8 @@ def ticket(connection: sqlite3.Connection, folder: Folder, digest: str) -> Ticke
                 " here; it is there once that run is trained, and made again when a run that needs it is"
             ) from None
 
-    model, masks = tickets.start(wanted.run, wanted.channels, wanted.classes, read)
+    folder_of_model = database.model_folder(connection, wanted.run.training.model)
+    model, masks = tickets.start(wanted.run, wanted.shape, wanted.classes, read, folder_of_model)
     about = ticketfiles.about(wanted.run, wanted.data, wanted.made_by)
     return Ticket(model.state_dict(), masks, about, tickets.pack_ticket(model, masks, about))
 
@@ -71,9 +72,9 @@ def verify(path: Path) -> dict[str, Any]:
 
 def _unlike_its_recipe(found: ticketfiles.TicketFile) -> list[str]:
     """Where the tensors are not those of the network that the recipe names, or not numbers."""
-    training, (channels, *_) = found.run.training, found.about["data"]["shape"]
+    training, data = found.run.training, found.about["data"]
     with torch.device("meta"):
-        model = nets.build(training.model, training.width, channels, found.about["data"]["classes"])
+        model = nets.build(training.model, training.width, tuple(data["shape"]), data["classes"])
     tensorfiles.unpack(found.data)  # does the library find every tensor whole?
     state, masks = tickets.unpack_ticket(found.data)
     expected = model.state_dict()

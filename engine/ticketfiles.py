@@ -7,7 +7,7 @@ the ticket where it was found, the data set's facts, what made it, and the diges
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,28 @@ def source(spec: str) -> TicketSource:
         shape=tuple(data["shape"]),
         location=str(path.absolute()),
     )
+
+
+def check(tickets: Sequence[TicketSource], model: str, width: float, rate: float) -> None:
+    """Raises InputError for sources that do not go with the rest of an experiment, or with each other."""
+    for number, ticket in enumerate(tickets):
+        for option, ours, theirs in (
+            ("--model", model, ticket.model),
+            ("--width", width, ticket.width),
+            ("--prune-rate", rate, ticket.rate),
+        ):
+            if ours != theirs:
+                raise InputError(f"{option} {ours} is not that of {ticket.name}, which has {theirs}: leave it out")
+        if any((other.name, other.level) == (ticket.name, ticket.level) for other in tickets[:number]):
+            raise InputError(f"two files are the ticket of level {ticket.level} of {ticket.name}: give one of them")
+
+
+def by_name(tickets: Iterable[TicketSource]) -> dict[str, list[TicketSource]]:
+    """The tickets of one chain together, by level."""
+    found: dict[str, list[TicketSource]] = {}
+    for ticket in sorted(tickets, key=lambda ticket: ticket.level):
+        found.setdefault(ticket.name, []).append(ticket)
+    return found
 
 
 def name_of(found: TicketFile) -> str:

@@ -20,13 +20,14 @@ from engine.recipes import Chain, Dense, Imported, Random, RandomGlobal, Rule, R
 Read = Callable[[Run, str], bytes]
 
 
-def start(run: Run, channels: int, classes: int, read: Read) -> tuple[nn.Module, Masks]:
+def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folder: str = "") -> tuple[nn.Module, Masks]:
     """The network and masks that `run` starts from, on the CPU; pruned weights are not yet 0.
 
-    `channels` and `classes` are those of the target. Sections 3.1 to 3.4 and appendix A.2.
+    `shape` (channels, height, width) and `classes` are those of the target; `folder` holds the source of a person's own
+    model. Sections 3.1 to 3.4 and appendix A.2.
     """
     ticket, seed = run.ticket, run.training.seed
-    model = nets.build(run.training.model, run.training.width, channels, classes)
+    model = nets.build(run.training.model, run.training.width, shape, classes, folder)
     if isinstance(ticket, Dense | Winning | Imported):
         nets.initialise(model, "init", seed)
     else:

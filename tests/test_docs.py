@@ -62,7 +62,7 @@ def test_the_three_lines_give_the_network_that_is_trained_here(folder: Path, mon
     theirs = used["model"]
     assert isinstance(theirs, nn.Module)
     state, masks = tickets.unpack_ticket((folder / "ticket.safetensors").read_bytes())
-    ours = nets.build("vgg-digits", 1.0, 1, 10)
+    ours = nets.build("vgg-digits", 1.0, (1, 8, 8), 10)
     ours.load_state_dict(state)
     with torch.no_grad():
         for name, mask in masks.items():

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit.cli import data, diff, queue, results, screen, store, tickets, work
+from cockpit.cli import data, diff, models, queue, results, screen, store, tickets, work
 from cockpit.cli.options import Database
 from engine import __version__
 from engine.errors import InputError
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(queue.app, name="queue")
 app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
 app.add_typer(store.app, name="store")
 app.add_typer(tickets.app, name="tickets")
 app.command("run")(work.run)

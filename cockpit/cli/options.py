@@ -24,7 +24,7 @@ LONGEST_NAME = 100
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 
 LARGEST = 10**9  # whole number that a person gives, and some can be added to in the database
-MODEL_HELP = "The network. " + "; ".join(f"{name}: {model.summary}" for name, model in MODELS.items()) + "."
+MODEL_HELP = f"The network: {', '.join(MODELS)}, or your own as package.module:factory. See `cockpit models list`."
 
 Database = Annotated[
     Path | None,
@@ -127,7 +127,7 @@ def experiment_options(
         _option(TICKETS, "Random tickets to compare with: global, local, preserved, none. Repeatable.", "global"),
     ] = None,
     optimizer: Annotated[
-        list[str] | None, _option(TRAINING, "Of the source: sgd, adam or adamw. Repeatable.", "sgd")
+        list[str] | None, _option(TRAINING, "Of the source: sgd, adam or adamw. Repeatable.", "the model's, mostly sgd")
     ] = None,
     target_optimizer: Annotated[
         list[str] | None, _option(TRAINING, "Of the target. Repeatable.", "the source's")
@@ -150,7 +150,10 @@ def experiment_options(
         str | None,
         _option(OPEN, "none, crop, crop-flip, or standard: by the data set (flips unless characters).", "standard"),
     ] = None,
-    prunable: Annotated[str | None, _option(OPEN, "conv, or conv+output for the output layer too.", "conv")] = None,
+    prunable: Annotated[
+        str | None,
+        _option(OPEN, "conv; conv+output: the output layer too; conv+linear: every linear layer too.", "conv"),
+    ] = None,
     rewinds: Annotated[str | None, _option(OPEN, "all, or weights: without batch-norm statistics.", "all")] = None,
     schedule: Annotated[
         str | None,

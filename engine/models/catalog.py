@@ -1,37 +1,64 @@
 """Which networks there are and how each is trained unless told otherwise. Nothing here imports torch."""
 
+import functools
+import json
 from dataclasses import dataclass
+from typing import Any
 
+from engine import processes
+from engine.datasets.catalog import DataSet
 from engine.errors import InputError, unknown
+from engine.models import own
+from engine.recipes import Optimizer, Prunable
 
 
 @dataclass(frozen=True)
 class Model:
     """The facts of a network. `milestones` are the epochs (of `epochs`) at which the learning rate drops tenfold."""
 
-    summary: str  # for --help
-    smallest_side: int  # pixels; below it the pooling layers leave nothing
+    summary: str
+    smallest_side: int  # pixels, which strides and pooling layers reduce to one
     epochs: int
     milestones: tuple[int, ...]
     batch_size: int
-    pooled: bool = True  # whether it ends in a global average pool, so that one network takes images of any size
+    optimizer: Optimizer = "sgd"
+    pooled: bool = True  # ends in a global average pool, so that its weights fit images of any size
+    batch_norm: bool = True
 
     def milestones_for(self, epochs: int) -> tuple[int, ...]:
         """The same schedule over another number of epochs, rounded up, so that the first epoch has the full rate."""
         return tuple(dict.fromkeys(-(-epochs * milestone // self.epochs) for milestone in self.milestones))
 
 
+_CIFAR = (160, (80, 120), 512)  # epochs, milestones, batch size: the paper's, section 3.2
+_RESNET = (90, (50, 65, 80), 512)  # the same for its ResNet50
+
 MODELS = {
     "vgg-digits": Model("24 24 M 48 48 for 8x8 digits", 2, 20, (10, 15), 64),
-    "vgg19": Model("the paper's VGG19 (section 3)", 16, 160, (80, 120), 512),
-    "resnet20": Model("CIFAR ResNet-20 (He et al. 2016, option A shortcuts)", 4, 160, (80, 120), 512),
+    "vgg19": Model("the paper's VGG19 (section 3)", 16, *_CIFAR),
+    "vgg16": Model("13 convolutions in the form of the paper's VGG19", 16, *_CIFAR),
+    "vgg13": Model("10 convolutions in the form of the paper's VGG19", 16, *_CIFAR),
+    "vgg11": Model("8 convolutions in the form of the paper's VGG19", 16, *_CIFAR),
+    "resnet50": Model("the paper's ResNet50, torchvision's: 7x7 stem of stride 2, max pool", 32, *_RESNET),
+    "resnet50-cifar": Model("the same with a 3x3 stem of stride 1, no max pool", 8, *_RESNET),
+    "resnet18": Model("torchvision's ResNet-18: 7x7 stem of stride 2, max pool", 32, *_RESNET),
+    "resnet18-cifar": Model("the same with a 3x3 stem of stride 1, no max pool", 8, *_RESNET),
+    "resnet20": Model("CIFAR ResNet-20 (He et al. 2016, option A shortcuts)", 4, *_CIFAR),
+    # The iterations of figure 2 of Frankle & Carbin 2019 (batches of 60) as epochs of CIFAR-10, of MNIST for lenet-5.
+    "conv-2": Model("2 convolutions, 3 linear layers (Frankle & Carbin 2019)", 2, 24, (), 60, "adam", False, False),
+    "conv-4": Model("4 convolutions, 3 linear layers (Frankle & Carbin 2019)", 4, 30, (), 60, "adam", False, False),
+    "conv-6": Model("6 convolutions, 3 linear layers (Frankle & Carbin 2019)", 8, 36, (), 60, "adam", False, False),
+    "lenet-5": Model("LeNet-5 (LeCun et al. 1998), with ReLU and max pool", 16, 50, (), 60, "adam", False, False),
 }
+OWN = Model("your own", 1, *_CIFAR)  # whether images of a size fit it, only building it tells: see `examine`
 
 
 def find(name: str) -> Model:
     """The facts of the model called `name`. Raises InputError for an unknown one."""
+    if own.is_own(name):
+        return OWN
     if name not in MODELS:
-        raise unknown("model", name, MODELS)
+        raise unknown("model", name, [*MODELS, "package.module:factory"])
     return MODELS[name]
 
 
@@ -54,9 +81,34 @@ def check(name: str, width: float, shape: tuple[int, int, int]) -> None:
 
 def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int, int]) -> None:
     """Raises InputError where the last batch would be one image of one pixel, which batch norm cannot normalise."""
-    stride = find(name).smallest_side
-    if images % batch_size == 1 and (shape[1] // stride) * (shape[2] // stride) == 1:
+    model = find(name)
+    stride = model.smallest_side
+    if model.batch_norm and images % batch_size == 1 and (shape[1] // stride) * (shape[2] // stride) == 1:
         raise InputError(
             f"--batch-size {batch_size} leaves a last batch of one image, which {name} reduces to one pixel: choose"
             f" another, e.g. {batch_size + 1}"
         )
+
+
+@dataclass(frozen=True)
+class End:
+    """What a network meets: images of `shape` (channels, height, width) in `classes`, `batch` of them at the least."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    batch: int = 2
+
+    @staticmethod
+    def of(data: DataSet, batch_size: int) -> "End":
+        """What a data set is for a network. Only a batch of one image is smaller than any other, for batch norm."""
+        return End(data.shape, data.classes, 1 if data.train_images % batch_size == 1 else 2)
+
+
+@functools.cache  # a form asks again at every change
+def examine(name: str, width: float, ends: tuple[End, ...], prunable: Prunable = "conv", folder: str = "") -> Any:
+    """What only building the network tells: see `engine.models.probe.examine`, which a process of its own runs.
+
+    Raises InputError where it cannot be built or trained, or where a ticket would not fit all of the ends.
+    """
+    wanted = {"name": name, "width": width, "prunable": prunable, "folder": folder, "ends": [vars(end) for end in ends]}
+    return processes.ask("engine.models.probe", json.dumps(wanted))

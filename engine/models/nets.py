@@ -1,155 +1,144 @@
 """Building the networks, and which of their weights are prunable."""
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from engine import streams
-from engine.errors import InputError, unknown
+from engine.errors import InputError
+from engine.models import own
+from engine.models.architectures import ConvN, LeNet5, ResNet20, Shape, Vgg, torchvision_resnet
+from engine.models.catalog import find
 from engine.recipes import Prunable
 
-VGG = {
+_LAST = (512,) * 4
+VGG: dict[str, tuple[int | str, ...]] = {
     "vgg-digits": (24, 24, "M", 48, 48),
-    "vgg19": (
-        64,
-        64,
-        "M",
-        128,
-        128,
-        "M",
-        256,
-        256,
-        256,
-        256,
-        "M",
-        512,
-        512,
-        512,
-        512,
-        "M",
-        512,
-        512,
-        512,
-        512,
-    ),
+    "vgg11": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512),
+    "vgg13": (64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512),
+    "vgg16": (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512),
+    "vgg19": (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", *_LAST, "M", *_LAST),
 }
+CONV_N = {"conv-2": 1, "conv-4": 2, "conv-6": 3}  # pairs of convolutions
+OPTIONAL = ("channels", "width", "shape")  # what a person's factory may take beside `classes`
 
 
-class Vgg(nn.Sequential):
-    """3x3 convolutions with bias, each with batch norm and ReLU; global average pool; linear (section 3.2)."""
+def build(name: str, width: float, shape: Shape, classes: int, folder: str = "") -> nn.Module:
+    """The network `name` for images of `shape` (channels, height, width), its weights not drawn yet (`initialise`).
 
-    def __init__(self, plan: tuple[int | str, ...], width: float, channels: int, classes: int) -> None:
-        super().__init__()
-        number = 0
-        for step in plan:
-            if isinstance(step, str):
-                self.add_module(f"pool{number}", nn.MaxPool2d(2))
-                continue
-            number += 1
-            size = _scaled(step, width)
-            self.add_module(f"conv{number}", nn.Conv2d(channels, size, 3, padding=1))
-            self.add_module(f"bn{number}", nn.BatchNorm2d(size))
-            self.add_module(f"relu{number}", nn.ReLU(inplace=True))
-            channels = size
-        _add_head(self, channels, classes)
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut without parameters: strided, new channels zero (He et al., option A)."""
-
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
-        self.stride, self.added = stride, after - before
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, before, H, W) to (N, after, H / stride, W / stride)."""
-        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-        shortcut = x[:, :, :: self.stride, :: self.stride]
-        if self.added:
-            shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, self.added // 2, self.added - self.added // 2))
-        return torch.relu(y + shortcut)
-
-
-class ResNet20(nn.Sequential):
-    """The CIFAR ResNet of He et al. 2016, section 4.2, with n = 3: 16, 32 and 64 channels."""
-
-    def __init__(self, width: float, channels: int, classes: int) -> None:
-        super().__init__()
-        sizes = [_scaled(size, width) for size in (16, 32, 64)]
-        self.add_module("conv", nn.Conv2d(channels, sizes[0], 3, padding=1, bias=False))
-        self.add_module("bn", nn.BatchNorm2d(sizes[0]))
-        self.add_module("relu", nn.ReLU(inplace=True))
-        before = sizes[0]
-        for stage, size in enumerate(sizes):
-            for place in range(3):
-                block = BasicBlock(before, size, stride=2 if stage and not place else 1)
-                self.add_module(f"block{stage * 3 + place + 1}", block)
-                before = size
-        _add_head(self, before, classes)
-
-
-def _add_head(net: nn.Sequential, channels: int, classes: int) -> None:
-    net.add_module("average", nn.AdaptiveAvgPool2d(1))
-    net.add_module("flatten", nn.Flatten())
-    net.add_module("output", nn.Linear(channels, classes))
-
-
-def build(name: str, width: float, channels: int, classes: int) -> nn.Module:
-    """The network `name` for images of `channels` channels, its weights not drawn yet (see `initialise`)."""
-    if name in VGG:
-        return Vgg(VGG[name], width, channels, classes)
-    if name == "resnet20":
-        return ResNet20(width, channels, classes)
-    raise unknown("model", name, [*VGG, "resnet20"])
-
-
-def initialise(model: nn.Module, stream: str, seed: int, head_stream: str = "head") -> nn.Module:
-    """Draw fresh weights in place: Xavier normal for convolutions and the output layer, biases 0, batch norm 1 and 0.
-
-    The output layer has a stream of its own, so that a network whose head is replaced for a target gets the same
-    head at every level. Section 3.2.
+    `folder` is where the source of a person's own model lies. Raises InputError for an unknown name, and where the
+    own model cannot be built.
     """
-    draw = streams.generator(stream, seed)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.xavier_normal_(module.weight, generator=draw)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
-    head = model.get_submodule(output_layer(model))
-    assert isinstance(head, nn.Linear)
-    nn.init.xavier_normal_(head.weight, generator=streams.generator(head_stream, seed))
-    nn.init.zeros_(head.bias)
+    if own.is_own(name):
+        return _own(name, width, shape, classes, folder)
+    find(name)  # raises for an unknown one
+    if name in VGG:
+        return Vgg(VGG[name], width, shape[0], classes)
+    if name in CONV_N:
+        return ConvN(CONV_N[name], width, shape, classes)
+    if name == "lenet-5":
+        return LeNet5(width, shape, classes)
+    if name == "resnet20":
+        return ResNet20(width, shape[0], classes)
+    base = name.removesuffix("-cifar")
+    return torchvision_resnet(base, width, shape[0], classes, small_stem=base != name)
+
+
+def _own(name: str, width: float, shape: Shape, classes: int, folder: str) -> nn.Module:
+    """What a person's factory makes, called with those of its parameters that it has."""
+    factory = own.load(name, folder)
+    given = _arguments(factory, name, {"channels": shape[0], "width": width, "shape": shape, "classes": classes})
+    # What the factory draws that `initialise` does not draw again is at least the same every time.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            model = factory(**given)
+        except (Exception, SystemExit) as error:
+            said = ", ".join(f"{key}={value!r}" for key, value in given.items())
+            raise InputError(f"model {name.partition('@')[0]}({said}) raised {own.describe(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model {name.partition('@')[0]} made a {type(model).__name__}: it must return an nn.Module")
     return model
 
 
+def _arguments(factory: Callable[..., Any], name: str, known: dict[str, Any]) -> dict[str, Any]:
+    """Those of the `known` arguments that a factory takes. Raises InputError where it needs others."""
+    name = name.partition("@")[0]
+    parameters = inspect.signature(factory).parameters.values()
+    takes = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        takes |= set(known)
+    if "classes" not in takes:
+        raise InputError(f"model {name} takes no `classes`: define it as e.g. def {name.rpartition(':')[2]}(classes)")
+    if needed := [p.name for p in parameters if p.default is p.empty and p.name not in known and p.name in takes]:
+        raise InputError(
+            f"model {name} needs {needed[0]!r}: it is given classes and, if asked for, {_listed(OPTIONAL)}"
+        )
+    if known["width"] != 1 and "width" not in takes:
+        raise InputError(f"model {name} takes no `width`: leave --width out, or let the factory have it")
+    return {key: value for key, value in known.items() if key in takes}
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def initialise(model: nn.Module, stream: str, seed: int, head_stream: str = "head") -> nn.Module:
+    """Draw fresh weights in place: Xavier normal for convolutions and linear layers, biases 0.
+
+    Other layers, batch norm among them, are reset as torch resets them. The output layer has a stream of its own, so
+    that a network whose head is replaced for a target gets the same head at every level. Section 3.2.
+    """
+    draw = streams.generator(stream, seed)
+    head = model.get_submodule(output_layer(model))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(streams.key(stream, seed))  # of whatever a layer of another kind draws
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                _draw(module, streams.generator(head_stream, seed) if module is head else draw)
+            elif callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+    return model
+
+
+def _draw(layer: nn.Conv2d | nn.Linear, draw: torch.Generator) -> None:
+    nn.init.xavier_normal_(layer.weight, generator=draw)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 def prunable(model: nn.Module, rule: Prunable = "conv") -> dict[str, Tensor]:
-    """The prunable weights by name, in the order of the layers: convolution kernels, with the output layer if asked."""
-    found: dict[str, Tensor] = {
-        f"{name}.weight": module.weight for name, module in model.named_modules() if isinstance(module, nn.Conv2d)
-    }
-    if not found:
-        raise InputError(f"{type(model).__name__} has no convolutions: there is nothing to prune")
-    if rule == "conv+output":
-        head = model.get_submodule(output_layer(model))
-        assert isinstance(head, nn.Linear)
-        found[f"{output_layer(model)}.weight"] = head.weight
-    return found
+    """The prunable weights by name, in the order of the layers: convolution kernels, with linear layers if asked.
+
+    A person's own model may name others in place of the kernels, with its attribute `prunable`. The output layer's
+    weight is among them only if the rule says so. Raises InputError where there are none.
+    """
+    head = output_layer(model)
+    modules = [(name, module) for name, module in model.named_modules() if name != head]
+    chosen = getattr(model, "prunable", None)
+    if chosen is None:
+        chosen = [f"{name}.weight" for name, module in modules if isinstance(module, nn.Conv2d)]
+    wanted = set(chosen)
+    if rule == "conv+linear":
+        wanted |= {f"{name}.weight" for name, module in modules if isinstance(module, nn.Linear)}
+    if not wanted:
+        raise InputError(
+            f"{type(model).__name__} has no convolutions, so there is nothing to prune: --prunable conv+linear prunes"
+            " linear layers"
+        )
+    if rule != "conv":
+        wanted.add(f"{head}.weight")
+    return {name: parameter for name, parameter in model.named_parameters() if name in wanted}
 
 
 def output_layer(model: nn.Module) -> str:
-    """The name of the output layer: the last linear one."""
+    """The name of the output layer: the last linear one, or what a person's own model calls its `output_layer`."""
+    if isinstance(named := getattr(model, "output_layer", None), str):
+        return named
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not names:
         raise InputError(f"{type(model).__name__} has no linear layer to end in")
     return str(names[-1])
-
-
-def _scaled(channels: int, width: float) -> int:
-    return max(1, round(channels * width))

@@ -146,6 +146,20 @@ def age(moment: str) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
 
 
+def model_folder(connection: sqlite3.Connection, model: str) -> str:
+    """Where the source of a person's own model lay when it was queued last; empty for a model that comes along."""
+    row = connection.execute("SELECT value FROM about WHERE key = ?", (f"model {model}",)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def keep_model_folder(connection: sqlite3.Connection, model: str, folder: str) -> None:
+    """Remember where the source of a person's own model lies; where it has moved, where it lies now."""
+    connection.execute(
+        "INSERT INTO about (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (f"model {model}", folder),
+    )
+
+
 def files_folder(path: Path) -> Path:
     """Where the tickets, checkpoints and worker logs of the database at `path` lie."""
     return path.with_name(f"{path.name}.files")

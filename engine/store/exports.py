@@ -22,9 +22,10 @@ class Wanted:
     made_by: list[dict[str, Any]]
 
     @property
-    def channels(self) -> int:
-        """Of the images that the run is trained on."""
-        return int(self.data["shape"][0])
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images that the run is trained on."""
+        channels, height, width = self.data["shape"]
+        return channels, height, width
 
     @property
     def classes(self) -> int:

@@ -5,7 +5,7 @@ import re
 import shlex
 import sqlite3
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from engine.datasets.catalog import DataSet, remembered
@@ -14,7 +14,7 @@ from engine.experiments import Curve, Definition, curves, runs
 from engine.recipes import Dense, Profile, Run
 from engine.store import imports
 from engine.store.claims import WANTED, block_dependents, unblock
-from engine.store.database import now, transaction
+from engine.store.database import keep_model_folder, model_folder, now, transaction
 
 State = Literal["active", "paused", "cancelled"]
 
@@ -52,7 +52,8 @@ def default_name(definition: Definition) -> str:
     """The name of an experiment that was given none: its sources, its targets, and the model."""
     groups = (definition.sources + definition.tickets, definition.targets)
     ends = ["+".join(data.name.rpartition(":")[2] for data in group) for group in groups]
-    return "-to-".join(dict.fromkeys(ends)) + f"-{definition.model}"
+    model = definition.model.partition("@")[0].replace(":", ".")  # a name has no colon
+    return "-to-".join(dict.fromkeys(ends)) + f"-{model}"
 
 
 def add(connection: sqlite3.Connection, name: str, definition: Definition, command: str) -> Added:
@@ -113,7 +114,8 @@ def definition_of(connection: sqlite3.Connection, experiment: int) -> Definition
         channels, height, width = shape
         return remembered(name, identity, location, (channels, height, width), classes, train, test)
 
-    return Definition.from_json(text, data_set)
+    definition = Definition.from_json(text, data_set)
+    return replace(definition, model_folder=model_folder(connection, definition.model))
 
 
 def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> None:
@@ -169,28 +171,6 @@ def pause_failing(connection: sqlite3.Connection, run_id: int) -> None:
             _set_state(
                 connection, experiment, "paused", f"{allowed} runs in a row failed" if allowed > 1 else "a run failed"
             )
-
-
-def take_endings(connection: sqlite3.Connection, run_id: int) -> list[int]:
-    """The experiments that have ended with this run, or were paused because of it, each told to one caller only."""
-    return [
-        row[0]
-        for row in connection.execute(
-            """
-            UPDATE experiments SET notified_at = :now
-            WHERE id IN (SELECT c.experiment_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
-                         WHERE p.run_id = :run)
-              AND coalesce(notified_at, '') < (SELECT finished_at FROM runs WHERE id = :run)
-              AND (reason IS NOT NULL AND state_at >= (SELECT finished_at FROM runs WHERE id = :run)
-                OR state = 'active' AND NOT EXISTS (
-                SELECT 1 FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
-                JOIN runs r ON r.id = p.run_id
-                WHERE c.experiment_id = experiments.id AND r.status IN ('waiting', 'running')))
-            RETURNING id
-            """,
-            {"now": now(), "run": run_id},
-        ).fetchall()
-    ]
 
 
 def move(connection: sqlite3.Connection, experiment: int, priority: int, *, by: bool = False) -> None:
@@ -401,6 +381,8 @@ def _add_runs(
     """Add the data sets and runs of curves that are not there yet: how many runs there are, and how many are new."""
     for data in definition.sources + definition.targets:
         _add_data_set(connection, data)
+    if definition.model_folder:
+        keep_model_folder(connection, definition.model, definition.model_folder)
     names = {data.identity: data.name for data in definition.sources + definition.targets}
     wanted = runs(found)
     before, moment = _count_runs(connection), now()

@@ -60,7 +60,7 @@ def test_pruned_weights_stay_zero_and_exact_repeats_its_bits(model: str, profile
     profiles.configure(profile, GPU)
     data, finals = Data(arrays(), configuration, GPU), []
     for _ in range(2):
-        net, masks = tickets.start(Run(RandomGlobal(5), configuration), 3, 5, lambda *_: b"")
+        net, masks = tickets.start(Run(RandomGlobal(5), configuration), data.shape, 5, lambda *_: b"")
         state = training.begin(net, masks, configuration, GPU)
         list(training.train(state, data, configuration, lambda _: None))
         for name, mask in state.masks.items():
@@ -74,7 +74,7 @@ def test_training_steps_do_not_wait_for_the_device() -> None:
     configuration = replace(TRAINING, profile="fast", epochs=1, milestones=())
     profiles.configure("fast", GPU)
     data = Data(load.load("digits-a", ""), configuration, GPU)
-    net, masks = tickets.start(Run(RandomGlobal(5), configuration), 1, 10, lambda *_: b"")
+    net, masks = tickets.start(Run(RandomGlobal(5), configuration), (1, 8, 8), 10, lambda *_: b"")
     state = training.begin(net, masks, configuration, GPU)
     steps = 0
 

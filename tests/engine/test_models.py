@@ -4,10 +4,13 @@ import math
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from engine.errors import InputError
-from engine.models import catalog, nets
+from engine.models import architectures, catalog, nets
+
+CIFAR = (3, 32, 32)
 
 
 def parameters(model: nn.Module) -> int:
@@ -15,7 +18,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def test_vgg19_has_the_papers_20018880_prunable_weights() -> None:
-    model = nets.build("vgg19", 1.0, 3, 10)
+    model = nets.build("vgg19", 1.0, CIFAR, 10)
     layers = nets.prunable(model)
     assert len(layers) == 16
     assert sum(weight.numel() for weight in layers.values()) == 20_018_880
@@ -29,7 +32,7 @@ def test_vgg19_has_the_papers_20018880_prunable_weights() -> None:
 
 
 def test_vgg19_is_the_papers_sequence_of_layers() -> None:
-    names = [type(module).__name__ for module in nets.build("vgg19", 1.0, 3, 10)]
+    names = [type(module).__name__ for module in nets.build("vgg19", 1.0, CIFAR, 10)]
     block = ["Conv2d", "BatchNorm2d", "ReLU"]
     expected = []
     for convolutions in (2, 2, 4, 4, 4):
@@ -39,11 +42,11 @@ def test_vgg19_is_the_papers_sequence_of_layers() -> None:
 
 def test_resnet20_has_the_269722_parameters_of_its_paper() -> None:
     # He et al. 2016, table 6: 0.27M, with parameter-free shortcuts
-    assert parameters(nets.build("resnet20", 1.0, 3, 10)) == 269_722
+    assert parameters(nets.build("resnet20", 1.0, CIFAR, 10)) == 269_722
 
 
 def test_resnet20_halves_the_image_twice_and_passes_the_input_around_its_blocks() -> None:
-    block = nets.BasicBlock(4, 8, stride=2)
+    block = architectures.BasicBlock(4, 8, stride=2)
     for name, parameter in block.named_parameters():
         if name.startswith("conv"):
             nn.init.zeros_(parameter)
@@ -55,10 +58,84 @@ def test_resnet20_halves_the_image_twice_and_passes_the_input_around_its_blocks(
     assert not y[:, 6:].any()
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_resnet_is_torchvisions(name: str) -> None:
+    def layers(model: nn.Module) -> dict[str, tuple[object, ...]]:
+        return {path: (type(m).__name__, m.extra_repr()) for path, m in model.named_modules() if path}
+
+    theirs = getattr(torchvision.models, name)()
+    ours = nets.build(name, 1.0, (3, 224, 224), 1000)
+    assert layers(ours) == layers(theirs)
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(ours.eval()(images), theirs.eval()(images))
+
+
+def test_resnet50_has_the_counts_of_its_paper() -> None:
+    model = nets.build("resnet50", 1.0, (3, 224, 224), 1000)
+    assert parameters(model) == 25_557_032
+    assert sum(weight.numel() for weight in nets.prunable(model).values()) == 23_454_912
+
+
+@pytest.mark.parametrize(("name", "side"), [("resnet50", 8), ("resnet50-cifar", 32), ("resnet18-cifar", 32)])
+def test_only_the_cifar_stem_keeps_the_size_of_the_image(name: str, side: int) -> None:
+    sizes: list[int] = []
+    model = nets.build(name, 0.1, CIFAR, 10)
+    model.get_submodule("layer1").register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-1]))
+    model(torch.rand(2, *CIFAR))
+    assert sizes == [side]
+    other = {key: value.shape for key, value in model.state_dict().items()}
+    imagenet = {key: value.shape for key, value in nets.build(name[:8], 0.1, CIFAR, 10).state_dict().items()}
+    assert {key for key in other if other[key] != imagenet[key]} <= {"conv1.weight"}
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg16", "vgg19"])
+def test_a_vgg_has_torchvisions_convolutions_and_one_pool_less(name: str) -> None:
+    with torch.device("meta"):
+        features = getattr(torchvision.models, name)().features
+    theirs = [m for m in features if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
+    ours = [m for m in nets.build(name, 1.0, CIFAR, 10).modules() if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
+    assert [(type(m), m.extra_repr()) for m in ours] == [(type(m), m.extra_repr()) for m in theirs[:-1]]
+    assert isinstance(theirs[-1], nn.MaxPool2d)
+
+
+# Frankle & Carbin 2019, figure 2: all weights, weights of convolutions. It has 1.7M for all of Conv-6, which
+# 256 channels of 4x4 pixels into 256 units exceed; the others agree to the digits given.
+@pytest.mark.parametrize(
+    ("name", "total", "conv"),
+    [("conv-2", 4_300_992, 38_592), ("conv-4", 2_425_024, 259_776), ("conv-6", None, 1_144_512)],
+)
+def test_the_nets_of_the_lottery_ticket_paper_have_its_counts(name: str, total: int | None, conv: int) -> None:
+    model = nets.build(name, 1.0, CIFAR, 10)
+    assert sum(weight.numel() for weight in nets.prunable(model).values()) == conv
+    everything = sum(weight.numel() for weight in nets.prunable(model, "conv+linear").values())
+    assert total in (None, everything)
+    assert everything == sum(p.numel() for p in model.parameters() if p.dim() > 1)
+
+
+def test_lenet_5_has_the_61706_parameters_of_its_modern_form() -> None:
+    model = nets.build("lenet-5", 1.0, (1, 32, 32), 10)
+    assert parameters(model) == 61_706
+    assert list(nets.prunable(model, "conv+linear")) == [
+        f"{name}.weight" for name in ("conv1", "conv2", "linear1", "linear2", "output")
+    ]
+
+
+def test_hidden_linear_layers_are_drawn_xavier_normal_too() -> None:
+    model = nets.initialise(nets.build("conv-2", 1.0, CIFAR, 10), "init", 0)
+    layer = model.get_submodule("linear1")
+    assert isinstance(layer, nn.Linear)
+    expected = math.sqrt(2 / (layer.in_features + layer.out_features))
+    assert float(layer.weight.detach().std()) == pytest.approx(expected, rel=0.01)
+    assert not layer.bias.any()
+    again = nets.initialise(nets.build("conv-2", 1.0, CIFAR, 26), "init", 0)
+    assert torch.equal(layer.weight, again.get_parameter("linear1.weight"))
+
+
 @pytest.mark.parametrize("name", catalog.MODELS)
 def test_every_model_in_the_catalog_is_built_and_takes_its_smallest_image(name: str) -> None:
     side = catalog.MODELS[name].smallest_side
-    model = nets.initialise(nets.build(name, 0.25, 3, 7), "init", 0)
+    model = nets.initialise(nets.build(name, 0.25, (3, side, side), 7), "init", 0)
     assert model(torch.rand(3, 3, side, side)).shape == (3, 7)
 
 
@@ -69,17 +146,27 @@ def test_a_last_batch_of_one_image_of_one_pixel_is_refused() -> None:
     catalog.check_batches("vgg-digits", 130, 64, (1, 2, 2))
 
 
-@pytest.mark.parametrize(("name", "width"), [("vgg19", 0.5), ("resnet20", 2.0), ("vgg-digits", 0.01)])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("vgg19", 0.5),
+        ("resnet20", 2.0),
+        ("vgg-digits", 0.01),
+        ("resnet50", 0.3),
+        ("resnet18-cifar", 0.1),
+        ("conv-4", 2.0),
+    ],
+)
 def test_the_width_multiplies_the_channels(name: str, width: float) -> None:
     shapes = [
-        [weight.shape[0] for weight in nets.prunable(nets.build(name, factor, 3, 10)).values()]
+        [weight.shape[0] for weight in nets.prunable(nets.build(name, factor, CIFAR, 10)).values()]
         for factor in (1.0, width)
     ]
     assert shapes[1] == [max(1, round(channels * width)) for channels in shapes[0]]
 
 
 def test_weights_are_drawn_xavier_normal_and_the_rest_is_constant() -> None:
-    model = nets.initialise(nets.build("vgg19", 1.0, 3, 10), "init", 0)
+    model = nets.initialise(nets.build("vgg19", 1.0, CIFAR, 10), "init", 0)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             fan = (module.in_channels + module.out_channels) * 9
@@ -94,7 +181,7 @@ def test_weights_are_drawn_xavier_normal_and_the_rest_is_constant() -> None:
 
 def test_seeds_streams_and_the_head_are_independent() -> None:
     def drawn(stream: str, seed: int, classes: int = 10, head: str = "head") -> dict[str, torch.Tensor]:
-        return nets.initialise(nets.build("vgg-digits", 1.0, 1, classes), stream, seed, head).state_dict()
+        return nets.initialise(nets.build("vgg-digits", 1.0, (1, 8, 8), classes), stream, seed, head).state_dict()
 
     base = drawn("init", 0)
     assert all(torch.equal(value, drawn("init", 0)[name]) for name, value in base.items())

@@ -68,7 +68,7 @@ def test_global_masks_are_those_of_sorting_everything(ties: bool) -> None:
 
 
 def test_global_masks_are_those_of_torchs_global_unstructured() -> None:
-    model = nets.initialise(nets.build("vgg19", 0.25, 3, 10), "init", 0)
+    model = nets.initialise(nets.build("vgg19", 0.25, (3, 32, 32), 10), "init", 0)
     rule, masks = Rule(), None
     layers = nets.prunable(model)
     modules = [(model.get_submodule(name.removesuffix(".weight")), "weight") for name in layers]

@@ -44,7 +44,7 @@ def no_files(run: Run, kind: str) -> bytes:
 
 
 def start(run: Run, read: tickets.Read = no_files, classes: int = 10) -> tuple[dict[str, Tensor], pruning.Masks]:
-    model, masks = tickets.start(run, 1, classes, read)
+    model, masks = tickets.start(run, (1, 8, 8), classes, read)
     return {name: value.clone() for name, value in model.state_dict().items()}, masks
 
 
@@ -52,7 +52,7 @@ def state_after(run: Run, epochs: int) -> dict[str, Tensor]:
     """The state of a dense run at the end of an epoch, trained here."""
     profiles.configure("exact", CPU)
     data = Data(load.load(run.training.dataset, ""), run.training, CPU)
-    model, masks = tickets.start(run, 1, 10, no_files)
+    model, masks = tickets.start(run, (1, 8, 8), 10, no_files)
     state = training.begin(model, masks, run.training, CPU)
     if epochs:
         for epoch in training.train(state, data, run.training, lambda _: None):
@@ -108,7 +108,7 @@ def test_recorded_layers_are_exact_and_nested_at_every_level(trained: Path) -> N
 def test_pruned_weights_are_zero_in_every_file(trained: Path) -> None:
     chain = Chain(SHORT, Rule())
     with files(trained) as read:
-        model, masks = tickets.start(chain.run(3), 1, 10, read)
+        model, masks = tickets.start(chain.run(3), (1, 8, 8), 10, read)
         state = training.begin(model, masks, SHORT, CPU)
     tensors, _ = tensorfiles.unpack(tickets.pack_state(state.model))
     for name, mask in masks.items():
@@ -144,7 +144,7 @@ def test_bytes_that_are_no_ticket_file_are_refused() -> None:
 def chain_files(rule: Rule, classes: int) -> tuple[Chain, tickets.Read, dict[str, Tensor]]:
     """A chain on a source of so many classes that was never trained: its files are made up from fresh weights."""
     chain = Chain(SHORT, rule)
-    model = nets.initialise(nets.build("vgg-digits", 0.25, 1, classes), "source", 5, "source/head")
+    model = nets.initialise(nets.build("vgg-digits", 0.25, (1, 8, 8), classes), "source", 5, "source/head")
     for name, buffer in model.named_buffers():
         if "running" in name:
             buffer.fill_(0.5)

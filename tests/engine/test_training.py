@@ -31,7 +31,7 @@ def data_for(configuration: Training) -> Data:
 
 def begun(configuration: Training, level: int = 4) -> training.State:
     """A random ticket of a level, ready to be trained."""
-    model, masks = tickets.start(Run(RandomGlobal(level), configuration), 1, 10, lambda *_: b"")
+    model, masks = tickets.start(Run(RandomGlobal(level), configuration), (1, 8, 8), 10, lambda *_: b"")
     return training.begin(model, masks, configuration, CPU)
 
 

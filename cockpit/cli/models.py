@@ -1,0 +1,108 @@
+"""`cockpit models`: which networks there are, and what one is made of."""
+
+import json
+import re
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any, get_args
+
+import typer
+
+from cockpit import tables
+from cockpit.cli.options import Json
+from engine.errors import InputError, unknown
+from engine.models import catalog, own
+from engine.recipes import Prunable
+
+app = typer.Typer(help="Networks: which there are, what one is made of.", no_args_is_help=True)
+
+HEADINGS = ("model", "what", "smallest side", "epochs", "rate drops at", "batch", "optimizer")
+LAYER_HEADINGS = ("layer", "kind", "weight", "output", "parameters", "prunable", "FLOPs")
+
+
+@app.command("list", epilog="Example: cockpit models list")
+def list_(as_json: Json = False) -> None:
+    """List the networks that come along, with how each is trained unless told otherwise."""
+    if as_json:
+        print(json.dumps([{"name": name, **asdict(model)} for name, model in catalog.MODELS.items()]))
+        return
+    tables.show(HEADINGS, [_cells(name, model) for name, model in catalog.MODELS.items()], left=2)
+    print("your own: package.module:factory (docs/models.md)", file=sys.stderr)
+
+
+def _cells(name: str, model: catalog.Model) -> list[str]:
+    drops = " ".join(map(str, model.milestones))
+    return [
+        name,
+        model.summary,
+        str(model.smallest_side),
+        str(model.epochs),
+        drops,
+        str(model.batch_size),
+        model.optimizer,
+    ]
+
+
+@app.command(epilog="Example: cockpit models show resnet50 --size 224 --classes 1000")
+def show(
+    name: Annotated[
+        str, typer.Argument(help="A network of `cockpit models list`, or your own: package.module:factory.")
+    ],
+    size: Annotated[
+        str | None,
+        typer.Option(help="Images as networks see them: 224, or 1x28x28. Default: 3x32x32.", show_default=False),
+    ] = None,
+    width: Annotated[float, typer.Option(help="Multiplier of the channels.")] = 1.0,
+    classes: Annotated[int, typer.Option(help="Classes told apart.", min=1, max=1_000_000)] = 10,
+    prunable: Annotated[str, typer.Option(help="What counts as prunable: conv, conv+output or conv+linear.")] = "conv",
+    as_json: Json = False,
+) -> None:
+    """Show the layers of a network, its parameters, which are prunable, and FLOPs for one image.
+
+    FLOPs are those of convolutions and linear layers; a multiplication and an addition are two.
+    """
+    if prunable not in get_args(Prunable):
+        raise unknown("--prunable", prunable, get_args(Prunable))
+    folder = ""
+    if own.is_own(name):
+        source = own.find(name)
+        name, folder = source.identity, str(source.folder)
+    shape = _shape(size) if size else (1, 8, 8) if name == catalog.default_for((1, 8, 8)) else (3, 32, 32)
+    catalog.check(name, width, shape)
+    found = catalog.examine(name, width, (catalog.End(shape, classes),), prunable, folder)
+    if as_json:
+        print(json.dumps({"name": name, "width": width, "shape": shape, "classes": classes, **found}))
+        return
+    tables.show(LAYER_HEADINGS, [_layer_cells(layer) for layer in found["layers"]], left=2)
+    print(
+        f"{name} x {width:g} for {_by(shape)} in {classes} classes: {found['parameters']:,} parameters,"
+        f" {found['prunable']:,} prunable ({prunable}), output layer {found['output_layer']},"
+        f" {_large(found['flops'])}FLOPs an image ({_large(found['flops'] / 2)} multiply-adds)"
+    )
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    """Channels, height and width of `224` or `3x224x224`."""
+    sides = [int(side) for side in text.split("x")] if re.fullmatch(r"\d+(x\d+x\d+)?", text) else []
+    channels, height, width = [3, sides[0], sides[0]] if len(sides) == 1 else sides or [0, 0, 0]
+    if not (0 < channels <= 1024 and 0 < height <= 4096 and 0 < width <= 4096):
+        raise InputError(f"--size {text!r} is not understood: give a side, as 224, or channels and sides, as 1x28x28")
+    return channels, height, width
+
+
+def _layer_cells(layer: dict[str, Any]) -> list[str]:
+    counts = [f"{layer[key]:,}" if layer[key] else "" for key in ("parameters", "prunable")]
+    sizes = [_by(layer[key] or ()) for key in ("weight", "output")]
+    return [layer["name"], layer["kind"], *sizes, *counts, _large(layer["flops"]) if layer["flops"] else ""]
+
+
+def _by(shape: tuple[int, ...] | list[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _large(count: float) -> str:
+    """A large number with its SI prefix: 236.0 M, 4.1 G."""
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= factor:
+            return f"{count / factor:.2f} {prefix}"
+    return f"{count:.0f} "

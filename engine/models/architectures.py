@@ -1,0 +1,152 @@
+"""The layers of the networks, each named as in its paper. `nets` knows them by name."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from engine import vision
+
+Shape = tuple[int, int, int]  # channels, height, width
+
+
+def scaled(channels: int, width: float) -> int:
+    """That many channels under a width multiplier, at least one."""
+    return max(1, round(channels * width))
+
+
+class Vgg(nn.Sequential):
+    """3x3 convolutions with bias, each with batch norm and ReLU; global average pool; linear (section 3.2)."""
+
+    def __init__(self, plan: tuple[int | str, ...], width: float, channels: int, classes: int) -> None:
+        super().__init__()
+        number = 0
+        for step in plan:
+            if isinstance(step, str):
+                self.add_module(f"pool{number}", nn.MaxPool2d(2))
+                continue
+            number += 1
+            size = scaled(step, width)
+            self.add_module(f"conv{number}", nn.Conv2d(channels, size, 3, padding=1))
+            self.add_module(f"bn{number}", nn.BatchNorm2d(size))
+            self.add_module(f"relu{number}", nn.ReLU(inplace=True))
+            channels = size
+        _add_head(self, channels, classes)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut without parameters: strided, new channels zero (He et al., option A)."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.stride, self.added = stride, after - before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, before, H, W) to (N, after, H / stride, W / stride)."""
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        if self.added:
+            shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, self.added // 2, self.added - self.added // 2))
+        return torch.relu(y + shortcut)
+
+
+class ResNet20(nn.Sequential):
+    """The CIFAR ResNet of He et al. 2016, section 4.2, with n = 3: 16, 32 and 64 channels."""
+
+    def __init__(self, width: float, channels: int, classes: int) -> None:
+        super().__init__()
+        sizes = [scaled(size, width) for size in (16, 32, 64)]
+        self.add_module("conv", nn.Conv2d(channels, sizes[0], 3, padding=1, bias=False))
+        self.add_module("bn", nn.BatchNorm2d(sizes[0]))
+        self.add_module("relu", nn.ReLU(inplace=True))
+        before = sizes[0]
+        for stage, size in enumerate(sizes):
+            for place in range(3):
+                block = BasicBlock(before, size, stride=2 if stage and not place else 1)
+                self.add_module(f"block{stage * 3 + place + 1}", block)
+                before = size
+        _add_head(self, before, classes)
+
+
+def _add_head(net: nn.Sequential, channels: int, classes: int) -> None:
+    net.add_module("average", nn.AdaptiveAvgPool2d(1))
+    net.add_module("flatten", nn.Flatten())
+    net.add_module("output", nn.Linear(channels, classes))
+
+
+class ConvN(nn.Sequential):
+    """Conv-2, -4 and -6 (Frankle & Carbin 2019, figure 2): `pairs` of 3x3 convolutions of 64, 128 and 256 channels.
+
+    A max pool follows each pair, and linear layers of 256, 256 and `classes` follow all. No batch norm.
+    """
+
+    def __init__(self, pairs: int, width: float, shape: Shape, classes: int) -> None:
+        super().__init__()
+        before, *side = shape
+        for pair, channels in enumerate((64, 128, 256)[:pairs]):
+            size = scaled(channels, width)
+            for number in (2 * pair + 1, 2 * pair + 2):
+                self.add_module(f"conv{number}", nn.Conv2d(before, size, 3, padding=1))
+                self.add_module(f"relu{number}", nn.ReLU(inplace=True))
+                before = size
+            self.add_module(f"pool{pair + 1}", nn.MaxPool2d(2))
+            side = [pixels // 2 for pixels in side]
+        hidden = scaled(256, width)
+        _add_linear(self, [before * side[0] * side[1], hidden, hidden], classes)
+
+
+class LeNet5(nn.Sequential):
+    """LeNet-5 (LeCun et al. 1998, section II.B) with ReLU, max pools and a linear output layer."""
+
+    def __init__(self, width: float, shape: Shape, classes: int) -> None:
+        super().__init__()
+        before, *side = shape
+        for number, channels in enumerate((6, 16), 1):
+            size = scaled(channels, width)
+            self.add_module(f"conv{number}", nn.Conv2d(before, size, 5))
+            self.add_module(f"relu{number}", nn.ReLU(inplace=True))
+            self.add_module(f"pool{number}", nn.MaxPool2d(2))
+            before, side = size, [(pixels - 4) // 2 for pixels in side]
+        _add_linear(self, [before * side[0] * side[1], scaled(120, width), scaled(84, width)], classes)
+
+
+def _add_linear(net: nn.Sequential, sizes: list[int], classes: int) -> None:
+    """Hidden linear layers between the neighbours of `sizes`, each with ReLU, and an output layer."""
+    net.add_module("flatten", nn.Flatten())
+    for number, (before, after) in enumerate(pairwise(sizes), 1):
+        net.add_module(f"linear{number}", nn.Linear(before, after))
+        net.add_module(f"linear_relu{number}", nn.ReLU(inplace=True))
+    net.add_module("output", nn.Linear(sizes[-1], classes))
+
+
+def torchvision_resnet(name: str, width: float, channels: int, classes: int, small_stem: bool) -> nn.Module:
+    """torchvision's ResNet called `name`, its channels multiplied by `width`, for images of `channels` channels.
+
+    With the `small_stem` its first convolution is 3x3 of stride 1 and no max pool follows, as is usual for CIFAR.
+    """
+    with torch.device("meta"):  # every layer is made anew below
+        net: nn.Module = getattr(vision.torchvision().models, name)(num_classes=classes)
+    for path, module in list(net.named_modules()):
+        match module:
+            case nn.Conv2d():
+                stem = path == "conv1"
+                before = channels if stem else scaled(module.in_channels, width)
+                kernel, stride, padding = module.kernel_size[0], module.stride[0], int(module.padding[0])
+                if stem and small_stem:
+                    kernel, stride, padding = 3, 1, 1
+                after = scaled(module.out_channels, width)
+                new: nn.Module = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
+            case nn.BatchNorm2d():
+                new = nn.BatchNorm2d(scaled(module.num_features, width))
+            case nn.Linear():
+                new = nn.Linear(scaled(module.in_features, width), classes)
+            case nn.MaxPool2d() if small_stem:
+                new = nn.Identity()
+            case _:
+                continue
+        net.set_submodule(path, new)
+    return net

@@ -1,0 +1,146 @@
+"""Looking at a network by building it and training one small batch: `python -m engine.models.probe WHAT` (JSON).
+
+It is a process of its own because it imports torch, and because the code of a person's own model runs in it.
+"""
+
+import json
+import sys
+from contextlib import redirect_stdout
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine import processes
+from engine.errors import InputError
+from engine.models import nets, own
+from engine.models.catalog import End
+from engine.recipes import Prunable
+
+
+def examine(name: str, width: float, ends: list[End], prunable: Prunable, folder: str = "") -> dict[str, Any]:
+    """What the network is for the first of `ends`: its layers, and how many parameters and FLOPs those have.
+
+    Raises InputError where it cannot be built and trained for each of `ends`, or where its layers, but for the output
+    layer, differ between them, so that no ticket fits all.
+    """
+    shown = name.partition("@")[0]
+    models = [nets.build(name, width, end.shape, end.classes, folder) for end in ends]
+    for model, end in zip(models, ends, strict=True):
+        _check(shown, model, end, prunable)
+        _compare(shown, models[0], ends[0], model, end)
+    return describe(models[0], ends[0].shape, prunable)
+
+
+def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> dict[str, Any]:
+    """The layers of a network that have parameters, in its order, and the totals; FLOPs are those of one image.
+
+    A multiplication and an addition count as two. `output` is what a layer gives for one image, `prunable` how many of
+    its parameters are.
+    """
+    outputs: dict[nn.Module, list[int]] = {}
+
+    def note(module: nn.Module, _: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            outputs[module] = list(output.shape[1:])
+
+    layers = {path: m for path, m in model.named_modules() if list(m.parameters(recurse=False))}
+    for module in layers.values():
+        module.register_forward_hook(note)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model.eval()(torch.zeros(1, *shape))
+    flops, top = counter.get_flop_counts(), type(model).__name__
+    pruned = nets.prunable(model, rule)
+
+    def row(path: str, module: nn.Module) -> dict[str, Any]:
+        own_parameters = dict(module.named_parameters(path, recurse=False))
+        return {
+            "name": path,
+            "kind": type(module).__name__,
+            "weight": list(weight.shape) if isinstance(weight := getattr(module, "weight", None), Tensor) else None,
+            "output": outputs.get(module),
+            "parameters": sum(value.numel() for value in own_parameters.values()),
+            "prunable": sum(value.numel() for key, value in own_parameters.items() if key in pruned),
+            "flops": sum(flops.get(f"{top}.{path}", {}).values()),
+        }
+
+    return {
+        "layers": [row(path, module) for path, module in layers.items()],
+        "output_layer": nets.output_layer(model),
+        "parameters": sum(value.numel() for value in model.parameters()),
+        "prunable": sum(value.numel() for value in pruned.values()),
+        "flops": counter.get_total_flops(),
+    }
+
+
+def _check(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
+    """Raises InputError where the network cannot be pruned, or cannot train on the smallest batch."""
+    _check_attributes(name, model)
+    try:
+        weights = nets.prunable(nets.initialise(model, "init", 0), rule)
+    except InputError as error:
+        raise InputError(f"model {name}: {error}") from None
+    size = "x".join(map(str, end.shape))
+    try:
+        logits = model.train()(torch.rand(end.batch, *end.shape))
+    except (Exception, SystemExit) as error:
+        many = "one image" if end.batch == 1 else f"{end.batch} images"
+        fix = ": a last batch of one image is left, choose another --batch-size" if end.batch == 1 else ""
+        raise InputError(f"model {name} fails on {many} of {size} with {own.describe(error)}{fix}") from error
+    wanted = (end.batch, end.classes)
+    if not isinstance(logits, Tensor) or logits.shape != wanted:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise InputError(
+            f"model {name} gives {found} for {end.batch} images of {size} in {end.classes} classes: it must give a"
+            f" tensor of shape {wanted}, the logits"
+        )
+    F.cross_entropy(logits.float(), torch.zeros(end.batch, dtype=torch.int64)).backward()  # type: ignore[no-untyped-call]
+    if unused := [path for path, weight in weights.items() if weight.grad is None]:
+        raise InputError(f"model {name} does not use its prunable weight {unused[0]!r}: no gradient reaches it")
+
+
+def _check_attributes(name: str, model: nn.Module) -> None:
+    """Raises InputError where `output_layer` or `prunable`, set by a person, name nothing that is there."""
+    try:
+        head = nets.output_layer(model)
+    except InputError as error:
+        raise InputError(f"model {name}: {error}") from None
+    layers = {path: m for path, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+    if head not in layers:
+        raise InputError(f"model {name}: output_layer {head!r} is no linear or convolutional layer of it")
+    chosen, parameters = getattr(model, "prunable", []), dict(model.named_parameters())
+    if isinstance(chosen, str) or not all(isinstance(path, str) and path in parameters for path in chosen):
+        raise InputError(f"model {name}: `prunable` must list names of its parameters, as 'conv1.weight'")
+
+
+def _compare(name: str, first: nn.Module, there: End, other: nn.Module, here: End) -> None:
+    """Raises InputError where the two networks differ in more than the output layer."""
+    head = nets.output_layer(first)
+    shapes = [{key: tuple(value.shape) for key, value in model.state_dict().items()} for model in (first, other)]
+    for key in sorted(set(shapes[0]) | set(shapes[1])):
+        if shapes[0].get(key) != shapes[1].get(key) and not key.startswith(f"{head}."):
+            was, now = (shapes[i].get(key, "absent") for i in (0, 1))
+            ends = [f"{'x'.join(map(str, end.shape))} in {end.classes} classes" for end in (there, here)]
+            raise InputError(
+                f"model {name}: {key} is {was} for images of {ends[0]}, but {now} for {ends[1]}: a ticket fits only"
+                " where all layers but the output layer stay the same"
+            )
+
+
+def main() -> None:
+    """The command line: what `examine` takes as JSON in, what it gives as JSON out."""
+    wanted = json.loads(sys.argv[1])
+    wanted["ends"] = [End(**{**end, "shape": tuple(end["shape"])}) for end in wanted["ends"]]
+
+    def find() -> dict[str, Any]:
+        with redirect_stdout(sys.stderr):  # what a person's own code prints
+            return examine(**wanted)
+
+    processes.answer(find)
+
+
+if __name__ == "__main__":
+    main()
