@@ -67,6 +67,8 @@ class Definition:
     seed: int
     profile: Profile
     tickets: tuple[TicketSource, ...] = ()  # sources that are files
+    split: int = 1
+    sync_batch_norm: bool = False
     model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:
@@ -161,6 +163,8 @@ def define(
     replicates: int = 6,
     seed: int = 0,
     profile: str | None = None,
+    split: int = 1,
+    sync_batch_norm: bool = False,
 ) -> Definition:
     """The definition that these options stand for. Raises InputError for a value that is not allowed.
 
@@ -216,6 +220,8 @@ def define(
             replicates=replicates,
             seed=seed,
             profile=_choices("--profile", [profile or devices.default_profile()], Profile)[0],
+            split=split,
+            sync_batch_norm=sync_batch_norm,
             model_folder=folder,
         )
     )
@@ -296,10 +302,13 @@ def _checked(d: Definition) -> Definition:
         ("--replicates", d.replicates, 1, 1000),
         ("--seed", d.seed, 0, 2**62),
         ("--batch-size", d.batch_size, 2, 1_000_000),
+        ("--split", d.split, 1, d.batch_size // 2),
     ):
         _check_range(option, value, least, most)
     if not 0 < d.rate < 1:
         raise InputError(f"--prune-rate {d.rate:g} is out of range: it is the fraction pruned, between 0 and 1")
+    if d.sync_batch_norm and d.split == 1:
+        raise InputError("--sync-batch-norm is for batches that are split over devices: say over how many with --split")
     if not 0 <= d.validation <= 0.5:
         raise InputError(f"--validation {d.validation:g} is out of range: hold out a fraction from 0 to 0.5")
     if d.learning_rate is not None and not 0 < d.learning_rate < float("inf"):
@@ -312,7 +321,7 @@ def _checked(d: Definition) -> Definition:
         )
     for data in d.sources + d.targets:
         data.augmentation(d.augmentation)
-        models.check_batches(d.model, data.train_images, d.batch_size, data.shape)
+        models.check_batches(d.model, data.train_images, d.batch_size, data.shape, d.split)
     if own.is_own(d.model):
         ends = [models.End.of(data, d.batch_size) for data in d.sources + d.targets]
         models.examine(d.model, d.width, tuple(dict.fromkeys(ends)), d.prunable, d.model_folder)
@@ -428,6 +437,8 @@ def _training(d: Definition, data: DataSet, optimizer: Optimizer, seed: int) -> 
         validation=d.validation,
         profile=d.profile,
         seed=seed,
+        split=d.split,
+        sync_batch_norm=d.sync_batch_norm,
     )
 
 

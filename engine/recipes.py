@@ -29,7 +29,8 @@ class Training:
 
     Momentum is 0.9, Adam's betas are 0.9 and 0.999, and each milestone (an epoch) multiplies the learning rate by
     0.1, as in the paper's section 3. `validation` is the fraction of the training set held out; where it is above
-    0, test accuracy is read at the epoch of the best validation accuracy instead of the last.
+    0, test accuracy is read at the epoch of the best validation accuracy instead of the last. `split` is over how many
+    devices each batch is split: batch norm normalises each part by itself, unless `sync_batch_norm`.
     """
 
     dataset: str
@@ -45,6 +46,8 @@ class Training:
     validation: float = 0.0
     profile: Profile
     seed: int
+    split: int = 1
+    sync_batch_norm: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,6 +146,13 @@ def experiment_options(
             "fast where the devices have bfloat16",
         ),
     ] = None,
+    split: Annotated[
+        int | None, _option(TRAINING, "Devices that each batch is split over: see `cockpit work --split`.", "1")
+    ] = None,
+    sync_batch_norm: Annotated[
+        bool | None,
+        _option(TRAINING, "With --split on CUDA: normalise over the whole batch, not over each device's part.", "no"),
+    ] = None,
     augmentation: Annotated[
         str | None,
         _option(OPEN, "none, crop, crop-flip, or standard: by the data set (flips unless characters).", "standard"),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from engine import ticketfiles
-from engine.store.database import files_folder
+from engine.store.database import files_folder, path_of
 from engine.store.files import Folder, write
 from engine.ticketfiles import TicketSource
 
@@ -22,7 +22,7 @@ def record(connection: sqlite3.Connection, tickets: Iterable[TicketSource]) -> N
 
     Of a ticket whose file is not named again, what an earlier experiment stored. Raises InputError if a file changed.
     """
-    folder = Folder(files_folder(Path(connection.execute("PRAGMA database_list").fetchone()["file"])))
+    folder = Folder(files_folder(path_of(connection)))
     starting = "ticket = 'imported' AND json_extract(recipe, '$.ticket.digest') = ?"
     for ticket in tickets:
         if ticket.location:
