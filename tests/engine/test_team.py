@@ -94,7 +94,7 @@ def by_hand() -> tuple[dict[str, Tensor], list[float]]:
                 assert gradient is not None
                 gradient.masked_fill_(~mask, 0.0)
             state.optimizer.step()
-            loss_sum += float(first + second)
+            loss_sum += float((first + second).detach())
         losses.append(loss_sum / len(data.train))
     return model.state_dict(), losses
 
