@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from engine import processes
+from engine.datasets.pipeline import Share
 from engine.errors import InputError
 from engine.recipes import Training
 
@@ -48,15 +49,10 @@ class Team:
             return model
         return nn.parallel.DistributedDataParallel(model, [device] if device.type == "cuda" else None)
 
-    def shares(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Of each batch this process's images and labels, and how many images all have together.
-
-        Rank 0 has the first; the parts differ by one at most.
-        """
-        for pixels, labels in batches:
-            count = len(labels)
-            part = slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
-            yield pixels[part], labels[part], count
+    @property
+    def share(self) -> Share:
+        """What this process has of each batch (`engine.datasets.pipeline.shares`)."""
+        return self.rank, self.size
 
     def weighed(self, loss: Tensor, part: int, whole: int) -> Tensor:
         """The mean loss over a part of a batch, so weighed that the mean over the team is that over the whole."""

@@ -86,7 +86,8 @@ def train(
             group["lr"] = learning_rate(training, state.epoch)
         model.train()
         began, first = time.perf_counter(), state.step * size
-        for pixels, labels, whole in team.shares(data.epoch(training.seed, state.epoch, first, size)):
+        for pixels, labels in data.epoch(training.seed, state.epoch, first, size, team.share):
+            whole = min(size, count - state.step * size)
             optimizer.zero_grad()
             with profiles.autocast(training.profile, data.device):
                 logits = replica(data.normalised(pixels, layout))
@@ -130,7 +131,7 @@ def accuracy(
     _, height, width = data.shape
     size = EVALUATION_BATCH if height * width <= SMALL_PIXELS else min(EVALUATION_BATCH, training.batch_size)
     team.agree(model)
-    for pixels, labels, _ in team.shares(images.batches(size)):
+    for pixels, labels in images.batches(size, team.share):
         with profiles.autocast(training.profile, data.device):
             logits = model(data.normalised(pixels, layout))
         correct += (logits.argmax(1) == labels).sum()

@@ -4,7 +4,7 @@ import json
 import shlex
 import sqlite3
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -47,7 +47,7 @@ def add(
     db: Database = None,
 ) -> None:
     """Queue an experiment. Runs that another experiment has, or had, are shared and not trained again."""
-    _say_what_is_absent(wanted.definition)
+    _say_what_is_absent([wanted.definition])
     if dry_run:
         _preview(wanted, as_json, to_read(db))
         return
@@ -96,16 +96,16 @@ def describe(name: str, found: queue.Added | Preview) -> str:
     )
 
 
-def _say_what_is_absent(definition: experiments.Definition) -> None:
+def _say_what_is_absent(definitions: Iterable[experiments.Definition]) -> None:
     """Say on stderr which published data sets are not on this machine yet."""
-    use_data()
-    for absence in absent(definition):
+    for absence in absent(definitions):
         print(absence, file=sys.stderr)
 
 
-def absent(definition: experiments.Definition) -> list[InputError]:
-    """The error for each published data set of an experiment that is not on this machine."""
-    return places.missing(data.identity for data in definition.sources + definition.targets)
+def absent(definitions: Iterable[experiments.Definition]) -> list[InputError]:
+    """The error for each published data set of experiments that is not on this machine."""
+    use_data()
+    return places.missing(data.identity for one in definitions for data in one.sources + one.targets)
 
 
 def _say_what_halts(state: Mapping[str, object]) -> None:
@@ -167,8 +167,7 @@ def extend(
         states = [rows.experiment(connection, one) for one in ids]
     if as_json:
         print(json.dumps([_counts(added.name, added) for added in found]))
-    for definition in wider:
-        _say_what_is_absent(definition)
+    _say_what_is_absent(wider)
     for added, state in zip(found, states, strict=True):
         if not as_json:
             print(describe(added.name, added))

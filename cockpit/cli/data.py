@@ -12,13 +12,13 @@ import typer
 from cockpit import pictures, tables, words
 from cockpit.cli.options import Database, DataDir, Json, to_read, use_data
 from engine import processes
-from engine.datasets import catalog, npz, places
+from engine.datasets import catalog, folders, npz, places
 from engine.errors import unknown
 from engine.store import database, rows
 
 app = typer.Typer(help="Data sets: which there are, fetching them, what is in them.", no_args_is_help=True)
 
-HEADINGS = ("data set", "train", "test", "classes", "image", "on disk", "where")
+HEADINGS = ("data set", "where", "train", "test", "classes", "image", "on disk")
 FILE_HEADINGS = ("read from files", "state", "where")
 CLASSES_SHOWN = 30
 FETCHABLE = tuple(name for name, facts in catalog.SETS.items() if facts.files)
@@ -28,12 +28,12 @@ FETCHABLE = tuple(name for name, facts in catalog.SETS.items() if facts.files)
 def list_(data_dir: DataDir = None, as_json: Json = False, db: Database = None) -> None:
     """List the published data sets and where they are, and the files that experiments of the database read."""
     use_data(data_dir)
-    sets = [_published(name) for name in catalog.SETS]
+    sets = [_published(name) for name in (*catalog.SETS, *catalog.PHOTOGRAPHS)]
     files = _files(to_read(db))
     if as_json:
         print(json.dumps({"folders": [str(folder) for folder in places.folders()], "sets": sets, "files": files}))
         return
-    tables.show(HEADINGS, [_cells(row) for row in sets], left=1)
+    tables.show(HEADINGS, [_cells(row) for row in sets], left=2)
     if files:
         print()
         tables.show(FILE_HEADINGS, [[row["name"], row["state"], row["location"]] for row in files], left=3)
@@ -41,28 +41,30 @@ def list_(data_dir: DataDir = None, as_json: Json = False, db: Database = None) 
 
 
 def _published(name: str) -> dict[str, Any]:
-    facts = catalog.resolve(name)
-    folder = places.find(name) if name in FETCHABLE else None
+    facts, small = catalog.resolve(name), catalog.SETS.get(name)  # of photographs there are no files to count
+    comes_along = small is not None and not small.files
+    folder = None if comes_along else places.find(name)
     return {
         "name": name,
         "train_images": facts.train_images,
         "test_images": facts.test_images,
         "classes": facts.classes,
-        "shape": catalog.SETS[name].shape,
-        "state": "comes along" if name not in FETCHABLE else "absent" if folder is None else "there",
+        "shape": small.shape if small else facts.shape,
+        "state": "comes along" if comes_along else "absent" if folder is None else "there",
         "folder": folder and str(folder),
-        "bytes": folder and places.size(name, folder),
-        "download_bytes": catalog.SETS[name].download,
+        "bytes": places.size(name, folder) if folder and small else None,
+        "download_bytes": small.download if small else None,
     }
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     where = row["folder"] or row["state"]
     if row["state"] == "absent":
-        where += f": {words.size(row['download_bytes'])} to fetch"
+        size = row["download_bytes"]
+        where += ": from its publisher" if size is None else f": {words.size(size)} to fetch"
     counts = [f"{row[key]:,}" for key in ("train_images", "test_images", "classes")]
     size = "" if row["bytes"] is None else words.size(row["bytes"])
-    return [row["name"], *counts, "x".join(map(str, row["shape"])), size, where]
+    return [row["name"], where, *counts, "x".join(map(str, row["shape"])), size]
 
 
 def _files(path: Path) -> list[dict[str, str]]:
@@ -77,9 +79,11 @@ def _files(path: Path) -> list[dict[str, str]]:
 
 def _state(identity: str, location: str) -> str:
     path, (base, _) = Path(location), catalog.split_part(identity)
+    if not base.startswith("npz:"):
+        return folders.state(identity, location)
     if not path.exists():
         return "gone"
-    if base.startswith("npz:") and npz.file_digest(path) != base.removeprefix("npz:"):
+    if npz.file_digest(path) != base.removeprefix("npz:"):
         return "changed"
     return "there"
 
@@ -97,16 +101,18 @@ def get(
     use_data(data_dir)
     wanted = list(dict.fromkeys(catalog.split_part(name)[0] for name in names))
     for name in wanted:
-        if name not in catalog.SETS:
+        if name in catalog.PHOTOGRAPHS and places.find(name) is None:
+            raise places.absent(name)
+        if name not in (*catalog.SETS, *catalog.PHOTOGRAPHS):
             raise unknown("published data set", name, FETCHABLE)
     found = {}
     for name in wanted:
-        folder = places.find(name) or places.folders()[0]
+        folder = data_dir or places.find(name) or places.folders()[0]
         if name in FETCHABLE:
             size = words.size(catalog.SETS[name].download)
             print(f"{name}: checking {folder}, downloading what is not there (up to {size})", file=sys.stderr)
-            processes.ask("engine.datasets.official", name, folder)
-        found[name] = str(folder) if name in FETCHABLE else "comes along"
+            processes.ask("engine.datasets.official", name, folder.absolute())
+        found[name] = str(folder.absolute()) if name in FETCHABLE else "comes along"
         if not as_json:
             print(f"{name}: {found[name]}")
     if as_json:
@@ -126,8 +132,8 @@ def path(
     found = places.folders()[0]
     if name is not None:
         base, _ = catalog.split_part(name)
-        if base not in FETCHABLE:
-            raise unknown("published data set", base, FETCHABLE)
+        if base not in (*FETCHABLE, *catalog.PHOTOGRAPHS):
+            raise unknown("published data set", base, (*FETCHABLE, *catalog.PHOTOGRAPHS))
         holder = places.find(base)
         if holder is None:
             raise places.absent(base)
@@ -137,7 +143,7 @@ def path(
 
 @app.command("check", epilog="Example: cockpit data check npz:photos.npz")
 def check(
-    spec: Annotated[str, typer.Argument(help="A data set as --source names it: mnist, cifar10-a, npz:PATH.")],
+    spec: Annotated[str, typer.Argument(help="A data set as --source names it: cifar10-a, npz:PATH, folder:PATH.")],
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -157,7 +163,8 @@ def check(
     images = f"{facts.train_images:,} training and {facts.test_images:,} test images of {facts.classes} classes"
     print(f"{facts.name}: {images}, {'x'.join(map(str, facts.shape))} as networks see them")
     print(f"mean {_levels(found['mean'])}, deviation {_levels(found['deviation'])} of the training pixels, 0 to 1")
-    print(f"pixels and labels: SHA-256 {found['sha256']}")
+    if found["sha256"]:
+        print(f"pixels and labels: SHA-256 {found['sha256']}")
     _show_classes(found["counts"])
     pictures.show([(str(sample["label"]), sample["pixels"]) for sample in samples])
 
@@ -170,11 +177,7 @@ def _show_classes(counts: dict[str, list[int]]) -> None:
     """How many images each class has in training, in the halves of that, and in testing."""
     for name, title in (("train", "training"), ("a", "half a"), ("b", "half b"), ("test", "test")):
         least, most = min(counts[name]), max(counts[name])
-        print(
-            f"{title}: {least:,} images of each class"
-            if least == most
-            else f"{title}: {least:,} to {most:,} images a class"
-        )
+        print(f"{title}: {f'{least:,}' if least == most else f'{least:,} to {most:,}'} images of a class")
     if len(counts["train"]) <= CLASSES_SHOWN:
         print()
         lines = [[str(label), *map(str, row)] for label, row in enumerate(zip(*counts.values(), strict=True))]

@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
@@ -69,7 +69,7 @@ def show(
         name, folder = source.identity, str(source.folder)
     shape = _shape(size) if size else (1, 8, 8) if name == catalog.default_for((1, 8, 8)) else (3, 32, 32)
     catalog.check(name, width, shape)
-    found = catalog.examine(name, width, (catalog.End(shape, classes),), prunable, folder)
+    found = catalog.examine(name, width, (catalog.End(shape, classes),), cast("Prunable", prunable), folder)
     if as_json:
         print(json.dumps({"name": name, "width": width, "shape": shape, "classes": classes, **found}))
         return

@@ -16,6 +16,7 @@ from typer import Argument, Option
 from cockpit import config
 from engine import experiments
 from engine.datasets import places
+from engine.datasets.catalog import FORMS, PHOTOGRAPHS, SETS
 from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.store import database, queue
@@ -93,8 +94,8 @@ def experiment_options(
         list[str] | None,
         _option(
             WHAT,
-            "Data set that tickets are found on: digits, digits-a, digits-b, npz:PATH, npz:PATH-a; or ticket:FILE."
-            " Repeatable.",
+            f"Data set that tickets are found on: {', '.join((*SETS, *PHOTOGRAPHS, *FORMS))}; its half with -a or -b"
+            " behind it; or a ticket's file, ticket:FILE. Repeatable.",
         ),
     ] = None,
     target: Annotated[
@@ -229,9 +230,13 @@ def to_write(db: Path | None) -> Path:
 
 def use_data(data_dir: Path | None = None) -> None:
     """Let this process, and those it starts, search `--data-dir`, `COCKPIT_DATA` and the configured folder for data."""
-    first = None if data_dir is None else str(data_dir.absolute())
-    wanted = (first, os.environ.get(places.VARIABLE), config.data().folder)
-    os.environ[places.VARIABLE] = os.pathsep.join(folder for folder in wanted if folder)
+    if os.pathsep in str(data_dir or ""):
+        raise InputError(
+            f"--data-dir {data_dir} has a {os.pathsep!r} in it, which separates folders in COCKPIT_DATA: rename it"
+        )
+    named = os.environ.get(places.VARIABLE, "").split(os.pathsep)
+    wanted = ["" if data_dir is None else str(data_dir.absolute()), *named, config.data().folder or ""]
+    os.environ[places.VARIABLE] = os.pathsep.join(dict.fromkeys(filter(None, wanted)))
 
 
 def command_line() -> str:

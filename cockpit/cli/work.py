@@ -40,8 +40,6 @@ def run(
     """
     wish = config.work()
     use_data(data_dir)
-    for absence in absent(wanted.definition):
-        raise absence
     places = devices.chosen(workers, wish.per_device, wanted.definition.split)
     least = _least(wish.min_free)
     path = to_write(db)
@@ -51,6 +49,8 @@ def run(
         queue.retry_failed(connection, added.experiment)
         queue.set_state(connection, added.experiment, "active")
         if claims.unfinished(connection, added.experiment):
+            for absence in absent([wanted.definition]):
+                raise absence
             try:
                 pool = Pool(path, places, experiment=added.experiment, min_free=least, notify=wish.notify)
                 _attend(pool, connection, added.experiment)

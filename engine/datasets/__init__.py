@@ -1,1 +1,1 @@
-"""The data sets: `catalog` knows their facts without torch or numpy, `load` reads them, `pipeline` feeds training."""
+"""The data sets: `catalog` knows their facts, `places` where they lie, `load` reads them, `pipeline` feeds training."""

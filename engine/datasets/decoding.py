@@ -1,12 +1,11 @@
-"""One image from its file to pixels: decoded, cropped and resized. JPEGs by torchvision, all else by Pillow."""
+"""One image from its file to pixels: decoded by Pillow, cropped and resized by torchvision."""
 
-import io
 import math
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as F
 
 from engine import streams
@@ -22,24 +21,7 @@ DRAWS = 4 * TRIES + 1  # random numbers for an image: area, ratio, top and left 
 def decode(path: Path, gray: bool = False) -> Tensor:
     """The image (C, H, W) uint8 in a file: RGB, whatever it is in there, or `gray`. Raises InputError if it is none."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"image {path} cannot be read ({error.strerror or error})") from None
-    if data[:2] == b"\xff\xd8":
-        try:
-            mode = ImageReadMode.GRAY if gray else ImageReadMode.RGB
-            found: Tensor = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode)
-            return found
-        except RuntimeError:  # in words for programmers; Pillow says what is wrong with it
-            pass
-    return _by_pillow(path, data, gray)
-
-
-def _by_pillow(path: Path, data: bytes, gray: bool) -> Tensor:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(path) as image:
             found: Tensor = F.pil_to_tensor(image.convert("L" if gray else "RGB"))
             return found
     except Exception as error:  # whatever a damaged file leads to

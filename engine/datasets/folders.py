@@ -135,6 +135,17 @@ def verified(identity: str, location: str) -> tuple[Pictures, int | None, bool]:
     return pictures, named.side, _all_gray(seen)
 
 
+def state(identity: str, location: str) -> str:
+    """Whether the images of a set that was queued are `there` as they were then, `changed`, or `gone`."""
+    if not _named(f"{identity.partition(':')[0]}:{location}").root.is_dir():
+        return "gone"
+    try:
+        verified(identity, location)
+    except InputError:
+        return "changed"
+    return "there"
+
+
 def find(identity: str, location: str) -> tuple[Pictures, int]:
     """The images of a streamed set, and their side in pixels. Raises InputError if they are not there, or not those."""
     name, _ = split_part(identity)

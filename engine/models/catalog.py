@@ -113,11 +113,18 @@ class End:
         return End(data.shape, data.classes, 1 if data.train_images % batch_size == 1 else 2)
 
 
-@functools.cache  # a form asks again at every change
 def examine(name: str, width: float, ends: tuple[End, ...], prunable: Prunable = "conv", folder: str = "") -> Any:
     """What only building the network tells: see `engine.models.probe.examine`, which a process of its own runs.
 
-    Raises InputError where it cannot be built or trained, or where a ticket would not fit all of the ends.
+    Raises InputError where it cannot be built or trained, where a ticket would not fit all of the ends, and where the
+    source of a person's own model is not what its identity says.
     """
+    if own.is_own(name):
+        own.find(name, folder)
+    return _examine(name, width, ends, prunable, folder)
+
+
+@functools.cache  # a form asks again at every change
+def _examine(name: str, width: float, ends: tuple[End, ...], prunable: Prunable, folder: str) -> Any:
     wanted = {"name": name, "width": width, "prunable": prunable, "folder": folder, "ends": [vars(end) for end in ends]}
     return processes.ask("engine.models.probe", json.dumps(wanted))

@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from engine import profiles, pruning, streams, tickets, training
+from engine.datasets import catalog as catalog_of_data
 from engine.datasets import load
+from engine.datasets.feed import open_feed
 from engine.datasets.pipeline import Data, EpochPlan
 from engine.models import catalog
 from engine.recipes import Profile, RandomGlobal, Rule, Run, Scope
 from engine.store import database, rows
 from tests.conftest import add, work_off
+from tests.engine.folders import make
 from tests.engine.test_pipeline import arrays
 from tests.engine.test_pruning import weights
 from tests.engine.test_recipes import TRAINING
@@ -37,8 +40,21 @@ def test_order_and_augmentation_are_the_same_bits_as_on_the_cpu() -> None:
     batches = []
     for device in (GPU, torch.device("cpu")):
         data = Data(arrays(), configuration, device)
-        batches.append([part.cpu() for part in data.batch(EpochPlan(data, 0, 3), 0, 32)])
+        plan = EpochPlan(data, 0, 3)
+        batches.append([part.cpu() for part in data.batch(plan, plan.order[:32])])
     assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+
+
+def test_streamed_batches_are_the_same_bits_as_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    facts = catalog_of_data.resolve(f"stream:{make(tmp_path / 'pets', ending='jpg')}@32")
+    configuration = replace(TRAINING, dataset=facts.identity, augmentation="crop-flip")
+    batches = []
+    for device in (GPU, torch.device("cpu")):
+        feed = open_feed(facts.location, configuration, device, 2)
+        batches.append([part for batch in feed.epoch(0, 3, 0, 8) for part in batch])
+        assert all(part.device == device for part in batches[-1])
+    assert all(torch.equal(one.cpu(), other) for one, other in zip(*batches, strict=True))
 
 
 @pytest.mark.parametrize("scope", ["global", "layerwise"])

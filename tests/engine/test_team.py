@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from engine import checkpoints, experiments, profiles, team, tensorfiles, tickets, training
 from engine.datasets import load
-from engine.datasets.pipeline import Data
+from engine.datasets.pipeline import Data, shares
 from engine.errors import InputError
 from engine.models import nets
 from engine.recipes import RandomGlobal, Run
@@ -124,10 +124,10 @@ def test_the_mask_is_exact_on_every_rank_and_all_have_the_same_weights(
 
 
 def test_shares_of_a_batch_are_all_of_it_once() -> None:
-    batch = (torch.arange(65), torch.arange(65))
-    parts = [next(Team(rank, 4).shares([batch]))[0] for rank in range(4)]
-    assert [len(part) for part in parts] == [16, 16, 16, 17]
-    assert torch.equal(torch.cat(parts), batch[0])
+    order = torch.arange(66)
+    parts = [list(shares(order, 65, Team(rank, 4).share)) for rank in range(4)]
+    assert [[len(part) for part in own] for own in parts] == [[16], [16], [16], [17, 1]]  # nobody has none of a batch
+    assert torch.equal(torch.cat([part for own in parts for part in own]), order)
 
 
 def test_a_split_run_is_another_run_and_one_that_is_not_says_nothing_of_it() -> None:
@@ -224,9 +224,10 @@ def synchronise(rank: int, folder: Path) -> None:
     model = team.synchronised(model, replace(SPLIT, sync_batch_norm=True), device)
     crew = Team(rank, 2)
     replica = crew.replica(model, device)
-    for pixels, labels, whole in crew.shares([batch(device)]):
-        loss = F.cross_entropy(replica(pixels), labels)
-        crew.weighed(loss, len(labels), whole).backward()
+    pixels, labels = batch(device)
+    (own,) = shares(torch.arange(len(labels)), len(labels), crew.share)
+    loss = F.cross_entropy(replica(pixels[own]), labels[own])
+    crew.weighed(loss, len(own), len(labels)).backward()
     found = model.state_dict() | {f"{name}.grad": p.grad for name, p in model.named_parameters() if p.grad is not None}
     (folder / f"rank{rank}").write_bytes(tensorfiles.pack(found, {}))
     distributed.destroy_process_group()

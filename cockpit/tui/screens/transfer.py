@@ -296,7 +296,7 @@ def _outlook(texts: Mapping[str, str], path: Path) -> list[str]:
         lines.append(f"done in {done_in}, device time {device_time}, ticket files {files}")
     else:
         lines.append("nothing is left to train")
-    return lines + adding.basis(found.estimate, workers)
+    return lines + adding.basis(found.estimate, workers) + [str(one) for one in adding.absent([asked.definition])]
 
 
 def _queue(texts: Mapping[str, str], path: Path, said: str) -> queue.Added:

@@ -1,0 +1,279 @@
+"""A person's own model: found without being run, known by its source, and refused in one line where it does not fit."""
+
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from engine import experiments
+from engine.errors import InputError
+from engine.models import nets, own, probe
+from engine.models.catalog import End
+from engine.store import database, queue
+from tests.conftest import work_off
+
+NET = """
+from torch import nn
+
+def small(channels, classes, width=1.0):
+    size = round(8 * width)
+    return nn.Sequential(
+        nn.Conv2d(channels, size, 3, padding=1), nn.BatchNorm2d(size), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(size, classes))
+"""
+DIGITS = End((1, 8, 8), 10)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with a module `mynets`; what is imported from it is forgotten afterwards."""
+    (tmp_path / "mynets.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(own, "_loaded", {})
+    yield tmp_path
+    for name in ("mynets", "given"):
+        sys.modules.pop(name, None)
+
+
+def examine(code: str, *ends: End, prunable: str = "conv", width: float = 1.0) -> dict[str, object]:
+    """What the probe says of `make`, defined by `code` in a module of its own."""
+    Path("given.py").write_text("import torch\nfrom torch import nn\n" + code)
+    return probe.examine("given:make", width, list(ends) or [DIGITS], prunable)  # type: ignore[arg-type]
+
+
+def test_its_identity_changes_with_its_source_and_not_with_its_place(lab: Path) -> None:
+    (lab / "other").mkdir()
+    first = own.find("mynets:small")
+    (lab / "other" / "mynets.py").write_text(NET)
+    assert own.find("mynets:small", str(lab / "other")).identity == first.identity
+    (lab / "mynets.py").write_text(NET + "\n")
+    assert own.find("mynets:small").identity != first.identity
+    with pytest.raises(InputError, match=r"the source of model mynets:small is not what it was .* put it back"):
+        own.find(first.identity)
+
+
+def test_of_a_package_every_module_counts_and_nothing_else(lab: Path) -> None:
+    package = lab / "lab_nets"
+    (package / "deep").mkdir(parents=True)
+    (package / "deep" / "one.py").write_text(NET)
+    (package / "blocks.py").write_text("")
+    first = own.find("lab_nets.deep.one:small")
+    assert first.file == package / "deep" / "one.py"
+    (package / "notes.txt").write_text("x")
+    (package / ".venv").mkdir()
+    (package / ".venv" / "x.py").write_text("x = 1")
+    assert own.find("lab_nets.deep.one:small") == first
+    (package / "blocks.py").write_text("x = 1")
+    assert own.find("lab_nets.deep.one:small").identity != first.identity
+
+
+def test_finding_it_does_not_run_it(lab: Path) -> None:
+    (lab / "mynets.py").write_text("raise SystemExit(1)")
+    assert own.find("mynets:small").file == lab / "mynets.py"
+
+
+def test_it_is_found_on_the_python_path(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(lab)
+    monkeypatch.chdir("/")
+    assert own.find("mynets:small").folder == lab
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mynet:small", "module 'mynet' of model mynet:small was not found in .* PYTHONPATH"),
+        ("mynets.deep:small", "there is no source of module mynets.deep"),
+        ("mynets:", "'mynets:' is not understood: name your own as package.module:factory"),
+        ("my-nets:small", "'my-nets:small' is not understood"),
+        ("math:sqrt", "there is no source of module math"),
+    ],
+)
+def test_what_is_not_there_is_said(lab: Path, name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        own.find(name)
+
+
+def test_a_process_that_has_imported_it_imports_it_again_where_it_was_changed(lab: Path) -> None:
+    def channels(identity: str) -> int:
+        return nets.prunable(nets.build(identity, 1.0, (1, 8, 8), 10, str(lab)))["0.weight"].shape[0]
+
+    assert channels(own.find("mynets:small").identity) == 8
+    (lab / "mynets.py").write_text(NET.replace("round(8 * width)", "round(16 * width)"))
+    assert channels(own.find("mynets:small").identity) == 16
+
+
+def test_a_module_whose_name_is_taken_is_refused(lab: Path) -> None:
+    (lab / "json.py").write_text(NET)
+    with pytest.raises(InputError, match=r"module 'json' in .* cannot be imported: .* has that name too; rename yours"):
+        own.load("json:small")
+
+
+def test_a_factory_gets_those_arguments_that_it_takes(lab: Path) -> None:
+    code = """
+class make(nn.Module):
+    def __init__(self, classes, *, shape, **rest):
+        super().__init__()
+        assert rest == {"channels": 3, "width": 0.5}, rest
+        self.conv = nn.Conv2d(shape[0], 4, shape[1:])
+        self.output = nn.Linear(4, classes)
+    def forward(self, x):
+        return self.output(self.conv(x).flatten(1))
+"""
+    found = examine(code, End((3, 9, 7), 5), width=0.5)
+    assert (found["prunable"], found["output_layer"]) == (3 * 4 * 9 * 7, "output")
+
+
+def test_what_is_prunable_and_the_output_layer_can_be_named(lab: Path) -> None:
+    code = """
+def make(channels, classes):
+    net = nn.Sequential()
+    net.add_module("a", nn.Conv2d(channels, 4, 3))
+    net.add_module("b", nn.Conv2d(4, 4, 3))
+    net.add_module("head", nn.Conv2d(4, classes, 1))
+    net.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    net.add_module("flatten", nn.Flatten())
+    net.output_layer = "head"
+    PRUNABLE
+    return net
+"""
+    assert examine(code.replace("PRUNABLE", ""))["prunable"] == 36 + 144
+    named = code.replace("PRUNABLE", 'net.prunable = ["b.weight"]')
+    assert examine(named)["prunable"] == 144
+    assert examine(named, prunable="conv+output")["prunable"] == 144 + 40
+    for wrong in ("'b.weight'", "['c.weight']", "[1]"):
+        with pytest.raises(InputError, match="`prunable` must list names of its parameters"):
+            examine(code.replace("PRUNABLE", f"net.prunable = {wrong}"))
+    with pytest.raises(InputError, match="output_layer 'pool' is no linear or convolutional layer"):
+        examine(code.replace("PRUNABLE", "").replace('"head"\n', '"pool"\n'))
+
+
+HEAD = "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def make(classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))", "has no convolutions"),
+        ("def make(classes): raise ValueError('no\\nluck')", r"make\(classes=10\) raised ValueError: no luck \(given"),
+        ("def make(classes): raise SystemExit(3)", "raised SystemExit: 3"),
+        ("def make(classes): return classes", "made a int: it must return an nn.Module"),
+        ("def make(channels): pass", "takes no `classes`"),
+        ("def make(classes, depth): pass", "needs 'depth'"),
+        ("make = 3", "has no function or class 'make'"),
+        ("syntax error", "cannot be imported: SyntaxError"),
+        (
+            "def make(classes): return nn.Sequential(nn.Conv2d(1, classes, 8), nn.Flatten())",
+            "no linear layer to end in",
+        ),
+        ("def make(classes): return nn.Sequential(nn.Conv2d(3, 4, 3), " + HEAD, "fails on 2 images of 1x8x8"),
+        ("def make(classes): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(6, classes))", "it must give a tensor"),
+        (
+            "def make(classes):\n    classes = 3\n    return nn.Sequential(nn.Conv2d(1, 4, 3), " + HEAD,
+            r"gives \(2, 3\) for 2 images of 1x8x8 in 10 classes",
+        ),
+        (
+            "class make(nn.Module):\n"
+            "    def __init__(self, classes):\n"
+            "        super().__init__()\n"
+            "        self.a, self.b = nn.Conv2d(1, 4, 8), nn.Conv2d(1, 4, 8)\n"
+            "        self.c = nn.Linear(4, classes)\n"
+            "    def forward(self, x): return self.c(self.a(x).flatten(1))",
+            "does not use its prunable weight 'b.weight'",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_or_pruned_is_refused_in_a_line(lab: Path, code: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as raised:
+        examine(code)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_without_convolutions_can_have_its_linear_layers_pruned(lab: Path) -> None:
+    code = "def make(classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Linear(32, classes))"
+    assert examine(code, prunable="conv+linear")["prunable"] == 64 * 32 + 32 * 10
+
+
+def test_a_width_is_refused_where_the_factory_takes_none(lab: Path) -> None:
+    with pytest.raises(InputError, match="takes no `width`"):
+        examine("def make(classes): return nn.Sequential(nn.Conv2d(1, 4, 3), " + HEAD, width=0.5)
+
+
+def test_a_ticket_must_fit_all_of_its_ends(lab: Path) -> None:
+    inner = (
+        "def make(classes): return nn.Sequential(nn.Conv2d(1, classes, 8), nn.Flatten(), nn.Linear(classes, classes))"
+    )
+    with pytest.raises(InputError, match=r"0\.bias is \(10,\) for images of 1x8x8 in 10 classes, but \(7,\) for 1x8x8"):
+        examine(inner, DIGITS, End((1, 8, 8), 7))
+    flat = "def make(classes, shape):\n    pixels = shape[1] * shape[2]\n    return nn.Sequential(nn.Conv2d(1, 1, 1), "
+    flat += "nn.Flatten(), nn.Linear(pixels, 5), nn.Linear(5, classes))"
+    examine(flat, DIGITS, End((1, 8, 8), 7))
+    with pytest.raises(InputError, match="all layers but the output layer stay the same"):
+        examine(flat, DIGITS, End((1, 16, 16), 10))
+
+
+def test_a_last_batch_of_one_image_is_tried(lab: Path) -> None:
+    code = "def make(classes): return nn.Sequential(nn.Conv2d(1, 4, 8), nn.BatchNorm2d(4), " + HEAD
+    examine(code)
+    with pytest.raises(InputError, match=r"fails on one image of 1x8x8 .* choose another --batch-size"):
+        examine(code, End((1, 8, 8), 10, batch=1))
+
+
+def test_layers_of_every_kind_are_drawn_afresh_and_the_same_again(lab: Path) -> None:
+    code = """
+def make(classes):
+    return nn.Sequential(nn.Conv2d(1, 4, 8), nn.GroupNorm(2, 4), nn.PReLU(), nn.Flatten(),
+                         nn.Linear(4, 4), nn.Linear(4, classes))
+"""
+    (lab / "given.py").write_text("from torch import nn\n" + code)
+
+    def drawn(seed: int) -> dict[str, torch.Tensor]:
+        model = nets.build("given:make", 1.0, (1, 8, 8), 10)
+        for parameter in model.parameters():
+            nn.init.constant_(parameter, 9.0)
+        return dict(nets.initialise(model, "init", seed).state_dict())
+
+    first, again, other = drawn(0), drawn(0), drawn(1)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not any(bool((value == 9.0).any()) for value in first.values())
+    assert {key for key in first if not torch.equal(first[key], other[key])} == {"0.weight", "4.weight", "5.weight"}
+
+
+def test_workers_find_it_from_elsewhere_and_refuse_a_changed_source(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lab / "experiments.db"
+    tiny = {"source": ["digits-a"], "levels": 1, "replicates": 1, "epochs": 1, "random": ["none"], "profile": "exact"}
+
+    def add(name: str, seed: int) -> None:
+        with closing(database.writer(path)) as connection:
+            queue.add(connection, name, experiments.define(**tiny, model="mynets:small", seed=seed), "")
+
+    def outcomes() -> list[tuple[str, str | None]]:
+        with closing(sqlite3.connect(path)) as connection:
+            return connection.execute("SELECT status, error FROM runs ORDER BY id").fetchall()
+
+    add("one", 0)
+    monkeypatch.chdir("/")
+    work_off(path)
+    assert outcomes() == [("done", None), ("done", None)]
+
+    monkeypatch.chdir(lab)
+    add("two", 1)
+    (lab / "mynets.py").write_text(NET.replace("8 * width", "9 * width"))
+    monkeypatch.chdir("/")
+    work_off(path)
+    (failed, why), (blocked, _) = outcomes()[2:]
+    assert (failed, blocked) == ("failed", "blocked")
+    assert why is not None
+    assert "the source of model mynets:small is not what it was when this was queued" in why
+    assert "\n" not in why
+
+    with closing(database.writer(path)) as connection:
+        definition = queue.definition_of(connection, queue.experiment_id(connection, "two"))
+        assert definition.model_folder == str(lab)
+        with pytest.raises(InputError, match="is not what it was"):
+            experiments.extended(definition, replicates=2)
