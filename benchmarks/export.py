@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.measuring import alternating, ratios, spread
 from engine import processes
-from engine.experiments import define
+from engine.definitions import define
 from engine.store import database, queue
 from engine.store import rows as store_rows
 

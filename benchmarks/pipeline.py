@@ -46,6 +46,6 @@ def _pace(feed: object, images: int) -> float:
 def _gather(data: Data, uint8: bool) -> None:
     plan = EpochPlan(data, 0, 0)
     for start in range(0, len(data.train), BATCH):
-        pixels, _ = data.batch(plan, start, BATCH)
+        pixels, _ = data.batch(plan, plan.order[start : start + BATCH])
         if not uint8:
             data.normalised(pixels, torch.channels_last)

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from engine import processes
-from engine.experiments import define
+from engine.definitions import define
 from engine.store import claims, database, queue
 
 EXPERIMENTS = 1000

@@ -26,7 +26,7 @@ def measure(quick: bool) -> dict[str, float]:
         size = sum(_photograph(root / f"{number}.jpg", number) for number in range(count)) / count
         found = {"photographs": count, "KB a photograph": size / 1000}
         for what, key in (("training", 1), ("testing", None)):
-            pieces = list(_part(root, count, 1).pieces(torch.arange(count), BATCH, key))
+            pieces = list(_part(root, count, 1).pieces(torch.split(torch.arange(count), BATCH), key))
             began = time.process_time()
             for piece in pieces:
                 decoded(piece)
@@ -52,7 +52,7 @@ def _through(part: Part, decoders: int) -> dict[str, float]:
 
 
 def _epoch(part: Part, number: int) -> None:
-    for _ in part.served(torch.randperm(len(part)), BATCH, number):
+    for _ in part.served(torch.split(torch.randperm(len(part)), BATCH), number):
         pass
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.measuring import pictures
 from engine import processes
-from engine.experiments import define
+from engine.definitions import define
 from engine.store import database, queue
 
 BATCH = 128

@@ -2,6 +2,22 @@
 
 Importing this package imports nothing else. The rooms (see `docs/architecture.md`): `recipes` and `experiments` say
 what is to be trained, `store` holds it, `worker` and `run` do it, `training`, `pruning` and `tickets` know how.
+From Python, `engine.open("experiments.db")` reads the results (see `docs/python.md`).
 """
 
+from os import PathLike
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.results import Results
+
 __version__ = "0.1.0"
+
+
+def open(path: str | PathLike[str]) -> "Results":
+    """The results in the database at `path`. Raises `engine.errors.InputError` if there is none."""
+    from pathlib import Path
+
+    from engine.results import Results
+
+    return Results(Path(path))

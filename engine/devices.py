@@ -13,11 +13,12 @@ from engine.errors import InputError
 
 @dataclass(frozen=True)
 class Device:
-    """One place where one worker process trains one run at a time."""
+    """One place where one worker process trains one run at a time: a device, or several as one (`together`)."""
 
-    name: str  # as torch calls it: cpu, cuda:0
+    name: str  # as torch calls it: cpu, cuda:0; of several cpu+cpu, cuda:0+cuda:1
     visible: str | None  # what CUDA_VISIBLE_DEVICES must say for it; None for a CPU core
     native_bf16: bool
+    split: int = 1  # over how many devices it splits each batch
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,34 @@ def found() -> list[Device]:
     return _cuda() or [Device("cpu", None, _cpu_has_bf16())] * cores()
 
 
-def chosen(workers: int | None, per_device: int = 1) -> list[Device]:
+def chosen(workers: int | None, per_device: int = 1, split: int = 1) -> list[Device]:
     """A place for each worker: so many devices (None: all), each of them `per_device` times.
 
-    Raises InputError for a number there are no devices for.
+    With `split`, each place is so many devices, which train one run together. Raises InputError for a number there are
+    no devices for.
     """
     devices = found()
     kind = "CUDA devices" if devices[0].visible else "cores"
+    if not 1 <= split <= len(devices):
+        raise InputError(f"--split {split} is out of range: this machine has {len(devices)} {kind}")
+    if split > 1:
+        if per_device > 1:
+            raise InputError(f"--per-device {per_device} does not go with --split {split}: give one of them")
+        devices = [together(devices[place : place + split]) for place in range(0, len(devices) - split + 1, split)]
+        kind = f"groups of {split} {kind}"
     if workers is not None and not 1 <= workers <= len(devices):
         raise InputError(f"--workers {workers} is out of range: this machine has {len(devices)} {kind}")
     if per_device < 1 or (per_device > 1 and not devices[0].visible):
         allowed = "1 or more" if devices[0].visible else "1, as there is no CUDA device: a CPU core trains one run"
         raise InputError(f"--per-device {per_device} is out of range: allowed is {allowed}")
     return [device for device in devices[:workers] for _ in range(per_device)]
+
+
+def together(devices: list[Device]) -> Device:
+    """Several devices as the place of one worker."""
+    cards = [device.visible for device in devices if device.visible]
+    name, bf16 = "+".join(device.name for device in devices), all(device.native_bf16 for device in devices)
+    return Device(name, ",".join(cards) or None, bf16, len(devices))
 
 
 def cores() -> int:
@@ -90,7 +106,8 @@ class Meter:
     def __init__(self, places: list[Device]) -> None:
         import psutil
 
-        self.cards = {place.name: place.visible for place in places if place.visible}
+        named = [(place.name.split("+"), place.visible.split(",")) for place in places if place.visible]
+        self.cards = {name: card for names, cards in named for name, card in zip(names, cards, strict=True)}
         psutil.cpu_percent()  # it measures from one call to the next
 
     def read(self) -> list[Load]:

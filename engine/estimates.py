@@ -15,8 +15,9 @@ from itertools import count
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
+from engine.definitions import Definition
 from engine.devices import Device
-from engine.experiments import Definition, curves, runs
+from engine.experiments import curves, runs
 from engine.recipes import Dense, Run
 from engine.store.database import now
 

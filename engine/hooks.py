@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from engine import processes
-from engine.store import queue, rows
+from engine.store import history, rows
 
 
 def notify(connection: sqlite3.Connection, path: Path, command: str, run_id: int) -> None:
@@ -15,7 +15,7 @@ def notify(connection: sqlite3.Connection, path: Path, command: str, run_id: int
     It finds what it is about in COCKPIT_EXPERIMENT, COCKPIT_STATUS (done, failed, diverged, blocked, paused) and
     COCKPIT_DB. It is not waited for; its output goes to the worker's log.
     """
-    ended = queue.take_endings(connection, run_id)
+    ended = history.take_endings(connection, run_id)
     for found in (row for experiment in ended for row in rows.experiments(connection, experiment)):
         about = {
             "COCKPIT_EXPERIMENT": found["name"],

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.definitions import Definition
 from engine.errors import InputError, unknown
-from engine.experiments import Definition
 from engine.models import catalog as models
 
 SMALL = ("svhn", "fashion-mnist", "cifar10", "cifar100")

@@ -29,7 +29,8 @@ class Training:
 
     Momentum is 0.9, Adam's betas are 0.9 and 0.999, and each milestone (an epoch) multiplies the learning rate by
     0.1, as in the paper's section 3. `validation` is the fraction of the training set held out; where it is above
-    0, test accuracy is read at the epoch of the best validation accuracy instead of the last.
+    0, test accuracy is read at the epoch of the best validation accuracy instead of the last. `split` is over how many
+    devices each batch is split: batch norm normalises each part by itself, unless `sync_batch_norm`.
     """
 
     dataset: str
@@ -45,6 +46,8 @@ class Training:
     validation: float = 0.0
     profile: Profile
     seed: int
+    split: int = 1
+    sync_batch_norm: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +137,25 @@ class Random:
         return f"random-{self.mask}"
 
 
-Ticket = Dense | Winning | RandomGlobal | Random
+@dataclass(frozen=True)
+class Imported:
+    """The ticket in a file from elsewhere (`engine.ticketfiles`): its masks over its weights.
+
+    `digest` is that of the file's content. How it was found is in the file, and is not this run's to vouch for.
+    """
+
+    digest: str
+    level: int
+    name = "imported"
+
+
+Ticket = Dense | Winning | RandomGlobal | Random | Imported
 TICKETS: dict[str, type[Any]] = {
     "dense": Dense,
     "winning": Winning,
     "random-global": RandomGlobal,
     "random": Random,
+    "imported": Imported,
 }
 
 
@@ -207,7 +223,7 @@ def _canonical(value: dict[str, Any]) -> str:
 
 
 def _encode(part: Any) -> Any:
-    if isinstance(part, Training | Rule | Chain | Dense | Winning | RandomGlobal | Random):
+    if isinstance(part, Training | Rule | Chain | Ticket):
         found: dict[str, Any] = {}
         for field in fields(part):
             value = getattr(part, field.name)

@@ -8,7 +8,7 @@ from sqlite3 import Connection
 
 import torch
 
-from engine import checkpoints, profiles, pruning, tickets, training
+from engine import checkpoints, processes, profiles, pruning, team, tickets, training
 from engine.datasets.feed import Feed, open_feed
 from engine.errors import InputError
 from engine.models import nets
@@ -86,6 +86,10 @@ class Workplace:
         try:
             return self.folder.get(records.file_of(self.connection, run.digest, kind) or "")
         except LostFile as error:
+            if kind == "ticket":
+                raise InputError(
+                    f"{error}, and nothing here can make it again: queue the experiment once more"
+                ) from None
             raise Missing(run, str(error)) from None
 
     def data(self, configuration: Training) -> Feed:
@@ -109,36 +113,56 @@ class Workplace:
 def execute(claim: Claim, place: Workplace) -> None:
     """Train a claimed run and record how it ended. Raises Stopped, StaleClaim, or what went wrong."""
     run, device = claim.run, place.device
-    profiles.configure(run.training.profile, device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    data = place.data(run.training)
-    folder = database.model_folder(place.connection, run.training.model)
-    model, masks = tickets.start(run, data.shape, data.classes, place.read, folder)
-    state = training.begin(model, masks, run.training, device, run.first_epoch)
+    data, state = prepare(run, place)
     attempt, spent = _resume(state, claim, place)
-    kept = pruning.remaining(masks)
-    layers = [records.Layer(name, kept[name], mask.numel()) for name, mask in masks.items()]
+    kept = pruning.remaining(state.masks)
+    layers = [records.Layer(name, kept[name], mask.numel()) for name, mask in state.masks.items()]
     environment = {**profiles.environment(run.training.profile, device), "device": place.label}
     records.start(place.connection, claim, attempt, environment, layers)
 
     place.under_way = UnderWay(state, len(data.train), run.training.batch_size)
     clock = _Clock(claim, attempt, spent, place)
     if isinstance(run.ticket, Dense) and run.ticket.rewind == state.epoch == state.step == 0:
-        _keep(claim, place, "rewind", tickets.pack_state(model))
-    for epoch in training.train(state, data, run.training, clock.between):
-        records.epoch(place.connection, claim, attempt, epoch)
-        if epoch.train_loss is None or not training.is_finite(model):
-            records.diverged(place.connection, claim, epoch.epoch, clock.seconds())
-            break
-        if isinstance(run.ticket, Dense) and run.ticket.rewind == epoch.epoch + 1:
-            _keep(claim, place, "rewind", tickets.pack_state(model))
-    else:
-        _prune(claim, place, state)
-        read_at = _reading(records.epochs(place.connection, claim, attempt), run.training)
-        memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-        records.done(place.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
+        _keep(claim, place, "rewind", tickets.pack_state(state.model))
+    resumes = bool(state.epoch > run.first_epoch or state.step)
+    with team.lead(_followers(run, place, resumes), run.training.split, device) as crew:
+        for epoch in training.train(state, data, run.training, clock.between, crew):
+            records.epoch(place.connection, claim, attempt, epoch)
+            if epoch.train_loss is None or not training.is_finite(state.model):
+                records.diverged(place.connection, claim, epoch.epoch, clock.seconds())
+                break
+            if isinstance(run.ticket, Dense) and run.ticket.rewind == epoch.epoch + 1:
+                _keep(claim, place, "rewind", tickets.pack_state(state.model))
+        else:
+            _prune(claim, place, state)
+            read_at = _reading(records.epochs(place.connection, claim, attempt), run.training)
+            memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+            records.done(place.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
     place.folder.drop_checkpoint(run.digest)
+
+
+def prepare(run: Run, place: Workplace) -> tuple[Feed, training.State]:
+    """The data of a run and the state before its first step, on the device."""
+    device = place.device
+    profiles.configure(run.training.profile, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    data = place.data(run.training)
+    folder = database.model_folder(place.connection, run.training.model)
+    model, masks = tickets.start(run, data.shape, data.classes, place.read, folder)
+    return data, training.begin(model, masks, run.training, device, run.first_epoch)
+
+
+def _followers(run: Run, place: Workplace, resumes: bool) -> list[str]:
+    """The command of the other processes, where the batches of a run are split: see `engine.follower`."""
+    command = [*processes.python("engine.follower"), "--db", str(database.path_of(place.connection))]
+    command += ["--digest", run.digest, "--decoders", str(max(1, place.decoders // run.training.split))]
+    return command + (["--resume"] if resumes else [])
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the host, had no memory left. On the host torch says so in words only."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _resume(state: training.State, claim: Claim, place: Workplace) -> tuple[int, float]:

@@ -5,17 +5,19 @@ parameters and batch-norm statistics. A whole chain is its masks and one late-re
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine import pruning, streams, tensorfiles
+from engine import pruning, streams, tensorfiles, ticketfiles
 from engine.models import nets
 from engine.pruning import Masks
-from engine.recipes import Chain, Dense, Random, RandomGlobal, Rule, Run, Winning
+from engine.recipes import Chain, Dense, Imported, Random, RandomGlobal, Rule, Run, Winning
 
-Read = Callable[[Run, str], bytes]  # the file of a kind (rewind, final, mask) that a run left
+# The file of a kind that a run left (rewind, final, mask), or for an imported ticket starts from (ticket).
+Read = Callable[[Run, str], bytes]
 
 
 def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folder: str = "") -> tuple[nn.Module, Masks]:
@@ -26,7 +28,7 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
     """
     ticket, seed = run.ticket, run.training.seed
     model = nets.build(run.training.model, run.training.width, shape, classes, folder)
-    if isinstance(ticket, Dense | Winning):
+    if isinstance(ticket, Dense | Winning | Imported):
         nets.initialise(model, "init", seed)
     else:
         stream = f"random/{ticket.name.removeprefix('random-')}/{ticket.level}"
@@ -40,6 +42,11 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
         case Winning(chain, level):
             carry(model, unpack_state(read(chain.run(0), "rewind")), chain.rule)
             return model, _from_chain(chain, level, model, read)
+        case Imported(digest):
+            found = ticketfiles.unpack(read(run, "ticket"), digest)
+            state, masks = unpack_ticket(found.data)
+            carry(model, state, Rule())
+            return model, _fitted(masks, nets.prunable(model, ticketfiles.rule_of(found.run).prunable))
         case Random(kind, level, chain):
             if chain is None:
                 return model, _everything(model, Rule())
@@ -81,7 +88,15 @@ def _from_chain(
     masks = {name: found[name] for name, weight in layers.items() if found[name].shape == weight.shape}
     if draw is not None and permute is not None:
         masks = (pruning.permuted_globally if permute == "global" else pruning.permuted_within_layers)(masks, draw)
-    return {name: masks.get(name, torch.ones_like(weight, dtype=torch.bool)) for name, weight in layers.items()}
+    return _fitted(masks, layers)
+
+
+def _fitted(masks: Masks, layers: Mapping[str, Tensor]) -> Masks:
+    """`masks` for these layers: one of another shape, or without a mask, is not pruned."""
+    everything = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in layers.items()}
+    return everything | {
+        name: mask for name, mask in masks.items() if name in layers and mask.shape == layers[name].shape
+    }
 
 
 def chain_masks(chain: Chain, level: int, layers: Iterable[str], read: Read) -> Masks:
@@ -128,3 +143,21 @@ def unpack_masks(data: bytes) -> Masks:
         )
         for name, shape in about["shapes"]
     }
+
+
+def pack_ticket(model: nn.Module, masks: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """A ticket as a file to take away: the network's state, unmasked, and a bool tensor a mask. See `ticketfiles`."""
+    tensors = model.state_dict() | {f"{ticketfiles.MASK}{name}": mask for name, mask in masks.items()}
+    content = ticketfiles.content_digest(tensorfiles.pack(tensors, about))
+    return tensorfiles.pack(tensors, {**about, "digest": content})
+
+
+def unpack_ticket(data: bytes) -> tuple[dict[str, Tensor], Masks]:
+    """The state and the masks that `pack_ticket` wrote."""
+    tensors = tensorfiles.unpack(data)[0]
+    masks = {
+        name.removeprefix(ticketfiles.MASK): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(ticketfiles.MASK)
+    }
+    return tensors, masks

@@ -14,11 +14,13 @@ from engine.datasets.feed import Feed, Images
 from engine.pruning import Masks
 from engine.recipes import Training
 from engine.store.records import Epoch
+from engine.team import Team, synchronised
 
 MOMENTUM = 0.9
 BETAS = (0.9, 0.999)
 EVALUATION_BATCH = 1000
 SMALL_PIXELS = 32 * 32  # of an image; of larger ones no more are evaluated at once than are trained on
+ALONE = Team()
 DROP = 10.0  # at each milestone the learning rate is divided by it
 
 
@@ -37,6 +39,7 @@ class State:
 
 def begin(model: nn.Module, masks: Masks, training: Training, device: torch.device, first_epoch: int = 0) -> State:
     """The state before the first step: the model on its device, pruned weights at 0, and a fresh optimizer."""
+    model = synchronised(model, training, device)
     model.to(device, memory_format=profiles.memory_format(training.profile))  # type: ignore[call-overload]
     masks = {name: mask.to(device) for name, mask in masks.items()}
     with torch.no_grad():
@@ -62,15 +65,18 @@ def learning_rate(training: Training, epoch: int) -> float:
     return training.learning_rate / DROP ** sum(epoch >= milestone for milestone in training.milestones)
 
 
-def train(state: State, data: Feed, training: Training, between: Callable[[State], None]) -> Iterator[Epoch]:
+def train(
+    state: State, data: Feed, training: Training, between: Callable[[State], None], team: Team = ALONE
+) -> Iterator[Epoch]:
     """Train from where `state` stands to the last epoch, yielding what each epoch came to.
 
     A pruned weight, its gradient and its optimizer state are exactly 0 after every step: the weight starts at 0 and
     its gradient is masked, so momentum, decay and Adam's moments have nothing to move. The last, shorter batch is
     trained on like the others. `between` is called after every batch, of training and of evaluation. It may raise,
-    to stop; the state then stands after a whole step.
+    to stop; the state then stands after a whole step. Of a `team` every process trains on its share of each batch.
     """
     model, optimizer, size = state.model, state.optimizer, training.batch_size
+    replica = team.replica(model, data.device)
     layout = profiles.memory_format(training.profile)
     pruned = [(model.get_parameter(name), mask) for name, mask in state.masks.items()]
     factors = [torch.empty_like(weight).copy_(mask) for weight, mask in pruned]  # laid out like the gradients
@@ -80,18 +86,20 @@ def train(state: State, data: Feed, training: Training, between: Callable[[State
             group["lr"] = learning_rate(training, state.epoch)
         model.train()
         began, first = time.perf_counter(), state.step * size
-        for pixels, labels in data.epoch(training.seed, state.epoch, first, size):
+        for pixels, labels in data.epoch(training.seed, state.epoch, first, size, team.share):
+            whole = min(size, count - state.step * size)
             optimizer.zero_grad()
             with profiles.autocast(training.profile, data.device):
-                logits = model(data.normalised(pixels, layout))
+                logits = replica(data.normalised(pixels, layout))
                 loss = F.cross_entropy(logits, labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            team.weighed(loss, len(labels), whole).backward()  # type: ignore[no-untyped-call]
             for (weight, _), factor in zip(pruned, factors, strict=True):
                 assert weight.grad is not None
                 weight.grad.mul_(factor)
             optimizer.step()
-            state.loss_sum += loss.detach() * len(labels)
-            state.correct += (logits.detach().argmax(1) == labels).sum()
+            loss_sum, correct = team.total(loss.detach() * len(labels), (logits.detach().argmax(1) == labels).sum())
+            state.loss_sum += loss_sum
+            state.correct += correct
             state.step += 1
             between(state)
         loss_mean = float(state.loss_sum) / count  # the first time that the host waits for the device
@@ -102,8 +110,8 @@ def train(state: State, data: Feed, training: Training, between: Callable[[State
             train_accuracy=int(state.correct) / count,
             validation_accuracy=None
             if data.validation is None
-            else accuracy(state, data, data.validation, training, between),
-            test_accuracy=accuracy(state, data, data.test, training, between),
+            else accuracy(state, data, data.validation, training, between, team),
+            test_accuracy=accuracy(state, data, data.test, training, between, team),
             learning_rate=learning_rate(training, state.epoch),
             images_per_second=(count - first) / seconds if first < count else None,
         )
@@ -114,18 +122,21 @@ def train(state: State, data: Feed, training: Training, between: Callable[[State
 
 
 @torch.no_grad()
-def accuracy(state: State, data: Feed, images: Images, training: Training, between: Callable[[State], None]) -> float:
+def accuracy(
+    state: State, data: Feed, images: Images, training: Training, between: Callable[[State], None], team: Team = ALONE
+) -> float:
     """The fraction of `images` that the model classifies rightly, in evaluation mode; `between` batches may stop it."""
     model, layout = state.model.eval(), profiles.memory_format(training.profile)
     correct = torch.zeros((), dtype=torch.int64, device=data.device)
     _, height, width = data.shape
     size = EVALUATION_BATCH if height * width <= SMALL_PIXELS else min(EVALUATION_BATCH, training.batch_size)
-    for pixels, labels in images.batches(size):
+    team.agree(model)
+    for pixels, labels in images.batches(size, team.share):
         with profiles.autocast(training.profile, data.device):
             logits = model(data.normalised(pixels, layout))
         correct += (logits.argmax(1) == labels).sum()
         between(state)
-    return int(correct) / len(images)
+    return int(*team.total(correct)) / len(images)
 
 
 def is_finite(model: nn.Module) -> bool:

@@ -17,9 +17,10 @@ import torch
 from engine import hooks, processes
 from engine.errors import InputError
 from engine.heartbeat import Heartbeat
-from engine.run import CHECKPOINT_SECONDS, Missing, Stopped, Workplace, execute
+from engine.run import CHECKPOINT_SECONDS, Missing, Stopped, Workplace, execute, is_out_of_memory
 from engine.store import claims, database, records
 from engine.store.files import Folder
+from engine.team import RankLost
 
 IDLE_SECONDS = 0.25  # between two looks at a queue that has nothing to give
 BACK_OFF_SECONDS = 5.0  # after the disk was full, or the database locked for longer than is waited
@@ -76,7 +77,9 @@ class Worker:
             try:
                 if self._train_next():
                     continue
-                if self.options.drain and not claims.unfinished(self.connection, self.options.experiment):
+                if self.options.drain and not claims.unfinished(
+                    self.connection, self.options.experiment, self.options.split
+                ):
                     break
                 self.heart.stop.wait(IDLE_SECONDS)
             except (sqlite3.OperationalError, OSError) as error:
@@ -95,7 +98,7 @@ class Worker:
         self.heart.message = self._obstacle()
         if self.heart.message:
             return False
-        claim = claims.claim(self.connection, self.id, self.options.experiment)
+        claim = claims.claim(self.connection, self.id, self.options.experiment, self.options.split)
         if claim is None:
             return False
         self.heart.claim = claim
@@ -115,7 +118,7 @@ class Worker:
             return f"the disk has {has} left, below the minimum of {needs} (--min-free): make room"
         if self.options.shared_device:
             free = torch.cuda.mem_get_info(self.place.device)[0]
-            return claims.crowded(self.connection, self.id, free, self.options.experiment)
+            return claims.crowded(self.connection, self.id, free, self.options.experiment, self.options.split)
         return None
 
     def _wait_for_better_times(self, error: sqlite3.OperationalError | OSError) -> None:
@@ -135,6 +138,9 @@ class Worker:
             self._release(claim)
         except records.StaleClaim:
             processes.say(f"run {digest} was taken over by another worker")
+        except RankLost as lost:
+            processes.say(f"run {digest} goes back: {lost}")
+            records.lost(self.connection, claim.run_id, claim.number)
         except Missing as lost:
             processes.say(f"{lost}: training run {lost.producer.digest} again, then {digest}")
             claims.send_back(self.connection, claim, lost.producer.digest)
@@ -157,7 +163,7 @@ class Worker:
         said = str(error) if isinstance(error, InputError) else traceback.format_exc()
         processes.say(f"run {claim.run.digest} failed: {said}")
         try:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 training = claim.run.training
                 records.out_of_memory(
                     self.connection,
@@ -175,11 +181,6 @@ class Worker:
         except records.StaleClaim:
             return
         self.place.folder.drop_checkpoint(claim.run.digest)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a device, or the host, had no memory left. On the host torch says so in words only."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def take_over(connection: sqlite3.Connection) -> None:
@@ -214,6 +215,7 @@ def main() -> None:
     parser.add_argument("--min-free", type=int, default=MIN_FREE, help="bytes")
     parser.add_argument("--notify", help="a shell command, called when an experiment has ended")
     parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
+    parser.add_argument("--split", type=int, default=1, help="claim only runs whose batches are split over so many")
     parser.add_argument("--decoders", type=int, default=1, help="processes that decode streamed images")
     options = parser.parse_args()
     faulthandler.enable()

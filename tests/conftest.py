@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine import experiments
+from engine import definitions
 from engine.store import database, queue
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -99,7 +99,7 @@ def work_off(path: Path, **options: Any) -> None:
 def add(path: Path, name: str, **options: Any) -> queue.Added:
     """Queue an experiment: `TINY`, changed by `options`."""
     with closing(database.writer(path)) as connection:
-        return queue.add(connection, name, experiments.define(**{**TINY, **options}), "cockpit queue add")
+        return queue.add(connection, name, definitions.define(**{**TINY, **options}), "cockpit queue add")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit.cli import data, diff, doctor, models, presets, queue, reports, results, screen, store, work
+from cockpit.cli import data, diff, doctor, models, presets, queue, reports, results, screen, store, tickets, work
 from cockpit.cli.options import Database
 from engine import __version__
 from engine.errors import InputError
@@ -28,6 +28,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(store.app, name="store")
 app.add_typer(presets.app, name="presets")
+app.add_typer(tickets.app, name="tickets")
 app.command("run", epilog="Example: cockpit run digits")(work.run)
 app.command("work", epilog="Example: cockpit work --detach --drain")(work.work)
 app.command("serve", epilog="Example: cockpit serve --port 8000")(screen.serve)

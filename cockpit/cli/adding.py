@@ -28,6 +28,7 @@ from cockpit.cli.options import (
 )
 from engine import devices, estimates, experiments
 from engine.datasets import places
+from engine.definitions import Definition, extended
 from engine.errors import InputError
 from engine.estimates import Estimate, Preview
 from engine.store import database, queue, rows
@@ -104,13 +105,13 @@ def describe(name: str, found: queue.Added | Preview) -> str:
     )
 
 
-def _say_what_is_absent(definitions: Iterable[experiments.Definition]) -> None:
+def _say_what_is_absent(definitions: Iterable[Definition]) -> None:
     """Say on stderr which published data sets are not on this machine yet."""
     for absence in absent(definitions):
         print(absence, file=sys.stderr)
 
 
-def absent(definitions: Iterable[experiments.Definition]) -> list[InputError]:
+def absent(definitions: Iterable[Definition]) -> list[InputError]:
     """The error for each published data set of experiments that is not on this machine."""
     use_data()
     return places.missing(data.identity for one in definitions for data in one.sources + one.targets)
@@ -202,11 +203,9 @@ def extend(
         _say_what_halts(state)
 
 
-def _extended(
-    connection: sqlite3.Connection, name: str, experiment: int, more: Mapping[str, Any]
-) -> experiments.Definition:
+def _extended(connection: sqlite3.Connection, name: str, experiment: int, more: Mapping[str, Any]) -> Definition:
     try:
-        return experiments.extended(queue.definition_of(connection, experiment), **more)
+        return extended(queue.definition_of(connection, experiment), **more)
     except InputError as error:
         raise InputError(f"experiment {name!r}: {error}") from None
 

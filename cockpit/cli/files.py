@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from cockpit.cli.options import KINDS, Wanted, check_name, concerned, experiment_options
 from cockpit.config import mismatch
+from engine.definitions import Definition, options_of
 from engine.errors import InputError, unknown
-from engine.experiments import Definition, options_of
 from engine.store.queue import joined_names
 
 SUFFIX = ".toml"

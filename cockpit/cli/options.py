@@ -16,9 +16,10 @@ from typer import Argument, Option
 
 from cockpit import config
 from cockpit.cli import completing
-from engine import experiments, presets
+from engine import presets
 from engine.datasets import places
 from engine.datasets.catalog import FORMS, PHOTOGRAPHS, SETS
+from engine.definitions import Definition, define
 from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.store import database, queue
@@ -72,7 +73,7 @@ class Wanted:
     """An experiment that a person asked for: the name, if one was given, and what it is."""
 
     given_name: str | None
-    definition: experiments.Definition
+    definition: Definition
     profile_given: bool
     pause_after: int | None = None
 
@@ -81,7 +82,7 @@ class Wanted:
         """The name given, or one made of the contents."""
         return self.given_name or queue.default_name(self.definition)
 
-    def resolved(self, connection: sqlite3.Connection) -> experiments.Definition:
+    def resolved(self, connection: sqlite3.Connection) -> Definition:
         """The definition. Where it was queued before, it keeps the profile that was resolved then."""
         stored = None if self.profile_given else queue.stored_profile(connection, self.name)
         return replace(self.definition, profile=stored) if stored else self.definition
@@ -107,7 +108,7 @@ def experiment_options(
         _option(
             WHAT,
             f"Data set that tickets are found on: {', '.join((*SETS, *PHOTOGRAPHS, *FORMS))}; its half with -a or -b"
-            " behind it. Repeatable.",
+            " behind it; or a ticket's file, ticket:FILE. Repeatable.",
         ),
     ] = None,
     target: Annotated[
@@ -165,6 +166,13 @@ def experiment_options(
             "fast where the devices have bfloat16",
         ),
     ] = None,
+    split: Annotated[
+        int | None, _option(TRAINING, "Devices that each batch is split over: see `cockpit work --split`.", "1")
+    ] = None,
+    sync_batch_norm: Annotated[
+        bool | None,
+        _option(TRAINING, "With --split on CUDA: normalise over the whole batch, not over each device's part.", "no"),
+    ] = None,
     augmentation: Annotated[
         str | None,
         _option(OPEN, "none, crop, crop-flip, or standard: by the data set (flips unless characters).", "standard"),
@@ -215,7 +223,7 @@ def experiment_options(
                 f"--{named_twice} is a size that --scale {shrunk} gives, and names say: give it in one of them"
             )
         options |= sizes.options
-    definition = experiments.define(**{**options, **given})
+    definition = define(**{**options, **given})
     if shrunk is not None and named is None:
         named = sizes.of(chosen or queue.default_name(definition))
     return Wanted(named or chosen, definition, "profile" in options | given, patience)

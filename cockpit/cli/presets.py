@@ -12,8 +12,9 @@ from cockpit import tables
 from cockpit.cli.adding import basis, cells, estimate_json
 from cockpit.cli.options import Database, Json, Wanted, asked_for, to_read
 from engine import devices, estimates, presets
+from engine.definitions import Definition, rewind_epoch
 from engine.estimates import Preview
-from engine.experiments import Curve, Definition, curves, rewind_epoch
+from engine.experiments import Curve, curves
 from engine.store import database
 
 COUNTED = ("curves", "runs", "new", "shared", "done", "device time")

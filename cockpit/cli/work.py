@@ -42,7 +42,7 @@ def run(
     """
     wish = config.work()
     use_data(data_dir)
-    places = devices.chosen(workers, wish.per_device)
+    places = [devices.chosen(workers, wish.per_device, one.definition.split) for one in asked]
     least = _least(wish.min_free)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
@@ -55,8 +55,10 @@ def run(
         for absence in absent(one.definition for one, left in zip(asked, unfinished, strict=True) if left):
             raise absence
         try:
-            open_pool = partial(Pool, path, places, min_free=least, notify=wish.notify)
-            ended = [_train(connection, added, open_pool) for added in all_added]
+            ended = [
+                _train(connection, added, partial(Pool, path, at, min_free=least, notify=wish.notify))
+                for added, at in zip(all_added, places, strict=True)
+            ]
         except KeyboardInterrupt:
             for added in all_added:
                 if claims.unfinished(connection, added.experiment):
@@ -86,6 +88,10 @@ def work(
         int | None,
         typer.Option(help="Workers on each CUDA device; one joins others only if its run's memory fits. Default: 1."),
     ] = None,
+    split: Annotated[
+        int,
+        typer.Option(help="Devices for each worker, which then trains only what was queued with the same --split."),
+    ] = 1,
     min_free: Annotated[
         float | None, typer.Option(help="GiB of the disk, below which nothing is started. Default: 1.")
     ] = None,
@@ -124,14 +130,17 @@ def work(
         return
     wish = config.work()
     use_data(data_dir)
-    places = devices.chosen(workers, wish.per_device if per_device is None else per_device)
+    places = devices.chosen(workers, wish.per_device if per_device is None else per_device, split)
     least = _least(wish.min_free if min_free is None else min_free)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
         halted = [row["name"] for row in rows.experiments(connection) if row["status"] in ("paused", "cancelled")]
         if halted:
             print(f"left alone until `cockpit queue resume`: {', '.join(halted)}", file=sys.stderr)
-        if drain and not claims.unfinished(connection):
+        for other in sorted(claims.splits(connection) - {split}):
+            them = f"split over {other} devices" if other > 1 else "not split over several devices"
+            print(f"left alone are runs that are {them}: `cockpit work --split {other}`", file=sys.stderr)
+        if drain and not claims.unfinished(connection, split=split):
             print("nothing is waiting in the queue", file=sys.stderr)
             return
         if workers is None:
@@ -146,7 +155,7 @@ def work(
             print("stopped; `cockpit work` continues", file=sys.stderr)
             sys.exit(130)
         problems = _report_errors(connection, None)
-        left = claims.unfinished(connection)
+        left = claims.unfinished(connection, split=split)
     sys.exit(1 if problems or left else 0)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from engine import vision
 from engine.datasets import folders, load
 from engine.datasets.catalog import is_streamed
-from engine.datasets.pipeline import Data
+from engine.datasets.pipeline import WHOLE, Data, Share
 from engine.recipes import Training
 
 
@@ -18,8 +18,11 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images (B, C, H, W) uint8 in order, as they are classified in testing, and their labels (B,)."""
+    def batches(self, size: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images (B, C, H, W) uint8 in order, as they are classified in testing, and their labels (B,).
+
+        Of each batch only the `share` of one process, where several train together.
+        """
 
 
 class Feed(Protocol):
@@ -40,7 +43,9 @@ class Feed(Protocol):
     @property
     def test(self) -> Images: ...
 
-    def epoch(self, seed: int, epoch: int, first: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, seed: int, epoch: int, first: int, size: int, share: Share = WHOLE
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of `size` of an epoch's order from place `first` on: images (B, C, H, W) uint8, labels (B,)."""
 
     def normalised(self, pixels: Tensor, memory_format: torch.memory_format) -> Tensor:

@@ -13,6 +13,8 @@ from engine import streams
 from engine.datasets.load import Arrays, as_networks_see, held_out
 from engine.recipes import Training
 
+Share = tuple[int, int]  # of each batch, what one of so many processes has: its rank, and how many they are
+WHOLE: Share = (0, 1)
 PADDING = 4  # pixels of black around an image before a random crop of its own size
 
 
@@ -39,9 +41,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, size: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """All images (B, C, H, W) uint8 in order, and their labels (B,)."""
-        for index in torch.split(torch.arange(len(self), device=self.labels.device), size):
+        for index in shares(torch.arange(len(self), device=self.labels.device), size, share):
             yield self.gather(index), self.labels[index]
 
     def gather(
@@ -90,15 +92,16 @@ class Data:
         """(B, C, H, W) uint8 as float32 with mean 0 and deviation 1 over the training set."""
         return normalised(pixels, self.mean, self.std, memory_format)
 
-    def epoch(self, seed: int, epoch: int, first: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, seed: int, epoch: int, first: int, size: int, share: Share = WHOLE
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of `size` of an epoch's order from place `first` on: images (B, C, H, W) uint8, labels (B,)."""
         plan = EpochPlan(self, seed, epoch)
-        for start in range(first, len(self.train), size):
-            yield self.batch(plan, start, size)
+        for index in shares(plan.order[first:], size, share):
+            yield self.batch(plan, index)
 
-    def batch(self, epoch: "EpochPlan", start: int, size: int) -> tuple[Tensor, Tensor]:
-        """The training images (B, C, H, W) uint8 and labels (B,) at places start.. of an epoch's order; B <= size."""
-        index = epoch.order[start : start + size]
+    def batch(self, epoch: "EpochPlan", index: Tensor) -> tuple[Tensor, Tensor]:
+        """The training images (B, C, H, W) uint8 and labels (B,) at `index` (B,), as they come in an epoch."""
         if epoch.top is None or epoch.left is None:
             return self.train.gather(index), self.train.labels[index]
         flip = None if epoch.flip is None else epoch.flip[index]
@@ -120,6 +123,18 @@ class EpochPlan:
             self.top, self.left = noise % corners, (noise // corners) % corners
             if data.flips:
                 self.flip = (noise >> 31).bool()
+
+
+def shares(order: Tensor, size: int, share: Share) -> Iterator[Tensor]:
+    """Of an order of images, in batches of `size`, what one process has of each; nothing where it has no image.
+
+    Rank 0 has the first images of a batch; the parts of the processes differ by one image at most.
+    """
+    rank, processes = share
+    for batch in torch.split(order, size):
+        part = batch[len(batch) * rank // processes : len(batch) * (rank + 1) // processes]
+        if len(part):
+            yield part
 
 
 def normalised(pixels: Tensor, mean: Tensor, std: Tensor, memory_format: torch.memory_format) -> Tensor:

@@ -9,7 +9,7 @@ import json
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from engine import streams
 from engine.datasets import decoding, load
 from engine.datasets.catalog import split_part
 from engine.datasets.folders import Pictures, Split, cache_folder, write_cache
-from engine.datasets.pipeline import normalised, statistics
+from engine.datasets.pipeline import WHOLE, Share, normalised, shares, statistics
 from engine.recipes import Training
 
 PIECE = 32  # images that a decoder hands over at once: 5 MB at 224 pixels
@@ -148,24 +148,24 @@ class Part:
         """Some of the images."""
         return replace(self, files=self.files[chosen], labels=self.labels[chosen])
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, size: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """All images (B, C, H, W) uint8 in order, as they are classified in testing, and their labels (B,)."""
-        return self.served(torch.arange(len(self)), size, None)
+        return self.served(list(shares(torch.arange(len(self)), size, share)), None)
 
-    def served(self, order: Tensor, size: int, stream_key: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images at the places of `order` in batches of `size`, and their labels, on the device."""
+    def served(self, batches: Sequence[Tensor], stream_key: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images at the places that each batch names, and their labels, on the device."""
         side, device = self.source.side, self.source.device
-        arriving = self.source.decoders.decode(self.pieces(order, size, stream_key))
-        for index in torch.split(order, size):
+        arriving = self.source.decoders.decode(self.pieces(batches, stream_key))
+        for index in batches:
             pixels = torch.empty(len(index), 3, side, side, dtype=torch.uint8, pin_memory=device.type == "cuda")
             for place in range(0, len(index), PIECE):
                 pixels[place : place + PIECE] = torch.from_numpy(next(arriving))
             labels = torch.from_numpy(self.labels[index.numpy()])
             yield pixels.to(device, non_blocking=True), labels.to(device)
 
-    def pieces(self, order: Tensor, size: int, stream_key: int | None) -> Iterator[Piece]:
-        """What is to be decoded for batches of `size`: no piece is of two batches."""
-        for batch in torch.split(order, size):
+    def pieces(self, batches: Sequence[Tensor], stream_key: int | None) -> Iterator[Piece]:
+        """What is to be decoded for batches: no piece is of two."""
+        for batch in batches:
             for piece in torch.split(batch, PIECE):
                 files = [self.source.root / name.decode() for name in self.files[piece.numpy()]]
                 yield Piece(files, piece.tolist(), self.source.side, stream_key, self.source.flips)
@@ -174,7 +174,7 @@ class Part:
         """How often each of the 256 levels of gray occurs in each channel (3, 256) of up to `most` images."""
         chosen = streams.permutation(len(self), streams.key("statistics"))[:most]
         counts = torch.zeros(3, 256, dtype=torch.int64)
-        for images in self.source.decoders.decode(self.pieces(chosen, PIECE, None)):
+        for images in self.source.decoders.decode(self.pieces(torch.split(chosen, PIECE), None)):
             for channel in range(3):
                 counts[channel] += torch.bincount(torch.from_numpy(images[:, channel]).flatten(), minlength=256)
         return counts
@@ -207,10 +207,13 @@ class Streamed:
         """(B, C, H, W) uint8 as float32 with mean 0 and deviation 1 over the training set."""
         return normalised(pixels, self.mean, self.std, memory_format)
 
-    def epoch(self, seed: int, epoch: int, first: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, seed: int, epoch: int, first: int, size: int, share: Share = WHOLE
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of `size` of an epoch's order from place `first` on: images (B, C, H, W) uint8, labels (B,)."""
         order = streams.permutation(len(self.train), streams.key("order", seed, epoch))[first:]
-        return self.train.served(order, size, streams.key("augment", seed, epoch) if self.crops else None)
+        batches = list(shares(order, size, share))
+        return self.train.served(batches, streams.key("augment", seed, epoch) if self.crops else None)
 
     def _statistics(self, training: Training) -> tuple[Tensor, Tensor]:
         if split_part(training.dataset)[0] == "imagenet":

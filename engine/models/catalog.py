@@ -79,10 +79,19 @@ def check(name: str, width: float, shape: tuple[int, int, int]) -> None:
         )
 
 
-def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int, int]) -> None:
-    """Raises InputError where the last batch would be one image of one pixel, which batch norm cannot normalise."""
+def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int, int], split: int = 1) -> None:
+    """Raises InputError where the last batch would be one image of one pixel, which batch norm cannot normalise.
+
+    A batch that is split over devices needs two images for each.
+    """
     model = find(name)
     stride = model.smallest_side
+    last = images % batch_size
+    if split > 1 and 0 < last < 2 * split:
+        raise InputError(
+            f"--batch-size {batch_size} leaves a last batch of {last}, too few images to be split over {split} devices:"
+            f" choose another, e.g. {batch_size + 1}"
+        )
     if model.batch_norm and images % batch_size == 1 and (shape[1] // stride) * (shape[2] // stride) == 1:
         raise InputError(
             f"--batch-size {batch_size} leaves a last batch of one image, which {name} reduces to one pixel: choose"

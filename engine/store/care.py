@@ -172,6 +172,7 @@ def backup(path: Path, place: Path, progress: Progress, *, files: bool = True, f
         rows = _settle(copy)
         if files:
             taken, absent = take_tickets(theirs, ours, rows, progress)
+            theirs.take_imported(ours)
         copy.replace(place)
     return Backup(taken, checkpoints, absent)
 

@@ -16,6 +16,8 @@ RENEWAL_SECONDS = LEASE_SECONDS / 8
 MEMORY_MARGIN = 1.2  # over a run's measured tensors, for what the allocator cannot use
 SILENT_SECONDS = 40.0  # without a heartbeat, after which a worker's start time is doubted
 
+# Over how many devices a run's batches are split. Few recipes say, and looking for the word is faster than parsing.
+SPLIT = """iif(instr(recipe, '"split"'), coalesce(json_extract(recipe, '$.training.split'), 1), 1)"""
 _TAKEN_BACK = "status = 'waiting', worker = NULL, lease_expires_at = NULL"
 WANTED = """
     SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
@@ -33,8 +35,10 @@ class Claim:
     run: Run
 
 
-def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = None) -> Claim | None:
+def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = None, split: int = 1) -> Claim | None:
     """Claim the next run, or None if none can start now. One statement, so no two workers get the same.
+
+    A worker of `split` devices claims only runs that are split over so many.
 
     The order: priority among the active experiments that want the run, then how many runs wait for it, then age. First
     of all comes a run that ran out of memory: it takes the first device on which nothing else is being trained, what
@@ -53,7 +57,7 @@ def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = 
         )
         RETURNING id, claim, attempt, recipe
         """,
-        {"worker": worker, "lease": now(LEASE_SECONDS), "experiment": experiment},
+        {"worker": worker, "lease": now(LEASE_SECONDS), "experiment": experiment, "split": split},
     ).fetchone()
     return Claim(row["id"], row["claim"], row["attempt"], Run.from_json(row["recipe"])) if row else None
 
@@ -63,12 +67,15 @@ def _ready(experiment: int | None) -> str:
     # Of the whole queue, the first entry of the index; of one experiment, the best of its few hundred runs.
     runs, own = ("runs INDEXED BY runs_ready", "") if experiment is None else ("runs", f"AND id IN ({WANTED})")
     return f"""
-        SELECT id, alone FROM {runs} WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL {own}
+        SELECT id, alone FROM {runs}
+        WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL AND {SPLIT} = :split {own}
         ORDER BY alone DESC, priority DESC, dependents DESC, id LIMIT 1
     """
 
 
-def crowded(connection: sqlite3.Connection, worker: int, free: int, experiment: int | None = None) -> str | None:
+def crowded(
+    connection: sqlite3.Connection, worker: int, free: int, experiment: int | None = None, split: int = 1
+) -> str | None:
     """Why the next run should not join others on the worker's device, of which `free` bytes are free; None if it may.
 
     What it takes is known from runs of its shape; the first of a shape is trained beside nothing.
@@ -81,7 +88,7 @@ def crowded(connection: sqlite3.Connection, worker: int, free: int, experiment: 
         """,
         (worker,),
     ).fetchall()
-    coming = _first_ready(connection, experiment)
+    coming = _first_ready(connection, experiment, split)
     if not beside or coming is None:
         return None
     needed = _measured_memory(connection, coming)
@@ -95,8 +102,9 @@ def crowded(connection: sqlite3.Connection, worker: int, free: int, experiment: 
     return None
 
 
-def _first_ready(connection: sqlite3.Connection, experiment: int | None) -> int | None:
-    row = connection.execute(f"SELECT id FROM ({_ready(experiment)})", {"experiment": experiment}).fetchone()
+def _first_ready(connection: sqlite3.Connection, experiment: int | None, split: int) -> int | None:
+    wanted = {"experiment": experiment, "split": split}
+    row = connection.execute(f"SELECT id FROM ({_ready(experiment)})", wanted).fetchone()
     return row[0] if row else None
 
 
@@ -175,14 +183,24 @@ def give_back(connection: sqlite3.Connection, pool: int) -> None:
     connection.execute(f"UPDATE runs SET {_TAKEN_BACK} WHERE status = 'running' AND worker IN ({held})", (pool,))
 
 
-def unfinished(connection: sqlite3.Connection, experiment: int | None = None) -> bool:
-    """Whether a run that an active experiment (or this one) wants is running, or waiting to be."""
+def unfinished(connection: sqlite3.Connection, experiment: int | None = None, split: int | None = None) -> bool:
+    """Whether a run that an active experiment (or this one) wants is running, or waiting to be.
+
+    Of those that are split over so many devices, if `split` is given.
+    """
     own = f" AND id IN ({WANTED})" if experiment is not None else ""
+    own += f" AND {SPLIT} = :split" if split is not None else ""
     row = connection.execute(
         f"SELECT EXISTS (SELECT 1 FROM runs WHERE status IN ('waiting', 'running') AND priority IS NOT NULL {own})",
-        {"experiment": experiment},
+        {"experiment": experiment, "split": split},
     ).fetchone()
     return bool(row[0])
+
+
+def splits(connection: sqlite3.Connection) -> set[int]:
+    """Over how many devices the batches are split of the runs that active experiments want and that have not ended."""
+    wanted = "status IN ('waiting', 'running') AND priority IS NOT NULL"
+    return {row[0] for row in connection.execute(f"SELECT DISTINCT {SPLIT} FROM runs WHERE {wanted}")}
 
 
 def _fenced(connection: sqlite3.Connection, claim: Claim, change: str, *values: object) -> bool:

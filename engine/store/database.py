@@ -168,6 +168,11 @@ def keep_model_folder(connection: sqlite3.Connection, model: str, folder: str) -
     )
 
 
+def path_of(connection: sqlite3.Connection) -> Path:
+    """The file that a connection is to."""
+    return Path(connection.execute("PRAGMA database_list").fetchone()["file"])
+
+
 def files_folder(path: Path) -> Path:
     """Where the tickets, checkpoints and worker logs of the database at `path` lie."""
     return path.with_name(f"{path.name}.files")

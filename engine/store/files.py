@@ -38,7 +38,7 @@ class Folder:
         if self.is_whole(digest):
             os.utime(place)  # for `care.collect`, which leaves alone what has been touched since it made its plan
         else:
-            _write(place, data)
+            write(place, data)
         _drop_partial(place)
         return digest
 
@@ -62,7 +62,7 @@ class Folder:
 
     def write_checkpoint(self, run_digest: str, data: bytes) -> None:
         """Replace the run's checkpoint in one step."""
-        _write(self.checkpoint(run_digest), data)
+        write(self.checkpoint(run_digest), data)
 
     def drop_checkpoint(self, run_digest: str) -> None:
         """Remove the run's checkpoint."""
@@ -89,6 +89,15 @@ class Folder:
         """What lies where checkpoints do, whatever it is."""
         return _found(self.path / "checkpoints")
 
+    def imported(self) -> list[Path]:
+        """The ticket files from elsewhere that are kept here (`imports.keep`), used by a run or not."""
+        return sorted((self.path / "imported").glob("*.safetensors"))
+
+    def take_imported(self, other: "Folder") -> None:
+        """Have the ticket files here too that another folder keeps from elsewhere. Their names tell their contents."""
+        for source in other.imported():
+            _take(source, self.path / "imported" / source.name)
+
     def take_ticket(self, other: "Folder", digest: str) -> bool:
         """Have a file of another folder here too; False if it is missing or damaged there."""
         return self.ticket(digest).exists() or _take(other.ticket(digest), self.ticket(digest), digest)
@@ -98,7 +107,8 @@ class Folder:
         return _take(other.checkpoint(run_digest), self.checkpoint(run_digest))
 
 
-def _write(place: Path, data: bytes) -> None:
+def write(place: Path, data: bytes) -> None:
+    """Give a file this content in one step: readers see what was there before, or all of it."""
     with _complete(place) as partial:
         partial.write_bytes(data)
 

@@ -1,9 +1,10 @@
-"""What happened to the runs of an experiment, attempt by attempt. Nothing of it is ever overwritten."""
+"""What happened to the runs of an experiment, attempt by attempt, and what ended with a run."""
 
 import sqlite3
 from typing import Any
 
 from engine.store.claims import WANTED
+from engine.store.database import now
 
 _EVENTS = f"""
 WITH tried AS (
@@ -34,3 +35,25 @@ def events(connection: sqlite3.Connection, experiment: int, since: str = "") -> 
     the traceback of what failed.
     """
     return [dict(row) for row in connection.execute(_EVENTS, {"experiment": experiment, "since": since})]
+
+
+def take_endings(connection: sqlite3.Connection, run_id: int) -> list[int]:
+    """The experiments that have ended with this run, or were paused because of it, each told to one caller only."""
+    return [
+        row[0]
+        for row in connection.execute(
+            """
+            UPDATE experiments SET notified_at = :now
+            WHERE id IN (SELECT c.experiment_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+                         WHERE p.run_id = :run)
+              AND coalesce(notified_at, '') < (SELECT finished_at FROM runs WHERE id = :run)
+              AND (reason IS NOT NULL AND state_at >= (SELECT finished_at FROM runs WHERE id = :run)
+                OR state = 'active' AND NOT EXISTS (
+                SELECT 1 FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+                JOIN runs r ON r.id = p.run_id
+                WHERE c.experiment_id = experiments.id AND r.status IN ('waiting', 'running')))
+            RETURNING id
+            """,
+            {"now": now(), "run": run_id},
+        ).fetchall()
+    ]

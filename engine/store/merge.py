@@ -71,6 +71,7 @@ def merge(connection: sqlite3.Connection, path: Path, other: Path, progress: Pro
         wanted = {digest: size for digest, size in _files(connection) if not here.ticket(digest).exists()}
         ensure_space(path.parent, other, sum(wanted.values()))
         files, absent = take_tickets(here, there, wanted, progress)
+        here.take_imported(there)
         with transaction(connection):
             running, differing = connection.execute(
                 """

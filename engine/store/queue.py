@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from engine.datasets.catalog import DataSet, remembered
+from engine.definitions import Definition
 from engine.errors import InputError, unknown
-from engine.experiments import Curve, Definition, curves, runs
+from engine.experiments import Curve, curves, runs
 from engine.recipes import Dense, Profile, Run
+from engine.store import imports
 from engine.store.claims import WANTED, block_dependents, unblock
 from engine.store.database import keep_model_folder, model_folder, now, transaction
+from engine.ticketfiles import TicketSource
 
 State = Literal["active", "paused", "cancelled"]
 
@@ -57,12 +60,12 @@ class Added:
 
 def default_name(definition: Definition) -> str:
     """The name of an experiment that was given none: its sources, its targets, and the model."""
-    ends = map(joined_names, (definition.sources, definition.targets))
+    ends = map(joined_names, (definition.sources + definition.tickets, definition.targets))
     model = definition.model.partition("@")[0].replace(":", ".")  # a name has no colon
     return "-to-".join(dict.fromkeys(ends)) + f"-{model}"
 
 
-def joined_names(group: Iterable[DataSet]) -> str:
+def joined_names(group: Iterable[DataSet | TicketSource]) -> str:
     """Data sets as part of an experiment's name, which has no colons."""
     return "+".join(data.name.rpartition(":")[2] for data in group)
 
@@ -194,28 +197,6 @@ def pause_failing(connection: sqlite3.Connection, run_id: int) -> None:
             _set_state(
                 connection, experiment, "paused", f"{allowed} runs in a row failed" if allowed > 1 else "a run failed"
             )
-
-
-def take_endings(connection: sqlite3.Connection, run_id: int) -> list[int]:
-    """The experiments that have ended with this run, or were paused because of it, each told to one caller only."""
-    return [
-        row[0]
-        for row in connection.execute(
-            """
-            UPDATE experiments SET notified_at = :now
-            WHERE id IN (SELECT c.experiment_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
-                         WHERE p.run_id = :run)
-              AND coalesce(notified_at, '') < (SELECT finished_at FROM runs WHERE id = :run)
-              AND (reason IS NOT NULL AND state_at >= (SELECT finished_at FROM runs WHERE id = :run)
-                OR state = 'active' AND NOT EXISTS (
-                SELECT 1 FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
-                JOIN runs r ON r.id = p.run_id
-                WHERE c.experiment_id = experiments.id AND r.status IN ('waiting', 'running')))
-            RETURNING id
-            """,
-            {"now": now(), "run": run_id},
-        ).fetchall()
-    ]
 
 
 def move(connection: sqlite3.Connection, experiment: int, priority: int, *, by: bool = False) -> None:
@@ -403,14 +384,14 @@ def _add_runs(
         """,
         needs,
     )
+    imports.record(connection, definition.tickets)
     # A new run that stands on one that has already failed or diverged can never start.
     block_dependents(connection)
     return len(wanted), _count_runs(connection) - before
 
 
 def _count_runs(connection: sqlite3.Connection) -> int:
-    count: int = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
-    return count
+    return int(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
 
 
 def _run_row(run: Run, names: dict[str, str]) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.datasets.catalog import spec_of
 from engine.errors import InputError
-from engine.store.claims import WANTED
+from engine.store.claims import SPLIT, WANTED
 
 EXPORTS = {
     "curves": """
@@ -143,7 +143,7 @@ def runs(connection: sqlite3.Connection, experiment: int) -> list[dict[str, Any]
     found = connection.execute(
         f"""
         SELECT r.id, r.digest, r.ticket, r.level, r.seed, r.source, r.target, r.model, r.optimizer, r.status, r.attempt,
-               r.test_accuracy, r.seconds, r.priority, r.unmet, r.alone, r.error, w.device,
+               r.test_accuracy, r.seconds, r.priority, r.unmet, r.alone, r.error, w.device, {SPLIT} AS split,
                (SELECT q.ticket || ' level ' || q.level || ' on ' || q.target || ' (' || substr(q.digest, 1, 12) || ')'
                 FROM run_needs n JOIN runs q ON q.id = n.needs_id WHERE n.run_id = r.id AND q.status <> 'done'
                 ORDER BY q.level DESC LIMIT 1) AS need,
@@ -158,13 +158,15 @@ def runs(connection: sqlite3.Connection, experiment: int) -> list[dict[str, Any]
 
 
 def _run(row: dict[str, Any]) -> dict[str, Any]:
-    need, pausing, unmet, alone, priority = (row.pop(key) for key in ("need", "pausing", "unmet", "alone", "priority"))
+    taken_out = ("need", "pausing", "unmet", "alone", "priority", "split")
+    need, pausing, unmet, alone, priority, split = (row.pop(key) for key in taken_out)
     waits_for = ""
     if row["status"] == "waiting" and priority is None:
         row["status"] = "paused" if pausing else "cancelled"
         waits_for = "resume"
     elif row["status"] == "waiting":
-        waits_for = f"run {need}" if unmet else "a device to itself" if alone else "a device"
+        device = f"{split} devices together" if split > 1 else "a device to itself" if alone else "a device"
+        waits_for = f"run {need}" if unmet else device
     elif row["status"] == "blocked":
         waits_for = row["error"].removeprefix("stands on ")
     return {**row, "waits_for": waits_for}

@@ -107,6 +107,13 @@ def first_two(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Si
     return first, second
 
 
+def chains(connection: sqlite3.Connection, experiment: str) -> list[Side]:
+    """The chains of an experiment that have been started."""
+    named = _named(connection, experiment)
+    sides = [_side(connection, name, curve) for name, curve in named.items() if _is_chain(curve)]
+    return [side for side in sides if side.runs]
+
+
 def newest(connection: sqlite3.Connection) -> str:
     """The name of the newest experiment. Raises InputError if there is none."""
     row = connection.execute("SELECT name FROM experiments ORDER BY id DESC LIMIT 1").fetchone()

@@ -41,6 +41,22 @@ def test_without_cards_each_core_is_a_device(monkeypatch: pytest.MonkeyPatch) ->
         devices.chosen(99)
 
 
+def test_several_cards_are_the_place_of_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_cuda", lambda: [Device(f"cuda:{i}", f"GPU-{i}", i != 3) for i in range(5)])
+    assert devices.chosen(None, split=2) == [
+        Device("cuda:0+cuda:1", "GPU-0,GPU-1", True, 2),
+        Device("cuda:2+cuda:3", "GPU-2,GPU-3", False, 2),
+    ]
+    assert devices.Meter(devices.chosen(1, split=3)).cards == {f"cuda:{i}": f"GPU-{i}" for i in range(3)}
+    for arguments, said in (
+        ((None, 1, 6), "--split 6 is out of range: this machine has 5 CUDA devices"),
+        ((3, 1, 2), "--workers 3 is out of range: this machine has 2 groups of 2 CUDA devices"),
+        ((None, 2, 2), "--per-device 2 does not go with --split 2"),
+    ):
+        with pytest.raises(InputError, match=said):
+            devices.chosen(*arguments)
+
+
 def test_the_default_profile_is_fast_only_where_every_device_has_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     new, old = Device("cuda:0", "GPU-b", True), Device("cuda:1", "GPU-aaa1", False)
     monkeypatch.setattr(devices, "_cuda", lambda: [new, old])

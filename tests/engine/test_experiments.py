@@ -8,8 +8,9 @@ import pytest
 
 from engine import experiments
 from engine.datasets.catalog import DataSet, remembered, resolve, spec_of
+from engine.definitions import Definition, define, evaluation_levels, extended, options_of
 from engine.errors import InputError
-from engine.experiments import Definition, curves, define, evaluation_levels, extended, options_of
+from engine.experiments import curves
 from engine.presets import PRESETS
 from engine.recipes import Dense
 from tests.conftest import TINY

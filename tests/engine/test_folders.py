@@ -13,8 +13,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, ImageFolder
 from torchvision.transforms.v2 import functional as F
 
 from engine.datasets import catalog, folders, load
+from engine.definitions import define
 from engine.errors import InputError
-from engine.experiments import define
 from tests.engine.folders import CLASSES, empty, make, truncate
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine import experiments
+from engine import definitions
 from engine.errors import InputError
 from engine.models import nets, own, probe
 from engine.models.catalog import End
@@ -252,7 +252,7 @@ def make(classes):
 
 def test_a_merge_brings_along_where_the_source_lies(lab: Path) -> None:
     paths = [lab / "here.db", lab / "there.db"]
-    definition = experiments.define(source=["digits-a"], model="mynets:small", levels=1, replicates=1, random=["none"])
+    definition = definitions.define(source=["digits-a"], model="mynets:small", levels=1, replicates=1, random=["none"])
     with closing(database.writer(paths[1])) as there:
         queue.add(there, "theirs", definition, "")
     with closing(database.writer(paths[0])) as here:
@@ -267,7 +267,7 @@ def test_workers_find_it_from_elsewhere_and_refuse_a_changed_source(lab: Path, m
 
     def add(name: str, seed: int) -> None:
         with closing(database.writer(path)) as connection:
-            queue.add(connection, name, experiments.define(**tiny, model="mynets:small", seed=seed), "")
+            queue.add(connection, name, definitions.define(**tiny, model="mynets:small", seed=seed), "")
 
     def outcomes() -> list[tuple[str, str | None]]:
         with closing(sqlite3.connect(path)) as connection:
@@ -293,4 +293,4 @@ def test_workers_find_it_from_elsewhere_and_refuse_a_changed_source(lab: Path, m
         definition = queue.definition_of(connection, queue.experiment_id(connection, "two"))
         assert definition.model_folder == str(lab)
         with pytest.raises(InputError, match="is not what it was"):
-            experiments.extended(definition, replicates=2)
+            definitions.extended(definition, replicates=2)

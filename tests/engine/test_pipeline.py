@@ -67,7 +67,7 @@ def test_batches_are_the_crops_and_flips_written_out(channels: int, augmentation
     training = replace(TRAINING, augmentation=augmentation, seed=3)  # type: ignore[arg-type]
     data = Data(source, training, CPU)
     plan = EpochPlan(data, training.seed, 2)
-    pixels, labels = data.batch(plan, 8, 16)
+    pixels, labels = data.batch(plan, plan.order[8:24])
     images = np.repeat(source.train_images, 3 // channels, axis=3)
     for place, index in enumerate(plan.order[8:24].tolist()):
         expected = images[index]
@@ -95,7 +95,7 @@ def test_crops_and_flips_take_all_their_values() -> None:
 def test_the_last_batch_is_shorter_and_nothing_is_dropped() -> None:
     data = Data(arrays(), TRAINING, CPU)
     plan = EpochPlan(data, 0, 0)
-    sizes = [len(data.batch(plan, start, 16)[1]) for start in range(0, 50, 16)]
+    sizes = [len(data.batch(plan, plan.order[start : start + 16])[1]) for start in range(0, 50, 16)]
     assert sizes == [16, 16, 16, 2]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from engine import experiments, presets
+from engine.definitions import Definition, define
 from engine.errors import InputError
-from engine.experiments import Definition, define
 from engine.presets import PRESETS
 from engine.recipes import Dense, Run
 

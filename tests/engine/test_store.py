@@ -20,7 +20,7 @@ import pytest
 
 from engine import processes
 from engine.errors import InputError
-from engine.store import claims, database, queue, records, rows
+from engine.store import claims, database, history, queue, records, rows
 from tests.conftest import add
 
 VERSION_1 = Path(__file__).parents[1] / "data" / "version-1.db"
@@ -451,12 +451,12 @@ def test_a_pause_is_told_once_though_runs_that_others_want_go_on(path: Path, con
     claim = claims.claim(connection, mine)
     assert claim is not None
     records.failed(connection, claim, "out of luck")
-    assert queue.take_endings(connection, claim.run_id) == [one]
+    assert history.take_endings(connection, claim.run_id) == [one]
     following = claims.claim(connection, mine)
     assert following is not None
     time.sleep(0.002)  # its end is later, in milliseconds
     finish(connection, following, 0.5)
-    assert queue.take_endings(connection, following.run_id) == []
+    assert history.take_endings(connection, following.run_id) == []
 
 
 def test_a_full_disk_takes_the_lines_of_a_log_and_no_worker_or_heartbeat() -> None:

@@ -1,0 +1,133 @@
+"""`cockpit tickets`: tickets as files of their own, to be used anywhere, and those of others used here."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cockpit import tables
+from cockpit.cli.options import Database, Json, to_read, to_write
+from engine import processes, ticketfiles
+from engine.errors import InputError
+from engine.store import database, exports, imports, queue
+from engine.store.files import Folder
+
+app = typer.Typer(help="Take tickets away as files, check them, bring in those of others.", no_args_is_help=True)
+
+TAKEAWAY = "engine.takeaway"  # imports torch, so it runs in a process of its own
+
+Files = Annotated[list[Path], typer.Argument(help="Ticket files.", metavar="FILE...")]
+
+
+@app.command("list", epilog="Example: cockpit tickets list digits --json")
+def list_(
+    experiment: Annotated[
+        str | None, typer.Argument(help="Only of this experiment. Default: of all.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """List the winning tickets that can be exported, a line a chain, and the files that were imported.
+
+    With --json every ticket is listed, with the digest of the run that trains it.
+    """
+    path = to_read(db)
+    folder = Folder(database.files_folder(path))
+    with closing(database.reader(path)) as connection:
+        if experiment is not None:
+            queue.experiment_id(connection, experiment)
+        found = exports.available(connection, folder, experiment)
+    files = folder.imported() if experiment is None else []
+    if as_json:
+        print(json.dumps({"tickets": found, "imported": list(map(str, files))}))
+        return
+    lines = [_chain(name, list(of_chain)) for name, of_chain in groupby(found, key=lambda ticket: str(ticket["name"]))]
+    tables.show(("chain", "levels", "replicates", "sparsest keeps", "here"), lines, left=1)
+    for file in files:
+        print(f"{ticketfiles.SPEC}{file}")
+
+
+def _chain(name: str, tickets: Sequence[dict[str, Any]]) -> list[str]:
+    """The cells of a chain: its levels, replicates, what the sparsest keeps, how many can be exported now."""
+    sparsest = max(tickets, key=lambda ticket: int(ticket["level"]))
+    levels, replicates = ({ticket[key] for ticket in tickets} for key in ("level", "replicate"))
+    kept = f"{100 * sparsest['weights_remaining'] / sparsest['weights_total']:.2f} %"
+    here = f"{sum(ticket['here'] for ticket in tickets)} of {len(tickets)}"
+    return [name, f"{min(levels)}-{max(levels)}", str(len(replicates)), kept, here]
+
+
+@app.command("export", epilog="Example: cockpit tickets export digits --level 12 -o ticket.safetensors")
+def export(
+    name: Annotated[str, typer.Argument(help="EXPERIMENT:SCOPE, EXPERIMENT:CURVE, or a run's first digits.")],
+    level: Annotated[
+        int | None, typer.Option(help="Pruning iteration. Default: the sparsest.", show_default=False)
+    ] = None,
+    replicate: Annotated[int, typer.Option(help="Which of the replicates.")] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write. Default: named after the ticket.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Write a ticket as one safetensors file: late-reset weights and batch-norm statistics, mask, recipe.
+
+    A winning ticket is written as it was found on its source, whatever it was trained on.
+    """
+    path = to_read(db)
+    with closing(database.reader(path)) as connection:
+        digest = exports.run_of(connection, name, level, replicate)
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another --output")
+    place, told = processes.ask(TAKEAWAY, "export", "--db", path, "--output", output or ".", digest)
+    print(json.dumps({"file": place, **told}) if as_json else f"{place}: {_describe(told)}")
+
+
+@app.command("verify", epilog="Example: cockpit tickets verify ticket.safetensors")
+def verify(files: Files, as_json: Json = False) -> None:
+    """Check ticket files: the digest of their content, the exact counts of their masks, their recipe against both.
+
+    Exit code 0: all are sound; 1: one is not.
+    """
+    found = processes.ask(TAKEAWAY, "verify", *files)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        for one in found:
+            print(f"{'✓' if one['ok'] else '✗'} {one['file']}: {_describe(one)}")
+            for problem in one["problems"]:
+                print(f"  ✗ {problem}")
+    raise typer.Exit(0 if all(one["ok"] for one in found) else 1)
+
+
+@app.command("import", epilog="Example: cockpit tickets import ticket.safetensors")
+def import_(files: Files, as_json: Json = False, db: Database = None) -> None:
+    """Check ticket files and keep them beside the database. Each can then be a source, named as is printed.
+
+    `cockpit queue add --source ticket:FILE` takes a file straight from where it is, too.
+    """
+    for one in processes.ask(TAKEAWAY, "verify", *files):
+        if one["problems"]:
+            raise InputError(f"{one['file']}: {one['problems'][0]}; nothing was imported")
+    path = to_write(db)
+    database.writer(path).close()  # makes it if it is not there
+    folder = Folder(database.files_folder(path))
+    sources = [f"{ticketfiles.SPEC}{imports.keep(folder, ticketfiles.read(file))}" for file in files]
+    if as_json:
+        print(json.dumps(sources))
+        return
+    for source in sources:
+        print(f"--source {shlex.quote(source)}")
+
+
+def _describe(told: dict[str, Any]) -> str:
+    kept, total = told["weights_remaining"], told["weights_total"]
+    return (
+        f"{told['ticket']} ticket of level {told['level']} from {told['data']['name']}, seed {told['seed']}:"
+        f" {told['model']} x {told['width']:g}, {kept:,} of {total:,} weights remain"
+    )

@@ -1,0 +1,67 @@
+"""A process that trains one run together with a worker, on a device of its own: any rank but 0 of `engine.team`."""
+
+import argparse
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from engine import checkpoints, team, training
+from engine.recipes import Run
+from engine.run import Workplace, is_out_of_memory, prepare
+from engine.store import database
+from engine.store.files import Folder
+
+
+def follow(options: argparse.Namespace) -> None:
+    """Train the run as its worker does, and record nothing."""
+    with closing(database.reader(options.db)) as connection:
+        folder, device = Folder(database.files_folder(options.db)), torch.device(options.device)
+        place = Workplace(connection, folder, device, options.device, lambda: False, decoders=options.decoders)
+        recipe = connection.execute("SELECT recipe FROM runs WHERE digest = ?", (options.digest,)).fetchone()[0]
+        run = Run.from_json(recipe)
+        data, state = prepare(run, place)
+        if options.resume:  # the worker steps, and so writes the next checkpoint, only when all have joined
+            checkpoints.unpack(folder.checkpoint(options.digest).read_bytes()).restore(state)
+        crew = team.join(options.rank, options.size, device, options.meeting)
+        for _ in training.train(state, data, run.training, lambda _: None, crew):
+            pass
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def main() -> None:
+    """The command line that `engine.run` starts followers with."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--db", type=Path, required=True)
+    parser.add_argument("--digest", required=True)
+    parser.add_argument("--decoders", type=int, default=1)
+    parser.add_argument("--resume", action="store_true", help="from the checkpoint that the worker goes on from")
+    parser.add_argument("--rank", type=int, required=True)
+    parser.add_argument("--size", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--meeting", type=Path, required=True, help="the file in which the processes find each other")
+    faulthandler.enable()
+    for stop in (signal.SIGINT, signal.SIGHUP):  # for the worker, which ends this process
+        signal.signal(stop, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    try:
+        follow(parser.parse_args())
+    except Exception as error:
+        if is_out_of_memory(error):
+            sys.exit(team.OUT_OF_MEMORY)
+        raise
+
+
+if __name__ == "__main__":
+    main()

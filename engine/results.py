@@ -1,0 +1,78 @@
+"""What `engine.open` gives: a database of results, read from Python. Only masks and tickets import torch."""
+
+import sqlite3
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from engine.store import database, exports, rows
+from engine.store.files import Folder
+
+if TYPE_CHECKING:
+    import pandas
+    from torch import Tensor
+
+    from engine.takeaway import Ticket
+
+
+class Results:
+    """A database that is only read, while workers write to it or not. Close it, or use it in a `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connection: sqlite3.Connection = database.reader(path)
+        self._folder = Folder(database.files_folder(path))
+
+    def __enter__(self) -> "Results":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.connection.close()
+
+    def experiments(self) -> list[str]:
+        """The names of the experiments, oldest first."""
+        return [row[0] for row in self.connection.execute("SELECT name FROM experiments ORDER BY id")]
+
+    def curves(self, experiment: str | None = None) -> list[dict[str, Any]]:
+        """A record for each level of each curve: mean, sample standard deviation (`std`), n; accuracies in [0, 1]."""
+        return self.records("curves", experiment)
+
+    def runs(self, experiment: str | None = None) -> list[dict[str, Any]]:
+        """A record for each point of each curve: its level, replicate, status, test accuracy, and the run's digest."""
+        return self.records("runs", experiment)
+
+    def records(self, table: str, experiment: str | None = None) -> list[dict[str, Any]]:
+        """The rows of a table of `cockpit export`: curves, runs, epochs or layers."""
+        names, found = rows.export(self.connection, table, experiment)
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+    def frame(self, table: str = "curves", experiment: str | None = None) -> "pandas.DataFrame":
+        """The same as a DataFrame, if pandas is installed."""
+        import pandas
+
+        names, found = rows.export(self.connection, table, experiment)
+        return pandas.DataFrame.from_records(list(found), columns=names)
+
+    def run(self, name: str, level: int | None = None, replicate: int = 0) -> str:
+        """The digest of a run: of EXPERIMENT:SCOPE or EXPERIMENT:CURVE at a level (None: the sparsest), or by digits.
+
+        Raises InputError, with what there is, if none is called so.
+        """
+        return exports.run_of(self.connection, name, level, replicate)
+
+    def ticket(self, digest: str) -> "Ticket":
+        """The ticket of the run of this digest: `state` (unmasked) and `masks` as tensors, `about` with its recipe.
+
+        A winning ticket is as it was found on its source. Raises InputError if the files that it is made of are absent.
+        """
+        from engine import takeaway
+
+        return takeaway.ticket(self.connection, self._folder, digest)
+
+    def masks(self, digest: str) -> "dict[str, Tensor]":
+        """The masks of that ticket: by the weight's name a bool tensor of its shape, True where a weight remains."""
+        return self.ticket(digest).masks

@@ -1,0 +1,142 @@
+"""Which tickets the database can give away, and what is known of each. Nothing here needs torch."""
+
+import json
+import sqlite3
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine import ticketfiles
+from engine.errors import InputError
+from engine.recipes import Chain, Dense, Imported, Rule, Run, Winning
+from engine.store import sides
+from engine.store.files import Folder
+from engine.store.records import file_of
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A ticket to be given away: the run that trains it where it was found, and what its file says beside that."""
+
+    run: Run
+    data: dict[str, Any]
+    made_by: list[dict[str, Any]]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images that the run is trained on."""
+        channels, height, width = self.data["shape"]
+        return channels, height, width
+
+    @property
+    def classes(self) -> int:
+        """How many classes those have."""
+        return int(self.data["classes"])
+
+
+def of_run(connection: sqlite3.Connection, digest: str) -> Wanted:
+    """The ticket that the run of this digest trains. Raises InputError if that is one that was imported."""
+    row = connection.execute("SELECT recipe FROM runs WHERE digest = ?", (digest,)).fetchone()
+    if row is None:
+        raise InputError(f"there is no run {digest}: see `cockpit tickets list`")
+    run = at_home(Run.from_json(row["recipe"]))
+    name, *shape, classes = connection.execute(
+        "SELECT name, channels, height, width, classes FROM datasets WHERE identity = ?", (run.training.dataset,)
+    ).fetchone()
+    data = {"name": name, "identity": run.training.dataset, "shape": shape, "classes": classes}
+    made_by = [
+        dict(producer)
+        for needed in run.needs()
+        for producer in connection.execute(
+            "SELECT digest, level, device_name, torch_version, cockpit_version, finished_at, test_accuracy FROM runs"
+            " WHERE digest = ?",
+            (needed.digest,),
+        )
+    ]
+    return Wanted(run, data, made_by)
+
+
+def at_home(run: Run) -> Run:
+    """The run that trains the same ticket where it was found: a ticket's file is the same whoever trains it.
+
+    The ticket of a dense run is what it leaves at its rewind epoch: the ticket of level 0. A random ticket is drawn
+    for the run that trains it, so that one is its home. Raises InputError for an imported ticket.
+    """
+    match run.ticket:
+        case Dense(rewind):
+            return Run(Winning(Chain(run.training, Rule(rewind=rewind)), 0), run.training)
+        case Winning(chain, _):
+            return replace(run, training=chain.training)
+        case Imported(digest):
+            raise InputError(
+                f"the ticket of this run was imported ({digest[:12]}): its own file is what can be given on"
+            )
+    return run
+
+
+def run_of(connection: sqlite3.Connection, text: str, level: int | None, replicate: int) -> str:
+    """The digest of the run that a chain, curve or run's digest names, at a level (default: the sparsest).
+
+    Raises InputError if there is none.
+    """
+    side = sides.find(connection, text)
+    if not side.is_run:
+        level = max(side.runs) if level is None else level
+        if level not in side.runs:
+            have = ", ".join(map(str, sorted(side.runs)))
+            raise InputError(f"{side.name} has no ticket of level {level} (--level): it has {have}")
+        if replicate not in side.runs[level]:
+            have = ", ".join(map(str, side.runs[level]))
+            raise InputError(f"{side.name} has no replicate {replicate} at level {level} (--replicate): it has {have}")
+    elif level is not None and level not in side.runs:
+        raise InputError(f"run {side.name} is of level {next(iter(side.runs))}, not {level}: leave out --level")
+    run = side.run(side.level(level or 0), replicate)
+    return str(connection.execute("SELECT digest FROM runs WHERE id = ?", (run,)).fetchone()[0])
+
+
+def available(connection: sqlite3.Connection, folder: Folder, experiment: str | None = None) -> list[dict[str, Any]]:
+    """The winning tickets of all chains, or of an experiment's, by chain, replicate and level, each listed once.
+
+    `here` says whether the files that it is made of are there.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    names = [row[0] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]
+    for name in names if experiment is None else [experiment]:
+        for side in sides.chains(connection, name):
+            points = [(replicate, level, run) for level, runs in side.runs.items() for replicate, run in runs.items()]
+            for replicate, level, run in sorted(points):
+                row = connection.execute(
+                    "SELECT digest, recipe, weights_remaining, weights_total FROM runs WHERE id = ?", (run,)
+                ).fetchone()
+                about = {"name": side.name, "level": level, "replicate": replicate, **dict(row)}
+                ticket = at_home(Run.from_json(about.pop("recipe")))
+                found.setdefault(row["digest"], {**about, "here": _is_here(connection, folder, ticket)})
+    return list(found.values())
+
+
+def _is_here(connection: sqlite3.Connection, folder: Folder, run: Run) -> bool:
+    """Whether the files are there that a winning ticket is made of (`tickets.start`)."""
+    assert isinstance(run.ticket, Winning)
+    chain, level = run.ticket.chain, run.ticket.level
+    needed = [(chain.run(0), "rewind")]
+    needed += [(chain.run(level - 1), "mask" if level > 1 else "final")] if level else []
+    digests = [file_of(connection, producer.digest, kind) for producer, kind in needed]
+    return all(digest is not None and folder.ticket(digest).exists() for digest in digests)
+
+
+def described(found: ticketfiles.TicketFile) -> dict[str, Any]:
+    """What a ticket's file says of itself, for people and scripts."""
+    kept = list(found.kept().values())
+    return {
+        "source": ticketfiles.name_of(found),
+        "digest": found.digest,
+        "ticket": found.run.ticket.name,
+        "level": found.run.ticket.level,
+        "weights_remaining": sum(remaining for remaining, _ in kept),
+        "weights_total": sum(total for _, total in kept),
+        "model": found.run.training.model,
+        "width": found.run.training.width,
+        "seed": found.run.training.seed,
+        "data": found.about["data"],
+        "recipe": json.loads(found.run.to_json()),
+        "made_by": found.about["made_by"],
+    }

@@ -1,0 +1,120 @@
+"""Tickets as files of their own: `python -m engine.takeaway export|verify` prints JSON. The format: `ticketfiles`.
+
+Which tickets there are is asked of the database, and needs no torch: `store.exports`.
+"""
+
+import argparse
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine import processes, tensorfiles, ticketfiles, tickets
+from engine.errors import InputError
+from engine.models import nets
+from engine.pruning import Masks
+from engine.recipes import Run
+from engine.store import database, exports, files, records
+from engine.store.files import Folder, LostFile
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A ticket in hand: the state of the network, unmasked, its masks by weight, and where both come from."""
+
+    state: dict[str, Tensor]
+    masks: Masks
+    about: dict[str, Any]
+    data: bytes  # all of it as a file
+
+
+def ticket(connection: sqlite3.Connection, folder: Folder, digest: str) -> Ticket:
+    """The ticket of the run of this digest, made of the files that its chain left. Raises InputError without those."""
+    wanted = exports.of_run(connection, digest)
+
+    def read(producer: Run, kind: str) -> bytes:
+        try:
+            return folder.get(records.file_of(connection, producer.digest, kind) or "")
+        except LostFile:
+            raise InputError(
+                f"the ticket of run {digest[:12]} cannot be made: the {kind} file of run {producer.digest[:12]} is not"
+                " here; it is there once that run is trained, and made again when a run that needs it is"
+            ) from None
+
+    folder_of_model = database.model_folder(connection, wanted.run.training.model)
+    model, masks = tickets.start(wanted.run, wanted.shape, wanted.classes, read, folder_of_model)
+    about = ticketfiles.about(wanted.run, wanted.data, wanted.made_by)
+    return Ticket(model.state_dict(), masks, about, tickets.pack_ticket(model, masks, about))
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """What a file says of itself, and what is wrong with it: digest, counts, and the recipe against the tensors.
+
+    Raises InputError if it is no ticket file at all.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: name a ticket file")
+    try:
+        found = ticketfiles.unpack(path.read_bytes())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    wrong = ticketfiles.problems(found)
+    try:
+        wrong += _unlike_its_recipe(found)
+    except InputError as error:
+        wrong.append(str(error))
+    return {"file": str(path), "ok": not wrong, "problems": wrong, **exports.described(found)}
+
+
+def _unlike_its_recipe(found: ticketfiles.TicketFile) -> list[str]:
+    """Where the tensors are not those of the network that the recipe names, or not numbers."""
+    training, data = found.run.training, found.about["data"]
+    with torch.device("meta"):
+        model = nets.build(training.model, training.width, tuple(data["shape"]), data["classes"])
+    tensorfiles.unpack(found.data)  # does the library find every tensor whole?
+    state, masks = tickets.unpack_ticket(found.data)
+    expected = model.state_dict()
+    wrong = [f"{name} is missing, which {training.model} has" for name in expected if name not in state]
+    wrong += [f"{name} is none of {training.model}'s" for name in state if name not in expected]
+    for name in state.keys() & expected.keys():
+        if state[name].shape != expected[name].shape:
+            wrong.append(f"{name} is of shape {tuple(state[name].shape)}, not {tuple(expected[name].shape)}")
+        elif not torch.isfinite(state[name]).all():
+            wrong.append(f"{name} holds what is no finite number")
+    prunable = nets.prunable(model, ticketfiles.rule_of(found.run).prunable)
+    wrong += [f"{name} has no mask, though the recipe prunes it" for name in prunable.keys() - masks.keys()]
+    wrong += [f"{name} has a mask, though the recipe does not prune it" for name in masks.keys() - prunable.keys()]
+    return sorted(wrong)
+
+
+def export(path: Path, digest: str, output: Path) -> tuple[str, dict[str, Any]]:
+    """Write the ticket of a run to a file, or into a folder: where, and what it says of itself."""
+    with closing(database.reader(path)) as connection:
+        found = ticketfiles.unpack(ticket(connection, Folder(database.files_folder(path)), digest).data)
+    place = output / ticketfiles.file_name(found) if output.is_dir() else output
+    files.write(place, found.data)
+    return str(place), exports.described(found)
+
+
+def main() -> None:
+    """The command line that `cockpit tickets` calls."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    exporting = verbs.add_parser("export")
+    exporting.add_argument("--db", type=Path, required=True)
+    exporting.add_argument("--output", type=Path, required=True, help="a file, or a folder for one")
+    exporting.add_argument("digest")
+    verbs.add_parser("verify").add_argument("files", type=Path, nargs="+")
+    options = parser.parse_args()
+    if options.verb == "verify":
+        processes.answer(lambda: [verify(path) for path in options.files])
+    else:
+        processes.answer(lambda: export(options.db, options.digest, options.output))
+
+
+if __name__ == "__main__":
+    main()

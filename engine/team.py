@@ -1,0 +1,159 @@
+"""Several processes that train one network together: each batch is split over them, and they step as one.
+
+torch's DistributedDataParallel averages the gradients. Everything here does nothing where the team is one process.
+"""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from engine import processes
+from engine.datasets.pipeline import Share
+from engine.errors import InputError
+from engine.recipes import Training
+
+PATIENCE = timedelta(minutes=10)  # that a process waits for the others: no step and no checkpoint takes so long
+GRACE_SECONDS = 15.0  # in which rank 0 should have noticed by itself that another process has ended
+OUT_OF_MEMORY = 77  # how a rank says with its exit code that its device had no memory left
+
+
+class RankLost(Exception):
+    """A process of the team has ended before its time: the run goes on from its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """One process among the `size` of a team. Rank 0 leads: it records, saves, and its batch-norm statistics count."""
+
+    rank: int = 0
+    size: int = 1
+
+    def replica(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """What is called in training in place of `model`, of which rank 0's state is given to all.
+
+        Batch norm normalises each process's part of a batch by itself, or with `sync_batch_norm` all of it. Before
+        every step all take over rank 0's batch-norm statistics.
+        """
+        if self.size == 1:
+            return model
+        return nn.parallel.DistributedDataParallel(model, [device] if device.type == "cuda" else None)
+
+    @property
+    def share(self) -> Share:
+        """What this process has of each batch (`engine.datasets.pipeline.shares`)."""
+        return self.rank, self.size
+
+    def weighed(self, loss: Tensor, part: int, whole: int) -> Tensor:
+        """The mean loss over a part of a batch, so weighed that the mean over the team is that over the whole."""
+        return loss if self.size == 1 else loss * (part * self.size / whole)
+
+    def total(self, *counts: Tensor) -> tuple[Tensor, ...]:
+        """The sums over the team of some scalars."""
+        if self.size == 1:
+            return counts
+        sums = torch.stack([count.double() for count in counts])
+        dist.all_reduce(sums)
+        return tuple(sums.to(count.dtype) for count, sums in zip(counts, sums, strict=True))
+
+    def agree(self, model: nn.Module) -> None:
+        """Give rank 0's batch-norm statistics to all, for an evaluation that is split too."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+
+def synchronised(model: nn.Module, training: Training, device: torch.device) -> nn.Module:
+    """The model with batch norm over all parts of a batch, if the training says so. Raises InputError on a CPU."""
+    if not training.sync_batch_norm:
+        return model
+    if device.type != "cuda":
+        raise InputError("--sync-batch-norm needs CUDA devices: torch synchronises batch norm nowhere else")
+    found: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return found
+
+
+def join(rank: int, size: int, device: torch.device, meeting: Path) -> Team:
+    """Become a rank of a team whose processes meet in a file. Blocks until all are there."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())  # all are on this machine
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, f"file://{meeting}", PATIENCE, size, rank)
+    return Team(rank, size)
+
+
+@contextmanager
+def lead(command: Sequence[str], size: int, device: torch.device) -> Iterator[Team]:
+    """Be rank 0 of a team whose other ranks are processes of `command`; they are ended when this is left.
+
+    Raises RankLost if one ended before, MemoryError if that was for lack of memory. Where this process is caught in a
+    call that would never return, it ends itself: its worker's place is given to another, and its run goes on there.
+    """
+    if size == 1:
+        yield Team()
+        return
+    with TemporaryDirectory(prefix="cockpit-") as folder:
+        meeting, over = Path(folder) / "meeting", threading.Event()
+        ranks = [_start(command, rank, size, device, meeting) for rank in range(1, size)]
+        threading.Thread(target=_watch, args=(ranks, over), daemon=True).start()
+        try:
+            yield join(0, size, device, meeting)
+        except RuntimeError as error:
+            _say_who_ended(ranks, error)
+            raise
+        finally:
+            over.set()
+            for rank in ranks:
+                rank.kill()
+                rank.wait()
+            with suppress(ValueError, AssertionError):  # there was no group yet
+                dist.destroy_process_group()
+
+
+def _start(
+    command: Sequence[str], rank: int, size: int, device: torch.device, meeting: Path
+) -> "subprocess.Popen[bytes]":
+    own = f"cuda:{rank}" if device.type == "cuda" else device.type
+    about = ["--rank", str(rank), "--size", str(size), "--device", own, "--meeting", str(meeting)]
+    return subprocess.Popen([*command, *about], stdin=subprocess.DEVNULL, env=processes.environment())
+
+
+def _watch(ranks: Sequence["subprocess.Popen[bytes]"], over: threading.Event) -> None:
+    """End this process if another of the team has failed, and this one does not find out by itself."""
+    while not over.wait(0.5):
+        if any(rank.poll() for rank in ranks):
+            if not over.wait(GRACE_SECONDS):
+                processes.say("a process of the team has ended, and this one waits for it: ending too")
+                os._exit(1)
+            return
+
+
+def _say_who_ended(ranks: Sequence["subprocess.Popen[bytes]"], error: RuntimeError) -> None:
+    """Raise RankLost or MemoryError if it was another process whose end made this one fail."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return
+    deadline = time.monotonic() + 5.0  # a connection is gone before its process is
+    while time.monotonic() < deadline:
+        for number, rank in enumerate(ranks, 1):
+            if rank.poll() == OUT_OF_MEMORY:
+                raise MemoryError(f"rank {number} of the team had no memory left") from error
+            if rank.poll():
+                raise RankLost(f"rank {number} of the team ended with {rank.poll()}") from error
+        time.sleep(0.1)
+
+
+def _loopback() -> str:
+    """The name of the network interface that leads nowhere but to this machine."""
+    import psutil
+
+    found = psutil.net_if_addrs().items()
+    return str(next(name for name, addresses in found if any(one.address == "127.0.0.1" for one in addresses)))

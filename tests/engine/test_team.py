@@ -1,0 +1,263 @@
+"""Runs whose batches are split over processes: against one process that does so by hand, and when one is killed."""
+
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+
+from engine import checkpoints, definitions, profiles, team, tensorfiles, tickets, training
+from engine.datasets import load
+from engine.datasets.pipeline import Data, shares
+from engine.errors import InputError
+from engine.models import nets
+from engine.recipes import RandomGlobal, Run
+from engine.store import claims, database
+from engine.team import Team
+from tests.conftest import TINY, add, work_off
+from tests.engine.test_recipes import TRAINING
+from tests.engine.test_worker import records
+
+CPU = torch.device("cpu")
+# 629 images in batches of 65, the last of 44: the two parts of a batch are of 32 and 33 images, at the end of 22 each.
+SPLIT = replace(TRAINING, width=0.25, epochs=2, milestones=(1,), batch_size=65, learning_rate=0.02, split=2)
+RUN = Run(RandomGlobal(4), SPLIT)
+
+
+def begun() -> tuple[Data, training.State]:
+    profiles.configure("exact", CPU)
+    data = Data(load.load("digits-a", ""), SPLIT, CPU)
+    model, masks = tickets.start(RUN, data.shape, data.classes, lambda run, kind: b"")
+    return data, training.begin(model, masks, SPLIT, CPU)
+
+
+def train_rank(rank: int, folder: Path, changed_before: bool) -> None:
+    """Train one rank to the end, and save its state, what its epochs came to, and its checkpoint."""
+    data, state = begun()
+    if changed_before:  # rank 0's weights are given to all
+        with torch.no_grad():
+            state.model.get_parameter("conv1.weight").mul_(0.5)
+    crew = team.join(rank, 2, CPU, folder / "meeting")
+    epochs = list(training.train(state, data, SPLIT, lambda _: None, crew))
+    about = {"losses": [epoch.train_loss for epoch in epochs], "tests": [epoch.test_accuracy for epoch in epochs]}
+    (folder / f"rank{rank}").write_bytes(tensorfiles.pack(state.model.state_dict(), about))
+    (folder / f"checkpoint{rank}").write_bytes(checkpoints.pack(state, RUN.digest, 1, 0.0))
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
+    """What the two ranks of a team came to."""
+    folder = tmp_path_factory.mktemp("team")
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=train_rank, args=(rank, folder, rank == 1)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+        assert process.exitcode == 0
+    return [tensorfiles.unpack((folder / f"rank{rank}").read_bytes()) for rank in (0, 1)]
+
+
+def by_hand() -> tuple[dict[str, Tensor], list[float]]:
+    """The same in one process: each part of a batch is normalised by itself, the first part's statistics are kept."""
+    data, state = begun()
+    model, losses = state.model, []
+    for epoch in range(SPLIT.epochs):
+        for group in state.optimizer.param_groups:
+            group["lr"] = training.learning_rate(SPLIT, epoch)
+        model.train()
+        loss_sum = 0.0
+        for pixels, labels in data.epoch(SPLIT.seed, epoch, 0, SPLIT.batch_size):
+            state.optimizer.zero_grad()
+            images, middle = data.normalised(pixels, torch.contiguous_format), len(labels) // 2
+            before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+            second = F.cross_entropy(model(images[middle:]), labels[middle:], reduction="sum")
+            (second / len(labels)).backward()
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(before[name])
+            first = F.cross_entropy(model(images[:middle]), labels[:middle], reduction="sum")
+            (first / len(labels)).backward()
+            for name, mask in state.masks.items():
+                gradient = model.get_parameter(name).grad
+                assert gradient is not None
+                gradient.masked_fill_(~mask, 0.0)
+            state.optimizer.step()
+            loss_sum += float((first + second).detach())
+        losses.append(loss_sum / len(data.train))
+    return model.state_dict(), losses
+
+
+def test_two_ranks_train_as_one_process_does_that_normalises_each_part_of_a_batch_by_itself(
+    ranks: list[tuple[dict[str, Tensor], dict[str, Any]]],
+) -> None:
+    expected, losses = by_hand()
+    found, about = ranks[0]
+    assert about["losses"] == pytest.approx(losses, rel=1e-4)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_the_mask_is_exact_on_every_rank_and_all_have_the_same_weights(
+    ranks: list[tuple[dict[str, Tensor], dict[str, Any]]],
+) -> None:
+    _, state = begun()
+    (first, told), (second, also_told) = ranks
+    for name, mask in state.masks.items():
+        for weights in (first, second):
+            assert not weights[name][~mask].any()
+            assert int((weights[name] != 0).sum()) == int(mask.sum())
+    parameters = dict(state.model.named_parameters())
+    assert all(torch.equal(first[name], second[name]) for name in parameters)
+    assert told == also_told  # evaluation is split too, with rank 0's statistics
+
+
+def test_shares_of_a_batch_are_all_of_it_once() -> None:
+    order = torch.arange(66)
+    parts = [list(shares(order, 65, Team(rank, 4).share)) for rank in range(4)]
+    assert [[len(part) for part in own] for own in parts] == [[16], [16], [16], [17, 1]]  # nobody has none of a batch
+    assert torch.equal(torch.cat([part for own in parts for part in own]), order)
+
+
+def test_a_split_run_is_another_run_and_one_that_is_not_says_nothing_of_it() -> None:
+    assert RUN.digest != Run(RUN.ticket, replace(SPLIT, split=1)).digest
+    assert "split" not in Run(RUN.ticket, replace(SPLIT, split=1)).to_json()
+    assert Run.from_json(RUN.to_json()) == RUN
+
+
+WANTED: dict[str, Any] = {"levels": 0, "replicates": 1, "epochs": 10, "random": ["none"], "target": ["digits-a"]}
+
+
+def test_only_a_worker_of_as_many_devices_claims_a_split_run(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "whole", **WANTED)
+    add(path, "split", split=2, **WANTED)
+    with closing(database.writer(path)) as connection:
+        worker = connection.execute("INSERT INTO workers (pid, host, device) VALUES (1, 'x', 'cpu')").lastrowid
+        assert worker is not None
+        assert claims.splits(connection) == {1, 2}
+        assert claims.claim(connection, worker, split=3) is None
+        claimed = [claims.claim(connection, worker, split=split) for split in (2, 1)]
+        assert [claim.run.training.split for claim in claimed if claim] == [2, 1]
+        assert claims.claim(connection, worker) is None
+        assert claims.unfinished(connection, split=2)
+        assert not claims.unfinished(connection, split=3)
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    undisturbed, path = tmp_path / "undisturbed.db", tmp_path / "experiments.db"
+    for place in (undisturbed, path):
+        add(place, "split", split=2, **WANTED)
+    work_off(undisturbed, split=2)
+    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--device", "cpu", "--drain", "--split", "2"]
+    worker = subprocess.Popen([*command, "--checkpoint-seconds", "0"])
+    wait_for_epochs(path, 3, worker)
+    (follower,) = psutil.Process(worker.pid).children()
+    assert "engine.follower" in follower.cmdline()
+    follower.send_signal(signal.SIGKILL)
+    assert worker.wait(120) == 0
+    assert records(path) == records(undisturbed)
+    with closing(database.reader(path)) as connection:
+        rows = connection.execute("SELECT attempt, outcome FROM attempts ORDER BY claim").fetchall()
+        assert [tuple(row) for row in rows] == [(1, "lost"), (1, "done")]
+
+
+@pytest.mark.slow
+def test_followers_end_with_their_worker(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "split", split=2, **WANTED)
+    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--device", "cpu", "--drain", "--split", "2"]
+    worker = subprocess.Popen(command)
+    wait_for_epochs(path, 1, worker)
+    (follower,) = psutil.Process(worker.pid).children()
+    worker.kill()
+    worker.wait()
+    psutil.wait_procs([follower], timeout=20)
+    assert not follower.is_running()
+
+
+def wait_for_epochs(path: Path, recorded: int, worker: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 120
+    with closing(database.reader(path)) as connection:
+        while connection.execute("SELECT count(*) FROM epochs").fetchone()[0] < recorded and worker.poll() is None:
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"split": 0}, "--split 0 is out of range"),
+        ({"split": 33}, "--split 33 is out of range: allowed are 1 to 32"),
+        ({"sync_batch_norm": True}, "say over how many with --split"),
+        ({"split": 8, "batch_size": 69}, "leaves a last batch of 8, too few images to be split over 8 devices"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        definitions.define(**{**TINY, "batch_size": 64, **options})
+
+
+def test_synchronised_batch_norm_needs_cuda() -> None:
+    with pytest.raises(InputError, match="needs CUDA devices"):
+        team.synchronised(nn.BatchNorm2d(3), replace(SPLIT, sync_batch_norm=True), CPU)
+
+
+def synchronise(rank: int, folder: Path) -> None:
+    """A step of synchronised batch norm on half a batch; both ranks share the card, which NCCL does not do."""
+    torch.cuda.set_device(0)
+    device = torch.device("cuda:0")
+    distributed.init_process_group("gloo", f"file://{folder / 'meeting'}", world_size=2, rank=rank)
+    model = two_layers(device)
+    model = team.synchronised(model, replace(SPLIT, sync_batch_norm=True), device)
+    crew = Team(rank, 2)
+    replica = crew.replica(model, device)
+    pixels, labels = batch(device)
+    (own,) = shares(torch.arange(len(labels)), len(labels), crew.share)
+    loss = F.cross_entropy(replica(pixels[own]), labels[own])
+    crew.weighed(loss, len(own), len(labels)).backward()
+    found = model.state_dict() | {f"{name}.grad": p.grad for name, p in model.named_parameters() if p.grad is not None}
+    (folder / f"rank{rank}").write_bytes(tensorfiles.pack(found, {}))
+    distributed.destroy_process_group()
+
+
+def two_layers(device: torch.device) -> nn.Module:
+    return nets.initialise(nets.build("vgg-digits", 0.25, (1, 8, 8), 10), "init", 0).to(device).train()
+
+
+def batch(device: torch.device) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return torch.randn(31, 1, 8, 8, generator=draw).to(device), torch.randint(10, (31,), generator=draw).to(device)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_synchronised_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    profiles.configure("exact", torch.device("cuda:0"))
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=synchronise, args=(rank, tmp_path)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    model = two_layers(torch.device("cuda:0"))
+    pixels, labels = batch(torch.device("cuda:0"))
+    F.cross_entropy(model(pixels), labels).backward()
+    for process in processes:
+        process.join(300)
+        assert process.exitcode == 0
+    expected = model.state_dict() | {f"{n}.grad": p.grad for n, p in model.named_parameters() if p.grad is not None}
+    for rank in (0, 1):
+        found, _ = tensorfiles.unpack((tmp_path / f"rank{rank}").read_bytes())
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value.cpu(), rtol=1e-3, atol=1e-5)
