@@ -1,5 +1,6 @@
 """The cockpit: the application that holds the screens. It is a client of the database; closing it stops no work."""
 
+import gc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,10 @@ from cockpit.tui.screens.logs import Logs
 from cockpit.tui.screens.queue import Queue
 from engine.errors import unknown
 from engine.store import database
+
+TIDY_SECONDS = 1.0
+TIDY_AT = 4  # searches among what is young, since the last through everything
+NEVER = 1_000_000
 
 
 class Cockpit(ActingApp):
@@ -83,15 +88,33 @@ class Cockpit(ActingApp):
         self.theme = wanted
         self.reader = Reader(path, self)
         self.pinned: set[str] = set()
+        self._tidied: set[str] = set()  # the modes whose screens no search for garbage goes through any more
 
     def on_mount(self) -> None:
         self.set_keymap(dict(self.keys))
         self._on_wait, database.on_wait = database.on_wait, self._waiting
+        self._collected = gc.get_threshold()
+        gc.set_threshold(*self._collected[:2], NEVER)
+        self.set_interval(TIDY_SECONDS, self._tidy)
         self.reader.start()
 
     def on_unmount(self) -> None:
         database.on_wait = self._on_wait
+        gc.set_threshold(*self._collected)
         self.reader.end()
+
+    def _tidy(self) -> None:
+        """Look through everything for garbage, here instead of in the middle of what a key has set off.
+
+        What a screen of a mode is made of stays, so that no later search needs to go through it: it would take 100 ms.
+        """
+        opened = {mode for mode, stack in self._screen_stacks.items() if stack and stack[0].is_mounted}
+        if opened <= self._tidied and gc.get_count()[2] < TIDY_AT:
+            return
+        gc.collect()
+        if not opened <= self._tidied:
+            gc.freeze()
+            self._tidied = opened
 
     def _waiting(self, said: str) -> None:
         self.call_from_thread(self.notify, said, severity="warning")

@@ -1,6 +1,5 @@
 """What every screen has: its queries, the status line, the footer, and a notice where the terminal is too small."""
 
-import gc
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -48,10 +47,6 @@ class CockpitScreen(Screen[None]):
     def queries(self) -> Mapping[str, Query]:
         """What this screen wants to know, by name."""
         return {}
-
-    def on_mount(self) -> None:
-        # What a screen is made of stays: looking through it for garbage takes 100 ms.
-        self.call_after_refresh(gc.freeze)
 
     def chosen(self) -> Sequence[str]:
         """The experiments that actions work on: where they are listed, those that are marked, else the one shown."""
