@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from cockpit.tui import actions
 from cockpit.tui.reader import Fresh, Query
+from cockpit.tui.widgets.keybar import KeyBar
 from cockpit.tui.widgets.status import StatusLine
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class CockpitScreen(Screen[None]):
         yield Static(id="banner")
         yield from self.body()
         yield StatusLine(id="status")
-        yield Footer(show_command_palette=False)
+        yield KeyBar(show_command_palette=False)
 
     def body(self) -> ComposeResult:
         """The widgets of this screen, between banner and status line; none if it does not say."""
@@ -58,7 +59,9 @@ class CockpitScreen(Screen[None]):
         """The command that shows the same."""
         return actions.command(actions.SCREENS[self.cockpit.current_mode], self.chosen(), self.cockpit.path)
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        # Its styles do not depend on whether it is looked at; to find them again has all of it drawn once more.
+        event.refresh_styles = False
         self.ask()
 
     def ask(self) -> None:
