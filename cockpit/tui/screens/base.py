@@ -59,10 +59,13 @@ class CockpitScreen(Screen[None]):
         """The command that shows the same."""
         return actions.command(actions.SCREENS[self.cockpit.current_mode], self.chosen(), self.cockpit.path)
 
-    def on_screen_resume(self, event: events.ScreenResume) -> None:
-        # Its styles do not depend on whether it is looked at; to find them again has all of it drawn once more.
-        event.refresh_styles = False
+    def on_screen_resume(self) -> None:
         self.ask()
+
+    @on(events.ScreenResume)
+    def _keep_styles(self, event: events.ScreenResume) -> None:
+        # They do not depend on whether the screen is looked at, and to find them again has all of it drawn once more.
+        event.refresh_styles = False
 
     def ask(self) -> None:
         """Ask for the answers to `queries`, which may have changed."""
