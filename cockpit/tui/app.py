@@ -88,7 +88,7 @@ class Cockpit(ActingApp):
         self.theme = wanted
         self.reader = Reader(path, self)
         self.pinned: set[str] = set()
-        self._tidied: set[str] = set()  # the modes whose screens no search for garbage goes through any more
+        self._tidied: set[tuple[str, bool]] = set()  # modes, opened and left: no search for garbage goes through them
 
     def on_mount(self) -> None:
         self.set_keymap(dict(self.keys))
@@ -107,14 +107,17 @@ class Cockpit(ActingApp):
         """Look through everything for garbage, here instead of in the middle of what a key has set off.
 
         What a screen of a mode is made of stays, so that no later search needs to go through it: it would take 100 ms.
+        It is set aside when the screen has been opened, and when it has been left, for by then its tables are full; not
+        more often, as what is set aside is never found to be garbage.
         """
-        opened = {mode for mode, stack in self._screen_stacks.items() if stack and stack[0].is_mounted}
+        stacks = self._screen_stacks.items()
+        opened = {(mode, mode != self.current_mode) for mode, stack in stacks if stack and stack[0].is_mounted}
         if opened <= self._tidied and gc.get_count()[2] < TIDY_AT:
             return
         gc.collect()
         if not opened <= self._tidied:
             gc.freeze()
-            self._tidied = opened
+            self._tidied |= opened
 
     def _waiting(self, said: str) -> None:
         self.call_from_thread(self.notify, said, severity="warning")
