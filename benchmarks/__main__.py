@@ -5,9 +5,18 @@ import json
 import platform
 import sys
 
-from benchmarks import charts, dashboard, queue
+from benchmarks import charts, dashboard, export, pipeline, pruning, queue, training, workers
 
-BENCHMARKS = {"charts": charts.measure, "dashboard": dashboard.measure, "queue": queue.measure}
+BENCHMARKS = {
+    "charts": charts.measure,
+    "dashboard": dashboard.measure,
+    "export": export.measure,
+    "pipeline": pipeline.measure,
+    "pruning": pruning.measure,
+    "queue": queue.measure,
+    "training": training.measure,
+    "workers": workers.measure,
+}
 
 
 def main() -> None:

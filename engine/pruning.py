@@ -21,15 +21,16 @@ def magnitude(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None,
     `weights` are the final weights of the run of level - 1, finite, in the order of the layers. They are compared in
     their own precision, on the device they are on.
     """
-    scores = {name: weight.detach().abs() for name, weight in weights.items()}
-    if masks is not None:
-        # Below every magnitude, so that a pruned weight never comes back, not even among zeros.
-        scores = {name: score.masked_fill(~masks[name], -1.0) for name, score in scores.items()}
-    fraction = rule.fraction(level)
-    if rule.scope == "layerwise":
-        return {name: largest(score, round(score.numel() * fraction)) for name, score in scores.items()}
-    pooled = torch.cat([score.flatten() for score in scores.values()])
-    return split(largest(pooled, round(pooled.numel() * fraction)), scores)
+    pools = [[name] for name in weights] if rule.scope == "layerwise" else [list(weights)]
+    found: Masks = {}
+    for names in pools:
+        scores = torch.cat([weights[name].detach().flatten() for name in names]).abs_()
+        if masks is not None:
+            # Below every magnitude, so that a pruned weight never comes back, not even among zeros.
+            scores.masked_fill_(~torch.cat([masks[name].flatten() for name in names]), -1.0)
+        kept = largest(scores, round(scores.numel() * rule.fraction(level)))
+        found |= split(kept, {name: weights[name] for name in names})
+    return found
 
 
 def largest(scores: Tensor, count: int) -> Tensor:
@@ -40,7 +41,7 @@ def largest(scores: Tensor, count: int) -> Tensor:
     threshold = _nth_largest(flat, count)
     above = flat > threshold
     ties = (flat == threshold).nonzero().flatten()
-    above[ties[: count - int(above.sum())]] = True
+    above[ties[: count - int(torch.count_nonzero(above))]] = True
     return above.view_as(scores)
 
 

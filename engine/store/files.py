@@ -46,10 +46,10 @@ class Folder:
         """The bytes stored under a SHA-256. Raises LostFile if they are missing or damaged."""
         place = self.ticket(digest)
         if not place.exists():
-            raise LostFile(f"ticket file {place} is missing")
+            raise LostFile(f"ticket file {digest[:12]}… is missing from {self.path.name}")
         data = place.read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:
-            raise LostFile(f"ticket file {place} is damaged")
+            raise LostFile(f"ticket file {digest[:12]}… of {self.path.name} is damaged")
         return data
 
     def checkpoint(self, run_digest: str) -> Path:

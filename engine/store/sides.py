@@ -75,17 +75,23 @@ def of_scopes(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Si
 
 
 def first_two(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Side | None]:
-    """The first curves of an experiment that have been started, chains before others.
+    """The first curves of an experiment that have been started and have tickets of their own, chains before others.
 
-    Raises InputError if there are none.
+    A chain's tickets are the same on every target, so they are not compared with themselves. Raises InputError if
+    nothing has been started.
     """
     named = _named(connection, experiment)
     chosen = sorted(named, key=lambda name: not _is_chain(named[name]))
-    sides = [_side(connection, name, named[name]) for name in chosen if named[name]["ticket"] != "dense"]
-    started = [side for side in sides if side.runs]
-    if not started:
+    sides: dict[tuple[str, ...], Side] = {}
+    for name in chosen:
+        curve = named[name]
+        ticket = tuple(curve[key] for key in ("ticket", "source", "source_optimizer", "scope"))
+        if curve["ticket"] != "dense" and ticket not in sides and (side := _side(connection, name, curve)).runs:
+            sides[ticket] = side
+    if not sides:
         raise InputError(f"nothing of {experiment} has been trained yet: `cockpit work` starts workers")
-    return started[0], started[1] if len(started) > 1 else None
+    first, second, *_ = [*sides.values(), None]
+    return first, second
 
 
 def newest(connection: sqlite3.Connection) -> str:

@@ -357,3 +357,11 @@ def test_choices_hold_all_words_curves_before_runs_and_no_more_than_asked_for(co
         assert sides.find(connection, choice.name).about == choice.about
     assert sides.choices(connection, [], 3) == everything[:3]
     assert sides.choices(connection, ["100%"], 10) == []
+
+
+def test_a_chain_is_not_offered_beside_its_own_tickets_on_another_target() -> None:
+    with closing(database.reader(Path(__file__).parents[1] / "data" / "cockpit.db")) as connection:
+        first, second = sides.first_two(connection, "to the whole")
+    assert "winning" in first.about
+    assert second is not None
+    assert "random-global" in second.about

@@ -285,7 +285,7 @@ class Chart(Vertical, can_focus=True):
         if len(self._groups) > 1:
             chips.insert(0, f"[ {list(self._groups).index(self._group) + 1} of {len(self._groups)} ]")
         follows = self.view.x_range is None and self.view.y_range is None
-        return Text(" │ ".join([*chips, "● live" if follows else "○ held: 0 follows"]))
+        return Text(" │ ".join([*chips, "● follows" if follows else "○ held: 0 follows"]))
 
     @on(Plot.Resized)
     def paint(self) -> None:

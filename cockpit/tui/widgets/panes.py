@@ -112,4 +112,4 @@ def queued(experiments: Sequence[Mapping[str, Any]], most: int) -> Text:
         lines.append(f"{words.state(row['status'])}  {row['name']}  {row['runs'] - row['done']} runs left{waits}")
     if len(unfinished) > most:
         lines.append(f"and {len(unfinished) - most} more")
-    return Text("\n".join(lines) or "nothing is queued", no_wrap=True, overflow="ellipsis")
+    return Text("\n".join(lines) or "nothing is queued")

@@ -38,12 +38,12 @@ class StatusLine(Static):
             return
         present = self.found["workers"]
         states = [worker["state"] for worker in present]
-        parts = [f"{words.state(state)} {states.count(state)}" for state in dict.fromkeys(states)]
-        parts = [f"workers: {', '.join(parts)}" if states else "no workers (w starts them)"]
+        at_work = ", ".join(f"{words.state(state)} {states.count(state)}" for state in dict.fromkeys(states))
+        read_only = cast("Cockpit", self.app).read_only
+        nobody = "no workers" if read_only else "no workers (w starts them)"
+        parts = [*(["read-only"] if read_only else []), f"workers: {at_work}" if states else nobody]
         if beats := [worker["heartbeat_at"] for worker in present]:
             age = database.age(max(beats))
             parts.append(f"stale: last heartbeat {words.duration(age)} ago" if age > SILENT_SECONDS else "live")
-        if cast("Cockpit", self.app).read_only:
-            parts.append("read-only")
         parts += [f"{words.state(status)} {count}" for status, count in self.found["totals"].items() if count]
         self.update(" │ ".join(parts))

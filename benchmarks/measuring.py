@@ -1,0 +1,122 @@
+"""What the benchmarks of the engine share: pictures to train on, one training's pace, and ratios with their spread."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine import profiles, pruning, training
+from engine.datasets.load import Arrays
+from engine.datasets.pipeline import Data
+from engine.models import nets
+from engine.recipes import Profile, Rule, Training
+
+CPU = torch.device("cpu")
+CLASSES = 10
+SIDE = 32
+
+
+def pictures(train: int, test: int) -> Arrays:
+    """So many CIFAR-like images of noise: what is in them does not change how long they take."""
+    draw = np.random.default_rng(0)
+    return Arrays(
+        draw.integers(0, 256, (train, SIDE, SIDE, 3), np.uint8),
+        np.arange(train) % CLASSES,
+        draw.integers(0, 256, (test, SIDE, SIDE, 3), np.uint8),
+        np.arange(test) % CLASSES,
+        CLASSES,
+    )
+
+
+def configuration(model: str, batch_size: int, epochs: int = 1, profile: Profile = "fast") -> Training:
+    """The paper's training of a model, but for so many epochs."""
+    return Training(
+        dataset="noise",
+        model=model,
+        learning_rate=0.1,
+        epochs=epochs,
+        milestones=(),
+        batch_size=batch_size,
+        augmentation="crop-flip",
+        profile=profile,
+        seed=0,
+    )
+
+
+class OurLoop:
+    """The engine's own training of one model with half of its weights masked, an epoch at a time."""
+
+    def __init__(self, model: str, arrays: Arrays, batch_size: int, device: torch.device = CPU) -> None:
+        self.wanted = configuration(model, batch_size, epochs=10_000)
+        profiles.configure(self.wanted.profile, device)
+        self.data = Data(arrays, self.wanted, device)
+        state = training.begin(*masked(model), self.wanted, device)
+        self.epochs = training.train(state, self.data, self.wanted, lambda _: None)
+
+    def pace(self) -> float:
+        """Images a second of one epoch's training steps."""
+        found = next(self.epochs).images_per_second
+        assert found is not None
+        return found
+
+
+def masked(model: str) -> tuple[torch.nn.Module, pruning.Masks]:
+    """A fresh network and the mask of half of its prunable weights."""
+    net = nets.initialise(network(model), "init", 0)
+    return net, pruning.magnitude(nets.prunable(net), None, Rule(rate=0.5), 1)
+
+
+def network(model: str) -> torch.nn.Module:
+    """A network for these pictures."""
+    return nets.build(model, 1.0, 3, CLASSES)
+
+
+def flop(model: str) -> float:
+    """Floating-point operations of a forward and a backward pass for one image, as PyTorch counts them."""
+    net = network(model)
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(2, 3, SIDE, SIDE)).sum().backward()
+    return float(counter.get_total_flops()) / 2
+
+
+def matrix_rate(device: torch.device, sizes: Sequence[int], seconds: float = 0.3) -> float:
+    """The most bf16 operations a second that a product of square matrices reaches, over some sizes."""
+    best = 0.0
+    for size in sizes:
+        a, b = (torch.randn(size, size, device=device).bfloat16() for _ in range(2))
+        a @ b
+        count, began = 0, clock(device)
+        while clock(device) - began < seconds:
+            a @ b
+            count += 1
+        best = max(best, count * 2 * size**3 / (clock(device) - began))
+    return best
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, once the device has done what it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def alternating(rounds: int, **timed: Callable[[], float]) -> dict[str, list[float]]:
+    """What each of these says in each round, one after the other, so that a noisy machine meets all of them alike."""
+    found: dict[str, list[float]] = {name: [] for name in timed}
+    for _ in range(rounds):
+        for name, measured in timed.items():
+            found[name].append(measured())
+    return found
+
+
+def spread(what: str, values: Sequence[float]) -> dict[str, float]:
+    """The median of some values, and the least and the most of them."""
+    return {what: statistics.median(values), f"{what}, least": min(values), f"{what}, most": max(values)}
+
+
+def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
+    """The ratio of each round."""
+    return [a / b for a, b in zip(over, under, strict=True)]

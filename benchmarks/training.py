@@ -1,0 +1,123 @@
+"""Training on one CPU core: against the core's matrix rate, against a plain PyTorch loop, and one worker a core."""
+
+import multiprocessing
+import time
+from functools import partial
+
+import torch
+from torch.nn import functional as F
+from torch.nn.utils import prune
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import v2
+
+from benchmarks.measuring import (
+    CPU,
+    OurLoop,
+    alternating,
+    flop,
+    masked,
+    matrix_rate,
+    pictures,
+    ratios,
+    spread,
+)
+
+BATCH = 128
+STEPS = {"vgg19": 4, "resnet20": 12}  # in an epoch, so that one takes some seconds
+SIZES = (512, 1024, 2048)
+ROUNDS = 5
+TOGETHER_SECONDS = 12.0
+
+
+def measure(quick: bool) -> dict[str, float]:
+    """Shares of the bf16 matrix rate, gains on the plain loop, and two workers against two threads."""
+    torch.set_num_threads(1)
+    rounds = 2 if quick else ROUNDS
+    found: dict[str, float] = {}
+    for model, steps in STEPS.items():
+        arrays = pictures(BATCH * (steps // 2 if quick else steps), 8)
+        ours = OurLoop(model, arrays, BATCH)
+        ours.pace()  # the first steps choose kernels
+        plain = PlainLoop(model, torch.from_numpy(arrays.train_images), torch.from_numpy(arrays.train_labels))
+        timed = alternating(rounds, ours=ours.pace, peak=partial(matrix_rate, CPU, SIZES), plain=plain.pace)
+        work = flop(model)
+        shares = [pace * work / peak for pace, peak in zip(timed["ours"], timed["peak"], strict=True)]
+        found |= spread(f"{model}, images/s", timed["ours"])
+        found |= spread(f"{model}, share of the matrix rate", shares)
+        found |= spread(f"{model}, against a plain loop", ratios(timed["ours"], timed["plain"]))
+    found |= spread("bf16 matrix rate, GFLOP/s", [rate / 1e9 for rate in timed["peak"]])
+    return found | _together(2 if quick else 3, TOGETHER_SECONDS / 3 if quick else TOGETHER_SECONDS)
+
+
+class PlainLoop:
+    """What one writes first: a DataLoader with torchvision's transforms, fp32, a mask by `torch.nn.utils.prune`."""
+
+    def __init__(self, model: str, images: torch.Tensor, labels: torch.Tensor) -> None:
+        self.net, masks = masked(model)
+        for name, mask in masks.items():
+            prune.custom_from_mask(self.net.get_submodule(name.removesuffix(".weight")), "weight", mask)  # type: ignore[no-untyped-call]
+        self.optimizer = torch.optim.SGD(self.net.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+        self.loader = DataLoader(Transformed(images, labels), BATCH, shuffle=True)
+
+    def pace(self) -> float:
+        """Images a second of one epoch."""
+        began = time.perf_counter()
+        for images, labels in self.loader:
+            self.optimizer.zero_grad()
+            F.cross_entropy(self.net(images), labels).backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+        return len(self.loader.dataset) / (time.perf_counter() - began)  # type: ignore[arg-type]
+
+
+class Transformed(TensorDataset):
+    """Images (N, H, W, C) uint8, each cropped, flipped and normalised by torchvision when it is asked for."""
+
+    TRANSFORM = v2.Compose(
+        [
+            v2.RandomCrop(32, padding=4),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+        ]
+    )
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        super().__init__(images.permute(0, 3, 1, 2).contiguous(), labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, label = super().__getitem__(index)  # type: ignore[no-untyped-call]
+        return self.TRANSFORM(image), label
+
+
+def _together(rounds: int, seconds: float) -> dict[str, float]:
+    """Two processes of one thread against one of two threads, on ResNet-20."""
+    timed = alternating(
+        rounds,
+        processes=partial(_pace_of, 2, 1, seconds),
+        threads=partial(_pace_of, 1, 2, seconds),
+    )
+    return spread("two workers of one thread against one of two", ratios(timed["processes"], timed["threads"]))
+
+
+def _pace_of(processes: int, threads: int, seconds: float) -> float:
+    """Images a second in sum of so many processes that begin together."""
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(processes)
+    with context.Pool(processes, _remember, (start,)) as pool:
+        return sum(pool.map(_train_for, [(threads, seconds)] * processes, chunksize=1))
+
+
+def _remember(start: object) -> None:
+    globals()["_start"] = start
+
+
+def _train_for(how: tuple[int, float]) -> float:
+    threads, seconds = how
+    loop = OurLoop("resnet20", pictures(BATCH * 4, 8), BATCH)
+    torch.set_num_threads(threads)
+    loop.pace()
+    globals()["_start"].wait()
+    paces, began = [], time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        paces.append(loop.pace())
+    return sum(paces) / len(paces)

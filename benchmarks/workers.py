@@ -1,0 +1,86 @@
+"""A worker's life: which share of it is spent inside training steps, and how much memory it takes."""
+
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measuring import pictures
+from engine import processes
+from engine.experiments import define
+from engine.store import database, queue
+
+BATCH = 128
+MEMORY_SECONDS = 60.0  # of a training of VGG19: its memory is at its full height after a few batches
+ALONE = {"levels": 0, "random": ["none"], "replicates": 1, "profile": "fast", "batch_size": BATCH}
+
+
+def measure(quick: bool) -> dict[str, float]:
+    """Shares of the demonstration and of a ResNet-20 run, and the memory of VGG19 on CIFAR-10's sizes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        few = _noise(folder / "few.npz", 2_500 if quick else 12_500)
+        all_ = _noise(folder / "all.npz", 50_000)
+        digits = {
+            "source": ["digits-a"],
+            "target": ["digits-b"],
+            "levels": 3 if quick else 30,
+            "replicates": 1,
+            "profile": "exact",
+        }
+        resnet = {"source": [few], "model": "resnet20", "epochs": 1 if quick else 4, **ALONE}
+        vgg = {"source": [all_], "model": "vgg19", "epochs": 1, **ALONE}
+        return {
+            "digits, share of a worker's life in training steps": _share(folder / "digits.db", digits),
+            "resnet20, share of a worker's life in training steps": _share(folder / "resnet.db", resnet),
+            "vgg19 on 60,000 images, peak MiB": _life(folder / "vgg.db", vgg, MEMORY_SECONDS)[1] / 2**20,
+        }
+
+
+def _noise(path: Path, train: int) -> str:
+    """A data set file of noise in CIFAR-10's shape, with a fifth as many test images as training images."""
+    arrays = pictures(train, train // 5)
+    np.savez(
+        path,
+        train_images=arrays.train_images,
+        train_labels=arrays.train_labels,
+        test_images=arrays.test_images,
+        test_labels=arrays.test_labels,
+    )
+    return f"npz:{path}"
+
+
+def _share(path: Path, options: dict[str, Any]) -> float:
+    """Which share of the life of a worker that trains all of an experiment is spent inside training steps."""
+    life, _ = _life(path, options)
+    with closing(database.reader(path)) as connection:
+        inside: float = connection.execute(
+            """
+            SELECT sum(d.train_images / x.images_per_second)
+            FROM epochs x JOIN runs r ON r.id = x.run_id JOIN datasets d ON d.identity = r.target_dataset
+            """
+        ).fetchone()[0]
+    return inside / life
+
+
+def _life(path: Path, options: dict[str, Any], most: float | None = None) -> tuple[float, int]:
+    """The seconds from the start to the end of a worker that trains all of an experiment, and its peak bytes.
+
+    After `most` seconds it is asked to stop.
+    """
+    with closing(database.writer(path)) as connection:
+        queue.add(connection, "all", define(**options), "benchmark")
+    began = time.perf_counter()
+    command = [*processes.python("engine.worker"), "--db", str(path), "--device", "cpu", "--drain"]
+    worker = subprocess.Popen(command, env=processes.environment())
+    if most is not None:
+        threading.Timer(most, worker.terminate).start()
+    _, status, usage = os.wait4(worker.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, "the worker failed"
+    return time.perf_counter() - began, usage.ru_maxrss * 1024
