@@ -1,5 +1,6 @@
 """The cockpit: the application that holds the screens. It is a client of the database; closing it stops no work."""
 
+import gc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,10 @@ from cockpit.tui.screens.logs import Logs
 from cockpit.tui.screens.queue import Queue
 from engine.errors import unknown
 from engine.store import database
+
+TIDY_SECONDS = 1.0
+TIDY_AT = 4  # searches among what is young, since the last through everything
+NEVER = 1_000_000
 
 
 class Cockpit(ActingApp):
@@ -83,15 +88,36 @@ class Cockpit(ActingApp):
         self.theme = wanted
         self.reader = Reader(path, self)
         self.pinned: set[str] = set()
+        self._tidied: set[tuple[str, bool]] = set()  # modes, opened and left: no search for garbage goes through them
 
     def on_mount(self) -> None:
         self.set_keymap(dict(self.keys))
         self._on_wait, database.on_wait = database.on_wait, self._waiting
+        self._collected = gc.get_threshold()
+        gc.set_threshold(*self._collected[:2], NEVER)
+        self.set_interval(TIDY_SECONDS, self._tidy)
         self.reader.start()
 
     def on_unmount(self) -> None:
         database.on_wait = self._on_wait
+        gc.set_threshold(*self._collected)
         self.reader.end()
+
+    def _tidy(self) -> None:
+        """Look through everything for garbage, here instead of in the middle of what a key has set off.
+
+        What a screen of a mode is made of stays, so that no later search needs to go through it: it would take 100 ms.
+        It is set aside when the screen has been opened, and when it has been left, for by then its tables are full; not
+        more often, as what is set aside is never found to be garbage.
+        """
+        stacks = self._screen_stacks.items()
+        opened = {(mode, mode != self.current_mode) for mode, stack in stacks if stack and stack[0].is_mounted}
+        if opened <= self._tidied and gc.get_count()[2] < TIDY_AT:
+            return
+        gc.collect()
+        if not opened <= self._tidied:
+            gc.freeze()
+            self._tidied |= opened
 
     def _waiting(self, said: str) -> None:
         self.call_from_thread(self.notify, said, severity="warning")

@@ -10,9 +10,9 @@ from rich.text import Text
 from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Input, Static
+from textual.widgets import Input, RichLog
 
 from cockpit.tui import actions
 from engine.store import database
@@ -60,18 +60,21 @@ class Help(ModalScreen[None]):
             dialog.border_title = "Keys, and the commands that do the same"
             dialog.border_subtitle = self.option
             yield Input(placeholder="type to filter; ↑ ↓ scroll; esc closes", compact=True)
-            with VerticalScroll(can_focus=False):
-                yield Static(id="lines")
+            # A log is laid out once, not at each painting: so many lines take 15 ms.
+            log = RichLog(id="lines", min_width=0, auto_scroll=False)
+            log.can_focus = False
+            yield log
 
     def on_mount(self) -> None:
-        self._show("")
+        self._show()
 
     @on(Input.Changed)
-    def _filter(self, event: Input.Changed) -> None:
-        self._show(event.value)
+    def on_resize(self) -> None:
+        """Show the lines that match, for the width there is now."""
+        self.call_after_refresh(self._show)
 
-    def _show(self, wanted: str) -> None:
-        words = wanted.lower().split()
+    def _show(self) -> None:
+        words = self.query_one(Input).value.lower().split()
         shown = [line for line in self.lines if all(word in " ".join(line).lower() for word in words)]
         parts: list[Text | Table] = []
         for group, found in groupby(shown, key=lambda line: line.group):
@@ -82,11 +85,11 @@ class Help(ModalScreen[None]):
             for line in found:
                 table.add_row(Text(line.keys, "bold"), Text(line.label), Text(line.command, "dim"))
             parts += [Text(f"\n{group}", "bold underline"), table]
-        self.query_one("#lines", Static).update(Group(*parts) if parts else "no key does that: esc closes")
+        self.query_one(RichLog).clear().write(Group(*parts) if parts else "no key does that: esc closes", expand=True)
 
     def action_scroll(self, lines: int) -> None:
         """Scroll by so many lines."""
-        self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
+        self.query_one(RichLog).scroll_relative(y=lines, animate=False)
 
 
 def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:

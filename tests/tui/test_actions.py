@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 from textual.binding import Binding
-from textual.widgets import Input, Static
+from textual.widgets import Input, RichLog, Static
 
 from cockpit.cli import app as cli
 from cockpit.tui import keys
@@ -116,9 +116,9 @@ async def test_the_help_shows_every_action_with_its_command_and_is_filtered(path
         assert lines["Queue"].command == "cockpit queue list"
         assert lines["Filter"].group == "On this screen"
         assert lines["Retry"].group.startswith("Actions")
-        await until(pilot, lambda: app.screen.query_one("#lines").size.height > 20)
+        await until(pilot, lambda: len(app.screen.query_one(RichLog).lines) > 20)
         await pilot.press(*"retry")
-        await until(pilot, lambda: app.screen.query_one("#lines").size.height < 8)
+        await until(pilot, lambda: len(app.screen.query_one(RichLog).lines) < 8)
         assert "cockpit queue retry one" in app.export_screenshot().replace("&#160;", " ")  # it has room
         assert app.screen.query_one(Input).value == "retry"
         await pilot.press("escape")

@@ -1,17 +1,17 @@
 """What every screen has: its queries, the status line, the footer, and a notice where the terminal is too small."""
 
-import gc
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from cockpit.tui import actions
 from cockpit.tui.reader import Fresh, Query
+from cockpit.tui.widgets.keybar import KeyBar
 from cockpit.tui.widgets.status import StatusLine
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class CockpitScreen(Screen[None]):
         yield Static(id="banner")
         yield from self.body()
         yield StatusLine(id="status")
-        yield Footer(show_command_palette=False)
+        yield KeyBar(show_command_palette=False)
 
     def body(self) -> ComposeResult:
         """The widgets of this screen, between banner and status line; none if it does not say."""
@@ -48,10 +48,6 @@ class CockpitScreen(Screen[None]):
     def queries(self) -> Mapping[str, Query]:
         """What this screen wants to know, by name."""
         return {}
-
-    def on_mount(self) -> None:
-        # What a screen is made of stays: looking through it for garbage takes 100 ms.
-        self.call_after_refresh(gc.freeze)
 
     def chosen(self) -> Sequence[str]:
         """The experiments that actions work on: where they are listed, those that are marked, else the one shown."""
@@ -65,6 +61,11 @@ class CockpitScreen(Screen[None]):
 
     def on_screen_resume(self) -> None:
         self.ask()
+
+    @on(events.ScreenResume)
+    def _keep_styles(self, event: events.ScreenResume) -> None:
+        # They do not depend on whether the screen is looked at, and to find them again has all of it drawn once more.
+        event.refresh_styles = False
 
     def ask(self) -> None:
         """Ask for the answers to `queries`, which may have changed."""

@@ -14,6 +14,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.lazy import Lazy
 from textual.suggester import Suggester
 from textual.timer import Timer
 from textual.widgets import Button, Collapsible, Input, Label, Static
@@ -142,11 +143,11 @@ class Transfer(CockpitScreen):
             with VerticalScroll(id="form", can_focus=False) as form:
                 form.border_title = "New transfer"
                 for name in FIRST:
-                    yield self._row(FIELDS[name])
-                with Collapsible(title="More options"):
+                    yield from self._row(FIELDS[name])
+                with Lazy(Collapsible(title="More options")):
                     for name, field in FIELDS.items():
                         if name not in FIRST:
-                            yield self._row(field)
+                            yield from self._row(field)
             with Vertical(id="outlook") as outlook:
                 outlook.border_title = "What it comes to"
                 yield Static(NO_SOURCE, id="planned", markup=False)
@@ -155,14 +156,13 @@ class Transfer(CockpitScreen):
                     yield Button("Queue it", id="add", variant="primary", compact=True, tooltip="ctrl+s")
                     yield Button("Copy command", id="copy", compact=True, tooltip="ctrl+y, or y outside of fields")
 
-    def _row(self, field: Field) -> Vertical:
+    def _row(self, field: Field) -> ComposeResult:
         box = Input(placeholder=field.hint, id=field.name, compact=True)
         if field.name in ALLOWED:
             box.suggester = LastPart(ALLOWED[field.name])
-        label = Label(field.name.replace("_", " "))
+        label = Label(field.name.replace("_", " "), id=f"label-{field.name}")
         label.tooltip = field.hint
-        said = Horizontal(label, box, classes="said")
-        return Vertical(said, Static(classes="wrong", id=f"wrong-{field.name}", markup=False), classes="field")
+        yield from (label, box, Static(classes="wrong", id=f"wrong-{field.name}", markup=False))
 
     def on_mount(self) -> None:
         self._typing: Timer | None = None
@@ -184,7 +184,8 @@ class Transfer(CockpitScreen):
             self.query_one(f"#{name}", Input).suggester = LastPart([*REGISTERED, *found])
 
     def _texts(self) -> dict[str, str]:
-        return {name: self.query_one(f"#{name}", Input).value for name in FIELDS}
+        typed = {box.id: box.value for box in self.query(Input)}  # without the lazy ones until they are there
+        return {name: typed.get(name, "") for name in FIELDS}
 
     @on(Input.Changed)
     def _changed(self) -> None:
@@ -218,10 +219,11 @@ class Transfer(CockpitScreen):
     def _say(self, outlook: str, wrong: str | None, problem: str = "") -> None:
         """Show what it comes to, and what is wrong under the field where it is."""
         self.query_one("#planned", Static).update(outlook)
-        for name in FIELDS:
-            said = self.query_one(f"#wrong-{name}", Static)
-            said.display = name == wrong
-            said.update(problem if name == wrong else "")
+        for said in self.query(".wrong").results(Static):
+            said.display = said.id == f"wrong-{wrong}"
+            said.update(problem if said.display else "")
+        for label in self.query("#form Label"):
+            label.set_class(label.id == f"label-{wrong}", "-beside-wrong")
         if wrong and wrong not in FIRST:
             self.query_one(Collapsible).collapsed = False
 
