@@ -179,6 +179,8 @@ HEAVY = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "textual", "plo
     [
         ADD,
         ("queue", "add", "--source", "npz:set.npz", "--target", "npz:packed.npz-a", "--profile", "fast"),
+        ("queue", "add", "--source", "stream:pets", "--target", "folder:pets@32-a", "--profile", "fast"),
+        ("queue", "add", "--source", "imagenet", "--profile", "fast"),
         (*ADD, "--dry-run"),
         ("queue", "extend", "digits-a-to-digits-b-vgg-digits", "--levels", 4),
         ("queue", "estimate"),
@@ -191,6 +193,7 @@ HEAVY = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "textual", "plo
 def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: tuple[object, ...]) -> None:
     import numpy as np
 
+    from tests.engine.folders import make
     from tests.engine.test_datasets import encoded, gray, save
 
     arrays = gray()
@@ -201,6 +204,7 @@ def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: tuple[ob
         labels = np.ravel(arrays[f"{split}_labels"])
         packed |= {f"{split}_bytes": data, f"{split}_offsets": offsets, f"{split}_labels": labels}
     save(tmp_path / "packed.npz", packed)
+    make(tmp_path / "pets", train=20)
     if arguments[:2] != ("queue", "add"):
         run_cockpit(tmp_path, *ADD)
     script = f"""

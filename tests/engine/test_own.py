@@ -108,6 +108,15 @@ def test_a_process_that_has_imported_it_imports_it_again_where_it_was_changed(la
     assert channels(own.find("mynets:small").identity) == 16
 
 
+def test_modules_of_one_name_in_two_folders_are_told_apart(lab: Path) -> None:
+    (lab / "other").mkdir()
+    (lab / "other" / "mynets.py").write_text(NET.replace("8 * width", "4 * width"))
+    found = [own.find("mynets:small", folder) for folder in ("", str(lab / "other"))]
+    for source, channels in zip(found * 2, (8, 4) * 2, strict=True):
+        model = nets.build(source.identity, 1.0, (1, 8, 8), 10, str(source.folder))
+        assert nets.prunable(model)["0.weight"].shape[0] == channels
+
+
 def test_a_module_whose_name_is_taken_is_refused(lab: Path) -> None:
     (lab / "json.py").write_text(NET)
     with pytest.raises(InputError, match=r"module 'json' in .* cannot be imported: .* has that name too; rename yours"):
@@ -172,10 +181,13 @@ HEAD = "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))"
             "no linear layer to end in",
         ),
         ("def make(classes): return nn.Sequential(nn.Conv2d(3, 4, 3), " + HEAD, "fails on 2 images of 1x8x8"),
-        ("def make(classes): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(6, classes))", "it must give a tensor"),
+        (
+            "def make(classes): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(6, classes))",
+            r"gives \(2, 4, 6, 10\) for 2 images of 1x8x8 in 10 classes: it must give a tensor",
+        ),
         (
             "def make(classes):\n    classes = 3\n    return nn.Sequential(nn.Conv2d(1, 4, 3), " + HEAD,
-            r"gives \(2, 3\) for 2 images of 1x8x8 in 10 classes",
+            r"its last linear layer, 3, does not give the 10 classes: set the attribute output_layer",
         ),
         (
             "class make(nn.Module):\n"
