@@ -362,8 +362,7 @@ def _add_runs(
     """Add the data sets and runs of curves that are not there yet: how many runs there are, and how many are new."""
     for data in definition.sources + definition.targets:
         _add_data_set(connection, data)
-    if definition.model_folder:
-        keep_model_folder(connection, definition.model, definition.model_folder)
+    keep_model_folder(connection, definition.model, definition.model_folder)
     names = {data.identity: data.name for data in definition.sources + definition.targets}
     wanted = runs(found)
     before, moment = _count_runs(connection), now()
