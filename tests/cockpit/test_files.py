@@ -227,6 +227,18 @@ def test_experiments_with_their_own_images_are_printed_as_a_file_from_anywhere(
             assert queue.definition_of(old, experiment) == queue.definition_of(new, experiment)
 
 
+def test_the_example_of_the_documentation_is_a_file(tmp_path: Path, file: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "experiment-files.md").read_text()
+    file.write_text(page.split("```toml\n")[1].split("```")[0])
+    (tmp_path / "data").mkdir()
+    save(tmp_path / "data" / "faces.npz", gray())
+    assert [one.name for one in read(file, {})] == [
+        "halves",
+        *(f"{source}-to-mnist-{used}" for source in ("fashion-mnist", "svhn", "faces") for used in ("sgd", "adam")),
+        "digits-quick",
+    ]
+
+
 @pytest.mark.slow
 def test_the_experiments_of_a_file_are_trained_one_after_the_other(cockpit: Cockpit, file: Path) -> None:
     axes = "[experiment.matrix]\nseed = [0, 1]\n"
