@@ -82,7 +82,7 @@ def test_any_experiment_can_be_made_small(cockpit: Cockpit) -> None:
     what = ("--source", "digits-a", "--target", "digits-b", "--random", "none")
     added = cockpit("queue", "add", *what, "--scale", "tiny,images=300")
     # A chain of 4 runs, its tickets on the target, the target's dense network; one replicate.
-    assert added.stdout.startswith("digits-a-to-digits-b-vgg-digits@tiny,images=300: 3 curves, 9 runs")
+    assert added.stdout.startswith("digits-a-300-to-digits-b-300-vgg-digits@tiny,images=300: 3 curves, 9 runs")
 
 
 @pytest.mark.parametrize(
