@@ -19,13 +19,14 @@ from engine.definitions import Definition
 from engine.devices import Device
 from engine.experiments import curves, runs
 from engine.recipes import Dense, Run
+from engine.store.claims import SPLIT
 from engine.store.database import now
 
 _NEW = "\0"  # begins the names, which no other has, of the experiments that a preview is of
 # The columns of `Work`. What a run leaves behind: a dense network two states, a later link of a chain one mask, others
 # nothing. Few recipes hold out a validation part, and looking for the word is faster than parsing.
-_WORK = """
-    model, width, batch_size, profile, target_dataset, epochs,
+_WORK = f"""
+    model, width, batch_size, profile, {SPLIT}, target_dataset, epochs,
     iif(instr(recipe, '"validation"'), json_extract(recipe, '$.training.validation'), 0.0), target,
     CASE WHEN ticket = 'dense' THEN 'dense'
          WHEN ticket = 'winning' AND level > 0 AND source_dataset = target_dataset AND source_optimizer = optimizer
@@ -82,6 +83,7 @@ class Work(NamedTuple):
     width: float
     batch_size: int
     profile: str
+    split: int  # over so many devices
     data_set: str  # its identity
     epochs: int
     validation: float
@@ -91,12 +93,12 @@ class Work(NamedTuple):
     @property
     def kind(self) -> tuple[object, ...]:
         """Runs of the same kind take the same time."""
-        return self[:7]
+        return self[:8]
 
     @property
     def network(self) -> tuple[object, ...]:
         """Runs of the same network take a time that is proportional to the pixels trained on."""
-        return self[:4]
+        return self[:5]
 
     @property
     def file(self) -> tuple[object, ...]:
@@ -278,7 +280,7 @@ def _join(
         ids[digest] = number = next(numbers)
         t = run.training
         leaves = "dense" if isinstance(run.ticket, Dense) else "link" if run.is_link else None
-        kind = (t.model, t.width, t.batch_size, t.profile, t.dataset, t.epochs, t.validation)
+        kind = (t.model, t.width, t.batch_size, t.profile, t.split, t.dataset, t.epochs, t.validation)
         load.tasks[number] = Task(number, None, 0, 0, Work(*kind, names[t.dataset], leaves))
         for needed in (ids[digest] for digest in needs if digest in ids):
             load.needs.append((number, needed))

@@ -146,8 +146,8 @@ def test_every_image_is_trained_on_once_an_epoch_the_last_batch_too() -> None:
     data, sizes = data_for(configuration), []
     original = data.batch
 
-    def counted(plan: EpochPlan, start: int, size: int) -> tuple[Tensor, Tensor]:
-        found = original(plan, start, size)
+    def counted(plan: EpochPlan, index: Tensor) -> tuple[Tensor, Tensor]:
+        found = original(plan, index)
         sizes.append(len(found[1]))
         return found
 
