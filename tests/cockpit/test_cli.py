@@ -131,7 +131,7 @@ def test_plot_of_an_experiment_that_was_not_trained_says_how_to(cockpit: Cockpit
     [
         (("queue", "add"), "nothing to train: name a preset"),
         (("run",), "nothing to train: name a preset"),
-        (("run", "digitz"), "unknown preset 'digitz': choose from digits; did you mean 'digits'?"),
+        (("run", "digitz"), "unknown preset 'digitz': choose from digits, fig1a, fig1b"),
         (("queue", "add", "--source", "digit"), "unknown data set 'digit': choose from digits, mnist"),
         (("queue", "add", "--source", "npz:absent.npz"), "there is no file absent.npz"),
         (("queue", "add", "--source", "set.npz"), "unknown data set 'set.npz': a file is named as npz:set.npz"),
