@@ -13,13 +13,13 @@ from engine.datasets.streaming import Decoders, Part, Source, decoded
 
 HEIGHT, WIDTH, QUALITY = 375, 500, 92  # ImageNet's most frequent size; 110 KB an image, its mean
 SIDE, BATCH = 224, 64
-PHOTOGRAPHS = 640
-EPOCHS = 10
+PHOTOGRAPHS = 256
+EPOCHS = 8
 MIB = 2**20
 
 
 def measure(quick: bool) -> dict[str, float]:
-    """Images a second of one core, then of one and two decoders beside a worker; memory over ten epochs of two."""
+    """Images a second of one core, then of one and two decoders beside a worker; memory over some epochs."""
     count = PHOTOGRAPHS // 5 if quick else PHOTOGRAPHS
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

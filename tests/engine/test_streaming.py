@@ -290,26 +290,18 @@ def test_tickets_of_real_photographs_go_to_small_images_and_back(shared_data: Pa
         archive.extractall(tmp_path, members=wanted, filter="data")
     photographs = f"stream:{tmp_path / 'imagenette224-mini'}@64"
     with np.load(shared_data / "svhn.npz") as whole:
-        small = {}
+        small: dict[str, Any] = {}
         for part, count in (("train", 100), ("test", 50)):
             ends = whole[f"{part}_offsets"][: count + 1]
             small |= {f"{part}_offsets": ends, f"{part}_bytes": whole[f"{part}_bytes"][: ends[-1]]}
             small |= {f"{part}_labels": whole[f"{part}_labels"][:count]}
         np.savez(tmp_path / "svhn.npz", **small)
     path = tmp_path / "experiments.db"
-    tiny: dict[str, Any] = {
-        "levels": 1,
-        "replicates": 1,
-        "epochs": 1,
-        "random": ["none"],
-        "batch_size": 32,
-        "width": 0.1,
-    }
-    for name, source, target in (
-        ("there", photographs, f"npz:{tmp_path / 'svhn.npz'}"),
-        ("back", f"npz:{tmp_path / 'svhn.npz'}", photographs),
-    ):
-        add(path, name, source=[source], target=[target], model="resnet18", width=0.1, batch_size=32, **tiny)
+    tiny: dict[str, Any] = {"levels": 1, "replicates": 1, "epochs": 1, "random": ["none"]}
+    tiny |= {"model": "resnet18", "width": 0.1, "batch_size": 32}
+    ends = photographs, f"npz:{tmp_path / 'svhn.npz'}"
+    for name, source, target in (("there", *ends), ("back", *reversed(ends))):
+        add(path, name, source=[source], target=[target], **tiny)
     work_off(path)
     with closing(database.reader(path)) as connection:
         assert {row["status"] for row in rows.experiments(connection)} == {"done"}
