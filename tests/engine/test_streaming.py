@@ -70,11 +70,12 @@ def one_by_one(root: Path, index: int, seed: int, epoch: int) -> Tensor:
     numbers = draws(index, streams.key("augment", seed, epoch))
     with Image.open(sorted(root.glob("train/*/*"))[index]) as image:
         pixels = v2.functional.pil_to_tensor(image.convert("RGB"))
-    top, left, height, width = decoding.random_crop(*pixels.shape[1:], numbers)
-    assert 0 <= top <= top + height <= pixels.shape[1]
-    assert 0 <= left <= left + width <= pixels.shape[2]
+    _, tall, wide = pixels.shape
+    top, left, height, width = decoding.random_crop(tall, wide, numbers)
+    assert 0 <= top <= top + height <= tall
+    assert 0 <= left <= left + width <= wide
     cropped = v2.functional.resize(pixels[:, top : top + height, left : left + width], [32, 32], antialias=True)
-    return v2.functional.horizontal_flip(cropped) if numbers[-1] < 0.5 else cropped
+    return torch.flip(cropped, [2]) if numbers[-1] < 0.5 else cropped
 
 
 @pytest.mark.parametrize("decoders", [1, 3])
