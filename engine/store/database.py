@@ -154,10 +154,11 @@ def model_folder(connection: sqlite3.Connection, model: str) -> str:
 
 def keep_model_folder(connection: sqlite3.Connection, model: str, folder: str) -> None:
     """Remember where the source of a person's own model lies; where it has moved, where it lies now."""
-    connection.execute(
-        "INSERT INTO about (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        (f"model {model}", folder),
-    )
+    if folder:
+        connection.execute(
+            "INSERT INTO about (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (f"model {model}", folder),
+        )
 
 
 def files_folder(path: Path) -> Path:

@@ -48,12 +48,11 @@ class Added:
 
 
 def default_name(definition: Definition) -> str:
-    """The name of an experiment that was given none: its sources, its targets, and the model."""
+    """The name of an experiment that was given none: its sources, its targets, and the model, without any colon."""
     ends = [
         "+".join(data.name.rpartition(":")[2] for data in group) for group in (definition.sources, definition.targets)
     ]
-    model = definition.model.partition("@")[0].replace(":", ".")  # a name has no colon
-    return "-to-".join(dict.fromkeys(ends)) + f"-{model}"
+    return "-to-".join(dict.fromkeys(ends)) + "-" + definition.model.partition("@")[0].replace(":", ".")
 
 
 def add(connection: sqlite3.Connection, name: str, definition: Definition, command: str) -> Added:
@@ -403,8 +402,7 @@ def _add_runs(
     """Add the data sets and runs of curves that are not there yet: how many runs there are, and how many are new."""
     for data in definition.sources + definition.targets:
         _add_data_set(connection, data)
-    if definition.model_folder:
-        keep_model_folder(connection, definition.model, definition.model_folder)
+    keep_model_folder(connection, definition.model, definition.model_folder)
     names = {data.identity: data.name for data in definition.sources + definition.targets}
     wanted = runs(found)
     before, moment = _count_runs(connection), now()
