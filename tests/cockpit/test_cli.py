@@ -180,7 +180,6 @@ HEAVY = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "textual", "plo
         ADD,
         ("queue", "add", "--source", "npz:set.npz", "--target", "npz:packed.npz-a", "--profile", "fast"),
         ("queue", "add", "--source", "stream:pets", "--target", "folder:pets@32-a", "--profile", "fast"),
-        ("queue", "add", "--source", "imagenet", "--profile", "fast"),
         (*ADD, "--dry-run"),
         ("queue", "extend", "digits-a-to-digits-b-vgg-digits", "--levels", 4),
         ("queue", "estimate"),

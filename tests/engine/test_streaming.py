@@ -70,11 +70,12 @@ def one_by_one(root: Path, index: int, seed: int, epoch: int) -> Tensor:
     numbers = draws(index, streams.key("augment", seed, epoch))
     with Image.open(sorted(root.glob("train/*/*"))[index]) as image:
         pixels = v2.functional.pil_to_tensor(image.convert("RGB"))
-    top, left, height, width = decoding.random_crop(*pixels.shape[1:], numbers)
-    assert 0 <= top <= top + height <= pixels.shape[1]
-    assert 0 <= left <= left + width <= pixels.shape[2]
+    _, tall, wide = pixels.shape
+    top, left, height, width = decoding.random_crop(tall, wide, numbers)
+    assert 0 <= top <= top + height <= tall
+    assert 0 <= left <= left + width <= wide
     cropped = v2.functional.resize(pixels[:, top : top + height, left : left + width], [32, 32], antialias=True)
-    return v2.functional.horizontal_flip(cropped) if numbers[-1] < 0.5 else cropped
+    return torch.flip(cropped, [2]) if numbers[-1] < 0.5 else cropped
 
 
 @pytest.mark.parametrize("decoders", [1, 3])
@@ -290,26 +291,18 @@ def test_tickets_of_real_photographs_go_to_small_images_and_back(shared_data: Pa
         archive.extractall(tmp_path, members=wanted, filter="data")
     photographs = f"stream:{tmp_path / 'imagenette224-mini'}@64"
     with np.load(shared_data / "svhn.npz") as whole:
-        small = {}
+        small: dict[str, Any] = {}
         for part, count in (("train", 100), ("test", 50)):
             ends = whole[f"{part}_offsets"][: count + 1]
             small |= {f"{part}_offsets": ends, f"{part}_bytes": whole[f"{part}_bytes"][: ends[-1]]}
             small |= {f"{part}_labels": whole[f"{part}_labels"][:count]}
         np.savez(tmp_path / "svhn.npz", **small)
     path = tmp_path / "experiments.db"
-    tiny: dict[str, Any] = {
-        "levels": 1,
-        "replicates": 1,
-        "epochs": 1,
-        "random": ["none"],
-        "batch_size": 32,
-        "width": 0.1,
-    }
-    for name, source, target in (
-        ("there", photographs, f"npz:{tmp_path / 'svhn.npz'}"),
-        ("back", f"npz:{tmp_path / 'svhn.npz'}", photographs),
-    ):
-        add(path, name, source=[source], target=[target], model="resnet18", width=0.1, batch_size=32, **tiny)
+    tiny: dict[str, Any] = {"levels": 1, "replicates": 1, "epochs": 1, "random": ["none"]}
+    tiny |= {"model": "resnet18", "width": 0.1, "batch_size": 32}
+    ends = photographs, f"npz:{tmp_path / 'svhn.npz'}"
+    for name, source, target in (("there", *ends), ("back", *reversed(ends))):
+        add(path, name, source=[source], target=[target], **tiny)
     work_off(path)
     with closing(database.reader(path)) as connection:
         assert {row["status"] for row in rows.experiments(connection)} == {"done"}
