@@ -128,7 +128,7 @@ def experiment_options(
         _option(TICKETS, "Random tickets to compare with: global, local, preserved, none. Repeatable.", "global"),
     ] = None,
     optimizer: Annotated[
-        list[str] | None, _option(TRAINING, "Of the source: sgd, adam or adamw. Repeatable.", "the model's, mostly sgd")
+        list[str] | None, _option(TRAINING, "Of the source: sgd, adam or adamw. Repeatable.", "the model's")
     ] = None,
     target_optimizer: Annotated[
         list[str] | None, _option(TRAINING, "Of the target. Repeatable.", "the source's")

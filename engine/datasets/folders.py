@@ -4,28 +4,19 @@ Nothing here imports torch or numpy. The layout is that of torchvision's ImageFo
 same under PATH/test or, where that has no classes, PATH/val; images lie at any depth of a class's folder and are known
 by their endings.
 
-An image is read, hashed and decoded once, when a set is first queued, so that a damaged file is known before anything
-is trained. What was found is kept in the user's cache by path, size and time of modification; from then on only those
-are looked at.
+Every image is looked at when a set is queued (`engine.datasets.manifests`), so that a damaged file is known before
+anything is trained.
 """
 
 import hashlib
-import io
-import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from platformdirs import user_cache_path
-
-from engine import devices
-from engine.datasets import places
+from engine.datasets import manifests, places
 from engine.datasets.catalog import (
     PHOTOGRAPH_SHAPE,
     PHOTOGRAPHS,
@@ -36,14 +27,12 @@ from engine.datasets.catalog import (
     network_shape,
     split_part,
 )
+from engine.datasets.manifests import Seen
 from engine.errors import InputError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # of Pillow: eight bits a channel
-GRAY = ("1", "L")
 SIDES = {"folder": (2, 1024), "stream": (32, 1024)}  # pixels, from and to
 STREAM_SIDE = 224  # unless told otherwise: ImageNet's
-LOOKED_AT_TOGETHER = 1024  # images
 
 
 class Split(NamedTuple):
@@ -60,17 +49,6 @@ class Pictures(NamedTuple):
     classes: list[str]
     train: Split
     test: Split
-
-
-class Seen(NamedTuple):
-    """What is known of an image's file since it was last looked at."""
-
-    bytes: int
-    modified: int  # nanoseconds
-    sha256: str
-    height: int
-    width: int
-    gray: bool
 
 
 @dataclass(frozen=True)
@@ -267,6 +245,10 @@ def _shape(named: _Named, pictures: Pictures, seen: dict[str, Seen]) -> tuple[in
     return channels, *size
 
 
+def _look(pictures: Pictures) -> dict[str, Seen]:
+    return manifests.look(pictures.root, pictures.train.files + pictures.test.files)
+
+
 def _all_gray(seen: dict[str, Seen]) -> bool:
     return all(image.gray for image in seen.values())
 
@@ -277,75 +259,3 @@ def _digest(named: _Named, seen: dict[str, Seen]) -> str:
     for path in sorted(seen):
         found.update(f"{path}\0{seen[path].sha256}\n".encode(errors="surrogateescape"))
     return found.hexdigest()
-
-
-def _look(pictures: Pictures) -> dict[str, Seen]:
-    """What is known of each image by its path; only what is new or changed is read."""
-    cache = cache_folder() / "folders" / f"{hashlib.sha256(os.fsencode(pictures.root.resolve())).hexdigest()}.jsonl"
-    known, found, new = _remembered(cache), {}, 0
-    files = iter(pictures.train.files + pictures.test.files)
-    try:
-        with ThreadPoolExecutor(devices.cores()) as threads:
-            while some := list(islice(files, LOOKED_AT_TOGETHER)):
-                for path, seen in zip(
-                    some, threads.map(lambda path: _see(pictures.root, path, known), some), strict=True
-                ):
-                    found[path] = seen
-                    new += seen is not known.get(path)
-    finally:  # what is interrupted after an hour begins where it was
-        if new or len(known) > len(found):
-            _remember(cache, {**known, **found} if len(found) < len(known) else found)
-    return found
-
-
-def _see(root: Path, path: str, known: dict[str, Seen]) -> Seen:
-    """What is known of one image. Raises InputError if it is none, or damaged."""
-    from PIL import Image, UnidentifiedImageError
-
-    about = (root / path).stat()
-    before = known.get(path)
-    if before and (before.bytes, before.modified) == (about.st_size, about.st_mtime_ns):
-        return before
-    data = (root / path).read_bytes()
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            (width, height), mode = image.size, image.mode
-            image.draft("L", (1, 1))  # a JPEG's coarsest scale: all of it is read, a fraction computed
-            image.load()
-    except UnidentifiedImageError:
-        raise InputError(f"{root / path} is no image that Pillow can read: replace or remove it") from None
-    except Exception as error:  # whatever a damaged file leads a decoder to
-        raise InputError(f"{root / path} is damaged ({error}): replace or remove it") from None
-    if mode not in MODES:
-        raise InputError(f"{root / path} has more than eight bits a channel (Pillow's mode {mode}): convert it")
-    return Seen(about.st_size, about.st_mtime_ns, hashlib.sha256(data).hexdigest(), height, width, mode in GRAY)
-
-
-def cache_folder() -> Path:
-    """Where what is costly to find out again is kept."""
-    return user_cache_path("cockpit")
-
-
-def _remembered(cache: Path) -> dict[str, Seen]:
-    try:
-        with cache.open(encoding="utf-8") as lines:
-            return {path: Seen(*about) for path, *about in map(json.loads, lines)}
-    except (OSError, ValueError, TypeError):  # none yet, or one that another version or a full disk left
-        return {}
-
-
-def _remember(cache: Path, found: dict[str, Seen]) -> None:
-    write_cache(cache, (json.dumps([path, *seen]) for path, seen in found.items()))
-
-
-def write_cache(place: Path, lines: Iterable[str]) -> None:
-    """Keep lines, all or none of them. Where the cache cannot be written they are found out again next time."""
-    partial = place.with_name(f".{place.name}.{os.getpid()}")
-    with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in lines)
-            partial.replace(place)
-        finally:
-            partial.unlink(missing_ok=True)

@@ -25,7 +25,8 @@ from torch import Tensor
 from engine import streams
 from engine.datasets import decoding, load
 from engine.datasets.catalog import split_part
-from engine.datasets.folders import Pictures, Split, cache_folder, write_cache
+from engine.datasets.folders import Pictures, Split
+from engine.datasets.manifests import cache_folder, write_cache
 from engine.datasets.pipeline import WHOLE, Share, normalised, shares, statistics
 from engine.recipes import Training
 
@@ -34,7 +35,6 @@ PIECES_AHEAD = 4  # for each decoder: one in its hands, one to take next, and tw
 STATISTICS_IMAGES = 4096  # of the training set, in the order of a fixed hash
 # What is used with ImageNet everywhere, of its training images in levels of gray.
 IMAGENET = (torch.tensor([0.485, 0.456, 0.406]) * 255, torch.tensor([0.229, 0.224, 0.225]) * 255)
-
 
 Names = np.ndarray[tuple[int], np.dtype[np.bytes_]]  # bytes take a tenth of what strings do
 
@@ -155,18 +155,19 @@ class Part:
     def served(self, batches: Sequence[Tensor], stream_key: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         """The images at the places that each batch names, and their labels, on the device."""
         side, device = self.source.side, self.source.device
+        pinned = device.type == "cuda"  # so that copying to the card waits for nothing
         arriving = self.source.decoders.decode(self.pieces(batches, stream_key))
         for index in batches:
-            pixels = torch.empty(len(index), 3, side, side, dtype=torch.uint8, pin_memory=device.type == "cuda")
+            pixels = torch.empty(len(index), 3, side, side, dtype=torch.uint8, pin_memory=pinned)
             for place in range(0, len(index), PIECE):
                 pixels[place : place + PIECE] = torch.from_numpy(next(arriving))
-            labels = torch.from_numpy(self.labels[index.numpy()])
-            yield pixels.to(device, non_blocking=True), labels.to(device)
+            labels = torch.tensor(self.labels[index.numpy()], pin_memory=pinned)
+            yield pixels.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
-    def pieces(self, batches: Sequence[Tensor], stream_key: int | None) -> Iterator[Piece]:
+    def pieces(self, batches: Iterable[Tensor], stream_key: int | None) -> Iterator[Piece]:
         """What is to be decoded for batches: no piece is of two."""
         for batch in batches:
-            for piece in torch.split(batch, PIECE):
+            for piece in _cut(batch, PIECE):
                 files = [self.source.root / name.decode() for name in self.files[piece.numpy()]]
                 yield Piece(files, piece.tolist(), self.source.side, stream_key, self.source.flips)
 
@@ -230,3 +231,8 @@ class Streamed:
 
 def _part(source: Source, split: Split) -> Part:
     return Part(source, np.array([name.encode() for name in split.files]), np.array(split.labels, np.int64))
+
+
+def _cut(order: Tensor, size: int) -> list[Tensor]:
+    """`order` in pieces of `size`, the last one shorter; of nothing none, where `torch.split` gives an empty one."""
+    return list(torch.split(order, size)) if len(order) else []

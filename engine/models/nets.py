@@ -67,7 +67,10 @@ def _own(name: str, width: float, shape: Shape, classes: int, folder: str) -> nn
 def _arguments(factory: Callable[..., Any], name: str, known: dict[str, Any]) -> dict[str, Any]:
     """Those of the `known` arguments that a factory takes. Raises InputError where it needs others."""
     name = name.partition("@")[0]
-    parameters = inspect.signature(factory).parameters.values()
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        raise InputError(f"model {name} does not tell its parameters: wrap it in a function of your own") from None
     takes = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         takes |= set(known)

@@ -73,8 +73,12 @@ def find(name: str, folder: str = "") -> Source:
 def _spec(top: str, first: list[str]) -> ModuleSpec | None:
     """Where the module or package `top` would be imported from. Namespace packages come last, as for Python."""
     importlib.invalidate_caches()
-    found = PathFinder.find_spec(top, [*first, *sys.path])
-    return found or importlib.util.find_spec(top)
+    if found := PathFinder.find_spec(top, [*first, *sys.path]):
+        return found
+    try:
+        return importlib.util.find_spec(top)  # what was installed to be edited where it is
+    except ValueError:  # __main__
+        return None
 
 
 def _file(root: Path, inner: list[str], module: str) -> Path:
@@ -119,8 +123,8 @@ def load(name: str, folder: str = "") -> Callable[..., Any]:
     if before and (before.folder, before.digest) != (source.folder, source.digest):
         for imported in [key for key in sys.modules if key.partition(".")[0] == top]:
             del sys.modules[imported]
-    if str(source.folder) not in sys.path:
-        sys.path.insert(0, str(source.folder))
+    folder = str(source.folder)
+    sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
     if top not in sys.modules:
         _loaded[top] = source
     try:

@@ -78,7 +78,7 @@ def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> d
 
 def _check(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
     """Raises InputError where the network cannot be pruned, or cannot train on the smallest batch."""
-    _check_attributes(name, model)
+    _check_parts(name, model, end.classes)
     try:
         weights = nets.prunable(nets.initialise(model, "init", 0), rule)
     except InputError as error:
@@ -102,8 +102,8 @@ def _check(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
         raise InputError(f"model {name} does not use its prunable weight {unused[0]!r}: no gradient reaches it")
 
 
-def _check_attributes(name: str, model: nn.Module) -> None:
-    """Raises InputError where `output_layer` or `prunable`, set by a person, name nothing that is there."""
+def _check_parts(name: str, model: nn.Module, classes: int) -> None:
+    """Raises InputError where `output_layer` or `prunable` name nothing that is there, or layers share weights."""
     try:
         head = nets.output_layer(model)
     except InputError as error:
@@ -111,9 +111,20 @@ def _check_attributes(name: str, model: nn.Module) -> None:
     layers = {path: m for path, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
     if head not in layers:
         raise InputError(f"model {name}: output_layer {head!r} is no linear or convolutional layer of it")
+    if not hasattr(model, "output_layer") and layers[head].weight.shape[0] != classes:
+        raise InputError(
+            f"model {name}: its last linear layer, {head}, does not give the {classes} classes: set the attribute"
+            " output_layer to the name of the one that does"
+        )
     chosen, parameters = getattr(model, "prunable", []), dict(model.named_parameters())
-    if isinstance(chosen, str) or not all(isinstance(path, str) and path in parameters for path in chosen):
+    if not isinstance(chosen, list | tuple) or not all(path in parameters for path in chosen):
         raise InputError(f"model {name}: `prunable` must list names of its parameters, as 'conv1.weight'")
+    keys: dict[int, str] = {}
+    for key, value in model.state_dict().items():
+        if value.numel() and (other := keys.setdefault(value.data_ptr(), key)) != key:
+            raise InputError(
+                f"model {name}: {other} and {key} are one tensor; layers that share weights cannot be kept"
+            )
 
 
 def _compare(name: str, first: nn.Module, there: End, other: nn.Module, here: End) -> None:

@@ -132,7 +132,7 @@ def test_plot_of_an_experiment_that_was_not_trained_says_how_to(cockpit: Cockpit
         (("queue", "add"), "nothing to train: name a preset"),
         (("run",), "nothing to train: name a preset"),
         (("run", "digitz"), "unknown preset 'digitz': choose from digits; did you mean 'digits'?"),
-        (("queue", "add", "--source", "digit"), "unknown data set 'digit': choose from digits, digits-a"),
+        (("queue", "add", "--source", "digit"), "unknown data set 'digit': choose from digits, mnist"),
         (("queue", "add", "--source", "npz:absent.npz"), "there is no file absent.npz"),
         (("queue", "add", "--source", "set.npz"), "unknown data set 'set.npz': a file is named as npz:set.npz"),
         ((*ADD, "--model", "vgg91"), "unknown model 'vgg91'"),
@@ -179,6 +179,7 @@ HEAVY = ("torch", "torchvision", "numpy", "textual", "plotext", "sklearn", "sqli
     [
         ADD,
         ("queue", "add", "--source", "npz:set.npz", "--target", "npz:packed.npz-a", "--profile", "fast"),
+        ("queue", "add", "--source", "stream:pets", "--target", "folder:pets@32-a", "--profile", "fast"),
         (*ADD, "--dry-run"),
         ("queue", "extend", "digits-a-to-digits-b-vgg-digits", "--levels", 4),
         ("queue", "estimate"),
@@ -191,6 +192,7 @@ HEAVY = ("torch", "torchvision", "numpy", "textual", "plotext", "sklearn", "sqli
 def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: tuple[object, ...]) -> None:
     import numpy as np
 
+    from tests.engine.folders import make
     from tests.engine.test_datasets import encoded, gray, save
 
     arrays = gray()
@@ -201,6 +203,7 @@ def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: tuple[ob
         labels = np.ravel(arrays[f"{split}_labels"])
         packed |= {f"{split}_bytes": data, f"{split}_offsets": offsets, f"{split}_labels": labels}
     save(tmp_path / "packed.npz", packed)
+    make(tmp_path / "pets", train=20)
     if arguments[:2] != ("queue", "add"):
         run_cockpit(tmp_path, *ADD)
     script = f"""

@@ -65,3 +65,11 @@ def test_the_default_profile_is_fast_only_where_every_device_has_bfloat16(monkey
     assert devices.default_profile() == "fast"
     with pytest.raises(InputError, match="has 1 CUDA devices"):
         devices.chosen(2)
+
+
+@pytest.mark.parametrize(("cores", "workers", "decoders"), [(16, 1, 15), (16, 4, 3), (2, 2, 1), (1, 1, 1), (4, 8, 1)])
+def test_a_worker_has_its_share_of_the_cores_but_one_to_decode_with(
+    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, decoders: int
+) -> None:
+    monkeypatch.setattr(devices, "cores", lambda: cores)
+    assert devices.decoders(workers) == decoders

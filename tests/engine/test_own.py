@@ -14,7 +14,7 @@ from engine import experiments
 from engine.errors import InputError
 from engine.models import nets, own, probe
 from engine.models.catalog import End
-from engine.store import database, queue
+from engine.store import database, merge, queue
 from tests.conftest import work_off
 
 NET = """
@@ -108,6 +108,15 @@ def test_a_process_that_has_imported_it_imports_it_again_where_it_was_changed(la
     assert channels(own.find("mynets:small").identity) == 16
 
 
+def test_modules_of_one_name_in_two_folders_are_told_apart(lab: Path) -> None:
+    (lab / "other").mkdir()
+    (lab / "other" / "mynets.py").write_text(NET.replace("8 * width", "4 * width"))
+    found = [own.find("mynets:small", folder) for folder in ("", str(lab / "other"))]
+    for source, channels in zip(found * 2, (8, 4) * 2, strict=True):
+        model = nets.build(source.identity, 1.0, (1, 8, 8), 10, str(source.folder))
+        assert nets.prunable(model)["0.weight"].shape[0] == channels
+
+
 def test_a_module_whose_name_is_taken_is_refused(lab: Path) -> None:
     (lab / "json.py").write_text(NET)
     with pytest.raises(InputError, match=r"module 'json' in .* cannot be imported: .* has that name too; rename yours"):
@@ -172,10 +181,13 @@ HEAD = "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))"
             "no linear layer to end in",
         ),
         ("def make(classes): return nn.Sequential(nn.Conv2d(3, 4, 3), " + HEAD, "fails on 2 images of 1x8x8"),
-        ("def make(classes): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(6, classes))", "it must give a tensor"),
+        (
+            "def make(classes): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(6, classes))",
+            r"gives \(2, 4, 6, 10\) for 2 images of 1x8x8 in 10 classes: it must give a tensor",
+        ),
         (
             "def make(classes):\n    classes = 3\n    return nn.Sequential(nn.Conv2d(1, 4, 3), " + HEAD,
-            r"gives \(2, 3\) for 2 images of 1x8x8 in 10 classes",
+            r"its last linear layer, 3, does not give the 10 classes: set the attribute output_layer",
         ),
         (
             "class make(nn.Module):\n"
@@ -185,6 +197,12 @@ HEAD = "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))"
             "        self.c = nn.Linear(4, classes)\n"
             "    def forward(self, x): return self.c(self.a(x).flatten(1))",
             "does not use its prunable weight 'b.weight'",
+        ),
+        (
+            "def make(classes):\n"
+            "    twice = nn.Conv2d(1, 1, 3, padding=1)\n"
+            "    return nn.Sequential(twice, twice, nn.Flatten(), nn.Linear(64, classes))",
+            r"0\.weight and 1\.weight are one tensor",
         ),
     ],
 )
@@ -242,6 +260,17 @@ def make(classes):
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not any(bool((value == 9.0).any()) for value in first.values())
     assert {key for key in first if not torch.equal(first[key], other[key])} == {"0.weight", "4.weight", "5.weight"}
+
+
+def test_a_merge_brings_along_where_the_source_lies(lab: Path) -> None:
+    paths = [lab / "here.db", lab / "there.db"]
+    definition = experiments.define(source=["digits-a"], model="mynets:small", levels=1, replicates=1, random=["none"])
+    with closing(database.writer(paths[1])) as there:
+        queue.add(there, "theirs", definition, "")
+    with closing(database.writer(paths[0])) as here:
+        assert database.model_folder(here, definition.model) == ""
+        merge.merge(here, *paths, lambda *_: None)
+        assert database.model_folder(here, definition.model) == str(lab)
 
 
 def test_workers_find_it_from_elsewhere_and_refuse_a_changed_source(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
