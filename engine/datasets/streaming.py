@@ -164,7 +164,7 @@ class Part:
             labels = torch.tensor(self.labels[index.numpy()], pin_memory=pinned)
             yield pixels.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
-    def pieces(self, batches: Sequence[Tensor], stream_key: int | None) -> Iterator[Piece]:
+    def pieces(self, batches: Iterable[Tensor], stream_key: int | None) -> Iterator[Piece]:
         """What is to be decoded for batches: no piece is of two."""
         for batch in batches:
             for piece in _cut(batch, PIECE):

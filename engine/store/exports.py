@@ -94,11 +94,11 @@ def run_of(connection: sqlite3.Connection, text: str, level: int | None, replica
 
 
 def available(connection: sqlite3.Connection, folder: Folder, experiment: str | None = None) -> list[dict[str, Any]]:
-    """The winning tickets of all chains, or of an experiment's, by chain, replicate and level, each listed once.
+    """The winning tickets of all chains, or of an experiment's, by chain, replicate and level.
 
     `here` says whether the files that it is made of are there.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: list[dict[str, Any]] = []
     names = [row[0] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]
     for name in names if experiment is None else [experiment]:
         for side in sides.chains(connection, name):
@@ -109,8 +109,8 @@ def available(connection: sqlite3.Connection, folder: Folder, experiment: str | 
                 ).fetchone()
                 about = {"name": side.name, "level": level, "replicate": replicate, **dict(row)}
                 ticket = at_home(Run.from_json(about.pop("recipe")))
-                found.setdefault(row["digest"], {**about, "here": _is_here(connection, folder, ticket)})
-    return list(found.values())
+                found.append({**about, "here": _is_here(connection, folder, ticket)})
+    return found
 
 
 def _is_here(connection: sqlite3.Connection, folder: Folder, run: Run) -> bool:

@@ -217,7 +217,7 @@ except SystemExit as end:
 """
     command = [sys.executable, "-c", script, *map(str, arguments)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
 
 
 def test_run_trains_draws_and_costs_nothing_the_second_time(cockpit: Cockpit, tmp_path: Path) -> None:
