@@ -30,8 +30,8 @@ from engine.datasets.manifests import cache_folder, write_cache
 from engine.datasets.pipeline import WHOLE, Share, normalised, shares, statistics
 from engine.recipes import Training
 
-PIECE = 32  # images that a decoder hands over at once: 5 MB at 224 pixels
-PIECES_AHEAD = 4  # for each decoder: one in its hands, one to take next, and two that wait to be trained on
+PIECE = 16  # images that a decoder hands over at once: 2.4 MB of shared memory at 224 pixels
+PIECES_AHEAD = 4  # for each decoder: one in its hands, one to take next, two that wait to be trained on
 STATISTICS_IMAGES = 4096  # of the training set, in the order of a fixed hash
 # What is used with ImageNet everywhere, of its training images in levels of gray.
 IMAGENET = (torch.tensor([0.485, 0.456, 0.406]) * 255, torch.tensor([0.229, 0.224, 0.225]) * 255)
@@ -49,10 +49,11 @@ class Piece(NamedTuple):
     flips: bool
 
 
-def decoded(piece: Piece) -> load.Array:
+def decoded(piece: Piece) -> Tensor:
     """The images (B, 3, side, side) uint8 of a piece. Raises InputError for a file that is no image.
 
-    An array goes through a pipe. A tensor would go through shared memory, of which containers often have little.
+    A tensor goes through shared memory, and only its name through the pool's pipe, at once. A decoder that was killed
+    within a longer message would leave half of it there, for the rest of which the pool waits for ever.
     """
     found = torch.empty(len(piece.files), 3, piece.side, piece.side, dtype=torch.uint8)
     for place, (file, index) in enumerate(zip(piece.files, piece.indices, strict=True)):
@@ -62,7 +63,7 @@ def decoded(piece: Piece) -> load.Array:
         else:
             draws = decoding.draws_for(index, piece.stream_key)
             found[place] = decoding.augmented(image, piece.side, draws, piece.flips)
-    return found.numpy()
+    return found
 
 
 class Decoders:
@@ -78,9 +79,9 @@ class Decoders:
         context.set_forkserver_preload([__name__])
         return ProcessPoolExecutor(self.count, context, _begin)
 
-    def decode(self, pieces: Iterable[Piece]) -> Iterator[load.Array]:
+    def decode(self, pieces: Iterable[Piece]) -> Iterator[Tensor]:
         """The images of each piece, in order."""
-        waiting: deque[tuple[Piece, Future[load.Array]]] = deque()
+        waiting: deque[tuple[Piece, Future[Tensor]]] = deque()
         try:
             for piece in pieces:
                 waiting.append((piece, self._submit(piece)))
@@ -92,7 +93,7 @@ class Decoders:
             for _, future in waiting:
                 future.cancel()
 
-    def _submit(self, piece: Piece) -> "Future[load.Array]":
+    def _submit(self, piece: Piece) -> "Future[Tensor]":
         try:
             return self._pool.submit(decoded, piece)
         except BrokenProcessPool:
@@ -100,7 +101,7 @@ class Decoders:
             return self._pool.submit(decoded, piece)
 
 
-def _result(piece: Piece, future: "Future[load.Array]") -> load.Array:
+def _result(piece: Piece, future: "Future[Tensor]") -> Tensor:
     """What a process decoded; if that was killed, from outside or as memory was short, it is decoded here."""
     try:
         return future.result()
@@ -160,7 +161,7 @@ class Part:
         for index in batches:
             pixels = torch.empty(len(index), 3, side, side, dtype=torch.uint8, pin_memory=pinned)
             for place in range(0, len(index), PIECE):
-                pixels[place : place + PIECE] = torch.from_numpy(next(arriving))
+                pixels[place : place + PIECE] = next(arriving)
             labels = torch.tensor(self.labels[index.numpy()], pin_memory=pinned)
             yield pixels.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
@@ -177,7 +178,7 @@ class Part:
         counts = torch.zeros(3, 256, dtype=torch.int64)
         for images in self.source.decoders.decode(self.pieces(_cut(chosen, PIECE), None)):
             for channel in range(3):
-                counts[channel] += torch.bincount(torch.from_numpy(images[:, channel]).flatten(), minlength=256)
+                counts[channel] += torch.bincount(images[:, channel].flatten(), minlength=256)
         return counts
 
 
