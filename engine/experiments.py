@@ -17,6 +17,7 @@ from engine.errors import InputError, unknown
 from engine.models import catalog as models
 from engine.models import own
 from engine.recipes import (
+    BatchNorm,
     Chain,
     Imported,
     MaskKind,
@@ -68,7 +69,7 @@ class Definition:
     profile: Profile
     tickets: tuple[TicketSource, ...] = ()  # sources that are files
     split: int = 1
-    sync_batch_norm: bool = False
+    batch_norm: BatchNorm = "part"
     model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:
@@ -164,7 +165,7 @@ def define(
     seed: int = 0,
     profile: str | None = None,
     split: int = 1,
-    sync_batch_norm: bool = False,
+    batch_norm: str = "part",
 ) -> Definition:
     """The definition that these options stand for. Raises InputError for a value that is not allowed.
 
@@ -221,7 +222,7 @@ def define(
             seed=seed,
             profile=_choices("--profile", [profile or devices.default_profile()], Profile)[0],
             split=split,
-            sync_batch_norm=sync_batch_norm,
+            batch_norm=_choices("--batch-norm", [batch_norm], BatchNorm)[0],
             model_folder=folder,
         )
     )
@@ -307,8 +308,8 @@ def _checked(d: Definition) -> Definition:
         _check_range(option, value, least, most)
     if not 0 < d.rate < 1:
         raise InputError(f"--prune-rate {d.rate:g} is out of range: it is the fraction pruned, between 0 and 1")
-    if d.sync_batch_norm and d.split == 1:
-        raise InputError("--sync-batch-norm is for batches that are split over devices: say over how many with --split")
+    if d.batch_norm == "whole" and d.split == 1:
+        raise InputError("--batch-norm whole is for batches that are split over devices: say how many with --split")
     if not 0 <= d.validation <= 0.5:
         raise InputError(f"--validation {d.validation:g} is out of range: hold out a fraction from 0 to 0.5")
     if d.learning_rate is not None and not 0 < d.learning_rate < float("inf"):
@@ -438,7 +439,7 @@ def _training(d: Definition, data: DataSet, optimizer: Optimizer, seed: int) -> 
         profile=d.profile,
         seed=seed,
         split=d.split,
-        sync_batch_norm=d.sync_batch_norm,
+        batch_norm=d.batch_norm,
     )
 
 

@@ -27,7 +27,7 @@ from cockpit.tui.screens.base import CockpitScreen
 from engine.datasets.catalog import REGISTERED
 from engine.errors import InputError
 from engine.models.catalog import MODELS
-from engine.recipes import MaskKind, Optimizer, Profile, Prunable, Rewinds, Schedule, Scope
+from engine.recipes import BatchNorm, MaskKind, Optimizer, Profile, Prunable, Rewinds, Schedule, Scope
 from engine.store import database, queue, rows
 
 PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
@@ -55,6 +55,7 @@ ALLOWED: Mapping[str, Sequence[str]] = {
     "random": (*get_args(MaskKind), "none"),
     "profile": get_args(Profile),
     "evaluate": ("paper", "all"),
+    "batch_norm": get_args(BatchNorm),
     "augmentation": ("standard", "none", "crop", "crop-flip"),
     "prunable": get_args(Prunable),
     "rewinds": get_args(Rewinds),
