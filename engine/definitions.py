@@ -11,6 +11,7 @@ from engine.errors import InputError, unknown
 from engine.models import catalog as models
 from engine.models import own
 from engine.recipes import (
+    BatchNorm,
     MaskKind,
     Optimizer,
     Profile,
@@ -58,7 +59,7 @@ class Definition:
     profile: Profile
     tickets: tuple[TicketSource, ...] = ()  # sources that are files
     split: int = 1
-    sync_batch_norm: bool = False
+    batch_norm: BatchNorm = "part"
     model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:
@@ -112,7 +113,7 @@ def define(
     seed: int = 0,
     profile: str | None = None,
     split: int = 1,
-    sync_batch_norm: bool = False,
+    batch_norm: str = "part",
 ) -> Definition:
     """The definition that these options stand for. Raises InputError for a value that is not allowed.
 
@@ -170,7 +171,7 @@ def define(
             seed=seed,
             profile=_choices("--profile", [profile or devices.default_profile()], Profile)[0],
             split=split,
-            sync_batch_norm=sync_batch_norm,
+            batch_norm=_choices("--batch-norm", [batch_norm], BatchNorm)[0],
             model_folder=folder,
         )
     )
@@ -208,7 +209,7 @@ def options_of(definition: Definition) -> dict[str, Any]:
         "schedule": d.schedule,
         "validation": d.validation,
         "split": d.split,
-        "sync_batch_norm": d.sync_batch_norm,
+        "batch_norm": d.batch_norm,
     }
     return {key: value for key, value in found.items() if value is not None}
 
@@ -309,8 +310,8 @@ def _check_numbers(d: Definition) -> None:
         _check_range(option, value, least, most)
     if not 0 < d.rate < 1:
         raise InputError(f"--prune-rate {d.rate:g} is out of range: it is the fraction pruned, between 0 and 1")
-    if d.sync_batch_norm and d.split == 1:
-        raise InputError("--sync-batch-norm is for batches that are split over devices: say over how many with --split")
+    if d.batch_norm == "whole" and d.split == 1:
+        raise InputError("--batch-norm whole is for batches that are split over devices: say how many with --split")
     if not 0 <= d.validation <= 0.5:
         raise InputError(f"--validation {d.validation:g} is out of range: hold out a fraction from 0 to 0.5")
     if d.learning_rate is not None and not 0 < d.learning_rate < float("inf"):

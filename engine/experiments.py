@@ -121,7 +121,7 @@ def _training(d: Definition, data: DataSet, optimizer: Optimizer, seed: int) -> 
         profile=d.profile,
         seed=seed,
         split=d.split,
-        sync_batch_norm=d.sync_batch_norm,
+        batch_norm=d.batch_norm,
     )
 
 

@@ -19,6 +19,7 @@ Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
 Profile = Literal["exact", "fast"]
 Optimizer = Literal["sgd", "adam", "adamw"]
+BatchNorm = Literal["part", "whole"]
 Augmentation = Literal["none", "crop", "crop-flip"]
 MaskKind = Literal["global", "local", "preserved"]
 
@@ -30,7 +31,7 @@ class Training:
     Momentum is 0.9, Adam's betas are 0.9 and 0.999, and each milestone (an epoch) multiplies the learning rate by
     0.1, as in the paper's section 3. `validation` is the fraction of the training set held out; where it is above
     0, test accuracy is read at the epoch of the best validation accuracy instead of the last. `split` is over how many
-    devices each batch is split: batch norm normalises each part by itself, unless `sync_batch_norm`.
+    devices each batch is split, and `batch_norm` whether each part is normalised by itself or the whole batch.
     """
 
     dataset: str
@@ -47,7 +48,7 @@ class Training:
     profile: Profile
     seed: int
     split: int = 1
-    sync_batch_norm: bool = False
+    batch_norm: BatchNorm = "part"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,8 +42,8 @@ class Team:
     def replica(self, model: nn.Module, device: torch.device) -> nn.Module:
         """What is called in training in place of `model`, of which rank 0's state is given to all.
 
-        Batch norm normalises each process's part of a batch by itself, or with `sync_batch_norm` all of it. Before
-        every step all take over rank 0's batch-norm statistics.
+        Batch norm normalises each process's part of a batch by itself (but see `synchronised`). Before every
+        step all take over rank 0's batch-norm statistics.
         """
         if self.size == 1:
             return model
@@ -75,10 +75,10 @@ class Team:
 
 def synchronised(model: nn.Module, training: Training, device: torch.device) -> nn.Module:
     """The model with batch norm over all parts of a batch, if the training says so. Raises InputError on a CPU."""
-    if not training.sync_batch_norm:
+    if training.batch_norm == "part":
         return model
     if device.type != "cuda":
-        raise InputError("--sync-batch-norm needs CUDA devices: torch synchronises batch norm nowhere else")
+        raise InputError("--batch-norm whole needs CUDA devices: torch synchronises batch norm nowhere else")
     found: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return found
 

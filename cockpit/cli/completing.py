@@ -15,7 +15,7 @@ from engine.datasets.catalog import REGISTERED
 from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.presets import PRESETS
-from engine.recipes import MaskKind, Optimizer, Profile, Prunable, Rewinds, Schedule, Scope
+from engine.recipes import BatchNorm, MaskKind, Optimizer, Profile, Prunable, Rewinds, Schedule, Scope
 from engine.store import database, rows
 
 Callback = Callable[[typer.Context, str], list[str]]
@@ -33,6 +33,7 @@ ALLOWED: Mapping[str, Sequence[str]] = {
     "random": (*get_args(MaskKind), "none"),
     "profile": get_args(Profile),
     "evaluate": ("paper", "all"),
+    "batch_norm": get_args(BatchNorm),
     "augmentation": ("standard", "none", "crop", "crop-flip"),
     "prunable": get_args(Prunable),
     "rewinds": get_args(Rewinds),

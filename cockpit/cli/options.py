@@ -169,9 +169,8 @@ def experiment_options(
     split: Annotated[
         int | None, _option(TRAINING, "Devices that each batch is split over: see `cockpit work --split`.", "1")
     ] = None,
-    sync_batch_norm: Annotated[
-        bool | None,
-        _option(TRAINING, "With --split on CUDA: normalise over the whole batch, not over each device's part.", "no"),
+    batch_norm: Annotated[
+        str | None, _option(TRAINING, "Over each device's part of a batch, or, on CUDA, over the whole.", "part")
     ] = None,
     augmentation: Annotated[
         str | None,

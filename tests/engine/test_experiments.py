@@ -210,7 +210,7 @@ CHANGED: dict[str, Any] = {
     "seed": 2**62,
     "profile": "fast",
     "split": 2,
-    "sync_batch_norm": True,
+    "batch_norm": "whole",
 }
 
 
@@ -227,7 +227,7 @@ def test_images_are_said_by_the_names_of_the_data_sets() -> None:
 
 @pytest.mark.parametrize("option", [option for option in inspect.signature(define).parameters if option != "images"])
 def test_a_definition_says_the_options_that_make_it_again(option: str) -> None:
-    plain = {**TINY, "epochs": 3, "levels": 9} | ({"split": 3} if option == "sync_batch_norm" else {})
+    plain = {**TINY, "epochs": 3, "levels": 9} | ({"split": 3} if option == "batch_norm" else {})
     definition = define(**{**plain, option: CHANGED[option]})
     assert definition != define(**plain)
     found = options_of(definition)

@@ -201,7 +201,7 @@ def wait_for_epochs(path: Path, recorded: int, worker: "subprocess.Popen[bytes]"
     [
         ({"split": 0}, "--split 0 is out of range"),
         ({"split": 33}, "--split 33 is out of range: allowed are 1 to 32"),
-        ({"sync_batch_norm": True}, "say over how many with --split"),
+        ({"batch_norm": "whole"}, "say how many with --split"),
         ({"split": 8, "batch_size": 69}, "leaves a last batch of 8, too few images to be split over 8 devices"),
     ],
 )
@@ -212,7 +212,7 @@ def test_what_cannot_be_split_is_refused(options: dict[str, Any], said: str) -> 
 
 def test_synchronised_batch_norm_needs_cuda() -> None:
     with pytest.raises(InputError, match="needs CUDA devices"):
-        team.synchronised(nn.BatchNorm2d(3), replace(SPLIT, sync_batch_norm=True), CPU)
+        team.synchronised(nn.BatchNorm2d(3), replace(SPLIT, batch_norm="whole"), CPU)
 
 
 def synchronise(rank: int, folder: Path) -> None:
@@ -221,7 +221,7 @@ def synchronise(rank: int, folder: Path) -> None:
     device = torch.device("cuda:0")
     distributed.init_process_group("gloo", f"file://{folder / 'meeting'}", world_size=2, rank=rank)
     model = two_layers(device)
-    model = team.synchronised(model, replace(SPLIT, sync_batch_norm=True), device)
+    model = team.synchronised(model, replace(SPLIT, batch_norm="whole"), device)
     crew = Team(rank, 2)
     replica = crew.replica(model, device)
     pixels, labels = batch(device)
