@@ -42,8 +42,8 @@ class Team:
     def replica(self, model: nn.Module, device: torch.device) -> nn.Module:
         """What is called in training in place of `model`, of which rank 0's state is given to all.
 
-        Batch norm normalises each process's part of a batch by itself (but see `synchronised`). Before every
-        step all take over rank 0's batch-norm statistics.
+        Batch norm normalises each process's part of a batch by itself (but see `synchronised`). Before every step all
+        take over rank 0's batch-norm statistics.
         """
         if self.size == 1:
             return model
@@ -64,7 +64,7 @@ class Team:
             return counts
         sums = torch.stack([count.double() for count in counts])
         dist.all_reduce(sums)
-        return tuple(sums.to(count.dtype) for count, sums in zip(counts, sums, strict=True))
+        return tuple(total.to(count.dtype) for count, total in zip(counts, sums, strict=True))
 
     def agree(self, model: nn.Module) -> None:
         """Give rank 0's batch-norm statistics to all, for an evaluation that is split too."""
