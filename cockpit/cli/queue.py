@@ -27,7 +27,7 @@ HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "w
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
 
 
-app.command("add", epilog="Example: cockpit queue add paper.toml --dry-run")(adding.add)
+app.command("add", epilog="Example: cockpit queue add study.toml --dry-run")(adding.add)
 app.command("extend", epilog="Example: cockpit queue extend digits --replicates 6 --target digits")(adding.extend)
 app.command("estimate", epilog="Example: cockpit queue estimate --workers 2")(adding.estimate)
 app.command("logs", epilog="Example: cockpit queue logs digits --follow")(logs)
