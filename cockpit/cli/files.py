@@ -17,7 +17,7 @@ from cockpit.cli.options import KINDS, Wanted, check_name, concerned, experiment
 from cockpit.config import mismatch
 from engine.definitions import Definition, options_of
 from engine.errors import InputError, unknown
-from engine.store.queue import joined_names
+from engine.store.queue import joined_names, model_in_name
 
 SUFFIX = ".toml"
 KEYS = {name.replace("_", "-"): name for name in KINDS}
@@ -177,7 +177,8 @@ def _wanted(file: File, place: Place, options: Mapping[str, Option], beside: Map
 def _name(template: str, definition: Definition) -> str:
     """The name of an experiment, in which a key in braces stands for its value."""
     values = options_of(definition)
-    values |= {"source": [joined_names(definition.sources)], "target": [joined_names(definition.targets)]}
+    sources, targets = (joined_names(group) for group in (definition.sources + definition.tickets, definition.targets))
+    values |= {"source": [sources], "target": [targets], "model": model_in_name(definition)}
     words = {key: "+".join(value) if isinstance(value, list) else str(value) for key, value in values.items()}
 
     def word(match: re.Match[str]) -> str:

@@ -61,8 +61,12 @@ class Added:
 def default_name(definition: Definition) -> str:
     """The name of an experiment that was given none: its sources, its targets, and the model."""
     ends = map(joined_names, (definition.sources + definition.tickets, definition.targets))
-    model = definition.model.partition("@")[0].replace(":", ".")  # a name has no colon
-    return "-to-".join(dict.fromkeys(ends)) + f"-{model}"
+    return "-to-".join(dict.fromkeys(ends)) + f"-{model_in_name(definition)}"
+
+
+def model_in_name(definition: Definition) -> str:
+    """The model as part of an experiment's name, which has no colons: of a person's own not the hash, either."""
+    return definition.model.partition("@")[0].replace(":", ".")
 
 
 def joined_names(group: Iterable[DataSet | TicketSource]) -> str:

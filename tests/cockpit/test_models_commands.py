@@ -78,3 +78,17 @@ def test_an_own_model_that_fails_leaves_nothing_behind(cockpit: Cockpit, tmp_pat
         "cockpit: error: model mynets:small(classes=10) raised ValueError: no luck (mynets.py, line 1)\n"
     )
     assert not (tmp_path / "experiments.db").exists()
+
+
+def test_an_own_model_stands_in_an_experiment_file_and_is_printed_as_one(cockpit: Cockpit, tmp_path: Path) -> None:
+    (tmp_path / "mynets.py").write_text(NET)
+    sizes = "levels = 1\nreplicates = 1\nepochs = 1\n"
+    text = f'[[experiment]]\nname = "{{source}}-{{model}}"\nsource = "digits-a"\nmodel = "mynets:small"\n{sizes}'
+    (tmp_path / "study.toml").write_text(text)
+    assert cockpit("queue", "add", "study.toml").stdout.startswith("digits-a-mynets.small: ")
+    (tmp_path / "again.toml").write_text(cockpit("queue", "show", "digits-a-mynets.small", "--toml").stdout)
+    assert " 0 new" in cockpit("queue", "add", "again.toml").stdout
+    (tmp_path / "mynets.py").unlink()
+    refused = cockpit("queue", "add", "again.toml")
+    assert refused.returncode == 2
+    assert "again.toml, line 5, model: module 'mynets' of model mynets:small was not found" in refused.stderr
