@@ -218,7 +218,5 @@ def export(
     if csv and as_json:
         raise InputError("--csv and --json exclude each other: give one of them")
     with closing(database.reader(to_read(db))) as connection:
-        if experiment is not None:
-            queue.experiment_id(connection, experiment)
         heading, found = reports.table(connection, table, experiment)
         write(heading, found, output, "json" if as_json else "csv")
