@@ -29,9 +29,9 @@ COLOURS = (
     (204, 121, 167),
     (230, 159, 0),
     (86, 180, 233),
-    (148, 148, 148),
 )
-MARKERS = "●×▲■+◆▼★"  # one more than colours, so that 56 curves look different
+NEUTRAL = (148, 148, 148)  # of dense networks, which others are compared with
+MARKERS = "●×▲■◆▼★"  # one more than colours, so that 42 curves look different
 TICKS = (1.0, 0.51, 0.26, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 STEPS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between ticks of a linear axis
 CROSSHAIR = (128, 128, 128)
@@ -125,9 +125,10 @@ def place(remaining: float, x: str) -> float:
 
 
 def style(number: int, one: Series) -> tuple[Colour, str]:
-    """Colour and marker of the curve that comes at place `number`."""
-    marker = "─" if one.ticket == DENSE else MARKERS[number % len(MARKERS)]
-    return COLOURS[number % len(COLOURS)], marker
+    """Colour and marker of the curve that comes at place `number`, which dense networks do (`curves.series`) last."""
+    if one.ticket == DENSE:
+        return NEUTRAL, "─"
+    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
 
 
 def legend(shown: Sequence[Series], view: View) -> list[Entry]:

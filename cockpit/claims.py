@@ -23,11 +23,22 @@ def about(found: Finding) -> str:
     share = f"levels with {HIGH_SPARSITY * 100:g} % or more pruned"
     if found.verdict == "no data":
         return f"nothing recorded speaks of it: it needs {found.claim.needs}, done at {share}"
-    measure = f"{found.claim.measure}, mean over {share}"
+    judged = [one for one in found.comparisons if one.judged]
+    above = sum(one.difference.mean > 0 for one in judged)
+    text = (
+        f"{found.claim.measure}, mean over {share}\n"
+        f"{above} of {len(judged)} mean differences lie above 0, as the claim has it; "
+    )
     if not found.telling:
-        return f"{measure}: no comparison has two replicates, so none has an interval"
-    counts = f"{found.count(1)} for, {found.count(-1)} against, of {found.telling} with an interval"
-    return f"{measure}: {counts}; with {CONFIDENCE * 100:g} % all intervals hold ({found.confidence * 100:.4g} % each)"
+        return text + "none has two replicates, and so an interval"
+    together = f": all hold with {CONFIDENCE * 100:g} %" if found.telling > 1 else ""
+    text += (
+        f"of {found.telling} intervals ({found.confidence * 100:.4g} %{together}) {found.count(1)} above 0,"
+        f" {found.count(-1)} below"
+    )
+    if any(one.replicates_needed for one in judged):
+        text += "\nopen, n=...: so many replicates would decide it, if mean and deviation stayed as they are"
+    return text
 
 
 def rows(found: Finding) -> list[list[str]]:
@@ -40,10 +51,16 @@ def rows(found: Finding) -> list[list[str]]:
             one.b,
             ranges(one.levels),
             points(one.difference),
-            SAYS[one.decides] if one.judged else "not judged",
+            _says(one),
         ]
         for one in found.comparisons
     ]
+
+
+def _says(one: Comparison) -> str:
+    if not one.judged:
+        return "not judged"
+    return SAYS[one.decides] + (f", n={one.replicates_needed}" if one.replicates_needed else "")
 
 
 def _trained(one: Comparison) -> str:
@@ -65,5 +82,5 @@ def as_json(found: Finding) -> dict[str, Any]:
         "with_interval": found.telling,
         "for": found.count(1),
         "against": found.count(-1),
-        "comparisons": [{**asdict(one), "says": one.decides} for one in found.comparisons],
+        "comparisons": [{**asdict(one), "says": one.decides, "replicates_needed": one.replicates_needed} for one in found.comparisons],
     }

@@ -3,9 +3,9 @@
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FORMS = ("png", "svg", "pdf")
 UNDATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-MARKERS = dict(zip(charts.MARKERS, "oX^sPDv*", strict=True))
+MARKERS = dict(zip(charts.MARKERS, "oX^sDv*", strict=True))
 WIDTH, HEIGHT, LEGEND = 6.0, 4.0, 0.22  # inches: of a chart, and of a line of the legend below it
 TITLE = 64  # letters in a line
 DOTS = 150  # an inch, of a PNG
@@ -34,7 +34,11 @@ NAMED = 8  # levels of ratios in a legend
 CELLS = (100, 40)  # about as many ticks as a terminal of this size has
 NARROWED = 0.8  # of the accuracies there are: an axis that shows less has an inset with all of them
 INSET = 0.34  # of the chart's width and height
-CORNERS = ((0.07, 0.05), (0.07, 0.62), (0.64, 0.05), (0.64, 0.62))  # where an inset can lie
+AROUND = 0.03  # to keep free on each side of an inset, for markers and its labels
+SPACE = INSET + 2 * AROUND
+STEPS = (0.07, 0.26, 0.45, 0.64), (0.05, 0.24, 0.43, 0.62)
+CORNERS = tuple(product(*((steps[0], steps[-1]) for steps in STEPS)))
+PLACES = (*CORNERS, *(place for place in product(*STEPS) if place not in CORNERS))  # where an inset can lie
 
 
 def form_of(path: Path) -> str:
@@ -62,19 +66,20 @@ def _drawn(path: Path, width: float, height: float) -> Iterator["Figure"]:
             figure.savefig(partial, format=form, dpi=DOTS, metadata=UNDATED[form])
 
 
-def write(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View) -> None:
+def write(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View, remarks: Sequence[str] = ()) -> None:
     """Draw groups of curves, by title, side by side: means, one deviation to each side as a shade.
 
     A point whose replicates are not all done is hollow. A narrowed axis of accuracies has an inset with all of it.
+    `remarks` stand below the titles.
     """
     longest = max(map(len, shown.values()))
     with _drawn(path, WIDTH * len(shown), HEIGHT + LEGEND * longest) as figure:
         for axes, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
             _draw(axes, curves, view)
-            axes.set_title(fill(title, TITLE), fontsize="medium")
+            _entitle(axes, title, remarks)
 
 
-def write_ratios(path: Path, found: Ratios) -> None:
+def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = ()) -> None:
     """Draw the ratios of two scopes layer by layer, a line for each level from light to dark: figure 1b."""
     levels = charts.ratio_levels(found)
     named = evenly(levels, NAMED)
@@ -92,9 +97,13 @@ def write_ratios(path: Path, found: Ratios) -> None:
         axes.set_xticks(range(1, len(found.layers) + 1))
         axes.set_xlabel("layer")
         axes.set_ylabel(f"ratio of the fraction {found.fraction}")
-        axes.set_title(fill(ratio_title(found), TITLE), fontsize="medium")
+        _entitle(axes, ratio_title(found), remarks)
         axes.grid(alpha=SHADE)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, frameon=False, fontsize="small")
+
+
+def _entitle(axes: "Axes", title: str, remarks: Iterable[str]) -> None:
+    axes.set_title("\n".join(fill(line, TITLE) for line in (title, *remarks)), fontsize="medium")
 
 
 def write_apart(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View) -> None:
@@ -171,7 +180,7 @@ def _rgb(colour: charts.Colour) -> tuple[float, float, float]:
 
 
 def _emptiest(shown: Sequence[Series], view: charts.View, where: charts.Layout) -> tuple[float, float]:
-    """The corner in which an inset hides the least of the curves."""
+    """The place at which an inset hides the least of the curves: a corner if one does as well as any."""
     points: list[tuple[float, float]] = []
     for one in (one for one in shown if one.name not in view.hidden):
         own = [
@@ -182,12 +191,16 @@ def _emptiest(shown: Sequence[Series], view: charts.View, where: charts.Layout) 
             for left, mean in zip(one.remaining, one.means, strict=True)
             if left > 0
         ]
+        if one.ticket == DENSE:
+            own = [(0.0, own[0][1]), (1.0, own[0][1])]
         for (x, y), (x_to, y_to) in pairwise(own):
-            points += [(x + (x_to - x) * part / 10, y + (y_to - y) * part / 10) for part in range(11)]
-    return min(
-        CORNERS,
-        key=lambda corner: sum(0 <= x - corner[0] <= INSET and 0 <= y - corner[1] <= INSET for x, y in points),
-    )
+            points += [(x + (x_to - x) * part / 50, y + (y_to - y) * part / 50) for part in range(51)]
+
+    def hides(place: tuple[float, float]) -> int:
+        left, bottom = place
+        return sum(0 <= x - left + AROUND <= SPACE and 0 <= y - bottom + AROUND <= SPACE for x, y in points)
+
+    return min(PLACES, key=hides)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from math import ceil, fsum
 from typing import Literal
 
 from engine.reports import own_of, random_of
-from engine.statistics import CONFIDENCE, Difference, paired
+from engine.statistics import CONFIDENCE, Difference, needed, paired
 from engine.store.replicates import Curve, read
 
 HIGH_SPARSITY = 0.95  # fraction pruned from which levels count
@@ -74,15 +74,26 @@ class Comparison:
     b: str
     levels: tuple[int, ...]
     difference: Difference
+    confidence: float  # of its interval
     judged: bool
 
     @property
     def decides(self) -> int:
         """1 if its interval lies above 0, -1 if below. One of no width, by chance of counting images, does not."""
         low, high = self.difference.low, self.difference.high
-        if not self.judged or low is None or high is None or high - low < NO_WIDTH:
+        if not self._tells or low is None or high is None:
             return 0
         return (low > 0) - (high < 0)
+
+    @property
+    def replicates_needed(self) -> int | None:
+        """For one that is open, how many replicates would decide it if its mean and deviation stayed as they are."""
+        return needed(self.difference, self.confidence) if self._tells and not self.decides else None
+
+    @property
+    def _tells(self) -> bool:
+        low, high = self.difference.low, self.difference.high
+        return self.judged and low is not None and high is not None and high - low >= NO_WIDTH
 
 
 @dataclass(frozen=True)
@@ -301,6 +312,7 @@ def _finding(claim: Claim, pairs: Sequence[Pair]) -> Finding:
             b=pair.b,
             levels=pair.levels(),
             difference=difference,
+            confidence=confidence,
             judged=pair.judged,
         )
         for pair in pairs

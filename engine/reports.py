@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.errors import unknown
 from engine.statistics import Difference, Mean, matching, mean_of, paired
-from engine.store import rows
+from engine.store import queue, rows
 from engine.store.replicates import Curve, read
 
 TABLES = (*rows.EXPORTS, "statistics")  # that can be exported
@@ -155,7 +155,9 @@ def _difference(name: str, found: Difference | None) -> dict[str, float | None]:
 def table(
     connection: sqlite3.Connection, name: str, experiment: str | None = None
 ) -> tuple[list[str], Iterator[tuple[object, ...]]]:
-    """The column names and the rows of one of `TABLES`, for an experiment or all. Raises InputError for another."""
+    """The column names and the rows of one of `TABLES`, for an experiment or all. Raises InputError for others."""
+    if experiment is not None:
+        queue.experiment_id(connection, experiment)
     if name in rows.EXPORTS:
         return rows.export(connection, name, experiment)
     if name not in TABLES:

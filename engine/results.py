@@ -5,7 +5,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from engine.store import database, exports, rows
+from engine import reports
+from engine.store import database, exports
 from engine.store.files import Folder
 
 if TYPE_CHECKING:
@@ -46,15 +47,18 @@ class Results:
         return self.records("runs", experiment)
 
     def records(self, table: str, experiment: str | None = None) -> list[dict[str, Any]]:
-        """The rows of a table of `cockpit export`: curves, runs, epochs or layers."""
-        names, found = rows.export(self.connection, table, experiment)
+        """The rows of a table of `cockpit export`: curves, runs, epochs, layers or statistics.
+
+        Raises InputError for another table, or an experiment that there is not.
+        """
+        names, found = reports.table(self.connection, table, experiment)
         return [dict(zip(names, row, strict=True)) for row in found]
 
     def frame(self, table: str = "curves", experiment: str | None = None) -> "pandas.DataFrame":
         """The same as a DataFrame, if pandas is installed."""
         import pandas
 
-        names, found = rows.export(self.connection, table, experiment)
+        names, found = reports.table(self.connection, table, experiment)
         return pandas.DataFrame.from_records(list(found), columns=names)
 
     def run(self, name: str, level: int | None = None, replicate: int = 0) -> str:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from math import fsum, sqrt
 
 CONFIDENCE = 0.95
+MOST = 100  # replicates that anyone would be told to train
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,19 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = C
         return None
     if found.std is None:
         return Difference(found.mean, None, found.n, None, None)
-    half = _quantile((1 + confidence) / 2, found.n - 1) * found.std / sqrt(found.n)
+    half = _half_width(found.std, found.n, confidence)
     return Difference(found.mean, found.std, found.n, found.mean - half, found.mean + half)
+
+
+def needed(found: Difference, confidence: float) -> int | None:
+    """How many pairs it would take for the interval to leave out 0, if mean and deviation stayed as they are.
+
+    None for more than `MOST`, and for one pair, whose deviation is not known.
+    """
+    if found.std is None:
+        return None
+    enough = (n for n in range(2, MOST + 1) if _half_width(found.std, n, confidence) < abs(found.mean))
+    return next(enough, None)
 
 
 def matching(means: Mapping[int, float], dense: Mean | None) -> int | None:
@@ -63,6 +75,11 @@ def matching(means: Mapping[int, float], dense: Mean | None) -> int | None:
             break
         lasting = level
     return lasting
+
+
+def _half_width(std: float, n: int, confidence: float) -> float:
+    """Of Student's interval for the mean of n values of this sample deviation."""
+    return _quantile((1 + confidence) / 2, n - 1) * std / sqrt(n)
 
 
 @lru_cache

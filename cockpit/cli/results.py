@@ -69,13 +69,15 @@ def show(
     ratio: str = "pruned",
 ) -> None:
     """Print a chart and a table for each target of an experiment, or of its layers."""
-    if _by_layer(connection, experiment, layers, target=target):
-        _print_ratios(_ratios(connection, experiment, ratio))
+    by_layer = _by_layer(connection, experiment, layers, target=target)
+    found = _ratios(connection, experiment, ratio) if by_layer else _titled(connection, experiment, target, x)
+    if found:
+        for remark in _remarks(connection, experiment):
+            print(remark)
+    if isinstance(found, Ratios):
+        _print_ratios(found)
     else:
-        titled = _titled(connection, experiment, target, x)
-        if titled and (sizes := _sizes(connection, experiment)):
-            print(f"not of the paper's sizes: {sizes}")
-        _print(titled, x, full)
+        _print(found, x, full)
 
 
 def figure(
@@ -102,13 +104,11 @@ def figure(
         )
     with closing(database.reader(to_read(db))) as connection:
         queue.experiment_id(connection, experiment)
+        remarks = _remarks(connection, experiment)
         if _by_layer(connection, experiment, layers, target=target, y=y):
-            figures.write_ratios(output, _ratios(connection, experiment, ratio))
+            figures.write_ratios(output, _ratios(connection, experiment, ratio), remarks)
         elif titled := _titled(connection, experiment, target, x):
-            sizes = _sizes(connection, experiment)
-            below = f" ({sizes})" if sizes else ""
-            view = charts.View(x=x, full=full, y_range=y)
-            figures.write(output, {title + below: series for title, series in titled.items()}, view)
+            figures.write(output, titled, charts.View(x=x, full=full, y_range=y), remarks)
         else:
             sys.exit(1)
     print(f"wrote {output}", file=sys.stderr)
@@ -158,9 +158,12 @@ def _titled(connection: sqlite3.Connection, experiment: str, target: str | None,
     return titled
 
 
-def _sizes(connection: sqlite3.Connection, experiment: str) -> str:
-    """In which sizes an experiment is not the paper's."""
-    return presets.differences(queue.definition_of(connection, queue.experiment_id(connection, experiment)))
+def _remarks(connection: sqlite3.Connection, experiment: str) -> list[str]:
+    """What is to be known of a picture of an experiment: how much of it is done, what is not the paper's size."""
+    number = queue.experiment_id(connection, experiment)
+    found, sizes = rows.experiment(connection, number), presets.differences(queue.definition_of(connection, number))
+    remarks = [f"{found['done']} of {found['runs']} runs done"] if found["done"] < found["runs"] else []
+    return [*remarks, *([f"not of the paper's sizes: {sizes}"] if sizes else [])]
 
 
 def _print_ratios(found: Ratios) -> None:
@@ -214,7 +217,5 @@ def export(
     if csv and as_json:
         raise InputError("--csv and --json exclude each other: give one of them")
     with closing(database.reader(to_read(db))) as connection:
-        if experiment is not None:
-            queue.experiment_id(connection, experiment)
         heading, found = reports.table(connection, table, experiment)
         write(heading, found, output, "json" if as_json else "csv")

@@ -78,6 +78,14 @@ def test_hiding_a_curve_leaves_the_others_their_colours_and_markers() -> None:
     assert f"38;2;{';'.join(map(str, charts.COLOURS[1]))}m" in text
 
 
+def test_dense_networks_are_grey_and_no_other_curve_is_however_many_there_are() -> None:
+    others = [charts.style(number, curve(str(number))) for number in range(42)]
+    assert len(set(others)) == 42
+    dense_colour, _ = charts.style(42, dense())
+    assert dense_colour == charts.NEUTRAL
+    assert dense_colour not in {colour for colour, _ in others}
+
+
 def test_bands_shade_one_deviation_and_nothing_beyond() -> None:
     flat = curve(means=(0.5,) * 4, deviations=(0.25,) * 4)
     view = View(spread="bands", full=True)

@@ -162,12 +162,25 @@ def test_one_replicate_decides_nothing(path: Path, connection: sqlite3.Connectio
     assert found.comparisons[0].difference.low is None
 
 
+def test_what_is_open_says_how_many_replicates_would_decide_it(
+    cockpit: Cockpit, path: Path, connection: sqlite3.Connection
+) -> None:
+    add(path, "e", **{**OPTIONS, "replicates": 2})
+    finish(connection, "0.1 * (ticket = 'winning')", "0.05 * seed * (ticket = 'winning')")
+    (one,) = of(connection, "winning").comparisons
+    assert (one.decides, one.replicates_needed) == (0, 3)  # 0.125 with a deviation of 0.035: 4.3 * 0.035 / 1.73 is less
+    assert "open, n=3" in cockpit("claims").stdout
+    connection.execute("UPDATE runs SET status = 'waiting' WHERE seed = 1")
+    (one,) = of(connection, "winning").comparisons
+    assert one.replicates_needed is None
+
+
 def test_differences_that_are_equal_by_chance_decide_nothing(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "e", **OPTIONS)
     finish(connection, "0.1 * (ticket = 'winning')", "seed * 0.017 + level * 0.003")
     (one,) = of(connection, "winning").comparisons
     assert (one.difference.low, one.difference.high) == (pytest.approx(0.1), pytest.approx(0.1))
-    assert one.decides == 0
+    assert (one.decides, one.replicates_needed) == (0, None)
 
 
 def test_without_an_effect_the_data_decides_as_seldom_as_it_is_said_to(trained: Path) -> None:
@@ -242,4 +255,5 @@ def test_the_command_lists_each_claim_with_its_numbers(
     (comparison,) = told[1]["comparisons"]
     assert (told[1]["verdict"], comparison["says"], comparison["difference"]["n"]) == ("supported", 1, 3)
     assert f"{comparison['difference']['mean'] * 100:+.1f} [" in text
+    assert "1 of 1 mean differences lie above 0, as the claim has it; of 1 intervals (95 %) 1 above 0, 0 below" in text
     assert text.count("no data") == 10  # five claims, in the overview and above their needs

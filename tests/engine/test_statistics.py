@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.statistics import Difference, Mean, matching, mean_of, paired
+from engine.statistics import MOST, Difference, Mean, matching, mean_of, needed, paired
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 20])
@@ -46,6 +46,25 @@ def test_only_seeds_that_both_have_are_paired_whatever_their_order() -> None:
 def test_one_pair_has_a_difference_and_no_interval_and_none_has_nothing() -> None:
     assert paired({1: 0.75, 2: 0.5}, {1: 0.5}) == Difference(0.25, None, 1, None, None)
     assert paired({1: 0.75}, {2: 0.5}) is None
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.08, 0.06), (-0.08, 0.06), (0.02, 0.03), (0.01, 0.001)])
+@pytest.mark.parametrize("confidence", [0.95, 0.99])
+def test_so_many_pairs_are_needed_as_scipys_interval_takes_to_leave_out_zero(
+    mean: float, std: float, confidence: float
+) -> None:
+    n = needed(Difference(mean, std, 2, None, None), confidence)
+    assert n is not None
+    for count, leaves_out in ((n, True), (n - 1, False)):
+        if count > 1:
+            low, high = stats.t.interval(confidence, count - 1, mean, std / count**0.5)
+            assert (low > 0 or high < 0) == leaves_out
+
+
+def test_no_number_of_pairs_is_told_where_none_or_only_too_many_would_do() -> None:
+    assert needed(Difference(0.5, None, 1, None, None), 0.95) is None
+    assert needed(Difference(0.0, 0.1, 2, None, None), 0.95) is None
+    assert needed(Difference(0.1, 0.1 * MOST**0.5 / 1.97, 2, None, None), 0.95) is None
 
 
 def test_a_mean_has_the_sample_deviation_of_what_is_known() -> None:

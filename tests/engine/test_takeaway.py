@@ -258,6 +258,12 @@ def test_records_are_the_rows_of_the_export_and_masks_those_of_the_run(trained: 
         assert digest == runs[1]["digest"]
         masks = db.masks(digest)
         assert sum(int(mask.sum()) for mask in masks.values()) == runs[1]["weights_remaining"]
+        (statistics,) = [
+            one for one in db.records("statistics", "tiny") if (one["curve"], one["level"]) == (point["curve"], 3)
+        ]
+        assert (statistics["mean"], statistics["n"]) == (pytest.approx(point["mean"]), 2)
+        with pytest.raises(InputError, match="unknown experiment 'tin'"):
+            db.records("statistics", "tin")
         pandas = pytest.importorskip("pandas")
         assert isinstance(db.frame("runs"), pandas.DataFrame)
 
