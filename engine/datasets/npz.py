@@ -6,7 +6,7 @@ import io
 import zipfile
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -111,13 +111,14 @@ def _header(file: IO[bytes]) -> dict[str, Any]:
     return header
 
 
-def _open(archive: zipfile.ZipFile, name: str, dtypes: tuple[str, ...]) -> tuple[IO[bytes], str, tuple[int, ...]]:
+def _open(archive: zipfile.ZipFile, name: str, dtypes: Mapping[str, str]) -> tuple[IO[bytes], str, tuple[int, ...]]:
     """An array's bytes behind its header, its dtype and its shape, checked against the size that the file states."""
     file = archive.open(f"{name}.npy")
     header = _header(file)
     dtype, shape = header["descr"], header["shape"]
     if not isinstance(dtype, str) or dtype not in dtypes:
-        raise InputError(f"array {name} has dtype {dtype}: allowed are {', '.join(dtypes)}")
+        wanted = "uint8" if dtypes is PIXELS else "whole numbers of 8 to 64 bits, little-endian"
+        raise InputError(f"array {name} has dtype {dtype}: it must be {wanted}")
     items = 1
     for side in shape:
         items *= side
@@ -128,11 +129,12 @@ def _open(archive: zipfile.ZipFile, name: str, dtypes: tuple[str, ...]) -> tuple
     return file, dtype, shape
 
 
+PIXELS = {"|u1": "B"}  # numpy's name of each type that is read, and that of Python's array
 INTEGERS = {"|u1": "B", "|i1": "b", "<u2": "H", "<i2": "h", "<u4": "I", "<i4": "i", "<u8": "Q", "<i8": "q"}
 
 
 def _labels(archive: zipfile.ZipFile, name: str) -> "array[int]":
-    file, dtype, shape = _open(archive, name, tuple(INTEGERS))
+    file, dtype, shape = _open(archive, name, INTEGERS)
     if len(shape) != 1 and shape[1:] != (1,):
         raise InputError(f"array {name} has shape {shape}: labels are one integer an image, (N,) or (N, 1)")
     with file:
@@ -140,7 +142,7 @@ def _labels(archive: zipfile.ZipFile, name: str) -> "array[int]":
 
 
 def _array_shape(archive: zipfile.ZipFile, split: str) -> tuple[int, tuple[int, int, int]]:
-    file, _, shape = _open(archive, f"{split}_images", ("|u1",))
+    file, _, shape = _open(archive, f"{split}_images", PIXELS)
     file.close()
     if len(shape) == 3:
         shape = (*shape, 1)
@@ -155,10 +157,10 @@ def _packed_shape(archive: zipfile.ZipFile, split: str) -> tuple[int, tuple[int,
     """Encoded images end to end: the first of them tells the shape (each is checked when they are decoded)."""
     from PIL import Image, UnidentifiedImageError
 
-    file, dtype, shape = _open(archive, f"{split}_offsets", tuple(INTEGERS))
+    file, dtype, shape = _open(archive, f"{split}_offsets", INTEGERS)
     with file:
         offsets = array(INTEGERS[dtype], file.read())
-    file, _, length = _open(archive, f"{split}_bytes", ("|u1",))
+    file, _, length = _open(archive, f"{split}_bytes", PIXELS)
     with file:
         ordered = all(a < b for a, b in pairwise(offsets))
         if (

@@ -241,8 +241,8 @@ def change(**changes: Any) -> Callable[[Arrays], Arrays]:
         (change(train_labels=np.zeros(39, np.int64)), "40 train images but 39 train labels"),
         (change(train_images=np.zeros((40, 28), np.uint8)), r"train_images has shape \(40, 28\)"),
         (change(train_images=np.zeros((40, 28, 28, 2), np.uint8)), r"shape \(40, 28, 28, 2\)"),
-        (change(train_images=np.zeros((40, 28, 28), np.float32)), r"train_images has dtype <f4: allowed are \|u1"),
-        (change(train_labels=np.zeros(40, np.float64)), "train_labels has dtype <f8"),
+        (change(train_images=np.zeros((40, 28, 28), np.float32)), "train_images has dtype <f4: it must be uint8"),
+        (change(train_labels=np.zeros(40, np.float64)), "train_labels has dtype <f8: it must be whole numbers"),
         (change(train_labels=np.array([object()] * 40)), r"train_labels has dtype \|O"),
         (change(train_labels=np.zeros((40, 2), np.int64)), "labels are one integer an image"),
         (
