@@ -36,9 +36,9 @@ NARROWED = 0.8  # of the accuracies there are: an axis that shows less has an in
 INSET = 0.34  # of the chart's width and height
 AROUND = 0.03  # to keep free on each side of an inset, for markers and its labels
 SPACE = INSET + 2 * AROUND
-STEPS = (0.07, 0.26, 0.45, 0.64), (0.05, 0.24, 0.43, 0.62)
-CORNERS = tuple(product(*((steps[0], steps[-1]) for steps in STEPS)))
-PLACES = (*CORNERS, *(place for place in product(*STEPS) if place not in CORNERS))  # where an inset can lie
+ACROSS, UP = (0.07, 0.26, 0.45, 0.64), (0.05, 0.24, 0.43, 0.62)
+CORNERS = tuple(product((ACROSS[0], ACROSS[-1]), (UP[0], UP[-1])))
+PLACES = (*CORNERS, *(place for place in product(ACROSS, UP) if place not in CORNERS))  # where an inset can lie
 
 
 def form_of(path: Path) -> str:
