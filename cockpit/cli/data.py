@@ -80,14 +80,7 @@ def _files(path: Path) -> list[dict[str, str]]:
 
 
 def _state(identity: str, location: str) -> str:
-    path, (base, _) = Path(location), catalog.split_part(identity)
-    if not base.startswith("npz:"):
-        return folders.state(identity, location)
-    if not path.exists():
-        return "gone"
-    if npz.file_digest(path) != base.removeprefix("npz:"):
-        return "changed"
-    return "there"
+    return (npz.state if identity.startswith("npz:") else folders.state)(identity, location)
 
 
 @app.command("get", epilog="Example: cockpit data get fashion-mnist cifar10")

@@ -47,6 +47,14 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def state(identity: str, location: str) -> str:
+    """Whether the file of a set that was queued is `there` as it was then, `changed`, or `gone`."""
+    path, (base, _) = Path(location), split_part(identity)
+    if not path.is_file():
+        return "gone"
+    return "there" if file_digest(path) == base.removeprefix("npz:") else "changed"
+
+
 def _describe(path: Path, part: Part) -> DataSet:
     with zipfile.ZipFile(path) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
