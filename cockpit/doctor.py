@@ -165,9 +165,9 @@ def _devices(there: list[devices.Device], torch: dict[str, Any] | None) -> Itera
 
 def _data(path: Path) -> Iterator[Finding]:
     """The folders of published data sets, which of these are there, and which of those absent runs wait for."""
-    published = [name for name, facts in catalog.SETS.items() if facts.files]
-    there = [name for name in published if places.find(name)]
-    absent = [name for name in published if name not in there]
+    fetchable = [name for name, facts in catalog.SETS.items() if facts.files]
+    there = [name for name in (*fetchable, *catalog.PHOTOGRAPHS) if places.find(name)]
+    absent = [name for name in fetchable if name not in there]
     yield Finding("data", "ok", f"folders searched: {', '.join(map(str, places.folders()))}")
     have = f"there: {', '.join(there)}" if there else "no published set is there (digits come along)"
     yield Finding(

@@ -156,8 +156,11 @@ def _miscounted(found: TicketFile) -> list[str]:
 
 def source(spec: str) -> TicketSource:
     """The source that `ticket:PATH` names. Raises InputError for a file that cannot be used."""
-    path = Path(spec.removeprefix(SPEC))
-    found = read(path)
+    path = Path(spec.removeprefix(SPEC)).expanduser()
+    try:
+        found = read(path)
+    except InputError as error:
+        raise InputError(f"source {spec!r}: {error}") from None
     training, data = found.run.training, found.about["data"]
     return TicketSource(
         name=name_of(found),

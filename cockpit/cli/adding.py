@@ -189,11 +189,10 @@ def extend(
     if not given:
         raise InputError("nothing to add: say what there is to be more of, as in --replicates 6 or --target digits")
     with closing(database.writer(to_write(db))) as connection:
-        ids = [queue.experiment_id(connection, name) for name in names]
-        wider = [_extended(connection, name, one, given) for name, one in zip(names, ids, strict=True)]
-        command = command_line()
-        found = [queue.extend(connection, one, definition, command) for one, definition in zip(ids, wider, strict=True)]
+        found = widen(connection, names, given, command_line())
+        ids = [added.experiment for added in found]
         states = [rows.experiment(connection, one) for one in ids]
+        wider = [queue.definition_of(connection, one) for one in ids]
     if as_json:
         print(json.dumps([_counts(added.name, added) for added in found]))
     _say_what_is_absent(wider)
@@ -203,11 +202,33 @@ def extend(
         _say_what_halts(state)
 
 
-def _extended(connection: sqlite3.Connection, name: str, experiment: int, more: Mapping[str, Any]) -> Definition:
-    try:
-        return extended(queue.definition_of(connection, experiment), **more)
-    except InputError as error:
-        raise InputError(f"experiment {name!r}: {error}") from None
+def widen(
+    connection: sqlite3.Connection, names: Sequence[str], more: Mapping[str, Any], command: str
+) -> list[queue.Added]:
+    """Give experiments more, with the options of `extend`: all of them, if all of them can have it."""
+    wider = _wider(connection, names, more)
+    return [queue.extend(connection, one, definition, command) for one, definition in wider.items()]
+
+
+def preview_wider(names: Sequence[str], more: Mapping[str, Any], path: Path) -> tuple[list[Definition], Preview, int]:
+    """What `widen` would make of experiments, how much that is, and with how many workers it would be trained."""
+    places = devices.found()
+    with closing(database.reader(path)) as connection:
+        wider = list(_wider(connection, names, more).values())
+        _, together = estimates.preview(connection, wider, places)
+    return wider, together, len(places)
+
+
+def _wider(connection: sqlite3.Connection, names: Sequence[str], more: Mapping[str, Any]) -> dict[int, Definition]:
+    """The definitions of experiments with more, by their ids. Raises InputError where one cannot have it."""
+    found = {}
+    for name in names:
+        experiment = queue.experiment_id(connection, name)
+        try:
+            found[experiment] = extended(queue.definition_of(connection, experiment), **more)
+        except InputError as error:
+            raise InputError(f"experiment {name!r}: {error}") from None
+    return found
 
 
 def estimate(

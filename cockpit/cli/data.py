@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import pictures, tables, words
+from cockpit.cli import completing
 from cockpit.cli.options import Database, DataDir, Json, to_read, use_data
 from engine import processes
 from engine.datasets import catalog, folders, npz, places
@@ -22,6 +23,7 @@ HEADINGS = ("data set", "where", "train", "test", "classes", "image", "on disk")
 FILE_HEADINGS = ("read from files", "state", "where")
 CLASSES_SHOWN = 30
 FETCHABLE = tuple(name for name, facts in catalog.SETS.items() if facts.files)
+PUBLISHED = (*FETCHABLE, *catalog.PHOTOGRAPHS)
 
 
 @app.command("list", epilog="Example: cockpit data list")
@@ -90,7 +92,12 @@ def _state(identity: str, location: str) -> str:
 
 @app.command("get", epilog="Example: cockpit data get fashion-mnist cifar10")
 def get(
-    names: Annotated[list[str], typer.Argument(help=f"Published data sets: {', '.join(FETCHABLE)}.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help=f"Published data sets: {', '.join(FETCHABLE)}.", autocompletion=completing.among(FETCHABLE)
+        ),
+    ],
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -101,28 +108,45 @@ def get(
     use_data(data_dir)
     wanted = list(dict.fromkeys(catalog.split_part(name)[0] for name in names))
     for name in wanted:
-        if name in catalog.PHOTOGRAPHS and places.find(name) is None:
-            raise places.absent(name)
-        if name not in (*catalog.SETS, *catalog.PHOTOGRAPHS):
-            raise unknown("published data set", name, FETCHABLE)
+        if name in catalog.PHOTOGRAPHS:
+            _holder(name)
+        if name not in (*catalog.SETS, *PUBLISHED):
+            raise unknown("published data set", name, PUBLISHED)
     found = {}
     for name in wanted:
-        folder = data_dir or places.find(name) or places.folders()[0]
-        if name in FETCHABLE:
+        if name not in PUBLISHED:
+            found[name] = "comes along"
+        elif name in catalog.PHOTOGRAPHS:
+            found[name] = str(_holder(name))
+        else:
+            folder = data_dir or places.find(name) or places.folders()[0]
             size = words.size(catalog.SETS[name].download)
             print(f"{name}: checking {folder}, downloading what is not there (up to {size})", file=sys.stderr)
             processes.ask("engine.datasets.official", name, folder.absolute())
-        found[name] = str(folder.absolute()) if name in FETCHABLE else "comes along"
+            found[name] = str(folder.absolute())
         if not as_json:
             print(f"{name}: {found[name]}")
     if as_json:
         print(json.dumps(found))
 
 
+def _holder(name: str) -> Path:
+    """The folder that holds a published set. Raises InputError where none does."""
+    folder = places.find(name)
+    if folder is None:
+        raise places.absent(name)
+    return folder
+
+
 @app.command("path", epilog="Example: cockpit data path cifar10")
 def path(
     name: Annotated[
-        str | None, typer.Argument(help="A published data set. Default: the folder downloaded to.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A published data set. Default: the folder downloaded to.",
+            show_default=False,
+            autocompletion=completing.among(PUBLISHED),
+        ),
     ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -132,18 +156,21 @@ def path(
     found = places.folders()[0]
     if name is not None:
         base, _ = catalog.split_part(name)
-        if base not in (*FETCHABLE, *catalog.PHOTOGRAPHS):
-            raise unknown("published data set", base, (*FETCHABLE, *catalog.PHOTOGRAPHS))
-        holder = places.find(base)
-        if holder is None:
-            raise places.absent(base)
-        found = holder
+        if base not in PUBLISHED:
+            raise unknown("published data set", base, PUBLISHED)
+        found = _holder(base)
     print(json.dumps({"folder": str(found)}) if as_json else found)
 
 
 @app.command("check", epilog="Example: cockpit data check npz:photos.npz")
 def check(
-    spec: Annotated[str, typer.Argument(help="A data set as --source names it: cifar10-a, npz:PATH, folder:PATH.")],
+    spec: Annotated[
+        str,
+        typer.Argument(
+            help=f"A data set as --source names it: cifar10-a, {', '.join(catalog.FORMS)}.",
+            autocompletion=completing.data_sets,
+        ),
+    ],
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -165,7 +192,7 @@ def check(
     print(f"mean {_levels(found['mean'])}, deviation {_levels(found['deviation'])} of the training pixels, 0 to 1")
     if found["sha256"]:
         print(f"pixels and labels: SHA-256 {found['sha256']}")
-    _show_classes(found["counts"])
+    _show_classes(found["counts"], " of all" if facts.part else "")
     pictures.show([(str(sample["label"]), sample["pixels"]) for sample in samples])
 
 
@@ -173,9 +200,9 @@ def _levels(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
-def _show_classes(counts: dict[str, list[int]]) -> None:
-    """How many images each class has in training, in the halves of that, and in testing."""
-    for name, title in (("train", "training"), ("a", "half a"), ("b", "half b"), ("test", "test")):
+def _show_classes(counts: dict[str, list[int]], of: str) -> None:
+    """How many images each class has in training, in the halves of the whole set, and in testing."""
+    for name, title in (("train", "training"), ("a", f"half a{of}"), ("b", f"half b{of}"), ("test", "test")):
         least, most = min(counts[name]), max(counts[name])
         print(f"{title}: {f'{least:,}' if least == most else f'{least:,} to {most:,}'} images of a class")
     if len(counts["train"]) <= CLASSES_SHOWN:

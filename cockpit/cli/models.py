@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 
 from cockpit import tables
+from cockpit.cli import completing
 from cockpit.cli.options import Json
 from engine.errors import InputError, unknown
 from engine.models import catalog, own
@@ -46,7 +47,11 @@ def _cells(name: str, model: catalog.Model) -> list[str]:
 @app.command(epilog="Example: cockpit models show resnet50 --size 224 --classes 1000")
 def show(
     name: Annotated[
-        str, typer.Argument(help="A network of `cockpit models list`, or your own: package.module:factory.")
+        str,
+        typer.Argument(
+            help="A network of `cockpit models list`, or your own: package.module:factory.",
+            autocompletion=completing.OF_OPTIONS["model"],
+        ),
     ],
     size: Annotated[
         str | None,
@@ -54,7 +59,13 @@ def show(
     ] = None,
     width: Annotated[float, typer.Option(help="Multiplier of the channels.")] = 1.0,
     classes: Annotated[int, typer.Option(help="Classes told apart.", min=1, max=1_000_000)] = 10,
-    prunable: Annotated[str, typer.Option(help="What counts as prunable: conv, conv+output or conv+linear.")] = "conv",
+    prunable: Annotated[
+        str,
+        typer.Option(
+            help="What counts as prunable: conv, conv+output or conv+linear.",
+            autocompletion=completing.OF_OPTIONS["prunable"],
+        ),
+    ] = "conv",
     as_json: Json = False,
 ) -> None:
     """Show the layers of a network, its parameters, which are prunable, and FLOPs for one image.

@@ -65,6 +65,7 @@ DataDir = Annotated[
     ),
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
+Experiment = Annotated[str, Argument(help="The experiment's name.", autocompletion=completing.experiments)]
 Names = Annotated[list[str], Argument(help="Names of experiments.", autocompletion=completing.experiments)]
 
 
@@ -310,6 +311,7 @@ def concerned(problem: str, values: Mapping[str, Sequence[str]]) -> str | None:
     values = {
         name: [value.strip() for value in values.get(name, ())] for name in ("target", "source", "model", "preset")
     }
+    values["model"] = [value.partition("@")[0] for value in values["model"]]  # messages leave the hash out
     for said in (repr, str):  # a name may be a part of another
         for name, given in values.items():
             if any(said(value) in problem for value in given if value):

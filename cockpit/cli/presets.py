@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cockpit import tables
+from cockpit.cli import completing
 from cockpit.cli.adding import basis, cells, estimate_json
 from cockpit.cli.options import Database, Json, Wanted, asked_for, to_read
 from engine import devices, estimates, presets
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 
 
-@app.command("list")
+@app.command("list", epilog="Example: cockpit presets list --scale small")
 def list_(scale: Scale = None, as_json: Json = False, db: Database = None) -> None:
     """List the presets: how many runs each is, and the device time left here. Data sets need not be there."""
     found = {}
@@ -46,7 +47,12 @@ def list_(scale: Scale = None, as_json: Json = False, db: Database = None) -> No
 
 @app.command("show", epilog="Example: cockpit presets show fig3a --scale small")
 def show(
-    name: Annotated[str, typer.Argument(help="A preset, as `cockpit presets list` lists them.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A preset, as `cockpit presets list` lists them.", autocompletion=completing.among(presets.PRESETS)
+        ),
+    ],
     scale: Scale = None,
     as_json: Json = False,
     db: Database = None,

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from cockpit.cli import adding, completing, files
 from cockpit.cli.logs import logs
 from cockpit.cli.options import LARGEST, Database, Json, Names, PauseAfter, to_read, to_write
 from engine.errors import InputError, unknown
-from engine.store import database, labels, queue, rows
+from engine.store import database, imports, labels, queue, rows
 
 app = typer.Typer(
     help="Experiments in the queue: add, extend, list, pause, cancel, retry, move, wait for them.", no_args_is_help=True
@@ -28,7 +29,7 @@ OWN = {"learning_rate": "the optimizer's own", "rewind": "each source's own"}  #
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
 
 
-app.command("add", epilog="Example: cockpit queue add paper.toml --dry-run")(adding.add)
+app.command("add", epilog="Example: cockpit queue add study.toml --dry-run")(adding.add)
 app.command("extend", epilog="Example: cockpit queue extend digits --replicates 6 --target digits")(adding.extend)
 app.command("estimate", epilog="Example: cockpit queue estimate --workers 2")(adding.estimate)
 app.command("logs", epilog="Example: cockpit queue logs digits --follow")(logs)
@@ -191,8 +192,8 @@ def show(
         if as_toml:
             definitions = [queue.definition_of(connection, experiment) for experiment in ids]
             written = [
-                files.write(one["name"], definition, one["pause_after"])
-                for one, definition in zip(found, definitions, strict=True)
+                files.write(one["name"], replace(d, tickets=imports.located(connection, d.tickets)), one["pause_after"])
+                for one, d in zip(found, definitions, strict=True)
             ]
             print("\n\n".join(written))
             return

@@ -2,26 +2,20 @@
 
 import json
 from contextlib import closing
-from typing import Annotated
-
-from typer import Argument
 
 from cockpit import claims, reports, tables, words
-from cockpit.cli.options import Database, Json, to_read
+from cockpit.cli.options import Database, Experiment, Json, to_read
 from engine import reports as statistics_of
 from engine.claims import findings
 from engine.store import database, queue, rows
 
 
 def show(
-    experiment: Annotated[str, Argument(help="The experiment's name.")],
+    experiment: Experiment,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Report what replicates say of each curve: where it matches dense, its lead over random and own tickets.
-
-    Example: cockpit show mine
-    """
+    """Report what replicates say of each curve: where it matches dense, its lead over random and own tickets."""
     with closing(database.reader(to_read(db))) as connection:
         status = rows.experiment(connection, queue.experiment_id(connection, experiment))
         found = statistics_of.of(connection, experiment)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cockpit.cli import completing
-from cockpit.cli.options import Database, to_read
+from cockpit.cli.options import Database, Experiment, to_read
 from engine import presets, reports
 from engine.errors import InputError, unknown
 from engine.store import database, queue, rows, sides
@@ -19,7 +19,6 @@ from engine.store.layers import FRACTIONS, Ratios, ratios
 if TYPE_CHECKING:
     from cockpit.curves import Series
 
-Experiment = Annotated[str, typer.Argument(help="The experiment's name.", autocompletion=completing.experiments)]
 Target = Annotated[
     str | None,
     typer.Option(help="Only this data set; the source's own chain too.", autocompletion=completing.targets),

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import tables
+from cockpit.cli import completing
 from cockpit.cli.options import Database, Json, to_read, to_write
 from engine import processes, ticketfiles
 from engine.errors import InputError
@@ -27,7 +28,12 @@ Files = Annotated[list[Path], typer.Argument(help="Ticket files.", metavar="FILE
 @app.command("list", epilog="Example: cockpit tickets list digits --json")
 def list_(
     experiment: Annotated[
-        str | None, typer.Argument(help="Only of this experiment. Default: of all.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Only of this experiment. Default: of all.",
+            show_default=False,
+            autocompletion=completing.experiments,
+        ),
     ] = None,
     as_json: Json = False,
     db: Database = None,
@@ -63,7 +69,12 @@ def _chain(name: str, tickets: Sequence[dict[str, Any]]) -> list[str]:
 
 @app.command("export", epilog="Example: cockpit tickets export digits --level 12 -o ticket.safetensors")
 def export(
-    name: Annotated[str, typer.Argument(help="EXPERIMENT:SCOPE, EXPERIMENT:CURVE, or a run's first digits.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="EXPERIMENT:SCOPE, EXPERIMENT:CURVE, or a run's first digits.", autocompletion=completing.tickets
+        ),
+    ],
     level: Annotated[
         int | None, typer.Option(help="Pruning iteration. Default: the sparsest.", show_default=False)
     ] = None,

@@ -23,7 +23,7 @@ from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.help import Help
 from cockpit.tui.reader import Reader
 from cockpit.tui.screens.base import CockpitScreen
-from cockpit.tui.screens.transfer import Transfer
+from cockpit.tui.screens.transfer import Extend, Transfer
 from engine.errors import InputError
 from engine.store import database, labels, workers
 
@@ -102,6 +102,8 @@ class ActingApp(App[None]):
                 self._start(action)
             case "stop":
                 self._stop(action)
+            case "extend" if names := self.chosen():
+                self.push_screen(Extend(names))
             case _ if names := self.chosen():
                 self._act(action, names)
             case _:

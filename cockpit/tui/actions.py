@@ -142,6 +142,13 @@ _TABLE = (
         "A transfer: sources, targets, optimizers, replicates",
         "cockpit queue add --source DATA --target DATA",
     ),
+    Action(
+        "extend",
+        "E",
+        "Extend",
+        "More levels, replicates, data sets or tickets; only what is new is trained",
+        "cockpit queue extend {names} --levels N",
+    ),
     Action("start", "w", "Start workers", "Train here, in the background", "cockpit work --detach"),
     Action(
         "stop",

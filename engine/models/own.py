@@ -146,6 +146,8 @@ def describe(error: BaseException) -> str:
     """An exception of someone else's code in a line: what, and where it was raised."""
     trace, place = error.__traceback__, ""
     while trace:
-        place = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})"
+        file = Path(trace.tb_frame.f_code.co_filename).name
+        if not file.startswith("<frozen"):  # Python's own import, as of a module with a syntax error
+            place = f" ({file}, line {trace.tb_lineno})"
         trace = trace.tb_next
     return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

@@ -33,7 +33,7 @@ def offered(folder: Path, line: str, **environment: str) -> list[str]:
     [
         ("cockpit doc", ["doctor"]),
         ("cockpit queue ann", ["annotate"]),
-        ("cockpit queue add --batch", ["--batch-size"]),
+        ("cockpit queue add --batch-s", ["--batch-size"]),
         ("cockpit queue show fir", ["first-again", "first"]),
         ("cockpit queue pause first fir", ["first-again"]),
         ("cockpit plot first-", ["first-again"]),
@@ -46,6 +46,14 @@ def offered(folder: Path, line: str, **environment: str) -> list[str]:
         ("cockpit queue extend first --optimizer ad", ["adam", "adamw"]),
         ("cockpit queue list --status di", ["diverged"]),
         ("cockpit export --table r", ["runs"]),
+        ("cockpit data get fa", ["fashion-mnist"]),
+        ("cockpit data path image", ["imagenet"]),
+        ("cockpit data check cifar100-", ["cifar100-a", "cifar100-b"]),
+        ("cockpit models show lenet", ["lenet-5"]),
+        ("cockpit presets show figA", ["figA1"]),
+        ("cockpit show first-", ["first-again"]),
+        ("cockpit tickets list first-", ["first-again"]),
+        ("cockpit tickets export first-again:l", ["first-again:layerwise"]),
     ],
 )
 def test_what_is_there_is_offered(folder: Path, line: str, names: list[str]) -> None:

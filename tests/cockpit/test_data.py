@@ -36,7 +36,7 @@ def test_the_list_tells_what_is_where_and_what_is_absent(data: Callable[..., Any
     assert states == {
         "digits": "comes along",
         "mnist": "there",
-        **dict.fromkeys(("fashion-mnist", "svhn", "cifar10", "cifar100"), "absent"),
+        **dict.fromkeys(("fashion-mnist", "svhn", "cifar10", "cifar100", "imagenet", "places365"), "absent"),
     }
     shown = data("data", "list", "--data-dir", "here").stdout
     (mnist,) = (line.split() for line in shown.splitlines() if line.startswith("mnist"))
@@ -114,6 +114,7 @@ def test_without_a_network_get_says_what_to_fetch_elsewhere_and_where_to_put_it(
     ("arguments", "message"),
     [
         (("get", "cifer10"), "unknown published data set 'cifer10': choose from mnist, .*did you mean 'cifar10'"),
+        (("get", "imagnet"), "did you mean 'imagenet'"),
         (("path", "digits"), "unknown published data set 'digits'"),
         (
             ("path", "svhn"),
@@ -153,6 +154,12 @@ def test_run_ends_before_training_where_a_set_is_absent(data: Callable[..., Any]
     assert "cockpit: error: data set cifar10 is not on this machine" in shown.stderr
     (row,) = json.loads(data("queue", "list", "--json").stdout)
     assert (row["name"], row["failed"], row["waiting"] > 0) == ("later", 0, True)
+
+
+def test_get_says_where_a_set_lies_that_only_its_publisher_has(data: Callable[..., Any], tmp_path: Path) -> None:
+    assert "Get it from its publisher" in data("data", "get", "imagenet").stderr
+    (tmp_path / "here" / "imagenet").mkdir(parents=True)
+    assert data("data", "get", "imagenet-a", "--data-dir", "here").stdout == f"imagenet: {tmp_path / 'here'}\n"
 
 
 @pytest.mark.slow

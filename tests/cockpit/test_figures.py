@@ -56,7 +56,10 @@ def test_a_figure_of_other_data_does_not_look_like_the_reference(name: str, chan
             "accuracy",
             ("digits-a -&gt; digits-b winning global (n=2)", "0.49", "95", "fraction of weights pruned", "50"),
         ),
-        ("partial", ("digits-a -&gt; digits-b winning global (n=1-2 of 2)", "digits-b dense (n=2)", "77 of 94 runs done")),
+        (
+            "partial",
+            ("digits-a -&gt; digits-b winning global (n=1-2 of 2)", "digits-b dense (n=2)", "77 of 94 runs done"),
+        ),
         ("remaining-full", ("weights remaining, %", "51", "test accuracy, %", "halves: test accuracy on digits-b, %")),
         ("ratios-pruned", ("level 6, 73.79 % pruned (n=2)", "ratio of the fraction pruned", "layer", SIZES)),
         ("ratios-remaining", ("ratio of the fraction remaining", "1.5")),

@@ -187,17 +187,17 @@ def test_a_file_that_holds_something_else_is_refused(
 
 def test_a_file_that_is_not_there_is_said(cockpit: Cockpit, file: Path) -> None:
     assert "experiment file none.toml cannot be read" in cockpit("queue", "add", "none.toml").stderr
-    file.write_text(DEFAULTS + MATRIX)
-    assert "the experiment file is named paper.toml" in cockpit("queue", "add", "paper").stderr
+    (file.parent / "study.toml").write_text(DEFAULTS + MATRIX)
+    assert "the experiment file is named study.toml" in cockpit("queue", "add", "study").stderr
 
 
 @pytest.mark.parametrize("option", [option for option in KINDS if option != "preset"])
 def test_an_experiment_that_was_queued_is_printed_as_a_file_that_makes_the_same(
     cockpit: Cockpit, tmp_path: Path, file: Path, option: str
 ) -> None:
-    changed = {**CHANGED, "name": "ünusual 'quoted\" name\\", "pause_after": 7}
-    given: dict[str, Any] = {"source": ["digits-a"], "levels": 8, "epochs": 3, "width": 0.25}
-    one = experiment_options(**{**given, option: changed[option]})
+    more = {"name": "ünusual 'quoted\" name\\", "pause_after": 7, "images": 300, "scale": "replicates=2,images=300"}
+    given: dict[str, Any] = {"source": ["digits-a"], "levels": 8, "epochs": 3, "width": 0.25, "split": 2}
+    one = experiment_options(**{**given, option: {**CHANGED, **more}[option]})
     file.write_text(write(one.name, one.definition, 3 if one.pause_after is None else one.pause_after))
     (again,) = read(file, {})
     assert (again.name, again.definition) == (one.name, one.definition)

@@ -1,11 +1,12 @@
 """Each verb of `cockpit tickets`, against the real program in an empty folder."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from engine.store import care
+from engine.store import care, database
 from tests.conftest import Cockpit
 from tests.engine.test_care import silently
 
@@ -52,6 +53,16 @@ def test_a_ticket_goes_out_is_verified_and_comes_in_elsewhere(cockpit: Cockpit, 
     assert cockpit("tickets", "list", "--db", "other.db").stdout.splitlines()[-1] == source[1]
 
 
+def test_an_experiment_of_a_ticket_is_printed_as_a_file_that_makes_the_same(
+    cockpit: Cockpit, path: Path, tmp_path: Path
+) -> None:
+    cockpit("tickets", "export", "tiny:global", "--level", 2, "-o", "t.safetensors")
+    cockpit("queue", "add", "--name", "theirs", "--source", "ticket:t.safetensors", "--target", "digits-b")
+    (tmp_path / "t.safetensors").unlink()
+    (tmp_path / "again.toml").write_text(cockpit("queue", "show", "theirs", "--toml").stdout)
+    assert " 0 new" in cockpit("queue", "add", "again.toml").stdout
+
+
 def test_what_is_wrong_is_said_and_nothing_is_imported(cockpit: Cockpit, path: Path, tmp_path: Path) -> None:
     cockpit("tickets", "export", "tiny:global", "--level", 2, "-o", "t.safetensors")
     file = tmp_path / "t.safetensors"
@@ -87,3 +98,18 @@ def test_what_is_not_there_is_said_in_a_line(
     assert done.stderr.startswith("cockpit: error: ")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_extending_on_a_ticket_whose_file_was_freed_says_how_to_put_it_back(
+    cockpit: Cockpit, path: Path, tmp_path: Path
+) -> None:
+    cockpit("tickets", "export", "tiny:global", "--level", 2, "-o", "t.safetensors")
+    made = ("--name", "theirs", "--source", "ticket:t.safetensors", "--target", "digits-b", "--replicates", 1)
+    cockpit("queue", "add", *made)
+    with closing(database.writer(path)) as connection:
+        connection.execute("DELETE FROM files WHERE kind = 'ticket'")
+    refused = cockpit("queue", "extend", "theirs", "--replicates", 2)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert "was freed: `cockpit queue add`" in refused.stderr
+    cockpit("queue", "add", *made)
+    assert cockpit("queue", "extend", "theirs", "--replicates", 2).returncode == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine import definitions
+from engine.definitions import define
 from engine.devices import Device
 from engine.estimates import Estimate, Unknown, estimate, preview, schedule
 from engine.store import claims, database, queue, records
@@ -192,7 +192,7 @@ def test_a_preview_says_what_adding_does_and_writes_nothing(connection: sqlite3.
     add(path, "before")
     halted = add(path, "halted", seed=1, levels=2)
     queue.set_state(connection, halted.experiment, "paused")
-    definition = definitions.define(**{**TINY, "source": ["digits-a", "digits"], "replicates": 3})
+    definition = define(**{**TINY, "source": ["digits-a", "digits"], "replicates": 3})
     with closing(database.reader(path)) as reader:
         _, found = preview(reader, [definition], places(3))
     added = queue.add(connection, "new", definition, "cockpit queue add")
@@ -206,7 +206,7 @@ def test_a_preview_says_what_adding_does_and_writes_nothing(connection: sqlite3.
 
 
 def test_without_a_database_all_is_new_and_no_time_is_known() -> None:
-    _, found = preview(None, [definitions.define(**TINY)], places(2))
+    _, found = preview(None, [define(**TINY)], places(2))
     assert (found.runs, found.new) == (26, 26)
     assert found.estimate.timed == 0
     assert found.estimate.untimed == (Unknown("vgg-digits", "digits-a", 8), Unknown("vgg-digits", "digits-b", 18))
@@ -218,7 +218,7 @@ def test_a_preview_of_several_says_of_each_what_those_before_it_leave(
     add(path, "measured", replicates=1)
     train_all(connection)
     wanted = {"first": {**TINY, "replicates": 1}, "second": TINY, "third": {**TINY, "target": ["digits"]}}
-    definitions = {name: definitions.define(**options) for name, options in wanted.items()}
+    definitions = {name: define(**options) for name, options in wanted.items()}
     each, together = preview(connection, list(definitions.values()), places(2))
     assert [(one.runs, one.new, one.done) for one in each] == [(13, 0, 13), (26, 13, 13), (26, 18, 4)]
     assert (together.runs, together.new, together.done) == (44, 31, 13)
@@ -233,5 +233,5 @@ def test_a_preview_leaves_out_what_stands_on_a_failed_run(connection: sqlite3.Co
     claim = claims.claim(connection, worker(connection))
     assert claim is not None
     records.failed(connection, claim, "out of luck")
-    _, found = preview(connection, [definitions.define(**{**TINY, "replicates": 1})], places(1))
+    _, found = preview(connection, [define(**{**TINY, "replicates": 1})], places(1))
     assert (found.new, found.estimate.runs) == (12, 5)  # the random tickets, and the target's dense run

@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 
 from cockpit.tui.app import Cockpit
 from cockpit.tui.reader import Query, Reader
-from cockpit.tui.screens.transfer import NO_SOURCE
+from cockpit.tui.screens.transfer import Transfer
 from cockpit.tui.widgets.chart import Chart, Plot
 from cockpit.tui.widgets.logview import NOTHING, LogView
 from engine import devices, processes
@@ -143,6 +143,6 @@ def _is_still(app: Cockpit) -> bool:
 def _is_looking(app: Cockpit) -> bool:
     """Whether the form for a transfer has not said yet what is typed would come to."""
     return any(
-        box.value and str(app.screen.query_one("#planned", Static).content) == NO_SOURCE
+        box.value and str(app.screen.query_one("#planned", Static).content) == Transfer.empty
         for box in app.screen.query("Input#source").results(Input)
     )

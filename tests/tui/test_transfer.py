@@ -10,9 +10,11 @@ from textual.widgets import Collapsible, Input, Static
 
 from cockpit.cli.options import experiment_options
 from cockpit.tui.app import Cockpit
+from cockpit.tui.screens.form import LastPart
 from cockpit.tui.screens.queue import Queue
-from cockpit.tui.screens.transfer import FIELDS, LastPart, Transfer, options
-from engine.store import database, rows
+from cockpit.tui.screens.transfer import Extend, Transfer
+from engine import experiments
+from engine.store import database, queue, rows
 from tests.conftest import TINY, add, run_cockpit
 from tests.tui.test_queue import look, until
 
@@ -43,8 +45,13 @@ def said(pilot: Pilot[None], id: str) -> str:
 
 async def test_the_form_has_every_option_of_the_command_and_reads_what_is_typed() -> None:
     typed = {"source": "digits-a, digits", "levels": "3", "width": "0.5", "profile": "exact", "name": ""}
-    assert options(typed) == {"source": ["digits-a", "digits"], "levels": 3, "width": 0.5, "profile": "exact"}
-    assert set(FIELDS) == set(experiment_options.__annotations__) - {"preset", "return"}
+    assert Transfer().options(typed) == {
+        "source": ["digits-a", "digits"],
+        "levels": 3,
+        "width": 0.5,
+        "profile": "exact",
+    }
+    assert set(Transfer.FIELDS) == set(experiment_options.__annotations__) - {"preset", "return"}
     assert await LastPart(["digits-a"]).get_suggestion("digits, dig") == "digits, digits-a"
 
 
@@ -114,3 +121,29 @@ async def test_queueing_does_what_the_command_does(path: Path, tmp_path: Path) -
             (row,) = [row for row in rows.experiments(connection) if row["name"] == "my own"]
             definitions.append(json.dumps(rows.experiment(connection, row["id"])["definition"]))
     assert definitions[0] == definitions[1]
+
+
+async def test_an_experiment_is_extended_as_the_command_does_it(path: Path, tmp_path: Path) -> None:
+    async with Cockpit(path).run_test(size=(120, 40)) as pilot:
+        await pilot.press("5")
+        await until(pilot, lambda: pilot.app.chosen() == ["tiny"])
+        await pilot.press("E")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Extend) and pilot.app.focused is not None)
+        fill(pilot, replicates="1")
+        await until(
+            pilot, lambda: "--replicates 1 is less than the 2 that are there" in said(pilot, "wrong-replicates")
+        )
+        fill(pilot, replicates="3", target="digits")
+        await until(pilot, lambda: " new, 26 there" in said(pilot, "planned"))
+        assert "cockpit queue extend tiny --replicates 3 --target digits" in said(pilot, "add-command")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Queue))
+    other = tmp_path / "other" / "experiments.db"
+    other.parent.mkdir()
+    add(other, "tiny")
+    run_cockpit(other.parent, "queue", "extend", "tiny", "--replicates", "3", "--target", "digits")
+    with closing(database.reader(path)) as ours, closing(database.reader(other)) as theirs:
+        assert list(experiments.runs(experiments.curves(queue.definition_of(ours, 1)))) == list(
+            experiments.runs(experiments.curves(queue.definition_of(theirs, 1)))
+        )
+        assert rows.experiments(ours)[0]["runs"] == rows.experiments(theirs)[0]["runs"] > 26

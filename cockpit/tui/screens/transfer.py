@@ -1,280 +1,100 @@
-"""The form for a transfer: sources x targets x optimizers x replicates, and what it would come to, while one types."""
+"""The forms of the queue: a new transfer (sources x targets x optimizers x replicates), and more of what is there."""
 
-import asyncio
-import inspect
-import shlex
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual import on, work
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.lazy import Lazy
-from textual.suggester import Suggester
-from textual.timer import Timer
-from textual.widgets import Button, Collapsible, Input, Label, Static
-
 from cockpit.cli import adding
-from cockpit.cli.completing import ALLOWED
-from cockpit.cli.options import KINDS, Wanted, add_all, concerned, experiment_options
-from cockpit.tui import actions
-from cockpit.tui.reader import Query
-from cockpit.tui.screens.base import CockpitScreen
-from engine.datasets.catalog import REGISTERED
-from engine.errors import InputError
-from engine.store import database, queue, rows
-
-PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
-FIRST = (
-    "source",
-    "target",
-    "optimizer",
-    "target_optimizer",
-    "replicates",
-    "model",
-    "width",
-    "levels",
-    "epochs",
-    "batch_size",
-    "scope",
-    "random",
-    "profile",
-    "name",
-)
-NO_SOURCE = "Name a source: the data set that tickets are found on."
+from cockpit.cli.options import Wanted, add_all, experiment_options
+from cockpit.tui.screens.form import Field, Form, fields_of
+from engine.definitions import Definition
+from engine.estimates import Preview
+from engine.store import database
 
 
-@dataclass(frozen=True)
-class Field:
-    """An option of `cockpit queue add` as a field of the form."""
-
-    name: str
-    hint: str  # the default, and what it is
-    kind: type
-    several: bool
-
-    @property
-    def option(self) -> str:
-        """As it is called on the command line."""
-        return "--" + self.name.replace("_", "-")
-
-    def read(self, text: str) -> Any:
-        """What was typed. Raises InputError if it is no number where one is wanted."""
-        if self.several:
-            return [part.strip() for part in text.split(",") if part.strip()]
-        try:
-            return self.kind(text.strip())
-        except ValueError:
-            wanted = "a whole number" if self.kind is int else "a number"
-            raise InputError(f"{self.option} {text.strip()!r} is not {wanted}") from None
-
-
-def _fields() -> Iterator[Field]:
-    """The options that `cockpit queue add` has for an experiment, with their help as hints."""
-    for name, parameter in inspect.signature(experiment_options).parameters.items():
-        if name == "preset":
-            continue
-        kind = KINDS[name]
-        help, _, default = parameter.annotation.__metadata__[0].help.partition(" Default: ")
-        several = kind == list[str]
-        hint = help.replace(" Repeatable.", " Several: commas.")
-        default = default.removesuffix(".")
-        yield Field(name, f"{default}: {hint}" if default else hint, str if several else kind, several)
-
-
-FIELDS: Mapping[str, Field] = {field.name: field for field in _fields()}
-
-
-def options(texts: Mapping[str, str]) -> dict[str, Any]:
-    """What was typed, by the names of the fields, as the options of an experiment. Raises InputError."""
-    return {name: FIELDS[name].read(text) for name, text in texts.items() if text.strip(" ,")}
-
-
-def command(texts: Mapping[str, str], path: Path) -> str:
-    """The command that adds the same experiment."""
-    words = ["cockpit", "queue", "add"]
-    for name, text in texts.items():
-        field = FIELDS[name]
-        for value in field.read(text) if field.several else [text.strip()] if text.strip() else []:
-            words += [field.option, value]
-    return actions.command(shlex.join(words), (), path)
-
-
-class LastPart(Suggester):
-    """Completes the last of several parts."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        super().__init__(use_cache=False, case_sensitive=True)
-        self.words = words
-
-    async def get_suggestion(self, value: str) -> str | None:
-        """The text with its last part completed."""
-        before, comma, last = value.rpartition(",")
-        part = last.lstrip()
-        found = next((word for word in self.words if part and word.startswith(part)), None)
-        return None if found is None else f"{before}{comma}{last[: len(last) - len(part)]}{found}"
-
-
-class Transfer(CockpitScreen):
-    """A new experiment, in the words of the command line."""
+class Transfer(Form):
+    """A new experiment."""
 
     AUTO_FOCUS = "#source"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "app.pop_screen", "Back", id="transfer.back"),
-        Binding("ctrl+s", "add", "Queue it", id="transfer.add", priority=True),
-        Binding("ctrl+y", "app.copy_shown", "Copy command", id="transfer.copy", priority=True),
-        # A field would scroll with these, and only sometimes lets them through.
-        Binding("down", "app.focus_next", "Next field", id="transfer.next", show=False, priority=True),
-        Binding("up", "app.focus_previous", "Field before", id="transfer.previous", show=False, priority=True),
-    ]
-
-    def on_resize(self) -> None:
-        """Where the terminal was too small for a while, no field has the focus any more."""
-        if self.focused is None:
-            self.query_one("#source").focus()
-
-    def body(self) -> ComposeResult:
-        with Vertical(id="transfer"):
-            with VerticalScroll(id="form", can_focus=False) as form:
-                form.border_title = "New transfer"
-                for name in FIRST:
-                    yield from self._row(FIELDS[name])
-                with Lazy(Collapsible(title="More options")):
-                    for name, field in FIELDS.items():
-                        if name not in FIRST:
-                            yield from self._row(field)
-            with Vertical(id="outlook") as outlook:
-                outlook.border_title = "What it comes to"
-                yield Static(NO_SOURCE, id="planned", markup=False)
-                yield Static(id="add-command", markup=False)
-                with Horizontal(classes="buttons"):
-                    yield Button("Queue it", id="add", variant="primary", compact=True, tooltip="ctrl+s")
-                    yield Button("Copy command", id="copy", compact=True, tooltip="ctrl+y, or y outside of fields")
-
-    def _row(self, field: Field) -> ComposeResult:
-        box = Input(placeholder=field.hint, id=field.name, compact=True)
-        if field.name in ALLOWED:
-            box.suggester = LastPart(ALLOWED[field.name])
-        label = Label(field.name.replace("_", " "), id=f"label-{field.name}")
-        label.tooltip = field.hint
-        yield from (label, box, Static(classes="wrong", id=f"wrong-{field.name}", markup=False))
-
-    def on_mount(self) -> None:
-        self._typing: Timer | None = None
-        self._show_command()
-
-    def queries(self) -> Mapping[str, Query]:
-        return {"data_sets": rows.data_sets}
+    FIELDS: ClassVar[Mapping[str, Field]] = fields_of(experiment_options, without=("preset",))
+    FIRST = (
+        "source",
+        "target",
+        "optimizer",
+        "target_optimizer",
+        "replicates",
+        "model",
+        "width",
+        "levels",
+        "epochs",
+        "batch_size",
+        "scope",
+        "random",
+        "profile",
+        "name",
+    )
+    COMMAND = "cockpit queue add"
+    heading = "New transfer"
+    empty = "Name a source: the data set that tickets are found on."
 
     def chosen(self) -> Sequence[str]:
         """No experiment: what is shown here is not one yet."""
         return ()
 
-    def command(self) -> str:
-        return command(self._texts(), self.cockpit.path)
+    def enough(self, options: Mapping[str, Any]) -> bool:
+        return "source" in options
 
-    def show_data_sets(self, found: Sequence[str]) -> None:
-        """Complete the names of data sets."""
-        for name in ("source", "target"):
-            self.query_one(f"#{name}", Input).suggester = LastPart([*REGISTERED, *found])
+    def outlook(self, options: Mapping[str, Any]) -> list[str]:
+        asked: Wanted = experiment_options(**options)
+        _, found, workers = adding.preview([asked], self.cockpit.path)
+        return _said(asked.name, found, workers, [asked.definition])
 
-    def _texts(self) -> dict[str, str]:
-        typed = {box.id: box.value for box in self.query(Input)}  # without the lazy ones until they are there
-        return {name: typed.get(name, "") for name in FIELDS}
-
-    @on(Input.Changed)
-    def _changed(self) -> None:
-        self._show_command()
-        if self._typing:
-            self._typing.stop()
-        self._typing = self.set_timer(PAUSE_SECONDS, self._look)
-
-    def _show_command(self) -> None:
-        self.query_one("#add-command", Static).update(self.command())
-
-    @work(exclusive=True, group="look")
-    async def _look(self) -> None:
-        """Check what was typed, and say what it comes to."""
-        texts = self._texts()
-        if not texts["source"].strip(" ,"):
-            self._say(NO_SOURCE, None)
-            return
-        try:
-            lines = await asyncio.to_thread(_outlook, texts, self.cockpit.path)
-        except (InputError, sqlite3.Error, OSError) as error:
-            self._wrong(error, texts)
-        else:
-            self._say("\n".join(lines), None)
-
-    def _wrong(self, error: Exception, texts: Mapping[str, str]) -> None:
-        problem = str(error)
-        field = concerned(problem, {name: text.split(",") for name, text in texts.items()})
-        self._say(f"Not yet: see {field.replace('_', ' ')}" if field else problem, field, problem)
-
-    def _say(self, outlook: str, wrong: str | None, problem: str = "") -> None:
-        """Show what it comes to, and what is wrong under the field where it is."""
-        self.query_one("#planned", Static).update(outlook)
-        for said in self.query(".wrong").results(Static):
-            said.display = said.id == f"wrong-{wrong}"
-            said.update(problem if said.display else "")
-        for label in self.query("#form Label"):
-            label.set_class(label.id == f"label-{wrong}", "-beside-wrong")
-        if wrong and wrong not in FIRST:
-            self.query_one(Collapsible).collapsed = False
-
-    @on(Button.Pressed)
-    def _pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "add":
-            self.action_add()
-        else:
-            self.cockpit.action_copy_shown()
-
-    def action_add(self) -> None:
-        """Put the experiment into the queue."""
-        self._add()
-
-    @work(exclusive=True, group="add")
-    async def _add(self) -> None:
-        texts = self._texts()
-        try:
-            said = self.command()
-            path = await self.cockpit.writable()
-            added = await asyncio.to_thread(_queue, texts, path, said)
-        except (InputError, sqlite3.Error, OSError) as error:
-            self._wrong(error, texts)
-            self.cockpit.failed("Not queued", error)
-            return
-        self.cockpit.say_done("Queued", adding.describe(added.name, added), said)
-        self.cockpit.experiment = added.name
-        self.app.pop_screen()
-        self.app.switch_mode("queue")
+    def carry_out(self, options: Mapping[str, Any], path: Path, said: str) -> list[tuple[str, str]]:
+        with closing(database.writer(path)) as connection:
+            (added,) = add_all(connection, [experiment_options(**options)], said)
+        return [(added.name, adding.describe(added.name, added))]
 
 
-def wanted(texts: Mapping[str, str]) -> Wanted:
-    """The experiment that was typed. Raises InputError."""
-    found: Wanted = experiment_options(**options(texts))
-    return found
+class Extend(Form):
+    """More levels, replicates, data sets or tickets for experiments that are there."""
+
+    AUTO_FOCUS = "#levels"
+    FIELDS: ClassVar[Mapping[str, Field]] = fields_of(adding.extend, without=("names", "as_json", "db"))
+    FIRST = ("levels", *(name for name in FIELDS if name != "levels"))
+    COMMAND = "cockpit queue extend {names}"
+    empty = "Say what there is to be more of. Only what is new is trained."
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.heading = f"Extend {', '.join(names)}"
+
+    def chosen(self) -> Sequence[str]:
+        """The experiments that are extended."""
+        return self.names
+
+    def enough(self, options: Mapping[str, Any]) -> bool:
+        return bool(options)
+
+    def outlook(self, options: Mapping[str, Any]) -> list[str]:
+        wider, found, workers = adding.preview_wider(self.names, options, self.cockpit.path)
+        return _said(", ".join(self.names), found, workers, wider)
+
+    def carry_out(self, options: Mapping[str, Any], path: Path, said: str) -> list[tuple[str, str]]:
+        with closing(database.writer(path)) as connection:
+            return [
+                (one.name, adding.describe(one.name, one))
+                for one in adding.widen(connection, self.names, options, said)
+            ]
 
 
-def _outlook(texts: Mapping[str, str], path: Path) -> list[str]:
-    """What adding the experiment would come to."""
-    asked = wanted(texts)
-    _, found, workers = adding.preview([asked], path)
+def _said(name: str, found: Preview, workers: int, definitions: Sequence[Definition]) -> list[str]:
+    """What is about to be queued comes to."""
     _, device_time, done_in, files = adding.cells(found.estimate)
-    lines = [f"{asked.name}: {found.curves} curves, {found.runs} runs", f"{found.new} new, {found.existing} there"]
+    lines = [f"{name}: {found.curves} curves, {found.runs} runs", f"{found.new} new, {found.existing} there"]
     if found.estimate.runs:
         lines.append(f"done in {done_in}, device time {device_time}, ticket files {files}")
     else:
         lines.append("nothing is left to train")
-    return lines + adding.basis(found.estimate, workers) + [str(one) for one in adding.absent([asked.definition])]
-
-
-def _queue(texts: Mapping[str, str], path: Path, said: str) -> queue.Added:
-    with closing(database.writer(path)) as connection:
-        (added,) = add_all(connection, [wanted(texts)], said)
-        return added
+    return lines + adding.basis(found.estimate, workers) + [str(one) for one in adding.absent(definitions)]

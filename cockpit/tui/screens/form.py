@@ -1,0 +1,242 @@
+"""A form in the words of the command line, which says what it would come to while one types."""
+
+import asyncio
+import inspect
+import shlex
+import sqlite3
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.lazy import Lazy
+from textual.suggester import Suggester
+from textual.timer import Timer
+from textual.widgets import Button, Collapsible, Input, Label, Static
+
+from cockpit.cli.completing import ALLOWED
+from cockpit.cli.options import concerned
+from cockpit.tui import actions
+from cockpit.tui.reader import Query
+from cockpit.tui.screens.base import CockpitScreen
+from engine.datasets.catalog import REGISTERED
+from engine.errors import InputError
+from engine.store import rows
+
+PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
+
+
+@dataclass(frozen=True)
+class Field:
+    """An option of a command as a field of the form."""
+
+    name: str
+    hint: str  # the default, and what it is
+    kind: type
+    several: bool
+
+    @property
+    def option(self) -> str:
+        """As it is called on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    def read(self, text: str) -> Any:
+        """What was typed. Raises InputError if it is no number where one is wanted."""
+        if self.several:
+            return [part.strip() for part in text.split(",") if part.strip()]
+        try:
+            return self.kind(text.strip())
+        except ValueError:
+            wanted = "a whole number" if self.kind is int else "a number"
+            raise InputError(f"{self.option} {text.strip()!r} is not {wanted}") from None
+
+
+def fields_of(command: Callable[..., Any], without: Sequence[str]) -> dict[str, Field]:
+    """The options of a command `without` some, by their names, with their help as hints."""
+    found = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in without:
+            continue
+        kind = get_args(get_args(parameter.annotation)[0])[0]  # of Annotated[kind | None, ...]
+        help, _, default = parameter.annotation.__metadata__[0].help.partition(" Default: ")
+        several = kind == list[str]
+        hint = help.replace(" Repeatable.", " Several: commas.")
+        default = default.removesuffix(".")
+        found[name] = Field(name, f"{default}: {hint}" if default else hint, str if several else kind, several)
+    return found
+
+
+class LastPart(Suggester):
+    """Completes the last of several parts."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self.words = words
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """The text with its last part completed."""
+        before, comma, last = value.rpartition(",")
+        part = last.lstrip()
+        found = next((word for word in self.words if part and word.startswith(part)), None)
+        return None if found is None else f"{before}{comma}{last[: len(last) - len(part)]}{found}"
+
+
+class Form(CockpitScreen):
+    """The options of a command as fields, what they come to, and the command that does the same."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "app.pop_screen", "Back", id="form.back"),
+        Binding("ctrl+s", "add", "Queue it", id="form.add", priority=True),
+        Binding("ctrl+y", "app.copy_shown", "Copy command", id="form.copy", priority=True),
+        # A field would scroll with these, and only sometimes lets them through.
+        Binding("down", "app.focus_next", "Next field", id="form.next", show=False, priority=True),
+        Binding("up", "app.focus_previous", "Field before", id="form.previous", show=False, priority=True),
+    ]
+    FIELDS: ClassVar[Mapping[str, Field]]
+    FIRST: ClassVar[Sequence[str]]  # the fields that are not under "More options"
+    COMMAND: ClassVar[str]  # {names} stands for the names of the experiments
+    heading: str
+    empty: str  # what is said while too little was typed
+
+    @abstractmethod
+    def enough(self, options: Mapping[str, Any]) -> bool:
+        """Whether so much was typed that it can be looked at."""
+
+    @abstractmethod
+    def outlook(self, options: Mapping[str, Any]) -> list[str]:
+        """What this would come to; beside the event loop. Raises InputError."""
+
+    @abstractmethod
+    def carry_out(self, options: Mapping[str, Any], path: Path, said: str) -> list[tuple[str, str]]:
+        """Do it, beside the event loop: experiments, and what was done to each. Raises InputError."""
+
+    def on_resize(self) -> None:
+        """Where the terminal was too small for a while, no field has the focus any more."""
+        if self.focused is None:
+            self.query_one(f"#{self.FIRST[0]}").focus()
+
+    def body(self) -> ComposeResult:
+        with Vertical(id="transfer"):
+            with VerticalScroll(id="form", can_focus=False) as form:
+                form.border_title = self.heading
+                for name in self.FIRST:
+                    yield from self._row(self.FIELDS[name])
+                if later := [field for name, field in self.FIELDS.items() if name not in self.FIRST]:
+                    with Lazy(Collapsible(title="More options")):
+                        for field in later:
+                            yield from self._row(field)
+            with Vertical(id="outlook") as outlook:
+                outlook.border_title = "What it comes to"
+                yield Static(self.empty, id="planned", markup=False)
+                yield Static(id="add-command", markup=False)
+                with Horizontal(classes="buttons"):
+                    yield Button("Queue it", id="add", variant="primary", compact=True, tooltip="ctrl+s")
+                    yield Button("Copy command", id="copy", compact=True, tooltip="ctrl+y, or y outside of fields")
+
+    def _row(self, field: Field) -> ComposeResult:
+        box = Input(placeholder=field.hint, id=field.name, compact=True)
+        if field.name in ALLOWED:
+            box.suggester = LastPart(ALLOWED[field.name])
+        label = Label(field.name.replace("_", " "), id=f"label-{field.name}")
+        label.tooltip = field.hint
+        yield from (label, box, Static(classes="wrong", id=f"wrong-{field.name}", markup=False))
+
+    def on_mount(self) -> None:
+        self._typing: Timer | None = None
+        self._show_command()
+
+    def queries(self) -> Mapping[str, Query]:
+        return {"data_sets": rows.data_sets}
+
+    def command(self) -> str:
+        words = []
+        for name, text in self._texts().items():
+            field = self.FIELDS[name]
+            for value in field.read(text) if field.several else [text.strip()] if text.strip() else []:
+                words += [field.option, value]
+        return actions.command(
+            " ".join(filter(None, [self.COMMAND, shlex.join(words)])), self.chosen(), self.cockpit.path
+        )
+
+    def show_data_sets(self, found: Sequence[str]) -> None:
+        """Complete the names of data sets."""
+        for name in ("source", "target"):
+            self.query_one(f"#{name}", Input).suggester = LastPart([*REGISTERED, *found])
+
+    def _texts(self) -> dict[str, str]:
+        typed = {box.id: box.value for box in self.query(Input)}  # without the lazy ones until they are there
+        return {name: typed.get(name, "") for name in self.FIELDS}
+
+    def options(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """What was typed, by the names of the fields, as options. Raises InputError."""
+        return {name: self.FIELDS[name].read(text) for name, text in texts.items() if text.strip(" ,")}
+
+    @on(Input.Changed)
+    def _changed(self) -> None:
+        self._show_command()
+        if self._typing:
+            self._typing.stop()
+        self._typing = self.set_timer(PAUSE_SECONDS, self._look)
+
+    def _show_command(self) -> None:
+        self.query_one("#add-command", Static).update(self.command())
+
+    @work(exclusive=True, group="look")
+    async def _look(self) -> None:
+        """Check what was typed, and say what it comes to."""
+        texts = self._texts()
+        try:
+            options = self.options(texts)
+            lines = await asyncio.to_thread(self.outlook, options) if self.enough(options) else [self.empty]
+        except (InputError, sqlite3.Error, OSError) as error:
+            self._wrong(error, texts)
+        else:
+            self._say("\n".join(lines), None)
+
+    def _wrong(self, error: Exception, texts: Mapping[str, str]) -> None:
+        problem = str(error)
+        field = concerned(problem, {name: text.split(",") for name, text in texts.items()})
+        self._say(f"Not yet: see {field.replace('_', ' ')}" if field else problem, field, problem)
+
+    def _say(self, outlook: str, wrong: str | None, problem: str = "") -> None:
+        """Show what it comes to, and what is wrong under the field where it is."""
+        self.query_one("#planned", Static).update(outlook)
+        for said in self.query(".wrong").results(Static):
+            said.display = said.id == f"wrong-{wrong}"
+            said.update(problem if said.display else "")
+        for label in self.query("#form Label"):
+            label.set_class(label.id == f"label-{wrong}", "-beside-wrong")
+        if wrong and wrong not in self.FIRST:
+            self.query_one(Collapsible).collapsed = False
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "add":
+            self.action_add()
+        else:
+            self.cockpit.action_copy_shown()
+
+    def action_add(self) -> None:
+        """Put what was typed into the queue."""
+        self._add()
+
+    @work(exclusive=True, group="add")
+    async def _add(self) -> None:
+        texts = self._texts()
+        try:
+            said = self.command()
+            path = await self.cockpit.writable()
+            done = await asyncio.to_thread(self.carry_out, self.options(texts), path, said)
+        except (InputError, sqlite3.Error, OSError) as error:
+            self._wrong(error, texts)
+            self.cockpit.failed("Not queued", error)
+            return
+        self.cockpit.say_done("Queued", "\n".join(what for _, what in done), said)
+        self.cockpit.experiment = done[0][0]
+        self.app.pop_screen()
+        self.app.switch_mode("queue")
