@@ -82,5 +82,8 @@ def as_json(found: Finding) -> dict[str, Any]:
         "with_interval": found.telling,
         "for": found.count(1),
         "against": found.count(-1),
-        "comparisons": [{**asdict(one), "says": one.decides, "replicates_needed": one.replicates_needed} for one in found.comparisons],
+        "comparisons": [
+            {**asdict(one), "says": one.decides, "replicates_needed": one.replicates_needed}
+            for one in found.comparisons
+        ],
     }
