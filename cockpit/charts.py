@@ -410,7 +410,7 @@ def _sparsity_axis(visible: Sequence[Series], view: View, cells: int) -> Axis:
     least = min((fraction for one in visible for fraction in one.remaining if fraction > 0), default=1.0)
     low, high = view.x_range or (0.0, max(0.1, place(least, view.x)))
     shown = [tick for tick in TICKS if low - 0.005 <= place(tick, view.x) <= high + 0.005]
-    if len(shown) < 3 and view.x_range:  # so near that other fractions must do
+    if len(shown) < 3:  # so near, or so few levels, that other fractions must do
         shown = [float(f"{10 ** -(low + (high - low) * part / 4):.2g}") for part in range(5)]
     labels = tuple(f"{tick * 100:g}" if view.x == "remaining" else f"{round(1 - tick, 6):g}" for tick in shown)
     ticks = tuple(min(place(tick, view.x), high) for tick in shown)

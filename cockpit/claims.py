@@ -24,20 +24,17 @@ def about(found: Finding) -> str:
     if found.verdict == "no data":
         return f"nothing recorded speaks of it: it needs {found.claim.needs}, done at {share}"
     judged = [one for one in found.comparisons if one.judged]
-    above = sum(one.difference.mean > 0 for one in judged)
-    text = (
-        f"{found.claim.measure}, mean over {share}\n"
-        f"{above} of {len(judged)} mean differences lie above 0, as the claim has it; "
-    )
+    means = sum(one.difference.mean > 0 for one in judged)
+    text = f"{found.claim.measure}, mean over {share}\nmeans above 0, as the claim has it: {means} of {len(judged)}; "
     if not found.telling:
-        return text + "none has two replicates, and so an interval"
-    together = f": all hold with {CONFIDENCE * 100:g} %" if found.telling > 1 else ""
-    text += (
-        f"of {found.telling} intervals ({found.confidence * 100:.4g} %{together}) {found.count(1)} above 0,"
-        f" {found.count(-1)} below"
-    )
+        return text + "no intervals, for lack of a second replicate"
+    each = f"{found.confidence * 100:.4g} %"
+    if found.telling > 1:
+        each += f" each, so that with {CONFIDENCE * 100:g} % all hold"
+    above, below = found.count(1), found.count(-1)
+    text += f"intervals ({each}) above 0: {above}, below: {below}, around it: {found.telling - above - below}"
     if any(one.replicates_needed for one in judged):
-        text += "\nopen, n=...: so many replicates would decide it, if mean and deviation stayed as they are"
+        text += "\nopen, n=N: N replicates would decide it, if mean and deviation stayed as they are"
     return text
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -36,9 +36,8 @@ NARROWED = 0.8  # of the accuracies there are: an axis that shows less has an in
 INSET = 0.34  # of the chart's width and height
 AROUND = 0.03  # to keep free on each side of an inset, for markers and its labels
 SPACE = INSET + 2 * AROUND
-ACROSS, UP = (0.07, 0.26, 0.45, 0.64), (0.05, 0.24, 0.43, 0.62)
-CORNERS = tuple(product((ACROSS[0], ACROSS[-1]), (UP[0], UP[-1])))
-PLACES = (*CORNERS, *(place for place in product(ACROSS, UP) if place not in CORNERS))  # where an inset can lie
+LEFTS, BOTTOMS = (0.07, 0.64, 0.26, 0.45), (0.05, 0.62, 0.24, 0.43)  # where an inset can lie: at the edges first
+PLACES = tuple((left, bottom) for left in LEFTS for bottom in BOTTOMS)
 
 
 def form_of(path: Path) -> str:
@@ -180,7 +179,7 @@ def _rgb(colour: charts.Colour) -> tuple[float, float, float]:
 
 
 def _emptiest(shown: Sequence[Series], view: charts.View, where: charts.Layout) -> tuple[float, float]:
-    """The place at which an inset hides the least of the curves: a corner if one does as well as any."""
+    """The place at which an inset hides the least of the curves, rather at an edge."""
     points: list[tuple[float, float]] = []
     for one in (one for one in shown if one.name not in view.hidden):
         own = [

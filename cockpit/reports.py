@@ -90,7 +90,7 @@ def few(levels: Sequence[Level]) -> list[Level]:
 
 
 def missing(reports: Sequence[Report]) -> Iterator[str]:
-    """What a report cannot say, a line each: curves with runs that are not done, and those with no interval."""
+    """The curves with runs that are not done, a line each."""
     for one in reports:
         curve = one.curve
         short = [level for level, seeds in curve.runs.items() if len(curve.accuracies[level]) < len(seeds)]

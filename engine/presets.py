@@ -197,13 +197,14 @@ def differences(definition: Definition) -> str:
     d, paper = definition, models.find(definition.model)
     sizes = (
         (f"width {d.width:g}", d.width != 1),
-        (_number(d.epochs, "epoch"), d.epochs != paper.epochs),
-        (_number(d.levels, "level"), d.levels != 30),
-        (_number(d.replicates, "replicate"), d.replicates != 6),
+        (number(d.epochs, "epoch"), d.epochs != paper.epochs),
+        (number(d.levels, "level"), d.levels != 30),
+        (number(d.replicates, "replicate"), d.replicates != 6),
         (f"batches of {d.batch_size}", d.batch_size != paper.batch_size),
     )
     return ", ".join(text for text, differs in sizes if differs)
 
 
-def _number(count: int, what: str) -> str:
+def number(count: int, what: str) -> str:
+    """So many of something, in words."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"

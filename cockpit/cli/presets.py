@@ -97,10 +97,10 @@ def _outlook(asked: Sequence[Wanted], path: Path) -> tuple[list[Preview], Previe
 
 def _training(d: Definition) -> str:
     """How every run of an experiment is trained, in a line."""
-    drops = ", ".join(map(str, d.milestones))
+    drops, replicates = ", ".join(map(str, d.milestones)), presets.number(d.replicates, "replicate")
     return (
         f"{d.model} of width {d.width:g}: {d.epochs} epochs, a tenth of the rate from {drops}, batches of"
-        f" {d.batch_size}; {d.levels} pruning iterations; {d.replicates} replicates; profile {d.profile}"
+        f" {d.batch_size}; {d.levels} pruning iterations; {replicates}; profile {d.profile}"
     )
 
 

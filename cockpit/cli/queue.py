@@ -25,6 +25,7 @@ app = typer.Typer(
 
 WAIT_SECONDS = 0.5
 HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "waits for", "tags")
+OWN = {"learning_rate": "the optimizer's own", "rewind": "each source's own"}  # where a definition says nothing
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
 
 
@@ -209,7 +210,7 @@ def show(
             print(f"  tags: {' '.join(one['tags'])}")
         if one["notes"]:
             print(indent(one["notes"], "  "))
-        definition = ", ".join(f"{key} {_plain(value)}" for key, value in one["definition"].items())
+        definition = ", ".join(f"{key} {_plain(key, value)}" for key, value in one["definition"].items())
         print(fill(definition, initial_indent="  ", subsequent_indent="  "))
         cells = [[c["name"], f"{c['done']}/{c['runs']}", str(c["running"]), c["waits_for"]] for c in one["curves"]]
         tables.show(["curve", "done", "running", "waits for"], cells, left=1)
@@ -225,9 +226,11 @@ def _run_cells(run: dict[str, Any]) -> list[str]:
     return [run["digest"][:12], words.run(run), words.state(run["status"]), waits_for, str(run["attempt"]), accuracy]
 
 
-def _plain(value: object) -> str:
-    if value is None:  # only the learning rate
-        return "the optimizer's own"
+def _plain(key: str, value: object) -> str:
+    if value is None:
+        return OWN[key]
+    if value == []:
+        return "none"
     if isinstance(value, list):
         return " ".join(item["name"] if isinstance(item, dict) else str(item) for item in value)
     return str(value)

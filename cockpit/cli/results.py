@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Target = Annotated[
     str | None,
-    typer.Option(help="Only this data set; the source's own chain too.", autocompletion=completing.targets),
+    typer.Option(help="Only this data set; the chains that tickets come from, too.", autocompletion=completing.targets),
 ]
 X = Annotated[
     str,
@@ -136,18 +136,24 @@ def _ratios(connection: sqlite3.Connection, experiment: str, ratio: str) -> Rati
 
 
 def _titled(connection: sqlite3.Connection, experiment: str, target: str | None, x: str) -> "dict[str, list[Series]]":
-    """By title, the curves of each target of an experiment that has results; of the others stderr is told."""
+    """By title, the curves of each target of an experiment that has results; of the others stderr is told.
+
+    Of a target that is named, also those trained with optimizers that tickets are only found with.
+    """
     from cockpit import charts, curves
 
     if x not in charts.AXES:
         raise unknown("--x", x, charts.AXES)
     found = rows.curves(connection, experiment)
-    targets = rows.targets(connection, experiment)
+    definition = queue.definition_of(connection, queue.experiment_id(connection, experiment))
+    targets = [data.name for data in definition.targets]
     if target is not None:
         have = sorted({row["target"] for row in found} | set(targets))
         if target not in have:
             raise unknown("target", target, have)
         targets = [target]
+    else:
+        found = [row for row in found if row["optimizer"] in definition.target_optimizers]
     titled = {}
     for name in targets:
         if series := curves.series([row for row in found if row["target"] == name]):

@@ -221,12 +221,6 @@ def totals(connection: sqlite3.Connection) -> dict[str, int]:
     return {status: found.get(status, 0) for status in STATUSES}
 
 
-def targets(connection: sqlite3.Connection, experiment: str) -> list[str]:
-    """The names of the data sets that an experiment evaluates tickets on."""
-    row = connection.execute("SELECT definition FROM experiments WHERE name = ?", (experiment,)).fetchone()
-    return [data["name"] for data in json.loads(row[0])["targets"]]
-
-
 def data_set_files(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     """The name, identity and location of the data sets that were read from a person's own files."""
     query = "SELECT name, identity, location FROM datasets WHERE location <> '' ORDER BY name, identity"

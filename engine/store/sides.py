@@ -201,8 +201,10 @@ def _curve(connection: sqlite3.Connection, experiment: str, what: str) -> Side:
             return _started(connection, name, curve)
     if what not in SCOPES:
         raise unknown(f"scope or curve of {experiment}", what, [name.removeprefix(f"{experiment}:") for name in named])
-    chains = [name for name, curve in named.items() if _is_chain(curve) and curve["scope"] == what]
-    if chains:
+    scopes = {name: curve["scope"] for name, curve in named.items() if _is_chain(curve)}
+    if not scopes:
+        raise InputError(f"{experiment} has no chains, since its tickets were imported: name one of its curves")
+    if chains := [name for name, scope in scopes.items() if scope == what]:
         raise InputError(f"{experiment} has several {what} chains: name one of {', '.join(map(repr, chains))}")
     adds = f"cockpit queue extend {shlex.quote(experiment)} --scope {what}"
     raise InputError(f"{experiment} has no {what} scope: `{adds}` adds it")

@@ -12,7 +12,7 @@ from matplotlib.testing.compare import compare_images
 from cockpit import figures
 from cockpit.cli.results import figure
 from tests.cockpit.pictures import DRAWINGS, FIXTURE, REFERENCES, without_text
-from tests.conftest import Cockpit, copied
+from tests.conftest import Cockpit, add, copied
 
 SIZES = "not of the paper's sizes: width 0.5, 4 epochs, 6 levels, 2"  # its last word is in the next line
 TOLERANCE = 3.0  # root mean square over pixels from 0 to 255
@@ -101,6 +101,20 @@ def test_an_experiment_of_scopes_alone_is_drawn_layer_by_layer(cockpit: Cockpit,
         assert title in cockpit("plot", "halves", *arguments, "--db", copy).stdout
         cockpit("figure", "halves", *arguments, "-o", "drawn.svg", "--db", copy)
         assert f"<!-- {title} -->" in (tmp_path / "drawn.svg").read_text()
+
+
+def test_a_chain_of_an_optimizer_that_is_only_a_source_is_not_in_the_figure(cockpit: Cockpit, tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "five", target=["digits-a"], optimizer=["sgd", "adam"], target_optimizer=["sgd"], levels=2, replicates=2)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE runs SET status = 'done', test_accuracy = 0.5, weights_remaining = 9 - level")
+        connection.execute("UPDATE runs SET weights_total = 9")
+        connection.commit()
+    cockpit("figure", "five", "-o", "five.svg")
+    text = (tmp_path / "five.svg").read_text()
+    assert "digits-a (adam) -&gt; digits-a (sgd) winning (n=2)" in text
+    assert "digits-a (adam) -&gt; digits-a (adam)" not in text
+    assert "digits-a (adam) -> digits-a (adam)" in cockpit("plot", "five", "--target", "digits-a").stdout
 
 
 def test_ratios_on_the_terminal_are_those_of_the_view(cockpit: Cockpit) -> None:

@@ -255,5 +255,5 @@ def test_the_command_lists_each_claim_with_its_numbers(
     (comparison,) = told[1]["comparisons"]
     assert (told[1]["verdict"], comparison["says"], comparison["difference"]["n"]) == ("supported", 1, 3)
     assert f"{comparison['difference']['mean'] * 100:+.1f} [" in text
-    assert "1 of 1 mean differences lie above 0, as the claim has it; of 1 intervals (95 %) 1 above 0, 0 below" in text
+    assert "as the claim has it: 1 of 1; intervals (95 %) above 0: 1, below: 0, around it: 0" in text
     assert text.count("no data") == 10  # five claims, in the overview and above their needs

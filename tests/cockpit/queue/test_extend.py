@@ -92,7 +92,7 @@ def test_data_sets_that_are_gone_are_known_from_the_database(path: Path, cockpit
     found = cockpit("queue", "extend", "mine", "--target", specs[1])
     assert found.stdout == "mine: 7 curves, 66 runs: 27 new, 39 exist already\n"
     with closing(database.reader(path)) as connection:
-        assert rows.targets(connection, "mine") == ["npz:mnist-a", "npz:new"]
+        assert rows.experiments(connection)[-1]["targets"] == ["npz:mnist-a", "npz:new"]
 
 
 def test_a_paused_experiment_stays_so_and_what_stands_on_a_failed_run_is_blocked(path: Path, cockpit: Cockpit) -> None:
