@@ -107,17 +107,17 @@ class Cockpit(ActingApp):
         """Look through everything for garbage, here instead of in the middle of what a key has set off.
 
         What a screen of a mode is made of stays, so that no later search needs to go through it: it would take 100 ms.
-        It is set aside when the screen has been opened, and when it has been left, for by then its tables are full; not
-        more often, as what is set aside is never found to be garbage.
+        It is set aside, with what garbage there is among it, when the screen has been opened, and when it has been
+        left, for by then its tables are full; not more often, as what is set aside is never found to be garbage.
         """
         stacks = self._screen_stacks.items()
         opened = {(mode, mode != self.current_mode) for mode, stack in stacks if stack and stack[0].is_mounted}
-        if opened <= self._tidied and gc.get_count()[2] < TIDY_AT:
-            return
-        gc.collect()
         if not opened <= self._tidied:
+            gc.collect(1)  # of what is new only
             gc.freeze()
             self._tidied |= opened
+        elif gc.get_count()[2] >= TIDY_AT:
+            gc.collect()
 
     def _waiting(self, said: str) -> None:
         self.call_from_thread(self.notify, said, severity="warning")
