@@ -96,7 +96,7 @@ def missing(reports: Sequence[Report]) -> Iterator[str]:
         short = [level for level, seeds in curve.runs.items() if len(curve.accuracies[level]) < len(seeds)]
         if short:
             lacking = curve.planned - curve.done
-            yield f"{curve.name}: {lacking} runs are not done, at levels {ranges(short)}"
+            yield f"{curve.name}: not done are {lacking} of {curve.planned} runs, at level {ranges(short)}"
 
 
 def ranges(levels: Sequence[int]) -> str:

@@ -8,17 +8,19 @@ from tests.conftest import Cockpit, add
 
 def test_show_says_what_each_curve_waits_for(tmp_path: Path, cockpit: Cockpit) -> None:
     path = tmp_path / "experiments.db"
-    add(path, "tiny", evaluate="2-3")
+    add(path, "tiny", evaluate="2-3", random=["none"])
     (shown,) = json.loads(cockpit("queue", "show", "tiny", "--json").stdout)
     assert shown["definition"]["levels"] == 3
     assert {curve["name"]: curve["waits_for"] for curve in shown["curves"]} == {
         "digits-a -> digits-a winning": "a device",
         "digits-b dense": "a device",
-        "digits-b random-global": "a device",
         "digits-a -> digits-b winning": "its source chain",
     }
     cockpit("queue", "pause", "tiny")
     text = cockpit("queue", "show", "tiny").stdout
+    said = " ".join(text.split())
+    assert "rewind each source's own" in said
+    assert "random none" in said
     assert "tiny: ‖ paused, priority 0" in text
     assert "paused experiment" in text
     assert "sources digits-a" in text
