@@ -66,7 +66,7 @@ class Help(ModalScreen[None]):
             yield log
 
     def on_mount(self) -> None:
-        self._show()
+        self.on_resize()
 
     @on(Input.Changed)
     def on_resize(self) -> None:

@@ -7,6 +7,7 @@ Victims are forked from a server that has imported torch once, so that one costs
 import functools
 import multiprocessing
 import os
+import resource
 import sqlite3
 import sys
 import time
@@ -43,13 +44,15 @@ _SERVER.set_forkserver_preload([__name__, "engine.worker", "sklearn.datasets", "
 class Trap:
     """Where a worker is hit, and how: when it passes `point` for the so-many-th time, by a signal to itself.
 
-    With `lease`, its claims are held for so many seconds only.
+    With `lease`, its claims are held for so many seconds only; with `room`, it may take so many bytes of address space
+    beyond what it begins with.
     """
 
     point: str = ""  # nowhere
     times: int = 1
     signal: Signals = SIGKILL
     lease: float | None = None
+    room: int | None = None
 
     def passing(self, point: str, harm: Callable[[], object] = lambda: None) -> None:
         """The worker is at `point`: if it is time, send the signal. What a death does there beside is the `harm`."""
@@ -125,8 +128,17 @@ def _work(arguments: list[str], log: Path, trap: Trap, reporter: Connection) -> 
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
     _lay(trap, reporter)
+    if trap.room is not None:
+        _limit(trap.room)
     sys.argv = ["engine.worker", *arguments]
     worker.main()
+
+
+def _limit(room: int) -> None:
+    import torch._dynamo  # noqa: F401 - which it would else import within that room, where the server has not
+
+    most = psutil.Process().memory_info().vms + room
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _lay(trap: Trap, reporter: Connection) -> None:

@@ -17,6 +17,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.lazy import Lazy
 from textual.suggester import Suggester
 from textual.timer import Timer
+from textual.widget import Widget
 from textual.widgets import Button, Collapsible, Input, Label, Static
 
 from cockpit.cli.completing import ALLOWED
@@ -144,7 +145,7 @@ class Form(CockpitScreen):
             box.suggester = LastPart(ALLOWED[field.name])
         label = Label(field.name.replace("_", " "), id=f"label-{field.name}")
         label.tooltip = field.hint
-        yield from (label, box, Static(classes="wrong", id=f"wrong-{field.name}", markup=False))
+        yield from (label, box)
 
     def on_mount(self) -> None:
         self._typing: Timer | None = None
@@ -194,25 +195,27 @@ class Form(CockpitScreen):
             options = self.options(texts)
             lines = await asyncio.to_thread(self.outlook, options) if self.enough(options) else [self.empty]
         except (InputError, sqlite3.Error, OSError) as error:
-            self._wrong(error, texts)
+            await self._wrong(error, texts)
         else:
-            self._say("\n".join(lines), None)
+            await self._say("\n".join(lines), None)
 
-    def _wrong(self, error: Exception, texts: Mapping[str, str]) -> None:
+    async def _wrong(self, error: Exception, texts: Mapping[str, str]) -> None:
         problem = str(error)
         field = concerned(problem, {name: text.split(",") for name, text in texts.items()})
-        self._say(f"Not yet: see {field.replace('_', ' ')}" if field else problem, field, problem)
+        await self._say(f"Not yet: see {field.replace('_', ' ')}" if field else problem, field, problem)
 
-    def _say(self, outlook: str, wrong: str | None, problem: str = "") -> None:
+    async def _say(self, outlook: str, wrong: str | None, problem: str = "") -> None:
         """Show what it comes to, and what is wrong under the field where it is."""
         self.query_one("#planned", Static).update(outlook)
-        for said in self.query(".wrong").results(Static):
-            said.display = said.id == f"wrong-{wrong}"
-            said.update(problem if said.display else "")
+        await self.query(".wrong").remove()
         for label in self.query("#form Label"):
             label.set_class(label.id == f"label-{wrong}", "-beside-wrong")
-        if wrong and wrong not in self.FIRST:
-            self.query_one(Collapsible).collapsed = False
+        if wrong:
+            box = self.query_one(f"#{wrong}")
+            assert isinstance(box.parent, Widget)
+            await box.parent.mount(Static(problem, classes="wrong", id=f"wrong-{wrong}", markup=False), after=box)
+            if wrong not in self.FIRST:
+                self.query_one(Collapsible).collapsed = False
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
@@ -233,7 +236,7 @@ class Form(CockpitScreen):
             path = await self.cockpit.writable()
             done = await asyncio.to_thread(self.carry_out, self.options(texts), path, said)
         except (InputError, sqlite3.Error, OSError) as error:
-            self._wrong(error, texts)
+            await self._wrong(error, texts)
             self.cockpit.failed("Not queued", error)
             return
         self.cockpit.say_done("Queued", "\n".join(what for _, what in done), said)
