@@ -32,6 +32,7 @@ def path(tmp_path: Path) -> Path:
 async def form(pilot: Pilot[None]) -> None:
     await pilot.press("n")
     await until(pilot, lambda: isinstance(pilot.app.screen, Transfer) and pilot.app.focused is not None)
+    await until(pilot, lambda: bool(pilot.app.screen.query(Collapsible)))  # the last to come
 
 
 def fill(pilot: Pilot[None], **texts: str) -> None:
