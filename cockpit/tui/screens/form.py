@@ -29,7 +29,7 @@ from engine.errors import InputError
 from engine.store import rows
 
 PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
-AT_ONCE = 6  # fields that are there when the form opens
+AT_ONCE = 5  # fields that are there when the form opens
 
 
 @dataclass(frozen=True)
