@@ -22,6 +22,7 @@ HOTTEST = 100.0  # °C, the top of a temperature's history
 FIGURES = 64  # columns of the loads without their histories
 SHORTEST = 12  # columns of a history
 MEMORIES = (("memory", "on the host"), ("device_memory", "on the device"))
+WIDE = 110  # columns, from which all four measures have a history
 OLD_SECONDS = 4 * workers.LOAD_SECONDS  # a load that was measured longer ago is not that of now
 
 
@@ -68,7 +69,8 @@ class Devices(CockpitScreen):
     def _columns(self) -> tuple[int, int]:
         """How long the history of how busy a device was can be, and that of each of its three other measures."""
         room = self.app.size.width - FIGURES
-        other = room // 5 if self.has_class("-wide") or self.has_class("-broad") else 0
+        # Not by the class -wide, which the screen gets after the first question: a column that was wide stays so.
+        other = room // 5 if self.app.size.width >= WIDE else 0
         return max(SHORTEST, room - 3 * other), other
 
     def on_resize(self) -> None:
