@@ -5,12 +5,13 @@ import json
 import platform
 import sys
 
-from benchmarks import charts, dashboard, export, pipeline, pruning, queue, streams, training, workers
+from benchmarks import charts, dashboard, export, gpu, pipeline, pruning, queue, streams, training, workers
 
 BENCHMARKS = {
     "charts": charts.measure,
     "dashboard": dashboard.measure,
     "export": export.measure,
+    "gpu": gpu.measure,
     "pipeline": pipeline.measure,
     "pruning": pruning.measure,
     "queue": queue.measure,
@@ -27,6 +28,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the size")
     options = parser.parse_args()
     found = BENCHMARKS[options.name](options.quick)
+    if not found:
+        return
     width = max(map(len, found))
     for what, value in found.items():
         print(f"{what:<{width}}  {value:,.3f}")
