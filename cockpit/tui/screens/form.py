@@ -149,6 +149,8 @@ class Form(CockpitScreen):
         if not self.query("Contents Input"):
             more = [name for name in self.FIELDS if name not in self.FIRST]
             await self.query_one("#form Contents").mount(*self._rows(more))
+            section = self.query_one(Collapsible)
+            section.call_after_refresh(section.scroll_visible)
 
     def _rows(self, names: Sequence[str]) -> Iterator[Widget]:
         for name in names:
