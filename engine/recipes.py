@@ -9,6 +9,7 @@ raise it when a change makes the same description train differently.
 import hashlib
 import json
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 SEMANTICS = 1
@@ -158,6 +159,7 @@ TICKETS: dict[str, type[Any]] = {
     "random": Random,
     "imported": Imported,
 }
+PARTS = (Training, Rule, Chain, *TICKETS.values())
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class Run:
     ticket: Ticket
     training: Training
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """64 hexadecimal digits that say which run this is."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
@@ -224,17 +226,18 @@ def _canonical(value: dict[str, Any]) -> str:
 
 
 def _encode(part: Any) -> Any:
-    if isinstance(part, Training | Rule | Chain | Ticket):
-        found: dict[str, Any] = {}
-        for field in fields(part):
-            value = getattr(part, field.name)
-            if field.default is MISSING or value != field.default:
-                found[field.name] = _encode(value)
-        for kind, cls in TICKETS.items():
-            if type(part) is cls:
-                found["kind"] = kind
-        return found
+    if isinstance(part, PARTS):
+        kind, defaults = _layout(type(part))
+        given = ((name, getattr(part, name), default) for name, default in defaults)
+        return kind | {name: _encode(value) for name, value, default in given if value != default or default is MISSING}
     return list(part) if isinstance(part, tuple) else part
+
+
+@lru_cache
+def _layout(cls: type[Any]) -> tuple[dict[str, str], tuple[tuple[str, Any], ...]]:
+    """What every description of this class says of its kind, and the defaults of its fields by name."""
+    kinds = {ticket: {"kind": kind} for kind, ticket in TICKETS.items()}
+    return kinds.get(cls, {}), tuple((field.name, field.default) for field in fields(cls))
 
 
 def _decode_training(found: dict[str, Any]) -> Training:
