@@ -18,6 +18,8 @@ CPU = torch.device("cpu")
 CLASSES = 10
 SIDE = 32
 
+Rows = list[dict[str, float]]  # a table: the same columns in each row
+
 
 def pictures(train: int, test: int) -> Arrays:
     """So many CIFAR-like images of noise: what is in them does not change how long they take."""
