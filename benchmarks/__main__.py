@@ -11,6 +11,7 @@ from benchmarks import (
     charts,
     dashboard,
     export,
+    gpu,
     growth,
     machine,
     pipeline,
@@ -28,6 +29,7 @@ BENCHMARKS: Mapping[str, Callable[..., Mapping[str, float | Rows]]] = {
     "charts": charts.measure,
     "dashboard": dashboard.measure,
     "export": export.measure,
+    "gpu": gpu.measure,
     "growth": growth.measure,
     "pipeline": pipeline.measure,
     "profiles": profiles.measure,
@@ -52,6 +54,8 @@ def main() -> None:
     about = machine.about()
     own = {"growth": {"plot": options.plot}, "profiles": {"images": options.images}}
     found = BENCHMARKS[options.name](options.quick, **own.get(options.name, {}))
+    if not found:  # what it measures is not here
+        return
     _show(found)
     print(json.dumps({"benchmark": options.name, "quick": options.quick, **about, **found}))
 

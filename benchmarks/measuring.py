@@ -1,5 +1,6 @@
 """What the benchmarks of the engine share: pictures to train on, one training's pace, and ratios with their spread."""
 
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine import profiles, pruning, training
+from engine import graphs, profiles, pruning, training
 from engine.datasets.load import Arrays
 from engine.datasets.pipeline import Data
 from engine.models import nets
@@ -17,6 +18,7 @@ from engine.recipes import Profile, Rule, Training
 CPU = torch.device("cpu")
 CLASSES = 10
 SIDE = 32
+TOGETHER_SECONDS = 8.0
 
 Rows = list[dict[str, float]]  # a table: the same columns in each row
 
@@ -51,18 +53,51 @@ def configuration(model: str, batch_size: int, epochs: int = 1, profile: Profile
 class OurLoop:
     """The engine's own training of one model with half of its weights masked, an epoch at a time."""
 
-    def __init__(self, model: str, arrays: Arrays, batch_size: int, device: torch.device = CPU) -> None:
+    def __init__(
+        self,
+        model: str,
+        arrays: Arrays,
+        batch_size: int,
+        device: torch.device = CPU,
+        taking: Callable[[graphs.Step], graphs.Step] | None = None,
+        between: Callable[[training.State], None] = lambda _: None,
+    ) -> None:
         self.wanted = configuration(model, batch_size, epochs=10_000)
         profiles.configure(self.wanted.profile, device)
         self.data = Data(arrays, self.wanted, device)
         state = training.begin(*masked(model), self.wanted, device)
-        self.epochs = training.train(state, self.data, self.wanted, lambda _: None)
+        self.epochs = training.train(state, self.data, self.wanted, between, taking=taking)
 
     def pace(self) -> float:
         """Images a second of one epoch's training steps."""
         found = next(self.epochs).images_per_second
         assert found is not None
         return found
+
+
+def side_by_side(
+    processes: int, model: str, batch_size: int, steps: int, device: torch.device = CPU, threads: int = 1
+) -> float:
+    """Images a second in sum of so many processes that train at the same time, each for a few epochs of `steps`."""
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(processes)
+    with context.Pool(processes, _remember, (start,)) as pool:
+        return sum(pool.starmap(_train_beside, [(model, batch_size, steps, device, threads)] * processes, chunksize=1))
+
+
+def _remember(start: object) -> None:
+    globals()["_start"] = start
+
+
+def _train_beside(model: str, batch_size: int, steps: int, device: torch.device, threads: int) -> float:
+    loop = OurLoop(model, pictures(batch_size * steps, 8), batch_size, device)
+    torch.set_num_threads(threads)
+    loop.pace()
+    globals()["_start"].wait()
+    paces, began = [], time.perf_counter()
+    while time.perf_counter() - began < TOGETHER_SECONDS:
+        paces.append(loop.pace())
+    return sum(paces) / len(paces)
 
 
 def masked(model: str) -> tuple[torch.nn.Module, pruning.Masks]:

@@ -1,7 +1,5 @@
 """Training on one CPU core: against the core's matrix rate, against a plain PyTorch loop, and one worker a core."""
 
-import multiprocessing
-import time
 from functools import partial
 
 import torch
@@ -14,11 +12,13 @@ from benchmarks.measuring import (
     CPU,
     OurLoop,
     alternating,
+    clock,
     flop,
     masked,
     matrix_rate,
     pictures,
     ratios,
+    side_by_side,
     spread,
 )
 
@@ -26,7 +26,6 @@ BATCH = 128
 STEPS = {"vgg19": 4, "resnet20": 12}  # in an epoch, so that one takes some seconds
 SIZES = (512, 1024, 2048)
 ROUNDS = 5
-TOGETHER_SECONDS = 12.0
 
 
 def measure(quick: bool) -> dict[str, float]:
@@ -46,27 +45,44 @@ def measure(quick: bool) -> dict[str, float]:
         found |= spread(f"{model}, share of the matrix rate", shares)
         found |= spread(f"{model}, against a plain loop", ratios(timed["ours"], timed["plain"]))
     found |= spread("bf16 matrix rate, GFLOP/s", [rate / 1e9 for rate in timed["peak"]])
-    return found | _together(2 if quick else 3, TOGETHER_SECONDS / 3 if quick else TOGETHER_SECONDS)
+    timed = alternating(
+        2 if quick else 3,
+        processes=partial(side_by_side, 2, "resnet20", BATCH, 4),
+        threads=partial(side_by_side, 1, "resnet20", BATCH, 4, threads=2),
+    )
+    return found | spread("two workers of one thread against one of two", ratios(timed["processes"], timed["threads"]))
 
 
 class PlainLoop:
     """What one writes first: a DataLoader with torchvision's transforms, fp32, a mask by `torch.nn.utils.prune`."""
 
-    def __init__(self, model: str, images: torch.Tensor, labels: torch.Tensor) -> None:
+    def __init__(
+        self, model: str, images: torch.Tensor, labels: torch.Tensor, device: torch.device = CPU, workers: int = 0
+    ) -> None:
+        self.device = device
         self.net, masks = masked(model)
         for name, mask in masks.items():
             prune.custom_from_mask(self.net.get_submodule(name.removesuffix(".weight")), "weight", mask)  # type: ignore[no-untyped-call]
+        self.net.to(device)
         self.optimizer = torch.optim.SGD(self.net.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
-        self.loader = DataLoader(Transformed(images, labels), BATCH, shuffle=True)
+        self.loader = DataLoader(
+            Transformed(images, labels),
+            BATCH,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+        )
 
     def pace(self) -> float:
         """Images a second of one epoch."""
-        began = time.perf_counter()
+        began = clock(self.device)
         for images, labels in self.loader:
+            here = images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
             self.optimizer.zero_grad()
-            F.cross_entropy(self.net(images), labels).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(self.net(here[0]), here[1]).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-        return len(self.loader.dataset) / (time.perf_counter() - began)  # type: ignore[arg-type]
+        return len(self.loader.dataset) / (clock(self.device) - began)  # type: ignore[arg-type]
 
 
 class Transformed(TensorDataset):
@@ -87,37 +103,3 @@ class Transformed(TensorDataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         image, label = super().__getitem__(index)  # type: ignore[no-untyped-call]
         return self.TRANSFORM(image), label
-
-
-def _together(rounds: int, seconds: float) -> dict[str, float]:
-    """Two processes of one thread against one of two threads, on ResNet-20."""
-    timed = alternating(
-        rounds,
-        processes=partial(_pace_of, 2, 1, seconds),
-        threads=partial(_pace_of, 1, 2, seconds),
-    )
-    return spread("two workers of one thread against one of two", ratios(timed["processes"], timed["threads"]))
-
-
-def _pace_of(processes: int, threads: int, seconds: float) -> float:
-    """Images a second in sum of so many processes that begin together."""
-    context = multiprocessing.get_context("spawn")
-    start = context.Barrier(processes)
-    with context.Pool(processes, _remember, (start,)) as pool:
-        return sum(pool.map(_train_for, [(threads, seconds)] * processes, chunksize=1))
-
-
-def _remember(start: object) -> None:
-    globals()["_start"] = start
-
-
-def _train_for(how: tuple[int, float]) -> float:
-    threads, seconds = how
-    loop = OurLoop("resnet20", pictures(BATCH * 4, 8), BATCH)
-    torch.set_num_threads(threads)
-    loop.pace()
-    globals()["_start"].wait()
-    paces, began = [], time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        paces.append(loop.pace())
-    return sum(paces) / len(paces)

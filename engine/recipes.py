@@ -9,7 +9,7 @@ raise it when a change makes the same description train differently.
 import hashlib
 import json
 from dataclasses import MISSING, dataclass, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Literal
 
 SEMANTICS = 1
@@ -159,7 +159,11 @@ TICKETS: dict[str, type[Any]] = {
     "random": Random,
     "imported": Imported,
 }
-PARTS = (Training, Rule, Chain, *TICKETS.values())
+# Of each class in a description: what it says of its kind, and the defaults of its fields by name.
+_LAYOUTS: dict[type[Any], tuple[dict[str, str], tuple[tuple[str, Any], ...]]] = {
+    cls: ({"kind": kind} if kind else {}, tuple((field.name, field.default) for field in fields(cls)))
+    for kind, cls in [("", Training), ("", Rule), ("", Chain), *TICKETS.items()]
+}
 
 
 @dataclass(frozen=True)
@@ -226,18 +230,11 @@ def _canonical(value: dict[str, Any]) -> str:
 
 
 def _encode(part: Any) -> Any:
-    if isinstance(part, PARTS):
-        kind, defaults = _layout(type(part))
+    if type(part) in _LAYOUTS:
+        kind, defaults = _LAYOUTS[type(part)]
         given = ((name, getattr(part, name), default) for name, default in defaults)
         return kind | {name: _encode(value) for name, value, default in given if value != default or default is MISSING}
     return list(part) if isinstance(part, tuple) else part
-
-
-@lru_cache
-def _layout(cls: type[Any]) -> tuple[dict[str, str], tuple[tuple[str, Any], ...]]:
-    """What every description of this class says of its kind, and the defaults of its fields by name."""
-    kinds = {ticket: {"kind": kind} for kind, ticket in TICKETS.items()}
-    return kinds.get(cls, {}), tuple((field.name, field.default) for field in fields(cls))
 
 
 def _decode_training(found: dict[str, Any]) -> Training:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine import profiles
+from engine import graphs, profiles
 from engine.datasets.feed import Feed, Images
 from engine.pruning import Masks
 from engine.recipes import Training
@@ -46,18 +46,23 @@ def begin(model: nn.Module, masks: Masks, training: Training, device: torch.devi
         for name, mask in masks.items():
             model.get_parameter(name).masked_fill_(~mask, 0.0)
     zero = torch.zeros((), dtype=torch.float64, device=device)
-    return State(model, masks, _optimizer(model, training), first_epoch, 0, zero, zero.long())
+    return State(model, masks, _optimizer(model, training, device), first_epoch, 0, zero, zero.long())
 
 
-def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    rate, decay = training.learning_rate, training.weight_decay
+def _optimizer(model: nn.Module, training: Training, device: torch.device) -> torch.optim.Optimizer:
+    parameters, decay = model.parameters(), training.weight_decay
+    rate: float | Tensor = training.learning_rate
+    fused = None
+    if device.type == "cuda" and training.profile == "fast":
+        # One kernel, which reads its rate on the device: a step that was recorded reads what stands there by then.
+        rate, fused = torch.tensor(rate, device=device), True
     match training.optimizer:
         case "sgd":
-            return torch.optim.SGD(model.parameters(), rate, momentum=MOMENTUM, weight_decay=decay)
+            return torch.optim.SGD(parameters, rate, MOMENTUM, weight_decay=decay, fused=fused)
         case "adam":
-            return torch.optim.Adam(model.parameters(), rate, betas=BETAS, weight_decay=decay)
+            return torch.optim.Adam(parameters, rate, BETAS, weight_decay=decay, capturable=bool(fused), fused=fused)
         case "adamw":
-            return torch.optim.AdamW(model.parameters(), rate, betas=BETAS, weight_decay=decay)
+            return torch.optim.AdamW(parameters, rate, BETAS, weight_decay=decay, capturable=bool(fused), fused=fused)
 
 
 def learning_rate(training: Training, epoch: int) -> float:
@@ -66,7 +71,12 @@ def learning_rate(training: Training, epoch: int) -> float:
 
 
 def train(
-    state: State, data: Feed, training: Training, between: Callable[[State], None], team: Team = ALONE
+    state: State,
+    data: Feed,
+    training: Training,
+    between: Callable[[State], None],
+    team: Team = ALONE,
+    taking: Callable[[graphs.Step], graphs.Step] | None = None,
 ) -> Iterator[Epoch]:
     """Train from where `state` stands to the last epoch, yielding what each epoch came to.
 
@@ -74,32 +84,16 @@ def train(
     its gradient is masked, so momentum, decay and Adam's moments have nothing to move. The last, shorter batch is
     trained on like the others. `between` is called after every batch, of training and of evaluation. It may raise,
     to stop; the state then stands after a whole step. Of a `team` every process trains on its share of each batch.
+    Steps are taken as `taking` says, by default as `graphs.chosen` does.
     """
-    model, optimizer, size = state.model, state.optimizer, training.batch_size
-    replica = team.replica(model, data.device)
-    layout = profiles.memory_format(training.profile)
-    pruned = [(model.get_parameter(name), mask) for name, mask in state.masks.items()]
-    factors = [torch.empty_like(weight).copy_(mask) for weight, mask in pruned]  # laid out like the gradients
-    count = len(data.train)
+    size, count = training.batch_size, len(data.train)
+    take = (taking or graphs.chosen(training, data.device, team))(_Step(state, data, training, team))
     while state.epoch < training.epochs:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(training, state.epoch)
-        model.train()
+        _set_rate(state.optimizer, learning_rate(training, state.epoch))
+        state.model.train()
         began, first = time.perf_counter(), state.step * size
         for pixels, labels in data.epoch(training.seed, state.epoch, first, size, team.share):
-            whole = min(size, count - state.step * size)
-            optimizer.zero_grad()
-            with profiles.autocast(training.profile, data.device):
-                logits = replica(data.normalised(pixels, layout))
-                loss = F.cross_entropy(logits, labels)
-            team.weighed(loss, len(labels), whole).backward()  # type: ignore[no-untyped-call]
-            for (weight, _), factor in zip(pruned, factors, strict=True):
-                assert weight.grad is not None
-                weight.grad.mul_(factor)
-            optimizer.step()
-            loss_sum, correct = team.total(loss.detach() * len(labels), (logits.detach().argmax(1) == labels).sum())
-            state.loss_sum += loss_sum
-            state.correct += correct
+            take(pixels, labels, min(size, count - state.step * size))
             state.step += 1
             between(state)
         loss_mean = float(state.loss_sum) / count  # the first time that the host waits for the device
@@ -119,6 +113,42 @@ def train(
         state.loss_sum.zero_()
         state.correct.zero_()
         yield record
+
+
+class _Step:
+    """One step of training: forward, backward, mask, optimizer. All that it changes are tensors, each in its place."""
+
+    def __init__(self, state: State, data: Feed, training: Training, team: Team) -> None:
+        self.state, self.data, self.training, self.team = state, data, training, team
+        self.replica = team.replica(state.model, data.device)
+        self.layout = profiles.memory_format(training.profile)
+        pruned = [(state.model.get_parameter(name), mask) for name, mask in state.masks.items()]
+        # Laid out like the gradients.
+        self.factors = [(weight, torch.empty_like(weight).copy_(mask)) for weight, mask in pruned]
+
+    def __call__(self, pixels: Tensor, labels: Tensor, whole: int) -> None:
+        """Train on images (B, C, H, W) uint8 with labels (B,), a part of a batch of `whole` images."""
+        state, team = self.state, self.team
+        state.optimizer.zero_grad()
+        with profiles.autocast(self.training.profile, self.data.device):
+            logits = self.replica(self.data.normalised(pixels, self.layout))
+            loss = F.cross_entropy(logits, labels)
+        team.weighed(loss, len(labels), whole).backward()  # type: ignore[no-untyped-call]
+        for weight, factor in self.factors:
+            assert weight.grad is not None
+            weight.grad.mul_(factor)
+        state.optimizer.step()
+        loss_sum, correct = team.total(loss.detach() * len(labels), (logits.detach().argmax(1) == labels).sum())
+        state.loss_sum += loss_sum
+        state.correct += correct
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 @torch.no_grad()

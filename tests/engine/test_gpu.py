@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import profiles, pruning, streams, tickets, training
+from benchmarks.gpu import waits
+from engine import checkpoints, graphs, profiles, pruning, streams, tickets, training
 from engine.datasets import catalog as catalog_of_data
 from engine.datasets import load
 from engine.datasets.feed import open_feed
 from engine.datasets.pipeline import Data, EpochPlan
 from engine.models import catalog
-from engine.recipes import Profile, RandomGlobal, Rule, Run, Scope
+from engine.recipes import Optimizer, Profile, RandomGlobal, Rule, Run, Scope
 from engine.store import database, rows
+from engine.team import Team
 from tests.conftest import add, work_off
 from tests.engine.folders import make
 from tests.engine.test_pipeline import arrays
@@ -86,24 +88,82 @@ def test_pruned_weights_stay_zero_and_exact_repeats_its_bits(model: str, profile
         assert all(torch.equal(one, other) for one, other in zip(*finals, strict=True))
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("model", ["vgg-digits", "resnet20"])
+def test_recorded_steps_come_to_the_same_bits_as_steps_taken_as_they_are(model: str, optimizer: Optimizer) -> None:
+    configuration = replace(
+        TRAINING, model=model, optimizer=optimizer, learning_rate=0.01, profile="fast", epochs=6, milestones=(4,)
+    )
+    profiles.configure("fast", GPU)
+    torch.backends.cudnn.benchmark = False  # which may choose other kernels the second time
+    torch.use_deterministic_algorithms(True)
+    data = Data(load.load("digits-a", ""), configuration, GPU)
+    results = []
+    for taking in (graphs.as_it_is, graphs.chosen(configuration, GPU, Team())):
+        net, masks = tickets.start(Run(RandomGlobal(5), configuration), data.shape, 10, lambda *_: b"")
+        state = training.begin(net, masks, configuration, GPU)
+        epochs = list(training.train(state, data, configuration, lambda _: None, taking=taking))
+        results.append(([epoch.train_loss for epoch in epochs], state))
+    (losses, plain), (recorded_losses, recorded) = results
+    assert losses == recorded_losses
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, recorded.model.state_dict()[name]), name
+    for name, mask in recorded.masks.items():
+        weight = recorded.model.get_parameter(name)
+        assert not weight[~mask].any()
+        assert not any(value[~mask].any() for value in recorded.optimizer.state[weight].values() if value.dim())
+
+
+def test_steps_are_recorded_and_a_training_goes_on_from_its_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    configuration = replace(TRAINING, profile="fast", epochs=6, milestones=(4,))
+    profiles.configure("fast", GPU)
+    data = Data(load.load("digits-a", ""), configuration, GPU)
+
+    def begun() -> training.State:
+        net, masks = tickets.start(Run(RandomGlobal(5), configuration), data.shape, 10, lambda *_: b"")
+        return training.begin(net, masks, configuration, GPU)
+
+    recorded = []
+
+    def taking(step: graphs.Step) -> graphs.Step:
+        recorded.append(graphs.Recorded(step, graphs.Cuda(GPU)))
+        return recorded[-1]
+
+    state, left = begun(), b""
+    for epoch in training.train(state, data, configuration, lambda _: None, taking=taking):
+        if epoch.epoch == 3:
+            left = checkpoints.pack(state, "run", 1, 0.0)
+    assert len(recorded[0].recordings) == 2  # a whole batch, and the last of an epoch
+    assert "not recorded" not in capsys.readouterr().out
+    resumed = begun()
+    checkpoints.unpack(left).restore(resumed)
+    (*_, last) = training.train(resumed, data, configuration, lambda _: None, taking=taking)
+    assert abs(last.test_accuracy - epoch.test_accuracy) < 0.05
+    assert {float(group["lr"]) for group in resumed.optimizer.param_groups} == {pytest.approx(0.01)}
+
+
 def test_training_steps_do_not_wait_for_the_device() -> None:
-    configuration = replace(TRAINING, profile="fast", epochs=1, milestones=())
+    configuration = replace(TRAINING, profile="fast", epochs=6, milestones=())
     profiles.configure("fast", GPU)
     data = Data(load.load("digits-a", ""), configuration, GPU)
     net, masks = tickets.start(Run(RandomGlobal(5), configuration), (1, 8, 8), 10, lambda *_: b"")
     state = training.begin(net, masks, configuration, GPU)
     steps = 0
 
-    def watch(_: training.State) -> None:  # from the first step to the last, a wait for the device raises
+    def watch(state: training.State) -> None:  # in the first epoch and the last, steps before the end may not wait
         nonlocal steps
         steps += 1
-        torch.cuda.set_sync_debug_mode("error" if steps < 10 else "default")
+        torch.cuda.set_sync_debug_mode("error" if state.epoch in (0, 5) and state.step < 10 else "default")
 
     try:
         list(training.train(state, data, configuration, watch))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert steps == 11  # the last is the evaluation's
+    assert steps == 6 * 11  # the last of each epoch is the evaluation's
+
+
+def test_a_profiler_sees_no_wait_between_the_first_step_of_an_epoch_and_the_last() -> None:
+    assert waits(GPU, 12) == 0
 
 
 def test_an_experiment_runs_to_the_end_on_the_device(tmp_path: Path) -> None:

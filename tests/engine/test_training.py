@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine import checkpoints, profiles, pruning, streams, tickets, training
+from engine import checkpoints, graphs, profiles, pruning, streams, tickets, training
 from engine.datasets import load
 from engine.datasets.pipeline import Data, EpochPlan
 from engine.models import nets
 from engine.recipes import Optimizer, Profile, RandomGlobal, Run, Training
+from engine.team import Team
 from tests.engine.test_recipes import TRAINING
 
 CPU = torch.device("cpu")
@@ -200,6 +201,73 @@ def test_a_checkpoint_goes_on_to_the_same_bits(optimizer: Optimizer, profile: Pr
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     for one, other in zip(expected[-len(rest) :], rest, strict=True):
         assert replace(one, images_per_second=None) == replace(other, images_per_second=None)
+
+
+class AsCudaDoes:
+    """Recording without a device: what a graph does when it is replayed is the work, on the tensors that it was given.
+
+    A batch that came later is not among them, unless it was copied there.
+    """
+
+    def __init__(self) -> None:
+        self.warmed = self.recorded = self.replayed = 0
+
+    def warm(self, work: graphs.Work) -> None:
+        self.warmed += 1
+        work()
+
+    def record(self, work: graphs.Work) -> graphs.Work:
+        self.recorded += 1
+
+        def replay() -> None:
+            self.replayed += 1
+            work()
+
+        return replay
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_recorded_steps_come_to_the_same_bits_the_shorter_batch_too(optimizer: Optimizer) -> None:
+    configuration = replace(SHORT, optimizer=optimizer, learning_rate=0.01, augmentation="crop-flip", epochs=6)
+    data, recorder = data_for(configuration), AsCudaDoes()
+    one, other = begun(configuration), begun(configuration)
+    expected = list(training.train(one, data, configuration, ignore))
+    found = list(
+        training.train(other, data, configuration, ignore, taking=lambda step: graphs.Recorded(step, recorder))
+    )
+    assert [replace(epoch, images_per_second=None) for epoch in found] == [
+        replace(epoch, images_per_second=None) for epoch in expected
+    ]
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+    # Ten batches an epoch, the last of them shorter: each shape was warmed up, and recorded once.
+    assert (recorder.warmed, recorder.recorded) == (2 * graphs.WARM_UP, 2)
+    assert recorder.replayed == 6 * 10 - recorder.warmed
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    class Refuses(AsCudaDoes):
+        def record(self, work: graphs.Work) -> graphs.Work:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    configuration = replace(SHORT, epochs=2, milestones=(1,))
+    data, recorder = data_for(configuration), Refuses()
+    one, other = begun(configuration), begun(configuration)
+    list(training.train(one, data, configuration, ignore))
+    list(training.train(other, data, configuration, ignore, taking=lambda step: graphs.Recorded(step, recorder)))
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+    said = capsys.readouterr().out
+    assert said.count("not permitted when stream is capturing") == said.count("\n") == 1
+
+
+def test_only_fast_training_on_one_cuda_device_is_recorded_and_not_what_a_person_wrote() -> None:
+    fast, cuda = replace(TRAINING, profile="fast"), torch.device("cuda")
+    assert graphs.chosen(fast, CPU, Team()) is graphs.as_it_is
+    assert graphs.chosen(replace(fast, profile="exact"), cuda, Team()) is graphs.as_it_is
+    assert graphs.chosen(replace(fast, model="nets:small@0123"), cuda, Team()) is graphs.as_it_is
+    assert graphs.chosen(fast, cuda, Team(0, 2)) is graphs.as_it_is
+    assert graphs.chosen(fast, cuda, Team()) is not graphs.as_it_is
 
 
 def test_fast_keeps_state_in_float32_and_learns_like_exact() -> None:
