@@ -209,7 +209,7 @@ def _draw(path: Path, found: dict[str, Rows]) -> None:
                 axes.set_xscale("log", base=2)
                 axes.set_xticks(places, [f"{place:g}" for place in places])
             axes.set_xlabel(title)
-            axes.set_ylim(bottom=0)
             axes.grid(alpha=figures.SHADE)
+        panels[0].set_ylim(bottom=0)
         panels[0].set_ylabel("ms a run")
         panels[0].legend(loc="upper left", frameon=False, fontsize="small")
