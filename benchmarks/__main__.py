@@ -1,18 +1,38 @@
-"""`python -m benchmarks NAME [--quick]`."""
+"""`python -m benchmarks NAME [--quick]`; `all` runs one after the other, each in a process of its own."""
 
 import argparse
 import json
-import platform
+import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from benchmarks import charts, dashboard, export, gpu, pipeline, pruning, queue, streams, training, workers
+from benchmarks import (
+    charts,
+    dashboard,
+    export,
+    gpu,
+    growth,
+    machine,
+    pipeline,
+    profiles,
+    pruning,
+    queue,
+    streams,
+    training,
+    workers,
+)
+from benchmarks.measuring import Rows
+from engine import processes
 
-BENCHMARKS = {
+BENCHMARKS: Mapping[str, Callable[..., Mapping[str, float | Rows]]] = {
     "charts": charts.measure,
     "dashboard": dashboard.measure,
     "export": export.measure,
     "gpu": gpu.measure,
+    "growth": growth.measure,
     "pipeline": pipeline.measure,
+    "profiles": profiles.measure,
     "pruning": pruning.measure,
     "queue": queue.measure,
     "streams": streams.measure,
@@ -22,19 +42,46 @@ BENCHMARKS = {
 
 
 def main() -> None:
-    """Run one benchmark: a table for people, then JSON with the machine it ran on."""
+    """Run one benchmark: tables for people, then JSON with the machine it ran on. Or all of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=BENCHMARKS)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the size")
+    parser.add_argument("name", choices=[*BENCHMARKS, "all"])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the size, to see that it works")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="growth: draw it, as .svg, .png or .pdf")
+    parser.add_argument("--images", type=Path, metavar="NPZ", help="profiles: CIFAR-10 as the README's npz files are")
     options = parser.parse_args()
-    found = BENCHMARKS[options.name](options.quick)
-    if not found:
+    if options.name == "all":
+        sys.exit(_all(sys.argv[1:]))
+    about = machine.about()
+    own = {"growth": {"plot": options.plot}, "profiles": {"images": options.images}}
+    found = BENCHMARKS[options.name](options.quick, **own.get(options.name, {}))
+    if not found:  # what it measures is not here
         return
-    width = max(map(len, found))
-    for what, value in found.items():
-        print(f"{what:<{width}}  {value:,.3f}")
-    about = {"python": sys.version.split()[0], "machine": platform.machine(), "system": platform.system()}
+    _show(found)
     print(json.dumps({"benchmark": options.name, "quick": options.quick, **about, **found}))
+
+
+def _all(arguments: Sequence[str]) -> int:
+    """Run every benchmark with these arguments; how many of them failed."""
+    failed = 0
+    for name in BENCHMARKS:
+        print(f"# {name}", flush=True)
+        command = [*processes.python("benchmarks"), *(name if given == "all" else given for given in arguments)]
+        failed += subprocess.run(command, env=processes.environment(), check=False).returncode != 0
+    return failed
+
+
+def _show(found: Mapping[str, float | Rows]) -> None:
+    """Print numbers one a line, and rows as a table with what they measure above."""
+    width = max((len(what) for what, value in found.items() if not isinstance(value, list)), default=0)
+    for what, value in found.items():
+        if not isinstance(value, list):
+            print(f"{what:<{width}}  {value:,.3f}")
+            continue
+        print(f"\n{what}")
+        widths = [max(len(column), 9) for column in value[0]]
+        print("  ".join(f"{column:>{size}}" for column, size in zip(value[0], widths, strict=True)))
+        for row in value:
+            print("  ".join(f"{number:>{size},.6g}" for number, size in zip(row.values(), widths, strict=True)))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ CLASSES = 10
 SIDE = 32
 TOGETHER_SECONDS = 8.0
 
+Rows = list[dict[str, float]]  # a table: the same columns in each row
+
 
 def pictures(train: int, test: int) -> Arrays:
     """So many CIFAR-like images of noise: what is in them does not change how long they take."""

@@ -1,6 +1,9 @@
-"""One global prune of VGG19 against PyTorch's own, which must come to the same mask."""
+"""One global prune of VGG19 against PyTorch's own, which must come to the same mask: a chain's first, and its tenth."""
 
+import copy
 import time
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn.utils import prune
@@ -8,40 +11,65 @@ from torch.nn.utils import prune
 from benchmarks.measuring import alternating, network, ratios, spread
 from engine import pruning
 from engine.models import nets
+from engine.pruning import Masks
 from engine.recipes import Rule
 
 ROUNDS = 5
+LEVELS = {"first": 1, "tenth": 10}
 
 
 def measure(quick: bool) -> dict[str, float]:
     """Seconds of both, on one thread, and their ratio. Raises AssertionError if the masks differ."""
     torch.set_num_threads(1)
-    net = nets.initialise(network("vgg19"), "init", 0)
-    timed = alternating(2 if quick else ROUNDS, ours=lambda: _ours(net), torch=lambda: _torchs(net)[0])
-    same = pruning.magnitude(nets.prunable(net), None, Rule(), 1)
-    theirs = _torchs(net)[1]
-    assert all(torch.equal(mask, theirs[name]) for name, mask in same.items()), "the masks differ"
-    return {
-        **spread("ours, s", timed["ours"]),
-        **spread("torch.nn.utils.prune.global_unstructured, s", timed["torch"]),
-        **spread("torch's against ours", ratios(timed["torch"], timed["ours"])),
-    }
+    found: dict[str, float] = {}
+    for name, level in LEVELS.items():
+        prunes = Prunes(level)
+        (_, ours), (_, theirs) = prunes.ours(), prunes.torchs()
+        assert all(torch.equal(mask, theirs[layer]) for layer, mask in ours.items()), "the masks differ"
+        timed = alternating(
+            2 if quick else ROUNDS,
+            ours=partial(_seconds, prunes.ours),
+            torch=partial(_seconds, prunes.torchs),
+        )
+        found |= spread(f"{name}, ours, s", timed["ours"])
+        found |= spread(f"{name}, torch.nn.utils.prune.global_unstructured, s", timed["torch"])
+        found |= spread(f"{name}, torch's against ours", ratios(timed["torch"], timed["ours"]))
+    return found
 
 
-def _ours(net: torch.nn.Module) -> float:
-    began = time.perf_counter()
-    pruning.magnitude(nets.prunable(net), None, Rule(), 1)
-    return time.perf_counter() - began
+def _seconds(pruned: Callable[[], tuple[float, Masks]]) -> float:
+    return pruned()[0]
 
 
-def _torchs(net: torch.nn.Module) -> tuple[float, dict[str, torch.Tensor]]:
-    parameters = [(net.get_submodule(name.removesuffix(".weight")), "weight") for name in nets.prunable(net)]
-    began = time.perf_counter()
-    prune.global_unstructured(parameters, prune.L1Unstructured, amount=0.2)
-    seconds = time.perf_counter() - began
-    masks = {
-        f"{name}.weight": mod.weight_mask.bool() for name, mod in net.named_modules() if hasattr(mod, "weight_mask")
-    }
-    for module, name in parameters:
-        prune.remove(module, name)  # type: ignore[no-untyped-call]
-    return seconds, masks
+class Prunes:
+    """A network that was pruned by magnitude up to a level, about to be pruned to it. Both ways leave it as it is."""
+
+    def __init__(self, level: int) -> None:
+        self.net, self.level, self.rule = nets.initialise(network("vgg19"), "init", 0), level, Rule()
+        self.weights = nets.prunable(self.net)
+        self.before: Masks | None = None
+        if level > 1:
+            self.before = pruning.magnitude(self.weights, None, self.rule, level - 1)
+            with torch.no_grad():
+                for name, mask in self.before.items():
+                    self.weights[name].masked_fill_(~mask, 0.0)
+
+    def ours(self) -> tuple[float, Masks]:
+        """Seconds of the engine's pruning, and its masks."""
+        began = time.perf_counter()
+        found = pruning.magnitude(self.weights, self.before, self.rule, self.level)
+        return time.perf_counter() - began, found
+
+    def torchs(self) -> tuple[float, Masks]:
+        """The same of PyTorch's, on a copy of the network that knows its masks of the level before."""
+        net = copy.deepcopy(self.net)
+        modules = {name: net.get_submodule(name.removesuffix(".weight")) for name in self.weights}
+        for name, mask in (self.before or {}).items():
+            prune.custom_from_mask(modules[name], "weight", mask)  # type: ignore[no-untyped-call]
+        pairs = [(module, "weight") for module in modules.values()]
+        total = sum(weight.numel() for weight in self.weights.values())
+        before, after = (round(total * self.rule.fraction(level)) for level in (self.level - 1, self.level))
+        began = time.perf_counter()
+        prune.global_unstructured(pairs, prune.L1Unstructured, amount=before - after)
+        seconds = time.perf_counter() - began
+        return seconds, {name: module.get_buffer("weight_mask").bool() for name, module in modules.items()}

@@ -49,7 +49,7 @@ def form_of(path: Path) -> str:
 
 
 @contextmanager
-def _drawn(path: Path, width: float, height: float) -> Iterator["Figure"]:
+def drawn(path: Path, width: float, height: float) -> Iterator["Figure"]:
     """A figure to draw, which is then written: the same data makes the same file, whatever a person's style is."""
     try:
         from matplotlib import rc_context
@@ -72,7 +72,7 @@ def write(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View, 
     `remarks` stand below the titles.
     """
     longest = max(map(len, shown.values()))
-    with _drawn(path, WIDTH * len(shown), HEIGHT + LEGEND * longest) as figure:
+    with drawn(path, WIDTH * len(shown), HEIGHT + LEGEND * longest) as figure:
         for axes, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
             _draw(axes, curves, view)
             _entitle(axes, title, remarks)
@@ -83,7 +83,7 @@ def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = ()) -> None
     levels = charts.ratio_levels(found)
     named = evenly(levels, NAMED)
     scale = charts.ratio_axis(found, CELLS[1])
-    with _drawn(path, WIDTH, HEIGHT + LEGEND * len(named) / 2) as figure:
+    with drawn(path, WIDTH, HEIGHT + LEGEND * len(named) / 2) as figure:
         axes = figure.subplots()
         for number, level in enumerate(levels):
             colour = _rgb(charts.shade(number, len(levels)))

@@ -1,14 +1,11 @@
 """Tables on standard output: as wide as they are, so that no number is ever cut, on a terminal or in a pipe.
 
-They are laid out here, since rich takes a quarter of a second for the 1,000 lines that a long queue has.
+They are laid out here, since rich takes a quarter of a second for the 1,000 lines that a long queue has. It is
+imported where a table is printed: most commands print none.
 """
 
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
-
-from rich.cells import cell_len
-from rich.console import Console
-from rich.text import Text
 
 HEADING_WIDTH = 16  # longer headings go over several lines
 GAP = "  "
@@ -19,6 +16,10 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, 
 
     A table too wide for the terminal is printed in parts, each with the first `keys` columns, if there are such.
     """
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.text import Text
+
     console = Console(highlight=False)
     heads = [wrap(heading, HEADING_WIDTH, break_on_hyphens=False, break_long_words=False) for heading in headings]
     widths = [max(map(cell_len, column)) for column in _columns(heads, rows)]
@@ -45,6 +46,8 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
+    from rich.cells import cell_len
+
     padded = []
     for place, cell in enumerate(cells):
         blanks = " " * (widths[place] - cell_len(cell))

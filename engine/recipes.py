@@ -9,6 +9,7 @@ raise it when a change makes the same description train differently.
 import hashlib
 import json
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 SEMANTICS = 1
@@ -158,6 +159,11 @@ TICKETS: dict[str, type[Any]] = {
     "random": Random,
     "imported": Imported,
 }
+# Of each class in a description: what it says of its kind, and the defaults of its fields by name.
+_LAYOUTS: dict[type[Any], tuple[dict[str, str], tuple[tuple[str, Any], ...]]] = {
+    cls: ({"kind": kind} if kind else {}, tuple((field.name, field.default) for field in fields(cls)))
+    for kind, cls in [("", Training), ("", Rule), ("", Chain), *TICKETS.items()]
+}
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,7 @@ class Run:
     ticket: Ticket
     training: Training
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """64 hexadecimal digits that say which run this is."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
@@ -224,16 +230,10 @@ def _canonical(value: dict[str, Any]) -> str:
 
 
 def _encode(part: Any) -> Any:
-    if isinstance(part, Training | Rule | Chain | Ticket):
-        found: dict[str, Any] = {}
-        for field in fields(part):
-            value = getattr(part, field.name)
-            if field.default is MISSING or value != field.default:
-                found[field.name] = _encode(value)
-        for kind, cls in TICKETS.items():
-            if type(part) is cls:
-                found["kind"] = kind
-        return found
+    if type(part) in _LAYOUTS:
+        kind, defaults = _LAYOUTS[type(part)]
+        given = ((name, getattr(part, name), default) for name, default in defaults)
+        return kind | {name: _encode(value) for name, value, default in given if value != default or default is MISSING}
     return list(part) if isinstance(part, tuple) else part
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit import pictures, tables, words
+from cockpit import tables, words
 from cockpit.cli import completing
 from cockpit.cli.options import Database, DataDir, Json, to_read, use_data
 from engine import processes
@@ -171,6 +171,8 @@ def check(
 
     The files are verified on the way: those of a published set against the checksums of its publication.
     """
+    from cockpit import pictures
+
     use_data(data_dir)
     facts = catalog.resolve(spec)
     for absence in places.missing([facts.identity]):

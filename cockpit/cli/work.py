@@ -17,7 +17,6 @@ from cockpit.cli import background
 from cockpit.cli.adding import absent, describe
 from cockpit.cli.options import Database, DataDir, Wanted, add_all, takes_experiments, to_read, to_write, use_data
 from cockpit.cli.results import show
-from cockpit.progress import follow
 from engine import devices
 from engine.errors import InputError
 from engine.pool import Pool
@@ -168,6 +167,8 @@ def _least(gib: float) -> int:
 
 def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
     """Show what the workers do until they end. A signal to stop stops them, and is raised as KeyboardInterrupt."""
+    from cockpit.progress import follow
+
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, _interrupt)
     try:

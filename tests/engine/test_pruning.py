@@ -94,6 +94,23 @@ def test_the_lower_index_wins_among_equals() -> None:
     assert pruning.largest(torch.tensor([1.0, 2.0, 1.0, 1.0]), 3).tolist() == [True, True, True, False]
 
 
+@pytest.mark.parametrize("kept", [1, 999, 50_000, 99_000, 100_000])
+@pytest.mark.parametrize("kind", ["spread", "ties", "sampled", "pruned"])
+def test_the_largest_of_many_are_those_of_a_stable_sort(kind: str, kept: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.rand(100_000, generator=draw)
+    if kind == "ties":
+        scores = (scores * 4).round()
+    if kind == "sampled":  # what is looked at first is nothing like the rest
+        scores[:: pruning.SAMPLED] += 10
+    if kind == "pruned":
+        scores[torch.rand(100_000, generator=draw) < 0.9] = -1.0
+        kept = min(kept, int((scores >= 0).sum()))
+    expected = torch.zeros(100_000, dtype=torch.bool)
+    expected[scores.sort(descending=True, stable=True).indices[:kept]] = True
+    assert torch.equal(pruning.largest(scores, kept), expected)
+
+
 def test_a_layer_and_a_whole_net_may_be_left_without_weights() -> None:
     layers = {"small": torch.full((4,), 0.1), "large": torch.arange(1.0, 13.0)}
     found = pruning.magnitude(layers, None, Rule(), 4)  # round(16 x 0.41) = 7
