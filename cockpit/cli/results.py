@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cockpit import tables
 from cockpit.cli import completing
 from cockpit.cli.options import Database, Experiment, to_read
 from engine import presets, reports
@@ -73,7 +74,7 @@ def show(
     found = _ratios(connection, experiment, ratio) if by_layer else _titled(connection, experiment, target, x)
     if found:
         for remark in _remarks(connection, experiment):
-            print(remark)
+            tables.say(remark)
     if isinstance(found, Ratios):
         _print_ratios(found)
     else:
@@ -175,7 +176,7 @@ def _remarks(connection: sqlite3.Connection, experiment: str) -> list[str]:
 def _print_ratios(found: Ratios) -> None:
     from rich.console import Console
 
-    from cockpit import charts, layers, tables
+    from cockpit import charts, layers
 
     console = Console()
     print(charts.printed_ratios(found, console.width, console.is_terminal and not console.no_color))
@@ -185,7 +186,7 @@ def _print_ratios(found: Ratios) -> None:
 def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
     from rich.console import Console
 
-    from cockpit import charts, curves, tables
+    from cockpit import charts, curves
 
     console = Console()
     for title, series in titled.items():
