@@ -162,6 +162,13 @@ def test_ratios_on_the_terminal_are_those_of_the_view(cockpit: Cockpit) -> None:
     assert "\x1b" not in text
 
 
+def test_of_several_chains_it_is_said_first_that_a_scope_is_missing(cockpit: Cockpit, tmp_path: Path) -> None:
+    add(tmp_path / "experiments.db", "five", target=["digits-a"], optimizer=["sgd", "adam"])
+    refused = cockpit("figure", "five", "--layers", "-o", "x.png")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "five has no layerwise scope: `cockpit queue extend five --scope layerwise` adds it" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -169,6 +176,7 @@ def test_ratios_on_the_terminal_are_those_of_the_view(cockpit: Cockpit) -> None:
         (("halves", "-o", "x.png", "--y", 0.9, 0.2), "--y 0.9 0.2 is no range of accuracies"),
         (("halves", "-o", "x.png", "--x", "level"), "unknown --x 'level': choose from remaining, pruned, log-pruned"),
         (("halves", "-o", "x.png", "--layers", "--ratio", "kept"), "unknown --ratio 'kept'"),
+        (("halves", "-o", "x.png", "--ratio", "kept"), "unknown --ratio 'kept'"),
         (("halves", "-o", "x.png", "--layers", "--target", "digits-a"), "--target is for curves"),
         (("halves", "-o", "no/x.png"), "there is no folder no for x.png"),
         (("later", "-o", "x.png", "--layers"), "later has no layerwise scope"),
