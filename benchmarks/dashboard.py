@@ -8,6 +8,7 @@ import selectors
 import shutil
 import sqlite3
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -37,6 +38,7 @@ WORKERS = 8
 LAYERS = 17
 LOG_LINES = 100_000
 WATCHED_SECONDS = 10.0  # without a key
+NAMED = 8  # of the slowest keys and the longest pauses, in each round
 TICK_SECONDS = 0.005
 BETWEEN_KEYS = 0.15
 LOST_SECONDS = 10.0
@@ -251,6 +253,9 @@ async def _drive(path: Path, turns: Turns) -> dict[str, float]:
             answered = await _press_all(app, turns)
             watching.cancel()
     waited, used = zip(*answered.values(), strict=True)
+    _name("slowest keys", dict(zip(answered, waited, strict=True)), dict(zip(answered, used, strict=True)))
+    _name("longest pauses", pauses.late, pauses.own)
+    _name("longest turns", turns.longest, turns.longest)
     found = {
         "first paint": app.painted_at - began,
         "all experiments and a chart": filled,
@@ -272,6 +277,16 @@ async def _drive(path: Path, turns: Turns) -> dict[str, float]:
         "results": len(delays),
     }
     return {**{f"{what}, ms": seconds * 1000 for what, seconds in found.items()}, **counts}
+
+
+def _name(what: str, seconds: Mapping[str, float], own: Mapping[str, float]) -> None:
+    """Say where the longest were: the screen's key, which of the keys there it was, and the milliseconds.
+
+    Sorted by this program's own, since other programs slow down whatever they meet.
+    """
+    worst = sorted(own, key=lambda one: own[one], reverse=True)[:NAMED]
+    said = (f"{one}: {seconds[one] * 1000:.0f} (its own {own[one] * 1000:.0f})" for one in worst)
+    print(f"{what}, ms:", "; ".join(said), file=sys.stderr)
 
 
 def _filled(app: Cockpit) -> bool:
@@ -331,6 +346,8 @@ async def _press(app: Cockpit, key: str) -> float:
     app.post_message(events.Key(key, key_to_character(key)))
     for pump in [*way, app]:
         await _once(pump, pump.call_later)
+    while app._batch_count:  # nothing is painted meanwhile
+        await asyncio.sleep(0.001)
     await _once(app.screen, app.screen.call_after_refresh)
     return time.perf_counter() - began
 

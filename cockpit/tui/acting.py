@@ -21,6 +21,7 @@ from cockpit.tui import actions
 from cockpit.tui.actions import ACTIONS, Action, Row
 from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.help import Help
+from cockpit.tui.painting import Palette
 from cockpit.tui.reader import Reader
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.transfer import Extend, Transfer
@@ -57,6 +58,11 @@ class ActingApp(App[None]):
     def action_help(self) -> None:
         """Show all keys."""
         self.push_screen(Help(self.screen, self.chosen()))
+
+    def action_command_palette(self) -> None:
+        """Offer every action by its name."""
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
 
     def action_copy_shown(self) -> None:
         """Copy the command that shows the same."""

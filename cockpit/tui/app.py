@@ -1,11 +1,13 @@
 """The cockpit: the application that holds the screens. It is a client of the database; closing it stops no work."""
 
+import asyncio
 import gc
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual import on
+from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.reactive import var
 
@@ -23,6 +25,7 @@ from cockpit.tui.screens.queue import Queue
 from engine.errors import unknown
 from engine.store import database
 
+QUIET_SECONDS = 0.15  # after a key, until something is done that nobody should wait for
 TIDY_SECONDS = 1.0
 TIDY_AT = 4  # searches among what is young, since the last through everything
 NEVER = 1_000_000
@@ -88,14 +91,15 @@ class Cockpit(ActingApp):
         self.theme = wanted
         self.reader = Reader(path, self)
         self.pinned: set[str] = set()
-        self._tidied: set[tuple[str, bool]] = set()  # modes, opened and left: no search for garbage goes through them
+        self._tidied: set[tuple[str, bool]] = set()  # modes, made and left: no search for garbage goes through them
+        self._touched = 0.0  # when a key was last pressed, or the mouse moved
 
     def on_mount(self) -> None:
         self.set_keymap(dict(self.keys))
         self._on_wait, database.on_wait = database.on_wait, self._waiting
         self._collected = gc.get_threshold()
         gc.set_threshold(*self._collected[:2], NEVER)
-        self.set_interval(TIDY_SECONDS, self._tidy)
+        self.run_worker(self._keep_house())
         self.reader.start()
 
     def on_unmount(self) -> None:
@@ -103,21 +107,47 @@ class Cockpit(ActingApp):
         gc.set_threshold(*self._collected)
         self.reader.end()
 
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.InputEvent):
+            self._touched = time.monotonic()
+        await super().on_event(event)
+
+    async def _keep_house(self) -> None:
+        """Between keys make the other screens, so that to open one is to paint it, and look for garbage."""
+        await asyncio.sleep(TIDY_SECONDS)  # the screen that was opened comes first
+        for mode in self.MODES:
+            await self._quiet()
+            if not self.is_running:  # it is being closed, screen by screen
+                return
+            await self._init_mode(mode)
+        while True:
+            await self._quiet()
+            self._tidy()
+            await asyncio.sleep(TIDY_SECONDS)
+
+    async def _quiet(self) -> None:
+        """Wait until nobody is pressing keys."""
+        while (left := self._touched + QUIET_SECONDS - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+
     def _tidy(self) -> None:
         """Look through everything for garbage, here instead of in the middle of what a key has set off.
 
         What a screen of a mode is made of stays, so that no later search needs to go through it: it would take 100 ms.
-        It is set aside, with what garbage there is among it, when the screen has been opened, and when it has been
+        It is set aside, with what garbage there is among it, when the screen has been made, and when it has been
         left, for by then its tables are full; not more often, as what is set aside is never found to be garbage.
         """
-        stacks = self._screen_stacks.items()
-        opened = {(mode, mode != self.current_mode) for mode, stack in stacks if stack and stack[0].is_mounted}
-        if not opened <= self._tidied:
+        screens = {mode: stack[0] for mode, stack in self._screen_stacks.items() if stack}
+        made = {(mode, screen.stack_updates > 1 and mode != self.current_mode) for mode, screen in screens.items()}
+        if not made <= self._tidied:
             gc.collect(1)  # of what is new only
             gc.freeze()
-            self._tidied |= opened
+            self._tidied |= made
         elif gc.get_count()[2] >= TIDY_AT:
             gc.collect()
+
+    def delay_update(self, delay: float = 0.05) -> None:
+        """Nothing. Textual paints nothing for so long when another screen is chosen, to hide its building."""
 
     def _waiting(self, said: str) -> None:
         self.call_from_thread(self.notify, said, severity="warning")

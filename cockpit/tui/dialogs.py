@@ -7,11 +7,12 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalGroup, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static, TextArea
 
+from cockpit.tui.painting import Dialog
 
-class Confirm(ModalScreen[bool]):
+
+class Confirm(Dialog[bool]):
     """Whether to do something that takes something away. The focus is on the button that leaves all as it is."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -44,7 +45,7 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(answer)
 
 
-class Ask(ModalScreen[str | None]):
+class Ask(Dialog[str | None]):
     """A text, on one line or on several; None if it was given up."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

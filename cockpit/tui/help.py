@@ -1,5 +1,6 @@
 """The help: every key of what is on the screen, of the other screens, and the command that does the same."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
@@ -7,14 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
-from textual import on
+from textual import on, work
 from textual.app import App, ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widgets import Input, RichLog
 
 from cockpit.tui import actions
+from cockpit.tui.painting import Dialog
 from engine.store import database
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Line(NamedTuple):
     command: str  # that does the same, else what there is to know
 
 
-class Help(ModalScreen[None]):
+class Help(Dialog[None]):
     """All keys, by where they work. What is typed filters them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -73,10 +75,13 @@ class Help(ModalScreen[None]):
         """Show the lines that match, for the width there is now."""
         self.call_after_refresh(self._show)
 
-    def _show(self) -> None:
+    @work(exclusive=True)
+    async def _show(self) -> None:
         words = self.query_one(Input).value.lower().split()
         shown = [line for line in self.lines if all(word in " ".join(line).lower() for word in words)]
-        parts: list[Text | Table] = []
+        log = self.query_one(RichLog).clear()
+        if not shown:
+            log.write("no key does that: esc closes")
         for group, found in groupby(shown, key=lambda line: line.group):
             table = Table.grid(padding=(0, 2))
             table.add_column(width=KEYS_WIDTH)
@@ -84,8 +89,8 @@ class Help(ModalScreen[None]):
             table.add_column(overflow="fold")
             for line in found:
                 table.add_row(Text(line.keys, "bold"), Text(line.label), Text(line.command, "dim"))
-            parts += [Text(f"\n{group}", "bold underline"), table]
-        self.query_one(RichLog).clear().write(Group(*parts) if parts else "no key does that: esc closes", expand=True)
+            log.write(Group(Text(f"\n{group}", "bold underline"), table), expand=True)
+            await asyncio.sleep(0)  # to lay out all of them at once takes 30 ms
 
     def action_scroll(self, lines: int) -> None:
         """Scroll by so many lines."""

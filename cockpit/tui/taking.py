@@ -12,10 +12,10 @@ from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Select, Static
 
 from cockpit import charts, curves, export, figures
+from cockpit.tui.painting import Dialog
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
@@ -60,7 +60,7 @@ def _keep(picture: str, path: Path) -> None:
         partly.write_text(picture, encoding="utf-8")
 
 
-class TakeAway(ModalScreen[tuple[Form, Path] | None]):
+class TakeAway(Dialog[tuple[Form, Path] | None]):
     """In which form, and into which file."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

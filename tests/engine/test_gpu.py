@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.gpu import waits
 from engine import checkpoints, graphs, profiles, pruning, streams, tickets, training
 from engine.datasets import catalog as catalog_of_data
 from engine.datasets import load
@@ -159,6 +160,10 @@ def test_training_steps_do_not_wait_for_the_device() -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert steps == 6 * 11  # the last of each epoch is the evaluation's
+
+
+def test_a_profiler_sees_no_wait_between_the_first_step_of_an_epoch_and_the_last() -> None:
+    assert waits(GPU, 12) == 0
 
 
 def test_an_experiment_runs_to_the_end_on_the_device(tmp_path: Path) -> None:

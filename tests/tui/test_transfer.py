@@ -35,6 +35,14 @@ async def form(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: bool(pilot.app.screen.query(Collapsible)))  # the last to come
 
 
+async def more(pilot: Pilot[None]) -> None:
+    """Look at what is under "More options", once."""
+    section = pilot.app.screen.query_one(Collapsible)
+    section.collapsed = False
+    await until(pilot, lambda: bool(section.query(Input)))
+    section.collapsed = True
+
+
 def fill(pilot: Pilot[None], **texts: str) -> None:
     for name, text in texts.items():
         pilot.app.screen.query_one(f"#{name}", Input).value = text
@@ -86,6 +94,8 @@ async def test_what_is_wrong_is_said_under_its_field(
 ) -> None:
     async with Cockpit(path).run_test(size=(160, 48)) as pilot:
         await form(pilot)
+        if field not in Transfer.FIRST:
+            await more(pilot)
         fill(pilot, **typed)
         await until(pilot, lambda: problem in said(pilot, f"wrong-{field}"))
         assert [one.id for one in pilot.app.screen.query(".wrong")] == [f"wrong-{field}"]

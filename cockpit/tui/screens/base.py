@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.screen import Screen
 from textual.widgets import Static
 
 from cockpit.tui import actions
+from cockpit.tui.painting import PaintedOnce
 from cockpit.tui.reader import Fresh, Query
 from cockpit.tui.widgets.keybar import KeyBar
 from cockpit.tui.widgets.status import StatusLine
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SMALLEST = (60, 16)
 
 
-class CockpitScreen(Screen[None]):
+class CockpitScreen(PaintedOnce[None]):
     """A screen that shows snapshots of the database.
 
     The answer to the query called `curves` goes to the method `show_curves`.

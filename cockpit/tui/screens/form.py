@@ -29,7 +29,7 @@ from engine.errors import InputError
 from engine.store import rows
 
 PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
-AT_ONCE = 5  # fields that are there when the form opens
+AT_ONCE = 5  # fields that are added to the form between two paintings
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,23 @@ class Form(CockpitScreen):
                     yield Button("Queue it", id="add", variant="primary", compact=True, tooltip="ctrl+s")
                     yield Button("Copy command", id="copy", compact=True, tooltip="ctrl+y, or y outside of fields")
 
-    def _mount_rest(self) -> None:
-        """Add the other fields, once the first have been painted: all of them take 50 ms longer."""
-        self.query_one("#form").mount(*self._rows(self.FIRST[AT_ONCE:]))
-        if later := [name for name in self.FIELDS if name not in self.FIRST]:
-            more = Collapsible(*self._rows(later), title="More options")
-            self.call_after_refresh(self.query_one("#form").mount, more)
+    @work
+    async def _mount_rest(self) -> None:
+        """Add the other fields, some at a time once the first have been painted: all of them take 50 ms longer."""
+        form = self.query_one("#form")
+        for place in range(AT_ONCE, len(self.FIRST), AT_ONCE):
+            await form.mount(*self._rows(self.FIRST[place : place + AT_ONCE]))
+        if any(name not in self.FIRST for name in self.FIELDS):
+            await form.mount(Collapsible(title="More options"))
+
+    @on(Collapsible.Expanded)
+    async def _mount_more(self) -> None:
+        """Add the fields under "More options", which few people open."""
+        if not self.query("Contents Input"):
+            more = [name for name in self.FIELDS if name not in self.FIRST]
+            await self.query_one("#form Contents").mount(*self._rows(more))
+            section = self.query_one(Collapsible)
+            section.call_after_refresh(section.scroll_visible)
 
     def _rows(self, names: Sequence[str]) -> Iterator[Widget]:
         for name in names:
@@ -218,11 +229,12 @@ class Form(CockpitScreen):
         for label in self.query("#form Label"):
             label.set_class(label.id == f"label-{wrong}", "-beside-wrong")
         if wrong:
+            if wrong not in self.FIRST:
+                await self._mount_more()
+                self.query_one(Collapsible).collapsed = False
             box = self.query_one(f"#{wrong}")
             assert isinstance(box.parent, Widget)
             await box.parent.mount(Static(problem, classes="wrong", id=f"wrong-{wrong}", markup=False), after=box)
-            if wrong not in self.FIRST:
-                self.query_one(Collapsible).collapsed = False
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:

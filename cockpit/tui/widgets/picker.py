@@ -10,18 +10,18 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
 from textual.worker import get_current_worker
 
 from cockpit import layers
+from cockpit.tui.painting import Dialog
 from engine.errors import InputError
 from engine.store import database, sides
 
 MOST = 100  # offered at once; typing brings up the others
 
 
-class Picker(ModalScreen[str | None]):
+class Picker(Dialog[str | None]):
     """Offers what can be compared layer by layer; its result is the name of what is picked."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -13,8 +13,10 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
-ROWS_AT_ONCE = 50  # added or changed between two looks at the keyboard
+ROWS_AT_ONCE = 100  # added or changed between two looks at the keyboard
 PAUSE_SECONDS = 0.01  # for the keyboard
+
+DRAWN_KEPT = 100  # DataTable keeps 1,000 lines and finds none of them again after a change, but searches for garbage do
 
 Cells = Sequence[str | Text]
 
@@ -29,6 +31,7 @@ class LiveTable(DataTable[str | Text]):
 
     def __init__(self, headings: Sequence[str], id: str | None = None) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=False)
+        self._row_render_cache.maxsize = self._cell_render_cache.maxsize = self._line_cache.maxsize = DRAWN_KEPT
         self.headings = headings
         self.shown: dict[str, Cells] = {}
         self._coming: dict[str, Cells] = {}
@@ -120,19 +123,20 @@ class LiveTable(DataTable[str | Text]):
         """Find out how large the whole is; DataTable renders every cell of the new rows to know, `_widen` measures."""
         super()._update_dimensions(())
 
-    def _render_cell(
+    def _render_line_in_row(
         self,
-        row_index: int,
-        column_index: int,
+        row_key: RowKey,
+        line_no: int,
         base_style: Style,
-        width: int,
-        cursor: bool = False,
-        hover: bool = False,
-    ) -> list[list[Segment]]:
-        """A cell. Plain text is not led through a console, which takes ten times as long, nor read as markup."""
-        cell = self.get_cell_at(Coordinate(row_index, column_index)) if min(row_index, column_index) >= 0 else None
-        if not isinstance(cell, str) or not cell.isprintable():
-            return super()._render_cell(row_index, column_index, base_style, width, cursor, hover)
+        cursor_location: Coordinate,
+        hover_location: Coordinate,
+    ) -> tuple[list[list[Segment]], list[list[Segment]]]:
+        """A row. Plain text is not led through a console, which takes ten times as long, nor read as markup."""
+        cells = self.shown.get(row_key.value or "")
+        if cells is None:  # the headings
+            return super()._render_line_in_row(row_key, line_no, base_style, cursor_location, hover_location)
+        row = self.get_row_index(row_key)
+        hover, cursor = row == hover_location.row, row == cursor_location.row
         over, last = self._get_styles_to_render_cell(
             False,
             False,
@@ -144,6 +148,15 @@ class LiveTable(DataTable[str | Text]):
             self.cursor_foreground_priority == "css",
             self.cursor_background_priority == "css",
         )
-        style = base_style + Style(meta={"row": row_index, "column": column_index}) + over + last
-        padding = " " * self.cell_padding
-        return [[Segment(set_cell_size(f"{padding}{cell}{padding}", width), style)]]
+        style = base_style + over + last
+        line, room, padding = [], self.size.width, " " * self.cell_padding
+        for place, (column, cell) in enumerate(zip(self.ordered_columns, cells, strict=True)):
+            width = column.get_render_width(self)
+            room -= width
+            if isinstance(cell, str) and cell.isprintable():
+                # The mouse finds the cell by what its style says.
+                meta = Style(meta={"row": row, "column": place})
+                line.append(Segment(set_cell_size(f"{padding}{cell}{padding}", width), style + meta))
+            else:
+                line += self._render_cell(row, place, base_style, width, cursor, hover)[line_no]
+        return [], [[*line, Segment(" " * room, style + Style(meta={"row": row, "column": 0, "out_of_bounds": True}))]]
