@@ -21,7 +21,8 @@ AXES = {  # what each shows, and how it is labelled
     "pruned": "fraction of weights pruned",  # linear
     "log-pruned": "fraction of weights pruned",  # as the paper has it: the log axis, labelled with what is pruned
 }
-# Okabe and Ito (2008): told apart with every kind of colour blindness. Each has a marker too, for no colours at all.
+# Okabe and Ito (2008), and a violet as far from them: told apart with every kind of colour blindness. Six sources and
+# random tickets are seven curves. Each has a marker too, for no colours at all.
 COLOURS = (
     (0, 114, 178),
     (213, 94, 0),
@@ -29,9 +30,10 @@ COLOURS = (
     (204, 121, 167),
     (230, 159, 0),
     (86, 180, 233),
+    (150, 15, 240),
 )
 NEUTRAL = (148, 148, 148)  # of dense networks, which others are compared with
-MARKERS = "●×▲■◆▼★"  # one more than colours, so that 42 curves look different
+MARKERS = "●×▲■◆▼★✚"  # one more than colours, so that 56 curves look different
 TICKS = (1.0, 0.51, 0.26, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 STEPS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between ticks of a linear axis
 CROSSHAIR = (128, 128, 128)

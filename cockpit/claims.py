@@ -8,7 +8,7 @@ from engine.claims import HIGH_SPARSITY, Comparison, Finding
 from engine.statistics import CONFIDENCE
 
 GLYPHS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "no data": "·"}
-OVERVIEW = ("claim", "paper", "what the data says")
+OVERVIEW = ("the data says", "claim")
 HEADINGS = ("experiment", "trained", "A", "B", "levels", "A less B, points", "says")
 SAYS = {1: "for", -1: "against", 0: "open"}
 

@@ -1,10 +1,12 @@
 """Figures for papers and slides: the only file that imports matplotlib, which is an extra."""
 
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from textwrap import fill
@@ -24,12 +26,13 @@ if TYPE_CHECKING:
 
 FORMS = ("png", "svg", "pdf")
 UNDATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-MARKERS = dict(zip(charts.MARKERS, "oX^sDv*", strict=True))
+MARKERS = dict(zip(charts.MARKERS, "oX^sDv*P", strict=True))
 WIDTH, HEIGHT, LEGEND = 6.0, 4.0, 0.22  # inches: of a chart, and of a line of the legend below it
 TITLE = 64  # letters in a line
 DOTS = 150  # an inch, of a PNG
 SHADE = 0.18
 MARGIN = 0.02  # so that no marker is cut at the edge
+LEAST = 0.005  # of accuracies: the margin of one value alone
 NAMED = 8  # levels of ratios in a legend
 CELLS = (100, 40)  # about as many ticks as a terminal of this size has
 NARROWED = 0.8  # of the accuracies there are: an axis that shows less has an inset with all of them
@@ -102,7 +105,14 @@ def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = ()) -> None
 
 
 def _entitle(axes: "Axes", title: str, remarks: Iterable[str]) -> None:
-    axes.set_title("\n".join(fill(line, TITLE) for line in (title, *remarks)), fontsize="medium")
+    lines = [fill(title, TITLE), *map(_broken, remarks)]
+    axes.set_title("\n".join(lines), fontsize="medium")
+
+
+def _broken(remark: str) -> str:
+    """A remark in lines that end with a comma, so that no number is parted from what it counts."""
+    held = "\N{NO-BREAK SPACE}"
+    return fill(re.sub("(?<!,) ", held, remark), TITLE).replace(held, " ")
 
 
 def write_apart(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View) -> None:
@@ -123,7 +133,7 @@ def _main() -> None:
 
 
 def _draw(axes: "Axes", shown: Sequence[Series], view: charts.View) -> None:
-    where = charts.layout(shown, view, *CELLS)
+    where = charts.layout(shown, _with_room(shown, view), *CELLS)
     _curves(axes, shown, view)
     margin = MARGIN * (where.x.high - where.x.low)
     axes.set_xlim(where.x.low - margin, where.x.high + margin)
@@ -142,6 +152,17 @@ def _draw(axes: "Axes", shown: Sequence[Series], view: charts.View) -> None:
         inset.set_ylim(0, 1)
         inset.set_xticks([])
         inset.set_yticks((0, 0.5, 1), ("0", "50", "100"), fontsize="x-small")
+
+
+def _with_room(shown: Sequence[Series], view: charts.View) -> charts.View:
+    """The view with accuracies so far apart that no shade is cut, unless it says itself how far they go."""
+    visible = [one for one in shown if one.name not in view.hidden]
+    if view.full or view.y_range or not visible:
+        return view
+    points = [(mean, spread or 0.0) for one in visible for mean, spread in zip(one.means, one.deviations, strict=True)]
+    low, high = min(mean - spread for mean, spread in points), max(mean + spread for mean, spread in points)
+    room = max(MARGIN * (high - low), LEAST)
+    return replace(view, y_range=(max(low - room, 0.0), min(high + room, 1.0)))
 
 
 def _curves(axes: "Axes", shown: Sequence[Series], view: charts.View, small: bool = False) -> None:
@@ -171,6 +192,8 @@ def _curve(axes: "Axes", number: int, one: Series, view: charts.View, small: boo
     axes.plot(*hollow, MARKERS[marker], color=rgb, markerfacecolor="white", markersize=5)
     if view.spread != "none":
         axes.fill_between(places, lows, highs, color=rgb, alpha=SHADE, linewidth=0)
+        if len(places) == 1:  # a shade without width
+            axes.vlines(places, lows, highs, color=rgb, linewidth=1.2)
 
 
 def _rgb(colour: charts.Colour) -> tuple[float, float, float]:

@@ -1,10 +1,10 @@
-"""Tables on standard output: as wide as they are, so that no number is ever cut, on a terminal or in a pipe.
+"""Tables on standard output: in a pipe as wide as they are; on a terminal broken so that no number is ever cut.
 
 They are laid out here, since rich takes a quarter of a second for the 1,000 lines that a long queue has. It is
 imported where a table is printed: most commands print none.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
 HEADING_WIDTH = 16  # longer headings go over several lines
@@ -12,9 +12,10 @@ GAP = "  "
 
 
 def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, keys: int = 0) -> None:
-    """Print rows under their headings; the first `left` columns are aligned left, the others right.
+    """Print rows under their headings; the first `left` columns are texts, aligned left, the others right.
 
-    A table too wide for the terminal is printed in parts, each with the first `keys` columns, if there are such.
+    A table too wide for the terminal is printed in parts, each with the first `keys` columns, if there are such. If
+    not, the texts of a row stand above the rest of it, as many in a line as have room.
     """
     from rich.cells import cell_len
     from rich.console import Console
@@ -24,17 +25,61 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, 
     heads = [wrap(heading, HEADING_WIDTH, break_on_hyphens=False, break_long_words=False) for heading in headings]
     widths = [max(map(cell_len, column)) for column in _columns(heads, rows)]
     end = len(headings)
+    if console.is_terminal and left and not keys and _total(widths) > console.width:
+        _show_folded(console, (headings[:left], heads[left:]), rows, widths[left:])
+        return
     while keys and console.is_terminal and end > keys + 1 and _total(widths[:end]) > console.width:
         end -= 1
-    depth = max(map(len, heads[:end]))
-    for line in range(depth):
-        cells = [head[line - depth + len(head)] if line >= depth - len(head) else "" for head in heads[:end]]
+    for cells in _heading_lines(heads[:end]):
         console.print(Text(_line(cells, widths, left), "bold"), soft_wrap=True)
     for row in rows:
         console.print(Text(_line(row[:end], widths, left)), soft_wrap=True)
     if end < len(headings):
         rest = [[*row[:keys], *row[end:]] for row in rows]
         show([*headings[:keys], *headings[end:]], rest, left, keys)
+
+
+def say(text: str) -> None:
+    """Print text, its lines broken between words where a terminal has no room for them."""
+    console = Console(highlight=False)
+    console.print(Text(text), soft_wrap=not console.is_terminal)
+
+
+def _show_folded(
+    console: Console,
+    headings: tuple[Sequence[str], Sequence[Sequence[str]]],
+    rows: Sequence[Sequence[str]],
+    widths: Sequence[int],
+) -> None:
+    """Each row over several lines: its texts, and indented below them the columns of these widths."""
+    texts, heads = headings
+    for line in _filled(texts, console.width):
+        console.print(Text(line, "bold"))
+    for cells in _heading_lines(heads):
+        console.print(Text(GAP + _line(cells, widths, 0), "bold"), soft_wrap=True)
+    for row in rows:
+        for line in _filled(row[: len(texts)], console.width):
+            console.print(Text(line))
+        if widths:
+            console.print(Text(GAP + _line(row[len(texts) :], widths, 0)), soft_wrap=True)
+
+
+def _filled(cells: Iterable[str], width: int) -> list[str]:
+    """The cells in lines of this width, as many in each as fit."""
+    lines: list[str] = []
+    for cell in cells:
+        if lines and cell_len(lines[-1]) + len(GAP) + cell_len(cell) <= width:
+            lines[-1] += GAP + cell
+        else:
+            lines.append(cell)
+    return lines
+
+
+def _heading_lines(heads: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    """The cells of each line of headings that go over several, all ending in the last."""
+    depth = max(map(len, heads), default=0)
+    for line in range(depth):
+        yield [head[line - depth + len(head)] if line >= depth - len(head) else "" for head in heads]
 
 
 def _columns(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> Iterable[list[str]]:

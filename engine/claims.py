@@ -255,7 +255,7 @@ CLAIMS = (
     ),
     Claim(
         "optimizers",
-        "Tickets transfer across optimizers: they beat random tickets there",
+        "Tickets transfer across optimizers: they beat random ones",
         "section 4.3, figure 5",
         ACCURACY,
         "tickets found with one optimizer and trained with another, beside random ones",
@@ -271,7 +271,7 @@ CLAIMS = (
     ),
     Claim(
         "masks",
-        "Mask statistics carry information: random tickets that keep them beat others",
+        "Mask statistics carry information: random tickets gain by them",
         "appendix A.2, figure A1",
         ACCURACY,
         "random tickets of preserved or locally permuted masks, beside globally permuted ones",

@@ -97,7 +97,7 @@ _FIGURES = {
         {**_CIFAR10, **_OPTIMIZERS, "target_optimizer": ["adam"]},
     ),
     "figA1": Preset(
-        "vgg19 on cifar10: random tickets with the mask preserved, permuted within layers, and globally",
+        "vgg19 on cifar10: random tickets of three kinds of masks",
         {**_CIFAR10, "random": ["preserved", "local", "global"]},
     ),
 }
@@ -108,7 +108,7 @@ def _without_large() -> tuple[str, ...]:
 
 
 PRESETS: Mapping[str, Preset] = {
-    "digits": Preset("the demonstration: tickets of one half of scikit-learn's digits trained on the other", _DIGITS),
+    "digits": Preset("the demonstration: one half of scikit-learn's digits to the other", _DIGITS),
     **_FIGURES,
     "paper-small": Preset("all that needs neither ImageNet nor Places365", members=_without_large()),
     "paper": Preset(

@@ -5,6 +5,7 @@ Which tickets there are is asked of the database, and needs no torch: `store.exp
 
 import argparse
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from engine.pruning import Masks
 from engine.recipes import Run
 from engine.store import database, exports, files, records
 from engine.store.files import Folder, LostFile
+
+FEW = 3  # problems of one kind that are named
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,16 @@ def ticket(connection: sqlite3.Connection, folder: Folder, digest: str) -> Ticke
 
 
 def verify(path: Path) -> dict[str, Any]:
-    """What a file says of itself, and what is wrong with it: digest, counts, and the recipe against the tensors.
+    """What a file says of itself, if it is a ticket file, and what is wrong: digest, counts, recipe against tensors.
 
-    Raises InputError if it is no ticket file at all.
+    Raises InputError if there is no such file.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}: name a ticket file")
     try:
         found = ticketfiles.unpack(path.read_bytes())
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        return {"file": str(path), "ok": False, "problems": [str(error)]}
     wrong = ticketfiles.problems(found)
     try:
         wrong += _unlike_its_recipe(found)
@@ -77,18 +80,25 @@ def _unlike_its_recipe(found: ticketfiles.TicketFile) -> list[str]:
         model = nets.build(training.model, training.width, tuple(data["shape"]), data["classes"])
     tensorfiles.unpack(found.data)  # does the library find every tensor whole?
     state, masks = tickets.unpack_ticket(found.data)
-    expected = model.state_dict()
-    wrong = [f"{name} is missing, which {training.model} has" for name in expected if name not in state]
-    wrong += [f"{name} is none of {training.model}'s" for name in state if name not in expected]
-    for name in state.keys() & expected.keys():
-        if state[name].shape != expected[name].shape:
-            wrong.append(f"{name} is of shape {tuple(state[name].shape)}, not {tuple(expected[name].shape)}")
-        elif not torch.isfinite(state[name]).all():
-            wrong.append(f"{name} holds what is no finite number")
-    prunable = nets.prunable(model, ticketfiles.rule_of(found.run).prunable)
-    wrong += [f"{name} has no mask, though the recipe prunes it" for name in prunable.keys() - masks.keys()]
-    wrong += [f"{name} has a mask, though the recipe does not prune it" for name in masks.keys() - prunable.keys()]
-    return sorted(wrong)
+    expected, rule = model.state_dict(), ticketfiles.rule_of(found.run)
+    shared = [name for name in expected if name in state]
+    sizes = ((name, tuple(state[name].shape), tuple(expected[name].shape)) for name in shared)
+    prunable = nets.prunable(model, rule.prunable)
+    kinds: tuple[Iterable[str], ...] = (
+        (f"{name} is missing, which {training.model} has" for name in expected if name not in state),
+        (f"{name} is none of {training.model}'s" for name in state if name not in expected),
+        (f"{name} is of shape {size}, not {wanted}" for name, size, wanted in sizes if size != wanted),
+        (f"{name} holds what is no finite number" for name in shared if not torch.isfinite(state[name]).all()),
+        (f"{name} has no mask, though the recipe prunes it" for name in prunable if name not in masks),
+        (f"{name} has a mask, though the recipe does not prune it" for name in masks if name not in prunable),
+    )
+    return [problem for kind in kinds for problem in _few(list(kind))]
+
+
+def _few(problems: list[str]) -> list[str]:
+    """Some of the problems of one kind, and how many more there are: a file of another network has hundreds."""
+    rest = len(problems) - FEW
+    return problems if rest < 2 else [*problems[:FEW], f"{rest} more like this"]
 
 
 def export(path: Path, digest: str, output: Path) -> tuple[str, dict[str, Any]]:

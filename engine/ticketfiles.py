@@ -67,14 +67,21 @@ def unpack(data: bytes, digest: str | None = None) -> TicketFile:
     """Read a file's bytes. Raises InputError if they are no ticket, or not one whose content has this digest."""
     try:
         header = _header(data)
-        told = json.loads(header.pop("__metadata__")[METADATA])
+        metadata = header.pop("__metadata__", {})
+        if METADATA not in metadata:
+            raise ValueError("its metadata has no recipe")
+        told = json.loads(metadata[METADATA])
         if told["kind"] != "ticket" or told["format"] != 1:
             raise ValueError(f"it is a {told['kind']} of format {told['format']}")
         run = Run.from_json(json.dumps(told["recipe"]))
         found = TicketFile(data, told, run, header)
         found.digest, rule_of(run), told["data"]["name"], tuple(told["data"]["shape"])
+        whole = max((_place(data, entry).stop for entry in header.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"not a ticket file of cockpit ({error or type(error).__name__})") from None
+        why = f"its metadata lacks {error}" if isinstance(error, KeyError) else error or type(error).__name__
+        raise InputError(f"not a ticket file of cockpit ({why}): `cockpit tickets export` writes them") from None
+    if len(data) < whole:
+        raise InputError(f"cut off: only {len(data):,} of its {whole:,} bytes are here: copy it again")
     if digest is not None and (found.digest != digest or content_digest(data) != digest):
         raise InputError(f"the ticket file's content is not that of {digest[:12]}: export it again")
     return found
@@ -212,13 +219,21 @@ def file_name(found: TicketFile) -> str:
 
 def _header(data: bytes) -> dict[str, Any]:
     """The header of a safetensors file: its length in eight bytes, then JSON."""
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except ValueError:
+        raise ValueError("it is no safetensors file, or cut off in its header") from None
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     return header
 
 
 def _bytes(data: bytes, entry: Mapping[str, Any]) -> bytes:
+    return data[_place(data, entry)]
+
+
+def _place(data: bytes, entry: Mapping[str, Any]) -> slice:
+    """Where in a file the bytes of a tensor are."""
     start = 8 + int.from_bytes(data[:8], "little")
     first, last = entry["data_offsets"]
-    return data[start + first : start + last]
+    return slice(start + first, start + last)

@@ -69,11 +69,10 @@ def show(
         members = [_member(one, preview) for one, preview in zip(asked, each, strict=True)]
         print(json.dumps({**_about(name), "scale": scale, "experiments": members, **_counts(together)}))
         return
-    print("\n".join([f"{name}: {preset.summary}", *([preset.note] if preset.note else []), ""]))
+    tables.say("\n".join([f"{name}: {preset.summary}", *([preset.note] if preset.note else []), ""]))
     for line in dict.fromkeys(_training(one.definition) for one in asked):
-        print(line)
-    print(_rewinds(one.definition for one in asked))
-    print()
+        tables.say(line)
+    tables.say(f"{_rewinds(one.definition for one in asked)}\n")
     rows = [[one.name, *_cells(preview)] for one, preview in zip(asked, each, strict=True)]
     if preset.members:
         rows.append(["all, each run once", *_cells(together)])

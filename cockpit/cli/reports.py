@@ -24,20 +24,20 @@ def show(
         return
     print(f"{experiment}: {words.state(status['status'])}, {status['done']} of {status['runs']} runs done\n")
     tables.show(reports.OVERVIEW, reports.overview(found), left=1)
-    print(
+    tables.say(
         "\nmatches dense: down to this level its mean is never more than one standard deviation of the dense network"
-        "\nbelow the mean of that"
+        " below the mean of that"
     )
     compared = [(one, table) for one in found if (table := reports.differences(one))]
     if compared:
-        print(
+        tables.say(
             f"less: mean difference in percentage points [its {reports.INTERVAL} interval], replicates paired by seed"
         )
     for one, table in compared:
         print(f"\n{one.curve.name}")
-        tables.show(*table)
+        tables.show(*table, keys=2)
     if lines := list(reports.missing(found)):
-        print("\n" + "\n".join(lines))
+        tables.say("\n" + "\n".join(lines))
 
 
 def claims_(as_json: Json = False, db: Database = None) -> None:
@@ -50,8 +50,8 @@ def claims_(as_json: Json = False, db: Database = None) -> None:
     if as_json:
         print(json.dumps([claims.as_json(one) for one in found]))
         return
-    tables.show(claims.OVERVIEW, [[one.claim.text, one.claim.where, claims.verdict(one)] for one in found], left=3)
+    tables.show(claims.OVERVIEW, [[claims.verdict(one), one.claim.text] for one in found], left=2)
     for one in found:
-        print(f"\n{one.claim.text}: {one.verdict}\n{claims.about(one)}")
+        tables.say(f"\n{one.claim.text} ({one.claim.where}): {one.verdict}\n{claims.about(one)}")
         if one.comparisons:
             tables.show(claims.HEADINGS, claims.rows(one), left=4)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cockpit import tables
 from cockpit.cli import completing
 from cockpit.cli.options import Database, Experiment, to_read
 from engine import presets, reports
 from engine.errors import InputError, unknown
 from engine.store import database, queue, rows, sides
-from engine.store.layers import FRACTIONS, Ratios, ratios
+from engine.store.layers import FRACTIONS, Fraction, Ratios, ratios
 
 if TYPE_CHECKING:
     from cockpit.curves import Series
@@ -69,11 +70,12 @@ def show(
     ratio: str = "pruned",
 ) -> None:
     """Print a chart and a table for each target of an experiment, or of its layers."""
+    fraction = _fraction(x, ratio)
     by_layer = _by_layer(connection, experiment, layers, target=target)
-    found = _ratios(connection, experiment, ratio) if by_layer else _titled(connection, experiment, target, x)
+    found = _ratios(connection, experiment, fraction) if by_layer else _titled(connection, experiment, target)
     if found:
         for remark in _remarks(connection, experiment):
-            print(remark)
+            tables.say(remark)
     if isinstance(found, Ratios):
         _print_ratios(found)
     else:
@@ -98,6 +100,7 @@ def figure(
     from cockpit import charts, figures
 
     figures.form_of(output)
+    fraction = _fraction(x, ratio)
     if y is not None and not 0 <= y[0] < y[1] <= 1:
         raise InputError(
             f"--y {y[0]:g} {y[1]:g} is no range of accuracies: give two numbers from 0 to 1, the lower first"
@@ -106,12 +109,23 @@ def figure(
         queue.experiment_id(connection, experiment)
         remarks = _remarks(connection, experiment)
         if _by_layer(connection, experiment, layers, target=target, y=y):
-            figures.write_ratios(output, _ratios(connection, experiment, ratio), remarks)
-        elif titled := _titled(connection, experiment, target, x):
+            figures.write_ratios(output, _ratios(connection, experiment, fraction), remarks)
+        elif titled := _titled(connection, experiment, target):
             figures.write(output, titled, charts.View(x=x, full=full, y_range=y), remarks)
         else:
             sys.exit(1)
     print(f"wrote {output}", file=sys.stderr)
+
+
+def _fraction(x: str, ratio: str) -> Fraction:
+    """The fraction that `ratio` names. Raises InputError where that or `x` is unknown, drawn in this picture or not."""
+    from cockpit import charts
+
+    if x not in charts.AXES:
+        raise unknown("--x", x, charts.AXES)
+    if ratio not in FRACTIONS:
+        raise unknown("--ratio", ratio, FRACTIONS)
+    return ratio
 
 
 def _by_layer(connection: sqlite3.Connection, experiment: str, wish: bool | None, **of_curves: object) -> bool:
@@ -124,10 +138,8 @@ def _by_layer(connection: sqlite3.Connection, experiment: str, wish: bool | None
     return wish
 
 
-def _ratios(connection: sqlite3.Connection, experiment: str, ratio: str) -> Ratios:
-    if ratio not in FRACTIONS:
-        raise unknown("--ratio", ratio, FRACTIONS)
-    found = ratios(connection, *sides.of_scopes(connection, experiment), ratio)
+def _ratios(connection: sqlite3.Connection, experiment: str, fraction: Fraction) -> Ratios:
+    found = ratios(connection, *sides.of_scopes(connection, experiment), fraction)
     if not found.levels:
         raise InputError(
             f"{experiment} has no level of both scopes that prunes yet: `cockpit work` trains what is queued"
@@ -135,15 +147,13 @@ def _ratios(connection: sqlite3.Connection, experiment: str, ratio: str) -> Rati
     return found
 
 
-def _titled(connection: sqlite3.Connection, experiment: str, target: str | None, x: str) -> "dict[str, list[Series]]":
+def _titled(connection: sqlite3.Connection, experiment: str, target: str | None) -> "dict[str, list[Series]]":
     """By title, the curves of each target of an experiment that has results; of the others stderr is told.
 
     Of a target that is named, also those trained with optimizers that tickets are only found with.
     """
-    from cockpit import charts, curves
+    from cockpit import curves
 
-    if x not in charts.AXES:
-        raise unknown("--x", x, charts.AXES)
     found = rows.curves(connection, experiment)
     definition = queue.definition_of(connection, queue.experiment_id(connection, experiment))
     targets = [data.name for data in definition.targets]
@@ -175,7 +185,7 @@ def _remarks(connection: sqlite3.Connection, experiment: str) -> list[str]:
 def _print_ratios(found: Ratios) -> None:
     from rich.console import Console
 
-    from cockpit import charts, layers, tables
+    from cockpit import charts, layers
 
     console = Console()
     print(charts.printed_ratios(found, console.width, console.is_terminal and not console.no_color))
@@ -185,7 +195,7 @@ def _print_ratios(found: Ratios) -> None:
 def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
     from rich.console import Console
 
-    from cockpit import charts, curves, tables
+    from cockpit import charts, curves
 
     console = Console()
     for title, series in titled.items():

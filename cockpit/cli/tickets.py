@@ -103,14 +103,15 @@ def export(
 def verify(files: Files, as_json: Json = False) -> None:
     """Check ticket files: the digest of their content, the exact counts of their masks, their recipe against both.
 
-    Exit code 0: all are sound; 1: one is not.
+    Exit code 0: all are sound; 1: one is not, or is no ticket file.
     """
     found = processes.ask(TAKEAWAY, "verify", *files)
     if as_json:
         print(json.dumps(found))
     else:
         for one in found:
-            print(f"{'✓' if one['ok'] else '✗'} {one['file']}: {_describe(one)}")
+            about = f": {_describe(one)}" if "digest" in one else ""
+            print(f"{'✓' if one['ok'] else '✗'} {one['file']}{about}")
             for problem in one["problems"]:
                 print(f"  ✗ {problem}")
     raise typer.Exit(0 if all(one["ok"] for one in found) else 1)

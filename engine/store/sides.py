@@ -70,7 +70,7 @@ def of_scopes(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Si
     """The chains of an experiment's two scopes. Raises InputError if it has not both, or several chains of one."""
     if not connection.execute("SELECT 1 FROM experiments WHERE name = ?", (experiment,)).fetchone():
         raise InputError(f"{find(connection, experiment).name} is one side: name another to compare it with")
-    first, second = (_curve(connection, experiment, scope) for scope in SCOPES)
+    second, first = (_curve(connection, experiment, scope) for scope in reversed(SCOPES))  # few have layerwise ones
     return first, second
 
 

@@ -79,9 +79,9 @@ def test_hiding_a_curve_leaves_the_others_their_colours_and_markers() -> None:
 
 
 def test_dense_networks_are_grey_and_no_other_curve_is_however_many_there_are() -> None:
-    others = [charts.style(number, curve(str(number))) for number in range(42)]
-    assert len(set(others)) == 42
-    dense_colour, _ = charts.style(42, dense())
+    others = [charts.style(number, curve(str(number))) for number in range(56)]
+    assert len(set(others)) == 56
+    dense_colour, _ = charts.style(56, dense())
     assert dense_colour == charts.NEUTRAL
     assert dense_colour not in {colour for colour, _ in others}
 

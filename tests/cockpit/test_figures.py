@@ -5,8 +5,11 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.testing.compare import compare_images
 
 from cockpit import figures
@@ -14,7 +17,7 @@ from cockpit.cli.results import figure
 from tests.cockpit.pictures import DRAWINGS, FIXTURE, REFERENCES, without_text
 from tests.conftest import Cockpit, add, copied
 
-SIZES = "not of the paper's sizes: width 0.5, 4 epochs, 6 levels, 2"  # its last word is in the next line
+SIZES = "not of the paper's sizes: width 0.5, 4 epochs, 6 levels,"
 TOLERANCE = 3.0  # root mean square over pixels from 0 to 255
 
 
@@ -54,7 +57,7 @@ def test_a_figure_of_other_data_does_not_look_like_the_reference(name: str, chan
     [
         (
             "accuracy",
-            ("digits-a -&gt; digits-b winning global (n=2)", "0.49", "95", "fraction of weights pruned", "50"),
+            ("digits-a -&gt; digits-b winning global (n=2)", "0.49", "90", "fraction of weights pruned", "50"),
         ),
         (
             "partial",
@@ -83,6 +86,35 @@ def test_the_same_data_makes_the_same_file_whatever_a_persons_style_is(
         assert (found.returncode, found.stdout, found.stderr) == (0, "", f"wrote halves.{form}\n")
         written.append((tmp_path / f"halves.{form}").read_bytes())
     assert written[0] == written[1]
+
+
+def drawn_axes(path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Axes:
+    """What is drawn of an experiment, to be looked into."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: (kept.append(self), Path(file).touch()))
+    figure("halves", path.with_name("drawn.png"), db=path, **options)
+    return kept[0].axes[0]
+
+
+def test_no_shade_is_cut_unless_the_axis_is_narrowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = copied(FIXTURE, tmp_path)
+    axes = drawn_axes(copy, monkeypatch)
+    shades = [shade.get_datalim(axes.transData) for shade in axes.collections]
+    low, high = axes.get_ylim()
+    assert len(shades) > 3
+    assert low < min(shade.y0 for shade in shades) < max(shade.y1 for shade in shades) < high
+    assert drawn_axes(copy, monkeypatch, y=(0.9, 0.96)).get_ylim() == (0.9, 0.96)
+
+
+def test_one_point_alone_has_its_deviation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = copied(FIXTURE, tmp_path)
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("UPDATE runs SET status = 'waiting', test_accuracy = NULL WHERE level > 0")
+        connection.commit()
+    axes = drawn_axes(copy, monkeypatch)
+    assert any(
+        segment[0][1] < segment[1][1] for bar in axes.collections for segment in getattr(bar, "get_segments", list)()
+    )
 
 
 def test_an_experiment_of_scopes_alone_is_drawn_layer_by_layer(cockpit: Cockpit, tmp_path: Path) -> None:
@@ -130,6 +162,13 @@ def test_ratios_on_the_terminal_are_those_of_the_view(cockpit: Cockpit) -> None:
     assert "\x1b" not in text
 
 
+def test_of_several_chains_it_is_said_first_that_a_scope_is_missing(cockpit: Cockpit, tmp_path: Path) -> None:
+    add(tmp_path / "experiments.db", "five", target=["digits-a"], optimizer=["sgd", "adam"])
+    refused = cockpit("figure", "five", "--layers", "-o", "x.png")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "five has no layerwise scope: `cockpit queue extend five --scope layerwise` adds it" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -137,6 +176,7 @@ def test_ratios_on_the_terminal_are_those_of_the_view(cockpit: Cockpit) -> None:
         (("halves", "-o", "x.png", "--y", 0.9, 0.2), "--y 0.9 0.2 is no range of accuracies"),
         (("halves", "-o", "x.png", "--x", "level"), "unknown --x 'level': choose from remaining, pruned, log-pruned"),
         (("halves", "-o", "x.png", "--layers", "--ratio", "kept"), "unknown --ratio 'kept'"),
+        (("halves", "-o", "x.png", "--ratio", "kept"), "unknown --ratio 'kept'"),
         (("halves", "-o", "x.png", "--layers", "--target", "digits-a"), "--target is for curves"),
         (("halves", "-o", "no/x.png"), "there is no folder no for x.png"),
         (("later", "-o", "x.png", "--layers"), "later has no layerwise scope"),

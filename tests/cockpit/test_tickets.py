@@ -79,6 +79,21 @@ def test_what_is_wrong_is_said_and_nothing_is_imported(cockpit: Cockpit, path: P
     assert not (tmp_path / "other.db").exists()
 
 
+def test_a_file_that_is_no_ticket_hides_nothing_of_those_beside_it(
+    cockpit: Cockpit, path: Path, tmp_path: Path
+) -> None:
+    cockpit("tickets", "export", "tiny:global", "--level", 2, "-o", "t.safetensors")
+    (tmp_path / "no.safetensors").write_text("hello")
+    checked = cockpit("tickets", "verify", "no.safetensors", "t.safetensors")
+    assert (checked.returncode, checked.stderr) == (1, "")
+    marks = [line[0] for line in checked.stdout.splitlines() if not line.startswith(" ")]
+    assert marks == ["✗", "✓"]
+    refused = cockpit("tickets", "import", "t.safetensors", "no.safetensors", "--db", "other.db")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "no.safetensors: not a ticket file of cockpit" in refused.stderr
+    assert not (tmp_path / "other.db").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -1,5 +1,7 @@
 """What a person reads: durations, sizes, tables."""
 
+import re
+
 import pytest
 
 from cockpit import tables, words
@@ -41,3 +43,26 @@ def test_a_table_is_aligned_and_takes_names_as_they_are(capsys: pytest.CaptureFi
         "[red]one             1 ± 2   3",
         "日本                        12",
     ]
+
+
+def test_on_a_terminal_without_room_the_texts_of_a_row_stand_above_its_numbers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headings = ["curve", "of", "mean of all", "n"]
+    rows = [["a to b", "tiny", "1.0 ± 2.0", "3"], ["a rather long name", "tiny", "10.0", "12"]]
+    tables.show(headings, rows, left=2)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, to rich
+    monkeypatch.setenv("COLUMNS", "22")
+    tables.show(headings, rows, left=2)
+    assert re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines() == [
+        "curve  of",
+        "  mean of all   n",
+        "a to b  tiny",
+        "    1.0 ± 2.0   3",
+        "a rather long name",
+        "tiny",
+        "         10.0  12",
+    ]
+    tables.say("words that have no room in a line")
+    assert capsys.readouterr().out.splitlines() == ["words that have no ", "room in a line"]

@@ -251,7 +251,7 @@ def test_the_command_lists_each_claim_with_its_numbers(
     told = json.loads(cockpit("claims", "--json").stdout)
     assert [one["claim"] for one in told] == [claim.key for claim in claims.CLAIMS]
     for one in told:
-        assert f"{one['text']}: {one['verdict']}" in text
+        assert f"{one['text']} ({one['paper']}): {one['verdict']}" in text
     (comparison,) = told[1]["comparisons"]
     assert (told[1]["verdict"], comparison["says"], comparison["difference"]["n"]) == ("supported", 1, 3)
     assert f"{comparison['difference']['mean'] * 100:+.1f} [" in text

@@ -143,9 +143,29 @@ def test_what_is_wrong_with_a_file_is_found(ticket: Path, change: Any, sign: boo
 def test_what_is_no_ticket_file_is_refused_in_words(tmp_path: Path, data: bytes) -> None:
     place = tmp_path / "t.safetensors"
     place.write_bytes(data)
-    for read in (ticketfiles.read, takeaway.verify):
-        with pytest.raises(InputError, match="not a ticket file of cockpit"):
-            read(place)
+    with pytest.raises(InputError, match="not a ticket file of cockpit"):
+        ticketfiles.read(place)
+    (problem,) = takeaway.verify(place)["problems"]
+    assert problem.startswith("not a ticket file of cockpit")
+
+
+def test_a_file_that_is_cut_off_is_said_to_be(ticket: Path) -> None:
+    data = ticket.read_bytes()
+    ticket.write_bytes(data[:-1])
+    said = f"cut off: only {len(data) - 1:,} of its {len(data):,} bytes are here"
+    with pytest.raises(InputError, match=said):
+        ticketfiles.read(ticket)
+    assert [said in problem for problem in takeaway.verify(ticket)["problems"]] == [True]
+
+
+def test_of_problems_of_one_kind_a_few_are_named(ticket: Path) -> None:
+    def tell_another_model(tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        about["recipe"]["training"]["model"] = "vgg19"
+
+    problems = takeaway.verify(altered(ticket, tell_another_model))["problems"]
+    missing = [problem for problem in problems if problem.endswith("is missing, which vgg19 has")]
+    assert len(missing) == 3
+    assert problems[problems.index(missing[-1]) + 1] == "81 more like this"
 
 
 def test_an_imported_ticket_trains_to_the_same_bits_as_where_it_was_found(trained: Path, tmp_path: Path) -> None:
