@@ -6,6 +6,10 @@ imported where a table is printed: most commands print none.
 
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HEADING_WIDTH = 16  # longer headings go over several lines
 GAP = "  "
@@ -17,13 +21,9 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, 
     A table too wide for the terminal is printed in parts, each with the first `keys` columns, if there are such. If
     not, the texts of a row stand above the rest of it, as many in a line as have room.
     """
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False)
+    console = _console()
     heads = [wrap(heading, HEADING_WIDTH, break_on_hyphens=False, break_long_words=False) for heading in headings]
-    widths = [max(map(cell_len, column)) for column in _columns(heads, rows)]
+    widths = [max(map(_cells, column)) for column in _columns(heads, rows)]
     end = len(headings)
     if console.is_terminal and left and not keys and _total(widths) > console.width:
         _show_folded(console, (headings[:left], heads[left:]), rows, widths[left:])
@@ -31,9 +31,9 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, 
     while keys and console.is_terminal and end > keys + 1 and _total(widths[:end]) > console.width:
         end -= 1
     for cells in _heading_lines(heads[:end]):
-        console.print(Text(_line(cells, widths, left), "bold"), soft_wrap=True)
+        console.print(_line(cells, widths, left), style="bold", soft_wrap=True)
     for row in rows:
-        console.print(Text(_line(row[:end], widths, left)), soft_wrap=True)
+        console.print(_line(row[:end], widths, left), soft_wrap=True)
     if end < len(headings):
         rest = [[*row[:keys], *row[end:]] for row in rows]
         show([*headings[:keys], *headings[end:]], rest, left, keys)
@@ -41,12 +41,12 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, 
 
 def say(text: str) -> None:
     """Print text, its lines broken between words where a terminal has no room for them."""
-    console = Console(highlight=False)
-    console.print(Text(text), soft_wrap=not console.is_terminal)
+    console = _console()
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 def _show_folded(
-    console: Console,
+    console: "Console",
     headings: tuple[Sequence[str], Sequence[Sequence[str]]],
     rows: Sequence[Sequence[str]],
     widths: Sequence[int],
@@ -54,21 +54,21 @@ def _show_folded(
     """Each row over several lines: its texts, and indented below them the columns of these widths."""
     texts, heads = headings
     for line in _filled(texts, console.width):
-        console.print(Text(line, "bold"))
+        console.print(line, style="bold")
     for cells in _heading_lines(heads):
-        console.print(Text(GAP + _line(cells, widths, 0), "bold"), soft_wrap=True)
+        console.print(GAP + _line(cells, widths, 0), style="bold", soft_wrap=True)
     for row in rows:
         for line in _filled(row[: len(texts)], console.width):
-            console.print(Text(line))
+            console.print(line)
         if widths:
-            console.print(Text(GAP + _line(row[len(texts) :], widths, 0)), soft_wrap=True)
+            console.print(GAP + _line(row[len(texts) :], widths, 0), soft_wrap=True)
 
 
 def _filled(cells: Iterable[str], width: int) -> list[str]:
     """The cells in lines of this width, as many in each as fit."""
     lines: list[str] = []
     for cell in cells:
-        if lines and cell_len(lines[-1]) + len(GAP) + cell_len(cell) <= width:
+        if lines and _cells(lines[-1]) + len(GAP) + _cells(cell) <= width:
             lines[-1] += GAP + cell
         else:
             lines.append(cell)
@@ -91,10 +91,21 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
-    from rich.cells import cell_len
-
     padded = []
     for place, cell in enumerate(cells):
-        blanks = " " * (widths[place] - cell_len(cell))
+        blanks = " " * (widths[place] - _cells(cell))
         padded.append(cell + blanks if place < left else blanks + cell)
     return GAP.join(padded).rstrip()
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _cells(text: str) -> int:
+    """How many cells of a terminal a text takes."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
