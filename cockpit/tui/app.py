@@ -93,19 +93,27 @@ class Cockpit(ActingApp):
         self.pinned: set[str] = set()
         self._tidied: set[tuple[str, bool]] = set()  # modes, made and left: no search for garbage goes through them
         self._touched = 0.0  # when a key was last pressed, or the mouse moved
+        self._making: asyncio.Future[Any] | None = None  # the screen that is being made, or was last
 
     def on_mount(self) -> None:
         self.set_keymap(dict(self.keys))
         self._on_wait, database.on_wait = database.on_wait, self._waiting
         self._collected = gc.get_threshold()
         gc.set_threshold(*self._collected[:2], NEVER)
-        self.run_worker(self._keep_house())
+        self._house = self.run_worker(self._keep_house())
         self.reader.start()
 
     def on_unmount(self) -> None:
         database.on_wait = self._on_wait
         gc.set_threshold(*self._collected)
+
+    async def _shutdown(self) -> None:
+        # What is being made is finished: half a screen would not find its own widgets. And nothing new is told.
         self.reader.end()
+        self._house.cancel()
+        if self._making is not None:
+            await self._making
+        await super()._shutdown()
 
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.InputEvent):
@@ -117,9 +125,8 @@ class Cockpit(ActingApp):
         await asyncio.sleep(TIDY_SECONDS)  # the screen that was opened comes first
         for mode in self.MODES:
             await self._quiet()
-            if not self.is_running:  # it is being closed, screen by screen
-                return
-            await self._init_mode(mode)
+            self._making = asyncio.ensure_future(self._init_mode(mode))
+            await asyncio.shield(self._making)
         while True:
             await self._quiet()
             self._tidy()

@@ -28,8 +28,9 @@ from engine.datasets.catalog import REGISTERED
 from engine.errors import InputError
 from engine.store import rows
 
+DATA_SETS = ("source", "target")
 PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
-AT_ONCE = 5  # fields that are added to the form between two paintings
+AT_ONCE = 3  # fields that are added to the form between two paintings
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,10 @@ class Form(CockpitScreen):
     heading: str
     empty: str  # what is said while too little was typed
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.offered: dict[str, Sequence[str]] = dict(ALLOWED)  # what fields complete
+
     @abstractmethod
     def enough(self, options: Mapping[str, Any]) -> bool:
         """Whether so much was typed that it can be looked at."""
@@ -158,8 +163,8 @@ class Form(CockpitScreen):
 
     def _row(self, field: Field) -> tuple[Label, Input]:
         box = Input(placeholder=field.hint, id=field.name, compact=True)
-        if field.name in ALLOWED:
-            box.suggester = LastPart(ALLOWED[field.name])
+        if field.name in self.offered:
+            box.suggester = LastPart(self.offered[field.name])
         label = Label(field.name.replace("_", " "), id=f"label-{field.name}")
         label.tooltip = field.hint
         return label, box
@@ -184,8 +189,10 @@ class Form(CockpitScreen):
 
     def show_data_sets(self, found: Sequence[str]) -> None:
         """Complete the names of data sets."""
-        for name in ("source", "target"):
-            self.query_one(f"#{name}", Input).suggester = LastPart([*REGISTERED, *found])
+        self.offered |= {name: [*REGISTERED, *found] for name in DATA_SETS}
+        for box in self.query(Input):  # without those that are not there yet
+            if box.id in DATA_SETS:
+                box.suggester = LastPart(self.offered[box.id])
 
     def _texts(self) -> dict[str, str]:
         typed = {box.id: box.value for box in self.query(Input)}  # without those that are not there yet

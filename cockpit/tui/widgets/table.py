@@ -13,7 +13,7 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
-ROWS_AT_ONCE = 100  # added or changed between two looks at the keyboard
+ROWS_AT_ONCE = 60  # added or changed between two looks at the keyboard
 PAUSE_SECONDS = 0.01  # for the keyboard
 
 DRAWN_KEPT = 100  # DataTable keeps 1,000 lines and finds none of them again after a change, but searches for garbage do

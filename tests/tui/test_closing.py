@@ -1,0 +1,24 @@
+"""Closing the cockpit, at whatever moment."""
+
+import asyncio
+
+import pytest
+
+from cockpit.tui import app
+from cockpit.tui.app import Cockpit
+from tests.tui.conftest import recorded
+
+pytestmark = [pytest.mark.usefixtures("fixed"), pytest.mark.asyncio]
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 200, 10))
+async def test_closing_while_the_other_screens_are_being_made_is_no_error(
+    milliseconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "TIDY_SECONDS", 0.0)
+    monkeypatch.setattr(app, "QUIET_SECONDS", 0.0)
+    cockpit = Cockpit(recorded())
+    async with cockpit.run_test():
+        while not cockpit.screen.query("#status") or not cockpit.screen.is_mounted:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(milliseconds / 1000)
