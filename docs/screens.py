@@ -9,8 +9,8 @@ from cockpit.tui.app import Cockpit
 SIZE = (150, 42)
 KEYS = {  # what is pressed, one after the other, for each picture
     "dashboard": [],
-    "compare": ["space", "down", "space", "3"],
-    "layers": ["1", "up", "4"],
+    "compare": ["space", "down", "down", "down", "space", "3"],
+    "layers": ["1", "up", "up", "up", "4"],
     "transfer": ["1", "n", *"digits-a", "tab", *"digits-b,digits"],
 }
 

@@ -142,5 +142,9 @@ def test_a_merge_into_the_sample_goes_into_its_local_copy(cockpit: Cockpit, path
     assert "is a sample and stays as it is" in found.stderr
     assert path.read_bytes() == SAMPLE.read_bytes()
     with closing(database.reader(path.with_name("experiments.local.db"))) as connection:
-        names = [row["name"] for row in connection.execute("SELECT name FROM experiments")]
-    assert names == ["cifar10-to-cifar100", "tiny"]
+        names = [row["name"] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]
+    with closing(database.reader(SAMPLE)) as connection:
+        assert names == [
+            *(row["name"] for row in connection.execute("SELECT name FROM experiments ORDER BY id")),
+            "tiny",
+        ]
