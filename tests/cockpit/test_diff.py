@@ -91,4 +91,6 @@ def test_an_experiment_of_one_scope_names_the_command_that_adds_the_other(cockpi
     done = cockpit("diff", "one scope:layerwise", "one scope")
     assert done.returncode == 2
     assert "`cockpit queue extend 'one scope' --scope layerwise` adds it" in done.stderr
-    assert "nothing of one scope:global has been trained yet: `cockpit work`" in cockpit("diff", "one scope").stderr
+    assert "`cockpit queue extend 'one scope' --scope layerwise` adds it" in cockpit("diff", "one scope").stderr
+    untrained = cockpit("diff", "one scope:global", "one scope:random-global")
+    assert "nothing of one scope:global has been trained yet: `cockpit work`" in untrained.stderr
