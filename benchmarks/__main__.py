@@ -1,50 +1,38 @@
 """`python -m benchmarks NAME [--quick]`; `all` runs one after the other, each in a process of its own."""
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import (
-    charts,
-    dashboard,
-    export,
-    gpu,
-    growth,
-    machine,
-    pipeline,
-    profiles,
-    pruning,
-    queue,
-    streams,
-    training,
-    workers,
-)
+from benchmarks import machine
 from benchmarks.measuring import Rows
 from engine import processes
 
-BENCHMARKS: Mapping[str, Callable[..., Mapping[str, float | Rows]]] = {
-    "charts": charts.measure,
-    "dashboard": dashboard.measure,
-    "export": export.measure,
-    "gpu": gpu.measure,
-    "growth": growth.measure,
-    "pipeline": pipeline.measure,
-    "profiles": profiles.measure,
-    "pruning": pruning.measure,
-    "queue": queue.measure,
-    "streams": streams.measure,
-    "training": training.measure,
-    "workers": workers.measure,
-}
+# Modules of this folder, each with a `measure`, imported when it is run: the GPU's need nothing of the dashboard's.
+NAMES = (
+    "charts",
+    "dashboard",
+    "export",
+    "gpu",
+    "growth",
+    "pipeline",
+    "profiles",
+    "pruning",
+    "queue",
+    "streams",
+    "training",
+    "workers",
+)
 
 
 def main() -> None:
     """Run one benchmark: tables for people, then JSON with the machine it ran on. Or all of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=[*BENCHMARKS, "all"])
+    parser.add_argument("name", choices=[*NAMES, "all"])
     parser.add_argument("--quick", action="store_true", help="a tenth of the size, to see that it works")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="growth: draw it, as .svg, .png or .pdf")
     parser.add_argument("--images", type=Path, metavar="NPZ", help="profiles: CIFAR-10 as the README's npz files are")
@@ -53,7 +41,8 @@ def main() -> None:
         sys.exit(_all(sys.argv[1:]))
     about = machine.about()
     own = {"growth": {"plot": options.plot}, "profiles": {"images": options.images}}
-    found = BENCHMARKS[options.name](options.quick, **own.get(options.name, {}))
+    benchmark = importlib.import_module(f"benchmarks.{options.name}")
+    found: Mapping[str, float | Rows] = benchmark.measure(options.quick, **own.get(options.name, {}))
     if not found:  # what it measures is not here
         return
     _show(found)
@@ -63,7 +52,7 @@ def main() -> None:
 def _all(arguments: Sequence[str]) -> int:
     """Run every benchmark with these arguments; how many of them failed."""
     failed = 0
-    for name in BENCHMARKS:
+    for name in NAMES:
         print(f"# {name}", flush=True)
         command = [*processes.python("benchmarks"), *(name if given == "all" else given for given in arguments)]
         failed += subprocess.run(command, env=processes.environment(), check=False).returncode != 0

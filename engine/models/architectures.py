@@ -47,11 +47,13 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, before, H, W) to (N, after, H / stride, W / stride)."""
-        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-        shortcut = x[:, :, :: self.stride, :: self.stride]
+        y = self.bn2(self.conv2(torch.relu_(self.bn1(self.conv1(x)))))
+        # Every second pixel. The gradient of a slice would lie channel after channel, and in channels_last what meets
+        # it in the backward pass takes 25 times as long.
+        shortcut = x if self.stride == 1 else nn.functional.avg_pool2d(x, 1, self.stride)
         if self.added:
             shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, self.added // 2, self.added - self.added // 2))
-        return torch.relu(y + shortcut)
+        return torch.relu_(y.add_(shortcut))
 
 
 class ResNet20(nn.Sequential):

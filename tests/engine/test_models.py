@@ -58,6 +58,38 @@ def test_resnet20_halves_the_image_twice_and_passes_the_input_around_its_blocks(
     assert not y[:, 6:].any()
 
 
+@pytest.mark.parametrize(("before", "after", "stride"), [(4, 4, 1), (4, 8, 2), (3, 3, 2)])
+def test_a_block_and_its_gradients_are_those_of_the_formula_written_out(before: int, after: int, stride: int) -> None:
+    torch.manual_seed(0)
+    block = architectures.BasicBlock(before, after, stride).double()
+    x = torch.randn(2, before, 7, 7, dtype=torch.float64, requires_grad=True)
+
+    def normalised(y: torch.Tensor) -> torch.Tensor:
+        return (y - y.mean((0, 2, 3), keepdim=True)) / (y.var((0, 2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt()
+
+    y = normalised(nn.functional.conv2d(x, block.conv1.weight, stride=stride, padding=1)).clamp(min=0)
+    y = normalised(nn.functional.conv2d(y, block.conv2.weight, padding=1))
+    side = (after - before) // 2
+    shortcut = torch.cat([x.new_zeros(2, side, 7, 7), x, x.new_zeros(2, after - before - side, 7, 7)], 1)
+    expected = (y + shortcut[:, :, ::stride, ::stride]).clamp(min=0)
+
+    towards = torch.randn_like(expected)
+    wanted = torch.autograd.grad((expected * towards).sum(), (x, block.conv1.weight, block.conv2.weight))
+    found = block(x)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad((found * towards).sum(), (x, block.conv1.weight, block.conv2.weight)), wanted
+    )
+
+
+@pytest.mark.parametrize(("before", "after", "stride"), [(4, 4, 1), (4, 8, 2), (3, 3, 2)])
+def test_a_block_keeps_its_gradient_in_the_layout_of_its_input(before: int, after: int, stride: int) -> None:
+    x = torch.randn(2, before, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    y = architectures.BasicBlock(before, after, stride).to(memory_format=torch.channels_last)(x)  # type: ignore[call-overload]
+    (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_a_resnet_is_torchvisions(name: str) -> None:
     def layers(model: nn.Module) -> dict[str, tuple[object, ...]]:
