@@ -31,7 +31,7 @@ ROUNDS = 5
 def measure(quick: bool) -> dict[str, float]:
     """Shares of the bf16 matrix rate, gains on the plain loop, and two workers against two threads."""
     torch.set_num_threads(1)
-    rounds = 2 if quick else ROUNDS
+    rounds = 1 if quick else ROUNDS
     found: dict[str, float] = {}
     for model, steps in STEPS.items():
         arrays = pictures(BATCH * (steps // 2 if quick else steps), 8)
@@ -46,7 +46,7 @@ def measure(quick: bool) -> dict[str, float]:
         found |= spread(f"{model}, against a plain loop", ratios(timed["ours"], timed["plain"]))
     found |= spread("bf16 matrix rate, GFLOP/s", [rate / 1e9 for rate in timed["peak"]])
     timed = alternating(
-        2 if quick else 3,
+        1 if quick else 3,
         processes=partial(side_by_side, 2, "resnet20", BATCH, 4),
         threads=partial(side_by_side, 1, "resnet20", BATCH, 4, threads=2),
     )

@@ -1,4 +1,4 @@
-"""A worker's life: which share of it is spent inside training steps, and how much memory it takes."""
+"""A worker's life: which shares of it are spent inside training steps and runs, and how much memory it takes."""
 
 import os
 import subprocess
@@ -41,9 +41,11 @@ def measure(quick: bool) -> dict[str, float]:
         found: dict[str, float] = {}
         wanted: dict[str, tuple[dict[str, Any], int]] = {"digits": (digits, ROUNDS), "resnet20": (resnet, 1)}
         for what, (options, rounds) in wanted.items():
-            shares = [_share(folder / f"{what}-{number}.db", options) for number in range(1 if quick else rounds)]
-            found |= spread(f"{what}, share of a worker's life in training steps", shares)
-        seconds = MEMORY_SECONDS / 3 if quick else MEMORY_SECONDS
+            shares = [_shares(folder / f"{what}-{number}.db", options) for number in range(1 if quick else rounds)]
+            in_steps, in_runs = zip(*shares, strict=True)
+            found |= spread(f"{what}, share of a worker's life in training steps", in_steps)
+            found |= spread(f"{what}, share of it in runs, evaluation included", in_runs)
+        seconds = MEMORY_SECONDS / 4 if quick else MEMORY_SECONDS
         memory = _life(folder / "vgg.db", vgg, seconds)[1] / 2**20
         return {**found, "vgg19 on 60,000 images, peak MiB": memory}
 
@@ -61,17 +63,17 @@ def _noise(path: Path, train: int) -> str:
     return f"npz:{path}"
 
 
-def _share(path: Path, options: dict[str, Any]) -> float:
-    """Which share of the life of a worker that trains all of an experiment is spent inside training steps."""
+def _shares(path: Path, options: dict[str, Any]) -> tuple[float, float]:
+    """Which shares of the life of a worker that trains all of an experiment are spent inside steps, and inside runs."""
     life, _ = _life(path, options)
     with closing(database.reader(path)) as connection:
-        inside: float = connection.execute(
+        steps, runs = connection.execute(
             """
-            SELECT sum(d.train_images / x.images_per_second)
+            SELECT sum(d.train_images / x.images_per_second), (SELECT sum(seconds) FROM runs)
             FROM epochs x JOIN runs r ON r.id = x.run_id JOIN datasets d ON d.identity = r.target_dataset
             """
-        ).fetchone()[0]
-    return inside / life
+        ).fetchone()
+    return steps / life, runs / life
 
 
 def _life(path: Path, options: dict[str, Any], most: float | None = None) -> tuple[float, int]:
