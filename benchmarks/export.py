@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.measuring import alternating, ratios, spread
 from engine import processes
 from engine.definitions import define
-from engine.store import database, queue
+from engine.store import adding, database
 from engine.store import rows as store_rows
 
 ROWS = 1_000_000
@@ -59,7 +59,7 @@ def fill(path: Path, rows: int) -> int:
     with closing(database.writer(path)) as connection:
         runs = rows // EPOCHS
         definition = define(source=["digits-a"], levels=0, random=["none"], replicates=runs, profile="exact")
-        queue.add(connection, "many epochs", definition, "benchmark")
+        adding.add(connection, "many epochs", definition, "benchmark")
         connection.execute(
             """
             INSERT INTO epochs (run_id, attempt, epoch, train_loss, train_accuracy, test_accuracy, learning_rate,

@@ -27,7 +27,7 @@ from engine.datasets.feed import Feed
 from engine.definitions import define
 from engine.recipes import Training
 from engine.run import Workplace, execute
-from engine.store import claims, database, queue
+from engine.store import adding, claims, database, queue
 from engine.store.files import Folder
 from engine.store.records import Epoch
 from engine.worker import drop_stale_checkpoints, take_over
@@ -138,7 +138,7 @@ def _want(path: Path, levels: int, replicates: int) -> None:
     """Queue before anything else as many chains as there are replicates."""
     with closing(database.writer(path)) as connection:
         wanted = define(levels=levels, replicates=replicates, **STUDY)
-        queue.move(connection, queue.add(connection, "timed", wanted, "benchmark").experiment, 1)
+        queue.move(connection, adding.add(connection, "timed", wanted, "benchmark").experiment, 1)
 
 
 def _train(path: Path, runs: int, seconds: float = 0.0) -> list[Cost]:

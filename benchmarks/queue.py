@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine import processes
 from engine.definitions import define
-from engine.store import claims, database, queue
+from engine.store import adding, claims, database
 
 EXPERIMENTS = 1000
 CLAIMERS, CLAIMS = 8, 15  # of each
@@ -46,7 +46,7 @@ def fill(path: Path, count: int) -> int:
             definition = define(
                 source=["digits-a"], target=["digits-b"], levels=9, replicates=4, seed=number * 4, profile="exact"
             )
-            queue.add(connection, f"experiment {number}", definition, "benchmark")
+            adding.add(connection, f"experiment {number}", definition, "benchmark")
         runs: int = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
     return runs
 

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.measuring import pictures, spread
 from engine import processes
 from engine.definitions import define
-from engine.store import database, queue
+from engine.store import adding, database
 
 BATCH = 128
 ROUNDS = 3  # of the demonstration
@@ -82,7 +82,7 @@ def _life(path: Path, options: dict[str, Any], most: float | None = None) -> tup
     After `most` seconds it is asked to stop.
     """
     with closing(database.writer(path)) as connection:
-        queue.add(connection, "all", define(**options), "benchmark")
+        adding.add(connection, "all", define(**options), "benchmark")
     began = time.perf_counter()
     command = [*processes.python("engine.worker"), "--db", str(path), "--device", "cpu", "--drain"]
     worker = subprocess.Popen(command, env=processes.environment())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine import definitions
-from engine.store import database, queue
+from engine.store import adding, database
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 TINY: dict[str, Any] = {
@@ -96,10 +96,10 @@ def work_off(path: Path, **options: Any) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def add(path: Path, name: str, **options: Any) -> queue.Added:
+def add(path: Path, name: str, **options: Any) -> adding.Added:
     """Queue an experiment: `TINY`, changed by `options`."""
     with closing(database.writer(path)) as connection:
-        return queue.add(connection, name, definitions.define(**{**TINY, **options}), "cockpit queue add")
+        return adding.add(connection, name, definitions.define(**{**TINY, **options}), "cockpit queue add")
 
 
 @pytest.fixture(scope="session")

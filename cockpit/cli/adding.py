@@ -31,7 +31,7 @@ from engine.datasets import places
 from engine.definitions import Definition, extended
 from engine.errors import InputError
 from engine.estimates import Estimate, Preview
-from engine.store import database, queue, rows
+from engine.store import adding, database, queue, rows
 
 HEADINGS = ("experiment", "runs left", "device time", "done in", "ticket files")
 
@@ -74,7 +74,7 @@ def preview(asked: Sequence[Wanted], path: Path) -> tuple[list[Preview], Preview
     with closing(database.reader(path)) as connection:
         definitions = [one.resolved(connection) for one in asked]
         for one, definition in zip(asked, definitions, strict=True):
-            queue.same_experiment(connection, one.name, definition, experiments.curves(definition))
+            adding.same_experiment(connection, one.name, definition, experiments.curves(definition))
         return *estimates.preview(connection, definitions, places), len(places)
 
 
@@ -92,12 +92,12 @@ def _preview(asked: Sequence[Wanted], as_json: bool, path: Path) -> None:
     _show(found, together.estimate, workers)
 
 
-def _counts(name: str, found: queue.Added | Preview) -> dict[str, object]:
+def _counts(name: str, found: adding.Added | Preview) -> dict[str, object]:
     counts = {"curves": found.curves, "runs": found.runs, "new": found.new, "existing": found.existing}
     return {"experiment": name, **counts}
 
 
-def describe(name: str, found: queue.Added | Preview) -> str:
+def describe(name: str, found: adding.Added | Preview) -> str:
     """What adding an experiment did, or would do, in a line."""
     return (
         f"{name}: {found.curves} curves, {found.runs} runs:"
@@ -204,10 +204,10 @@ def extend(
 
 def widen(
     connection: sqlite3.Connection, names: Sequence[str], more: Mapping[str, Any], command: str
-) -> list[queue.Added]:
+) -> list[adding.Added]:
     """Give experiments more, with the options of `extend`: all of them, if all of them can have it."""
     wider = _wider(connection, names, more)
-    return [queue.extend(connection, one, definition, command) for one, definition in wider.items()]
+    return [adding.extend(connection, one, definition, command) for one, definition in wider.items()]
 
 
 def preview_wider(names: Sequence[str], more: Mapping[str, Any], path: Path) -> tuple[list[Definition], Preview, int]:

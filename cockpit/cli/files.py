@@ -17,7 +17,7 @@ from cockpit.cli.options import KINDS, Wanted, check_name, concerned, experiment
 from cockpit.config import mismatch
 from engine.definitions import Definition, options_of
 from engine.errors import InputError, unknown
-from engine.store.queue import joined_names, model_in_name
+from engine.store.adding import joined_names, model_in_name
 
 SUFFIX = ".toml"
 KEYS = {name.replace("_", "-"): name for name in KINDS}

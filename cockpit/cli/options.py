@@ -22,7 +22,7 @@ from engine.datasets.catalog import FORMS, PHOTOGRAPHS, SETS
 from engine.definitions import Definition, define
 from engine.errors import InputError
 from engine.models.catalog import MODELS
-from engine.store import database, queue
+from engine.store import adding, database, queue
 
 LONGEST_NAME = 100
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
@@ -81,7 +81,7 @@ class Wanted:
     @property
     def name(self) -> str:
         """The name given, or one made of the contents."""
-        return self.given_name or queue.default_name(self.definition)
+        return self.given_name or adding.default_name(self.definition)
 
     def resolved(self, connection: sqlite3.Connection) -> Definition:
         """The definition. Where it was queued before, it keeps the profile that was resolved then."""
@@ -89,10 +89,10 @@ class Wanted:
         return replace(self.definition, profile=stored) if stored else self.definition
 
 
-def add_all(connection: sqlite3.Connection, asked: Sequence[Wanted], command: str | None = None) -> list[queue.Added]:
+def add_all(connection: sqlite3.Connection, asked: Sequence[Wanted], command: str | None = None) -> list[adding.Added]:
     """Put all of them into the queue, or none, with the command that does this: this one, if none is given."""
-    wishes = [queue.Wish(one.name, one.resolved(connection), one.pause_after) for one in asked]
-    return queue.add_all(connection, wishes, command or command_line())
+    wishes = [adding.Wish(one.name, one.resolved(connection), one.pause_after) for one in asked]
+    return adding.add_all(connection, wishes, command or command_line())
 
 
 def _option(panel: str, help: str, default: str | None = None) -> Any:
@@ -225,7 +225,7 @@ def experiment_options(
         options |= sizes.options
     definition = define(**{**options, **given})
     if shrunk is not None and named is None:
-        named = sizes.of(chosen or queue.default_name(definition))
+        named = sizes.of(chosen or adding.default_name(definition))
     return Wanted(named or chosen, definition, "profile" in options | given, patience)
 
 

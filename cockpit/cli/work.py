@@ -20,7 +20,7 @@ from cockpit.cli.results import show
 from engine import devices
 from engine.errors import InputError
 from engine.pool import Pool
-from engine.store import claims, database, queue, rows
+from engine.store import adding, claims, database, queue, rows
 
 ERRORS_SHOWN = 10
 Workers = Annotated[
@@ -67,7 +67,7 @@ def run(
     sys.exit(0 if all(ended) else 1)
 
 
-def _train(connection: sqlite3.Connection, added: queue.Added, open_pool: Callable[..., Pool]) -> bool:
+def _train(connection: sqlite3.Connection, added: adding.Added, open_pool: Callable[..., Pool]) -> bool:
     """Train an experiment that was added, and draw its curves; whether nothing failed and nothing is left."""
     if claims.unfinished(connection, added.experiment):
         _attend(open_pool(experiment=added.experiment), connection, added.experiment)

@@ -13,7 +13,7 @@ import pytest
 from engine.definitions import define
 from engine.devices import Device
 from engine.estimates import Estimate, Unknown, estimate, preview, schedule
-from engine.store import claims, database, queue, records
+from engine.store import adding, claims, database, queue, records
 from tests.conftest import TINY, add
 from tests.engine.test_store import worker
 
@@ -195,7 +195,7 @@ def test_a_preview_says_what_adding_does_and_writes_nothing(connection: sqlite3.
     definition = define(**{**TINY, "source": ["digits-a", "digits"], "replicates": 3})
     with closing(database.reader(path)) as reader:
         _, found = preview(reader, [definition], places(3))
-    added = queue.add(connection, "new", definition, "cockpit queue add")
+    added = adding.add(connection, "new", definition, "cockpit queue add")
     assert (found.curves, found.runs, found.new, found.existing) == (
         added.curves,
         added.runs,
@@ -223,7 +223,7 @@ def test_a_preview_of_several_says_of_each_what_those_before_it_leave(
     assert [(one.runs, one.new, one.done) for one in each] == [(13, 0, 13), (26, 13, 13), (26, 18, 4)]
     assert (together.runs, together.new, together.done) == (44, 31, 13)
     for one, (name, definition) in zip(each, definitions.items(), strict=True):
-        added = queue.add(connection, name, definition, "cockpit queue add")
+        added = adding.add(connection, name, definition, "cockpit queue add")
         assert (one.curves, one.runs, one.new) == (added.curves, added.runs, added.new)
     assert together.estimate == estimate(connection, list(definitions), places(2))[1]
 

@@ -14,7 +14,7 @@ from engine import definitions
 from engine.errors import InputError
 from engine.models import nets, own, probe
 from engine.models.catalog import End
-from engine.store import database, merge, queue
+from engine.store import adding, database, merge, queue
 from tests.conftest import work_off
 
 NET = """
@@ -266,7 +266,7 @@ def test_a_merge_brings_along_where_the_source_lies(lab: Path) -> None:
     paths = [lab / "here.db", lab / "there.db"]
     definition = definitions.define(source=["digits-a"], model="mynets:small", levels=1, replicates=1, random=["none"])
     with closing(database.writer(paths[1])) as there:
-        queue.add(there, "theirs", definition, "")
+        adding.add(there, "theirs", definition, "")
     with closing(database.writer(paths[0])) as here:
         assert database.model_folder(here, definition.model) == ""
         merge.merge(here, *paths, lambda *_: None)
@@ -279,7 +279,7 @@ def test_workers_find_it_from_elsewhere_and_refuse_a_changed_source(lab: Path, m
 
     def add(name: str, seed: int) -> None:
         with closing(database.writer(path)) as connection:
-            queue.add(connection, name, definitions.define(**tiny, model="mynets:small", seed=seed), "")
+            adding.add(connection, name, definitions.define(**tiny, model="mynets:small", seed=seed), "")
 
     def outcomes() -> list[tuple[str, str | None]]:
         with closing(sqlite3.connect(path)) as connection:

@@ -17,7 +17,7 @@ import engine
 from engine import definitions, experiments, takeaway, tensorfiles, ticketfiles, tickets
 from engine.errors import InputError
 from engine.recipes import Imported, Random, RandomGlobal, Run, Winning
-from engine.store import care, database, exports, merge, queue, rows
+from engine.store import adding, care, database, exports, merge, queue, rows
 from engine.store.files import Folder
 from tests.conftest import TINY, add, work_off
 from tests.engine.test_care import silently
@@ -193,7 +193,7 @@ def test_an_experiment_of_a_ticket_can_be_extended_without_its_file(trained: Pat
     place.unlink()
     with closing(database.writer(path)) as connection:
         wider = definitions.extended(queue.definition_of(connection, added.experiment), replicates=2)
-        assert queue.extend(connection, added.experiment, wider, "extend").new == 3
+        assert adding.extend(connection, added.experiment, wider, "extend").new == 3
         files = connection.execute("SELECT count(*), count(DISTINCT sha256) FROM files WHERE kind = 'ticket'")
         assert tuple(files.fetchone()) == (2, 1)
         assert care.check(connection, Folder(database.files_folder(path)), silently).errors == {}
