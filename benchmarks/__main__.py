@@ -14,6 +14,7 @@ from engine import processes
 
 # Modules of this folder, each with a `measure`, imported when it is run: the GPU's need nothing of the dashboard's.
 NAMES = (
+    "alternatives",
     "charts",
     "dashboard",
     "export",

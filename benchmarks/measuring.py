@@ -65,8 +65,8 @@ class OurLoop:
         self.wanted = configuration(model, batch_size, epochs=10_000)
         profiles.configure(self.wanted.profile, device)
         self.data = Data(arrays, self.wanted, device)
-        state = training.begin(*masked(model), self.wanted, device)
-        self.epochs = training.train(state, self.data, self.wanted, between, taking=taking)
+        self.state = training.begin(*masked(model), self.wanted, device)
+        self.epochs = training.train(self.state, self.data, self.wanted, between, taking=taking)
 
     def pace(self) -> float:
         """Images a second of one epoch's training steps."""
