@@ -17,7 +17,8 @@ from engine.store import care, claims, database, queue
 from engine.store.care import check, collect, plan
 from engine.store.files import Folder
 from tests.conftest import add, work_off
-from tests.engine.test_store import VERSION_1, finish, worker
+from tests.engine.test_database import VERSION_1
+from tests.engine.test_store import finish, worker
 from tests.engine.test_worker import SLOW, records, start_worker, wait_for_epochs
 
 

@@ -15,7 +15,8 @@ from engine.store.files import Folder
 from engine.store.merge import PLACE, RECORD, Merged, merge
 from tests.conftest import add, work_off
 from tests.engine.test_care import checked, silently, ticket_files
-from tests.engine.test_store import EPOCH, VERSION_1
+from tests.engine.test_database import VERSION_1
+from tests.engine.test_store import EPOCH
 from tests.engine.test_worker import records
 
 ONE: dict[str, Any] = {"replicates": 1, "epochs": 1}
