@@ -171,5 +171,6 @@ class Cockpit(ActingApp):
 
     @on(Trouble)
     def _trouble(self, message: Trouble) -> None:
-        if isinstance(self.screen, CockpitScreen):
+        # What the reader said last may come when the screens are closed already: then there is none to ask for.
+        if self.is_running and isinstance(self.screen, CockpitScreen):
             self.screen.trouble(message.why)
