@@ -17,6 +17,8 @@ def write(
 ) -> None:
     """Write rows to a file, or to standard output. Python prints floats so that they read back as the same."""
     if output is None:
+        if sys.stdout is None:  # the shell closed it
+            return
         _write_to(sys.stdout, heading, rows, form)
         return
     output = output.resolve()  # a link stays one

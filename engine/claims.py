@@ -172,7 +172,7 @@ def _winning_and_random(data: Recorded) -> Iterator[Pair]:
 
 def _larger_and_smaller(data: Recorded) -> Iterator[Pair]:
     for beside in data.beside.values():
-        moved = [one for one in beside if one.ticket == "winning" and not _sees_target(one)]
+        moved = [one for one in beside if one.ticket == "winning" and one.source_dataset and not _sees_target(one)]
         for one, other in permutations(moved, 2):
             same = (*_ends(one)[1:], one.scope) == (*_ends(other)[1:], other.scope)
             if same and _larger(*(data.sizes[str(each.source_dataset)] for each in (one, other))):

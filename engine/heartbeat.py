@@ -87,6 +87,7 @@ class Heartbeat(threading.Thread):
         """How far the training under way is, and its images per second since the last look."""
         under_way, moment = self.place.under_way, time.monotonic()
         if under_way is None:
+            self._looked = None, 0.0, 0  # or a run that is over would keep its memory on the device until the next
             return {}
         images = under_way.seen()
         before, when, counted = self._looked

@@ -118,6 +118,7 @@ class Worker:
             has, needs = (f"{size / 2**30:.1f} GiB" for size in (free, self.options.min_free))
             return f"the disk has {has} left, below the minimum of {needs} (--min-free): make room"
         if self.options.shared_device:
+            torch.cuda.empty_cache()  # what runs before left to this process is free, too
             free = torch.cuda.mem_get_info(self.place.device)[0]
             return claims.crowded(self.connection, self.id, free, self.options.experiment, self.options.split)
         return None

@@ -110,7 +110,10 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
     if killed := workers.killed_pool(connection):
         print(f"the pool {killed['pid']} was killed; its workers leave checkpoints and end: {killed['log']}")
     if not found["workers"]:
-        print("no workers: start them with `cockpit work`, or `cockpit work --detach` in the background")
+        if not found["pools"]:
+            print("no workers: start them with `cockpit work`, or `cockpit work --detach` in the background")
+        for pool in found["pools"]:
+            print(f"the workers of pool {pool['pid']} are starting: {pool['log']}")
         return
     headings = ("worker", "device", "state", "trains", "epoch", "img/s", "memory, GiB", "heartbeat")
     tables.show(headings, [_cells(row) for row in found["workers"]], left=4)

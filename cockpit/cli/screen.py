@@ -16,7 +16,8 @@ from engine.errors import InputError
 
 def possible() -> bool:
     """Whether there is a terminal to open the dashboard on, or a browser that textual-serve stands for."""
-    return "TEXTUAL_DRIVER" in os.environ or (sys.stdin.isatty() and sys.stdout.isatty())
+    # textual draws on standard error.
+    return "TEXTUAL_DRIVER" in os.environ or all(each.isatty() for each in (sys.stdin, sys.stdout, sys.stderr))
 
 
 def dashboard(db: Path | None, read_only: bool) -> None:

@@ -27,8 +27,9 @@ class PaintedOnce(Screen[ScreenResultType]):
             self.add_class(*self._get_breakpoint_classes(size, breakpoints or []), update=False)
 
     def _screen_resized(self, size: Size) -> None:
-        # What has changed while it was not looked at is laid out when it is painted.
-        if size != self.size:
+        # What has changed while it was not looked at is laid out when it is painted. `size` is the application's
+        # already; `_size` is what it was laid out for.
+        if size != self._size:
             super()._screen_resized(size)
 
     def _compositor_refresh(self) -> None:

@@ -129,7 +129,9 @@ def renew(connection: sqlite3.Connection, claim: Claim) -> bool:
 
 def wanted(connection: sqlite3.Connection, claim: Claim) -> bool:
     """Whether an active experiment still wants the run."""
-    row = connection.execute("SELECT priority IS NOT NULL FROM runs WHERE id = ?", (claim.run_id,)).fetchone()
+    row = connection.execute(
+        "SELECT priority IS NOT NULL FROM runs WHERE id = ? AND digest = ?", (claim.run_id, claim.run.digest)
+    ).fetchone()
     return bool(row and row[0])
 
 
@@ -204,9 +206,10 @@ def splits(connection: sqlite3.Connection) -> set[int]:
 
 
 def _fenced(connection: sqlite3.Connection, claim: Claim, change: str, *values: object) -> bool:
+    # The digest, too: of a run that was removed SQLite gives the id to the next one, whose claims begin at 1 again.
     cursor = connection.execute(
-        f"UPDATE runs SET {change} WHERE id = ? AND claim = ? AND status = 'running'",
-        (*values, claim.run_id, claim.number),
+        f"UPDATE runs SET {change} WHERE id = ? AND digest = ? AND claim = ? AND status = 'running'",
+        (*values, claim.run_id, claim.run.digest, claim.number),
     )
     return cursor.rowcount == 1
 

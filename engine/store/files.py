@@ -150,8 +150,10 @@ def _complete(place: Path) -> Iterator[Path]:
 
 def _flush(place: Path) -> None:
     descriptor = os.open(place, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _found(folder: Path) -> list[Found]:

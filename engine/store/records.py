@@ -43,8 +43,8 @@ def _fenced(connection: sqlite3.Connection, claim: Claim) -> Iterator[None]:
     """A transaction in which the claim is known to be valid. Raises StaleClaim if it is not."""
     with transaction(connection):
         row = connection.execute(
-            "SELECT 1 FROM runs WHERE id = ? AND claim = ? AND status = 'running'",
-            (claim.run_id, claim.number),
+            "SELECT 1 FROM runs WHERE id = ? AND digest = ? AND claim = ? AND status = 'running'",
+            (claim.run_id, claim.run.digest, claim.number),
         ).fetchone()
         if row is None:
             raise StaleClaim(claim.run.digest)

@@ -16,6 +16,7 @@ SCOPES = ("global", "layerwise")
 LEAST_DIGITS = 6
 DIGITS_SHOWN = 12
 CANDIDATES_SHOWN = 5
+NO_CHAINS = "{} has no chains, since its tickets were imported: name one of its curves"
 RUN_TEXT = """
     digest || ' level ' || level || ' seed ' || seed || ' ' || coalesce(source, '') || ' ' || target || ' ' || ticket
     || ' ' || coalesce(scope, '')
@@ -189,6 +190,8 @@ def _about(row: sqlite3.Row) -> str:
 def _only_chain(connection: sqlite3.Connection, experiment: str) -> Side:
     named = _named(connection, experiment)
     chains = [name for name, curve in named.items() if _is_chain(curve)]
+    if not chains:
+        raise InputError(NO_CHAINS.format(experiment))
     if len(chains) > 1:
         raise InputError(f"{experiment} has several chains: name one of {', '.join(map(repr, chains))}")
     return _started(connection, chains[0], named[chains[0]])
@@ -203,7 +206,7 @@ def _curve(connection: sqlite3.Connection, experiment: str, what: str) -> Side:
         raise unknown(f"scope or curve of {experiment}", what, [name.removeprefix(f"{experiment}:") for name in named])
     scopes = {name: curve["scope"] for name, curve in named.items() if _is_chain(curve)}
     if not scopes:
-        raise InputError(f"{experiment} has no chains, since its tickets were imported: name one of its curves")
+        raise InputError(NO_CHAINS.format(experiment))
     if chains := [name for name, scope in scopes.items() if scope == what]:
         raise InputError(f"{experiment} has several {what} chains: name one of {', '.join(map(repr, chains))}")
     adds = f"cockpit queue extend {shlex.quote(experiment)} --scope {what}"

@@ -91,6 +91,12 @@ def test_sources_are_compared_only_where_one_is_larger_and_neither_has_the_targe
     assert of(connection, "sources").verdict == "contradicted"
 
 
+def test_an_experiment_of_dense_networks_says_nothing(path: Path, connection: sqlite3.Connection) -> None:
+    add(path, "dense", **{**TWO_SOURCES, "source": ["digits-a", "digits-b"], "levels": 0})
+    finish(connection, "0")
+    assert not any(one.comparisons for one in claims.findings(connection))
+
+
 @pytest.mark.parametrize(
     ("a", "b", "larger"),
     [

@@ -189,6 +189,26 @@ def test_a_late_writer_changes_nothing(path: Path, connection: sqlite3.Connectio
     assert connection.execute("SELECT test_accuracy FROM runs WHERE id = ?", (newer.run_id,)).fetchone()[0] == 0.75
 
 
+def test_a_late_writer_changes_no_other_run_that_was_given_its_runs_id(
+    path: Path, connection: sqlite3.Connection
+) -> None:
+    removed = add(path, "one", replicates=1)
+    holder = worker(connection)
+    late = claims.claim(connection, holder)
+    assert late is not None
+    queue.remove(connection, removed.experiment)
+    add(path, "other", replicates=1, batch_size=50)
+    newer = claims.claim(connection, holder)
+    assert newer is not None
+    assert (newer.run_id, newer.number) == (late.run_id, late.number)
+    assert not claims.wanted(connection, late)
+    assert not claims.renew(connection, late)
+    with pytest.raises(records.StaleClaim):
+        records.epoch(connection, late, 1, EPOCH)
+    assert claims.wanted(connection, newer)
+    assert claims.renew(connection, newer)
+
+
 @pytest.mark.parametrize("how", ["failed", "diverged"])
 def test_what_stands_on_a_lost_run_is_blocked_and_says_by_what(
     path: Path, connection: sqlite3.Connection, how: str

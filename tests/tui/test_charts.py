@@ -233,3 +233,15 @@ async def test_an_experiment_without_results_says_how_to_train_it(tmp_path: Path
         await until(lambda: "new has no results yet" in str(app.screen.query_one("#no-curves").render()))
         await pilot.press("2")
         await until(lambda: "cockpit work --detach" in str(app.screen.query_one("#no-curves").render()))
+
+
+async def test_the_dashboard_is_laid_out_anew_when_the_terminal_is_resized(two: Path) -> None:
+    app = Cockpit(two)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await until(lambda: app.screen.query(Plot) and app.screen.query_one(Plot).region.right > 80)
+        await pilot.resize_terminal(80, 24)
+        await until(lambda: 0 < app.screen.query_one(Plot).region.right <= 80)
+        await pilot.resize_terminal(30, 12)
+        await until(lambda: app.screen.query_one("#too-small").region.area)
+        await pilot.resize_terminal(160, 48)
+        await until(lambda: app.screen.query_one(Plot).region.right > 80)

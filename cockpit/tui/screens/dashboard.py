@@ -20,7 +20,7 @@ from engine.store import rows, workers
 
 NAME_WIDTH = 16  # of an experiment, so that its status and progress stay in sight
 EMPTY = "No experiments yet.\n\nAdd one with n here, or in a shell:\n\n  cockpit run digits"
-UNTRAINED = "{name} has no results yet.\n\nTrain it in a shell:\n\n  cockpit work --detach"
+UNTRAINED = "{name} has no results yet.\n\nWorkers train it: w starts them, or in a shell:\n\n  cockpit work --detach"
 QUEUED = 12  # experiments of the queue, at most
 PANES = {"loads": "devices", "workers": "workers", "queued": "queue"}
 MARKED, PINNED = "■", "◆"

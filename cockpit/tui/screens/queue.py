@@ -101,10 +101,10 @@ class Queue(CockpitScreen):
 
     def show_experiments(self, found: list[Row]) -> None:
         """List the experiments."""
-        first = self.found is None
+        known = self._row(self.cockpit.experiment)
         self.found = found
         self._list()
-        if first:
+        if not known and self._row(self.cockpit.experiment):
             self.ask()  # now that it is known which are there, for the runs of one
 
     def show_runs(self, found: tuple[int, Mapping[str, Cells]]) -> None:
