@@ -1,6 +1,7 @@
 """What the tests share: small experiments on the digits, really trained, and the program as a person runs it."""
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -40,6 +41,10 @@ SMALL = (
     2,
 )
 ADD = ("queue", "add", *SMALL, "--profile", "exact")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # As a shell starts what it runs in the background; what the tests start would ignore Ctrl-C like that, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Cockpit = Callable[..., "subprocess.CompletedProcess[str]"]
 

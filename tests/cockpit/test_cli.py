@@ -280,7 +280,7 @@ def runs(path: Path, status: str) -> int:
 
 @pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_the_same_command_continues(cockpit: Cockpit, tmp_path: Path) -> None:
-    command = ("run", *SMALL, "--epochs", 40, "--profile", "exact", "--name", "tiny")
+    command = ("run", *SMALL, "--epochs", 10, "--profile", "exact", "--name", "tiny")
     process = start(tmp_path, *command)
     wait_until(lambda: runs(tmp_path / "experiments.db", "done") >= 3)
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the program and its workers
@@ -304,7 +304,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_continues(cockpit: Cockpit, t
 def test_a_killed_worker_costs_nothing_but_time(cockpit: Cockpit, tmp_path: Path) -> None:
     import psutil
 
-    process = start(tmp_path, "run", *SMALL, "--epochs", 40, "--profile", "exact", "--name", "tiny")
+    process = start(tmp_path, "run", *SMALL, "--epochs", 10, "--profile", "exact", "--name", "tiny")
     wait_until(lambda: runs(tmp_path / "experiments.db", "done") >= 3)
     psutil.Process(process.pid).children()[0].kill()
     output, errors = process.communicate(timeout=240)
@@ -318,7 +318,7 @@ def test_a_killed_worker_costs_nothing_but_time(cockpit: Cockpit, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_run_that_is_paused_from_elsewhere_says_so(cockpit: Cockpit, tmp_path: Path) -> None:
-    process = start(tmp_path, "run", *SMALL, "--epochs", 40, "--profile", "exact", "--name", "tiny")
+    process = start(tmp_path, "run", *SMALL, "--epochs", 10, "--profile", "exact", "--name", "tiny")
     wait_until(lambda: runs(tmp_path / "experiments.db", "done") >= 3)
     cockpit("queue", "pause", "tiny")
     _, errors = process.communicate(timeout=60)
