@@ -3,7 +3,7 @@
 import asyncio
 import shlex
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.screen import Screen
 
@@ -21,15 +21,15 @@ from cockpit.tui import actions
 from cockpit.tui.actions import ACTIONS, Action, Row
 from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.help import Help
+from cockpit.tui.host import Host
 from cockpit.tui.painting import Palette
-from cockpit.tui.reader import Reader
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.transfer import Extend, Transfer
 from engine.errors import InputError
 from engine.store import database, labels, workers
 
 
-class ActingApp(App[None]):
+class ActingApp(Host):
     """An application with the actions, the command palette and the help."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -39,11 +39,6 @@ class ActingApp(App[None]):
         Binding("Y", "copy_done", "Copy last", id="app.copy-done", show=False, tooltip="The command of what was done"),
     ]
 
-    path: Path
-    reader: Reader
-    read_only: bool
-    keys: Mapping[str, str]
-    marked: set[str]
     done: str = ""  # the command that does what was done last
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from textual import events, on
 from textual.binding import Binding, BindingType
-from textual.reactive import var
 
 from cockpit.tui import taking, themes
 from cockpit.tui.acting import ActingApp
@@ -69,9 +68,6 @@ class Cockpit(ActingApp):
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (110, "-wide"), (150, "-broad")]  # noqa: RUF012 - as textual has it
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-low"), (40, "-tall")]  # noqa: RUF012
 
-    experiment: var[str | None] = var(None)
-    log_file: var[Path | None] = var(None)  # the file that the screen of logs shows
-
     def __init__(
         self,
         path: Path,
@@ -82,7 +78,7 @@ class Cockpit(ActingApp):
     ) -> None:
         super().__init__()
         self.path, self.read_only, self.keys = path, read_only, keys or {}
-        self.marked: set[str] = set()  # experiments, by name
+        self.marked: set[str] = set()
         for own in themes.THEMES:
             self.register_theme(own)
         wanted = theme or themes.DEFAULT

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple
 
 from rich.console import Group
 from rich.table import Table
@@ -16,12 +16,9 @@ from textual.screen import Screen
 from textual.widgets import Input, RichLog
 
 from cockpit.tui import actions
+from cockpit.tui.host import Host, host_of
 from cockpit.tui.painting import Dialog
 from engine.store import database
-
-if TYPE_CHECKING:
-    from cockpit.tui.app import Cockpit
-
 
 KEYS_WIDTH, LABEL_WIDTH = 10, 20
 HERE, ACTING, EVERYWHERE, FOCUS = GROUPS = (
@@ -55,7 +52,7 @@ class Help(Dialog[None]):
     def __init__(self, screen: Screen[Any], names: Sequence[str]) -> None:
         super().__init__()
         self.lines = list(lines(screen, names))
-        self.option = actions.command("", (), cast("Cockpit", screen.app).path).strip()  # names the database
+        self.option = actions.command("", (), host_of(screen).path).strip()  # names the database
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
@@ -99,7 +96,7 @@ class Help(Dialog[None]):
 
 def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:
     """The active bindings of a screen, those that other screens have, and at the end how the cursor moves."""
-    app = cast("Cockpit", screen.app)
+    app = host_of(screen)
     keys: dict[tuple[str, str, str], list[str]] = {}
     seen: dict[tuple[str, str, str], Binding] = {}
     active = screen.active_bindings.values()
@@ -115,7 +112,7 @@ def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:
         yield Line(group, " ".join(keys[group, label, id]), label, said)
 
 
-def _elsewhere(app: "Cockpit", here: set[str | None]) -> Iterator[tuple[str, Binding]]:
+def _elsewhere(app: Host, here: set[str | None]) -> Iterator[tuple[str, Binding]]:
     """The bindings of the screens that are not shown, with the keys that a person has given them."""
     for screen in app.MODES.values():
         for binding in screen.BINDINGS:

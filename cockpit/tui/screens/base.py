@@ -1,7 +1,7 @@
 """What every screen has: its queries, the status line, the footer, and a notice where the terminal is too small."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -9,13 +9,11 @@ from textual.binding import BindingType
 from textual.widgets import Static
 
 from cockpit.tui import actions
+from cockpit.tui.host import Host, host_of
 from cockpit.tui.painting import PaintedOnce
 from cockpit.tui.reader import Fresh, Query
 from cockpit.tui.widgets.keybar import KeyBar
 from cockpit.tui.widgets.status import StatusLine
-
-if TYPE_CHECKING:
-    from cockpit.tui.app import Cockpit
 
 SMALLEST = (60, 16)
 
@@ -29,9 +27,9 @@ class CockpitScreen(PaintedOnce[None]):
     BINDINGS: ClassVar[list[BindingType]] = []
 
     @property
-    def cockpit(self) -> "Cockpit":
+    def cockpit(self) -> Host:
         """The application."""
-        return cast("Cockpit", self.app)
+        return host_of(self)
 
     def compose(self) -> ComposeResult:
         columns, lines = SMALLEST

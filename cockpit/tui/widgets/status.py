@@ -1,16 +1,14 @@
 """The status line: which database, what is waiting and running, which workers live, when something was last written."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from textual.widgets import Static
 
 from cockpit import words
+from cockpit.tui.host import host_of
 from cockpit.tui.reader import Query
 from engine.store import database, rows, workers
-
-if TYPE_CHECKING:
-    from cockpit.tui.app import Cockpit
 
 SILENT_SECONDS = 10.0  # without a write while workers should be at work
 
@@ -39,7 +37,7 @@ class StatusLine(Static):
         present = self.found["workers"]
         states = [worker["state"] for worker in present]
         at_work = ", ".join(f"{words.state(state)} {states.count(state)}" for state in dict.fromkeys(states))
-        read_only = cast("Cockpit", self.app).read_only
+        read_only = host_of(self).read_only
         nobody = "no workers" if read_only else "no workers (w starts them)"
         parts = [*(["read-only"] if read_only else []), f"workers: {at_work}" if states else nobody]
         if beats := [worker["heartbeat_at"] for worker in present]:

@@ -1,0 +1,52 @@
+"""What screens and widgets may ask of the application. They import this, so that the application can import them."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from textual.app import App
+from textual.message_pump import MessagePump
+from textual.reactive import var
+
+from cockpit.tui.reader import Reader
+
+
+class Host(App[None]):
+    """The application as its screens see it."""
+
+    MODES: ClassVar[dict[str, Any]]  # the class of each mode's screen
+    path: Path  # the database
+    reader: Reader
+    read_only: bool
+    keys: Mapping[str, str]  # keys that a person has changed, by the ids of the bindings
+    marked: set[str]  # experiments, by name
+    pinned: set[str]  # curves
+
+    experiment: var[str | None] = var(None)
+    log_file: var[Path | None] = var(None)  # the file that the screen of logs shows
+
+    @abstractmethod
+    async def writable(self) -> Path:
+        """The database to write to, which becomes the one shown."""
+
+    @abstractmethod
+    def open_experiment(self, name: str) -> None:
+        """Show the curves of an experiment."""
+
+    @abstractmethod
+    def action_copy_shown(self) -> None:
+        """Copy the command that shows the same."""
+
+    @abstractmethod
+    def say_done(self, title: str, what: str, command: str) -> None:
+        """Say what was done, and the command that does the same."""
+
+    @abstractmethod
+    def failed(self, title: str, error: Exception) -> None:
+        """Say why something could not be done."""
+
+
+def host_of(node: MessagePump) -> Host:
+    """The application that a screen or widget is part of."""
+    return cast(Host, node.app)
