@@ -1,17 +1,19 @@
 """The engine: trains networks under masks, finds tickets, and records every step in SQLite.
 
-Importing this package imports nothing else. The rooms (see `docs/architecture.md`): `recipes` and `experiments` say
-what is to be trained, `store` holds it, `worker` and `run` do it, `training`, `pruning` and `tickets` know how.
+Importing this package imports nothing but its version. The rooms (see `docs/architecture.md`): `recipes` and
+`experiments` say what is to be trained, `store` holds it, `worker` and `run` do it, `training`, `pruning` and `tickets` know how.
 From Python, `engine.open("experiments.db")` reads the results (see `docs/python.md`).
 """
 
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from engine.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from engine.results import Results
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "open"]
 
 
 def open(path: str | PathLike[str]) -> "Results":

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from engine.recipes import Profile
+from engine.version import VERSION
 
 
 def configure(profile: Profile, device: torch.device) -> None:
@@ -37,8 +38,6 @@ def memory_format(profile: Profile) -> torch.memory_format:
 
 def environment(profile: Profile, device: torch.device) -> dict[str, object]:
     """What a run records of where it was trained, by the names of the columns of `runs`."""
-    from engine import __version__
-
     cuda = device.type == "cuda"
     return {
         "device_name": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
@@ -47,7 +46,7 @@ def environment(profile: Profile, device: torch.device) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "torch_version": torch.__version__,
         "cudnn_version": str(torch.backends.cudnn.version()) if cuda else None,  # type: ignore[no-untyped-call]
-        "cockpit_version": __version__,
+        "cockpit_version": VERSION,
     }
 
 
