@@ -1,7 +1,8 @@
 """The engine: trains networks under masks, finds tickets, and records every step in SQLite.
 
 Importing this package imports nothing but its version. The rooms (see `docs/architecture.md`): `recipes` and
-`experiments` say what is to be trained, `store` holds it, `worker` and `run` do it, `training`, `pruning` and `tickets` know how.
+`experiments` say what is to be trained, `store` holds it, `worker` and `run` do it, `training`, `pruning` and `tickets`
+know how.
 From Python, `engine.open("experiments.db")` reads the results (see `docs/python.md`).
 """
 
