@@ -1,15 +1,18 @@
 """The configuration file: what a person wants of every `cockpit work`, of data and screen, unless told otherwise."""
 
 import os
-import tomllib
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from platformdirs import user_config_path
 
-from engine.errors import InputError, unknown
+from cockpit import toml
+from engine.devices import PER_DEVICE
+from engine.errors import InputError, Range, quoted, unknown
+
+MIN_FREE = Range(0, 10**6)  # GiB
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,8 @@ class Work:
     """The table `[work]`."""
 
     notify: str | None = None  # a shell command, called when an experiment has ended
-    min_free: float = 1.0  # GiB of the disk, below which nothing is claimed
-    per_device: int = 1  # workers on each CUDA device
+    min_free: float = field(default=1.0, metadata={"range": MIN_FREE})  # of the disk, below which nothing is claimed
+    per_device: int = field(default=1, metadata={"range": PER_DEVICE})  # workers on each CUDA device
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def keys(bindings: Collection[str]) -> dict[str, str]:
     _check(path(), "binding of [keys]", found, bindings)
     for id, value in found.items():
         if not isinstance(value, str):
-            raise InputError(f"configuration file {path()}: {id} of [keys] is {value!r}, must be a key, as text")
+            raise InputError(f"configuration file {path()}: {id} of [keys] is {quoted(value)}, must be a key, as text")
     return {id: str(value) for id, value in found.items()}
 
 
@@ -80,32 +83,21 @@ def _read(kind: type[Table]) -> Table:
     """A table of the file, defaults where there is none. Raises InputError, with file and key, if it is wrong."""
     place, name = path(), kind.__name__.lower()
     table = _table(name)
-    kinds = {field.name.replace("_", "-"): type(field.default) for field in fields(kind)}
-    _check(place, f"key of [{name}]", table, kinds)
+    known = {field.name.replace("_", "-"): field for field in fields(kind)}
+    _check(place, f"key of [{name}]", table, known)
     for key, value in table.items():
-        if wanted := mismatch(value, kinds[key]):
-            raise InputError(f"configuration file {place}: {key} of [{name}] is {value!r}, must be {wanted}")
+        where = f"configuration file {place}: {key} of [{name}]"
+        if wanted := toml.mismatch(value, type(known[key].default)):
+            raise InputError(f"{where} is {quoted(value)}, must be {wanted}")
+        if allowed := known[key].metadata.get("range"):
+            allowed.check(where, value)
     return kind(**{key.replace("-", "_"): value for key, value in table.items()})
-
-
-def mismatch(value: object, kind: Any) -> str | None:
-    """What a value must be instead, where TOML has given another than the `kind` wanted; else None."""
-    if kind == list[str]:
-        right = isinstance(value, list) and all(isinstance(one, str) for one in value)
-        return None if right or isinstance(value, str) else "text, or a list of texts"
-    allowed = (int, float) if kind is float else (kind if kind in (int, float) else str,)
-    if isinstance(value, allowed) and not isinstance(value, bool):
-        return None
-    return {int: "a whole number", float: "a number"}.get(kind, "text")
 
 
 def _table(name: str) -> dict[str, Any]:
     """A table of the file, empty where there is none."""
     place = path()
-    try:
-        found = tomllib.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"configuration file {place} cannot be read ({error}): mend or remove it") from None
+    found = toml.read(place, "configuration file")[1] if os.path.lexists(place) else {}
     _check(place, "table", found, ["work", "screen", "data", "keys"])
     table = found.get(name, {})
     if not isinstance(table, dict):

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from engine import devices, ticketfiles
-from engine.datasets.catalog import DataSet, first, resolve, spec_of, split_part
-from engine.errors import InputError, unknown
+from engine.datasets.catalog import AUGMENTATIONS, DataSet, first, resolve, spec_of, split_part
+from engine.errors import InputError, Range, chosen, quoted
 from engine.models import catalog as models
 from engine.models import own
 from engine.recipes import (
@@ -25,7 +25,17 @@ from engine.ticketfiles import SPEC, TicketSource
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 3e-4, "adamw": 3e-4}  # the paper's section 3 and A.1
 REWINDS = {"imagenet": 3, "places365": 3}  # epochs of late resetting, by data set (A.1); of all others 1
-MAX_LEVELS = 200
+LEVELS = Range(0, 200)
+NUMBERS = {
+    "--epochs": Range(1, 100_000),
+    "--replicates": Range(1, 1000),
+    "--seed": Range(0, 2**62),
+    "--batch-size": Range(2, 1_000_000),
+    "--prune-rate": Range(above=0, below=1),
+    "--validation": Range(0, 0.5),
+    "--learning-rate": Range(above=0),
+    "--weight-decay": Range(0),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +144,7 @@ def define(
         prune_rate = tickets[0].rate if prune_rate is None else prune_rate
     if not sources:
         levels = max(ticket.level for ticket in tickets)
-        evaluate = ",".join(str(ticket.level) for ticket in tickets) if evaluate == "paper" else evaluate
+        evaluate = ",".join(str(ticket.level) for ticket in tickets) if evaluate.casefold() == "paper" else evaluate
     model, folder = model or models.default_for(sources[0].shape), ""
     if own.is_own(model):
         found = own.find(model)
@@ -165,7 +175,7 @@ def define(
             epochs=epochs,
             milestones=facts.milestones_for(epochs),
             batch_size=facts.batch_size if batch_size is None else batch_size,
-            augmentation=augmentation,
+            augmentation=chosen("--augmentation", augmentation, AUGMENTATIONS),
             validation=float(validation),
             replicates=replicates,
             seed=seed,
@@ -300,50 +310,34 @@ def _check_shapes(d: Definition) -> None:
 
 def _check_numbers(d: Definition) -> None:
     """Raises InputError where a number is out of range."""
-    for option, value, least, most in (
-        ("--epochs", d.epochs, 1, 100_000),
-        ("--replicates", d.replicates, 1, 1000),
-        ("--seed", d.seed, 0, 2**62),
-        ("--batch-size", d.batch_size, 2, 1_000_000),
-        ("--split", d.split, 1, d.batch_size // 2),
-    ):
-        _check_range(option, value, least, most)
-    if not 0 < d.rate < 1:
-        raise InputError(f"--prune-rate {d.rate:g} is out of range: it is the fraction pruned, between 0 and 1")
+    given = {**vars(d), "prune_rate": d.rate}
+    for option, allowed in NUMBERS.items():
+        if (value := given[option[2:].replace("-", "_")]) is not None:
+            allowed.check(option, value)
+    Range(1, d.batch_size // 2).check("--split", d.split, "each device needs two images of a batch")
     if d.batch_norm == "whole" and d.split == 1:
         raise InputError("--batch-norm whole is for batches that are split over devices: say how many with --split")
-    if not 0 <= d.validation <= 0.5:
-        raise InputError(f"--validation {d.validation:g} is out of range: hold out a fraction from 0 to 0.5")
-    if d.learning_rate is not None and not 0 < d.learning_rate < float("inf"):
-        raise InputError(f"--learning-rate {d.learning_rate:g} is out of range: it must be above 0")
-    if not 0 <= d.weight_decay < float("inf"):
-        raise InputError(f"--weight-decay {d.weight_decay:g} is out of range: it must be 0 or more")
 
 
 def _check_rewinds(d: Definition) -> None:
     """Raises InputError where the epoch rewound to is not one that is trained, or nothing is left after it."""
     for data in d.sources + d.targets:
         rewind = rewind_epoch(d, data)
-        if not 0 <= rewind <= d.epochs:
-            own = "" if d.rewind is not None else f", which is the paper's for {data.name},"
-            raise InputError(f"--rewind {rewind}{own} is out of range: allowed are 0 to {d.epochs} (--epochs)")
+        own = "" if d.rewind is not None else f"; {rewind} is the paper's for {data.name}"
+        Range(0, d.epochs).check("--rewind", rewind, f"at most --epochs{own}")
         if d.schedule == "continue" and rewind >= d.epochs:
             raise InputError(
                 f"--schedule continue leaves nothing to train: --rewind {rewind} is the last of {d.epochs} epochs"
             )
 
 
-def _check_range(option: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        raise InputError(f"{option} {value} is out of range: allowed are {least} to {most}")
-
-
 def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
     """The levels at which tickets are trained on a target: `paper` (0-6, then every third), `all`, or `0-6,9,12`."""
-    _check_range("--levels", levels, 0, MAX_LEVELS)
-    if text == "paper":
+    LEVELS.check("--levels", levels)
+    rule = text.casefold()
+    if rule == "paper":
         return tuple(level for level in range(levels + 1) if level <= 6 or level % 3 == 0)
-    if text == "all":
+    if rule == "all":
         return tuple(range(levels + 1))
     chosen: set[int] = set()
     for part in text.split(","):
@@ -353,9 +347,9 @@ def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
         except ValueError:
             low, high = 1, 0
         if low > high:
-            raise InputError(f"--evaluate {text!r} is not understood: give paper, all, or levels as in 0-6,9,12")
+            raise InputError(f"--evaluate {quoted(text)} is not understood: give paper, all, or levels as in 0-6,9,12")
         if high > levels:
-            raise InputError(f"--evaluate {text!r} names levels outside 0 to {levels} (--levels)")
+            raise InputError(f"--evaluate {quoted(text)} names levels outside 0 to {levels} (--levels)")
         chosen |= set(range(low, high + 1))
     return tuple(sorted(chosen))
 
@@ -394,16 +388,12 @@ def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:
 
 
 def _random(kinds: Sequence[str]) -> tuple[MaskKind, ...]:
-    return _choices("--random", [kind for kind in kinds if kind != "none"], MaskKind, extra=("none",))
+    return tuple(kind for kind in _choices("--random", kinds, MaskKind, extra=("none",)) if kind != "none")
 
 
 def _choices(option: str, values: Sequence[str], allowed: Any, extra: tuple[str, ...] = ()) -> tuple[Any, ...]:
     """`values` without repetition, each checked against the names that the Literal type `allowed` holds."""
-    names = get_args(allowed)
-    for value in values:
-        if value not in names:
-            raise unknown(option, value, names + extra)
-    return tuple(dict.fromkeys(values))
+    return tuple(dict.fromkeys(chosen(option, value, get_args(allowed) + extra) for value in values))
 
 
 def _size(shape: tuple[int, int, int]) -> str:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import InputError
+from engine.errors import InputError, Range
+
+PER_DEVICE = Range(1, 64)  # workers
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,17 @@ def chosen(workers: int | None, per_device: int = 1, split: int = 1) -> list[Dev
     """
     devices = found()
     kind = "CUDA devices" if devices[0].visible else "cores"
-    if not 1 <= split <= len(devices):
-        raise InputError(f"--split {split} is out of range: this machine has {len(devices)} {kind}")
+    Range(1, len(devices)).check("--split", split, f"this machine has {len(devices)} {kind}")
     if split > 1:
         if per_device > 1:
             raise InputError(f"--per-device {per_device} does not go with --split {split}: give one of them")
         devices = [together(devices[place : place + split]) for place in range(0, len(devices) - split + 1, split)]
         kind = f"groups of {split} {kind}"
-    if workers is not None and not 1 <= workers <= len(devices):
-        raise InputError(f"--workers {workers} is out of range: this machine has {len(devices)} {kind}")
-    if per_device < 1 or (per_device > 1 and not devices[0].visible):
-        allowed = "1 or more" if devices[0].visible else "1, as there is no CUDA device: a CPU core trains one run"
-        raise InputError(f"--per-device {per_device} is out of range: allowed is {allowed}")
+    if workers is not None:
+        Range(1, len(devices)).check("--workers", workers, f"this machine has {len(devices)} {kind}")
+    PER_DEVICE.check("--per-device", per_device)
+    if per_device > 1 and not devices[0].visible:
+        raise InputError(f"--per-device {per_device} needs a CUDA device, this machine has none: leave it out")
     return [device for device in devices[:workers] for _ in range(per_device)]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.definitions import Definition
-from engine.errors import InputError, unknown
+from engine.errors import InputError, chosen, unknown
 from engine.models import catalog as models
 
 SMALL = ("svhn", "fashion-mnist", "cifar10", "cifar100")
@@ -117,11 +117,14 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
+def named(name: str) -> str:
+    """The name of the preset called `name`, in upper or lower case. Raises InputError for an unknown one."""
+    return chosen("preset", name, PRESETS)
+
+
 def find(name: str) -> Preset:
     """The preset called `name`. Raises InputError for an unknown one."""
-    if name not in PRESETS:
-        raise unknown("preset", name, PRESETS)
-    return PRESETS[name]
+    return PRESETS[named(name)]
 
 
 def options(name: str) -> Mapping[str, Any]:
@@ -148,7 +151,7 @@ def members(name: str, given: Collection[str] = ()) -> tuple[str, ...]:
                 f"--{option.replace('_', '-')} tells the experiments of preset {name!r} apart: give it beside one of"
                 f" {', '.join(listed)}"
             )
-    return listed or (name,)
+    return listed or (named(name),)
 
 
 def scale(text: str) -> Scale:
@@ -157,6 +160,7 @@ def scale(text: str) -> Scale:
     Raises InputError for what is none of these.
     """
     name, _, rest = text.partition(",")
+    name = name.casefold()
     if name in NAMED_SCALES:
         own = _sizes(rest) if rest else {}
         return Scale(",".join([name, *_written(own)]), {**_sizes(NAMED_SCALES[name]), **own})
@@ -171,8 +175,7 @@ def _sizes(text: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for part in text.split(","):
         key, _, value = part.strip().partition("=")
-        if key not in SCALE_KEYS:
-            raise unknown("--scale", key, SCALE_KEYS)
+        key = chosen("--scale", key, SCALE_KEYS)
         option, kind = SCALE_KEYS[key]
         if option in options:
             raise InputError(f"--scale {text!r} gives {key} twice")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import unknown
+from engine.errors import chosen
 from engine.statistics import Difference, Mean, matching, mean_of, paired
 from engine.store import queue, rows
 from engine.store.replicates import Curve, read
@@ -158,8 +158,7 @@ def table(
     """The column names and the rows of one of `TABLES`, for an experiment or all. Raises InputError for others."""
     if experiment is not None:
         queue.experiment_id(connection, experiment)
+    name = chosen("table", name, TABLES)
     if name in rows.EXPORTS:
         return rows.export(connection, name, experiment)
-    if name not in TABLES:
-        raise unknown("table", name, TABLES)
     return HEADING, (tuple(record[key] for key in HEADING) for record in records(of(connection, experiment)))

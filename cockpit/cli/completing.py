@@ -11,7 +11,7 @@ from typing import get_args
 
 import typer
 
-from engine.datasets.catalog import REGISTERED
+from engine.datasets.catalog import AUGMENTATIONS, REGISTERED
 from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.presets import PRESETS
@@ -34,7 +34,7 @@ ALLOWED: Mapping[str, Sequence[str]] = {
     "profile": get_args(Profile),
     "evaluate": ("paper", "all"),
     "batch_norm": get_args(BatchNorm),
-    "augmentation": ("standard", "none", "crop", "crop-flip"),
+    "augmentation": AUGMENTATIONS,
     "prunable": get_args(Prunable),
     "rewinds": get_args(Rewinds),
     "schedule": get_args(Schedule),

@@ -9,7 +9,7 @@ from typer import Argument, Option
 from cockpit import layers, tables
 from cockpit.cli import completing
 from cockpit.cli.options import Database, Json, to_read
-from engine.errors import unknown
+from engine.errors import chosen
 from engine.store import database, sides
 from engine.store.files import Folder
 from engine.store.layers import FRACTIONS, Comparison, Fraction, Layer, compare
@@ -42,8 +42,7 @@ def diff(
     db: Database = None,
 ) -> None:
     """Compare two tickets layer by layer: what remains of each, ratio, difference, and how far the masks overlap."""
-    if x not in FRACTIONS:
-        raise unknown("--x", x, FRACTIONS)
+    x = chosen("--x", x, FRACTIONS)
     path = to_read(db)
     with closing(database.reader(path)) as connection:
         side_a, side_b = (

@@ -6,24 +6,24 @@ options: one experiment for each combination. Keys are the options' names, as on
 
 import itertools
 import json
+import math
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cockpit.cli.options import KINDS, Wanted, check_name, concerned, experiment_options
-from cockpit.config import mismatch
+from cockpit.toml import Place, line_of, mismatch
+from cockpit.toml import read as read_toml
 from engine.definitions import Definition, options_of
-from engine.errors import InputError, unknown
+from engine.errors import InputError, quoted, unknown
 from engine.store.adding import joined_names, model_in_name
 
 SUFFIX = ".toml"
 KEYS = {name.replace("_", "-"): name for name in KINDS}
 EXAMPLE = 'write [[experiment]], and below it its options, as in source = "digits-a"'
-
-Place = tuple[str | int, ...]  # the keys, and numbers in lists, that lead to a value of a file
+MOST = 1000  # experiments of a file
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class File:
         where = f"[{key}]" if key in ("defaults", "experiment", "matrix") else key
         # An option is written without dashes here.
         said = re.sub(r"--(?=[a-z])", "", problem)
-        raise InputError(f"{self.path}, line {_line(self.text, place)}, {where}: {said}")
+        raise InputError(f"{self.path}, line {line_of(self.text, place)}, {where}: {said}")
 
 
 def read(path: Path, beside: Mapping[str, Any]) -> list[Wanted]:
@@ -55,22 +55,15 @@ def read(path: Path, beside: Mapping[str, Any]) -> list[Wanted]:
 
     Raises InputError, with the line and the key, for whatever is wrong in it.
     """
-    try:
-        file = File(path, path.read_text(encoding="utf-8-sig"))
-        found = tomllib.loads(file.text)
-    except OSError as error:
-        raise InputError(f"experiment file {path} cannot be read ({error.strerror}): name one that exists") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"experiment file {path} is not in TOML: {error}") from None
-    except ValueError:
-        raise InputError(f"experiment file {path} is no text in UTF-8: save it as that") from None
+    text, found = read_toml(path, "experiment file")
+    file = File(path, text)
     _check_tables(file, found)
     names: dict[str, Place] = {}
     asked = []
     for place, options in _experiments(file, found):
         one = _wanted(file, place, options, beside)
         if one.name in names:
-            first = _line(file.text, names[one.name])
+            first = line_of(file.text, names[one.name])
             fix = "give each its own, in a matrix with its keys in braces, as in name = '{source}-{optimizer}'"
             file.fail(place, f"{one.name!r} is also the name of the experiment of line {first}: {fix}")
         names[one.name] = place
@@ -106,11 +99,15 @@ def _check_tables(file: File, found: Mapping[str, Any]) -> None:
 
 def _experiments(file: File, found: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Option]]]:
     """The options of each experiment, and where it stands; a matrix makes several."""
-    defaults = _options(file, ("defaults",), found.get("defaults", {}))
+    defaults, count = _options(file, ("defaults",), found.get("defaults", {})), 0
     for number, table in enumerate(found["experiment"]):
         place = ("experiment", number)
         own = _options(file, place, {key: value for key, value in table.items() if key != "matrix"}, ("matrix",))
         axes = _axes(file, (*place, "matrix"), table.get("matrix", {}), own)
+        count += math.prod(map(len, axes.values()))
+        if count > MOST:
+            many = "" if count > 10 * MOST else f" ({count} with these)"
+            file.fail(place, f"too many experiments{many}: a file makes up to {MOST}, so use several files")
         for chosen in itertools.product(*axes.values()):
             yield place, {**defaults, **own, **dict(zip(axes, chosen, strict=True))}
 
@@ -124,9 +121,9 @@ def _axes(file: File, place: Place, matrix: object, own: Mapping[str, Option]) -
         here = (*place, key)
         _check_key(file, here, [one for one in KEYS if one != "name"])
         if KEYS[key] in own:
-            file.fail(here, f"stands beside the matrix, too ({own[KEYS[key]].value!r}): leave one of the two out")
+            file.fail(here, f"stands beside the matrix, too ({quoted(own[KEYS[key]].value)}): leave one of the two out")
         if not isinstance(values, list) or not values:
-            file.fail(here, f"is {values!r}, must be a list of alternatives: each makes an experiment")
+            file.fail(here, f"is {quoted(values)}, must be a list of alternatives: each makes an experiment")
         axes[KEYS[key]] = [_option(file, (*here, number), key, value) for number, value in enumerate(values)]
     return axes
 
@@ -146,7 +143,7 @@ def _check_key(file: File, place: Place, allowed: tuple[str, ...] | list[str]) -
 def _option(file: File, place: Place, key: str, value: Any) -> Option:
     """A value, checked against what the option takes; a path in it is relative to the file."""
     if wanted := mismatch(value, KINDS[KEYS[key]]):
-        file.fail(place, f"is {value!r}, must be {wanted}")
+        file.fail(place, f"is {quoted(value)}, must be {wanted}")
     if KINDS[KEYS[key]] == list[str]:
         value = [value] if isinstance(value, str) else value
     if key in ("source", "target"):
@@ -189,30 +186,3 @@ def _name(template: str, definition: Definition) -> str:
     name = re.sub(r"\{([^{}]*)\}", word, template)
     check_name(name)
     return name
-
-
-def _line(text: str, place: Place) -> int:
-    """The line, from 1, on which the value at a place begins: behind the last lines that are TOML without it.
-
-    tomllib tells no lines; what it reads of the text's first lines does.
-    """
-    lines = text.split("\n")
-    begins = 1
-    for end in range(1, len(lines) + 1):
-        try:
-            found = tomllib.loads("\n".join(lines[:end]))
-        except tomllib.TOMLDecodeError:  # within a value of several lines
-            continue
-        if _holds(found, place):
-            break
-        begins = end + 1
-    return begins
-
-
-def _holds(found: Any, place: Place) -> bool:
-    for step in place:
-        try:
-            found = found[step]
-        except (KeyError, IndexError, TypeError):
-            return False
-    return True

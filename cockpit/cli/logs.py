@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import words
-from cockpit.cli.options import Database, Json, Names, to_read
+from cockpit.cli.options import COUNT, Database, Json, Names, to_read, within
 from engine.store import database, history, queue, rows
 
 LOOK_SECONDS = 0.5
@@ -24,7 +24,9 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as it happens, until the experiments have ended.")
     ] = False,
-    lines: Annotated[int | None, typer.Option("--lines", "-n", help="Only the last so many.", min=0)] = None,
+    lines: Annotated[
+        int | None, typer.Option("--lines", "-n", help="Only the last so many.", callback=within(COUNT))
+    ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:

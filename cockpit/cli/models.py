@@ -10,8 +10,8 @@ import typer
 
 from cockpit import tables
 from cockpit.cli import completing
-from cockpit.cli.options import Json
-from engine.errors import InputError, unknown
+from cockpit.cli.options import Json, within
+from engine.errors import InputError, Range, chosen
 from engine.models import catalog, own
 from engine.recipes import Prunable
 
@@ -58,7 +58,7 @@ def show(
         typer.Option(help="Images as networks see them: 224, or 1x28x28. Default: 3x32x32.", show_default=False),
     ] = None,
     width: Annotated[float, typer.Option(help="Multiplier of the channels.")] = 1.0,
-    classes: Annotated[int, typer.Option(help="Classes told apart.", min=1, max=1_000_000)] = 10,
+    classes: Annotated[int, typer.Option(help="Classes told apart.", callback=within(Range(1, 1_000_000)))] = 10,
     prunable: Annotated[
         str,
         typer.Option(
@@ -72,8 +72,7 @@ def show(
 
     FLOPs are those of convolutions and linear layers; a multiplication and an addition are two.
     """
-    if prunable not in get_args(Prunable):
-        raise unknown("--prunable", prunable, get_args(Prunable))
+    prunable = chosen("--prunable", prunable, get_args(Prunable))
     folder = ""
     if own.is_own(name):
         source = own.find(name)

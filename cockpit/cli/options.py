@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from typer import Argument, Option
+from typer import Argument, CallbackParam, Context, Option
 
 from cockpit import config
 from cockpit.cli import completing
@@ -20,7 +20,7 @@ from engine import presets
 from engine.datasets import places
 from engine.datasets.catalog import FORMS, PHOTOGRAPHS, SETS
 from engine.definitions import Definition, define
-from engine.errors import InputError
+from engine.errors import InputError, Range
 from engine.models.catalog import MODELS
 from engine.store import adding, database, queue
 
@@ -28,7 +28,20 @@ LONGEST_NAME = 100
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 
 LARGEST = 10**9  # whole number that a person gives, and some can be added to in the database
+COUNT, PRIORITY, SECONDS = Range(0, LARGEST), Range(-LARGEST, LARGEST), Range(0, LARGEST)
 MODEL_HELP = f"The network: {', '.join(MODELS)}, or your own as package.module:factory. See `cockpit models list`."
+
+
+def within(allowed: Range) -> Callable[[Context, CallbackParam, float | None], float | None]:
+    """A callback of Typer that refuses an option's number outside a range."""
+
+    def check(context: Context, option: CallbackParam, value: float | None) -> float | None:
+        if value is not None and not context.resilient_parsing:
+            allowed.check(option.opts[0], value)
+        return value
+
+    return check
+
 
 Database = Annotated[
     Path | None,
@@ -43,8 +56,7 @@ PauseAfter = Annotated[
     Option(
         help="Failures in a row after which it is paused; 0: never. At the start 3.",
         show_default=False,
-        min=0,
-        max=LARGEST,
+        callback=within(COUNT),
     ),
 ]
 What = Annotated[
@@ -213,7 +225,9 @@ def experiment_options(
         raise InputError("nothing to train: name a preset, as in `cockpit run digits`, or a data set with --source")
     if named is not None:
         check_name(named)
-    check_pause_after(patience)
+    if patience is not None:
+        COUNT.check("--pause-after", patience)
+    chosen = presets.named(chosen) if chosen else None
     options = {"source": (), **(presets.options(chosen) if chosen else {})}
     if shrunk is not None:
         sizes = presets.scale(shrunk)
@@ -238,12 +252,6 @@ KINDS: Mapping[str, Any] = {
 
 for _name, _complete in completing.OF_OPTIONS.items():
     inspect.signature(experiment_options).parameters[_name].annotation.__metadata__[0].autocompletion = _complete
-
-
-def check_pause_after(failures: int | None) -> None:
-    """Raises InputError for a number that failures cannot be counted to."""
-    if failures is not None and not 0 <= failures <= LARGEST:
-        raise InputError(f"--pause-after {failures} is out of range: allowed are 0 (never) to {LARGEST}")
 
 
 def check_name(name: str) -> None:

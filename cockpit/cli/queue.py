@@ -15,8 +15,8 @@ import typer
 from cockpit import tables, words
 from cockpit.cli import adding, completing, files
 from cockpit.cli.logs import logs
-from cockpit.cli.options import LARGEST, Database, Json, Names, PauseAfter, to_read, to_write
-from engine.errors import InputError, unknown
+from cockpit.cli.options import PRIORITY, SECONDS, Database, Json, Names, PauseAfter, to_read, to_write, within
+from engine.errors import InputError, chosen
 from engine.store import database, imports, labels, queue, rows
 
 app = typer.Typer(
@@ -51,8 +51,7 @@ def list_(
         everything = rows.experiments(connection)
     found = [row for row in everything if all_ or row["archived"] == archived]
     if status is not None:
-        if status not in words.OF_EXPERIMENTS:
-            raise unknown("--status", status, words.OF_EXPERIMENTS)
+        status = chosen("--status", status, words.OF_EXPERIMENTS)
         found = [row for row in found if row["status"] == status]
     if as_json:
         print(json.dumps(found))
@@ -114,10 +113,10 @@ def retry(names: Names, as_json: Json = False, db: Database = None) -> None:
 def move(
     names: Names,
     priority: Annotated[
-        int | None, typer.Option(help="The highest is trained first; 0 at the start.", min=-LARGEST, max=LARGEST)
+        int | None, typer.Option(help="The highest is trained first; 0 at the start.", callback=within(PRIORITY))
     ] = None,
     by: Annotated[
-        int | None, typer.Option(help="Change the priority by so much; -1 is later.", min=-LARGEST, max=LARGEST)
+        int | None, typer.Option(help="Change the priority by so much; -1 is later.", callback=within(PRIORITY))
     ] = None,
     as_json: Json = False,
     db: Database = None,
@@ -239,15 +238,16 @@ def _plain(key: str, value: object) -> str:
 @app.command("wait", epilog="Example: cockpit queue wait digits --timeout 3600")
 def wait(
     names: Names,
-    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.", show_default="no limit")] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds to wait at most.", show_default="no limit", callback=within(SECONDS)),
+    ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
     """Wait until experiments have ended. Exit code 0: all done; 1: one failed, diverged or is blocked; 3: one is
     paused or cancelled; 4: the time was up.
     """
-    if timeout is not None and not timeout >= 0:
-        raise InputError(f"--timeout {timeout:g} is out of range: give seconds, 0 or more")
     deadline = None if timeout is None else time.monotonic() + timeout
     with closing(database.reader(to_read(db))) as connection:
         ids = [queue.experiment_id(connection, name) for name in names]

@@ -13,7 +13,7 @@ from cockpit import tables
 from cockpit.cli import completing
 from cockpit.cli.options import Database, Experiment, to_read
 from engine import presets, reports
-from engine.errors import InputError, unknown
+from engine.errors import InputError, chosen
 from engine.store import database, queue, rows, sides
 from engine.store.layers import FRACTIONS, Fraction, Ratios, ratios
 
@@ -70,7 +70,7 @@ def show(
     ratio: str = "pruned",
 ) -> None:
     """Print a chart and a table for each target of an experiment, or of its layers."""
-    fraction = _fraction(x, ratio)
+    x, fraction = _axes(x, ratio)
     by_layer = _by_layer(connection, experiment, layers, target=target)
     found = _ratios(connection, experiment, fraction) if by_layer else _titled(connection, experiment, target)
     if found:
@@ -100,7 +100,7 @@ def figure(
     from cockpit import charts, figures
 
     figures.form_of(output)
-    fraction = _fraction(x, ratio)
+    x, fraction = _axes(x, ratio)
     if y is not None and not 0 <= y[0] < y[1] <= 1:
         raise InputError(
             f"--y {y[0]:g} {y[1]:g} is no range of accuracies: give two numbers from 0 to 1, the lower first"
@@ -117,15 +117,11 @@ def figure(
     print(f"wrote {output}", file=sys.stderr)
 
 
-def _fraction(x: str, ratio: str) -> Fraction:
-    """The fraction that `ratio` names. Raises InputError where that or `x` is unknown, drawn in this picture or not."""
+def _axes(x: str, ratio: str) -> tuple[str, Fraction]:
+    """The names of an axis and a fraction. Raises InputError for an unknown one, drawn in this picture or not."""
     from cockpit import charts
 
-    if x not in charts.AXES:
-        raise unknown("--x", x, charts.AXES)
-    if ratio not in FRACTIONS:
-        raise unknown("--ratio", ratio, FRACTIONS)
-    return ratio
+    return chosen("--x", x, charts.AXES), chosen("--ratio", ratio, FRACTIONS)
 
 
 def _by_layer(connection: sqlite3.Connection, experiment: str, wish: bool | None, **of_curves: object) -> bool:
@@ -159,8 +155,7 @@ def _titled(connection: sqlite3.Connection, experiment: str, target: str | None)
     targets = [data.name for data in definition.targets]
     if target is not None:
         have = sorted({row["target"] for row in found} | set(targets))
-        if target not in have:
-            raise unknown("target", target, have)
+        target = chosen("target", target, have)
         targets = [target]
     else:
         found = [row for row in found if row["optimizer"] in definition.target_optimizers]

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from cockpit import config
-from cockpit.cli.options import Database, to_read
+from cockpit.cli.options import Database, to_read, within
 from engine import processes
-from engine.errors import InputError
+from engine.errors import InputError, Range
 
 
 def possible() -> bool:
@@ -32,9 +32,9 @@ def dashboard(db: Path | None, read_only: bool) -> None:
 
 
 def serve(
-    port: Annotated[int, typer.Option(help="The port, on this machine's loopback address only.", min=1, max=65535)] = (
-        8000
-    ),
+    port: Annotated[
+        int, typer.Option(help="The port, on this machine's loopback address only.", callback=within(Range(1, 65535)))
+    ] = 8000,
     allow_actions: Annotated[
         bool, typer.Option("--allow-actions", help="Let the browser change the database: queue, cancel, start workers.")
     ] = False,

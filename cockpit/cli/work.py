@@ -1,6 +1,5 @@
 """`cockpit run` and `cockpit work`: training here, with what happens on the screen."""
 
-import math
 import shlex
 import signal
 import sqlite3
@@ -15,8 +14,19 @@ import typer
 from cockpit import config, words
 from cockpit.cli import background
 from cockpit.cli.adding import absent, describe
-from cockpit.cli.options import Database, DataDir, Wanted, add_all, takes_experiments, to_read, to_write, use_data
+from cockpit.cli.options import (
+    Database,
+    DataDir,
+    Wanted,
+    add_all,
+    takes_experiments,
+    to_read,
+    to_write,
+    use_data,
+    within,
+)
 from cockpit.cli.results import show
+from cockpit.config import MIN_FREE
 from engine import devices
 from engine.errors import InputError
 from engine.pool import Pool
@@ -92,7 +102,8 @@ def work(
         typer.Option(help="Devices for each worker, which then trains only what was queued with the same --split."),
     ] = 1,
     min_free: Annotated[
-        float | None, typer.Option(help="GiB of the disk, below which nothing is started. Default: 1.")
+        float | None,
+        typer.Option(help="GiB of the disk, below which nothing is started. Default: 1.", callback=within(MIN_FREE)),
     ] = None,
     notify: Annotated[
         str | None,
@@ -160,8 +171,6 @@ def work(
 
 def _least(gib: float) -> int:
     """The bytes that `--min-free` stands for."""
-    if not 0 <= gib < math.inf:
-        raise InputError(f"--min-free {gib:g} is out of range: give GiB, 0 or more")
     return round(gib * 2**30)
 
 

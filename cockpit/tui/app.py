@@ -21,7 +21,7 @@ from cockpit.tui.screens.experiment import Experiment
 from cockpit.tui.screens.layers import Layers
 from cockpit.tui.screens.logs import Logs
 from cockpit.tui.screens.queue import Queue
-from engine.errors import unknown
+from engine.errors import chosen
 from engine.store import database
 
 QUIET_SECONDS = 0.15  # after a key, until something is done that nobody should wait for
@@ -81,10 +81,7 @@ class Cockpit(ActingApp):
         self.marked: set[str] = set()
         for own in themes.THEMES:
             self.register_theme(own)
-        wanted = theme or themes.DEFAULT
-        if wanted not in self.available_themes:
-            raise unknown("theme", wanted, self.available_themes)
-        self.theme = wanted
+        self.theme = chosen("theme", theme or themes.DEFAULT, self.available_themes)
         self.reader = Reader(path, self)
         self.pinned: set[str] = set()
         self._tidied: set[tuple[str, bool]] = set()  # modes, made and left: no search for garbage goes through them

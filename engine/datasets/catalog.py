@@ -16,6 +16,7 @@ from engine.errors import InputError, unknown
 Part = str  # of the training images: all (empty), a half (a, b), the first so many (5000), or those of a half (a-5000)
 
 FORMS = ("npz:PATH", "folder:PATH", "stream:PATH")  # specs of sets that are read from files of one's own
+AUGMENTATIONS = ("standard", "none", "crop", "crop-flip")
 SMALL_SIDE = 16  # pixels; smaller images keep their own shape and are not augmented
 # A mirrored 2 is no 2. For a set read from a file only its name can tell; --augmentation overrides.
 FILES_OF_CHARACTERS = ("digits", "emnist", "kmnist", "mnist", "svhn", "usps")
@@ -143,7 +144,7 @@ class DataSet:
                 return "none"
             case "standard":
                 return "crop-flip" if self.flips else "crop"
-        raise unknown("augmentation", wish, ("standard", "none", "crop", "crop-flip"))
+        raise unknown("--augmentation", wish, AUGMENTATIONS)
 
 
 def network_shape(channels: int, height: int, width: int) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from engine import processes
 from engine.datasets.catalog import DataSet
-from engine.errors import InputError, unknown
+from engine.errors import InputError, Range, unknown
 from engine.models import own
 from engine.recipes import Optimizer, Prunable
 
@@ -50,6 +50,7 @@ MODELS = {
     "conv-6": Model("6 convolutions, 3 linear layers (Frankle & Carbin 2019)", 8, 36, (), 60, "adam", False, False),
     "lenet-5": Model("LeNet-5 (LeCun et al. 1998), with ReLU and max pool", 16, 50, (), 60, "adam", False, False),
 }
+WIDTH = Range(above=0, most=64)
 OWN = Model("your own", 1, *_CIFAR)  # whether images of a size fit it, only building it tells: see `examine`
 
 
@@ -70,8 +71,7 @@ def default_for(shape: tuple[int, int, int]) -> str:
 def check(name: str, width: float, shape: tuple[int, int, int]) -> None:
     """Raises InputError where the model cannot take images of `shape` or the width is no positive number."""
     model = find(name)
-    if not 0 < width <= 64:
-        raise InputError(f"width {width:g} is out of range: give a multiplier above 0 and up to 64")
+    WIDTH.check("--width", width)
     if min(shape[1:]) < model.smallest_side:
         raise InputError(
             f"{name} needs images of at least {model.smallest_side} pixels a side, these have {shape[1]}x{shape[2]}:"

@@ -202,7 +202,7 @@ def _curve(connection: sqlite3.Connection, experiment: str, what: str) -> Side:
     for name, curve in named.items():
         if name == f"{experiment}:{what}" or curve["name"] == what:
             return _started(connection, name, curve)
-    if what not in SCOPES:
+    if what.casefold() not in SCOPES:
         raise unknown(f"scope or curve of {experiment}", what, [name.removeprefix(f"{experiment}:") for name in named])
     scopes = {name: curve["scope"] for name, curve in named.items() if _is_chain(curve)}
     if not scopes:

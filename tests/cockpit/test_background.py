@@ -135,7 +135,7 @@ def test_a_hook_is_called_once_for_each_experiment_that_ends(path: Path, cockpit
         ("[work]\nmin-free = 'much'", "min-free of [work] is 'much', must be a number"),
         ("[work]\nper-device = 1.5", "per-device of [work] is 1.5, must be a whole number"),
         ("work = 3", "work must be a table"),
-        ("[work", "cannot be read ("),
+        ("[work", "is not in TOML: "),
     ],
 )
 def test_a_configuration_that_is_wrong_is_named(path: Path, cockpit: Cockpit, text: str, message: str) -> None:

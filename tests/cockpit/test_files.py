@@ -125,7 +125,7 @@ WRONG = [
     ("width = 0.25", 'width = "x"', "line 5, width: is 'x', must be a number", ""),
     ("width = 0.25", "width = nan", "line 5, width: width nan is out of range", ""),
     ('"exact"', "[]", "line 6, profile: is [], must be text", ""),
-    ("epochs = 2", "epochs = 0", "line 3, epochs: epochs 0 is out of range: allowed are 1 to 100000", ""),
+    ("epochs = 2", "epochs = 0", "line 3, epochs: epochs 0 is out of range (1 to 100000)", ""),
     ("[defaults]", "[default]", "line 1, default: unknown table 'default'", "did you mean 'defaults'?"),
     ("[defaults]", "", "line 2, levels: unknown table 'levels'", "belongs into [defaults]"),
     ("[[experiment]]", "[experiment]", "line 8, [experiment]: must be a list", "write [[experiment]]"),

@@ -200,7 +200,7 @@ def wait_for_epochs(path: Path, recorded: int, worker: "subprocess.Popen[bytes]"
     ("options", "said"),
     [
         ({"split": 0}, "--split 0 is out of range"),
-        ({"split": 33}, "--split 33 is out of range: allowed are 1 to 32"),
+        ({"split": 33}, r"--split 33 is out of range \(1 to 32\)"),
         ({"batch_norm": "whole"}, "say how many with --split"),
         ({"split": 8, "batch_size": 69}, "leaves a last batch of 8, too few images to be split over 8 devices"),
     ],

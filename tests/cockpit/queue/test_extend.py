@@ -120,7 +120,7 @@ def test_a_paused_experiment_stays_so_and_what_stands_on_a_failed_run_is_blocked
         ((), "nothing to add: say what there is to be more of, as in --replicates 6"),
         (("--replicates", 1), "--replicates 1 is less than the 2 that are there: extend only adds"),
         (("--levels", 2), "--levels 2 is less than the 3 that are there: extend only adds"),
-        (("--levels", 201), "--levels 201 is out of range: allowed are 0 to 200"),
+        (("--levels", 201), "--levels 201 is out of range (0 to 200)"),
         (("--evaluate", "0"), "experiment 'tiny': --evaluate 0 leaves out what is evaluated already (1, 2, 3)"),
         (("--target", "digits-c"), "unknown data set 'digits-c'"),
         (("--scope", "locally"), "unknown --scope 'locally'"),
