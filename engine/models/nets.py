@@ -23,6 +23,11 @@ VGG: dict[str, tuple[int | str, ...]] = {
     "vgg19": (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", *_LAST, "M", *_LAST),
 }
 CONV_N = {"conv-2": 1, "conv-4": 2, "conv-6": 3}  # pairs of convolutions
+# The parameters of linear layers that are their weights: those of attention project its inputs.
+LINEAR: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.Linear: ("weight",),
+    nn.MultiheadAttention: ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
+}
 OPTIONAL = ("channels", "width", "shape")  # what a person's factory may take beside `classes`
 
 
@@ -92,19 +97,28 @@ def _listed(words: tuple[str, ...]) -> str:
 def initialise(model: nn.Module, stream: str, seed: int, head_stream: str = "head") -> nn.Module:
     """Draw fresh weights in place: Xavier normal for convolutions and linear layers, biases 0.
 
-    Other layers, batch norm among them, are reset as torch resets them. The output layer has a stream of its own, so
-    that a network whose head is replaced for a target gets the same head at every level. Section 3.2.
+    Other layers, and what a subclass of these adds, are reset as they reset themselves. The output layer has a stream
+    of its own, so that a network whose head is replaced for a target gets the same head at every level. Section 3.2.
     """
     draw = streams.generator(stream, seed)
     head = model.get_submodule(output_layer(model))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.key(stream, seed))  # of whatever a layer of another kind draws
         for module in model.modules():
+            drawn_here = isinstance(module, nn.Conv2d | nn.Linear)
+            if not drawn_here or {name for name, _ in module.named_parameters(recurse=False)} - {"weight", "bias"}:
+                _reset(module)
             if isinstance(module, nn.Conv2d | nn.Linear):
                 _draw(module, streams.generator(head_stream, seed) if module is head else draw)
-            elif callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
     return model
+
+
+def _reset(module: nn.Module) -> None:
+    """Let a layer draw its parameters by the method that torch's layers have for it (attention's is private)."""
+    for method in ("reset_parameters", "_reset_parameters"):
+        if callable(reset := getattr(module, method, None)):
+            reset()
+            return
 
 
 def _draw(layer: nn.Conv2d | nn.Linear, draw: torch.Generator) -> None:
@@ -117,7 +131,7 @@ def prunable(model: nn.Module, rule: Prunable = "conv") -> dict[str, Tensor]:
     """The prunable weights by name, in the order of the layers: convolution kernels, with linear layers if asked.
 
     A person's own model may name others in place of the kernels, with its attribute `prunable`. The output layer's
-    weight is among them only if the rule says so. Raises InputError where there are none.
+    weight is among them only if the rule says so. Empty where the rule finds nothing but the output layer.
     """
     head = output_layer(model)
     modules = [(name, module) for name, module in model.named_modules() if name != head]
@@ -126,12 +140,10 @@ def prunable(model: nn.Module, rule: Prunable = "conv") -> dict[str, Tensor]:
         chosen = [f"{name}.weight" for name, module in modules if isinstance(module, nn.Conv2d)]
     wanted = set(chosen)
     if rule == "conv+linear":
-        wanted |= {f"{name}.weight" for name, module in modules if isinstance(module, nn.Linear)}
-    if not wanted:
-        raise InputError(
-            f"{type(model).__name__} has no convolutions, so there is nothing to prune: --prunable conv+linear prunes"
-            " linear layers"
-        )
+        for name, module in modules:
+            wanted |= {f"{name}.{weight}" for kind, own in LINEAR.items() if isinstance(module, kind) for weight in own}
+    elif not wanted:
+        return {}
     if rule != "conv":
         wanted.add(f"{head}.weight")
     return {name: parameter for name, parameter in model.named_parameters() if name in wanted}

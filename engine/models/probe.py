@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine import processes
@@ -51,7 +53,10 @@ def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> d
         module.register_forward_hook(note)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        model.eval()(torch.zeros(1, *shape))
+        try:
+            model.eval()(torch.zeros(1, *shape))
+        except Exception as error:
+            raise InputError(f"{type(model).__name__} fails in evaluation with {own.describe(error)}") from error
     flops, top = counter.get_flop_counts(), type(model).__name__
     pruned = nets.prunable(model, rule)
 
@@ -78,11 +83,15 @@ def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> d
 
 def _check(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
     """Raises InputError where the network cannot be pruned, or cannot train on the smallest batch."""
+    _check_tensors(name, model)
     _check_parts(name, model, end.classes)
-    try:
-        weights = nets.prunable(nets.initialise(model, "init", 0), rule)
-    except InputError as error:
-        raise InputError(f"model {name}: {error}") from None
+    _check_draws(name, model)
+    weights = nets.prunable(model, rule)
+    if not weights:
+        raise InputError(
+            f"model {name} has no convolutions, so --prunable {rule} prunes nothing: --prunable conv+linear prunes"
+            " linear layers"
+        )
     size = "x".join(map(str, end.shape))
     try:
         logits = model.train()(torch.rand(end.batch, *end.shape))
@@ -97,13 +106,95 @@ def _check(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
             f"model {name} gives {found} for {end.batch} images of {size} in {end.classes} classes: it must give a"
             f" tensor of shape {wanted}, the logits"
         )
-    F.cross_entropy(logits.float(), torch.zeros(end.batch, dtype=torch.int64)).backward()  # type: ignore[no-untyped-call]
+    loss = F.cross_entropy(logits.float(), torch.zeros(end.batch, dtype=torch.int64))
+    _check_leaves(name, model, loss)
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise InputError(f"model {name} cannot be trained: backward() raised {own.describe(error)}") from error
     if unused := [path for path, weight in weights.items() if weight.grad is None]:
         raise InputError(f"model {name} does not use its prunable weight {unused[0]!r}: no gradient reaches it")
 
 
+def _check_tensors(name: str, model: nn.Module) -> None:
+    """Raises InputError where a tensor has no size yet, or is computed, so that nothing can draw or mask it."""
+    for path, module in model.named_modules():
+        own_parameters = dict(module.named_parameters(recurse=False))
+        if any(is_lazy(value) for value in (*own_parameters.values(), *module.buffers(recurse=False))):
+            raise InputError(
+                f"model {name}: layer {path!r} is a {type(module).__name__}, which has no sizes before it sees data:"
+                f" give a {type(module).__name__.removeprefix('Lazy')} its sizes"
+            )
+        # What hooks compute lies beside the parameters that they compute it from: weight beside weight_orig, weight_g.
+        computed = [
+            key
+            for key, value in vars(module).items()
+            if isinstance(value, Tensor) and any(other.startswith(f"{key}_") for other in own_parameters)
+        ]
+        if is_parametrized(module):
+            computed += list(module.parametrizations)
+        if computed:
+            key = computed[0]
+            pruned = f"{key}_mask" in dict(module.named_buffers(recurse=False))
+            by = "torch.nn.utils.prune" if pruned else "a parametrization, as of weight_norm or spectral_norm"
+            fix = "call prune.remove first" if pruned else "use the plain layer"
+            raise InputError(
+                f"model {name}: {key!r} of layer {path!r} is computed by {by}, so it can be neither drawn nor pruned:"
+                f" {fix}"
+            )
+
+
+def _check_draws(name: str, model: nn.Module) -> None:
+    """Raises InputError where a parameter is neither constant nor drawn by the seed. Leaves those of seed 0."""
+
+    def drawn(seed: int) -> dict[str, Tensor]:
+        try:
+            nets.initialise(model, "init", seed)
+        except Exception as error:
+            raise InputError(f"model {name} cannot be initialised: {own.describe(error)}") from error
+        floating = ((path, value.detach()) for path, value in model.named_parameters() if value.is_floating_point())
+        return {path: value.clone() for path, value in floating if value.numel() > 1}
+
+    def same(a: Tensor, b: Tensor) -> bool:
+        return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+
+    other, first, again = drawn(1), drawn(0), drawn(0)
+    for path, value in first.items():
+        if not same(value, again[path]):
+            raise InputError(
+                f"model {name}: parameter {path!r} differs between two draws with one seed: draw it with torch's"
+                " default generator"
+            )
+        if same(value, other[path]) and not same(value, value.flatten()[0].expand_as(value)):
+            raise InputError(
+                f"model {name}: parameter {path!r} is the same for every seed: draw it in reset_parameters() of its"
+                " module, or make it a buffer if it is fixed"
+            )
+
+
+def _check_leaves(name: str, model: nn.Module, loss: Tensor) -> None:
+    """Raises InputError where the loss depends on a trainable tensor that is no parameter of the model."""
+    known = {id(value) for value in model.parameters()}
+    nodes, seen = [loss.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)  # of a leaf
+        if variable is not None and id(variable) not in known:
+            shape = "x".join(map(str, variable.shape)) or "1"
+            raise InputError(
+                f"model {name} uses a {shape} tensor that requires a gradient and is none of its parameters: make it an"
+                " nn.Parameter, and keep layers in an nn.ModuleList"
+            )
+        nodes += [before for before, _ in node.next_functions]
+
+
 def _check_parts(name: str, model: nn.Module, classes: int) -> None:
     """Raises InputError where `output_layer` or `prunable` name nothing that is there, or layers share weights."""
+    if isinstance(model, nn.Linear | nn.Conv2d):
+        raise InputError(f"model {name} is itself a layer, which has no name: put it into an nn.Sequential")
     try:
         head = nets.output_layer(model)
     except InputError as error:
@@ -116,8 +207,10 @@ def _check_parts(name: str, model: nn.Module, classes: int) -> None:
             f"model {name}: its last linear layer, {head}, does not give the {classes} classes: set the attribute"
             " output_layer to the name of the one that does"
         )
-    chosen, parameters = getattr(model, "prunable", []), dict(model.named_parameters())
-    if not isinstance(chosen, list | tuple) or not all(path in parameters for path in chosen):
+    chosen, parameters = getattr(model, "prunable", None), dict(model.named_parameters())
+    if chosen is not None and not (
+        isinstance(chosen, list | tuple) and chosen and all(path in parameters for path in chosen)
+    ):
         raise InputError(f"model {name}: `prunable` must list names of its parameters, as 'conv1.weight'")
     keys: dict[int, str] = {}
     for key, value in model.state_dict().items():
