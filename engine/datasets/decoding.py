@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from engine import streams
+from engine.datasets import encoded
 from engine.errors import InputError
 
 TEST_RESIZE = 256 / 224  # the short side in testing, for a crop of 1: ImageNet's custom
@@ -22,7 +23,7 @@ def decode(path: Path, gray: bool = False) -> Tensor:
     """The image (C, H, W) uint8 in a file: RGB, whatever it is in there, or `gray`. Raises InputError if it is none."""
     try:
         with Image.open(path) as image:
-            found: Tensor = F.pil_to_tensor(image.convert("L" if gray else "RGB"))
+            found: Tensor = F.pil_to_tensor(image.convert(encoded.mode_of(gray)))
             return found
     except Exception as error:  # whatever a damaged file leads to
         raise InputError(f"image {path} cannot be decoded ({error}): replace or remove it") from None

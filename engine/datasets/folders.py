@@ -24,6 +24,7 @@ from engine.datasets.catalog import (
     mirrors,
     network_shape,
     part_size,
+    path_of,
     split_part,
 )
 from engine.datasets.manifests import Seen
@@ -209,12 +210,12 @@ def _named(spec: str) -> _Named:
     """What a spec names. A folder may itself be called photos-a or photos@32: one that is there is meant itself."""
     kind, _, path = spec.partition(":")
     part: Part = ""
-    if not Path(path).expanduser().is_dir():
+    if not path_of(path).is_dir():
         path, part = split_part(path)
-    root, side = Path(path).expanduser(), STREAM_SIDE if kind == "stream" else None
+    root, side = path_of(path), STREAM_SIDE if kind == "stream" else None
     before, at, size = path.rpartition("@")
     if at and not root.is_dir():
-        root = Path(before).expanduser()
+        root = path_of(before)
         least, most = SIDES[kind]
         if not (size.isdecimal() and least <= int(size) <= most):
             raise InputError(f"@{size} is no side in pixels: allowed are {least} to {most}, e.g. {kind}:{before}@32")

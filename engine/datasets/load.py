@@ -7,16 +7,14 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from engine import streams, vision
-from engine.datasets import folders, official
+from engine.datasets import encoded, folders, npz, official
 from engine.datasets.catalog import SETS, Part, network_shape, part_size, split_part, steps_of
-from engine.datasets.npz import file_digest
 from engine.errors import InputError
 
 DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
@@ -57,7 +55,7 @@ def _whole(identity: str, location: str) -> Arrays:
         return Arrays(*official.read(identity), classes=len(SETS[identity].train_counts))
     if identity.startswith("folder:"):
         return _folder(identity, location)
-    return _npz(identity, Path(location))
+    return _npz(identity, location)
 
 
 def members(labels: Array, part: Part) -> Array:
@@ -139,49 +137,32 @@ def _folder(identity: str, location: str) -> Arrays:
     return Arrays(*part(pictures.train), *part(pictures.test), classes=len(pictures.classes))
 
 
-def _npz(identity: str, path: Path) -> Arrays:
-    if not path.is_file():
-        raise InputError(
-            f"data set file {path} is gone: put it back, or queue the experiment again from where it is now"
-        )
-    if file_digest(path) != identity.removeprefix("npz:"):
-        raise InputError(f"data set file {path} has changed since it was queued: restore it, or queue it as a new set")
+def _npz(identity: str, location: str) -> Arrays:
+    path, found = npz.verified(identity, location)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            train, labels = _split(archive, "train")
-            return Arrays(train, labels, *_split(archive, "test"), classes=int(labels.max()) + 1)
+            parts = [_part(archive, found.layout.of(part), found.pixels) for part in npz.PARTS]
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, KeyError, ValueError) as error:
         raise InputError(f"data set file {path} cannot be read ({error}): is it complete?") from None
+    return Arrays(*parts[0], *parts[1], classes=len(found.counts))
 
 
-def _split(archive: Any, split: str) -> tuple[Array, Array]:
-    labels = archive[f"{split}_labels"].astype(np.int64).reshape(-1)
-    if f"{split}_images" in archive:
-        images = archive[f"{split}_images"]
-        return images if images.ndim == 4 else images[..., None], labels
-    return _decoded(archive[f"{split}_bytes"], archive[f"{split}_offsets"], split), labels
+def _part(archive: Any, layout: npz.Layout, pixels: npz.Pixels) -> tuple[Array, Array]:
+    """The images (N, H, W, C) and labels of a part."""
+    images, labels = (archive[f"{name}.npy"] for name in (layout.images, layout.labels))
+    if layout.offsets:
+        images = _decoded(images, archive[f"{layout.offsets}.npy"], pixels)
+    return images if images.ndim == 4 else images[..., None], labels.astype(np.int64).reshape(-1)
 
 
-def _decoded(data: Array, offsets: Array, split: str) -> Array:
-    """Encoded images end to end as one array; all must have the size of the first."""
-    from PIL import Image, UnidentifiedImageError
+def _decoded(data: Array, offsets: Array, pixels: npz.Pixels) -> Array:
+    """Encoded images end to end, each of which was looked at before, as one array."""
+    from PIL import Image
 
-    images: Array | None = None
-    for place, (start, end) in enumerate(pairwise(offsets.tolist())):
-        try:
-            with Image.open(io.BytesIO(data[start:end].tobytes())) as image:
-                gray = image.mode in ("1", "L")
-                if images is None:
-                    channels = 1 if gray else 3
-                    images = np.empty((len(offsets) - 1, image.height, image.width, channels), np.uint8)
-                mode = "L" if images.shape[3] == 1 else "RGB"
-                pixels = np.asarray(image.convert(mode)).reshape(image.height, image.width, -1)
-        except (UnidentifiedImageError, OSError):
-            raise InputError(f"{split} image {place} is no image that Pillow can decode") from None
-        if pixels.shape != images.shape[1:]:
-            raise InputError(f"{split} image {place} is {pixels.shape}, the first is {images.shape[1:]} (H, W, C)")
-        images[place] = pixels
-    assert images is not None
+    images = np.empty((len(offsets) - 1, pixels.height, pixels.width, 1 if pixels.gray else 3), np.uint8)
+    for image, (start, end) in zip(images, pairwise(offsets.tolist()), strict=True):
+        with Image.open(io.BytesIO(data[start:end].tobytes())) as found:
+            image[:] = np.asarray(found.convert(encoded.mode_of(pixels.gray))).reshape(image.shape)
     return images
 
 

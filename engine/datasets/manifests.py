@@ -5,7 +5,6 @@ size and time of modification; from then on only those are looked at.
 """
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterable
@@ -18,10 +17,8 @@ from typing import NamedTuple
 from platformdirs import user_cache_path
 
 from engine import devices
-from engine.errors import InputError
+from engine.datasets import encoded
 
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # of Pillow: eight bits a channel
-GRAY = ("1", "L")
 TOGETHER = 1024  # images
 
 
@@ -59,25 +56,13 @@ def look(root: Path, images: list[str]) -> dict[str, Seen]:
 
 def _see(root: Path, path: str, known: dict[str, Seen]) -> Seen:
     """What is known of one image. Raises InputError if it is none, or damaged."""
-    from PIL import Image, UnidentifiedImageError
-
     about = (root / path).stat()
     before = known.get(path)
     if before and (before.bytes, before.modified) == (about.st_size, about.st_mtime_ns):
         return before
     data = (root / path).read_bytes()
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            (width, height), mode = image.size, image.mode
-            image.draft("L", (1, 1))  # a JPEG's coarsest scale: all of it is read, a fraction computed
-            image.load()
-    except UnidentifiedImageError:
-        raise InputError(f"{root / path} is no image that Pillow can read: replace or remove it") from None
-    except Exception as error:  # whatever a damaged file leads a decoder to
-        raise InputError(f"{root / path} is damaged ({error}): replace or remove it") from None
-    if mode not in MODES:
-        raise InputError(f"{root / path} has more than eight bits a channel (Pillow's mode {mode}): convert it")
-    return Seen(about.st_size, about.st_mtime_ns, hashlib.sha256(data).hexdigest(), height, width, mode in GRAY)
+    found = encoded.look(data, str(root / path))
+    return Seen(about.st_size, about.st_mtime_ns, hashlib.sha256(data).hexdigest(), *found)
 
 
 def cache_folder() -> Path:

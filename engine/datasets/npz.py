@@ -1,44 +1,115 @@
-"""What an npz file holds, read from its headers and labels without numpy."""
+"""What an npz file holds, read from its headers, labels and encoded images without numpy."""
 
-import ast
 import hashlib
-import io
+import json
 import zipfile
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import NamedTuple
 
-from engine.datasets.catalog import DataSet, Part, mirrors, network_shape, part_size, split_part
+import msgspec
+
+from engine.datasets import encoded, npy
+from engine.datasets.catalog import DataSet, Part, mirrors, network_shape, part_size, path_of, split_part
+from engine.datasets.manifests import cache_folder, write_cache
 from engine.errors import InputError
 
+PARTS = ("train", "test")
 MAX_SIDE = 1024  # pixels
-PACKED = ("bytes", "offsets", "labels")
-ARRAYS = ("images", "labels")
+MAX_IMAGES = 10**8  # of a part: what the streams of random numbers tell apart
+MAX_CLASSES = 10**5
+MAX_ENCODED = 2**26  # bytes of an image
+IN_COLOUR = "@rgb"  # behind the hash in an identity: see `Contents.identity`
+NEEDS = (
+    "train_images, train_labels, test_images and test_labels (uint8 pixels), the same as x_train, y_train, x_test and"
+    " y_test, or train_bytes, train_offsets, train_labels and the same for test"
+)
+
+
+class Layout(NamedTuple):
+    """What the arrays of a part are called. Encoded images have offsets."""
+
+    images: str
+    labels: str
+    offsets: str = ""
+
+    def of(self, part: str) -> "Layout":
+        """The names for `part`."""
+        return Layout(*(name.format(part) for name in self))
+
+
+LAYOUTS = (Layout("{}_images", "{}_labels"), Layout("x_{}", "y_{}"), Layout("{}_bytes", "{}_labels", "{}_offsets"))
+
+
+class Pixels(NamedTuple):
+    """What is known of all images of a file: their size, and whether they are gray."""
+
+    height: int
+    width: int
+    gray: bool
+    first_gray: bool  # whether the first training image is
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds: where its arrays are, its images, how many training images each class has."""
+
+    sha256: str  # of the file
+    layout: Layout
+    pixels: Pixels
+    counts: tuple[int, ...]
+    test_images: int
+
+    @property
+    def identity(self) -> str:
+        """What the whole set is known by: the hash of the file.
+
+        A mark tells the pixels apart from those of earlier versions, which read a set as gray if its first image was.
+        """
+        mark = IN_COLOUR if self.pixels.first_gray and not self.pixels.gray else ""
+        return f"npz:{self.sha256}{mark}"
 
 
 def resolve(spec: str) -> DataSet:
     """The data set that `npz:PATH` names. Raises InputError for a file that cannot be used."""
     name, (base, part) = spec.removeprefix("npz:"), split_part(spec)
     try:
-        if part and not Path(name).expanduser().exists():
-            name = base.removeprefix("npz:")
-        else:
-            part = ""  # a file may itself be called photos-a
-        path = Path(name).expanduser()
-        if not path.is_file():
-            near = path.with_name(f"{path.name}.npz")
-            hint = f"did you mean npz:{near}?" if near.is_file() else "give npz:PATH, or npz:PATH-a for a half"
-            raise InputError(f"there is no file {path}; {hint}")
-        return _describe(path, part)
+        with _readable():
+            if part and not path_of(name).exists():
+                name = base.removeprefix("npz:")
+            else:
+                part = ""  # a file may itself be called photos-a
+            path = path_of(name)
+            if path.is_dir():
+                raise InputError(f"{path} is a folder: name it as folder:{path}")
+            if not path.is_file():
+                near = path.with_name(f"{path.name}.npz")
+                hint = f"did you mean npz:{near}?" if near.is_file() else "give npz:PATH, or npz:PATH-a for a half"
+                raise InputError(f"there is no file {path}; {hint}")
+            return _describe(path, part)
     except InputError as error:
         raise InputError(f"data set {spec!r}: {error}") from None
-    except OSError as error:
-        raise InputError(f"data set {spec!r} cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # whatever a damaged zip or header leads to
-        raise InputError(f"data set {spec!r} cannot be read as npz ({error}); is the file complete?") from None
+
+
+def _describe(path: Path, part: Part) -> DataSet:
+    found, suffix = contents(path), f"-{part}" if part else ""
+    channels = 1 if found.pixels.gray else 3
+    return DataSet(
+        name=f"npz:{path.stem}{suffix}",
+        identity=f"{found.identity}{suffix}",
+        location=str(path.resolve()),
+        part=part,
+        shape=network_shape(channels, found.pixels.height, found.pixels.width),
+        classes=len(found.counts),
+        train_images=part_size(sum(found.counts), len(found.counts), part),
+        test_images=found.test_images,
+        flips=mirrors(path.stem),
+    )
 
 
 def file_digest(path: Path) -> str:
@@ -47,148 +118,200 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def state(identity: str, location: str) -> str:
-    """Whether the file of a set that was queued is `there` as it was then, `changed`, or `gone`."""
-    path, (base, _) = Path(location), split_part(identity)
+def verified(identity: str, location: str) -> tuple[Path, Contents]:
+    """The file of a set that was queued, and what it holds. Raises InputError if it is gone or another by now."""
+    path = Path(location)
     if not path.is_file():
-        return "gone"
-    return "there" if file_digest(path) == base.removeprefix("npz:") else "changed"
+        raise InputError(
+            f"data set file {path} is gone: put it back, or queue the experiment again from where it is now"
+        )
+    base, _ = split_part(identity)
+    try:
+        with _readable():
+            if file_digest(path) != _hash_in(base):
+                raise InputError("it has changed since it was queued: restore it, or queue it as a new set")
+            found = contents(path)
+            if found.identity != base:
+                raise InputError(
+                    "an earlier version read it as gray, since its first image is; it is read in colour now: queue it"
+                    " as a new set"
+                )
+    except InputError as error:
+        raise InputError(f"data set file {path}: {error}") from None
+    return path, found
 
 
-def _describe(path: Path, part: Part) -> DataSet:
+def state(identity: str, location: str) -> str:
+    """Whether the file of a set that was queued is `there` as it was then, `changed`, `unreadable`, or `gone`."""
+    path, (base, _) = Path(location), split_part(identity)
+    try:
+        if not path.is_file():
+            return "gone"
+        return "there" if file_digest(path) == _hash_in(base) else "changed"
+    except OSError:
+        return "unreadable"
+
+
+def unused(path: Path) -> list[str]:
+    """The names of the arrays of a file that are not read."""
     with zipfile.ZipFile(path) as archive:
-        names = {name.removesuffix(".npy") for name in archive.namelist()}
-        packed = "train_bytes" in names
-        wanted = [f"{split}_{key}" for split in ("train", "test") for key in (PACKED if packed else ARRAYS)]
-        missing = [name for name in wanted if name not in names]
-        if missing:
-            raise InputError(
-                f"{path} has no array {', '.join(missing)}: it needs train_images, train_labels, test_images and"
-                " test_labels (uint8 pixels), or train_bytes, train_offsets, train_labels and the same for test"
-            )
-        labels = {split: _labels(archive, f"{split}_labels") for split in ("train", "test")}
-        shapes = {}
-        for split, values in labels.items():
-            count, shape = (_packed_shape if packed else _array_shape)(archive, split)
-            if count != len(values):
-                raise InputError(f"{path} has {count} {split} images but {len(values)} {split} labels")
-            if not count:
-                raise InputError(f"{path} has no {split} images")
-            shapes[split] = shape
-    if shapes["train"] != shapes["test"]:
-        raise InputError(f"{path}: training images are {shapes['train']}, test images {shapes['test']} (C, H, W)")
-    counts = Counter(labels["train"])
-    classes = len(counts)
-    if min(counts) != 0 or max(counts) != classes - 1:
-        raise InputError(f"{path}: training labels must run from 0 without gaps, these are {_some(counts)}")
-    if unknown_labels := set(labels["test"]) - set(counts):
-        raise InputError(f"{path}: test labels must occur in training, these do not: {_some(unknown_labels)}")
-    if untested := set(counts) - set(labels["test"]):
-        raise InputError(f"{path}: every class needs test images, these labels have none: {_some(untested)}")
-    if classes < 2:
-        raise InputError(f"{path}: all training images have one label, there is nothing to learn")
-    digest, suffix = file_digest(path), f"-{part}" if part else ""
-    return DataSet(
-        name=f"npz:{path.stem}{suffix}",
-        identity=f"npz:{digest}{suffix}",
-        location=str(path.resolve()),
-        part=part,
-        shape=network_shape(*shapes["train"]),
-        classes=classes,
-        train_images=part_size(len(labels["train"]), classes, part),
-        test_images=len(labels["test"]),
-        flips=mirrors(path.stem),
-    )
+        names = npy.names(archive)
+        layout = _layout(names)
+    read = {name for part in PARTS for name in layout.of(part)}
+    return [name for name in names if name not in read]
+
+
+def _hash_in(identity: str) -> str:
+    return identity.removeprefix("npz:").removesuffix(IN_COLOUR)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raises whatever a damaged file leads to as InputError."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except OSError as error:
+        raise InputError(f"it cannot be read ({error.strerror or error})") from None
+    except Exception as error:
+        raise InputError(f"it cannot be read as npz ({error}); is the file complete?") from None
+
+
+def contents(path: Path) -> Contents:
+    """What a file holds. Sizes are compared before anything is read. Raises InputError for a file of another layout."""
+    with zipfile.ZipFile(path) as archive:
+        layout = _layout(npy.names(archive))
+        counts = {part: _counts(path, archive, layout.of(part)) for part in PARTS}
+        train, test = counts["train"], counts["test"]
+        classes = len(train)
+        if min(train) != 0 or max(train) != classes - 1:
+            raise InputError(f"{path}: training labels must run from 0 without gaps, these are {_some(train)}")
+        if unknown_labels := set(test) - set(train):
+            raise InputError(f"{path}: test labels must occur in training, these do not: {_some(unknown_labels)}")
+        if untested := set(train) - set(test):
+            raise InputError(f"{path}: every class needs test images, these labels have none: {_some(untested)}")
+        if classes < 2:
+            raise InputError(f"{path}: all training images have one label, there is nothing to learn")
+        sha256 = file_digest(path)
+        pixels = _looked_at(archive, layout, sha256) if layout.offsets else _stated(archive, layout)
+    return Contents(sha256, layout, pixels, tuple(train[label] for label in range(classes)), test.total())
+
+
+def _layout(names: list[str]) -> Layout:
+    """The layout that a file with these arrays has. Raises InputError for none, several, or part of one."""
+    found = [layout for layout in LAYOUTS if any(layout.of(part).images in names for part in PARTS)]
+    held = f"it needs {NEEDS}; it holds {_listed(names) or 'none'}"
+    if not found:
+        raise InputError(f"it has no arrays of images: {held}")
+    if len(found) > 1:
+        several = [layout.of(part).images for layout in found for part in PARTS]
+        raise InputError(f"it has images twice ({_listed(name for name in several if name in names)}): keep one kind")
+    wanted = [name for part in PARTS for name in found[0].of(part) if name]
+    if missing := [name for name in wanted if name not in names]:
+        raise InputError(f"it has no array {', '.join(missing)}: {held}")
+    return found[0]
+
+
+def _counts(path: Path, archive: zipfile.ZipFile, layout: Layout) -> Counter[int]:
+    """How many images of a part have each label."""
+    labels, images = npy.stored(archive, layout.labels, npy.INTEGERS), npy.stored(archive, layout.images, npy.PIXELS)
+    if len(labels.shape) != 1 and labels.shape[1:] != (1,):
+        raise InputError(
+            f"array {labels.name} has shape {labels.shape}: labels are one integer an image, (N,) or (N, 1)"
+        )
+    if layout.offsets:
+        offsets = npy.stored(archive, layout.offsets, npy.INTEGERS)
+        if len(offsets.shape) != 1 or len(images.shape) != 1:
+            raise InputError(f"arrays {offsets.name} and {images.name} must have one dimension")
+        count = offsets.shape[0] - 1
+    else:
+        count, *_ = _shape(images)
+    if count != labels.shape[0]:
+        raise InputError(f"{path} has {count} images in {layout.images} but {labels.shape[0]} labels in {labels.name}")
+    if not 0 < count <= MAX_IMAGES:
+        raise InputError(f"{path} has {count} images in {layout.images}: allowed are 1 to {MAX_IMAGES}")
+    found = Counter[int]()
+    for piece in labels.pieces():
+        found.update(piece)
+        if len(found) > MAX_CLASSES:
+            raise InputError(f"array {labels.name} has more than {MAX_CLASSES} different labels")
+    return found
+
+
+def _shape(images: npy.Stored) -> tuple[int, int, int, int]:
+    """How many images an array of pixels holds, and the height, width and channels of each."""
+    shape = (*images.shape, 1) if len(images.shape) == 3 else images.shape
+    if len(shape) != 4 or shape[3] not in (1, 3):
+        raise InputError(
+            f"array {images.name} has shape {images.shape}: allowed are (N, H, W), (N, H, W, 1), (N, H, W, 3)"
+        )
+    count, height, width, channels = shape
+    _check_side(f"array {images.name}", height, width)
+    return count, height, width, channels
+
+
+def _stated(archive: zipfile.ZipFile, layout: Layout) -> Pixels:
+    """The images of arrays of pixels, by their headers."""
+    train, test = (_shape(npy.stored(archive, layout.of(part).images, npy.PIXELS))[1:] for part in PARTS)
+    if train != test:
+        raise InputError(f"training images are {train}, test images {test} (H, W, C)")
+    height, width, channels = train
+    return Pixels(height, width, channels == 1, channels == 1)
+
+
+def _looked_at(archive: zipfile.ZipFile, layout: Layout, sha256: str) -> Pixels:
+    """The encoded images, each decoded once. What was found is kept in the user's cache by the file's hash."""
+    cache = cache_folder() / "packed" / f"{sha256}.json"
+    try:
+        return msgspec.json.decode(cache.read_bytes(), type=Pixels)
+    except (OSError, msgspec.MsgspecError):  # none yet, or one that another version or a full disk left
+        pass
+    first: encoded.Look | None = None
+    gray = True
+    for part in PARTS:
+        for name, data in _encoded(archive, layout.of(part)):
+            image = encoded.look(data, name, partial(_check_size, name, first))
+            first, gray = first or image, gray and image.gray
+    assert first is not None
+    pixels = Pixels(first.height, first.width, gray, first.gray)
+    write_cache(cache, [json.dumps(pixels)])
+    return pixels
+
+
+def _encoded(archive: zipfile.ZipFile, layout: Layout) -> Iterator[tuple[str, bytes]]:
+    """Each encoded image of a part and what it is called in messages. Raises InputError for wrong offsets."""
+    offsets, images = npy.stored(archive, layout.offsets, npy.INTEGERS), npy.stored(archive, layout.images, npy.PIXELS)
+    (total,), reached = images.shape, 0
+    with images.open() as file:
+        for index, (begin, end) in enumerate(pairwise(offsets.integers())):
+            if not reached == begin < end <= total:
+                break
+            if end - begin > MAX_ENCODED:
+                raise InputError(f"image {index} of {images.name} has {end - begin} bytes: allowed are {MAX_ENCODED}")
+            yield f"image {index} of {images.name}", file.read(end - begin)
+            reached = end
+    if reached != total:
+        raise InputError(f"{offsets.name} must rise from 0 to the number of bytes in {images.name}, {total}")
+
+
+def _check_size(name: str, first: encoded.Look | None, height: int, width: int) -> None:
+    """Raises InputError where an image has another size than the first, or the first one that is not allowed."""
+    if first is None:
+        _check_side(name, height, width)
+    elif (height, width) != first[:2]:
+        raise InputError(f"{name} is {height}x{width}, the first is {first.height}x{first.width} (height x width)")
 
 
 def _some(labels: Iterable[int]) -> str:
     """The first few of some labels, in order."""
-    found = sorted(labels)
-    return ", ".join(map(str, found[:12])) + (", ..." if len(found) > 12 else "")
+    return _listed(map(str, sorted(labels)))
 
 
-def _header(file: IO[bytes]) -> dict[str, Any]:
-    """The header of an npy file (numpy's NEP 1), read without numpy: its dtype and shape."""
-    magic = file.read(8)
-    if magic[:6] != b"\x93NUMPY":
-        raise InputError("one of its arrays is not in npy format")
-    length = int.from_bytes(file.read(2 if magic[6] == 1 else 4), "little")
-    header = ast.literal_eval(file.read(length).decode("latin1"))
-    if not isinstance(header, dict) or not isinstance(header["shape"], tuple):
-        raise InputError("one of its arrays has a damaged header")
-    return header
-
-
-def _open(archive: zipfile.ZipFile, name: str, dtypes: Mapping[str, str]) -> tuple[IO[bytes], str, tuple[int, ...]]:
-    """An array's bytes behind its header, its dtype and its shape, checked against the size that the file states."""
-    file = archive.open(f"{name}.npy")
-    header = _header(file)
-    dtype, shape = header["descr"], header["shape"]
-    if not isinstance(dtype, str) or dtype not in dtypes:
-        wanted = "uint8" if dtypes is PIXELS else "whole numbers of 8 to 64 bits, little-endian"
-        raise InputError(f"array {name} has dtype {dtype}: it must be {wanted}")
-    items = 1
-    for side in shape:
-        items *= side
-    if archive.getinfo(f"{name}.npy").file_size != file.tell() + items * int(dtype[2:]):
-        raise InputError(f"array {name} does not hold the {shape} values that its header states")
-    if header["fortran_order"] and len(shape) > 1:
-        raise InputError(f"array {name} is in Fortran order: save it with numpy.ascontiguousarray")
-    return file, dtype, shape
-
-
-PIXELS = {"|u1": "B"}  # numpy's name of each type that is read, and that of Python's array
-INTEGERS = {"|u1": "B", "|i1": "b", "<u2": "H", "<i2": "h", "<u4": "I", "<i4": "i", "<u8": "Q", "<i8": "q"}
-
-
-def _labels(archive: zipfile.ZipFile, name: str) -> "array[int]":
-    file, dtype, shape = _open(archive, name, INTEGERS)
-    if len(shape) != 1 and shape[1:] != (1,):
-        raise InputError(f"array {name} has shape {shape}: labels are one integer an image, (N,) or (N, 1)")
-    with file:
-        return array(INTEGERS[dtype], file.read())
-
-
-def _array_shape(archive: zipfile.ZipFile, split: str) -> tuple[int, tuple[int, int, int]]:
-    file, _, shape = _open(archive, f"{split}_images", PIXELS)
-    file.close()
-    if len(shape) == 3:
-        shape = (*shape, 1)
-    if len(shape) != 4 or shape[3] not in (1, 3):
-        raise InputError(f"array {split}_images has shape {shape}: allowed are (N, H, W), (N, H, W, 1), (N, H, W, 3)")
-    count, height, width, channels = shape
-    _check_side(f"array {split}_images", height, width)
-    return count, (channels, height, width)
-
-
-def _packed_shape(archive: zipfile.ZipFile, split: str) -> tuple[int, tuple[int, int, int]]:
-    """Encoded images end to end: the first of them tells the shape (each is checked when they are decoded)."""
-    from PIL import Image, UnidentifiedImageError
-
-    file, dtype, shape = _open(archive, f"{split}_offsets", INTEGERS)
-    with file:
-        offsets = array(INTEGERS[dtype], file.read())
-    file, _, length = _open(archive, f"{split}_bytes", PIXELS)
-    with file:
-        ordered = all(a < b for a, b in pairwise(offsets))
-        if (
-            len(shape) != 1
-            or len(length) != 1
-            or len(offsets) < 2
-            or offsets[0] != 0
-            or offsets[-1] != length[0]
-            or not ordered
-        ):
-            raise InputError(f"{split}_offsets must rise from 0 to the number of bytes in {split}_bytes, {length[0]}")
-        first = file.read(offsets[1])
-    try:
-        with Image.open(io.BytesIO(first)) as image:
-            width, height = image.size
-            channels = 1 if image.mode in ("1", "L") else 3
-    except UnidentifiedImageError:
-        raise InputError(f"the first of {split}_bytes is no image that Pillow can read") from None
-    _check_side(f"the first of {split}_bytes", height, width)
-    return len(offsets) - 1, (channels, height, width)
+def _listed(names: Iterable[str]) -> str:
+    """The first few of some names."""
+    found = [name if name.isprintable() else repr(name) for name in names]
+    return ", ".join(found[:12]) + (", ..." if len(found) > 12 else "")
 
 
 def _check_side(what: str, height: int, width: int) -> None:

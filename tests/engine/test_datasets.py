@@ -238,7 +238,7 @@ def change(**changes: Any) -> Callable[[Arrays], Arrays]:
     ("changed", "message"),
     [
         (change(test_images=None), "has no array test_images: it needs train_images"),
-        (change(train_labels=np.zeros(39, np.int64)), "40 train images but 39 train labels"),
+        (change(train_labels=np.zeros(39, np.int64)), "40 images in train_images but 39 labels in train_labels"),
         (change(train_images=np.zeros((40, 28), np.uint8)), r"train_images has shape \(40, 28\)"),
         (change(train_images=np.zeros((40, 28, 28, 2), np.uint8)), r"shape \(40, 28, 28, 2\)"),
         (change(train_images=np.zeros((40, 28, 28), np.float32)), "train_images has dtype <f4: it must be uint8"),
@@ -255,7 +255,10 @@ def change(**changes: Any) -> Callable[[Arrays], Arrays]:
         (change(train_labels=np.where(np.arange(40) == 3, 4_000_000_000, 0)), "these are 0, 4000000000"),
         (change(train_labels=np.zeros(40, np.int64), test_labels=np.zeros(8, np.int64)), "nothing to learn"),
         (change(test_images=np.zeros((8, 32, 32), np.uint8)), "test images"),
-        (change(test_images=np.zeros((0, 28, 28), np.uint8), test_labels=np.zeros(0, np.int64)), "no test images"),
+        (
+            change(test_images=np.zeros((0, 28, 28), np.uint8), test_labels=np.zeros(0, np.int64)),
+            "0 images in test_images: allowed are 1",
+        ),
         (change(train_images=np.asfortranarray(gray()["train_images"])), "Fortran order"),
     ],
 )
@@ -279,8 +282,8 @@ def test_encoded_sets_are_checked_too(tmp_path: Path) -> None:
     mixed = [*pixels[:3], np.zeros((16, 16, 3), np.uint8)]
     data, offsets = encoded(mixed)
     spec = save(tmp_path / "mixed.npz", {**good, "train_bytes": data, "train_offsets": offsets})
-    with pytest.raises(InputError, match="train image 3 is"):
-        read(spec)
+    with pytest.raises(InputError, match="image 3 of train_bytes is 16x16, the first is 32x32"):
+        catalog.resolve(spec)
 
 
 def test_unreadable_and_truncated_files_are_refused(tmp_path: Path) -> None:
