@@ -12,7 +12,13 @@ Name = TypeVar("Name", bound=str)
 
 
 class InputError(ValueError):
-    """Something a person gave cannot be used. The message names the value, what is allowed, and the fix."""
+    """Something a person gave cannot be used. The message names the value, what is allowed, and the fix.
+
+    It is one line whatever a value or a file's name holds.
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(message)))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ anything is trained.
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,9 @@ from engine.errors import InputError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 SIDES = {"folder": (2, 1024), "stream": (32, 1024)}  # pixels, from and to
+# What systems and programs leave among a person's files, often with small images in it: never classes, never images.
+CLUTTER = ("@eadir", "#recycle", "#snapshot", "@recycle", "__macosx", "__pycache__", "$recycle.bin", "lost+found",
+           "system volume information", "thumbs.db", "desktop.ini")  # fmt: skip
 STREAM_SIDE = 224  # unless told otherwise: ImageNet's
 
 
@@ -69,14 +73,13 @@ class _Named:
 def resolve(spec: str) -> DataSet:
     """The data set that `folder:PATH` or `stream:PATH` names. Raises InputError for one that cannot be used."""
     try:
-        named = _named(spec)
-        pictures = listing(named.root)
-        seen = _look(pictures)
-        channels, height, width = shape = _shape(named, pictures, seen)
+        with _readable():
+            named = _named(spec)
+            pictures = listing(named.root)
+            seen = _look(pictures)
+            channels, height, width = shape = _shape(named, pictures, seen)
     except InputError as error:
         raise InputError(f"data set {spec!r}: {error}") from None
-    except OSError as error:
-        raise InputError(f"data set {spec!r} cannot be read ({error.strerror or error}): {error.filename}") from None
     suffix = f"-{named.part}" if named.part else ""
     side = f"@{named.side}" if named.side else ""
     return DataSet(
@@ -104,8 +107,9 @@ def verified(identity: str, location: str) -> tuple[Pictures, int | None, bool]:
         raise InputError(
             f"data set folder {named.root} is gone: put it back, or queue the experiment again from where it is now"
         )
-    pictures = listing(named.root)
-    seen = _look(pictures)
+    with _readable():
+        pictures = listing(named.root)
+        seen = _look(pictures)
     if _digest(named, seen) != base.partition(":")[2]:
         raise InputError(
             f"data set folder {named.root} has changed since it was queued: restore it, or queue it as a new set"
@@ -181,7 +185,17 @@ def listing(root: Path, tests: tuple[str, ...] = ("test", "val")) -> Pictures:
 
 def _folders(path: Path) -> list[str]:
     with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if entry.is_dir() and not is_clutter(entry.name))
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder of this name is a system's own, so that nothing in it counts: hidden, or known."""
+    return name.startswith(".") or name.casefold() in CLUTTER
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is read as an image."""
+    return name.lower().endswith(ENDINGS) and not is_clutter(name)
 
 
 def _split(root: Path, part: str, classes: list[str]) -> Split:
@@ -195,15 +209,35 @@ def _split(root: Path, part: str, classes: list[str]) -> Split:
     return split
 
 
-def _images(root: Path, below: str) -> Iterator[str]:
+def _images(root: Path, below: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
+    """The images below a folder. `above` are the folders that it lies in.
+
+    Raises InputError for a pipe, a link to nothing and the like, and for a link to a folder that it lies in.
+    """
+    about = (root / below).stat()
+    if (here := (about.st_dev, about.st_ino)) in above:
+        raise InputError(f"{root / below} links to a folder that it lies in: remove the link")
     with os.scandir(root / below) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            path = f"{below}/{entry.name}"
+            if is_clutter(entry.name):
                 continue
             if entry.is_dir():
-                yield from _images(root, f"{below}/{entry.name}")
-            elif entry.name.lower().endswith(ENDINGS):
-                yield f"{below}/{entry.name}"
+                yield from _images(root, path, (*above, here))
+            elif is_image(entry.name):
+                if not entry.is_file():
+                    what = "links to nothing" if entry.is_symlink() else "is no file, but a pipe, socket or device"
+                    raise InputError(f"{root / path} {what}: remove it")
+                yield path
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raises what may not be read as InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"it cannot be read ({error.strerror or error}): {error.filename}") from None
 
 
 def _named(spec: str) -> _Named:

@@ -63,7 +63,7 @@ def names(archive: zipfile.ZipFile) -> list[str]:
 
 
 def stored(archive: zipfile.ZipFile, name: str, dtypes: Mapping[str, str]) -> Stored:
-    """The array of this name. Raises InputError for another dtype, a damaged header, or one that states another size."""
+    """The array of this name. Raises InputError for another dtype, a damaged header, or one of another size."""
     with archive.open(f"{name}.npy") as file:
         header, begins = _header(file, name), file.tell()
     dtype, shape = header.descr, header.shape

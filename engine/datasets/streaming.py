@@ -6,6 +6,7 @@ about it (see `engine.datasets.feed`).
 
 import hashlib
 import json
+import os
 import signal
 import threading
 from collections import deque
@@ -14,7 +15,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context, parent_process
-from os import _exit
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,7 +120,7 @@ def _end_with_worker() -> None:
     worker = parent_process()
     assert worker is not None
     connection.wait([worker.sentinel])
-    _exit(0)
+    os._exit(0)
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Part:
         """What is to be decoded for batches: no piece is of two."""
         for batch in batches:
             for piece in _cut(batch, PIECE):
-                files = [self.source.root / name.decode() for name in self.files[piece.numpy()]]
+                files = [self.source.root / os.fsdecode(name) for name in self.files[piece.numpy()]]
                 yield Piece(files, piece.tolist(), self.source.side, stream_key, self.source.flips)
 
     def levels(self, most: int) -> Tensor:
@@ -231,7 +231,7 @@ class Streamed:
 
 
 def _part(source: Source, split: Split) -> Part:
-    return Part(source, np.array([name.encode() for name in split.files]), np.array(split.labels, np.int64))
+    return Part(source, np.array([os.fsencode(name) for name in split.files]), np.array(split.labels, np.int64))
 
 
 def _cut(order: Tensor, size: int) -> list[Tensor]:

@@ -2,17 +2,21 @@
 
 import os
 import shutil
+import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS, ImageFolder
 from torchvision.transforms.v2 import functional as F
 
-from engine.datasets import catalog, folders, load
+from engine.datasets import catalog, folders, load, manifests
 from engine.definitions import define
 from engine.errors import InputError
 from tests.engine.folders import CLASSES, empty, make, truncate
@@ -250,3 +254,124 @@ def test_tickets_go_between_sizes_where_a_pool_makes_them_one(tmp_path: Path) ->
         define(source=[large], target=["digits"], model="resnet20")
     with pytest.raises(InputError, match="conv-4 does not end in a global average pool"):
         define(source=[large], target=[small], model="conv-4")
+
+
+def pipe(place: Path) -> None:
+    os.mkfifo(place)
+
+
+def socket_(place: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        here = Path.cwd()
+        os.chdir(place.parent)  # an address has at most 107 bytes
+        try:
+            one.bind(place.name)
+        finally:
+            os.chdir(here)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize(
+    ("make_odd", "message"),
+    [
+        (pipe, "odd.png is no file, but a pipe, socket or device: remove it"),
+        (socket_, "odd.png is no file, but a pipe, socket or device"),
+        (lambda place: place.symlink_to(place.parent / "nothing"), "odd.png links to nothing: remove it"),
+        (lambda place: place.symlink_to(place), r"it cannot be read \(Too many levels of symbolic links\): .*odd.png"),
+        (lambda place: place.symlink_to("/dev/zero"), "odd.png links to nothing|odd.png is no file"),
+        (lambda place: place.symlink_to(place.parent), "odd.png links to a folder that it lies in"),
+        (lambda place: place.symlink_to(place.parent.parent), "links to a folder that it lies in"),
+        (lambda place: place.touch(), "odd.png is no image that Pillow can read"),
+        (lambda place: place.write_text("hello"), "odd.png is no image that Pillow can read"),
+    ],
+)
+def test_what_is_no_image_is_named_and_never_waited_for(
+    tmp_path: Path, part: str, make_odd: Change, message: str
+) -> None:
+    root = make(tmp_path / "pets")
+    (root / part / "cat" / "deeper").mkdir()
+    make_odd(root / part / "cat" / "deeper" / "odd.png")
+    for kind in ("folder", "stream"):
+        with pytest.raises(InputError, match=message):
+            catalog.resolve(f"{kind}:{root}")
+
+
+def test_a_folder_called_like_an_image_is_a_folder(tmp_path: Path) -> None:
+    root = make(tmp_path / "pets")
+    (root / "train" / "cat" / "more.png").mkdir()
+    (root / "train" / "cat" / "000.png").rename(root / "train" / "cat" / "more.png" / "000.png")
+    assert catalog.resolve(f"folder:{root}").train_images == 18
+
+
+def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make(tmp_path / "pets")
+    facts = catalog.resolve(f"folder:{root}")
+
+    def refuse(*_: object) -> bytes:
+        raise PermissionError(13, "Permission denied", "001.png")
+
+    monkeypatch.setattr(manifests, "look", refuse)  # as root may read everything
+    with pytest.raises(InputError, match=r"it cannot be read \(Permission denied\): 001.png"):
+        catalog.resolve(f"folder:{root}")
+    with pytest.raises(InputError, match="Permission denied"):
+        load.load(facts.identity, facts.location)
+    assert folders.state(facts.identity, facts.location) == "changed"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["@eaDir", ".DS_Store", "Thumbs.db", "__MACOSX", ".ipynb_checkpoints", "$RECYCLE.BIN", "lost+found", "#recycle"],
+)
+def test_what_systems_leave_behind_is_no_class_and_holds_no_image(tmp_path: Path, name: str) -> None:
+    root = make(tmp_path / "pets")
+    before = catalog.resolve(f"folder:{root}")
+    for folder in (root, root / "train", root / "train" / "cat"):
+        shutil.copytree(root / "train" / "dog", folder / name / "cat.png")
+        shutil.copy(root / "train" / "dog" / "001.png", folder / name / "thumb.png")
+    assert catalog.resolve(f"folder:{root}") == before
+
+
+NAMES = st.sampled_from(["a.png", "b.PNG", "c.jpg", "d.txt", "é.png", ".e.png", "@eaDir", "Thumbs.db", "g\n.png"])
+KINDS: dict[str, Change] = {
+    "image": lambda place: Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(place, "PNG"),
+    "gray": lambda place: Image.fromarray(np.zeros((4, 4), np.uint8)).save(place, "PNG"),
+    "empty": lambda place: place.touch(),
+    "pipe": pipe,
+    "dangling": lambda place: place.symlink_to("nothing"),
+    "loop": lambda place: place.symlink_to("."),
+    "folder": lambda place: place.mkdir(),
+    "nested": lambda place: (place.mkdir(), KINDS["image"](place / "deep.png")),
+}
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    entries=st.dictionaries(
+        st.tuples(st.sampled_from(["train", "test"]), st.sampled_from(CLASSES[:2]), NAMES),
+        st.sampled_from([*KINDS, "image", "image", "nested"]),
+        max_size=6,
+    )
+)
+def test_a_folder_of_odd_entries_is_refused_in_one_line_or_read_as_described(
+    entries: dict[tuple[str, str, str], str],
+) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        for part in ("train", "test"):
+            for name in CLASSES[:2]:
+                (root / part / name).mkdir(parents=True)
+                KINDS["image"](root / part / name / "always.png")
+        for (part, class_, name), kind in entries.items():
+            KINDS[kind](root / part / class_ / name)
+        try:
+            facts = catalog.resolve(f"folder:{root}")
+        except InputError as error:
+            problem = str(error)
+        else:
+            problem = ""
+            arrays = load.load(facts.identity, facts.location)
+            assert (len(arrays.train_images), len(arrays.test_images)) == (facts.train_images, facts.test_images)
+        images = {kind for (*_, name), kind in entries.items() if folders.is_image(name)}
+        folders_ = {kind for (*_, name), kind in entries.items() if not folders.is_clutter(name)}
+        assert bool(problem) == bool(images & {"empty", "pipe", "dangling"} or folders_ & {"loop"})
+        assert "\n" not in problem
