@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine import processes, tensorfiles, ticketfiles, tickets
 from engine.errors import InputError
-from engine.models import nets
+from engine.models import nets, own
 from engine.pruning import Masks
 from engine.recipes import Run
 from engine.store import database, exports, files, records
@@ -49,7 +49,10 @@ def ticket(connection: sqlite3.Connection, folder: Folder, digest: str) -> Ticke
             ) from None
 
     folder_of_model = database.model_folder(connection, wanted.run.training.model)
-    model, masks = tickets.start(wanted.run, wanted.shape, wanted.classes, read, folder_of_model)
+    try:
+        model, masks = tickets.start(wanted.run, wanted.shape, wanted.classes, read, folder_of_model)
+    finally:
+        own.put_back()
     about = ticketfiles.about(wanted.run, wanted.data, wanted.made_by)
     return Ticket(model.state_dict(), masks, about, tickets.pack_ticket(model, masks, about))
 

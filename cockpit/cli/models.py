@@ -18,6 +18,7 @@ from engine.recipes import Prunable
 app = typer.Typer(help="Networks: which there are, what one is made of.", no_args_is_help=True)
 
 HEADINGS = ("model", "what", "smallest side", "epochs", "rate drops at", "batch", "optimizer")
+FILES_SHOWN = 8  # of those that a model is made of
 LAYER_HEADINGS = ("layer", "kind", "weight", "output", "parameters", "prunable", "FLOPs")
 
 
@@ -73,15 +74,16 @@ def show(
     FLOPs are those of convolutions and linear layers; a multiplication and an addition are two.
     """
     prunable = chosen("--prunable", prunable, get_args(Prunable))
-    folder = ""
+    folder, files = "", []
     if own.is_own(name):
         source = own.find(name)
-        name, folder = source.identity, str(source.folder)
+        name, folder, files = source.identity, str(source.folder), list(map(str, source.code))
     shape = _shape(size) if size else (1, 8, 8) if name == catalog.default_for((1, 8, 8)) else (3, 32, 32)
     catalog.check(name, width, shape)
     found = catalog.examine(name, width, (catalog.End(shape, classes),), cast("Prunable", prunable), folder)
     if as_json:
-        print(json.dumps({"name": name, "width": width, "shape": shape, "classes": classes, **found}))
+        about = {"name": name, "width": width, "shape": shape, "classes": classes}
+        print(json.dumps({**about, **({"hashed": files} if files else {}), **found}))
         return
     tables.show(LAYER_HEADINGS, [_layer_cells(layer) for layer in found["layers"]], left=2)
     print(
@@ -89,6 +91,11 @@ def show(
         f" {found['prunable']:,} prunable ({prunable}), output layer {found['output_layer']},"
         f" {_large(found['flops'])}FLOPs an image ({_large(found['flops'] / 2)} multiply-adds)"
     )
+    if files:
+        more = f" and {len(files) - FILES_SHOWN} more files" if len(files) > FILES_SHOWN else ""
+        print(f"the hash covers {', '.join(files[:FILES_SHOWN])}{more}", file=sys.stderr)
+    for file in found.get("elsewhere", ()):
+        print(f"the hash does not cover {file}: the model imports it from elsewhere", file=sys.stderr)
 
 
 def _shape(text: str) -> tuple[int, int, int]:

@@ -64,6 +64,7 @@ def _own(name: str, width: float, shape: Shape, classes: int, folder: str) -> nn
         except (Exception, SystemExit) as error:
             said = ", ".join(f"{key}={value!r}" for key, value in given.items())
             raise InputError(f"model {name.partition('@')[0]}({said}) raised {own.describe(error)}") from error
+    own.elsewhere()  # raises for what the factory has imported beside what is hashed
     if not isinstance(model, nn.Module):
         raise InputError(f"model {name.partition('@')[0]} made a {type(model).__name__}: it must return an nn.Module")
     return model

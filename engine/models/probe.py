@@ -25,6 +25,7 @@ from engine.recipes import Prunable
 def examine(name: str, width: float, ends: list[End], prunable: Prunable, folder: str = "") -> dict[str, Any]:
     """What the network is for the first of `ends`: its layers, and how many parameters and FLOPs those have.
 
+    `elsewhere` are the files outside its folder, and of no installed distribution, that a person's own model imports.
     Raises InputError where it cannot be built and trained for each of `ends`, or where its layers, but for the output
     layer, differ between them, so that no ticket fits all.
     """
@@ -33,7 +34,8 @@ def examine(name: str, width: float, ends: list[End], prunable: Prunable, folder
     for model, end in zip(models, ends, strict=True):
         _check(shown, model, end, prunable)
         _compare(shown, models[0], ends[0], model, end)
-    return describe(models[0], ends[0].shape, prunable)
+    found = describe(models[0], ends[0].shape, prunable)
+    return {**found, "elsewhere": list(map(str, own.elsewhere()))} if own.is_own(name) else found
 
 
 def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> dict[str, Any]:
