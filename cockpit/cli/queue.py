@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -89,10 +89,10 @@ def pause(names: Names, as_json: Json = False, db: Database = None) -> None:
 def resume(names: Names, pause_after: PauseAfter = None, as_json: Json = False, db: Database = None) -> None:
     """Let workers go on with paused or cancelled experiments. Failures so far are not counted again."""
 
-    def change(connection: sqlite3.Connection, experiment: int) -> None:
+    def change(connection: sqlite3.Connection, experiment: int) -> queue.Outcome:
         if pause_after is not None:
             queue.set_pause_after(connection, experiment, pause_after)
-        queue.set_state(connection, experiment, "active")
+        return queue.set_state(connection, experiment, "active")
 
     _change(names, as_json, db, change)
 
@@ -166,10 +166,12 @@ def unarchive(names: Names, as_json: Json = False, db: Database = None) -> None:
 def remove(names: Names, as_json: Json = False, db: Database = None) -> None:
     """Forget experiments. Their finished runs stay in the database, for the next experiment that wants them."""
     with closing(database.writer(to_write(db))) as connection:
-        ids = [queue.experiment_id(connection, name) for name in names]
-        for experiment in ids:
-            queue.remove(connection, experiment)
-    print(json.dumps({"removed": names}) if as_json else f"removed: {', '.join(names)}")
+        outcomes = queue.change(connection, names, queue.remove)
+    if as_json:
+        print(json.dumps({"removed": [*outcomes]}))
+        return
+    for name, outcome in outcomes.items():
+        print(f"removed  {name}: {outcome.said}")
 
 
 @app.command("show", epilog="Example: cockpit queue show digits --toml")
@@ -263,21 +265,18 @@ def wait(
     raise typer.Exit(4 if moving else 1 if lost else 3 if halted else 0)
 
 
-def _change(
-    names: list[str], as_json: bool, db: Path | None, change: Callable[[sqlite3.Connection, int], None]
-) -> None:
-    """Do the same to several experiments, all of which must exist, and say how they stand then."""
-    with closing(database.writer(to_write(db))) as connection:
-        ids = [queue.experiment_id(connection, name) for name in names]
-        for experiment in ids:
-            change(connection, experiment)
-        states = {name: str(rows.experiment(connection, one)["status"]) for name, one in zip(names, ids, strict=True)}
-    _print_states(states, as_json)
+def _change(names: list[str], as_json: bool, db: Path | None, change: queue.Change) -> None:
+    """Do the same to several experiments, to all or to none, and say what changed and how they stand then."""
+    with closing(database.writer(to_write(db))) as connection, database.transaction(connection):
+        outcomes = queue.change(connection, names, change)
+        ids = {name: queue.experiment_id(connection, name) for name in outcomes}
+        states = {name: str(rows.experiments(connection, one)[0]["status"]) for name, one in ids.items()}
+    _print_states(states, as_json, {name: f": {outcome.said}" for name, outcome in outcomes.items()})
 
 
-def _print_states(states: dict[str, str], as_json: bool) -> None:
+def _print_states(states: dict[str, str], as_json: bool, remarks: Mapping[str, str] | None = None) -> None:
     if as_json:
         print(json.dumps(states))
     else:
         for name, state in states.items():
-            print(f"{words.state(state)}  {name}")
+            print(f"{words.state(state)}  {name}{(remarks or {}).get(name, '')}")

@@ -1,7 +1,6 @@
 """What can be done to experiments and workers: one table, of which the keys, the palette and the help are made."""
 
 import shlex
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from cockpit import words
 from engine.store import database, labels, queue, rows
 
 Row = dict[str, Any]
-Act = Callable[[sqlite3.Connection, int], None]
+Act = queue.Change
 
 NAMED_AT_MOST = 8
 # What shows the same as a screen, by its mode.
@@ -195,11 +194,10 @@ def look(path: Path, names: Sequence[str]) -> list[Row]:
         return [rows.experiments(connection, one)[0] for one in ids]
 
 
-def carry_out(path: Path, act: Act, names: Sequence[str]) -> None:
-    """Do something to these experiments, all of which must exist."""
+def carry_out(path: Path, act: Act, names: Sequence[str]) -> dict[str, queue.Outcome]:
+    """Do something to these experiments, to all or to none; the outcome of each."""
     with closing(database.writer(path)) as connection:
-        for experiment in [queue.experiment_id(connection, name) for name in names]:
-            act(connection, experiment)
+        return queue.change(connection, names, act)
 
 
 def describe(found: Sequence[Row]) -> list[str]:

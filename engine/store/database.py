@@ -133,7 +133,13 @@ def writable_path(path: Path) -> Path:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing. It takes the write lock at once: a deferred one could fail half way, ignoring the timeout."""
+    """All or nothing. It takes the write lock at once: a deferred one could fail half way, ignoring the timeout.
+
+    Within another it is a part of that one.
+    """
+    if connection.in_transaction:
+        yield
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from engine.errors import InputError
 from engine.store.claims import WANTED
 from engine.store.database import transaction
+from engine.store.queue import Outcome
 
 _TAG = re.compile(r"\w[\w./-]*")
 
@@ -20,7 +21,7 @@ def annotate(
     notes: str | None = None,
     tags: Collection[str] = (),
     untag: Collection[str] = (),
-) -> None:
+) -> Outcome:
     """Replace the notes of an experiment (empty text removes them), give it tags, and take some away.
 
     Raises InputError for a tag that is not one word.
@@ -30,22 +31,29 @@ def annotate(
             raise InputError(f"tag {tag!r} is not one word: give letters, digits, and any of _ . / - after the first")
     with transaction(connection):
         before = connection.execute("SELECT notes, tags FROM experiments WHERE id = ?", (experiment,)).fetchone()
-        kept = sorted({*json.loads(before["tags"] or "[]"), *tags} - set(untag))
+        had = json.loads(before["tags"] or "[]")
+        kept = sorted({*had, *tags} - set(untag))
+        text = before["notes"] if notes is None else notes.strip() or None
+        said = [f"tags: {' '.join(kept) or 'none'}"] if kept != had else []
+        said += ["notes saved" if text else "notes removed"] if text != before["notes"] else []
+        if not said:
+            return Outcome(False, "notes and tags are as they were")
         connection.execute(
-            "UPDATE experiments SET notes = ?, tags = ? WHERE id = ?",
-            (before["notes"] if notes is None else notes.strip() or None, json.dumps(kept), experiment),
+            "UPDATE experiments SET notes = ?, tags = ? WHERE id = ?", (text, json.dumps(kept), experiment)
         )
+    return Outcome(True, ", ".join(said))
 
 
-def archive(connection: sqlite3.Connection, experiment: int, archived: bool) -> None:
+def archive(connection: sqlite3.Connection, experiment: int, archived: bool) -> Outcome:
     """Put an experiment out of sight, or back. Raises InputError if it has something left to train.
 
     Whatever gives it work again (resuming, retrying, extending it) brings it back, so that nothing is trained unseen.
     """
     with transaction(connection):
-        name, state, left = connection.execute(
+        name, state, before, left = connection.execute(
             f"""
-            SELECT name, state, (SELECT count(*) FROM runs WHERE status IN ('waiting', 'running') AND id IN ({WANTED}))
+            SELECT name, state, archived,
+                   (SELECT count(*) FROM runs WHERE status IN ('waiting', 'running') AND id IN ({WANTED}))
             FROM experiments WHERE id = :experiment
             """,
             {"experiment": experiment},
@@ -56,3 +64,5 @@ def archive(connection: sqlite3.Connection, experiment: int, archived: bool) -> 
                 f" with `cockpit queue cancel {shlex.quote(name)}`"
             )
         connection.execute("UPDATE experiments SET archived = ? WHERE id = ?", (archived, experiment))
+    where = "archived" if archived else "not archived"
+    return Outcome(before != archived, where if before != archived else f"already {where}")

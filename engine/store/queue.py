@@ -1,9 +1,10 @@
 """The queue of experiments: what is wanted, in which order. `adding` fills it, and `claims` knows who trains it."""
 
 import json
+import shlex
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.datasets.catalog import DataSet, remembered
@@ -14,6 +15,17 @@ from engine.store.claims import WANTED, unblock
 from engine.store.database import model_folder, now, transaction
 
 State = Literal["active", "paused", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an action did to one experiment."""
+
+    changed: bool
+    said: str  # what it changed, or why there was nothing to change
+
+
+Change = Callable[[sqlite3.Connection, int], Outcome]
 
 PAUSE_AFTER = 3  # failures in a row; the default in the schema
 
@@ -46,17 +58,54 @@ def definition_of(connection: sqlite3.Connection, experiment: int) -> Definition
     return replace(definition, model_folder=model_folder(connection, definition.model))
 
 
-def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> None:
+def change(connection: sqlite3.Connection, names: Sequence[str], act: Change) -> dict[str, Outcome]:
+    """Do one thing to the experiments of these names, to all or to none; the outcome of each.
+
+    Raises InputError, with nothing changed, for an unknown name and for what `act` refuses.
+    """
+    with transaction(connection):
+        found = {name: experiment_id(connection, name) for name in names}
+        return {name: act(connection, experiment) for name, experiment in found.items()}
+
+
+_VERBS: dict[State, str] = {"active": "resume", "paused": "pause", "cancelled": "cancel"}
+
+
+def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> Outcome:
     """Make an experiment active, paused or cancelled. Only an active one has its runs claimed.
 
     A worker that trains a run which nothing active wants any more leaves a checkpoint and gives it back (`wanted`).
     Where nothing is left to train, there is nothing to pause or to cancel: it stays as it is, so that what it is
     extended by later is trained.
     """
-    left = f"SELECT EXISTS (SELECT 1 FROM runs WHERE status IN ('waiting', 'running') AND id IN ({WANTED}))"
     with transaction(connection):
-        if state == "active" or connection.execute(left, {"experiment": experiment}).fetchone()[0]:
-            _set_state(connection, experiment, state)
+        left = _left(connection, experiment)
+        before = connection.execute("SELECT state FROM experiments WHERE id = ?", (experiment,)).fetchone()[0]
+        if state != "active" and not left:
+            return Outcome(False, f"nothing to {_VERBS[state]}: no run is left to train")
+        if before == state != "active":
+            return Outcome(False, f"already {state}, {left}")
+        _set_state(connection, experiment, state)
+        if before == state:
+            return Outcome(False, f"nothing to resume: it is active, {left or 'no run is left to train'}")
+        return Outcome(True, _left(connection, experiment) or "no run is left to train")
+
+
+def _left(connection: sqlite3.Connection, experiment: int) -> str:
+    """How many runs of an experiment are left to train, and what becomes of them; empty where none is."""
+    total, left, stopping, shared, state = connection.execute(
+        f"""
+        SELECT count(*), count(*) FILTER (WHERE left), count(*) FILTER (WHERE status = 'running' AND priority IS NULL),
+               count(*) FILTER (WHERE left AND priority IS NOT NULL),
+               (SELECT state FROM experiments WHERE id = :experiment)
+        FROM (SELECT status, priority, status IN ('waiting', 'running') AS left FROM runs WHERE id IN ({WANTED}))
+        """,
+        {"experiment": experiment},
+    ).fetchone()
+    said = [f"{left} of {total} runs left"] if left else []
+    said += [f"{stopping} under way, to stop at a checkpoint"] if stopping else []
+    said += [f"{shared} trained for other experiments"] if shared and state != "active" else []
+    return ", ".join(said)
 
 
 def _set_state(connection: sqlite3.Connection, experiment: int, state: State, reason: str | None = None) -> None:
@@ -101,13 +150,16 @@ def pause_failing(connection: sqlite3.Connection, run_id: int) -> None:
             )
 
 
-def move(connection: sqlite3.Connection, experiment: int, priority: int, *, by: bool = False) -> None:
+def move(connection: sqlite3.Connection, experiment: int, priority: int, *, by: bool = False) -> Outcome:
     """Give an experiment another priority, or change it `by` so much: the runs of the highest are claimed first."""
     with transaction(connection):
-        connection.execute(
-            "UPDATE experiments SET priority = ? + iif(?, priority, 0) WHERE id = ?", (priority, by, experiment)
-        )
+        before = connection.execute("SELECT priority FROM experiments WHERE id = ?", (experiment,)).fetchone()[0]
+        after = priority + (before if by else 0)
+        connection.execute("UPDATE experiments SET priority = ? WHERE id = ?", (after, experiment))
         set_priorities(connection, experiment)
+    if after == before:
+        return Outcome(False, f"priority is {before} already")
+    return Outcome(True, f"priority {before} -> {after}")
 
 
 def take_out_of_archive(connection: sqlite3.Connection, experiment: int) -> None:
@@ -115,13 +167,13 @@ def take_out_of_archive(connection: sqlite3.Connection, experiment: int) -> None
     connection.execute("UPDATE experiments SET archived = 0 WHERE id = ?", (experiment,))
 
 
-def remove(connection: sqlite3.Connection, experiment: int) -> None:
+def remove(connection: sqlite3.Connection, experiment: int) -> Outcome:
     """Forget an experiment, and those of its runs that no other wants and that are not done.
 
     Finished runs stay, and are found again by the next experiment that wants them.
     """
     with transaction(connection):
-        wanted = [row[0] for row in connection.execute(WANTED, {"experiment": experiment})]
+        wanted = {row[0] for row in connection.execute(WANTED, {"experiment": experiment})}
         remove_curves(connection, experiment)
         connection.execute("DELETE FROM experiments WHERE id = ?", (experiment,))
         for run in wanted:
@@ -130,7 +182,10 @@ def remove(connection: sqlite3.Connection, experiment: int) -> None:
             "SELECT id FROM runs r WHERE id IN (SELECT value FROM json_each(:runs)) AND status <> 'done'"
             " AND NOT EXISTS (SELECT 1 FROM curve_points WHERE run_id = r.id)"
         )
-        forget(connection, [row[0] for row in connection.execute(orphans, {"runs": json.dumps(wanted)})])
+        forgotten = [row[0] for row in connection.execute(orphans, {"runs": json.dumps([*wanted])})]
+        forget(connection, forgotten)
+    kept = len(wanted) - len(forgotten)
+    return Outcome(True, f"runs kept: {kept}, forgotten: {len(forgotten)}")
 
 
 def forget(connection: sqlite3.Connection, runs: Iterable[int]) -> None:
@@ -157,18 +212,35 @@ def refit(connection: sqlite3.Connection) -> int:
     ).rowcount
 
 
-def retry_failed(connection: sqlite3.Connection, experiment: int) -> None:
+def retry_failed(connection: sqlite3.Connection, experiment: int) -> Outcome:
     """Let the failed runs of an experiment be claimed again, each as a new attempt, and whatever they blocked.
 
     An experiment that was paused because of them goes on.
     """
-    again = "UPDATE runs SET status = 'waiting', error = NULL WHERE status = 'failed'"
+    again = f"UPDATE runs SET status = 'waiting', error = NULL WHERE status = 'failed' AND id IN ({WANTED})"
     with transaction(connection):
-        connection.execute(f"{again} AND id IN ({WANTED})", {"experiment": experiment})
+        blocked = _blocked(connection, experiment)
+        failed = connection.execute(again, {"experiment": experiment}).rowcount
         unblock(connection)
+        released = blocked - _blocked(connection, experiment)
+        name, state, reason = connection.execute(
+            "SELECT name, state, reason FROM experiments WHERE id = ?", (experiment,)
+        ).fetchone()
+        if not (failed or released or reason):
+            return Outcome(False, "nothing to retry: no run failed")
         take_out_of_archive(connection, experiment)
-        if connection.execute("SELECT reason FROM experiments WHERE id = ?", (experiment,)).fetchone()[0]:
+        if reason:
             _set_state(connection, experiment, "active")
+    said = [f"{failed} failed {'run waits' if failed == 1 else 'runs wait'} again"]
+    said += [f"{released} blocked {'run' if released == 1 else 'runs'} released"] if released else []
+    said += ["resumed"] if reason else []
+    said += [f"still {state}: `cockpit queue resume {shlex.quote(name)}`"] if state != "active" and not reason else []
+    return Outcome(True, ", ".join(said))
+
+
+def _blocked(connection: sqlite3.Connection, experiment: int) -> int:
+    query = f"SELECT count(*) FROM runs WHERE status = 'blocked' AND id IN ({WANTED})"
+    return int(connection.execute(query, {"experiment": experiment}).fetchone()[0])
 
 
 def stored_profile(connection: sqlite3.Connection, name: str) -> Profile | None:

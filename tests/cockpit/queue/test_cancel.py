@@ -15,7 +15,7 @@ def test_cancel_keeps_what_is_done_and_resume_takes_it_up_again(path: Path, cock
         claim = claims.claim(connection, worker(connection))
         assert claim is not None
         finish(connection, claim, 0.5)
-    assert cockpit("queue", "cancel", "other").stdout == "⊗ cancelled  other\n"
+    assert cockpit("queue", "cancel", "other").stdout == "⊗ cancelled  other: 1 of 2 runs left\n"
     work_off(path)
     rows = {row["name"]: (row["status"], row["done"]) for row in json.loads(cockpit("queue", "list", "--json").stdout)}
     assert rows == {"one": ("done", 1), "other": ("cancelled", 1)}

@@ -14,7 +14,9 @@ def test_remove_forgets_the_experiment_and_keeps_its_finished_runs(path: Path, c
         claim = claims.claim(connection, worker(connection))
         assert claim is not None
         finish(connection, claim, 0.5)
-    assert cockpit("queue", "remove", "one", "other").stdout == "removed: one, other\n"
+    assert cockpit("queue", "remove", "one", "other").stdout == (
+        "removed  one: runs kept: 1, forgotten: 0\nremoved  other: runs kept: 1, forgotten: 1\n"
+    )
     assert status(cockpit) == {}
     with closing(database.reader(path)) as connection:
         assert connection.execute("SELECT status FROM runs").fetchall()[0]["status"] == "done"

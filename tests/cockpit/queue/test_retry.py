@@ -20,7 +20,7 @@ def test_retry_trains_failed_runs_again_and_old_attempts_stay_readable(path: Pat
     shown = cockpit("queue", "show", "one").stdout
     assert "failed: dense level 0 on digits-a, seed 0" in shown
     assert "out of luck" in shown
-    assert cockpit("queue", "retry", "one").stdout == "· waiting  one\n"
+    assert cockpit("queue", "retry", "one").stdout == "· waiting  one: 1 failed run waits again\n"
     work_off(path)
     assert status(cockpit) == {"one": "done", "other": "done"}
     with closing(database.reader(path)) as connection:
