@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from engine import devices, ticketfiles
+from engine.datasets import classes
 from engine.datasets.catalog import AUGMENTATIONS, DataSet, first, resolve, spec_of, split_part
 from engine.errors import InputError, Range, chosen, quoted
 from engine.models import catalog as models
@@ -282,6 +283,7 @@ def _checked(d: Definition) -> Definition:
     _check_shapes(d)
     _check_numbers(d)
     _check_rewinds(d)
+    _check_classes(d)
     for data in d.sources + d.targets:
         data.augmentation(d.augmentation)
         models.check_batches(d.model, data.train_images, d.batch_size, data.shape, d.split)
@@ -317,6 +319,23 @@ def _check_numbers(d: Definition) -> None:
     Range(1, d.batch_size // 2).check("--split", d.split, "each device needs two images of a batch")
     if d.batch_norm == "whole" and d.split == 1:
         raise InputError("--batch-norm whole is for batches that are split over devices: say how many with --split")
+
+
+def _check_classes(d: Definition) -> None:
+    """Raises InputError where a part of a data set, or what validation leaves of it, lacks a class.
+
+    Data sets that only the database remembers were checked when they were first queued.
+    """
+    for data in (data for data in d.sources + d.targets if data.counts):
+        label, images = classes.fewest(data.counts or (), data.part)
+        of = f"class {label} of data set {data.name}"
+        if not images:
+            raise InputError(f"no training image is left of {of}: take the whole set, or give the class more images")
+        if d.validation and images <= classes.held_out(images, d.validation):
+            raise InputError(
+                f"--validation {d.validation:g} leaves no training image of {of}, which has {images}: leave it out, or"
+                " give the class more images"
+            )
 
 
 def _check_rewinds(d: Definition) -> None:

@@ -8,7 +8,7 @@ of the folder; never a path.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -135,6 +135,8 @@ class DataSet:
     train_images: int  # of this part
     test_images: int
     flips: bool  # whether a mirrored image keeps its class
+    # Training images of each class of the whole set; None where only the database remembers it.
+    counts: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
 
     def augmentation(self, wish: str) -> Literal["none", "crop", "crop-flip"]:
         """`wish`, with `standard` resolved: crops for all but the smallest images, flips for all but characters."""
@@ -181,7 +183,8 @@ def _registered(base: str, part: Part, name: str) -> DataSet:
     if base in PHOTOGRAPHS:
         about = PHOTOGRAPHS[base]
         images = part_size(about.train_images, about.classes, part)
-        return DataSet(name, name, "", part, PHOTOGRAPH_SHAPE, about.classes, images, about.test_images, flips=True)
+        each = (about.train_images // about.classes,) * about.classes  # nearly: no class has less than half of it
+        return DataSet(name, name, "", part, PHOTOGRAPH_SHAPE, about.classes, images, about.test_images, True, each)
     facts = SETS[base]
     classes = len(facts.train_counts)
     return DataSet(
@@ -194,6 +197,7 @@ def _registered(base: str, part: Part, name: str) -> DataSet:
         train_images=part_size(sum(facts.train_counts), classes, part),
         test_images=facts.test_images,
         flips=facts.flips,
+        counts=facts.train_counts,
     )
 
 

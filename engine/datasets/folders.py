@@ -10,6 +10,7 @@ anything is trained.
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ def resolve(spec: str) -> DataSet:
         train_images=part_size(len(pictures.train.labels), len(pictures.classes), named.part),
         test_images=len(pictures.test.files),
         flips=mirrors(named.root.resolve().name),
+        counts=tuple(map(Counter(pictures.train.labels).__getitem__, range(len(pictures.classes)))),
     )
 
 

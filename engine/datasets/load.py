@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from engine import streams, vision
-from engine.datasets import encoded, folders, npz, official
+from engine.datasets import classes, encoded, folders, npz, official
 from engine.datasets.catalog import SETS, Part, network_shape, part_size, split_part, steps_of
 from engine.errors import InputError
 
@@ -107,7 +107,7 @@ def held_out(labels: Array, fraction: float) -> Array:
     parts = []
     for label in range(int(labels.max()) + 1):
         members = order[labels[order] == label]
-        parts.append(members[: max(1, round(fraction * len(members)))])
+        parts.append(members[: classes.held_out(len(members), fraction)])
     return np.sort(np.concatenate(parts))
 
 

@@ -109,6 +109,7 @@ def _describe(path: Path, part: Part) -> DataSet:
         train_images=part_size(sum(found.counts), len(found.counts), part),
         test_images=found.test_images,
         flips=mirrors(path.stem),
+        counts=found.counts,
     )
 
 
