@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,15 @@ NAMES = (LOOPBACK, "localhost")
 
 
 class Server(server.Server):
-    """Starts the command anew for each page that is opened. Its address is no option: whoever reaches it may act."""
+    """Starts the command anew for each page that is opened. Its address is no option: whoever reaches it may look.
 
-    def __init__(self, command: str, port: int) -> None:
+    With `secret` all is below a token in the address, without which other users of this machine find nothing. A cookie
+    would be sent to every port of this host.
+    """
+
+    def __init__(self, command: str, port: int, secret: bool = False) -> None:
         super().__init__(command, LOOPBACK, port, title="cockpit")
+        self.token = secrets.token_urlsafe(32) if secret else ""
 
     def serve(self, debug: bool = False) -> None:
         """Serve until Ctrl-C."""
@@ -38,7 +44,8 @@ class Server(server.Server):
 
     async def on_startup(self, app: web.Application) -> None:
         """Say where it is."""
-        print(f"the dashboard is at http://{self.host}:{self.port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        address = f"http://{self.host}:{self.port}" + (f"/{self.token}/" if self.token else "")
+        print(f"the dashboard is at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
 
     async def handle_index(self, request: web.Request) -> web.StreamResponse:
         """The page, whose addresses are those that it was asked for by: an ssh tunnel may have another port."""
@@ -47,6 +54,10 @@ class Server(server.Server):
 
     async def _make_app(self) -> web.Application:
         app = await super()._make_app()
+        if self.token:
+            below, app = app, web.Application()
+            app.add_subapp(f"/{self.token}/", below)
+            app.router.add_get("/download/{key}", self.handle_download)  # where the page looks; the key is a secret
         app.middlewares.append(_own_pages_only)
         return app
 

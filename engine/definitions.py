@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
-from engine import devices, ticketfiles
+from engine import devices, processes, ticketfiles
 from engine.datasets import classes
 from engine.datasets.catalog import AUGMENTATIONS, DataSet, first, resolve, spec_of, split_part
 from engine.errors import InputError, Range, chosen, quoted
 from engine.models import catalog as models
-from engine.models import own
+from engine.models import own, trust
 from engine.recipes import (
     BatchNorm,
     MaskKind,
@@ -139,6 +139,7 @@ def define(
     if tickets and not target:
         raise InputError(f"no target: {tickets[0].name} is a ticket, so name what it is trained on with --target")
     sources, targets = _data_sets(*([_part(spec, images) for spec in group] for group in (source, target or source)))
+    named = model is not None
     if tickets:
         model = model or tickets[0].model
         width = tickets[0].width if width is None else width
@@ -148,7 +149,7 @@ def define(
         evaluate = ",".join(str(ticket.level) for ticket in tickets) if evaluate.casefold() == "paper" else evaluate
     model, folder = model or models.default_for(sources[0].shape), ""
     if own.is_own(model):
-        found = own.find(model)
+        found = trust.named(model) if named else own.find(model)
         model, folder = found.identity, str(found.folder)
     facts = models.find(model)
     epochs = facts.epochs if epochs is None else epochs
@@ -290,6 +291,8 @@ def _checked(d: Definition) -> Definition:
     if own.is_own(d.model):
         ends = [models.End.of(data, d.batch_size) for data in d.sources + d.targets]
         models.examine(d.model, d.width, tuple(dict.fromkeys(ends)), d.prunable, d.model_folder)
+        if files := [ticket.location for ticket in d.tickets if ticket.location]:
+            processes.ask("engine.takeaway", "compare", "--folder", d.model_folder, *files)
     return d
 
 

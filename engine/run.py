@@ -11,7 +11,7 @@ import torch
 from engine import checkpoints, processes, profiles, pruning, team, tickets, training
 from engine.datasets.feed import Feed, open_feed
 from engine.errors import InputError
-from engine.models import nets
+from engine.models import nets, trust
 from engine.recipes import Dense, Run, Training, Winning
 from engine.store import database, records
 from engine.store.claims import Claim
@@ -111,7 +111,7 @@ class Workplace:
 
 
 def execute(claim: Claim, place: Workplace) -> None:
-    """Train a claimed run and record how it ended. Raises Stopped, StaleClaim, or what went wrong."""
+    """Train a claimed run and record how it ended. Raises Stopped, StaleClaim, Untrusted, or what went wrong."""
     run, device = claim.run, place.device
     data, state = prepare(run, place)
     attempt, spent = _resume(state, claim, place)
@@ -149,6 +149,7 @@ def prepare(run: Run, place: Workplace) -> tuple[Feed, training.State]:
         torch.cuda.reset_peak_memory_stats(device)
     data = place.data(run.training)
     folder = database.model_folder(place.connection, run.training.model)
+    trust.require(run.training.model, folder)
     model, masks = tickets.start(run, data.shape, data.classes, place.read, folder)
     return data, training.begin(model, masks, run.training, device, run.first_epoch)
 

@@ -1,6 +1,6 @@
-"""Tickets as files of their own: `python -m engine.takeaway export|verify` prints JSON. The format: `ticketfiles`.
+"""Tickets as files of their own: `python -m engine.takeaway export|verify|compare` prints JSON.
 
-Which tickets there are is asked of the database, and needs no torch: `store.exports`.
+Their format: `ticketfiles`. Which tickets there are is asked of the database, and needs no torch: `store.exports`.
 """
 
 import argparse
@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine import processes, tensorfiles, ticketfiles, tickets
+from engine import processes, ticketfiles, tickets
 from engine.errors import InputError
-from engine.models import nets, own
+from engine.models import nets, own, trust
 from engine.pruning import Masks
 from engine.recipes import Run
 from engine.store import database, exports, files, records
@@ -49,6 +49,7 @@ def ticket(connection: sqlite3.Connection, folder: Folder, digest: str) -> Ticke
             ) from None
 
     folder_of_model = database.model_folder(connection, wanted.run.training.model)
+    trust.require(wanted.run.training.model, folder_of_model)
     try:
         model, masks = tickets.start(wanted.run, wanted.shape, wanted.classes, read, folder_of_model)
     finally:
@@ -60,7 +61,8 @@ def ticket(connection: sqlite3.Connection, folder: Folder, digest: str) -> Ticke
 def verify(path: Path) -> dict[str, Any]:
     """What a file says of itself, if it is a ticket file, and what is wrong: digest, counts, recipe against tensors.
 
-    Raises InputError if there is no such file.
+    A person's own model is not run for it, so its tensors are not `compared` with the network: see `compare`. Raises
+    InputError if there is no such file.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}: name a ticket file")
@@ -69,19 +71,35 @@ def verify(path: Path) -> dict[str, Any]:
     except InputError as error:
         return {"file": str(path), "ok": False, "problems": [str(error)]}
     wrong = ticketfiles.problems(found)
+    is_own = own.is_own(found.run.training.model)
     try:
-        wrong += _unlike_its_recipe(found)
+        wrong += ([] if is_own else _unlike_its_recipe(found)) + _not_finite(found)
     except InputError as error:
         wrong.append(str(error))
-    return {"file": str(path), "ok": not wrong, "problems": wrong, **exports.described(found)}
+    return {"file": str(path), "ok": not wrong, "compared": not is_own, "problems": wrong, **exports.described(found)}
 
 
-def _unlike_its_recipe(found: ticketfiles.TicketFile) -> list[str]:
-    """Where the tensors are not those of the network that the recipe names, or not numbers."""
+def compare(path: Path, folder: str) -> bool:
+    """True. Raises InputError where a file's tensors are not those of its network, whose source lies in `folder`."""
+    found = ticketfiles.read(path)
+    trust.require(found.run.training.model, folder)
+    if wrong := _unlike_its_recipe(found, folder) + _not_finite(found):
+        raise InputError(f"{path}: {wrong[0]}")
+    return True
+
+
+def _not_finite(found: ticketfiles.TicketFile) -> list[str]:
+    """Which tensors are not numbers."""
+    state, _ = tickets.unpack_ticket(found.data)  # the library checks that every tensor is whole
+    wrong = [name for name, value in state.items() if not value.isfinite().all()]
+    return _few([f"{name} holds what is no finite number" for name in wrong])
+
+
+def _unlike_its_recipe(found: ticketfiles.TicketFile, folder: str = "") -> list[str]:
+    """Where the tensors are not those of the network that the recipe names."""
     training, data = found.run.training, found.about["data"]
     with torch.device("meta"):
-        model = nets.build(training.model, training.width, tuple(data["shape"]), data["classes"])
-    tensorfiles.unpack(found.data)  # does the library find every tensor whole?
+        model = nets.build(training.model, training.width, tuple(data["shape"]), data["classes"], folder)
     state, masks = tickets.unpack_ticket(found.data)
     expected, rule = model.state_dict(), ticketfiles.rule_of(found.run)
     shared = [name for name in expected if name in state]
@@ -91,7 +109,6 @@ def _unlike_its_recipe(found: ticketfiles.TicketFile) -> list[str]:
         (f"{name} is missing, which {training.model} has" for name in expected if name not in state),
         (f"{name} is none of {training.model}'s" for name in state if name not in expected),
         (f"{name} is of shape {size}, not {wanted}" for name, size, wanted in sizes if size != wanted),
-        (f"{name} holds what is no finite number" for name in shared if not torch.isfinite(state[name]).all()),
         (f"{name} has no mask, though the recipe prunes it" for name in prunable if name not in masks),
         (f"{name} has a mask, though the recipe does not prune it" for name in masks if name not in prunable),
     )
@@ -122,9 +139,14 @@ def main() -> None:
     exporting.add_argument("--output", type=Path, required=True, help="a file, or a folder for one")
     exporting.add_argument("digest")
     verbs.add_parser("verify").add_argument("files", type=Path, nargs="+")
+    comparing = verbs.add_parser("compare")
+    comparing.add_argument("--folder", default="", help="of the model's source")
+    comparing.add_argument("files", type=Path, nargs="+")
     options = parser.parse_args()
     if options.verb == "verify":
         processes.answer(lambda: [verify(path) for path in options.files])
+    elif options.verb == "compare":
+        processes.answer(lambda: [compare(path, options.folder) for path in options.files])
     else:
         processes.answer(lambda: export(options.db, options.digest, options.output))
 

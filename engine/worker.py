@@ -18,6 +18,7 @@ import torch
 from engine import hooks, processes
 from engine.errors import InputError
 from engine.heartbeat import Heartbeat
+from engine.models import trust
 from engine.run import CHECKPOINT_SECONDS, Missing, Stopped, Workplace, execute, is_out_of_memory
 from engine.store import claims, database, records
 from engine.store.files import Folder
@@ -45,6 +46,7 @@ class Worker:
         )
         self.heart = Heartbeat(options.db, self.id, self.place, options.parent)
         self.unreleased: claims.Claim | None = None
+        self.untrusted: dict[str, trust.Untrusted] = {}  # by model, whose runs are left alone
 
     def _must_stop(self) -> bool:
         claim, heart = self.heart.claim, self.heart
@@ -79,7 +81,7 @@ class Worker:
                 if self._train_next():
                     continue
                 if self.options.drain and not claims.unfinished(
-                    self.connection, self.options.experiment, self.options.split
+                    self.connection, self.options.experiment, self.options.split, self.untrusted
                 ):
                     break
                 self.heart.stop.wait(IDLE_SECONDS)
@@ -99,8 +101,10 @@ class Worker:
         self.heart.message = self._obstacle()
         if self.heart.message:
             return False
-        claim = claims.claim(self.connection, self.id, self.options.experiment, self.options.split)
+        self.untrusted = {model: said for model, said in self.untrusted.items() if not trust.trusted(said.source)}
+        claim = claims.claim(self.connection, self.id, self.options.experiment, self.options.split, self.untrusted)
         if claim is None:
+            self.heart.message = next(map(str, self.untrusted.values()), None)
             return False
         self.heart.claim = claim
         try:
@@ -120,7 +124,9 @@ class Worker:
         if self.options.shared_device:
             torch.cuda.empty_cache()  # what runs before left to this process is free, too
             free = torch.cuda.mem_get_info(self.place.device)[0]
-            return claims.crowded(self.connection, self.id, free, self.options.experiment, self.options.split)
+            return claims.crowded(
+                self.connection, self.id, free, self.options.experiment, self.options.split, self.untrusted
+            )
         return None
 
     def _wait_for_better_times(self, error: sqlite3.OperationalError | OSError) -> None:
@@ -143,6 +149,10 @@ class Worker:
         except RankLost as lost:
             processes.say(f"run {digest} goes back: {lost}")
             records.lost(self.connection, claim.run_id, claim.number)
+        except trust.Untrusted as error:
+            processes.say(f"run {digest} goes back: {error}")
+            self.untrusted[claim.run.training.model] = error
+            self._release(claim)
         except Missing as lost:
             processes.say(f"{lost}: training run {lost.producer.digest} again, then {digest}")
             claims.send_back(self.connection, claim, lost.producer.digest)

@@ -49,6 +49,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 Cockpit = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _trusted_models(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests let run is not remembered for the person who runs them."""
+    os.environ["COCKPIT_TRUSTED_MODELS"] = str(tmp_path_factory.mktemp("trust") / "trusted-models")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real image sets that the project's own machines have; elsewhere the test is skipped."""

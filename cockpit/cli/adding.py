@@ -26,6 +26,7 @@ from cockpit.cli.options import (
     to_write,
     use_data,
 )
+from cockpit.cli.trusting import TrustModels, asking
 from engine import devices, estimates, experiments
 from engine.datasets import places
 from engine.definitions import Definition, extended
@@ -170,6 +171,7 @@ def extend(
             help="One more of the target. Repeatable.", autocompletion=completing.OF_OPTIONS["target_optimizer"]
         ),
     ] = None,
+    trust_models: TrustModels = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
@@ -189,7 +191,7 @@ def extend(
     if not given:
         raise InputError("nothing to add: say what there is to be more of, as in --replicates 6 or --target digits")
     with closing(database.writer(to_write(db))) as connection:
-        found = widen(connection, names, given, command_line())
+        found = asking(trust_models, lambda: widen(connection, names, given, command_line()))
         ids = [added.experiment for added in found]
         states = [rows.experiment(connection, one) for one in ids]
         wider = [queue.definition_of(connection, one) for one in ids]

@@ -46,7 +46,7 @@ class File:
         key = next((step for step in reversed(place) if isinstance(step, str)), "")
         where = f"[{key}]" if key in ("defaults", "experiment", "matrix") else key
         # An option is written without dashes here.
-        said = re.sub(r"--(?=[a-z])", "", problem)
+        said = re.sub(r"--([a-z][a-z-]*)", lambda option: option[1] if option[1] in KEYS else option[0], problem)
         raise InputError(f"{self.path}, line {line_of(self.text, place)}, {where}: {said}")
 
 

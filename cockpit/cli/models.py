@@ -11,8 +11,9 @@ import typer
 from cockpit import tables
 from cockpit.cli import completing
 from cockpit.cli.options import Json, within
+from cockpit.cli.trusting import TrustModels, asking
 from engine.errors import InputError, Range, chosen
-from engine.models import catalog, own
+from engine.models import catalog, own, trust
 from engine.recipes import Prunable
 
 app = typer.Typer(help="Networks: which there are, what one is made of.", no_args_is_help=True)
@@ -67,6 +68,7 @@ def show(
             autocompletion=completing.OF_OPTIONS["prunable"],
         ),
     ] = "conv",
+    trust_models: TrustModels = False,
     as_json: Json = False,
 ) -> None:
     """Show the layers of a network, its parameters, which are prunable, and FLOPs for one image.
@@ -76,11 +78,12 @@ def show(
     prunable = chosen("--prunable", prunable, get_args(Prunable))
     folder, files = "", []
     if own.is_own(name):
-        source = own.find(name)
+        source = trust.named(name)
         name, folder, files = source.identity, str(source.folder), list(map(str, source.code))
     shape = _shape(size) if size else (1, 8, 8) if name == catalog.default_for((1, 8, 8)) else (3, 32, 32)
     catalog.check(name, width, shape)
-    found = catalog.examine(name, width, (catalog.End(shape, classes),), cast("Prunable", prunable), folder)
+    ends, rule = (catalog.End(shape, classes),), cast("Prunable", prunable)
+    found = asking(trust_models, lambda: catalog.examine(name, width, ends, rule, folder))
     if as_json:
         about = {"name": name, "width": width, "shape": shape, "classes": classes}
         print(json.dumps({**about, **({"hashed": files} if files else {}), **found}))

@@ -16,6 +16,7 @@ from typer import Argument, CallbackParam, Context, Option
 
 from cockpit import config
 from cockpit.cli import completing
+from cockpit.cli.trusting import TrustModels, asking
 from engine import presets
 from engine.datasets import places
 from engine.datasets.catalog import FORMS, PHOTOGRAPHS, SETS
@@ -269,13 +270,14 @@ def takes_experiments(command: Callable[..., Any]) -> Callable[..., Any]:
     """Let a command take presets, experiment files and `experiment_options`; it gets what they ask for as `asked`."""
     shared = {name: p for name, p in inspect.signature(experiment_options).parameters.items() if name != "preset"}
     what = inspect.Parameter("what", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=What)
+    trust = inspect.Parameter("trust_models", what.kind, default=False, annotation=TrustModels)
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "asked"]
-    all_of_them = [p.replace(kind=p.KEYWORD_ONLY) for p in [what, *shared.values(), *own]]
+    all_of_them = [p.replace(kind=p.KEYWORD_ONLY) for p in [what, *shared.values(), trust, *own]]
 
     @functools.wraps(command)
-    def wrapper(what: list[str] | None, **arguments: Any) -> Any:
+    def wrapper(what: list[str] | None, trust_models: bool, **arguments: Any) -> Any:
         given = {key: arguments.pop(key) for key in shared}
-        return command(asked=asked_for(what or (), given), **arguments)
+        return command(asked=asking(trust_models, lambda: asked_for(what or (), given)), **arguments)
 
     wrapper.__signature__ = inspect.Signature(all_of_them)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in all_of_them}

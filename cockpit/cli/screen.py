@@ -36,7 +36,11 @@ def serve(
         int, typer.Option(help="The port, on this machine's loopback address only.", callback=within(Range(1, 65535)))
     ] = 8000,
     allow_actions: Annotated[
-        bool, typer.Option("--allow-actions", help="Let the browser change the database: queue, cancel, start workers.")
+        bool,
+        typer.Option(
+            "--allow-actions",
+            help="Let the browser change the database: queue, start workers. The address gets a token.",
+        ),
     ] = False,
     db: Database = None,
 ) -> None:
@@ -50,4 +54,4 @@ def serve(
     command = [*processes.python("cockpit"), "--db", str(to_read(db).absolute())]
     command += [] if allow_actions else ["--read-only"]
     os.environ.update(processes.environment())
-    Server(shlex.join(command), port).serve()
+    Server(shlex.join(command), port, secret=allow_actions).serve()

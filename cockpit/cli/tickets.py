@@ -11,10 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import tables
-from cockpit.cli import completing
+from cockpit.cli import completing, trusting
 from cockpit.cli.options import Database, Json, to_read, to_write
+from cockpit.cli.trusting import TrustModels
 from engine import processes, ticketfiles
 from engine.errors import InputError
+from engine.models import trust
 from engine.store import database, exports, imports, queue
 from engine.store.files import Folder
 
@@ -83,6 +85,7 @@ def export(
         Path | None,
         typer.Option("--output", "-o", help="File to write. Default: named after the ticket.", show_default=False),
     ] = None,
+    trust_models: TrustModels = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
@@ -93,8 +96,11 @@ def export(
     path = to_read(db)
     with closing(database.reader(path)) as connection:
         digest = exports.run_of(connection, name, level, replicate)
+        model = exports.of_run(connection, digest).run.training.model
+        model_folder = database.model_folder(connection, model)
     if output is not None and not output.parent.is_dir():
         raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another --output")
+    trusting.asking(trust_models, lambda: trust.require(model, model_folder))
     place, told = processes.ask(TAKEAWAY, "export", "--db", path, "--output", output or ".", digest)
     print(json.dumps({"file": place, **told}) if as_json else f"{place}: {_describe(told)}")
 
@@ -112,6 +118,10 @@ def verify(files: Files, as_json: Json = False) -> None:
         for one in found:
             about = f": {_describe(one)}" if "digest" in one else ""
             print(f"{'✓' if one['ok'] else '✗'} {one['file']}{about}")
+            if not one.get("compared", True):
+                print(
+                    f"  {one['model']} is Python code, which is not run here: its layers are compared when it is queued"
+                )
             for problem in one["problems"]:
                 print(f"  ✗ {problem}")
     raise typer.Exit(0 if all(one["ok"] for one in found) else 1)

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from cockpit import config, words
-from cockpit.cli import background
+from cockpit.cli import background, trusting
 from cockpit.cli.adding import absent, describe
 from cockpit.cli.options import (
     Database,
@@ -26,6 +26,7 @@ from cockpit.cli.options import (
     within,
 )
 from cockpit.cli.results import show
+from cockpit.cli.trusting import TrustModels
 from cockpit.config import MIN_FREE
 from engine import devices
 from engine.errors import InputError
@@ -120,6 +121,7 @@ def work(
     status: Annotated[bool, typer.Option("--status", help="Show the workers, and the load of this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --status: print JSON.")] = False,
     data_dir: DataDir = None,
+    trust_models: TrustModels = False,
     db: Database = None,
 ) -> None:
     """Train what is in the queue, one process a CUDA device, or one a core. Ctrl-C stops after the step under way.
@@ -153,6 +155,7 @@ def work(
         if drain and not claims.unfinished(connection, split=split):
             print("nothing is waiting in the queue", file=sys.stderr)
             return
+        trusting.of_queue(connection, trust_models)
         if workers is None:
             background.refuse_more(connection)
         if detach:

@@ -8,7 +8,7 @@ from typing import Any
 from engine import processes
 from engine.datasets.catalog import DataSet
 from engine.errors import InputError, Range, unknown
-from engine.models import own
+from engine.models import own, trust
 from engine.recipes import Optimizer, Prunable
 
 
@@ -117,10 +117,9 @@ def examine(name: str, width: float, ends: tuple[End, ...], prunable: Prunable =
     """What only building the network tells: see `engine.models.probe.examine`, which a process of its own runs.
 
     Raises InputError where it cannot be built or trained, where a ticket would not fit all of the ends, and where the
-    source of a person's own model is not what its identity says.
+    source of a person's own model is not what its identity says, or not trusted.
     """
-    if own.is_own(name):
-        own.find(name, folder)
+    trust.require(name, folder)
     return _examine(name, width, ends, prunable, folder)
 
 

@@ -5,7 +5,9 @@ dropped if that is no longer the newest. A claim is held by a lease that its wor
 gives it up, when its process is gone, or when the lease runs out.
 """
 
+import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.recipes import Run
@@ -35,10 +37,16 @@ class Claim:
     run: Run
 
 
-def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = None, split: int = 1) -> Claim | None:
+def claim(
+    connection: sqlite3.Connection,
+    worker: int,
+    experiment: int | None = None,
+    split: int = 1,
+    without: Iterable[str] = (),
+) -> Claim | None:
     """Claim the next run, or None if none can start now. One statement, so no two workers get the same.
 
-    A worker of `split` devices claims only runs that are split over so many.
+    A worker of `split` devices claims only runs that are split over so many, and none of the models `without`.
 
     The order: priority among the active experiments that want the run, then how many runs wait for it, then age. First
     of all comes a run that ran out of memory: it takes the first device on which nothing else is being trained, what
@@ -57,7 +65,13 @@ def claim(connection: sqlite3.Connection, worker: int, experiment: int | None = 
         )
         RETURNING id, claim, attempt, recipe
         """,
-        {"worker": worker, "lease": now(LEASE_SECONDS), "experiment": experiment, "split": split},
+        {
+            "worker": worker,
+            "lease": now(LEASE_SECONDS),
+            "experiment": experiment,
+            "split": split,
+            "without": json.dumps([*without]),
+        },
     ).fetchone()
     return Claim(row["id"], row["claim"], row["attempt"], Run.from_json(row["recipe"])) if row else None
 
@@ -69,12 +83,18 @@ def _ready(experiment: int | None) -> str:
     return f"""
         SELECT id, alone FROM {runs}
         WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL AND {SPLIT} = :split {own}
+          AND model NOT IN (SELECT value FROM json_each(:without))
         ORDER BY alone DESC, priority DESC, dependents DESC, id LIMIT 1
     """
 
 
 def crowded(
-    connection: sqlite3.Connection, worker: int, free: int, experiment: int | None = None, split: int = 1
+    connection: sqlite3.Connection,
+    worker: int,
+    free: int,
+    experiment: int | None = None,
+    split: int = 1,
+    without: Iterable[str] = (),
 ) -> str | None:
     """Why the next run should not join others on the worker's device, of which `free` bytes are free; None if it may.
 
@@ -88,7 +108,7 @@ def crowded(
         """,
         (worker,),
     ).fetchall()
-    coming = _first_ready(connection, experiment, split)
+    coming = _first_ready(connection, experiment, split, without)
     if not beside or coming is None:
         return None
     needed = _measured_memory(connection, coming)
@@ -102,8 +122,10 @@ def crowded(
     return None
 
 
-def _first_ready(connection: sqlite3.Connection, experiment: int | None, split: int) -> int | None:
-    wanted = {"experiment": experiment, "split": split}
+def _first_ready(
+    connection: sqlite3.Connection, experiment: int | None, split: int, without: Iterable[str]
+) -> int | None:
+    wanted = {"experiment": experiment, "split": split, "without": json.dumps([*without])}
     row = connection.execute(f"SELECT id FROM ({_ready(experiment)})", wanted).fetchone()
     return row[0] if row else None
 
@@ -185,16 +207,22 @@ def give_back(connection: sqlite3.Connection, pool: int) -> None:
     connection.execute(f"UPDATE runs SET {_TAKEN_BACK} WHERE status = 'running' AND worker IN ({held})", (pool,))
 
 
-def unfinished(connection: sqlite3.Connection, experiment: int | None = None, split: int | None = None) -> bool:
+def unfinished(
+    connection: sqlite3.Connection,
+    experiment: int | None = None,
+    split: int | None = None,
+    without: Iterable[str] = (),
+) -> bool:
     """Whether a run that an active experiment (or this one) wants is running, or waiting to be.
 
-    Of those that are split over so many devices, if `split` is given.
+    Of those that are split over so many devices, if `split` is given, and of other models than those `without`.
     """
     own = f" AND id IN ({WANTED})" if experiment is not None else ""
     own += f" AND {SPLIT} = :split" if split is not None else ""
     row = connection.execute(
-        f"SELECT EXISTS (SELECT 1 FROM runs WHERE status IN ('waiting', 'running') AND priority IS NOT NULL {own})",
-        {"experiment": experiment, "split": split},
+        f"SELECT EXISTS (SELECT 1 FROM runs WHERE status IN ('waiting', 'running') AND priority IS NOT NULL"
+        f" AND model NOT IN (SELECT value FROM json_each(:without)) {own})",
+        {"experiment": experiment, "split": split, "without": json.dumps([*without])},
     ).fetchone()
     return bool(row[0])
 

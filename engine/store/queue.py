@@ -58,6 +58,12 @@ def definition_of(connection: sqlite3.Connection, experiment: int) -> Definition
     return replace(definition, model_folder=model_folder(connection, definition.model))
 
 
+def models(connection: sqlite3.Connection) -> list[str]:
+    """The models, by name or identity, of what active experiments want and that has not ended."""
+    wanted = "status IN ('waiting', 'running') AND priority IS NOT NULL"
+    return [row[0] for row in connection.execute(f"SELECT DISTINCT model FROM runs WHERE {wanted} ORDER BY model")]
+
+
 def change(connection: sqlite3.Connection, names: Sequence[str], act: Change) -> dict[str, Outcome]:
     """Do one thing to the experiments of these names, to all or to none; the outcome of each.
 

@@ -149,7 +149,11 @@ async def test_a_served_dashboard_is_read_only_unless_actions_are_allowed(
 
     port = free_port()
     with server(trained, port, *options) as process:
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"http://127.0.0.1:{port}/ws") as socket_:
+        assert process.stderr is not None
+        address = process.stderr.readline().split()[4].rstrip("/")
+        assert (address == f"http://127.0.0.1:{port}") == read_only
+        assert f'"{address.replace("http", "ws")}/ws"' in fetch(f"{address}/")
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{address}/ws") as socket_:
             shown = b""
             while b"tiny" not in shown:
                 message = await socket_.receive(SECONDS)
@@ -157,6 +161,14 @@ async def test_a_served_dashboard_is_read_only_unless_actions_are_allowed(
             commands = [" ".join(child.cmdline()) for child in psutil.Process(process.pid).children(recursive=True)]
             assert any("-m cockpit --db" in command for command in commands)
             assert all(("--read-only" in command) == read_only for command in commands)
+
+
+def test_where_actions_are_allowed_nothing_is_found_without_the_token(trained: Path) -> None:
+    port = free_port()
+    with server(trained, port, "--allow-actions"):
+        for path in ("", "ws", "static/js/textual.js", "download/x", "token/", "token/ws"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                fetch(f"http://127.0.0.1:{port}/{path}")
 
 
 def without(module: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

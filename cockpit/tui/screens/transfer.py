@@ -60,7 +60,7 @@ class Extend(Form):
     """More levels, replicates, data sets or tickets for experiments that are there."""
 
     AUTO_FOCUS = "#levels"
-    FIELDS: ClassVar[Mapping[str, Field]] = fields_of(adding.extend, without=("names", "as_json", "db"))
+    FIELDS: ClassVar[Mapping[str, Field]] = fields_of(adding.extend, without=("names", "trust_models", "as_json", "db"))
     FIRST = ("levels", *(name for name in FIELDS if name != "levels"))
     COMMAND = "cockpit queue extend {names}"
     empty = "Say what there is to be more of. Only what is new is trained."
