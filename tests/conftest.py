@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from engine import definitions
@@ -45,6 +46,14 @@ ADD = ("queue", "add", *SMALL, "--profile", "exact")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # As a shell starts what it runs in the background; what the tests start would ignore Ctrl-C like that, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+GIB_A_WORKER = 3  # of memory that tests which train in several processes take
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many tests run at once with `-n auto`: one a core, as far as memory and sense allow."""
+    return max(1, min(8, os.cpu_count() or 1, psutil.virtual_memory().available // (GIB_A_WORKER * 2**30)))
+
 
 Cockpit = Callable[..., "subprocess.CompletedProcess[str]"]
 
