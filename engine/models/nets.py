@@ -62,12 +62,24 @@ def _own(name: str, width: float, shape: Shape, classes: int, folder: str) -> nn
         try:
             model = factory(**given)
         except (Exception, SystemExit) as error:
+            if any(f"unexpected keyword argument {key!r}" in str(error) for key in given):
+                raise _other_names(name, f"({own.describe(error)})") from error
             said = ", ".join(f"{key}={value!r}" for key, value in given.items())
             raise InputError(f"model {name.partition('@')[0]}({said}) raised {own.describe(error)}") from error
     own.elsewhere()  # raises for what the factory has imported beside what is hashed
     if not isinstance(model, nn.Module):
         raise InputError(f"model {name.partition('@')[0]} made a {type(model).__name__}: it must return an nn.Module")
     return model
+
+
+def _other_names(name: str, why: str) -> InputError:
+    """The error for a factory of another library, whose arguments have other names."""
+    given = name.partition("@")[0]
+    module, _, factory = given.partition(":")
+    return InputError(
+        f"model {given} does not take classes{f' {why}' if why else ''}: wrap it in a module of your own, as in"
+        f" `from {module} import {factory}` and `def net(classes): return {factory}(num_classes=classes)`"
+    )
 
 
 def _arguments(factory: Callable[..., Any], name: str, known: dict[str, Any]) -> dict[str, Any]:
@@ -80,6 +92,8 @@ def _arguments(factory: Callable[..., Any], name: str, known: dict[str, Any]) ->
     takes = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         takes |= set(known)
+    if "num_classes" in takes and "classes" not in takes:
+        raise _other_names(name, "")
     if "classes" not in takes:
         raise InputError(f"model {name} takes no `classes`: define it as e.g. def {name.rpartition(':')[2]}(classes)")
     if needed := [p.name for p in parameters if p.default is p.empty and p.name not in known and p.name in takes]:

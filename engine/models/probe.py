@@ -90,9 +90,12 @@ def _check(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
     _check_draws(name, model)
     weights = nets.prunable(model, rule)
     if not weights:
+        others = [path for path, layer in model.named_modules() if isinstance(layer, nn.Conv1d | nn.Conv3d)]
+        kind = type(model.get_submodule(others[0])).__name__ if others else ""
+        named = f", and the attribute net.prunable = {[f'{others[0]}.weight']} a {kind} layer" if others else ""
         raise InputError(
-            f"model {name} has no convolutions, so --prunable {rule} prunes nothing: --prunable conv+linear prunes"
-            " linear layers"
+            f"model {name} has no {'Conv2d layers' if others else 'convolutions'}, so --prunable {rule} prunes nothing:"
+            f" --prunable conv+linear prunes linear layers{named}"
         )
     size = "x".join(map(str, end.shape))
     try:

@@ -47,6 +47,9 @@ def test_a_network_is_shown_layer_by_layer(cockpit: Cockpit) -> None:
         (("vgg19", "--size", "32x32"), "--size '32x32' is not understood: give a side, as 224"),
         (("vgg19", "--prunable", "all"), "unknown --prunable 'all'"),
         (("mynets:small",), "module 'mynets' of model mynets:small was not found"),
+        (("resnet-18",), "did you mean 'resnet18'?"),
+        (("torchvision.models:resnet18",), "`def net(classes): return resnet18(num_classes=classes)`"),
+        (("torchvision.models:ResNet",), "`def net(classes): return ResNet(num_classes=classes)`"),
     ],
 )
 def test_what_cannot_be_shown_is_said_in_a_line(cockpit: Cockpit, arguments: tuple[str, ...], said: str) -> None:

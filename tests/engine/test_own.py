@@ -174,6 +174,15 @@ HEAD = "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))"
         ("def make(classes): return classes", "made a int: it must return an nn.Module"),
         ("def make(channels): pass", "takes no `classes`"),
         ("def make(classes, depth): pass", "needs 'depth'"),
+        (
+            "def make(num_classes): pass",
+            r"`from given import make` and `def net\(classes\): return make\(num_classes=c",
+        ),
+        ("def make(**given): return nn.Linear(64, **given)", r"def net\(classes\): return make\(num_classes=classes\)"),
+        (
+            "def make(classes): return nn.Sequential(nn.Flatten(2), nn.Conv1d(1, 4, 3), nn.Linear(62, classes))",
+            r"has no Conv2d layers, .* net\.prunable = \['1\.weight'\] a Conv1d layer",
+        ),
         ("make = 3", "has no function or class 'make'"),
         ("syntax error", "cannot be imported: SyntaxError"),
         (
