@@ -1,7 +1,6 @@
 """Curves as text: the only file that imports plotext."""
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from plotext._figure import (
     _figure_class as Figure,
 )  # an object for each chart; the module's functions share one
 
+from cockpit import words
 from cockpit.curves import DENSE, Series, cell, evenly, matched
 from cockpit.layers import ratio_title
 from engine.store.layers import Ratios
@@ -208,28 +208,24 @@ def draw(shown: Sequence[Series], view: View, width: int, height: int, title: st
     return str(figure.build()).removesuffix("\n")
 
 
-def printed(shown: Sequence[Series], title: str, x: str, full: bool, width: int, colours: bool) -> str:
+def printed(shown: Sequence[Series], title: str, x: str, full: bool, width: int) -> str:
     """The curves as the command line prints them: a chart with a title, and its legend below."""
     above, title = _above(title, width)
     text = above + draw(shown, View(x=x, full=full, printed=True), width, max(15, min(30, width // 4)), title) + "\n"
     for number, one in enumerate(shown):
         (red, green, blue), marker = style(number, one)
         name = f"{one.name} {cell(one, 0)}" if one.ticket == DENSE else one.name
-        text += f"\n  \x1b[38;2;{red};{green};{blue}m{marker}\x1b[0m {name}"
-    return text if colours else _plain(text)
+        text += f"\n  \x1b[38;2;{red};{green};{blue}m{marker}\x1b[0m {words.line(name)}"
+    return text
 
 
 def _above(title: str, width: int) -> tuple[str, str]:
     """What stands above a chart, and its title: plotext leaves out one that is too long."""
+    title = words.line(title)
     return (f"{title}\n", "") if len(title) > width - 4 else ("", title)
 
 
-def _plain(text: str) -> str:
-    """A text without colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
-
-
-def printed_ratios(found: Ratios, width: int, colours: bool) -> str:
+def printed_ratios(found: Ratios, width: int) -> str:
     """The ratios of each layer at a few levels, light to dark, as the command line prints them: figure 1b."""
     height = max(15, min(30, width // 4))
     scale, last = ratio_axis(found, height - 5), len(found.layers)
@@ -252,8 +248,7 @@ def printed_ratios(found: Ratios, width: int, colours: bool) -> str:
         figure.plot(*points, color=colour, marker="braille")
         figure.scatter(*points, color=colour, marker=marker)
         entries += f"\n  \x1b[38;2;{colour[0]};{colour[1]};{colour[2]}m{marker}\x1b[0m {ratio_name(found, level)}"
-    text = above + str(figure.build()).removesuffix("\n") + "\n" + entries
-    return text if colours else _plain(text)
+    return above + str(figure.build()).removesuffix("\n") + "\n" + entries
 
 
 def ratio_levels(found: Ratios) -> list[int]:

@@ -3,12 +3,12 @@
 import csv
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TextIO
 
+from cockpit import terminal
 from engine.errors import InputError
 
 
@@ -17,9 +17,7 @@ def write(
 ) -> None:
     """Write rows to a file, or to standard output. Python prints floats so that they read back as the same."""
     if output is None:
-        if sys.stdout is None:  # the shell closed it
-            return
-        _write_to(sys.stdout, heading, rows, form)
+        _write_to(terminal.data(), heading, rows, form)
         return
     output = output.resolve()  # a link stays one
     if output.exists() and not output.is_file():  # a pipe or a device is written to, not replaced

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from rich.console import Console
 from rich.text import Text
+
+from cockpit.console import Console
 
 GAP = 2  # columns between two images
 ROWS = 2  # of images, at most
@@ -16,7 +17,7 @@ Picture = Sequence[Sequence[Pixel]]
 
 def show(pictures: Sequence[tuple[str, Picture]]) -> None:
     """Print images with their captions side by side, as many as two rows of them hold."""
-    console = Console(highlight=False)
+    console = Console()
     coloured = console.is_terminal and not console.no_color
     width = max(len(picture[0]) for _, picture in pictures)
     abreast = max(1, (console.width + GAP) // (width + GAP))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import (
     BarColumn,
@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from cockpit import words
+from cockpit.console import Console
 from engine.pool import Pool
 from engine.store import rows, workers
 
@@ -34,10 +36,10 @@ def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -
         _follow_plainly(pool, connection, experiment)
         return
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"), console=console,
+        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False), console=console,
     )  # fmt: skip
-    task = bar.add_task("training", total=first.total, completed=first.ended, left="")
+    task = bar.add_task("", total=first.total, completed=first.ended, left="")
     with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
         while pool.running:
             counts = rows.counts(connection, experiment)
@@ -52,7 +54,7 @@ def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -
 def reading(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show on stderr, if that is a terminal, how many bytes of how many are dealt with: call what this gives."""
     console = Console(stderr=True)
-    columns = TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -91,7 +93,11 @@ def _time_left(first: rows.Counts, counts: rows.Counts, seconds: float) -> str:
 
 def _held_up(connection: sqlite3.Connection) -> list[str]:
     """Why workers train nothing though there is something to train."""
-    return [f"  {row['device']}: {row['message']}" for row in workers.present(connection) if row["state"] == "held up"]
+    return [
+        words.line(f"  {row['device']}: {row['message']}")
+        for row in workers.present(connection)
+        if row["state"] == "held up"
+    ]
 
 
 def _describe(row: sqlite3.Row) -> str:
@@ -100,4 +106,4 @@ def _describe(row: sqlite3.Row) -> str:
     epoch = 0 if row["epoch"] is None else row["epoch"] + 1
     speed = f"{row['images_per_second']:>7,.0f} img/s" if row["images_per_second"] else " " * 13
     numbers = f"  {row['device']:<6} level {row['level']:>2}  seed {row['seed']}  epoch {epoch:>2}/{row['epochs']}"
-    return f"{numbers} {speed}  {row['ticket']} {source}{row['target']}"
+    return words.line(f"{numbers} {speed}  {row['ticket']} {source}{row['target']}")

@@ -1,15 +1,19 @@
-"""Tables on standard output: in a pipe as wide as they are; on a terminal broken so that no number is ever cut.
+"""Tables and charts on standard output.
+
+In a pipe tables are as wide as they are; on a terminal they are broken so that no number is ever cut.
 
 They are laid out here, since rich takes a quarter of a second for the 1,000 lines that a long queue has. It is
 imported where a table is printed: most commands print none.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from cockpit import words
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from cockpit.console import Console
 
 HEADING_WIDTH = 16  # longer headings go over several lines
 GAP = "  "
@@ -22,6 +26,7 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, 
     not, the texts of a row stand above the rest of it, as many in a line as have room.
     """
     console = _console()
+    headings, rows = _lines(headings), list(map(_lines, rows))
     heads = [wrap(heading, HEADING_WIDTH, break_on_hyphens=False, break_long_words=False) for heading in headings]
     widths = [max(map(_cells, column)) for column in _columns(heads, rows)]
     end = len(headings)
@@ -43,6 +48,14 @@ def say(text: str) -> None:
     """Print text, its lines broken between words where a terminal has no room for them."""
     console = _console()
     console.print(text, soft_wrap=not console.is_terminal)
+
+
+def draw(chart: Callable[[int], str]) -> None:
+    """Print a chart, for the width there is, whose colours are ANSI's."""
+    from rich.text import Text
+
+    console = _console()
+    console.print(Text.from_ansi(chart(console.width)), soft_wrap=True)
 
 
 def _show_folded(
@@ -99,9 +112,14 @@ def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
 
 
 def _console() -> "Console":
-    from rich.console import Console
+    from cockpit.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    return Console()
+
+
+def _lines(cells: Iterable[str]) -> list[str]:
+    """The cells, each in one line."""
+    return list(map(words.line, cells))
 
 
 def _cells(text: str) -> int:

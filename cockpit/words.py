@@ -10,7 +10,12 @@ from typing import Any
 ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?"
 )  # to a terminal, as ANSI has them
-CONTROLS = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}  # their pictures
+# What a terminal obeys instead of showing it, but for line ends and tabs: control characters, and those that turn the
+# direction of writing or take no room. None is as wide as a column.
+COMMANDS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+PICTURES = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}  # of control characters
 
 OF_EXPERIMENTS = {
     "waiting": "·",
@@ -36,13 +41,13 @@ def state(word: str) -> str:
 def run(row: Mapping[str, Any]) -> str:
     """A run in a line: its ticket, where that comes from, what it is trained on."""
     source = f"{row['source']} -> " if row["source"] else ""
-    return f"{source}{row['target']} {row['ticket']}, level {row['level']}, seed {row['seed']}"
+    return line(f"{source}{row['target']} {row['ticket']}, level {row['level']}, seed {row['seed']}")
 
 
 def error(row: Any) -> str:
     """What went wrong with a run, in a line."""
     what = f"{row['ticket']} level {row['level']} on {row['target']}, seed {row['seed']}"
-    return f"{row['status']}: {what} ({row['digest'][:12]}): {row['error'].strip().splitlines()[-1]}"
+    return line(f"{row['status']}: {what} ({row['digest'][:12]}): {row['error'].strip().splitlines()[-1]}")
 
 
 def short(text: str, width: int) -> str:
@@ -91,9 +96,25 @@ def event(row: Any) -> str:
     return text + ("\n" + indent(row["error"].rstrip(), "    ") if row["error"] else "")
 
 
-def harmless(line: str) -> str:
-    """A line of a file without anything that a terminal would obey: no colours, and pictures of control characters."""
-    if line.isprintable():
-        return line
-    shown = ESCAPES.sub("", line).expandtabs().translate(CONTROLS)
-    return shown if shown.isprintable() else "".join(one if one.isprintable() else "\ufffd" for one in shown)
+def visible(text: str) -> str:
+    """A text with pictures of what a terminal would obey instead of showing it; lines and tabs stay."""
+    return text if text.isprintable() else COMMANDS.sub(_picture, text)
+
+
+def line(text: str) -> str:
+    """A text in one line, with pictures of what a terminal would obey, line ends and tabs too."""
+    return text if text.isprintable() else visible(text).translate(PICTURES)
+
+
+def stripped(text: str) -> str:
+    """A text without what a terminal would obey: as wide as it was laid out."""
+    return text if text.isprintable() else COMMANDS.sub("", text)
+
+
+def harmless(logged: str) -> str:
+    """A line of a log in one line, without its colours and other commands to a terminal."""
+    return logged if logged.isprintable() else line(ESCAPES.sub("", logged).expandtabs())
+
+
+def _picture(found: re.Match[str]) -> str:
+    return chr(PICTURES.get(ord(found[0]), 0xFFFD))

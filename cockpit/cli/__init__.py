@@ -1,7 +1,6 @@
 """The command line: one module for each group of verbs. stdout carries data, stderr diagnostics."""
 
 import errno
-import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
+from cockpit import terminal
 from cockpit.cli import data, diff, doctor, models, presets, queue, reports, results, screen, store, tickets, work
 from cockpit.cli.options import Database
 from engine import __version__
@@ -70,27 +70,26 @@ def _root(
 
 def main() -> None:
     """The program: runs a command; what a person got wrong becomes one line on stderr and exit code 2."""
-    database.on_wait = lambda said: print(said, file=sys.stderr, flush=True)
-    try:
-        code = typer.main.get_command(app).main(prog_name="cockpit", standalone_mode=False)
-        if sys.stdout:  # it may have been closed
+    with terminal.guarded():
+        database.on_wait = lambda said: print(said, file=sys.stderr, flush=True)
+        try:
+            code = typer.main.get_command(app).main(prog_name="cockpit", standalone_mode=False)
             sys.stdout.flush()
-    except InputError as error:
-        _fail(str(error), 2)
-    except sqlite3.OperationalError as error:
-        _fail(f"the database cannot be used ({error}): {_database_fix(str(error))}", 2)
-    except sqlite3.DatabaseError as error:
-        _fail(f"the database cannot be used ({error}): `cockpit store check` says whether it is damaged", 2)
-    except TyperException as error:
-        _fail(_helpful(error), error.exit_code)
-    except (KeyboardInterrupt, Abort):
-        sys.exit(130)
-    except BrokenPipeError:  # whoever read our output has closed it, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except OSError as error:
-        _fail(_file_error(error), 2)
-    sys.exit(code or 0)
+        except InputError as error:
+            _fail(str(error), 2)
+        except sqlite3.OperationalError as error:
+            _fail(f"the database cannot be used ({error}): {_database_fix(str(error))}", 2)
+        except sqlite3.DatabaseError as error:
+            _fail(f"the database cannot be used ({error}): `cockpit store check` says whether it is damaged", 2)
+        except TyperException as error:
+            _fail(_helpful(error), error.exit_code)
+        except (KeyboardInterrupt, Abort):
+            sys.exit(130)
+        except terminal.ReaderGoneError:
+            raise
+        except OSError as error:
+            _fail(_file_error(error), 2)
+        sys.exit(code or 0)
 
 
 def _helpful(error: TyperException) -> str:

@@ -1,7 +1,6 @@
 """`cockpit doctor`: whether this machine can train, and what to do where it cannot."""
 
 import json
-import sys
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -19,8 +18,6 @@ def doctor(data_dir: DataDir = None, as_json: Json = False, db: Database = None)
     """Look at Python, torch, devices, data, database, disk, workers, terminal and configuration: what works, what does
     not, what to do. Exit code 0: it can train here; 1: a problem stops it.
     """
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # the terminal's encoding may be what is wrong
     with suppress(InputError):  # a wrong configuration file is a finding of its own
         use_data(data_dir)
     found = []

@@ -79,8 +79,9 @@ def write(name: str, definition: Definition, pause_after: int) -> str:
 
 
 def _literal(value: Any) -> str:
-    """A value in TOML, which for texts, numbers and lists of them is nearly JSON."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A value in TOML, which for texts, numbers and lists of them is nearly JSON. Only what can be seen is itself."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in text)
 
 
 def _check_tables(file: File, found: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit import tables, words
+from cockpit import tables, terminal, words
 from cockpit.cli import adding, completing, files
 from cockpit.cli.logs import logs
 from cockpit.cli.options import PRIORITY, SECONDS, Database, Json, Names, PauseAfter, to_read, to_write, within
@@ -196,7 +196,7 @@ def show(
                 files.write(one["name"], replace(d, tickets=imports.located(connection, d.tickets)), one["pause_after"])
                 for one, d in zip(found, definitions, strict=True)
             ]
-            print("\n\n".join(written))
+            terminal.data().write("\n\n".join(written) + "\n")
             return
         if runs:
             found = [{**one, "every_run": rows.runs(connection, one["id"])} for one in found]

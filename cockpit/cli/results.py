@@ -4,6 +4,7 @@ import shlex
 import sqlite3
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -178,23 +179,17 @@ def _remarks(connection: sqlite3.Connection, experiment: str) -> list[str]:
 
 
 def _print_ratios(found: Ratios) -> None:
-    from rich.console import Console
-
     from cockpit import charts, layers
 
-    console = Console()
-    print(charts.printed_ratios(found, console.width, console.is_terminal and not console.no_color))
+    tables.draw(lambda width: charts.printed_ratios(found, width))
     tables.show(*layers.ratio_table(found), keys=2)
 
 
 def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
-    from rich.console import Console
-
     from cockpit import charts, curves
 
-    console = Console()
     for title, series in titled.items():
-        print(charts.printed(series, title, x, full, console.width, console.is_terminal and not console.no_color))
+        tables.draw(partial(charts.printed, series, title, x, full))
         tables.show(*curves.table(series), keys=2)
 
 

@@ -1,5 +1,6 @@
 """`cockpit` without a command, the dashboard, and `cockpit serve`, the same in a browser."""
 
+import codecs
 import os
 import shlex
 import sys
@@ -23,12 +24,31 @@ def possible() -> bool:
 def dashboard(db: Path | None, read_only: bool) -> None:
     """Open the dashboard until it is left."""
     wish = config.screen()
+    if "TEXTUAL_DRIVER" not in os.environ:
+        _check_terminal()
     from cockpit.tui import keys
     from cockpit.tui.app import Cockpit
 
     app = Cockpit(to_read(db), read_only=read_only, theme=wish.theme, keys=keys.chosen())
     app.run()
     sys.exit(app.return_code)
+
+
+def _check_terminal() -> None:
+    """Raises InputError for a terminal that cannot show the dashboard."""
+    term, encoding = os.environ.get("TERM", ""), sys.stderr.encoding
+    if term in ("dumb", "unknown"):
+        raise InputError(
+            f"the dashboard needs a terminal that moves its cursor, not TERM={term}: open it in another terminal, or"
+            " use commands such as `cockpit queue list` (`cockpit --help` lists them)"
+        )
+    if codecs.lookup(encoding).name != "utf-8":
+        raise InputError(
+            f"the dashboard needs a terminal and a locale in UTF-8, not {encoding}: set LANG=C.UTF-8 and unset LC_ALL"
+            " and PYTHONIOENCODING"
+        )
+    for name in ("COLUMNS", "LINES"):  # the terminal knows its size, and when that changes
+        os.environ.pop(name, None)
 
 
 def serve(

@@ -1,0 +1,191 @@
+"""Whatever names hold, and whatever the terminal is, what is printed cannot command it, and no command breaks."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from cockpit import words
+from tests.cockpit.test_help import ALL
+from tests.cockpit.test_screen import in_terminal
+from tests.conftest import Cockpit, run_cockpit
+from tests.hostile import COMMANDS, MARKUP, NAMES, hostile
+
+# What each command that prints a person's names is called with; {name} is an experiment of the database.
+LISTINGS: dict[tuple[str, ...], str] = {
+    ("claims",): "",
+    ("data", "list"): "",
+    ("diff",): "{name}",
+    ("doctor",): "",
+    ("export",): "--table runs --json",
+    ("plot",): "{name}",
+    ("queue", "annotate"): "{name} --tag x",
+    ("queue", "archive"): "{name}",
+    ("queue", "cancel"): "{name}",
+    ("queue", "estimate"): "",
+    ("queue", "list"): "",
+    ("queue", "logs"): "{name}",
+    ("queue", "move"): "{name} --by 1",
+    ("queue", "pause"): "{name}",
+    ("queue", "remove"): "{name}",
+    ("queue", "resume"): "{name}",
+    ("queue", "retry"): "{name}",
+    ("queue", "show"): "{name} --runs",
+    ("queue", "unarchive"): "{name}",
+    ("queue", "wait"): "{name} --timeout 0",
+    ("show",): "{name}",
+    ("store", "check"): "",
+    ("store", "gc"): "--dry-run",
+    ("store", "merge"): "other.db",
+    ("tickets", "list"): "",
+    ("work",): "--status",
+}
+NAMELESS = {
+    ("run",), ("serve",), ("figure",), ("queue", "add"), ("queue", "extend"), ("store", "backup"), ("data", "get"),
+    ("data", "path"), ("data", "check"), ("models", "list"), ("models", "show"), ("presets", "list"),
+    ("presets", "show"), ("tickets", "export"), ("tickets", "verify"), ("tickets", "import"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> list[str]:
+    """The hostile names in the database of the folder that a test runs in, and in another to merge."""
+    hostile(tmp_path / "other.db")
+    return hostile(tmp_path / "experiments.db")
+
+
+def called(command: tuple[str, ...], name: str) -> list[str]:
+    return [*command, *(part.replace("{name}", name) for part in shlex.split(LISTINGS[command]))]
+
+
+def test_every_command_is_tried_here_or_prints_no_names() -> None:
+    assert set(ALL) == set(LISTINGS) | NAMELESS
+
+
+@pytest.mark.parametrize("command", LISTINGS, ids=" ".join)
+def test_no_name_reaches_the_terminal_as_a_command_and_none_breaks_a_listing(
+    cockpit: Cockpit, names: list[str], command: tuple[str, ...]
+) -> None:
+    for name in names[:3] if "{name}" in LISTINGS[command] else names[:1]:
+        found = cockpit(*called(command, name))
+        assert "Traceback" not in found.stderr, found.stderr
+        assert not COMMANDS.search(found.stdout + found.stderr)
+
+
+def test_a_name_takes_one_line_of_a_table_and_nothing_in_it_is_markup(cockpit: Cockpit, names: list[str]) -> None:
+    lines = cockpit("queue", "list").stdout.splitlines()
+    assert len(lines) == 1 + len(names)
+    assert lines[1].startswith(f"{MARKUP} ␛[2J␛]0;owned␇ ")
+    assert lines[5].startswith("two␊lines and a␉tab␍ ")
+
+
+def test_on_a_terminal_only_colours_are_obeyed(names: list[str], tmp_path: Path) -> None:
+    for arguments in (("queue", "list"), ("plot", names[0]), ("export", "--table", "curves"), ("show", names[1])):
+        shown, _ = in_terminal(tmp_path, *arguments, until="never", keys=b"")
+        assert "Traceback" not in shown
+        text = re.sub(r"\x1b\[[\d;]*m", "", shown).replace("\r\n", "\n")
+        assert not COMMANDS.search(text), arguments
+        assert not re.search(r"\x1b\[(8|31)m", shown)  # those of a name
+
+
+def test_data_keep_the_names_as_they_are(cockpit: Cockpit, names: list[str], tmp_path: Path) -> None:
+    for encoding in ("utf-8", "ascii"):
+        csv = subprocess.run(
+            [sys.executable, "-m", "cockpit", "export", "--csv"], cwd=tmp_path, capture_output=True, check=True,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        ).stdout  # fmt: skip
+        assert all(name.encode() in csv for name in names[:2])
+    table = cockpit("queue", "show", *names, "--toml").stdout
+    assert [one["name"] for one in tomllib.loads(table)["experiment"]] == names
+    assert not COMMANDS.search(table)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize(
+    "command", [("queue", "list"), ("plot",), ("diff",), ("show",), ("queue", "show"), ("claims",)]
+)
+def test_what_an_encoding_lacks_is_replaced(
+    names: list[str], tmp_path: Path, command: tuple[str, ...], encoding: str
+) -> None:
+    arguments = [sys.executable, "-m", "cockpit", *called(command, names[0])]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode(encoding).strip()
+
+
+def test_states_and_curves_are_told_apart_in_ascii(names: list[str], tmp_path: Path) -> None:
+    from cockpit import charts, terminal
+
+    for glyphs in (charts.MARKERS, words.OF_EXPERIMENTS.values(), words.OF_CHECKS.values()):
+        found = [terminal._nearest(glyph) for glyph in glyphs]
+        assert len(set(found)) == len(found)
+        assert "?" not in found
+    assert [terminal._nearest(one) for one in "é½日±"] == ["e", "?", "?", "+/-"]
+
+
+@pytest.mark.parametrize("shell", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "</dev/null"])
+@pytest.mark.parametrize("command", ["", "queue list", "queue list --json", "plot '[/]'", "store gc", "nonsense"])
+def test_a_closed_stream_is_no_error(names: list[str], tmp_path: Path, command: str, shell: str) -> None:
+    before = (tmp_path / "experiments.db").read_bytes()
+    line = f"{shlex.quote(sys.executable)} -m cockpit {command} {shell}"
+    expected = run_cockpit(tmp_path, *shlex.split(command)).returncode
+    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == expected
+    assert "Traceback" not in done.stderr
+    assert not (">&-" in shell.split() and done.stdout)
+    assert not ("2>&-" in shell and "error" in done.stdout)  # what belongs to stderr
+    assert (tmp_path / "experiments.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["--help", "queue list", "export --table runs", "show '[/]'", "queue list --json"])
+@pytest.mark.parametrize("pipe", ["2>&1 |", "|"])
+def test_a_reader_that_has_seen_enough_ends_the_program(
+    names: list[str], tmp_path: Path, command: str, pipe: str
+) -> None:
+    line = f"{shlex.quote(sys.executable)} -m cockpit {command} {pipe} true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+@pytest.mark.parametrize("size", ["999999", "0", "-1", "abc", "", "1", "9" * 30, "٣"])
+@pytest.mark.parametrize("command", ["queue list", "plot '[/]'", "--help", "show '[/]'"])
+def test_a_size_of_the_terminal_that_makes_no_sense_is_bounded(
+    names: list[str], tmp_path: Path, size: str, command: str
+) -> None:
+    found = run_cockpit(tmp_path, *shlex.split(command), COLUMNS=size, LINES=size)
+    assert found.returncode == 0, found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [({"TERM": "dumb"}, "not TERM=dumb"), ({"PYTHONIOENCODING": "latin-1"}, "UTF-8, not iso8859-1")],
+)
+def test_the_dashboard_says_in_a_line_which_terminal_it_needs(
+    tmp_path: Path, environment: dict[str, str], why: str
+) -> None:
+    shown, code = in_terminal(tmp_path, until="never", keys=b"", **environment)
+    assert code == 2
+    assert "cockpit: error: the dashboard needs a terminal" in shown
+    assert why in shown
+    assert "Traceback" not in shown
+
+
+def test_the_dashboard_has_the_size_of_its_terminal_not_of_the_environment(tmp_path: Path) -> None:
+    shown, code = in_terminal(tmp_path, until="cockpit run digits", keys=b"q", COLUMNS="999999", LINES="999999")
+    assert code == 0
+    assert "cockpit run digits" in shown
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_in_one_line_is_printable_and_what_is_seen_of_a_text_can_be_printed(name: str) -> None:
+    assert not COMMANDS.search(words.visible(name))
+    assert words.visible(name).count("\n") == name.count("\n")
+    assert words.line(name).isprintable()
+    assert not COMMANDS.search(words.stripped(name))
