@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from cockpit import charts
+from cockpit import charts, words
 from cockpit.curves import DENSE, Series, evenly
 from cockpit.export import whole
 from cockpit.layers import ratio_title
@@ -61,7 +61,7 @@ def drawn(path: Path, width: float, height: float) -> Iterator["Figure"]:
     except ModuleNotFoundError:
         raise InputError("matplotlib is not installed: pip install 'lottery-cockpit[figures]'") from None
     form = form_of(path)
-    with context("default"), rc_context({"svg.hashsalt": "cockpit"}):
+    with context("default"), rc_context({"svg.hashsalt": "cockpit", "text.parse_math": False}):
         figure = Figure((width, height), layout="constrained")
         yield figure
         with whole(path) as partial:
@@ -105,7 +105,7 @@ def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = ()) -> None
 
 
 def _entitle(axes: "Axes", title: str, remarks: Iterable[str]) -> None:
-    lines = [fill(title, TITLE), *map(_broken, remarks)]
+    lines = [fill(words.line(title), TITLE), *map(_broken, remarks)]
     axes.set_title("\n".join(lines), fontsize="medium")
 
 
@@ -173,7 +173,8 @@ def _curves(axes: "Axes", shown: Sequence[Series], view: charts.View, small: boo
 
 def _curve(axes: "Axes", number: int, one: Series, view: charts.View, small: bool) -> None:
     colour, marker = charts.style(number, one)
-    rgb, name = _rgb(colour), f"{one.name} ({one.all_counts()})"
+    rgb, name = _rgb(colour), words.line(f"{one.name} ({one.all_counts()})")
+    name = f" {name}" if name.startswith("_") else name  # matplotlib takes that for a name to hide
     kept = [i for i, fraction in enumerate(one.remaining) if fraction > 0 or view.x == "pruned"]
     spreads = [one.deviations[i] or 0.0 for i in kept]
     means = [one.means[i] for i in kept]

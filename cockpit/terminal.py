@@ -6,6 +6,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 from cockpit import words
@@ -78,8 +79,7 @@ def guarded() -> Iterator[None]:
     codecs.register_error(REPLACE, _replaced)
     before = sys.stdout, sys.stderr
     for stream in before:
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors=REPLACE)
+        cast(TextIOWrapper, stream).reconfigure(errors=REPLACE)
     sys.stdout, sys.stderr = (cast(TextIO, Guard(stream)) for stream in before)
     try:
         yield
@@ -94,9 +94,9 @@ def data() -> TextIO:
     """Standard output for data: UTF-8 and unchanged into a file or pipe; guarded on a terminal."""
     if sys.stdout.isatty():
         return sys.stdout
-    stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+    stream = cast(TextIOWrapper, getattr(sys.stdout, "rich_proxied_file", sys.stdout))
     stream.reconfigure(encoding="utf-8", errors="surrogateescape")
-    return cast(TextIO, stream)
+    return stream
 
 
 def _open_closed() -> None:

@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 from textual import work
 from textual.app import SystemCommand
 from textual.binding import ActiveBinding, Binding, BindingType
+from textual.filter import LineFilter
+from textual.markup import escape
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from cockpit import words
@@ -23,10 +26,13 @@ from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.help import Help
 from cockpit.tui.host import Host
 from cockpit.tui.painting import Palette
+from cockpit.tui.plain import Harmless
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.transfer import Extend, Transfer
 from engine.errors import InputError
 from engine.store import database, labels, workers
+
+HARMLESS = Harmless()
 
 
 class ActingApp(Host):
@@ -49,6 +55,24 @@ class ActingApp(Host):
     def chosen(self) -> Sequence[str]:
         """The experiments that actions work on."""
         return self.screen.chosen() if isinstance(self.screen, CockpitScreen) else ()
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What all lines go through before they are painted."""
+        return [*super().get_line_filters(), HARMLESS]
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Say something for a while. Whatever a caller thinks of it, it is text and not markup."""
+        super().notify(
+            words.visible(message), title=words.line(title), severity=severity, timeout=timeout, markup=False
+        )
 
     def action_help(self) -> None:
         """Show all keys."""
@@ -74,7 +98,7 @@ class ActingApp(Host):
     def copy(self, command: str) -> None:
         """Put a command into the clipboard, and show it."""
         self.copy_to_clipboard(command)
-        self.notify(command, title="Copied", markup=False)
+        self.notify(command, title="Copied")
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """What the palette offers: the bindings of the screen, the actions without a key, and what Textual has."""
@@ -82,11 +106,11 @@ class ActingApp(Host):
         names = screen.chosen() if isinstance(screen, CockpitScreen) else ()
         for id, found in active.items():
             if said := actions.command_of(id, names, self.path) or found.binding.tooltip:
-                yield SystemCommand(found.binding.description, said, self._runs(found))
+                yield SystemCommand(found.binding.description, escape(said), self._runs(found))
         for action in ACTIONS.values():
             if not action.key and not self.read_only:
                 run = partial(self.action_act, action.id)
-                yield SystemCommand(action.label, action.named(names, self.path), run)
+                yield SystemCommand(action.label, escape(action.named(names, self.path)), run)
         taken = {"Quit", "Keys"}
         yield from (command for command in super().get_system_commands(screen) if command.title not in taken)
 
@@ -182,24 +206,24 @@ class ActingApp(Host):
             self.failed(action.label, error)
 
     def _stopping(self, said: str) -> None:
-        self.notify(said, markup=False)
+        self.notify(said)
 
     async def writable(self) -> Path:
         """The database to write to. A sample stays as it is: from now on, its copy is shown."""
         path = await asyncio.to_thread(database.writable_path, self.path)
         if path != self.path:
-            self.notify(f"{self.path} is a sample and stays as it is: this is {path} now", markup=False)
+            self.notify(f"{self.path} is a sample and stays as it is: this is {path} now")
             self.path = self.reader.path = path
         return path
 
     def say_done(self, title: str, what: str, command: str) -> None:
         """Say what was done, and with which command it could have been."""
         self.done = command
-        self.notify(f"{what}\n{command}" if what else command, title=title, markup=False)
+        self.notify(f"{what}\n{command}" if what else command, title=title)
 
     def failed(self, title: str, error: Exception) -> None:
         """Say why something could not be done."""
-        self.notify(str(error), title=title, severity="error", timeout=10, markup=False)
+        self.notify(str(error), title=title, severity="error", timeout=10)
 
 
 def _start_workers(path: Path) -> str:

@@ -62,6 +62,14 @@ class Cockpit(ActingApp):
             show=False,
             tooltip="Write what is on screen: CSV, PNG, SVG",
         ),
+        Binding(
+            "ctrl+z",
+            "suspend_process",
+            "Suspend",
+            id="app.suspend",
+            show=False,
+            tooltip="Back to the shell; there `fg` opens the dashboard again",
+        ),
         Binding("q", "quit", "Quit", id="app.quit"),
     ]
 
@@ -90,6 +98,7 @@ class Cockpit(ActingApp):
 
     def on_mount(self) -> None:
         self.set_keymap(dict(self.keys))
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))  # the terminal shows the shell's
         self._on_wait, database.on_wait = database.on_wait, self._waiting
         self._collected = gc.get_threshold()
         gc.set_threshold(*self._collected[:2], NEVER)

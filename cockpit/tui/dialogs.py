@@ -7,9 +7,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalGroup, VerticalScroll
-from textual.widgets import Button, Input, Static, TextArea
+from textual.widgets import Button, Input, TextArea
 
 from cockpit.tui.painting import Dialog
+from cockpit.tui.plain import Plain, plain
 
 
 class Confirm(Dialog[bool]):
@@ -27,14 +28,14 @@ class Confirm(Dialog[bool]):
 
     def compose(self) -> ComposeResult:
         with VerticalGroup(classes="dialog") as dialog:
-            dialog.border_title = self.heading
+            dialog.border_title = plain(self.heading)
             with VerticalScroll(classes="lines", can_focus=False):
-                yield Static("\n".join(self.lines), markup=False)
-            yield Static(self.loses, markup=False, classes="loses")
-            yield Static(self.command, markup=False, classes="command")
+                yield Plain("\n".join(self.lines))
+            yield Plain(self.loses, classes="loses")
+            yield Plain(self.command, classes="command")
             with Horizontal(classes="buttons"):
                 yield Button("Leave as is", id="no", compact=True)
-                yield Button(self.verb, id="yes", variant="error", compact=True)
+                yield Button(plain(self.verb), id="yes", variant="error", compact=True)
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
@@ -59,12 +60,12 @@ class Ask(Dialog[str | None]):
 
     def compose(self) -> ComposeResult:
         with VerticalGroup(classes="dialog") as dialog:
-            dialog.border_title = self.heading
+            dialog.border_title = plain(self.heading)
             if self.several:
                 yield TextArea(self.text, id="text", compact=True)
             else:
                 yield Input(self.text, id="text", select_on_focus=False)
-            yield Static(self.hint, markup=False, classes="loses")
+            yield Plain(self.hint, classes="loses")
 
     @on(Input.Submitted)
     def action_save(self) -> None:

@@ -18,6 +18,7 @@ from textual.widgets import Input, RichLog
 from cockpit.tui import actions
 from cockpit.tui.host import Host, host_of
 from cockpit.tui.painting import Dialog
+from cockpit.tui.plain import plain
 from engine.store import database
 
 KEYS_WIDTH, LABEL_WIDTH = 10, 20
@@ -57,7 +58,7 @@ class Help(Dialog[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "Keys, and the commands that do the same"
-            dialog.border_subtitle = self.option
+            dialog.border_subtitle = plain(self.option)
             yield Input(placeholder="type to filter; ↑ ↓ scroll; esc closes", compact=True)
             # A log is laid out once, not at each painting: so many lines take 15 ms.
             log = RichLog(id="lines", min_width=0, auto_scroll=False)

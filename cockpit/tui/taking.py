@@ -12,10 +12,11 @@ from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Input, Select, Static
+from textual.widgets import Input, Select
 
 from cockpit import charts, curves, export, figures
 from cockpit.tui.painting import Dialog
+from cockpit.tui.plain import Plain
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
@@ -36,7 +37,7 @@ def forms_of(screen: CockpitScreen) -> Forms:
     """What this screen can be written as: a chart's curves if there are some, else the table one is in."""
     chart = next((chart for chart in screen.query(Chart) if chart.shown and chart.display), None)
     if chart is not None:
-        draw = partial(_draw, {str(chart.border_title): chart.shown}, chart.view)
+        draw = partial(_draw, {chart.title: chart.shown}, chart.view)
         tidy = list(curves.tidy(one for one in chart.shown if one.name not in chart.view.hidden))
         return {"csv": partial(_tabulate, list(curves.TIDY), tidy), "png": draw, "svg": draw}
     forms: Forms = {"svg": partial(_keep, screen.app.export_screenshot())}
@@ -77,7 +78,7 @@ class TakeAway(Dialog[tuple[Form, Path] | None]):
             box.border_title = "take away what is on screen"
             yield Select([(WHAT[form], form) for form in self.forms], value=first, allow_blank=False, compact=True)
             yield Input(f"{self.stem}.{first}", select_on_focus=False, compact=True)
-            yield Static("enter writes it, esc leaves it", id="taking-hint", markup=False)
+            yield Plain("enter writes it, esc leaves it", id="taking-hint")
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
@@ -95,7 +96,7 @@ class TakeAway(Dialog[tuple[Form, Path] | None]):
         path = Path(self.query_one(Input).value.strip() or self.stem).expanduser()
         path = path if path.suffix == f".{form}" else path.with_name(f"{path.name}.{form}")
         if self.local and path.exists():
-            self.query_one("#taking-hint", Static).update(f"{path} exists: give another name")
+            self.query_one("#taking-hint", Plain).update(f"{path} exists: give another name")
         else:
             self.dismiss((form, path))
 

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from matplotlib.axes import Axes
@@ -16,6 +17,7 @@ from cockpit import figures
 from cockpit.cli.results import figure
 from tests.cockpit.pictures import DRAWINGS, FIXTURE, REFERENCES, without_text
 from tests.conftest import Cockpit, add, copied
+from tests.hostile import NAMES, hostile
 
 SIZES = "not of the paper's sizes: width 0.5, 4 epochs, 6 levels,"
 TOLERANCE = 3.0  # root mean square over pixels from 0 to 255
@@ -191,3 +193,17 @@ def test_what_cannot_be_drawn_is_one_line_and_nothing_is_written(
     assert message in found.stderr
     assert len(found.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_figure_of_hostile_names_shows_them_as_text(cockpit: Cockpit, tmp_path: Path) -> None:
+    for name in hostile(tmp_path / "experiments.db"):
+        found = cockpit("figure", name, "--curves", "-o", "drawn.svg")
+        assert "Traceback" not in found.stderr
+    with closing(sqlite3.connect(tmp_path / "experiments.db")) as connection, connection:
+        connection.execute("UPDATE experiments SET name = '_$x^{$ _'  WHERE name = ?", (NAMES[0],))
+        connection.execute("UPDATE experiment_curves SET name = '_$\\frac{' || id")
+    assert cockpit("figure", "_$x^{$ _", "--curves", "-o", "drawn.svg").returncode == 0
+    text = (tmp_path / "drawn.svg").read_text()
+    ElementTree.fromstring(text)
+    assert "_$x^{$ _" in text
+    assert "_$\\frac{" in text

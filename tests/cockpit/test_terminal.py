@@ -1,10 +1,17 @@
 """Whatever names hold, and whatever the terminal is, what is printed cannot command it, and no command breaks."""
 
+import fcntl
 import os
+import pty
 import re
+import select
 import shlex
+import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 import tomllib
 from pathlib import Path
 
@@ -12,7 +19,7 @@ import pytest
 
 from cockpit import words
 from tests.cockpit.test_help import ALL
-from tests.cockpit.test_screen import in_terminal
+from tests.cockpit.test_screen import SECONDS, in_terminal
 from tests.conftest import Cockpit, run_cockpit
 from tests.hostile import COMMANDS, MARKUP, NAMES, hostile
 
@@ -189,3 +196,35 @@ def test_a_name_in_one_line_is_printable_and_what_is_seen_of_a_text_can_be_print
     assert words.visible(name).count("\n") == name.count("\n")
     assert words.line(name).isprintable()
     assert not COMMANDS.search(words.stripped(name))
+
+
+def test_ctrl_z_gives_the_terminal_back_and_fg_paints_the_dashboard_again(names: list[str], tmp_path: Path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(sys.executable, [sys.executable, "-m", "cockpit"], {**os.environ, "TERM": "xterm-256color"})
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    try:
+        read_until(terminal, "no workers")
+        os.write(terminal, b"\x1a")
+        assert "\x1b[?1049l" in read_until(terminal, "\x1b[?1049l")  # the shell's screen
+        assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
+        os.kill(pid, signal.SIGCONT)
+        read_until(terminal, "\x1b[?1049h")
+        read_until(terminal, "[@click=app.quit]")
+        os.write(terminal, b"q")
+        read_until(terminal, "\x1b[?1049l")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+
+
+def read_until(terminal: int, text: str) -> str:
+    """What a terminal gets until a text is among it."""
+    shown, deadline = b"", time.monotonic() + SECONDS
+    while text.encode() not in shown:
+        assert time.monotonic() < deadline, shown.decode(errors="replace")[-2000:]
+        if select.select([terminal], [], [], 1.0)[0]:
+            shown += os.read(terminal, 65536)
+    return shown.decode(errors="replace")

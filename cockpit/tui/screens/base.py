@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.widgets import Static
 
 from cockpit.tui import actions
 from cockpit.tui.host import Host, host_of
 from cockpit.tui.painting import PaintedOnce
+from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Fresh, Query
 from cockpit.tui.widgets.keybar import KeyBar
 from cockpit.tui.widgets.status import StatusLine
@@ -33,8 +33,8 @@ class CockpitScreen(PaintedOnce[None]):
 
     def compose(self) -> ComposeResult:
         columns, lines = SMALLEST
-        yield Static(f"This terminal is too small for the cockpit: {columns}x{lines} is the least.", id="too-small")
-        yield Static(id="banner")
+        yield Plain(f"This terminal is too small for the cockpit: {columns}x{lines} is the least.", id="too-small")
+        yield Plain(id="banner")
         yield from self.body()
         yield StatusLine(id="status")
         yield KeyBar(show_command_palette=False)
@@ -81,7 +81,7 @@ class CockpitScreen(PaintedOnce[None]):
 
     def trouble(self, why: str | None) -> None:
         """Say that the database cannot be read now; None when it can again."""
-        banner = self.query_one("#banner", Static)
+        banner = self.query_one("#banner", Plain)
         banner.update(why or "")
         banner.display = why is not None
         self.query_one(StatusLine).unread = why is not None

@@ -9,9 +9,9 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.widgets import Static
 
-from cockpit import charts, curves
+from cockpit import charts, curves, words
+from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
 from cockpit.tui.screens.dashboard import EMPTY, UNTRAINED
@@ -34,7 +34,7 @@ class Compare(ChartScreen):
     def body(self) -> ComposeResult:
         with Horizontal(id="compare"):
             yield Chart(id="chart", legend=False)
-            yield Static(id="more")
+            yield Plain(id="more")
             yield LiveTable(HEADINGS, id="curves")
 
     def on_mount(self) -> None:
@@ -44,12 +44,12 @@ class Compare(ChartScreen):
         app = self.cockpit
         chosen = app.pinned | app.marked or {app.experiment} - {None}
         self.names = tuple(sorted(name for name in chosen if name))
-        more = self.query_one("#more", Static)
+        more = self.query_one("#more", Plain)
         more.display = len(self.names) == 1
         if not self.names:
             self.query_one(Chart).nothing(EMPTY)
             return {}
-        more.update(Text(MORE.format(name=self.names[0])))
+        more.update(MORE.format(name=self.names[0]))
         names = self.names
         return {"curves": lambda connection: _curves(connection, names)}
 
@@ -79,6 +79,6 @@ def _curves(connection: sqlite3.Connection, names: Sequence[str]) -> tuple[Seque
 
 def _cells(entry: charts.Entry, hidden: bool) -> tuple[Text, str, str, str]:
     if hidden:
-        return Text(f"  {entry.name} (hidden)", "dim"), "", "", ""
-    name = Text.assemble((entry.marker, entry.style), " ", entry.name)
+        return Text(words.line(f"  {entry.name} (hidden)"), "dim"), "", "", ""
+    name = Text.assemble((entry.marker, entry.style), " ", words.line(entry.name))
     return name, entry.reading, entry.count, "; ".join(entry.remarks)

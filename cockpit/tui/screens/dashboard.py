@@ -8,9 +8,9 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Static
 
 from cockpit import curves, words
+from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
 from cockpit.tui.widgets import panes
@@ -43,8 +43,8 @@ class Dashboard(ChartScreen):
             yield Chart(id="chart")
             with Vertical(id="right"):
                 for name, title in PANES.items():
-                    pane = Static(id=name, classes="pane")
-                    pane.border_title = title
+                    pane = Plain(id=name, classes="pane")
+                    pane.border_title = plain(title)
                     yield pane
 
     def queries(self) -> Mapping[str, Query]:
@@ -56,7 +56,7 @@ class Dashboard(ChartScreen):
         """Show the experiments that are not archived, and which of them are in the queue."""
         self.found = [row for row in found if not row["archived"]]
         self._list()
-        self.query_one("#queued", Static).update(panes.queued(found, QUEUED))
+        self.query_one("#queued", Plain).update(panes.queued(found, QUEUED))
         if not found:
             self.query_one(Chart).nothing(EMPTY)
 
@@ -106,11 +106,11 @@ class Dashboard(ChartScreen):
 
     def show_loads(self, found: list[sqlite3.Row]) -> None:
         """Show how busy the devices are."""
-        self.query_one("#loads", Static).update(panes.devices(found))
+        self.query_one("#loads", Plain).update(panes.devices(found))
 
     def show_workers(self, present: list[dict[str, Any]]) -> None:
         """Show the workers and what each trains."""
-        self.query_one("#workers", Static).update(panes.workers(present))
+        self.query_one("#workers", Plain).update(panes.workers(present))
 
 
 def curves_of(name: str) -> Query:

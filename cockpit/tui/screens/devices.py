@@ -8,9 +8,9 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Static
 
 from cockpit import words
+from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.panes import BARS, seconds_left
@@ -41,7 +41,7 @@ class Devices(CockpitScreen):
             yield LiveTable(
                 ("state", "device", "pid", "epoch", "img/s", "loss", "accuracy", "left", "trains"), id="at-work"
             )
-            yield Static("reading …", id="worker")
+            yield Plain("reading …", id="worker")
             yield LiveTable(("pool", "since", "log"), id="pools")
 
     def on_mount(self) -> None:
@@ -109,7 +109,7 @@ class Devices(CockpitScreen):
         row = self.present.get(self.query_one("#at-work", LiveTable).key or "")
         if row is None and self.present:
             row = next(iter(self.present.values()))  # the cursor follows in a moment
-        self.query_one("#worker", Static).update(describe(row) if row else EMPTY)
+        self.query_one("#worker", Plain).update(describe(row) if row else EMPTY)
 
     @on(LiveTable.RowSelected, "#at-work, #pools")
     def action_open_log(self) -> None:

@@ -9,9 +9,9 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.widgets import Static
 
 from cockpit import curves
+from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
 from cockpit.tui.screens.dashboard import EMPTY, UNTRAINED, Found, curves_of
@@ -36,10 +36,10 @@ class Experiment(ChartScreen):
             with Vertical(id="beside"):
                 with VerticalScroll(id="training", classes="pane") as training:
                     training.border_title = "training now"
-                    yield Static()
+                    yield Plain()
                 with VerticalScroll(id="state", classes="pane") as state:
                     state.border_title = "state"
-                    yield Static()
+                    yield Plain()
 
     def on_mount(self) -> None:
         self.present: list[dict[str, Any]] = []
@@ -76,7 +76,7 @@ class Experiment(ChartScreen):
     def show_experiment(self, found: dict[str, Any] | None) -> None:
         """Show how far it is."""
         said = panes.experiment(found) if found else "this experiment has been removed: 1 shows what there is"
-        self.query_one("#state Static", Static).update(said)
+        self.query_one("#state Plain", Plain).update(said)
 
     def show_running(self, found: dict[int, dict[str, Any]]) -> None:
         """Show which of its runs are being trained."""
@@ -89,7 +89,7 @@ class Experiment(ChartScreen):
         self._show_training()
 
     def _show_training(self) -> None:
-        self.query_one("#training Static", Static).update(panes.training(self.present, self.running))
+        self.query_one("#training Plain", Plain).update(panes.training(self.present, self.running))
 
 
 def _experiment(connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:

@@ -17,11 +17,12 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.suggester import Suggester
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Button, Collapsible, Input, Label, Static
+from textual.widgets import Button, Collapsible, Input, Label
 
 from cockpit.cli.completing import ALLOWED
 from cockpit.cli.options import concerned
 from cockpit.tui import actions
+from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from engine.datasets.catalog import REGISTERED
@@ -129,12 +130,12 @@ class Form(CockpitScreen):
     def body(self) -> ComposeResult:
         with Vertical(id="transfer"):
             with VerticalScroll(id="form", can_focus=False) as form:
-                form.border_title = self.heading
+                form.border_title = plain(self.heading)
                 yield from self._rows(self.FIRST[:AT_ONCE])
             with Vertical(id="outlook") as outlook:
                 outlook.border_title = "What it comes to"
-                yield Static(self.empty, id="planned", markup=False)
-                yield Static(id="add-command", markup=False)
+                yield Plain(self.empty, id="planned")
+                yield Plain(id="add-command")
                 with Horizontal(classes="buttons"):
                     yield Button("Queue it", id="add", variant="primary", compact=True, tooltip="ctrl+s")
                     yield Button("Copy command", id="copy", compact=True, tooltip="ctrl+y, or y outside of fields")
@@ -165,8 +166,8 @@ class Form(CockpitScreen):
         box = Input(placeholder=field.hint, id=field.name, compact=True)
         if field.name in self.offered:
             box.suggester = LastPart(self.offered[field.name])
-        label = Label(field.name.replace("_", " "), id=f"label-{field.name}")
-        label.tooltip = field.hint
+        label = Label(plain(field.name.replace("_", " ")), id=f"label-{field.name}")
+        label.tooltip = plain(field.hint)
         return label, box
 
     def on_mount(self) -> None:
@@ -210,7 +211,7 @@ class Form(CockpitScreen):
         self._typing = self.set_timer(PAUSE_SECONDS, self._look)
 
     def _show_command(self) -> None:
-        self.query_one("#add-command", Static).update(self.command())
+        self.query_one("#add-command", Plain).update(self.command())
 
     @work(exclusive=True, group="look")
     async def _look(self) -> None:
@@ -231,7 +232,7 @@ class Form(CockpitScreen):
 
     async def _say(self, outlook: str, wrong: str | None, problem: str = "") -> None:
         """Show what it comes to, and what is wrong under the field where it is."""
-        self.query_one("#planned", Static).update(outlook)
+        self.query_one("#planned", Plain).update(outlook)
         await self.query(".wrong").remove()
         for label in self.query("#form Label"):
             label.set_class(label.id == f"label-{wrong}", "-beside-wrong")
@@ -241,7 +242,7 @@ class Form(CockpitScreen):
                 self.query_one(Collapsible).collapsed = False
             box = self.query_one(f"#{wrong}")
             assert isinstance(box.parent, Widget)
-            await box.parent.mount(Static(problem, classes="wrong", id=f"wrong-{wrong}", markup=False), after=box)
+            await box.parent.mount(Plain(problem, classes="wrong", id=f"wrong-{wrong}"), after=box)
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:

@@ -11,9 +11,9 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Static
 
-from cockpit import layers
+from cockpit import layers, words
+from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.heat import Heat, legend
@@ -108,13 +108,13 @@ class Layers(CockpitScreen):
 
     def body(self) -> ComposeResult:
         with Vertical(id="layers"):
-            yield Static("reading …", id="layers-empty", markup=False)
-            yield Static(id="layers-sides", markup=False)
-            yield Static(id="layers-level", markup=False)
+            yield Plain("reading …", id="layers-empty")
+            yield Plain(id="layers-sides")
+            yield Plain(id="layers-level")
             yield LiveTable(HEADINGS, id="layers-table")
             yield Heat(id="layers-heat")
-            yield Static(id="layers-detail", markup=False)
-            yield Static(id="layers-notes", markup=False)
+            yield Plain(id="layers-detail")
+            yield Plain(id="layers-notes")
 
     def on_mount(self) -> None:
         self._show_only("layers-empty")
@@ -134,7 +134,7 @@ class Layers(CockpitScreen):
         """Show what was read, or why there is nothing to show."""
         if isinstance(found, str):
             self.view = None
-            self.query_one("#layers-empty", Static).update(found)
+            self.query_one("#layers-empty", Plain).update(found)
             self._show_only("layers-empty")
             return
         self.view = found
@@ -152,15 +152,15 @@ class Layers(CockpitScreen):
         if self.view is None:
             return
         found = self.view.comparison
-        self.query_one("#layers-sides", Static).update("\n".join(layers.heading(found)))
-        self.query_one("#layers-level", Static).update(self._level_line(found))
+        self.query_one("#layers-sides", Plain).update("\n".join(layers.heading(found)))
+        self.query_one("#layers-level", Plain).update(self._level_line(found))
         notes = [self.view.hint, *(found.notes if self.view.heat is None else ())]
-        self.query_one("#layers-notes", Static).update("\n".join(filter(None, notes)))
+        self.query_one("#layers-notes", Plain).update("\n".join(filter(None, notes)))
         self.query_one("#layers-notes").display = any(notes)
         if self.view.heat is not None:
             self.query_one(Heat).show(self.view.heat, found.level)
             whose = "A" if self.view.heat.side == found.a else "B"
-            self.query_one("#layers-detail", Static).update(legend(f"{whose}: weights remaining, %"))
+            self.query_one("#layers-detail", Plain).update(legend(f"{whose}: weights remaining, %"))
             return
         shown = self._chosen(found)
         self.query_one(LiveTable).show(dict(zip([one.name for one in shown], self._rows(found, shown), strict=True)))
@@ -184,7 +184,7 @@ class Layers(CockpitScreen):
                 break
         drawn = layers.bars(shown, self.fraction, max(LEAST_BAR, min(WIDEST_BAR, room)))
         return [
-            [Text(row[0]), *(Text(cell, justify="right") for cell in row[1:]), Text(bar)]
+            [Text(words.line(row[0])), *(Text(cell, justify="right") for cell in row[1:]), Text(bar)]
             for row, bar in zip(rows, drawn, strict=True)
         ]
 
@@ -206,7 +206,7 @@ class Layers(CockpitScreen):
             return
         found, key = self.view.comparison, self.query_one(LiveTable).key
         layer = next((one for one in found.layers if one.name == key), found.total)
-        self.query_one("#layers-detail", Static).update(_described(layer, found.n))
+        self.query_one("#layers-detail", Plain).update(_described(layer, found.n))
 
     def action_pick(self, place: int) -> None:
         """Pick A (0) or B (1) from all curves and runs."""

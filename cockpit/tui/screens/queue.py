@@ -8,17 +8,19 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from cockpit import words
 from cockpit.tui import actions, filters
 from cockpit.tui.actions import Row
+from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.table import Cells, LiveTable
 from engine.store import database, rows
 
 MARK = "■"
+NAME_WIDTH = 40  # of an experiment, so that its status stays in sight
 HEADINGS = (
     " ",
     "experiment",
@@ -70,7 +72,7 @@ class Queue(CockpitScreen):
     def body(self) -> ComposeResult:
         with Vertical(id="queue"):
             yield Input(placeholder=filters.HINT, id="filter", compact=True)
-            yield Static("reading …", id="nothing")
+            yield Plain("reading …", id="nothing")
             yield LiveTable(HEADINGS, id="experiments")
             yield LiveTable(RUN_HEADINGS, id="runs")
 
@@ -132,14 +134,14 @@ class Queue(CockpitScreen):
         marked = self.cockpit.marked
         table = self.query_one("#experiments", LiveTable)
         table.show({row["name"]: _cells(row, row["name"] in marked) for row in listed})
-        table.border_title = f"queue, by {self.sorted_by}"
+        table.border_title = plain(f"queue, by {self.sorted_by}")
         number = sum(row["name"] in marked for row in listed)
         parts = [f"{number} marked"] if number else []
         parts += [f"{len(listed)} of {len(visible)}, filter: {wanted}"] if wanted else []
         parts += [f"{len(self.found) - len(visible)} in the archive"] if len(self.found) > len(visible) else []
-        table.border_subtitle = " │ ".join(parts)
+        table.border_subtitle = plain(" │ ".join(parts))
         table.display = self.query_one("#runs").display = bool(listed)
-        nothing = self.query_one("#nothing", Static)
+        nothing = self.query_one("#nothing", Plain)
         nothing.display = not listed
         nothing.update(UNMATCHED if visible else ALL_ARCHIVED if self.found else EMPTY)
 
@@ -151,7 +153,7 @@ class Queue(CockpitScreen):
                 cells[key] = (words.state("dead"), what, f"(its worker, pid {pid}, is gone)", *rest)
         table = self.query_one("#runs", LiveTable)
         table.show(cells)
-        table.border_title = f"runs of {self.cockpit.experiment}"
+        table.border_title = plain(f"runs of {self.cockpit.experiment}")
 
     @on(LiveTable.RowHighlighted, "#experiments")
     def _choose(self) -> None:
@@ -216,7 +218,7 @@ class Queue(CockpitScreen):
 def _cells(row: Row, marked: bool) -> Cells:
     return (
         MARK if marked else " ",
-        row["name"],
+        words.short(row["name"], NAME_WIDTH),
         words.state(row["status"]) + (", archived" if row["archived"] else ""),
         f"{row['done']}/{row['runs']}",
         words.problems(row),

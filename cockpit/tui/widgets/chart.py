@@ -19,9 +19,9 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Static
 
-from cockpit import charts, curves
+from cockpit import charts, curves, words
+from cockpit.tui.plain import Plain, plain
 
 PAINT_SECONDS = 0.25  # between two paints, at least
 CACHED = 8  # pictures
@@ -113,10 +113,10 @@ class Chart(Vertical, can_focus=True):
         self._waiting = False  # for a build to end, or for its time to come
 
     def compose(self) -> ComposeResult:
-        yield Static(id="no-curves")
+        yield Plain(id="no-curves")
         yield Plot()
         with VerticalScroll(can_focus=False, id="legend"):
-            yield Static(id="entries")
+            yield Plain(id="entries")
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self._change(self.view))
@@ -146,7 +146,7 @@ class Chart(Vertical, can_focus=True):
     def nothing(self, why: str) -> None:
         """Show no curves, and why there are none."""
         self.found, self._groups = (), {}
-        self.query_one("#no-curves", Static).update(why)
+        self.query_one("#no-curves", Plain).update(why)
         self._change(self.view)
 
     def hide(self, names: frozenset[str]) -> None:
@@ -262,23 +262,22 @@ class Chart(Vertical, can_focus=True):
         self.paint()
 
     def _say(self, entries: Sequence[charts.Entry]) -> None:
-        self.border_title = self._title()
-        self.border_subtitle = self._chips()
+        self.border_title, self.border_subtitle = plain(self.title), plain(self._chips())
         if self._own_legend:
             hidden = self.view.hidden
             said = Text("\n").join(entry_text(entry) for entry in entries if entry.name not in hidden)
             if said != self._said:
                 self._said = said
-                self.query_one("#entries", Static).update(said)
+                self.query_one("#entries", Plain).update(said)
 
-    def _title(self) -> Text:
-        if not self.shown:
-            return Text(self._named)
-        return Text(f"{self._named}: test accuracy on {self._group}, %")
+    @property
+    def title(self) -> str:
+        """What is drawn."""
+        return f"{self._named}: test accuracy on {self._group}, %" if self.shown else self._named
 
-    def _chips(self) -> Text:
+    def _chips(self) -> str:
         if not self.shown:
-            return Text("")
+            return ""
         chips = [] if self.view.spread == "none" else [f"± 1 deviation as {self.view.spread}"]
         if self.view.crosshair in self._levels():
             fraction = self._levels()[self.view.crosshair or 0]
@@ -286,7 +285,7 @@ class Chart(Vertical, can_focus=True):
         if len(self._groups) > 1:
             chips.insert(0, f"[ {list(self._groups).index(self._group) + 1} of {len(self._groups)} ]")
         follows = self.view.x_range is None and self.view.y_range is None
-        return Text(" │ ".join([*chips, "● follows" if follows else "○ held: 0 follows"]))
+        return " │ ".join([*chips, "● follows" if follows else "○ held: 0 follows"])
 
     @on(Plot.Resized)
     def paint(self) -> None:
@@ -322,5 +321,5 @@ class Chart(Vertical, can_focus=True):
 def entry_text(entry: charts.Entry) -> Text:
     """A line of a legend."""
     parts = [entry.reading, entry.count, *entry.remarks]
-    line = Text.assemble((entry.marker, entry.style), " ", entry.name)
+    line = Text.assemble((entry.marker, entry.style), " ", words.line(entry.name))
     return line.append("  ").append(" · ".join(part for part in parts if part), "dim")

@@ -1,5 +1,6 @@
 """What remains of each layer at each level, as coloured cells with their numbers."""
 
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -7,6 +8,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from cockpit import words
 from engine.store.layers import HeatMap
 
 # From where on a colour holds, the colour, and that of the number on it: cividis, which colour-blind people can read.
@@ -52,7 +54,7 @@ class Heat(ScrollView, can_focus=True):
     @property
     def _labels(self) -> int:
         """The columns that the names of the layers take."""
-        return max(len(_short(name)) for name in self.shown.layers) + 1 if self.shown else 0
+        return max(cell_len(_short(name)) for name in self.shown.layers) + 1 if self.shown else 0
 
     def render_line(self, y: int) -> Strip:
         """The line `y` of what is in sight; the first has the levels, and stays where it is."""
@@ -69,7 +71,8 @@ class Heat(ScrollView, can_focus=True):
         across = Strip([Segment(text.rjust(CELL), style) for text, style in cells])
         left = self.scroll_offset.x
         seen = across.crop(left, left + width - self._labels)
-        return Strip([Segment(_short(name).ljust(self._labels), plain), *seen]).adjust_cell_length(width, plain)
+        label = Segment(set_cell_size(_short(name), self._labels), plain)
+        return Strip([label, *seen]).adjust_cell_length(width, plain)
 
 
 def legend(what: str) -> Text:
@@ -81,7 +84,7 @@ def legend(what: str) -> Text:
 
 
 def _short(name: str) -> str:
-    return name.removesuffix(".weight")
+    return words.line(name.removesuffix(".weight"))
 
 
 def _percent(fraction: float) -> str:

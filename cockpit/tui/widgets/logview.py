@@ -10,9 +10,9 @@ from typing import BinaryIO, ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.widgets import Static
 
 from cockpit import pager, words
+from cockpit.tui.plain import Plain, plain
 
 LOOK_SECONDS = 0.5  # between two looks at whether the file has grown
 SHIFT = 20  # columns that an arrow moves sideways
@@ -35,7 +35,7 @@ def of_text(text: bytes) -> Source:
     return lambda: (0, io.BytesIO(text))
 
 
-class LogView(Static, can_focus=True):
+class LogView(Plain, can_focus=True):
     """Lines of a file. `following`, it stays at the end of a file that grows."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -50,7 +50,7 @@ class LogView(Static, can_focus=True):
     ]
 
     def __init__(self, id: str | None = None) -> None:
-        super().__init__("reading …", id=id, markup=False)
+        super().__init__("reading …", id=id)
         self.following, self.sought, self.match = True, "", -1
         self._source: Source | None = None
         self._empty = self._said = ""
@@ -68,7 +68,7 @@ class LogView(Static, can_focus=True):
 
     def open(self, source: Source, name: str, empty: str) -> None:
         """Show the end of another file, and `empty` while there is nothing in it."""
-        self.border_title, self._empty = name, empty
+        self.border_title, self._empty = plain(name), empty
         self._source, self.following, self.match, self._column, self._identity = source, True, -1, 0, 0
         self._page = NOTHING
         self._do(self._at_end)
@@ -128,7 +128,7 @@ class LogView(Static, can_focus=True):
         lines = [self._line(start, line) for start, line in zip(page.starts, page.lines, strict=True)]
         self.update(Text("\n").join(lines) if lines else self._empty, layout=False)
         at = f"{page.end / page.size:.0%} of {words.size(page.size)}" if page.size else "empty"
-        self.border_subtitle = " · ".join(filter(None, [self._said, at, "following" if self.following else ""]))
+        self.border_subtitle = plain(" · ".join(filter(None, [self._said, at, "following" if self.following else ""])))
 
     def _line(self, start: int, line: str) -> Text:
         text = Text(line)

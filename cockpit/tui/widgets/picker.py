@@ -13,8 +13,9 @@ from textual.containers import Vertical
 from textual.widgets import Input, OptionList
 from textual.worker import get_current_worker
 
-from cockpit import layers
+from cockpit import layers, words
 from cockpit.tui.painting import Dialog
+from cockpit.tui.plain import plain
 from engine.errors import InputError
 from engine.store import database, sides
 
@@ -37,7 +38,7 @@ class Picker(Dialog[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="picker") as box:
-            box.border_title = self.heading
+            box.border_title = plain(self.heading)
             yield Input(placeholder="words of a name, or digits of a run's digest", id="picker-filter")
             yield OptionList(id="picker-list")
 
@@ -62,9 +63,10 @@ class Picker(Dialog[str | None]):
     def _offer(self, found: list[sides.Choice]) -> None:
         self.offered = found
         options = self.query_one(OptionList)
-        options.set_options(Text.assemble(f"{one.name}  ", (layers.about(one), "dim")) for one in found)
+        options.set_options(map(_option, found))
         options.highlighted = 0 if found else None
-        options.border_subtitle = f"the {MOST} newest: type to find others" if len(found) == MOST else ""
+        more = f"the {MOST} newest: type to find others" if len(found) == MOST else ""
+        options.border_subtitle = plain(more)
 
     def action_move(self, by: int) -> None:
         """Move in the list while the focus stays on the filter."""
@@ -78,3 +80,7 @@ class Picker(Dialog[str | None]):
         place = self.query_one(OptionList).highlighted
         if place is not None:
             self.dismiss(self.offered[place].name)
+
+
+def _option(one: sides.Choice) -> Text:
+    return Text.assemble(words.line(f"{one.name}  "), (words.line(layers.about(one)), "dim"))

@@ -3,17 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from textual.widgets import Static
-
 from cockpit import words
 from cockpit.tui.host import host_of
+from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from engine.store import database, rows, workers
 
 SILENT_SECONDS = 10.0  # without a write while workers should be at work
 
 
-class StatusLine(Static):
+class StatusLine(Plain):
     """One line, brought up to date every second."""
 
     QUERIES: ClassVar[Mapping[str, Query]] = {"totals": rows.totals, "workers": workers.present}

@@ -13,6 +13,8 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
+from cockpit import words
+
 ROWS_AT_ONCE = 60  # added or changed between two looks at the keyboard
 PAUSE_SECONDS = 0.01  # for the keyboard
 
@@ -42,7 +44,7 @@ class LiveTable(DataTable[str | Text]):
     def on_mount(self) -> None:
         self._pause = self.set_interval(PAUSE_SECONDS, self._come, pause=True)
         for heading in self.headings:
-            self.add_column(heading, key=heading)
+            self.add_column(Text(heading), key=heading)
 
     def columned(self, labels: Mapping[str, str | Text]) -> None:
         """Have these columns, by their keys."""
@@ -50,7 +52,7 @@ class LiveTable(DataTable[str | Text]):
             self.clear(columns=True)
             self.headings, self.shown = list(labels), {}
             for heading, label in labels.items():
-                self.add_column(label, key=heading)
+                self.add_column(label if isinstance(label, Text) else Text(words.line(label)), key=heading)
 
     @property
     def key(self) -> str | None:
@@ -72,6 +74,7 @@ class LiveTable(DataTable[str | Text]):
         if not self.shown.keys() <= rows.keys():
             self.clear()
             self.shown = {}
+        rows = {key: tuple(map(_plain, cells)) for key, cells in rows.items()}
         self._coming = {key: cells for key, cells in rows.items() if self.shown.get(key) != cells}
         self._wanted = list(rows)
         self._come()
@@ -160,3 +163,8 @@ class LiveTable(DataTable[str | Text]):
             else:
                 line += self._render_cell(row, place, base_style, width, cursor, hover)[line_no]
         return [], [[*line, Segment(" " * room, style + Style(meta={"row": row, "column": 0, "out_of_bounds": True}))]]
+
+
+def _plain(cell: str | Text) -> str | Text:
+    """A cell in one line. DataTable reads a `str` with a bracket as markup; one without is drawn fast."""
+    return cell if isinstance(cell, Text) or (cell.isprintable() and "[" not in cell) else Text(words.line(cell))
