@@ -5,6 +5,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from functools import partial
 
 from engine.datasets.catalog import Part, steps_of
 
@@ -38,8 +39,13 @@ def _before(counts: Sequence[int], label: int, place: int) -> int:
     """How many images come before the one at `place` of a class, in the order that the first images are taken in."""
     if place == 0:
         return sum(images > 0 for images in counts[:label])
-    far, before = (place + 0.5) / counts[label], 0
+    far, before = _share(counts[label], place), 0
     for other, images in enumerate(counts):
         find = bisect_right if other < label else bisect_left
-        before += (images > 0) + find(range(1, images), far, key=lambda k, images=images: (k + 0.5) / images)
+        before += (images > 0) + find(range(1, images), far, key=partial(_share, images))
     return before
+
+
+def _share(images: int, place: int) -> float:
+    """How far in a class of so many images the one at `place` is."""
+    return (place + 0.5) / images
