@@ -4,12 +4,13 @@ import json
 import shutil
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
 
 import engine
+from cockpit.cli import trusting
 from engine import definitions
 from engine.errors import InputError
 from engine.models import own, trust
@@ -132,6 +133,18 @@ def test_a_worker_leaves_alone_what_it_may_not_run_and_trains_the_rest(
     assert not ran(here, theirs)
     assert cockpit("work", "--drain", "--workers", 1, "--db", "theirs.db", "--trust-models").returncode == 0
     assert statuses()["evil:small"] == {"done"}
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_at_a_terminal_it_is_asked_and_the_answer_is_remembered(
+    answer: bool, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(trusting, "_answered", lambda source: asked.append(source.name) or answer)
+    for _ in range(2):
+        with nullcontext() if answer else pytest.raises(trust.Untrusted):
+            trusting.asking(False, lambda: trust.require("evil:small"))
+    assert asked == ["evil:small"] * (1 if answer else 2)
 
 
 def test_python_is_asked_too(here: Path, theirs: Path) -> None:
