@@ -15,7 +15,7 @@ from typing import Any, Literal
 SEMANTICS = 1
 
 Scope = Literal["global", "layerwise"]
-Prunable = Literal["conv", "conv+output", "conv+linear"]
+Prunable = Literal["conv", "conv+output", "conv+linear"]  # each has all that those before it have
 Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
 Profile = Literal["exact", "fast"]
@@ -189,6 +189,11 @@ class Run:
         return isinstance(self.ticket, Dense) or (
             isinstance(self.ticket, Winning) and self.ticket.level > 0 and self.ticket.chain.training == self.training
         )
+
+    @property
+    def knows_no_rule(self) -> bool:
+        """Whether this run prunes nothing and chains of every rule share it."""
+        return isinstance(self.ticket, Dense) or (isinstance(self.ticket, Random) and self.ticket.chain is None)
 
     @property
     def first_epoch(self) -> int:

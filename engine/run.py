@@ -116,7 +116,8 @@ def execute(claim: Claim, place: Workplace) -> None:
     data, state = prepare(run, place)
     attempt, spent = _resume(state, claim, place)
     kept = pruning.remaining(state.masks)
-    layers = [records.Layer(name, kept[name], mask.numel()) for name, mask in state.masks.items()]
+    rules = nets.rules(state.model)
+    layers = [records.Layer(name, kept[name], mask.numel(), rules[name]) for name, mask in state.masks.items()]
     environment = {**profiles.environment(run.training.profile, device), "device": place.label}
     records.start(place.connection, claim, attempt, environment, layers)
 

@@ -54,6 +54,8 @@ def ticket(connection: sqlite3.Connection, folder: Folder, digest: str) -> Ticke
         model, masks = tickets.start(wanted.run, wanted.shape, wanted.classes, read, folder_of_model)
     finally:
         own.put_back()
+    prunable = nets.prunable(model, ticketfiles.rule_of(wanted.run).prunable)
+    masks = {name: mask for name, mask in masks.items() if name in prunable}
     about = ticketfiles.about(wanted.run, wanted.data, wanted.made_by)
     return Ticket(model.state_dict(), masks, about, tickets.pack_ticket(model, masks, about))
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from engine import pruning, streams, tensorfiles, ticketfiles
 from engine.models import nets
 from engine.pruning import Masks
-from engine.recipes import Chain, Dense, Imported, Random, RandomGlobal, Rule, Run, Winning
+from engine.recipes import Chain, Dense, Imported, Prunable, Random, RandomGlobal, Rule, Run, Winning
 
 # The file of a kind that a run left (rewind, final, mask), or for an imported ticket starts from (ticket).
 Read = Callable[[Run, str], bytes]
+WIDEST: Prunable = "conv+linear"  # of a run that knows no rule: chains of every rule share it
 
 
 def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folder: str = "") -> tuple[nn.Module, Masks]:
@@ -35,8 +36,8 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
         nets.initialise(model, stream, seed, head_stream=f"{stream}/head")
         draw = streams.generator(f"{stream}/mask", seed)
     match ticket:
-        case Dense():
-            return model, _everything(model, Rule())
+        case Dense() | Random(chain=None):
+            return model, _everything(nets.prunable(model, WIDEST))
         case RandomGlobal(level, rate):
             return model, pruning.random_global(nets.prunable(model), Rule(rate=rate), level, draw)
         case Winning(chain, level):
@@ -48,8 +49,7 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
             carry(model, state, Rule())
             return model, _fitted(masks, nets.prunable(model, ticketfiles.rule_of(found.run).prunable))
         case Random(kind, level, chain):
-            if chain is None:
-                return model, _everything(model, Rule())
+            assert chain is not None
             masks = _from_chain(chain, level, model, read, None if kind == "preserved" else kind, draw)
             return model, masks
 
@@ -83,7 +83,7 @@ def _from_chain(
     """
     layers = nets.prunable(model, chain.rule.prunable)
     if level == 0:
-        return _everything(model, chain.rule)
+        return _everything(layers)
     found = chain_masks(chain, level, layers, read)
     masks = {name: found[name] for name, weight in layers.items() if found[name].shape == weight.shape}
     if draw is not None and permute is not None:
@@ -93,8 +93,7 @@ def _from_chain(
 
 def _fitted(masks: Masks, layers: Mapping[str, Tensor]) -> Masks:
     """`masks` for these layers: one of another shape, or without a mask, is not pruned."""
-    everything = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in layers.items()}
-    return everything | {
+    return _everything(layers) | {
         name: mask for name, mask in masks.items() if name in layers and mask.shape == layers[name].shape
     }
 
@@ -111,10 +110,8 @@ def chain_masks(chain: Chain, level: int, layers: Iterable[str], read: Read) -> 
     return pruning.magnitude({name: final[name] for name in layers}, None, chain.rule, 1)
 
 
-def _everything(model: nn.Module, rule: Rule) -> Masks:
-    return {
-        name: torch.ones_like(weight, dtype=torch.bool) for name, weight in nets.prunable(model, rule.prunable).items()
-    }
+def _everything(layers: Mapping[str, Tensor]) -> Masks:
+    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in layers.items()}
 
 
 def pack_state(model: nn.Module) -> bytes:

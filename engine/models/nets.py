@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -162,6 +162,14 @@ def prunable(model: nn.Module, rule: Prunable = "conv") -> dict[str, Tensor]:
     if rule != "conv":
         wanted.add(f"{head}.weight")
     return {name: parameter for name, parameter in model.named_parameters() if name in wanted}
+
+
+def rules(model: nn.Module) -> dict[str, Prunable]:
+    """All weights that a rule prunes, in the order of the layers, each with the narrowest rule that does."""
+    found: dict[str, Prunable] = {}
+    for rule in reversed(get_args(Prunable)):  # each prunes all that those before it do
+        found |= dict.fromkeys(prunable(model, rule), rule)
+    return found
 
 
 def output_layer(model: nn.Module) -> str:

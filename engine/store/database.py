@@ -14,7 +14,7 @@ from engine import processes
 from engine.errors import InputError
 
 APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours
-SCHEMA_VERSION = 2  # the number of migrations in `schema`
+SCHEMA_VERSION = 3  # the number of migrations in `schema`
 BUSY_SECONDS = 30.0
 FULL_BYTES = 2**20  # of disk, that SQLite needs beside a database it opens
 PATIENCE_SECONDS = 1.0  # that a person waits for a lock without being told

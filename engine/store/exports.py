@@ -7,8 +7,8 @@ from typing import Any
 
 from engine import ticketfiles
 from engine.errors import InputError
-from engine.recipes import Chain, Dense, Imported, Rule, Run, Winning
-from engine.store import sides
+from engine.recipes import Chain, Dense, Imported, Prunable, Rule, Run, Winning
+from engine.store import rules, sides
 from engine.store.files import Folder
 from engine.store.records import file_of
 
@@ -35,10 +35,10 @@ class Wanted:
 
 def of_run(connection: sqlite3.Connection, digest: str) -> Wanted:
     """The ticket that the run of this digest trains. Raises InputError if that is one that was imported."""
-    row = connection.execute("SELECT recipe FROM runs WHERE digest = ?", (digest,)).fetchone()
+    row = connection.execute("SELECT id, recipe FROM runs WHERE digest = ?", (digest,)).fetchone()
     if row is None:
         raise InputError(f"there is no run {digest}: see `cockpit tickets list`")
-    run = at_home(Run.from_json(row["recipe"]))
+    run = at_home(Run.from_json(row["recipe"]), rules.narrowest(connection, row["id"]))
     name, *shape, classes = connection.execute(
         "SELECT name, channels, height, width, classes FROM datasets WHERE identity = ?", (run.training.dataset,)
     ).fetchone()
@@ -55,15 +55,17 @@ def of_run(connection: sqlite3.Connection, digest: str) -> Wanted:
     return Wanted(run, data, made_by)
 
 
-def at_home(run: Run) -> Run:
+def at_home(run: Run, prunable: Prunable) -> Run:
     """The run that trains the same ticket where it was found: a ticket's file is the same whoever trains it.
+
+    `prunable` is the rule by which the weights of a run that knows none count.
 
     The ticket of a dense run is what it leaves at its rewind epoch: the ticket of level 0. A random ticket is drawn
     for the run that trains it, so that one is its home. Raises InputError for an imported ticket.
     """
     match run.ticket:
         case Dense(rewind):
-            return Run(Winning(Chain(run.training, Rule(rewind=rewind)), 0), run.training)
+            return Run(Winning(Chain(run.training, Rule(rewind=rewind, prunable=prunable)), 0), run.training)
         case Winning(chain, _):
             return replace(run, training=chain.training)
         case Imported(digest):
@@ -108,9 +110,16 @@ def available(connection: sqlite3.Connection, folder: Folder, experiment: str | 
                     "SELECT digest, recipe, weights_remaining, weights_total FROM runs WHERE id = ?", (run,)
                 ).fetchone()
                 about = {"name": side.name, "level": level, "replicate": replicate, **dict(row)}
-                ticket = at_home(Run.from_json(about.pop("recipe")))
+                if level == 0:
+                    about |= dict.fromkeys(("weights_remaining", "weights_total"), _unpruned(connection, run, side))
+                ticket = at_home(Run.from_json(about.pop("recipe")), side.prunable)
                 found.append({**about, "here": _is_here(connection, folder, ticket)})
     return found
+
+
+def _unpruned(connection: sqlite3.Connection, run: int, side: sides.Side) -> int:
+    query = "SELECT sum(weights_total) FROM layers_by_rule WHERE run_id = ? AND rule = ?"
+    return int(connection.execute(query, (run, side.prunable)).fetchone()[0])
 
 
 def _is_here(connection: sqlite3.Connection, folder: Folder, run: Run) -> bool:

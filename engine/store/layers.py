@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from engine import masks
 from engine.errors import InputError
-from engine.recipes import Random, Run, Winning
+from engine.recipes import Prunable, Random, Run, Winning
 from engine.statistics import Mean, mean_of
 from engine.store.files import Folder, LostFile
 from engine.store.records import file_of
@@ -117,7 +117,7 @@ def compare(
     figures: dict[str, list[Figures]] = {}
     notes: dict[str, None] = {}  # each once
     for pair in chosen:
-        for name, total, found in _compared(connection, folder, pair, notes):
+        for name, total, found in _compared(connection, folder, pair, _rules(a, b), notes):
             weights[name] = total
             figures.setdefault(name, []).append(found)
     layers = [Layer(name, weights[name], **_means(of_pairs)) for name, of_pairs in figures.items()]
@@ -137,7 +137,7 @@ def compare(
 def heat_map(connection: sqlite3.Connection, side: Side, replicate: int | None = None) -> HeatMap:
     """What remains of each layer of a side at each of its levels: the mean over replicates, or of one of them."""
     found = {
-        level: [_with_total(_counts(connection, runs[n])) for n in runs if replicate in (None, n)]
+        level: [_with_total(_counts(connection, runs[n], side.prunable)) for n in runs if replicate in (None, n)]
         for level, runs in side.runs.items()
         if replicate is None or replicate in runs
     }
@@ -155,7 +155,10 @@ def ratios(connection: sqlite3.Connection, a: Side, b: Side, fraction: Fraction)
     overall: dict[int, float] = {}
     names: list[str] = []
     for level in levels(a, b):
-        pairs = [(_counts(connection, one), _counts(connection, other)) for one, other in _pairs(a, b, level).values()]
+        pairs = [
+            (_counts(connection, one, a.prunable), _counts(connection, other, b.prunable))
+            for one, other in _pairs(a, b, level).values()
+        ]
         if level:
             names = names or [name for name in pairs[0][0] if name in pairs[0][1]]
             found[level] = tuple(
@@ -173,9 +176,8 @@ def _ratio_of(a: tuple[int, int], b: tuple[int, int], fraction: Fraction) -> flo
 
 
 def _fraction(name: str, of_runs: Sequence[Counts]) -> float:
-    """The mean fraction remaining of a layer; 1 where it is not recorded, for dense runs have no output layer there."""
-    counts = [one.get(name, (1, 1)) for one in of_runs]
-    return fsum(kept / weights for kept, weights in counts) / len(counts)
+    """The mean fraction remaining of a layer."""
+    return fsum(kept / weights for kept, weights in (one[name] for one in of_runs)) / len(of_runs)
 
 
 def _level(a: Side, b: Side | None, wanted: int | None, offered: Sequence[int]) -> int:
@@ -202,11 +204,23 @@ def _pairs(a: Side, b: Side | None, level: int) -> dict[int, tuple[int, ...]]:
     return {number: tuple(side.run(level, number) for side in sides) for number in shared}
 
 
+def _rules(a: Side, b: Side | None) -> tuple[Prunable, Prunable]:
+    """The rules by which two sides count: a curve's is that of its experiment, and a run beside it follows."""
+    if b is None or a.is_run == b.is_run:
+        return a.prunable, (b or a).prunable
+    curve = b if a.is_run else a
+    return curve.prunable, curve.prunable
+
+
 def _compared(
-    connection: sqlite3.Connection, folder: Folder, runs: Sequence[int], notes: dict[str, None]
+    connection: sqlite3.Connection,
+    folder: Folder,
+    runs: Sequence[int],
+    rules: tuple[Prunable, Prunable],
+    notes: dict[str, None],
 ) -> Iterator[tuple[str, int, Figures]]:
     """The figures of each layer that these one or two runs have, and then of all of them; to `notes`, what lacks."""
-    a, b = _counts(connection, runs[0]), _counts(connection, runs[-1])
+    a, b = _counts(connection, runs[0], rules[0]), _counts(connection, runs[-1], rules[1])
     names = [name for name in a if name in b and a[name][1] == b[name][1]]
     if not names:
         raise InputError("these are tickets of different networks: they have no layer in common")
@@ -297,9 +311,11 @@ def _mask_file(connection: sqlite3.Connection, run: int) -> str:
     raise LostFile("masks of random tickets are not stored")
 
 
-def _counts(connection: sqlite3.Connection, run: int) -> Counts:
+def _counts(connection: sqlite3.Connection, run: int, rule: Prunable) -> Counts:
     rows = connection.execute(
-        "SELECT name, weights_remaining, weights_total FROM layers WHERE run_id = ? ORDER BY layer", (run,)
+        "SELECT name, weights_remaining, weights_total FROM layers_by_rule WHERE run_id = ? AND rule = ?"
+        " ORDER BY layer",
+        (run, rule),
     )
     return {name: (kept, weights) for name, kept, weights in rows}
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from engine.store import queue
+from engine.recipes import Prunable
+from engine.store import queue, rules
 from engine.store.claims import Claim, block_dependents, reclaim
 from engine.store.database import now, transaction
 
@@ -31,11 +32,12 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Layer:
-    """How many of a layer's prunable weights the ticket kept."""
+    """How many of a layer's prunable weights the ticket kept, and the narrowest rule that prunes them."""
 
     name: str
     weights_remaining: int
     weights_total: int
+    prunable: Prunable = "conv"
 
 
 @contextmanager
@@ -58,20 +60,22 @@ def start(
     environment: Mapping[str, object],
     layers: list[Layer],
 ) -> None:
-    """Record that training begins: on what, with which versions, and how many weights each layer has left."""
+    """Record that training begins: on what, with which versions, and how many weights each layer has left.
+
+    A run that knows no rule has the layers of the widest; its totals are those of the narrowest by which it is wanted.
+    """
     columns = {"attempt": attempt, "started_at": now(), "error": None, **environment}
-    columns["weights_total"] = sum(layer.weights_total for layer in layers)
-    columns["weights_remaining"] = sum(layer.weights_remaining for layer in layers)
     with _fenced(connection, claim):
+        rule = rules.narrowest(connection, claim.run_id) if claim.run.knows_no_rule else rules.RULES[-1]
+        counted = [layer for layer in layers if rules.is_within(layer.prunable, rule)]
+        columns["weights_total"] = sum(layer.weights_total for layer in counted)
+        columns["weights_remaining"] = sum(layer.weights_remaining for layer in counted)
         _update(connection, claim.run_id, columns)
         _begin(connection, claim.run_id, attempt)
         connection.executemany(
-            "INSERT OR REPLACE INTO layers (run_id, layer, name, weights_remaining, weights_total)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (
-                (claim.run_id, place, layer.name, layer.weights_remaining, layer.weights_total)
-                for place, layer in enumerate(layers)
-            ),
+            "INSERT OR REPLACE INTO layers (run_id, layer, name, weights_remaining, weights_total, prunable)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            ((claim.run_id, place, *vars(layer).values()) for place, layer in enumerate(layers)),
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from engine.datasets.catalog import spec_of
 from engine.errors import InputError
 from engine.store.claims import SPLIT, WANTED
+from engine.store.rules import OF_EXPERIMENT
 
 EXPORTS = {
     "curves": """
@@ -20,7 +21,9 @@ EXPORTS = {
     "runs": """
         SELECT e.name AS experiment, c.name AS curve, c.source, c.target, c.model, c.source_optimizer, c.optimizer,
                c.scope, c.ticket, p.level, 1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned,
-               r.weights_remaining, r.weights_total, p.replicate, r.seed, r.profile, r.status, r.attempt,
+               iif(p.level, r.weights_remaining, {unpruned}) AS weights_remaining,
+               iif(p.level, r.weights_total, {unpruned}) AS weights_total,
+               p.replicate, r.seed, r.profile, r.status, r.attempt,
                r.test_accuracy, r.test_epoch, r.diverged_epoch, r.error, r.digest, r.device, r.seconds
         FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
         JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
@@ -36,11 +39,17 @@ EXPORTS = {
     """,
     "layers": """
         SELECT r.digest, r.level, l.layer, l.name, l.weights_remaining, l.weights_total
-        FROM layers l JOIN runs r ON r.id = l.run_id
-        WHERE :experiment IS NULL OR r.id IN ({wanted})
+        FROM layers_by_rule l JOIN runs r ON r.id = l.run_id JOIN ({rules}) w ON w.run_id = r.id AND w.rule = l.rule
+        GROUP BY l.run_id, l.layer
         ORDER BY l.run_id, l.layer
     """,
 }
+UNPRUNED = f"(SELECT sum(l.weights_total) FROM layers_by_rule l WHERE l.run_id = r.id AND l.rule = {OF_EXPERIMENT})"
+RULES = f"""
+    SELECT p.run_id, {OF_EXPERIMENT} AS rule FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+    JOIN experiments e ON e.id = c.experiment_id WHERE :experiment IS NULL OR e.name = :experiment
+    UNION SELECT id, 'conv+linear' FROM runs WHERE :experiment IS NULL AND id NOT IN (SELECT run_id FROM curve_points)
+"""
 NAMED = """
     SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
     JOIN experiments e ON e.id = c.experiment_id WHERE e.name = :experiment
@@ -54,7 +63,7 @@ def export(
     """The column names and, as a stream, the rows of one of the tables in `EXPORTS`."""
     cursor = connection.cursor()
     cursor.row_factory = None
-    cursor.execute(EXPORTS[table].format(wanted=NAMED), {"experiment": experiment})
+    cursor.execute(EXPORTS[table].format(wanted=NAMED, rules=RULES, unpruned=UNPRUNED), {"experiment": experiment})
     return [column[0] for column in cursor.description], cursor
 
 

@@ -11,6 +11,7 @@ from contextlib import closing
 
 from sqlite_utils import Database, Migrations
 
+from engine.store import rules_filled_in
 from engine.store.database import APPLICATION_ID, BUSY_SECONDS, SCHEMA_VERSION, transaction
 
 RUNS = {
@@ -364,6 +365,25 @@ def version_2(db: Database) -> None:
         FROM runs WHERE attempt > 0
         """
     )
+
+
+LAYER_RATIOS_2 = LAYER_RATIOS.replace(
+    "JOIN layers gl ON gl.run_id = gp.run_id",
+    "JOIN layers_by_rule gl ON gl.run_id = gp.run_id"
+    " AND gl.rule = coalesce(json_extract(e.definition, '$.prunable'), 'conv')",
+)
+
+
+@MIGRATIONS()
+def version_3(db: Database) -> None:
+    """By which rule a layer is prunable: runs that chains of several rules share have the layers of all."""
+    db.execute("ALTER TABLE layers ADD COLUMN prunable TEXT NOT NULL DEFAULT 'conv'")  # the narrowest rule
+    db.create_view("layers_by_rule", rules_filled_in.LAYERS_BY_RULE)
+    db.execute(rules_filled_in.OTHER_RULES)
+    for statement in rules_filled_in.FILLED_IN:
+        db.execute(statement)
+    db.execute("DROP VIEW layer_ratios")
+    db.create_view("layer_ratios", LAYER_RATIOS_2)
 
 
 def migrate(path: str) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.errors import InputError, unknown
+from engine.recipes import Prunable
+from engine.store import rules
 
 SCOPES = ("global", "layerwise")
 LEAST_DIGITS = 6
@@ -31,6 +33,7 @@ class Side:
     about: str
     runs: Mapping[int, Mapping[int, int]]  # level -> replicate -> id of the run
     is_run: bool = False
+    prunable: Prunable = "conv"  # the rule by which layers count
 
     def level(self, level: int) -> int:
         """The level that is compared where `level` is asked for: a run has but its own."""
@@ -178,7 +181,8 @@ def _run(connection: sqlite3.Connection, digits: str) -> Side:
     (row,) = found
     if row["weights_total"] is None:
         raise InputError(f"run {digits} has not been started: what its layers keep is recorded when it is")
-    return Side(row["digest"][:DIGITS_SHOWN], _about(row), {row["level"]: {0: row["id"]}}, is_run=True)
+    rule, by_level = rules.narrowest(connection, row["id"]), {row["level"]: {0: row["id"]}}
+    return Side(row["digest"][:DIGITS_SHOWN], _about(row), by_level, is_run=True, prunable=rule)
 
 
 def _about(row: sqlite3.Row) -> str:
@@ -216,8 +220,9 @@ def _curve(connection: sqlite3.Connection, experiment: str, what: str) -> Side:
 def _named(connection: sqlite3.Connection, experiment: str) -> dict[str, sqlite3.Row]:
     """The curves of an experiment by the shortest name of each: that of its scope if it is the only chain of it."""
     curves = connection.execute(
-        """
-        SELECT c.* FROM experiment_curves c JOIN experiments e ON e.id = c.experiment_id
+        f"""
+        SELECT c.*, {rules.OF_EXPERIMENT} AS prunable
+        FROM experiment_curves c JOIN experiments e ON e.id = c.experiment_id
         WHERE e.name = ? ORDER BY c.id
         """,
         (experiment,),
@@ -252,4 +257,4 @@ def _side(connection: sqlite3.Connection, name: str, curve: sqlite3.Row) -> Side
         (curve["id"],),
     ):
         runs.setdefault(level, {})[replicate] = run
-    return Side(name, curve["name"], runs)
+    return Side(name, curve["name"], runs, prunable=curve["prunable"])

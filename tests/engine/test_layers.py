@@ -289,19 +289,6 @@ def test_a_heat_map_has_the_mean_fraction_of_every_level(connection: sqlite3.Con
     assert one.layers["conv1.weight"] != found.layers["conv1.weight"]
 
 
-def test_a_layer_that_a_dense_run_does_not_record_is_whole_there(trained: Path, tmp_path: Path) -> None:
-    path = tmp_path / "experiments.db"
-    shutil.copy(trained, path)
-    with closing(database.writer(path)) as connection:
-        side = sides.find(connection, "tiny:global")
-        for run in side.runs[0].values():
-            connection.execute("DELETE FROM layers WHERE run_id = ? AND name = 'conv4.weight'", (run,))
-        found = layers.heat_map(connection, side).layers
-        assert list(found)[-2:] == ["conv4.weight", "total"]
-        assert found["conv4.weight"][0] == 1.0
-        assert {len(fractions) for fractions in found.values()} == {4}
-
-
 def test_sides_are_found_by_their_names(connection: sqlite3.Connection) -> None:
     chain_of_scope = sides.find(connection, "tiny:layerwise")
     assert chain_of_scope.about == "digits-a -> digits-a winning layerwise"

@@ -1,0 +1,30 @@
+"""By which rule layers count. A run that no rule prunes is shared, and has the layers of the widest rule recorded.
+
+Each layer knows the narrowest rule that prunes it; the view `layers_by_rule` gives those that a rule counts.
+"""
+
+import sqlite3
+from typing import get_args
+
+from engine.recipes import Prunable
+
+OF_EXPERIMENT = "coalesce(json_extract(e.definition, '$.prunable'), 'conv')"  # e: a row of experiments
+RULES: tuple[Prunable, ...] = get_args(Prunable)
+
+
+def is_within(rule: Prunable, other: Prunable) -> bool:
+    """Whether `other` prunes what `rule` does."""
+    return RULES.index(rule) <= RULES.index(other)
+
+
+def narrowest(connection: sqlite3.Connection, run_id: int) -> Prunable:
+    """The narrowest rule of the experiments that want a run; the widest where none does."""
+    rows = connection.execute(
+        f"""
+        SELECT DISTINCT {OF_EXPERIMENT} FROM experiments e
+        JOIN experiment_curves c ON c.experiment_id = e.id JOIN curve_points p ON p.curve_id = c.id
+        WHERE p.run_id = ?
+        """,
+        (run_id,),
+    )
+    return min((row[0] for row in rows), key=RULES.index, default=RULES[-1])
