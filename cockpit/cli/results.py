@@ -204,7 +204,9 @@ def _next_command(connection: sqlite3.Connection, experiment: str) -> str:
 
 
 def export(
-    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a heading (the default).")] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Comma-separated values with a heading, in UTF-8 (the default).")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     table: Annotated[
         str, typer.Option(help=f"One of: {', '.join(reports.TABLES)}.", autocompletion=completing.among(reports.TABLES))

@@ -144,13 +144,17 @@ class ActingApp(Host):
             if given is None or (given.loses and not await self._sure(given, found)):
                 return
             assert given.act is not None
-            await asyncio.to_thread(actions.carry_out, await self.writable(), given.act, names)
+            outcomes = await asyncio.to_thread(actions.carry_out, await self.writable(), given.act, names)
         except (InputError, sqlite3.Error, OSError) as error:
             self.failed(action.label, error)
             return
         if action.id == "remove":
             self.marked.difference_update(names)
-        self.say_done(action.label, ", ".join(names), given.named(names, self.path))
+        said = "\n".join(actions.outlined(outcomes))
+        if any(outcome.changed for outcome in outcomes.values()):
+            self.say_done(action.label, said, given.named(names, self.path))
+        else:
+            self.notify(said, title=action.label, severity="warning")
 
     async def _sure(self, action: Action, found: Sequence[Row]) -> bool:
         number = f"{len(found)} experiments" if len(found) > 1 else found[0]["name"]

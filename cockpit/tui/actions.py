@@ -200,11 +200,22 @@ def carry_out(path: Path, act: Act, names: Sequence[str]) -> dict[str, queue.Out
         return queue.change(connection, names, act)
 
 
+def outlined(outcomes: Mapping[str, queue.Outcome]) -> list[str]:
+    """What was done to each experiment, those first that it changed."""
+    lines = sorted(outcomes.items(), key=lambda item: not item[1].changed)
+    return _first([f"{name}: {outcome.said}" for name, outcome in lines])
+
+
 def describe(found: Sequence[Row]) -> list[str]:
     """Experiments as a person must see them who is asked whether to give them up: name, age, what is done."""
     lines = []
-    for row in found[:NAMED_AT_MOST]:
+    for row in found:
         parts = [f"queued {words.duration(database.age(row['created_at']))} ago", f"{row['done']}/{row['runs']} done"]
         parts += [f"{row['running']} running"] if row["running"] else []
         lines.append(f"{row['name']}: {', '.join(parts)}")
-    return lines + ([f"and {len(found) - NAMED_AT_MOST} more"] if len(found) > NAMED_AT_MOST else [])
+    return _first(lines)
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    more = [f"and {len(lines) - NAMED_AT_MOST} more"] if len(lines) > NAMED_AT_MOST else []
+    return [*lines[:NAMED_AT_MOST], *more]

@@ -315,3 +315,32 @@ async def test_a_sample_is_copied_before_something_is_done_to_it(path: Path, tmp
         await until(pilot, lambda: "‖ paused" in table(pilot).shown["other"])  # what is shown is the copy
         assert look(sample)["other"]["state"] == "active"
         assert app.path == local
+
+
+async def test_an_action_says_what_it_changed_and_does_all_or_nothing(path: Path) -> None:
+    with closing(database.writer(path)) as connection, connection:
+        connection.execute(
+            "UPDATE runs SET status = 'done' WHERE id IN (SELECT run_id FROM curve_points p"
+            " JOIN experiment_curves c ON c.id = p.curve_id WHERE c.experiment_id = 2)"
+        )
+    app = Cockpit(path)
+
+    def said(text: str) -> bool:
+        return any(text in note.message for note in app._notifications)
+
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot)
+        await choose(pilot, "other")
+        for key, nothing in (("P", "other: nothing to pause"), ("R", "other: nothing to retry")):
+            await pilot.press(key)
+            await until(pilot, lambda nothing=nothing: said(nothing))
+        assert look(path)["other"]["state"] == "active"
+        assert app.done == ""  # nothing was done
+        app.marked.update(("one", "other"))
+        await pilot.press("P")
+        await until(pilot, lambda: said("one: 1 of 1 runs left\nother: nothing to pause"))
+        assert [row["state"] for row in look(path).values()] == ["paused", "active", "active"]
+        app.clear_notifications()
+        await pilot.press("A")  # one has a run left to train, so other is not archived, either
+        await until(pilot, lambda: said("left to train"))
+        assert not any(row["archived"] for row in look(path).values())
