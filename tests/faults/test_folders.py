@@ -95,7 +95,8 @@ def test_the_copy_that_is_advised_where_nothing_can_be_written_goes_on(read_only
     found = run_cockpit(read_only, "queue", "pause", "one")
     assert "`cockpit store backup PLACE --db experiments.db` makes a copy" in found.stderr
     assert run_cockpit(read_only, "store", "backup", tmp_path / "copy.db").returncode == 0
-    assert run_cockpit(tmp_path, "queue", "pause", "one", "--db", "copy.db").stdout == "‖ paused  one\n"
+    paused = run_cockpit(tmp_path, "queue", "pause", "one", "--db", "copy.db")
+    assert paused.stdout == "‖ paused  one: 14 of 14 runs left\n"
 
 
 def test_on_a_full_disk_a_command_does_all_or_says_that_the_disk_is_full(disk: Path) -> None:
