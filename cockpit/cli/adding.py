@@ -32,7 +32,7 @@ from engine.datasets import places
 from engine.definitions import Definition, extended
 from engine.errors import InputError
 from engine.estimates import Estimate, Preview
-from engine.store import adding, database, queue, rows
+from engine.store import adding, database, located, queue, rows
 
 HEADINGS = ("experiment", "runs left", "device time", "done in", "ticket files")
 
@@ -195,9 +195,12 @@ def extend(
         ids = [added.experiment for added in found]
         states = [rows.experiment(connection, one) for one in ids]
         wider = [queue.definition_of(connection, one) for one in ids]
+        lost = dict.fromkeys(str(problem) for one in ids for problem in located.lost(connection, one))
     if as_json:
         print(json.dumps([_counts(added.name, added) for added in found]))
     _say_what_is_absent(wider)
+    for problem in lost:
+        print(problem, file=sys.stderr)
     for added, state in zip(found, states, strict=True):
         if not as_json:
             print(describe(added.name, added))

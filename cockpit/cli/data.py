@@ -11,11 +11,11 @@ import typer
 
 from cockpit import tables, words
 from cockpit.cli import completing
-from cockpit.cli.options import Database, DataDir, Json, to_read, use_data
+from cockpit.cli.options import Database, DataDir, Json, to_read, to_write, use_data
 from engine import processes
 from engine.datasets import catalog, folders, npz, places
-from engine.errors import unknown
-from engine.store import database, rows
+from engine.errors import InputError, unknown
+from engine.store import database, located, rows
 
 app = typer.Typer(help="Data sets: which there are, fetching them, what is in them.", no_args_is_help=True)
 
@@ -80,6 +80,8 @@ def _files(path: Path) -> list[dict[str, str]]:
 
 
 def _state(identity: str, location: str) -> str:
+    if not location:
+        return "unknown"
     return (npz.state if identity.startswith("npz:") else folders.state)(identity, location)
 
 
@@ -153,6 +155,34 @@ def path(
             raise unknown("published data set", base, PUBLISHED)
         found = _holder(base)
     print(json.dumps({"folder": str(found)}) if as_json else found)
+
+
+@app.command("locate", epilog="Example: cockpit data locate npz:photos.npz")
+def locate(
+    specs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files and folders where they are now: npz:PATH, folder:PATH, stream:PATH.",
+            autocompletion=completing.data_sets,
+        ),
+    ],
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Record where the files that experiments read are on this machine. They are known by their content's hash."""
+    moved = [catalog.resolve(spec) for spec in specs]
+    found: dict[str, str] = {}
+    with closing(database.writer(to_write(db))) as connection, database.transaction(connection):
+        for spec, data in zip(specs, moved, strict=True):
+            names = located.record(connection, data) if data.location else []
+            if not names:
+                raise InputError(f"no experiment reads {spec}: its content is not that of any data set in the database")
+            found |= dict.fromkeys(names, data.location)
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, place in found.items():
+        print(f"{name}: {place}")
 
 
 @app.command("check", epilog="Example: cockpit data check npz:photos.npz")

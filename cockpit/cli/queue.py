@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -17,7 +18,7 @@ from cockpit.cli import adding, completing, files
 from cockpit.cli.logs import logs
 from cockpit.cli.options import PRIORITY, SECONDS, Database, Json, Names, PauseAfter, to_read, to_write, within
 from engine.errors import InputError, chosen
-from engine.store import database, imports, labels, queue, rows
+from engine.store import database, imports, labels, located, queue, rows
 
 app = typer.Typer(
     help="Experiments in the queue: add, extend, list, pause, cancel, retry, move, wait for them.", no_args_is_help=True
@@ -107,6 +108,10 @@ def cancel(names: Names, as_json: Json = False, db: Database = None) -> None:
 def retry(names: Names, as_json: Json = False, db: Database = None) -> None:
     """Train the failed runs of experiments again, each as a new attempt, and then what they blocked."""
     _change(names, as_json, db, queue.retry_failed)
+    with closing(database.reader(to_read(db))) as connection:
+        for name in names:
+            for problem in located.lost(connection, queue.experiment_id(connection, name)):
+                print(problem, file=sys.stderr)
 
 
 @app.command("move", epilog="Example: cockpit queue move urgent --priority 10")

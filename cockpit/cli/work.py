@@ -31,7 +31,7 @@ from cockpit.config import MIN_FREE
 from engine import devices
 from engine.errors import InputError
 from engine.pool import Pool
-from engine.store import adding, claims, database, queue, rows
+from engine.store import adding, claims, database, located, queue, rows
 
 ERRORS_SHOWN = 10
 Workers = Annotated[
@@ -156,6 +156,8 @@ def work(
             print("nothing is waiting in the queue", file=sys.stderr)
             return
         trusting.of_queue(connection, trust_models)
+        for problem in located.lost(connection):
+            print(problem, file=sys.stderr)
         if workers is None:
             background.refuse_more(connection)
         if detach:

@@ -105,10 +105,8 @@ def verified(identity: str, location: str) -> tuple[Pictures, int | None, bool]:
     base, _ = split_part(identity)
     kind = base.partition(":")[0]
     named = _named(f"{kind}:{location}")
-    if not named.root.is_dir():
-        raise InputError(
-            f"data set folder {named.root} is gone: put it back, or queue the experiment again from where it is now"
-        )
+    if not location or not named.root.is_dir():
+        raise places.lost(f"{kind}:{named.root.name}" if location else base[:16], base, location)
     with _readable():
         pictures = listing(named.root)
         seen = _look(pictures)

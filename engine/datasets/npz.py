@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from engine.datasets import encoded, npy
+from engine.datasets import encoded, npy, places
 from engine.datasets.catalog import DataSet, Part, mirrors, network_shape, part_size, path_of, split_part
 from engine.datasets.manifests import cache_folder, write_cache
 from engine.errors import InputError
@@ -122,11 +122,9 @@ def file_digest(path: Path) -> str:
 def verified(identity: str, location: str) -> tuple[Path, Contents]:
     """The file of a set that was queued, and what it holds. Raises InputError if it is gone or another by now."""
     path = Path(location)
-    if not path.is_file():
-        raise InputError(
-            f"data set file {path} is gone: put it back, or queue the experiment again from where it is now"
-        )
     base, _ = split_part(identity)
+    if not path.is_file():
+        raise places.lost(f"npz:{path.stem}" if location else base[:16], base, location)
     try:
         with _readable():
             if file_digest(path) != _hash_in(base):

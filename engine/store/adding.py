@@ -12,7 +12,7 @@ from engine.definitions import Definition
 from engine.errors import InputError
 from engine.experiments import Curve, curves, runs
 from engine.recipes import Dense, Run
-from engine.store import imports, queue
+from engine.store import imports, located, queue
 from engine.store.claims import block_dependents
 from engine.store.database import keep_model_folder, now, transaction
 from engine.ticketfiles import TicketSource
@@ -84,6 +84,7 @@ def _add(connection: sqlite3.Connection, wish: Wish, found: list[Curve], command
         queue.set_priorities(connection, experiment)
     if wish.pause_after is not None:
         queue.set_pause_after(connection, experiment, wish.pause_after)
+    located.check(connection, experiment)
     return Added(experiment, wish.name, len(found), total, new)
 
 
@@ -113,6 +114,7 @@ def extend(connection: sqlite3.Connection, experiment: int, definition: Definiti
             _add_curves(connection, experiment, definition.model, found)
             queue.set_priorities(connection, experiment)
             queue.take_out_of_archive(connection, experiment)
+        located.check(connection, experiment)
     return Added(experiment, name, len(found), total, new)
 
 
@@ -178,6 +180,7 @@ def _add_data_set(connection: sqlite3.Connection, data: DataSet) -> None:
             data.test_images,
         ),
     )
+    located.record(connection, data)  # other parts of it have moved along
 
 
 def _add_runs(

@@ -11,6 +11,7 @@ from engine.datasets.catalog import DataSet, remembered
 from engine.definitions import Definition
 from engine.errors import InputError, unknown
 from engine.recipes import Profile
+from engine.store import located
 from engine.store.claims import WANTED, unblock
 from engine.store.database import model_folder, now, transaction
 
@@ -234,6 +235,7 @@ def retry_failed(connection: sqlite3.Connection, experiment: int) -> Outcome:
         ).fetchone()
         if not (failed or released or reason):
             return Outcome(False, "nothing to retry: no run failed")
+        located.check(connection, experiment)
         take_out_of_archive(connection, experiment)
         if reason:
             _set_state(connection, experiment, "active")

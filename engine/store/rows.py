@@ -232,7 +232,7 @@ def totals(connection: sqlite3.Connection) -> dict[str, int]:
 
 def data_set_files(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     """The name, identity and location of the data sets that were read from a person's own files."""
-    query = "SELECT name, identity, location FROM datasets WHERE location <> '' ORDER BY name, identity"
+    query = "SELECT name, identity, location FROM datasets WHERE instr(identity, ':') ORDER BY name, identity"
     return connection.execute(query).fetchall()
 
 

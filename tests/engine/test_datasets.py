@@ -305,7 +305,7 @@ def test_a_file_that_has_changed_or_gone_since_it_was_queued_is_not_trained_on(t
     with pytest.raises(InputError, match="has changed since it was queued"):
         load.load(facts.identity, facts.location)
     (tmp_path / "set.npz").unlink()
-    with pytest.raises(InputError, match="is gone: put it back"):
+    with pytest.raises(InputError, match=r"is gone from .*: put it back, or .*cockpit data locate npz:PATH"):
         load.load(facts.identity, facts.location)
 
 
