@@ -101,7 +101,7 @@ def get(
     Archives that were copied into the folder are used, so it also unpacks and checks what was fetched elsewhere.
     """
     use_data(data_dir)
-    wanted = list(dict.fromkeys(catalog.split_part(name)[0] for name in names))
+    wanted = list(dict.fromkeys(name if catalog.meant(name) else catalog.split_part(name)[0] for name in names))
     for name in wanted:
         if name in catalog.PHOTOGRAPHS:
             _holder(name)
@@ -209,6 +209,7 @@ def check(
         raise absence
     found = processes.ask("engine.datasets.report", facts.identity, facts.location)
     samples = found.pop("samples")
+    found["unused"] = _unused(facts)
     if as_json:
         print(json.dumps({"name": facts.name, "identity": facts.identity, "shape": facts.shape, **found}))
         return
@@ -217,8 +218,21 @@ def check(
     print(f"mean {_levels(found['mean'])}, deviation {_levels(found['deviation'])} of the training pixels, 0 to 1")
     if found["sha256"]:
         print(f"pixels and labels: SHA-256 {found['sha256']}")
+    if found["unused"]:
+        print(f"not read: {', '.join(found['unused'])}")
     _show_classes(found["counts"], " of all" if facts.part else "")
     pictures.show([(str(sample["label"]), sample["pixels"]) for sample in samples])
+
+
+def _unused(facts: catalog.DataSet) -> list[str]:
+    """What a person's file or folder holds beside the training and test images."""
+    if not facts.location:
+        return []
+    return (
+        npz.unused(facts.location)
+        if facts.identity.startswith("npz:")
+        else folders.unused(facts.identity, facts.location)
+    )
 
 
 def _levels(values: Sequence[float]) -> str:

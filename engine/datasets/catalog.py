@@ -169,6 +169,9 @@ def resolve(spec: str) -> DataSet:
         return folders.resolve(spec)
     base, part = split_part(spec)
     if base not in SETS and base not in PHOTOGRAPHS:
+        if known := meant(spec) or meant(base):
+            named = known if meant(spec) else f"{known}-{part}"
+            raise InputError(f"unknown data set {spec!r}; did you mean {named!r}?")
         if spec.endswith(".npz"):
             raise InputError(f"unknown data set {spec!r}: a file is named as npz:{spec}")
         behind = f"-{part}" if part else ""
@@ -177,6 +180,12 @@ def resolve(spec: str) -> DataSet:
         return _registered(base, part, spec)
     except InputError as error:
         raise InputError(f"data set {spec!r}: {error}") from None
+
+
+def meant(name: str) -> str | None:
+    """The published set that is called `name` but for case, hyphens and underscores: cifar10 for CIFAR-10."""
+    plain = re.sub("[-_ ]", "", name).casefold()
+    return next((known for known in (*SETS, *PHOTOGRAPHS) if known.replace("-", "") == plain), None)
 
 
 def _registered(base: str, part: Part, name: str) -> DataSet:

@@ -128,6 +128,13 @@ def state(identity: str, location: str) -> str:
     return "there"
 
 
+def unused(identity: str, location: str) -> list[str]:
+    """The names of what lies beside the training and the test part of a set's folder, and is not read."""
+    root = _named(f"{identity.partition(':')[0]}:{location}").root
+    read = {"train", listing(root).test.files[0].partition("/")[0]}
+    return sorted(entry.name for entry in root.iterdir() if entry.name not in read and not is_clutter(entry.name))
+
+
 def find(identity: str, location: str) -> tuple[Pictures, int]:
     """The images of a streamed set, and their side in pixels. Raises InputError if they are not there, or not those."""
     name, _ = split_part(identity)

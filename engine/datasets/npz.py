@@ -151,9 +151,9 @@ def state(identity: str, location: str) -> str:
         return "unreadable"
 
 
-def unused(path: Path) -> list[str]:
-    """The names of the arrays of a file that are not read."""
-    with zipfile.ZipFile(path) as archive:
+def unused(location: str) -> list[str]:
+    """The names of the arrays of a set's file that are not read."""
+    with zipfile.ZipFile(location) as archive:
         names = npy.names(archive)
         layout = _layout(names)
     read = {name for part in PARTS for name in layout.of(part)}

@@ -12,6 +12,7 @@ from rich.console import Console
 from cockpit import pictures
 from tests.conftest import Cockpit
 from tests.engine import published
+from tests.engine.folders import make
 from tests.engine.test_datasets import gray, save
 
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
@@ -76,6 +77,18 @@ def test_check_measures_what_numpy_does(data: Callable[..., Any], tmp_path: Path
     pixels = arrays["train_images"] / 255
     assert found["mean"] == [pytest.approx(pixels.mean(), abs=1e-4)]
     assert found["deviation"] == [pytest.approx(pixels.std(), abs=1e-4)]
+
+
+def test_check_names_what_is_not_read(data: Callable[..., Any], tmp_path: Path) -> None:
+    arrays = gray(side=8)
+    spec = save(
+        tmp_path / "set.npz", {**arrays, "val_images": arrays["test_images"], "val_labels": arrays["test_labels"]}
+    )
+    assert json.loads(data("data", "check", spec, "--json").stdout)["unused"] == ["val_images", "val_labels"]
+    assert "not read: val_images, val_labels\n" in data("data", "check", spec).stdout
+    root = make(tmp_path / "pets")
+    make(root.parent / "pets", part="val")
+    assert "not read: val\n" in data("data", "check", f"folder:{root}-a").stdout
 
 
 def test_check_draws_samples_and_a_table_without_a_terminal(data: Callable[..., Any]) -> None:

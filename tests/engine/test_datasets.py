@@ -124,6 +124,19 @@ def test_a_file_is_cut_to_its_first_images_and_one_may_be_called_so(tmp_path: Pa
     assert catalog.resolve(f"npz:{whole}-12").train_images == 12
 
 
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [
+        ("cifar-10", "cifar10"), ("CIFAR10", "cifar10"), ("CIFAR-100", "cifar100"), ("CIFAR-10-a", "cifar10-a"),
+        ("cifar_10-b-500", "cifar10-b-500"), ("FashionMNIST", "fashion-mnist"), ("fashion_mnist", "fashion-mnist"),
+        ("Places-365", "places365"), ("ImageNet", "imagenet"), ("SVHN-a", "svhn-a"),
+    ],
+)  # fmt: skip
+def test_a_published_set_by_another_spelling_is_suggested(typed: str, near: str) -> None:
+    with pytest.raises(InputError, match=f"unknown data set '{typed}'; did you mean '{near}'"):
+        catalog.resolve(typed)
+
+
 @pytest.mark.parametrize("images", [9, 1257, 99_999])
 def test_a_set_is_cut_to_one_image_of_each_class_or_more_and_less_than_there_are(images: int) -> None:
     with pytest.raises(InputError, match=rf"'digits-{images}': it cannot be cut to {images} .* 10, .* to 1256"):
