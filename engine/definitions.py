@@ -285,11 +285,13 @@ def _checked(d: Definition) -> Definition:
     _check_numbers(d)
     _check_rewinds(d)
     _check_classes(d)
-    for data in d.sources + d.targets:
+    images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
+    for data, count in images.items():
         data.augmentation(d.augmentation)
-        models.check_batches(d.model, data.train_images, d.batch_size, data.shape, d.split)
+        if count is not None:  # else `engine.run.prepare` looks
+            models.check_batches(d.model, count, d.batch_size, data.shape, d.split)
     if own.is_own(d.model):
-        ends = [models.End.of(data, d.batch_size) for data in d.sources + d.targets]
+        ends = [models.End.of(data, count, d.batch_size) for data, count in images.items()]
         models.examine(d.model, d.width, tuple(dict.fromkeys(ends)), d.prunable, d.model_folder)
         if files := [ticket.location for ticket in d.tickets if ticket.location]:
             processes.ask("engine.takeaway", "compare", "--folder", d.model_folder, *files)
@@ -330,7 +332,8 @@ def _check_classes(d: Definition) -> None:
     Data sets that only the database remembers were checked when they were first queued.
     """
     for data in (data for data in d.sources + d.targets if data.counts):
-        label, images = classes.fewest(data.counts or (), data.part)
+        counts = classes.of_part(data.counts or (), data.part)
+        label, images = min(enumerate(counts), key=lambda one: one[1])
         of = f"class {label} of data set {data.name}"
         if not images:
             raise InputError(f"no training image is left of {of}: take the whole set, or give the class more images")

@@ -11,7 +11,7 @@ import torch
 from engine import checkpoints, processes, profiles, pruning, team, tickets, training
 from engine.datasets.feed import Feed, open_feed
 from engine.errors import InputError
-from engine.models import nets, trust
+from engine.models import catalog, nets, trust
 from engine.recipes import Dense, Run, Training, Winning
 from engine.store import database, records
 from engine.store.claims import Claim
@@ -148,7 +148,8 @@ def prepare(run: Run, place: Workplace) -> tuple[Feed, training.State]:
     profiles.configure(run.training.profile, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    data = place.data(run.training)
+    data, t = place.data(run.training), run.training
+    catalog.check_batches(t.model, len(data.train), t.batch_size, data.shape, t.split)
     folder = database.model_folder(place.connection, run.training.model)
     trust.require(run.training.model, folder)
     model, masks = tickets.start(run, data.shape, data.classes, place.read, folder)

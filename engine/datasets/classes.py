@@ -3,22 +3,26 @@
 `engine.datasets.load` chooses the images; a test holds the two together.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from functools import partial
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import islice
 
-from engine.datasets.catalog import Part, steps_of
+from engine.datasets.catalog import PHOTOGRAPHS, DataSet, Part, split_part, steps_of
 
 
-def fewest(counts: Sequence[int], part: Part) -> tuple[int, int]:
-    """The class with the fewest training images of a part, and how many; `counts` are those of the whole set."""
+@cache  # a form asks again at every change
+def of_part(counts: tuple[int, ...], part: Part) -> tuple[int, ...]:
+    """The training images of each class of a part; `counts` are those of the whole set."""
     which, images = steps_of(part)
     if which:
         counts = _half(counts, which)
-    label = min(range(len(counts)), key=lambda label: (counts[label], -label))  # the last to get another image
-    if images is None or not counts[label]:
-        return label, counts[label]
-    return label, bisect_left(range(counts[label]), images, key=lambda place: _before(counts, label, place))
+    if images is None:
+        return counts
+    order = heapq.merge(*(_places(label, count) for label, count in enumerate(counts)))
+    chosen = Counter(label for _, label in islice(order, images))
+    return tuple(chosen[label] for label in range(len(counts)))
 
 
 def held_out(images: int, fraction: float) -> int:
@@ -26,26 +30,24 @@ def held_out(images: int, fraction: float) -> int:
     return max(1, round(fraction * images))
 
 
-def _half(counts: Sequence[int], which: str) -> list[int]:
+def trained_on(data: DataSet, validation: float) -> int | None:
+    """How many images of a data set are trained on; None where its classes must be read to tell."""
+    if not validation:
+        return data.train_images
+    if data.counts is None or split_part(data.identity)[0] in PHOTOGRAPHS:  # whose counts are approximate
+        return None
+    return sum(images - held_out(images, validation) for images in of_part(data.counts, data.part))
+
+
+def _half(counts: Sequence[int], which: str) -> tuple[int, ...]:
     """The counts of half `a` or `b`: the odd images go to `a` and `b` in turn."""
     found, odd = [], 0
     for images in counts:
         found.append(images // 2 + (images % 2 and odd % 2 == "ab".index(which)))
         odd += images % 2
-    return found
+    return tuple(found)
 
 
-def _before(counts: Sequence[int], label: int, place: int) -> int:
-    """How many images come before the one at `place` of a class, in the order that the first images are taken in."""
-    if place == 0:
-        return sum(images > 0 for images in counts[:label])
-    far, before = _share(counts[label], place), 0
-    for other, images in enumerate(counts):
-        find = bisect_right if other < label else bisect_left
-        before += (images > 0) + find(range(1, images), far, key=partial(_share, images))
-    return before
-
-
-def _share(images: int, place: int) -> float:
-    """How far in a class of so many images the one at `place` is."""
-    return (place + 0.5) / images
+def _places(label: int, images: int) -> Iterator[tuple[float, int]]:
+    """Where the images of a class stand in the order that the first images are taken in: how far in their class."""
+    yield from ((place and (place + 0.5) / images, label) for place in range(images))

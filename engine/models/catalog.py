@@ -3,6 +3,7 @@
 import functools
 import json
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from engine import processes
@@ -82,20 +83,27 @@ def check(name: str, width: float, shape: tuple[int, int, int]) -> None:
 def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int, int], split: int = 1) -> None:
     """Raises InputError where the last batch would be one image of one pixel, which batch norm cannot normalise.
 
-    A batch that is split over devices needs two images for each.
+    `images` are those that are trained on. A batch that is split over devices needs two images for each.
     """
     model = find(name)
     stride = model.smallest_side
-    last = images % batch_size
-    if split > 1 and 0 < last < 2 * split:
+    one_pixel = model.batch_norm and (shape[1] // stride) * (shape[2] // stride) == 1
+    least = 2 * split if split > 1 else 2 if one_pixel else 1
+    if images < least:
         raise InputError(
-            f"--batch-size {batch_size} leaves a last batch of {last}, too few images to be split over {split} devices:"
-            f" choose another, e.g. {batch_size + 1}"
+            f"only {images} images are left to train on, {name} needs {least}: give --images or --validation another"
+            " value"
         )
-    if model.batch_norm and images % batch_size == 1 and (shape[1] // stride) * (shape[2] // stride) == 1:
+    if 0 < (last := images % batch_size) < least:
+        why = (
+            f"{last}, too few images to be split over {split} devices"
+            if split > 1
+            else f"one image, which {name} reduces to one pixel"
+        )
+        other = next(size for size in count(batch_size + 1) if not 0 < images % size < least)
         raise InputError(
-            f"--batch-size {batch_size} leaves a last batch of one image, which {name} reduces to one pixel: choose"
-            f" another, e.g. {batch_size + 1}"
+            f"--batch-size {batch_size} leaves a last batch of {why} ({images:,} training images): choose another,"
+            f" e.g. {other}"
         )
 
 
@@ -108,9 +116,12 @@ class End:
     batch: int = 2
 
     @staticmethod
-    def of(data: DataSet, batch_size: int) -> "End":
-        """What a data set is for a network. Only a batch of one image is smaller than any other, for batch norm."""
-        return End(data.shape, data.classes, 1 if data.train_images % batch_size == 1 else 2)
+    def of(data: DataSet, images: int | None, batch_size: int) -> "End":
+        """What a data set is for a network, trained on so many `images` of it, if that is known.
+
+        Only a batch of one image is smaller than any other, for batch norm.
+        """
+        return End(data.shape, data.classes, 1 if images is not None and images % batch_size == 1 else 2)
 
 
 def examine(name: str, width: float, ends: tuple[End, ...], prunable: Prunable = "conv", folder: str = "") -> Any:

@@ -1,16 +1,25 @@
-"""Which class has the fewest training images in a part: known from counts, as the images are then chosen."""
+"""How many training images of each class a part has: known from counts, as the images are then chosen."""
 
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.datasets import catalog, classes, load
+from engine.datasets.feed import open_feed
 from engine.definitions import define
 from engine.errors import InputError
+from engine.experiments import curves
+from engine.run import Workplace, prepare
+from engine.store import database
+from engine.store.files import Folder
+from tests.conftest import add
 from tests.engine.folders import make
 from tests.engine.test_datasets import gray, save
 
@@ -18,7 +27,7 @@ from tests.engine.test_datasets import gray, save
 @given(
     counts=st.lists(st.integers(1, 12), min_size=2, max_size=6), which=st.sampled_from(["", "a", "b"]), data=st.data()
 )
-def test_the_class_with_the_fewest_images_is_that_of_the_images_chosen(
+def test_the_counts_of_a_part_are_those_of_the_images_chosen(
     counts: list[int], which: str, data: st.DataObject
 ) -> None:
     size, part = catalog.part_size(sum(counts), len(counts), which), which
@@ -29,9 +38,7 @@ def test_the_class_with_the_fewest_images_is_that_of_the_images_chosen(
     chosen = labels[load.half(labels, which)] if which else labels
     if images := catalog.steps_of(part)[1]:
         chosen = chosen[load.first(chosen, images)]
-    found = np.bincount(chosen, minlength=len(counts))
-    label, fewest = classes.fewest(counts, part)
-    assert fewest == found.min() == found[label]
+    assert classes.of_part(tuple(counts), part) == tuple(np.bincount(chosen, minlength=len(counts)))
 
 
 @given(images=st.integers(1, 50), fraction=st.floats(0.001, 0.5))
@@ -99,3 +106,54 @@ def test_the_classes_of_a_folder_count(tmp_path: Path, monkeypatch: pytest.Monke
         (root / "train" / "owl" / f"00{number}.png").unlink()
     with pytest.raises(InputError, match="no training image is left of class 2 of data set folder:pets-b"):
         define(source=[f"folder:{root}-b"], batch_size=2)
+
+
+TRAINED = [
+    (spec, validation)
+    for spec in ("digits", "digits-a", "digits-b", "digits-300", "digits-b-123")
+    for validation in (0.0, 0.01, 0.1, 0.5)
+]
+
+
+@pytest.mark.parametrize(("spec", "validation"), TRAINED)
+def test_the_images_trained_on_are_counted_without_those_held_out(spec: str, validation: float) -> None:
+    training = curves(define(source=[spec], validation=validation, levels=0))[0].points[0].run.training
+    feed = open_feed("", training, torch.device("cpu"), 1)
+    assert classes.trained_on(catalog.resolve(spec), validation) == len(feed.train)
+
+
+@pytest.mark.parametrize("spec", ["imagenet", "places365-a", "imagenet-5000"])
+def test_the_images_trained_on_are_unknown_where_counts_are_approximate(spec: str) -> None:
+    data = catalog.resolve(spec)
+    assert classes.trained_on(data, 0.1) is None
+    assert classes.trained_on(data, 0.0) == data.train_images
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"batch_size": 3},
+            r"--batch-size 3 leaves a last batch of one image.* \(565 training images\).*e\.g\. 5",
+        ),
+        ({"batch_size": 141}, r"--batch-size 141 leaves a last batch of one image.*e\.g\. 142"),
+        ({"batch_size": 40, "split": 4}, "--batch-size 40 leaves a last batch of 5, too few images to be split over 4"),
+    ],
+)
+def test_batches_are_those_of_the_images_trained_on(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    spec = save(tmp_path / "small.npz", gray(629, side=2))
+    fits = {"source": [spec], "model": "vgg-digits", **options}
+    define(**fits)
+    with pytest.raises(InputError, match=message):
+        define(**fits, validation=0.1)
+
+
+def test_a_run_whose_batches_no_one_could_count_before_is_looked_at_before_it_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "whole", source=["digits"], target=())
+    run = curves(define(source=["digits"], levels=0))[0].points[0].run
+    uneven = replace(run, training=replace(run.training, batch_size=1256 // 2, split=2, validation=0.0))
+    with closing(database.writer(path)) as connection:
+        place = Workplace(connection, Folder(tmp_path), torch.device("cpu"), "cpu", lambda: False)
+        with pytest.raises(InputError, match="leaves a last batch of 1, too few images to be split over 2 devices"):
+            prepare(uneven, place)
