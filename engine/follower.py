@@ -28,7 +28,7 @@ def follow(options: argparse.Namespace) -> None:
         run = Run.from_json(recipe)
         data, state = prepare(run, place)
         if options.resume:  # the worker steps, and so writes the next checkpoint, only when all have joined
-            checkpoints.unpack(folder.checkpoint(options.digest).read_bytes()).restore(state)
+            checkpoints.unpack(folder.read_checkpoint(options.digest) or b"").restore(state)
         crew = team.join(options.rank, options.size, device, options.meeting)
         for _ in training.train(state, data, run.training, lambda _: None, crew):
             pass

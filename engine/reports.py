@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import chosen
+from engine.errors import InputError, chosen
 from engine.statistics import Difference, Mean, matching, mean_of, paired
 from engine.store import queue, rows
 from engine.store.replicates import Curve, read
@@ -153,12 +153,17 @@ def _difference(name: str, found: Difference | None) -> dict[str, float | None]:
 
 
 def table(
-    connection: sqlite3.Connection, name: str, experiment: str | None = None
+    connection: sqlite3.Connection, name: str, experiment: str | None = None, *, all_attempts: bool = False
 ) -> tuple[list[str], Iterator[tuple[object, ...]]]:
-    """The column names and the rows of one of `TABLES`, for an experiment or all. Raises InputError for others."""
+    """The column names and the rows of one of `TABLES`, for an experiment or all. Raises InputError for others.
+
+    `all_attempts` is for epochs: those of abandoned attempts, too.
+    """
     if experiment is not None:
         queue.experiment_id(connection, experiment)
     name = chosen("table", name, TABLES)
+    if all_attempts and name != "epochs":
+        raise InputError(f"--all-attempts goes with --table epochs, not {name}: the other tables have one row a run")
     if name in rows.EXPORTS:
-        return rows.export(connection, name, experiment)
+        return rows.export(connection, name, experiment, all_attempts=all_attempts)
     return HEADING, (tuple(record[key] for key in HEADING) for record in records(of(connection, experiment)))

@@ -46,12 +46,13 @@ class Results:
         """A record for each point of each curve: its level, replicate, status, test accuracy, and the run's digest."""
         return self.records("runs", experiment)
 
-    def records(self, table: str, experiment: str | None = None) -> list[dict[str, Any]]:
+    def records(self, table: str, experiment: str | None = None, *, all_attempts: bool = False) -> list[dict[str, Any]]:
         """The rows of a table of `cockpit export`: curves, runs, epochs, layers or statistics.
 
+        Epochs are those of each run's last attempt, or of `all_attempts`.
         Raises InputError for another table, or an experiment that there is not.
         """
-        names, found = reports.table(self.connection, table, experiment)
+        names, found = reports.table(self.connection, table, experiment, all_attempts=all_attempts)
         return [dict(zip(names, row, strict=True)) for row in found]
 
     def frame(self, table: str = "curves", experiment: str | None = None) -> "pandas.DataFrame":

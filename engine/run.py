@@ -171,16 +171,17 @@ def is_out_of_memory(error: Exception) -> bool:
 def _resume(state: training.State, claim: Claim, place: Workplace) -> tuple[int, float]:
     """Go on from the checkpoint of the last attempt if it left one, else begin another attempt.
 
-    A checkpoint is used only if it is whole and the database holds all that was recorded before it. After a power
-    cut it may not, nor if the database was deleted and its files were not.
+    A checkpoint is used only if it is whole, which else is said, and the database holds all that was recorded before
+    it. After a power cut it may not, nor if the database was deleted and its files were not.
     """
-    run, checkpoint = claim.run, place.folder.checkpoint(claim.run.digest)
-    begin_again = claim.attempt + 1, 0.0
-    if not claim.attempt or not checkpoint.exists():
-        return begin_again
+    run, begin_again = claim.run, (claim.attempt + 1, 0.0)
     try:
-        left = checkpoints.unpack(checkpoint.read_bytes())
-    except InputError:
+        data = place.folder.read_checkpoint(run.digest) if claim.attempt else None
+        if data is None:
+            return begin_again
+        left = checkpoints.unpack(data)
+    except (InputError, LostFile) as damage:
+        processes.say(f"run {run.digest} starts over: {damage}")
         return begin_again
     recorded = {epoch.epoch for epoch in records.epochs(place.connection, claim, claim.attempt)}
     complete = recorded >= set(range(run.first_epoch, left.epoch))

@@ -104,8 +104,8 @@ def copied(path: Path, folder: Path) -> Path:
     return copy
 
 
-def work_off(path: Path, **options: Any) -> None:
-    """Train everything in the queue of a database, in a worker process of its own."""
+def work_off(path: Path, **options: Any) -> str:
+    """Train everything in the queue of a database, in a worker process of its own; what that says."""
     command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--drain"]
     command += [
         part
@@ -114,6 +114,7 @@ def work_off(path: Path, **options: Any) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def add(path: Path, name: str, **options: Any) -> adding.Added:

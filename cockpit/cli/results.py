@@ -217,6 +217,9 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write. Default: standard output.", show_default=False)
     ] = None,
+    all_attempts: Annotated[
+        bool, typer.Option("--all-attempts", help="With --table epochs: epochs of abandoned attempts, too.")
+    ] = False,
     db: Database = None,
 ) -> None:
     """Write results as tidy rows: accuracies and fractions in [0, 1], floats with all their digits."""
@@ -225,5 +228,5 @@ def export(
     if csv and as_json:
         raise InputError("--csv and --json exclude each other: give one of them")
     with closing(database.reader(to_read(db))) as connection:
-        heading, found = reports.table(connection, table, experiment)
+        heading, found = reports.table(connection, table, experiment, all_attempts=all_attempts)
         write(heading, found, output, "json" if as_json else "csv")

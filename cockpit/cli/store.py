@@ -34,9 +34,9 @@ def check(
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Verify the database, its records, and the SHA-256 of every ticket file. Exit code 0: all is well; 1: it is not.
+    """Verify the database, its records, and the SHA-256 of every ticket file and checkpoint.
 
-    Absent ticket files are no error: each is made again when a run needs it.
+    Exit code 0: all is well; 1: it is not. Absent ticket files are no error: each is made again when a run needs it.
     """
     from cockpit.progress import reading
 

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +18,7 @@ from engine.store.files import Folder, Found, is_being_written, is_temporary
 
 Progress = Callable[[int, int], None]  # how many bytes are dealt with, and of how many
 STRAY_SECONDS = 3600.0  # no worker takes so long between writing a file and recording it
-CURABLE = {"queue", "files"}  # what `repair` puts right
+CURABLE = {"queue", "files", "checkpoints"}  # what `repair` puts right
 
 _UNFINISHED = "status NOT IN ('done', 'diverged')"  # what failed or is blocked can be retried
 _WANTED = "id IN (SELECT run_id FROM curve_points)"  # of an experiment of whatever state
@@ -33,11 +33,12 @@ class Report:
     runs: int = 0
     files: int = 0
     damaged: tuple[str, ...] = ()  # ticket files, by SHA-256
+    checkpoints: tuple[str, ...] = ()  # damaged ones, by the digests of their runs
     temporaries: tuple[Found, ...] = ()
 
 
 def check(connection: sqlite3.Connection, folder: Folder, progress: Progress) -> Report:
-    """Verify the database, what it says of itself, and the SHA-256 of every ticket file that is there.
+    """Verify the database, what it says of itself, and the SHA-256 of every ticket file and checkpoint.
 
     Absent files are no error: they are made again when a run needs them (see `engine.run.Missing`).
     """
@@ -60,6 +61,8 @@ def check(connection: sqlite3.Connection, folder: Folder, progress: Progress) ->
         connection.rollback()
     absent, damaged = _hash_all(folder, known, progress)
     errors["files"] = _some("damaged ticket files", damaged)
+    checkpoints = folder.damaged_checkpoints()
+    errors["checkpoints"] = _some("damaged checkpoints, of the runs", checkpoints)
     notes.append(_describe_strays(strays))
     if absent:
         notes.append(f"absent ticket files: {len(absent)} of {len(known)}; each is made again when a run needs it")
@@ -69,6 +72,7 @@ def check(connection: sqlite3.Connection, folder: Folder, progress: Progress) ->
         runs,
         len(known),
         tuple(damaged),
+        tuple(checkpoints),
         tuple(file for file in strays if is_temporary(file.path)),
     )
 
@@ -84,6 +88,10 @@ def repair(connection: sqlite3.Connection, folder: Folder, report: Report) -> li
         folder.ticket(digest).unlink(missing_ok=True)
     if damaged:
         done.append(f"damaged ticket files deleted: {len(damaged)}; each is made again when a run needs it")
+    if damaged := sorted(set(report.checkpoints) & set(folder.damaged_checkpoints())):
+        for digest in damaged:
+            folder.drop_checkpoint(digest)
+        done.append(f"damaged checkpoints deleted: {len(damaged)}; their runs start over")
     for file in report.temporaries:
         file.path.unlink(missing_ok=True)
     if report.temporaries:
@@ -131,16 +139,21 @@ def collect(
 ) -> Plan:
     """Free what was planned and is still not needed; returns it.
 
-    Rows go before files: what is interrupted leaves strays, never a row without its file.
+    Rows go before files: what is interrupted leaves strays, never a row without its file. Files go while the database
+    is locked, so that no worker records one meanwhile that it has just found here.
     """
     with transaction(connection):
         freed = planned & plan(connection, folder, tickets=tickets, runs=runs)
         digests = json.dumps([file.path.stem for file in freed.tickets])
         connection.execute("DELETE FROM files WHERE sha256 IN (SELECT value FROM json_each(?))", (digests,))
         queue.forget(connection, freed.runs)
-    for file in freed.tickets | freed.strays:
-        file.path.unlink(missing_ok=True)
-    return freed
+    with transaction(connection):
+        known = {folder.ticket(row[0]) for row in connection.execute("SELECT sha256 FROM files")}
+        tickets_gone, strays_gone = (
+            frozenset(folder.take_away(file for file in files if file.path not in known))
+            for files in (freed.tickets, freed.strays)
+        )
+    return replace(freed, tickets=tickets_gone, strays=strays_gone)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ States and masks are immutable and named by the SHA-256 of their bytes. A run ha
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 class LostFile(Exception):
     """A file that the database knows is missing or damaged: training the run that made it makes it again."""
+
+
+_SEAL = b"SHA-256:"  # before the 32 bytes of the hash at the end of a checkpoint
 
 
 class Found(NamedTuple):
@@ -35,12 +38,37 @@ class Folder:
         """Store bytes under their SHA-256, which is returned. Storing the same again changes nothing."""
         digest = hashlib.sha256(data).hexdigest()
         place = self.ticket(digest)
-        if self.is_whole(digest):
-            os.utime(place)  # for `care.collect`, which leaves alone what has been touched since it made its plan
-        else:
+        if not self._touch(digest):
             write(place, data)
         _drop_partial(place)
         return digest
+
+    def _touch(self, digest: str) -> bool:
+        """Mark a file as wanted for `care.collect`, which frees none that is newer than its plan; False without it."""
+        try:
+            if self.is_whole(digest):
+                os.utime(self.ticket(digest))
+                return True
+        except FileNotFoundError:  # `care.collect` has just taken it away
+            pass
+        return False
+
+    def take_away(self, files: Iterable[Found]) -> Iterator[Found]:
+        """Remove files; those that were removed.
+
+        One that has been touched since it was found is put back: a worker is about to record it.
+        """
+        for file in files:
+            aside = file.path.with_name(f".{file.path.name}.freed.{os.getpid()}")  # a later `put` writes the file anew
+            with suppress(FileNotFoundError):
+                before = file.path.stat()
+                file.path.rename(aside)
+                if before.st_ctime_ns == file.touched and aside.stat().st_mtime_ns == before.st_mtime_ns:
+                    yield file
+                else:
+                    with suppress(FileExistsError):
+                        os.link(aside, file.path)
+                aside.unlink()
 
     def get(self, digest: str) -> bytes:
         """The bytes stored under a SHA-256. Raises LostFile if they are missing or damaged."""
@@ -61,8 +89,24 @@ class Folder:
         return {place.name.lstrip(".").partition(".")[0] for place in (self.path / "checkpoints").glob("*")}
 
     def write_checkpoint(self, run_digest: str, data: bytes) -> None:
-        """Replace the run's checkpoint in one step."""
-        write(self.checkpoint(run_digest), data)
+        """Replace the run's checkpoint in one step. Its hash comes last, as its name does not tell its contents."""
+        write(self.checkpoint(run_digest), data + _SEAL + hashlib.sha256(data).digest())
+
+    def read_checkpoint(self, run_digest: str) -> bytes | None:
+        """The run's checkpoint; None if it left none. Raises LostFile if it is damaged.
+
+        Version 0.1.0 wrote none of these hashes: such a checkpoint is taken as it is.
+        """
+        try:
+            data = self.checkpoint(run_digest).read_bytes()
+        except FileNotFoundError:
+            return None
+        body, seal = data[: -len(_SEAL) - 32], data[-len(_SEAL) - 32 :]
+        if not seal.startswith(_SEAL):
+            return data
+        if seal != _SEAL + hashlib.sha256(body).digest():
+            raise LostFile(f"checkpoint {run_digest[:12]}… of {self.path.name} is damaged")
+        return body
 
     def drop_checkpoint(self, run_digest: str) -> None:
         """Remove the run's checkpoint."""
@@ -88,6 +132,17 @@ class Folder:
     def checkpoints(self) -> list[Found]:
         """What lies where checkpoints do, whatever it is."""
         return _found(self.path / "checkpoints")
+
+    def damaged_checkpoints(self) -> list[str]:
+        """The runs, by digest, whose checkpoint is damaged."""
+        damaged = []
+        for file in self.checkpoints():
+            if not is_temporary(file.path):
+                try:
+                    self.read_checkpoint(file.path.stem)
+                except LostFile:
+                    damaged.append(file.path.stem)
+        return damaged
 
     def imported(self) -> list[Path]:
         """The ticket files from elsewhere that are kept here (`imports.keep`), used by a run or not."""

@@ -34,7 +34,7 @@ EXPORTS = {
         SELECT r.digest, x.attempt, x.epoch, x.train_loss, x.train_accuracy, x.validation_accuracy, x.test_accuracy,
                x.learning_rate, x.images_per_second
         FROM epochs x JOIN runs r ON r.id = x.run_id
-        WHERE :experiment IS NULL OR r.id IN ({wanted})
+        WHERE (:experiment IS NULL OR r.id IN ({wanted})) AND (:all_attempts OR x.attempt = r.attempt)
         ORDER BY x.run_id, x.attempt, x.epoch
     """,
     "layers": """
@@ -58,12 +58,16 @@ STATUSES = ("waiting", "running", "done", "failed", "diverged", "blocked")
 
 
 def export(
-    connection: sqlite3.Connection, table: str, experiment: str | None = None
+    connection: sqlite3.Connection, table: str, experiment: str | None = None, *, all_attempts: bool = False
 ) -> tuple[list[str], Iterator[tuple[object, ...]]]:
-    """The column names and, as a stream, the rows of one of the tables in `EXPORTS`."""
+    """The column names and, as a stream, the rows of one of the tables in `EXPORTS`.
+
+    Epochs are those of a run's last attempt, which its accuracy is of, or of `all_attempts`.
+    """
     cursor = connection.cursor()
     cursor.row_factory = None
-    cursor.execute(EXPORTS[table].format(wanted=NAMED, rules=RULES, unpruned=UNPRUNED), {"experiment": experiment})
+    values = {"experiment": experiment, "all_attempts": all_attempts}
+    cursor.execute(EXPORTS[table].format(wanted=NAMED, rules=RULES, unpruned=UNPRUNED), values)
     return [column[0] for column in cursor.description], cursor
 
 

@@ -281,6 +281,33 @@ def test_what_is_wanted_after_the_plan_was_made_stays(path: Path, folder: Folder
         assert not collect(connection, folder, planned)
 
 
+def test_a_file_that_a_worker_finds_while_it_is_freed_stays_or_is_written_anew(
+    path: Path, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, digest = Path.rename, min(ticket_files(path))
+    data = folder.get(digest)
+
+    def put_before(self: Path, target: Path) -> Path:
+        folder.put(data)
+        return rename(self, target)
+
+    def put_after(self: Path, target: Path) -> Path:
+        moved = rename(self, target)
+        if target.name.startswith(f".{digest}") and "freed" in target.name:
+            folder.put(data)
+        return moved
+
+    with closing(database.writer(path)) as connection:
+        queue.remove(connection, queue.experiment_id(connection, "tiny"))
+        for late in (put_before, put_after):
+            planned = plan(connection, folder)
+            with monkeypatch.context() as patched:
+                patched.setattr(Path, "rename", late)
+                collect(connection, folder, planned)
+            assert ticket_files(path) == {digest}
+            assert folder.get(digest) == data
+
+
 def test_an_interrupted_collection_leaves_strays_and_no_row_without_its_file(
     path: Path, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
