@@ -19,8 +19,7 @@ __all__ = ["__version__", "open"]
 
 def open(path: str | PathLike[str]) -> "Results":
     """The results in the database at `path`. Raises `engine.errors.InputError` if there is none."""
-    from pathlib import Path
-
     from engine.results import Results
+    from engine.store import paths
 
-    return Results(Path(path))
+    return Results(paths.named(path, "the path"))

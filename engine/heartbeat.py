@@ -56,7 +56,7 @@ class Heartbeat(threading.Thread):
         self.join()
 
     def _open(self) -> sqlite3.Connection:
-        connection = database.writer(self.path)
+        connection = database.writer(self.path, make=False)
         connection.execute("PRAGMA synchronous = NORMAL")  # nothing here outlives a power cut anyway
         return connection
 

@@ -49,7 +49,7 @@ class Pool:
         self.path, self.devices = path, places
         self.log = database.files_folder(path).absolute() / "logs" / f"pool-{os.getpid()}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with closing(database.writer(path)) as connection:
+        with closing(database.writer(path, make=False)) as connection:
             self.id = workers.open_pool(connection, os.getpid(), processes.started(os.getpid()), str(self.log))
         command = [*processes.python("engine.worker"), "--db", str(path), "--parent", str(os.getpid())]
         command += ["--pool", str(self.id), "--log", str(self.log)]
@@ -108,7 +108,7 @@ class Pool:
                 if time.monotonic() - sampled >= workers.LOAD_SECONDS:
                     sampled = time.monotonic()
                     with suppress(sqlite3.Error, InputError, OSError):  # locked: the next sample comes soon
-                        connection = connection or opened.enter_context(closing(database.writer(self.path)))
+                        connection = connection or opened.enter_context(closing(database.writer(self.path, make=False)))
                         workers.record_loads(connection, host, meter.read())
 
     def _replace(self, place: _Place) -> None:
@@ -138,6 +138,6 @@ class Pool:
         """Wait for the processes to end, and record that the pool has."""
         for place in self._places:
             place.process.wait()
-        with closing(database.writer(self.path)) as connection:
+        with closing(database.writer(self.path, make=False)) as connection:
             workers.close_pool(connection, self.id)
             claims.give_back(connection, self.id)

@@ -1,11 +1,14 @@
 """What `engine.open` gives: a database of results, read from Python. Only masks and tickets import torch."""
 
 import sqlite3
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from engine import reports
+from engine.errors import InputError
 from engine.store import database, exports
 from engine.store.files import Folder
 
@@ -17,12 +20,18 @@ if TYPE_CHECKING:
 
 
 class Results:
-    """A database that is only read, while workers write to it or not. Close it, or use it in a `with`."""
+    """A database that is only read, while workers write to it or not, from any thread.
+
+    Close it, or use it in a `with`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.connection: sqlite3.Connection = database.reader(path)
         self._folder = Folder(database.files_folder(path))
+        self._own = threading.local()  # each thread's connection: one could not serve two at once
+        self._opened: WeakSet[database.Connection] = WeakSet()
+        self._closed = False
+        _ = self.connection  # raises where there is no database
 
     def __enter__(self) -> "Results":
         return self
@@ -31,8 +40,21 @@ class Results:
         self.close()
 
     def close(self) -> None:
-        """Let go of the database."""
-        self.connection.close()
+        """Let go of the database, in all threads."""
+        self._closed = True
+        for connection in list(self._opened):
+            connection.close()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection, to the database as it is now. Raises InputError once it is closed."""
+        if self._closed:
+            raise InputError(f"{self.path} was closed: open it again with engine.open")
+        found: database.Connection | None = getattr(self._own, "connection", None)
+        if found is None or not found.is_current():
+            found = self._own.connection = database.reader(self.path)
+            self._opened.add(found)
+        return found
 
     def experiments(self) -> list[str]:
         """The names of the experiments, oldest first."""

@@ -38,7 +38,7 @@ class Worker:
         self.options, self.label = options, options.label or options.device
         device = torch.device(options.device)
         torch.zeros(1, device=device)  # a device that cannot be used ends the worker here, not every run in the queue
-        self.connection = database.writer(options.db, BUSY_SECONDS)
+        self.connection = database.writer(options.db, BUSY_SECONDS, make=False)
         self.id = self._register()
         folder = Folder(database.files_folder(options.db))
         self.place = Workplace(

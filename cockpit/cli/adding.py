@@ -56,7 +56,7 @@ def add(
     if dry_run:
         _preview(asked, as_json, to_read(db))
         return
-    with closing(database.writer(to_write(db))) as connection:
+    with closing(database.writer(to_write(db, make=True))) as connection:
         found = add_all(connection, asked)
         states = [rows.experiment(connection, added.experiment) for added in found]
     for added, state in zip(found, states, strict=True):

@@ -16,7 +16,7 @@ from engine.errors import InputError
 from engine.models.catalog import MODELS
 from engine.presets import PRESETS
 from engine.recipes import BatchNorm, MaskKind, Optimizer, Profile, Prunable, Rewinds, Schedule, Scope
-from engine.store import database, rows
+from engine.store import database, paths, rows
 
 Callback = Callable[[typer.Context, str], list[str]]
 
@@ -112,7 +112,8 @@ OF_OPTIONS: Mapping[str, Callback] = {
 
 def _path(context: typer.Context) -> Path:
     """The database of the command that is being typed."""
-    return Path(context.params.get("db") or database.default_path())
+    named = context.params.get("db")
+    return database.default_path() if named is None else paths.named(named)
 
 
 def _read(context: typer.Context, query: str, values: Sequence[object] = ()) -> list[str]:

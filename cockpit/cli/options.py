@@ -23,7 +23,7 @@ from engine.datasets.catalog import FORMS, PHOTOGRAPHS, SETS
 from engine.definitions import Definition, define
 from engine.errors import InputError, Range
 from engine.models.catalog import MODELS
-from engine.store import adding, database, queue
+from engine.store import adding, database, paths, queue
 
 LONGEST_NAME = 100
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
@@ -45,9 +45,10 @@ def within(allowed: Range) -> Callable[[Context, CallbackParam, float | None], f
 
 
 Database = Annotated[
-    Path | None,
+    str | None,
     Option(
         "--db",
+        metavar="PATH",
         help="The database.",
         show_default="COCKPIT_DB, else experiments.local.db, else experiments.db",
     ),
@@ -329,14 +330,19 @@ def concerned(problem: str, values: Mapping[str, Sequence[str]]) -> str | None:
     return None
 
 
-def to_read(db: Path | None) -> Path:
+def to_read(db: str | None) -> Path:
     """The database to read."""
-    return db or database.default_path()
+    return database.default_path() if db is None else paths.named(db)
 
 
-def to_write(db: Path | None) -> Path:
-    """The database to write; a sample is copied first, and the copy is named on stderr."""
-    path = db or database.default_path()
+def to_write(db: str | None, *, make: bool = False) -> Path:
+    """The database to write, which must exist unless the command may `make` it.
+
+    A sample is copied first, and the copy is named on stderr.
+    """
+    path = to_read(db)
+    if not make:
+        database.ensure_exists(path)
     writable = database.writable_path(path)
     if writable != path:
         print(f"{path} is a sample and stays as it is: writing to {writable}", file=sys.stderr)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from textwrap import fill, indent
 from typing import Annotated, Any
 
@@ -270,7 +269,7 @@ def wait(
     raise typer.Exit(4 if moving else 1 if lost else 3 if halted else 0)
 
 
-def _change(names: list[str], as_json: bool, db: Path | None, change: queue.Change) -> None:
+def _change(names: list[str], as_json: bool, db: str | None, change: queue.Change) -> None:
     """Do the same to several experiments, to all or to none, and say what changed and how they stand then."""
     with closing(database.writer(to_write(db))) as connection, database.transaction(connection):
         outcomes = queue.change(connection, names, change)

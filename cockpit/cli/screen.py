@@ -4,7 +4,6 @@ import codecs
 import os
 import shlex
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +20,7 @@ def possible() -> bool:
     return "TEXTUAL_DRIVER" in os.environ or all(each.isatty() for each in (sys.stdin, sys.stdout, sys.stderr))
 
 
-def dashboard(db: Path | None, read_only: bool) -> None:
+def dashboard(db: str | None, read_only: bool) -> None:
     """Open the dashboard until it is left."""
     wish = config.screen()
     if "TEXTUAL_DRIVER" not in os.environ:

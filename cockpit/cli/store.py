@@ -64,7 +64,7 @@ def check(
     raise typer.Exit(1 if left else 0)
 
 
-def _repair(db: Path | None, report: care.Report) -> list[str]:
+def _repair(db: str | None, report: care.Report) -> list[str]:
     path = to_write(db)
     with closing(database.writer(path)) as connection:
         return care.repair(connection, Folder(database.files_folder(path)), report)
@@ -165,7 +165,7 @@ def merge(
 
     if not other.is_file():
         raise InputError(f"there is no database {other}: name the file that is to be merged into this one")
-    path = to_write(db)
+    path = to_write(db, make=True)
     with closing(database.writer(path)) as connection, reading("copying files") as progress:
         merged = merging.merge(connection, path, other, progress)
     if as_json:

@@ -136,7 +136,7 @@ def import_(files: Files, as_json: Json = False, db: Database = None) -> None:
     for one in processes.ask(TAKEAWAY, "verify", *files):
         if one["problems"]:
             raise InputError(f"{one['file']}: {one['problems'][0]}; nothing was imported")
-    path = to_write(db)
+    path = to_write(db, make=True)
     database.writer(path).close()  # makes it if it is not there
     folder = Folder(database.files_folder(path))
     sources = [f"{ticketfiles.SPEC}{imports.keep(folder, ticketfiles.read(file))}" for file in files]

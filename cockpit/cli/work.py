@@ -54,7 +54,7 @@ def run(
     use_data(data_dir)
     places = [devices.chosen(workers, wish.per_device, one.definition.split) for one in asked]
     least = _least(wish.min_free)
-    path = to_write(db)
+    path = to_write(db, make=True)
     with closing(database.writer(path)) as connection:
         all_added = add_all(connection, asked)
         for added in all_added:

@@ -75,7 +75,7 @@ class Reader(threading.Thread):
                     continue
                 with closing(database.reader(self.path, BUSY_SECONDS)) as connection:
                     self._tell(None)
-                    self._watch(connection, self.path)
+                    self._watch(connection)
             except Exception as error:  # whatever it is, a banner is better than a screen that stands still
                 known = isinstance(error, InputError | sqlite3.Error | OSError)
                 self._tell(str(error) if known else f"{type(error).__name__}: {error}")
@@ -88,16 +88,16 @@ class Reader(threading.Thread):
             empty = Path(folder) / "empty.db"
             database.writer(empty).close()
             with closing(database.reader(empty)) as connection:
-                self._watch(connection, empty)
+                self._watch(connection)
 
     def _tell(self, why: str | None) -> None:
         self.app.post_message(Trouble(why))
 
-    def _watch(self, connection: sqlite3.Connection, path: Path) -> None:
-        """Answer from the database at `path` until the one to be read is not that any more."""
-        asked_for, missing = self.path, path != self.path
-        seen, wanted, file = -1, None, path.stat().st_ino
-        while not self._ending and path.stat().st_ino == file and self.path == asked_for:
+    def _watch(self, connection: database.Connection) -> None:
+        """Answer from a database until the one to be read is not that any more."""
+        asked_for, missing = self.path, connection.path != self.path
+        seen, wanted = -1, None
+        while not self._ending and connection.is_current() and self.path == asked_for:
             if missing and self.path.exists():
                 return
             version: int = connection.execute("PRAGMA data_version").fetchone()[0]

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from engine.errors import InputError
 from engine.recipes import Run
 from engine.store import claims, queue
-from engine.store.database import files_folder, has_log, now, snapshot, transaction, writer
+from engine.store.database import files_folder, now, snapshot, transaction, writer
 from engine.store.files import Folder, Found, is_being_written, is_temporary
+from engine.store.paths import appearing, real
 
 Progress = Callable[[int, int], None]  # how many bytes are dealt with, and of how many
 STRAY_SECONDS = 3600.0  # no worker takes so long between writing a file and recording it
@@ -173,12 +173,12 @@ def backup(path: Path, place: Path, progress: Progress, *, files: bool = True, f
     as the workers that train them do so in the original.
     """
     _ensure_free(path, place, force)
+    place = real(place)
     ours, theirs = Folder(files_folder(path)), Folder(files_folder(place))
     sizes = sum(file.bytes for file in ours.tickets() + ours.checkpoints()) if files else 0
     ensure_space(place.parent, path, sizes)
     checkpoints = taken = absent = 0
-    with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as temporary:
-        copy = Path(temporary) / place.name
+    with appearing(place, replace=True) as copy:
         if files:
             checkpoints = sum(theirs.take_checkpoint(ours, file.path.stem) for file in ours.checkpoints())
         snapshot(path, copy)
@@ -186,7 +186,6 @@ def backup(path: Path, place: Path, progress: Progress, *, files: bool = True, f
         if files:
             taken, absent = take_tickets(theirs, ours, rows, progress)
             theirs.take_imported(ours)
-        copy.replace(place)
     return Backup(taken, checkpoints, absent)
 
 
@@ -218,12 +217,12 @@ def _ensure_free(path: Path, place: Path, force: bool) -> None:
         raise InputError(f"{place} is a folder: name the file that the backup becomes, as {place / path.name}")
     if not place.exists():
         return
+    if not place.is_file():
+        raise InputError(f"{place} is no regular file: name another for the backup")
     if place.samefile(path):
         raise InputError(f"{place} is the database itself: name another file for the backup")
     if not force:
         raise InputError(f"{place} exists: name another file, or let it be overwritten with --force")
-    if has_log(place):  # it would be read into the new file
-        raise InputError(f"{place} is in use, or was not closed ({place.name}-wal): name another file")
 
 
 def _settle(copy: Path) -> dict[str, int]:

@@ -5,19 +5,37 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from math import sqrt
 from pathlib import Path
 
 from engine import processes
 from engine.errors import InputError
+from engine.store.paths import appearing, beside, named, real
 
 APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours
 SCHEMA_VERSION = 3  # the number of migrations in `schema`
 BUSY_SECONDS = 30.0
 FULL_BYTES = 2**20  # of disk, that SQLite needs beside a database it opens
+COPY_TRIES = 10  # of a file that changes while it is read
 PATIENCE_SECONDS = 1.0  # that a person waits for a lock without being told
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows which file it reads, and in which state the file was if it reads a copy of it."""
+
+    path: Path
+    file: int  # the file's inode
+    copied: tuple[int, int, int, bool] | None = None
+
+    def is_current(self) -> bool:
+        """Whether it still reads what is at its path: not a file that was replaced, nor a copy that is outdated."""
+        try:
+            state = _state(self.path)
+        except FileNotFoundError:
+            return False
+        return state[0] == self.file and self.copied in (None, state)
 
 
 def _wait_silently(said: str) -> None:
@@ -28,19 +46,20 @@ on_wait: Callable[[str], None] = _wait_silently
 
 
 def default_path() -> Path:
-    """`COCKPIT_DB`, else `experiments.local.db` if it is there, else `experiments.db`, in the current folder."""
-    if named := os.environ.get("COCKPIT_DB"):
-        return Path(named)
-    local = Path("experiments.local.db")
+    """`COCKPIT_DB`, else `experiments.local.db` if it exists, else `experiments.db`, in the current folder."""
+    if (said := os.environ.get("COCKPIT_DB")) is not None:
+        return named(said, "COCKPIT_DB")
+    local = named("experiments.local.db")
     return local if local.exists() else Path("experiments.db")
 
 
-def reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
-    """A read-only connection, which never blocks a writer. Raises InputError if the file is missing or not ours."""
-    if not path.exists():
-        raise InputError(
-            f"there is no database {path}: queue something with `cockpit queue add`, or name one with --db"
-        )
+def reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> Connection:
+    """A read-only connection, which never blocks a writer. Raises InputError if the file is missing or not ours.
+
+    Where this process may not write what SQLite needs to follow a database that nobody has open, it is to a copy in
+    memory: ask `is_current` before reading again.
+    """
+    ensure_exists(path)
     schema = version(path, busy_seconds)
     if schema < SCHEMA_VERSION:
         raise InputError(
@@ -50,25 +69,30 @@ def reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
     return _connect(path, "ro", busy_seconds)
 
 
-def writer(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
-    """A connection that may write, to a database that is made or migrated first where that is needed.
+def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True) -> sqlite3.Connection:
+    """A connection that may write, to a database that is migrated first where it is of an older version.
 
-    Where another program holds the database, it waits so many seconds, and says so to `on_wait` after the first.
+    One that does not exist is made, unless told not to `make` it. Where another program holds the database, it waits
+    so many seconds, and says so to `on_wait` after the first.
 
     Raises InputError if the file belongs to another program, is newer than this one, or cannot be written.
     """
-    if not path.parent.is_dir():
+    file = real(path)
+    if not file.parent.is_dir():
         raise InputError(
-            f"there is no folder {path.parent} for the database {path.name}: make it, or name another --db"
+            f"there is no folder {file.parent} for the database {path.name}: make it, or name another --db"
         )
-    for place in (path, path.parent):
+    if not make:
+        ensure_exists(path)
+    for place in (file, file.parent):
         if place.exists() and not os.access(place, os.W_OK):  # SQLite would find out at the first change only
             raise InputError(
                 f"{place.absolute()} cannot be written, so nothing is changed: results can be looked at, and"
                 f" `cockpit store backup PLACE --db {path}` makes a copy to go on with"
             )
-    if not path.exists():
-        _make(path)
+    if not file.exists():
+        with appearing(file) as made:
+            _migrate(made, path)
     elif version(path) < SCHEMA_VERSION:
         _migrate(path)
     try:
@@ -76,6 +100,8 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
         if not _may_write(connection):
             on_wait(f"waiting for {path}, which another program holds")
         connection.execute(f"PRAGMA busy_timeout = {round(busy_seconds * 1000)}")
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":  # another program, or a copy, left it so
+            connection.execute("PRAGMA journal_mode = WAL")
         with transaction(connection):
             pass
     except sqlite3.OperationalError as error:
@@ -83,12 +109,20 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
     return connection
 
 
+def ensure_exists(path: Path) -> None:
+    """Raise InputError if there is no database at `path`."""
+    if not real(path).exists():
+        raise InputError(
+            f"there is no database {path}: queue something with `cockpit queue add`, or name one with --db"
+        )
+
+
 def snapshot(path: Path, place: Path) -> None:
     """Copy a database, of this version or an older one, as it is at one moment, while others write to it.
 
     Raises InputError if it is damaged.
     """
-    if not path.exists():
+    if not real(path).exists():
         raise InputError(f"there is no database {path}: name one that exists")
     version(path)
     try:
@@ -113,21 +147,15 @@ def _may_write(connection: sqlite3.Connection) -> bool:
 
 def writable_path(path: Path) -> Path:
     """`path`, or for a sample (a read-only record of results) its local copy, made on first use."""
-    if not path.exists() or not _is_sample(path):
+    if not real(path).exists() or not _is_sample(path):
         return path
     local = path.with_name(f"{path.stem}.local{path.suffix}")
-    if not local.exists():
-        partial = local.with_name(f"{local.name}.{os.getpid()}")
-        try:
-            shutil.copyfile(path, partial)
-            with closing(sqlite3.connect(partial)) as connection:
+    if not real(local).exists():
+        with appearing(local) as made:  # of two processes, the first one's stays: it may be in use already
+            snapshot(path, made)
+            with closing(sqlite3.connect(made)) as connection:
                 connection.execute("DELETE FROM about WHERE key = 'sample'")
                 connection.commit()
-                connection.execute("PRAGMA journal_mode = WAL")
-            with suppress(FileExistsError):  # another process was faster; its copy may be in use already
-                os.link(partial, local)
-        finally:
-            partial.unlink(missing_ok=True)
     return local
 
 
@@ -176,34 +204,68 @@ def keep_model_folder(connection: sqlite3.Connection, model: str, folder: str) -
 
 
 def path_of(connection: sqlite3.Connection) -> Path:
-    """The file that a connection is to."""
-    return Path(connection.execute("PRAGMA database_list").fetchone()["file"])
+    """The file that a connection of `reader` or `writer` is to."""
+    assert isinstance(connection, Connection)
+    return connection.path
 
 
 def files_folder(path: Path) -> Path:
     """Where the tickets, checkpoints and worker logs of the database at `path` lie."""
-    return path.with_name(f"{path.name}.files")
+    return beside(path, ".files")
 
 
-def _read_only(path: Path) -> str:
-    """How a file is opened to be read. In a folder that cannot be written, WAL works only if nothing is in the log."""
-    uri = f"file:{_quoted(path)}?mode=ro"
-    if os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK) and not has_log(path):
-        return f"{uri}&immutable=1"
-    return uri
-
-
-def has_log(path: Path) -> bool:
-    """Whether a database is in use, or was left by a process that was killed: not all of it is in the file."""
-    log = path.with_name(f"{path.name}-wal")
-    return log.exists() and log.stat().st_size > 0
-
-
-def _connect(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+def _open(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> Connection:
+    """A bare connection: `rw`, or `ro`, which leaves nothing beside the database that its owner could not write."""
     if sqlite3.sqlite_version_info < (3, 37):
         raise InputError(f"this Python's SQLite is {sqlite3.sqlite_version}: 3.37 (November 2021) or newer is needed")
-    uri = _read_only(path) if mode == "ro" else f"file:{_quoted(path)}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None)
+    file = real(path)
+    foreign = mode == "ro" and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
+    if foreign and _is_wal(file) and not beside(path, "-wal").exists():
+        return _copy(path, busy_seconds)
+    uri = f"file:{_quoted(file)}?mode={mode}{'&readonly_shm=1' if foreign else ''}"
+    # Threads may close each other's connections: see `engine.results`.
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=busy_seconds, isolation_level=None, factory=Connection, check_same_thread=False
+    )
+    connection.path, connection.file = path, file.stat().st_ino
+    return connection
+
+
+def _copy(path: Path, busy_seconds: float) -> Connection:
+    """A connection to a copy in memory of a database that nobody has open, all of it from one moment.
+
+    SQLite reads such a file only as `immutable`, without locks: whoever opens it then must not be missed.
+    """
+    for _ in range(COPY_TRIES):
+        copy = sqlite3.connect(":memory:", isolation_level=None, factory=Connection, check_same_thread=False)
+        copy.path, copy.copied = path, _state(path)
+        copy.file = copy.copied[0]
+        if not copy.copied[3]:
+            uri = f"file:{_quoted(real(path))}?mode=ro&immutable=1"
+            with closing(sqlite3.connect(uri, uri=True)) as source:
+                source.backup(copy)
+        if copy.is_current():
+            return copy
+        copy.close()
+        if beside(path, "-wal").exists():
+            return _open(path, "ro", busy_seconds)
+    raise InputError(f"{path} changes while it is read: try again")
+
+
+def _state(path: Path) -> tuple[int, int, int, bool]:
+    """What tells whether a database has changed that nobody has open; and whether somebody has, by its log."""
+    found = real(path).stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, beside(path, "-wal").exists()
+
+
+def _is_wal(file: Path) -> bool:
+    """Whether a database needs a write-ahead log to be read, as its header says (https://sqlite.org/fileformat.html)."""
+    with file.open("rb") as opened:
+        return opened.read(20)[18:] == b"\2\2"
+
+
+def _connect(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> Connection:
+    connection = _open(path, mode, busy_seconds)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
@@ -217,7 +279,7 @@ def version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder: --db names a database file")
-        with closing(sqlite3.connect(_read_only(path), uri=True, timeout=busy_seconds)) as connection:
+        with closing(_open(path, "ro", busy_seconds)) as connection:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             found: int = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -242,43 +304,32 @@ def _is_sample(path: Path) -> bool:
         return connection.execute("SELECT 1 FROM about WHERE key = 'sample'").fetchone() is not None
 
 
-def _make(path: Path) -> None:
-    """Make a database under another name first, so that none is there by half, where the disk is full or a key pressed.
-
-    Another process may be doing the same; the first one's stays.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        _migrate(partial)
-        with suppress(FileExistsError):
-            os.link(partial, path)
-    except InputError as error:
-        raise InputError(str(error).replace(str(partial), str(path))) from None
-    finally:
-        for behind in ("", "-wal", "-shm", "-journal"):
-            partial.with_name(partial.name + behind).unlink(missing_ok=True)
-
-
 def _fix(path: Path, error: sqlite3.Error) -> str:
     """What to do where SQLite cannot use a file."""
     if "locked" in str(error):
         return "wait for the program that holds it"
-    if shutil.disk_usage(path.parent).free < FULL_BYTES:
-        return f"the disk of {path.parent.absolute()} is full: make room there"
+    folder = real(path).parent
+    if shutil.disk_usage(folder).free < FULL_BYTES:
+        return f"the disk of {folder} is full: make room there"
+    if beside(path, "-wal").exists() and not beside(path, "-shm").exists():
+        return f"its last changes lie in {path.name}-wal; open it once where its folder can be written"
     return "name another file with --db"
 
 
-def _migrate(path: Path) -> None:
-    """Make or migrate the file in a process of its own: sqlite-utils drags in numpy, which the rest does without."""
-    command = [*processes.python("engine.store.schema"), str(path)]
+def _migrate(file: Path, asked: Path | None = None) -> None:
+    """Make or migrate a file, which gets the name that was `asked` for later, in a process of its own.
+
+    sqlite-utils drags in numpy, which the rest does without.
+    """
+    command = [*processes.python("engine.store.schema"), str(file)]
     done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["unknown error"])[-1]
-        fix = _fix(path, sqlite3.OperationalError(reason))
-        raise InputError(f"database {path} cannot be made or migrated ({reason}): {fix}")
+        fix = _fix(asked or file, sqlite3.OperationalError(reason))
+        raise InputError(f"database {asked or file} cannot be made or migrated ({reason}): {fix}")
 
 
 def _quoted(path: Path) -> str:
     from urllib.parse import quote
 
-    return quote(str(path.absolute()))
+    return quote(os.fsencode(path.absolute()))

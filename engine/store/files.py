@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.store.paths import name_in
+
 
 class LostFile(Exception):
     """A file that the database knows is missing or damaged: training the run that made it makes it again."""
@@ -155,7 +157,7 @@ class Folder:
 
     def take_ticket(self, other: "Folder", digest: str) -> bool:
         """Have a file of another folder here too; False if it is missing or damaged there."""
-        return self.ticket(digest).exists() or _take(other.ticket(digest), self.ticket(digest), digest)
+        return self.is_whole(digest) or _take(other.ticket(digest), self.ticket(digest), digest)
 
     def take_checkpoint(self, other: "Folder", run_digest: str) -> bool:
         """Have another folder's checkpoint of a run here, in place of one that is; False if there is none."""
@@ -199,6 +201,9 @@ def _complete(place: Path) -> Iterator[Path]:
         _flush(partial)
         partial.replace(place)
         _flush(place.parent)
+    except OSError as error:
+        name_in(error, place)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
