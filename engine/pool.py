@@ -88,10 +88,21 @@ class Pool:
     @property
     def crashed(self) -> int:
         """How many of the places are empty because their workers crashed again and again."""
-        return sum(bool(place.process.poll()) and not self._replaceable(place) for place in self._places)
+        ended = (place for place in self._places if place.process.poll() not in (None, 0, processes.HALTED))
+        return sum(not self._replaceable(place) for place in ended)
+
+    @property
+    def halted(self) -> str | None:
+        """Why workers ended that cannot use the database, its files or their disk; None if none did."""
+        if not any(place.process.poll() == processes.HALTED for place in self._places):
+            return None
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        said = (line.removeprefix(processes.HALT) for line in reversed(lines) if line.startswith(processes.HALT))
+        return next(said, f"see {self.log}")
 
     def _replaceable(self, place: _Place) -> bool:
-        return bool(place.process.poll()) and not self._ending and place.crashes < CRASHES_ALLOWED
+        ended = place.process.poll()
+        return ended not in (None, 0, processes.HALTED) and not self._ending and place.crashes < CRASHES_ALLOWED
 
     def _tend(self) -> None:
         """Start crashed workers again, and record the load of the host and its cards, until all have ended."""

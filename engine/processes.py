@@ -54,6 +54,10 @@ def answer(find: Callable[[], object]) -> None:
         sys.exit(130)
 
 
+HALTED = 3  # exit code of a worker that cannot use its database: another one in its place could not either
+HALT = "halted: "  # before the reason, in its log
+
+
 def say(line: str) -> None:
     """Print a line, which a worker's pool writes into its log. On a full disk it is lost, and work goes on."""
     with suppress(OSError):

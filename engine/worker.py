@@ -9,9 +9,12 @@ import shutil
 import signal
 import socket
 import sqlite3
+import sys
+import time
 import traceback
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -29,6 +32,11 @@ BACK_OFF_SECONDS = 5.0  # after the disk was full, or the database locked for lo
 BUSY_SECONDS = 90.0  # that another program may lock the database, and training only waits
 MIN_FREE = 2**30  # bytes of the disk, below which nothing is claimed
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_BROKEN = (errno.EIO, errno.EROFS, errno.ESTALE)
+
+
+class PlaceFault(Exception):
+    """The database, its files or their disk cannot be used. That is no run's fault: the run goes back."""
 
 
 class Worker:
@@ -74,22 +82,24 @@ class Worker:
         return worker
 
     def work(self) -> None:
-        """Train run after run."""
+        """Train run after run. Raises PlaceFault where the database, its files or their disk cannot be used."""
         self.heart.start()
-        while not self.heart.stop.is_set():
-            try:
-                if self._train_next():
-                    continue
-                if self.options.drain and not claims.unfinished(
-                    self.connection, self.options.experiment, self.options.split, self.untrusted
-                ):
-                    break
-                self.heart.stop.wait(IDLE_SECONDS)
-            except (sqlite3.OperationalError, OSError) as error:
-                self._wait_for_better_times(error)
-        with suppress(sqlite3.OperationalError):  # full or locked: its process is gone all the same
-            self.connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (database.now(), self.id))
-        self.heart.end()
+        try:
+            while not self.heart.stop.is_set():
+                try:
+                    if self._train_next():
+                        continue
+                    if self.options.drain and not claims.unfinished(
+                        self.connection, self.options.experiment, self.options.split, self.untrusted
+                    ):
+                        break
+                    self.heart.stop.wait(IDLE_SECONDS)
+                except (sqlite3.Error, OSError) as error:
+                    self._wait_for_better_times(error)
+        finally:
+            with suppress(sqlite3.Error):  # full, locked or lost: its process is gone all the same
+                self.connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (database.now(), self.id))
+            self.heart.end()
 
     def _train_next(self) -> bool:
         """Claim a run and train it; False if there is none that can start."""
@@ -129,10 +139,13 @@ class Worker:
             )
         return None
 
-    def _wait_for_better_times(self, error: sqlite3.OperationalError | OSError) -> None:
-        """The disk is full, or the database is locked: what could not be written will be trained again."""
-        if isinstance(error, OSError) and error.errno not in DISK_FULL:
-            raise error
+    def _wait_for_better_times(self, error: sqlite3.Error | OSError) -> None:
+        """The disk is full, or the database is locked: what could not be written will be trained again.
+
+        Raises PlaceFault for what time does not mend.
+        """
+        if not _passes(error):
+            raise PlaceFault(f"{self.options.db} and its files cannot be used: {error}") from error
         self.heart.message = f"cannot write ({error}): waiting"
         processes.say(self.heart.message)
         self.heart.stop.wait(BACK_OFF_SECONDS)
@@ -156,14 +169,19 @@ class Worker:
         except Missing as lost:
             processes.say(f"{lost}: training run {lost.producer.digest} again, then {digest}")
             claims.send_back(self.connection, claim, lost.producer.digest)
-        except sqlite3.OperationalError:
-            self._release(claim)
-            raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
+            if self._is_of_the_place(error):
                 self._release(claim)
                 raise
             self._fail(claim, error)
+
+    def _is_of_the_place(self, error: Exception) -> bool:
+        """Whether an error is one of the database, its files or their disk, and not of the run or its data set."""
+        if isinstance(error, OSError):
+            if error.filename is None:
+                return error.errno in DISK_FULL + DISK_BROKEN
+            return Path(os.fsdecode(error.filename)).is_relative_to(self.place.folder.path)
+        return isinstance(error, sqlite3.Error)
 
     def _release(self, claim: claims.Claim) -> None:
         """Give a run back; if the database cannot be written now, before the next is claimed."""
@@ -195,6 +213,13 @@ class Worker:
         self.place.folder.drop_checkpoint(claim.run.digest)
 
 
+def _passes(error: sqlite3.Error | OSError) -> bool:
+    """Whether the cause of an error may go without anybody's help: a full disk, a locked database."""
+    if isinstance(error, OSError):
+        return error.errno in DISK_FULL
+    return isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in ("locked", "full"))
+
+
 def take_over(connection: sqlite3.Connection) -> None:
     """Put runs back into the queue whose worker's process is gone, or whose lease has run out."""
     host = socket.gethostname()
@@ -212,7 +237,7 @@ def drop_stale_checkpoints(connection: sqlite3.Connection, folder: Folder) -> No
             folder.drop_checkpoint(digest)
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     """The command line that `engine.pool` starts workers with."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--db", type=Path, required=True)
@@ -229,15 +254,43 @@ def main() -> None:
     parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
     parser.add_argument("--split", type=int, default=1, help="claim only runs whose batches are split over so many")
     parser.add_argument("--decoders", type=int, default=1, help="processes that decode streamed images")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Work for a pool, as its command line says."""
+    options = parser().parse_args()
     faulthandler.enable()
-    worker = Worker(options)
+    try:
+        worker = begun(options)
+    except InputError as error:
+        _halt(error)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, lambda *_: worker.heart.stop.set())
     with closing(worker.connection):  # the last to close it empties the write-ahead log into the database
-        worker.work()
+        try:
+            worker.work()
+        except PlaceFault as fault:
+            _halt(fault)
     gc.freeze()  # what Python would look through once more on its way out: all of torch, for half a second
+
+
+def begun(options: argparse.Namespace) -> Worker:
+    """The worker, once the database is free. Raises InputError where it cannot be used."""
+    while True:
+        try:
+            return Worker(options)
+        except database.Busy as busy:
+            processes.say(f"{busy}: waiting")
+        time.sleep(BACK_OFF_SECONDS)
+        if options.parent and os.getppid() != options.parent:
+            sys.exit()
+
+
+def _halt(fault: Exception) -> NoReturn:
+    processes.say(f"{processes.HALT}{fault}")
+    sys.exit(processes.HALTED)
 
 
 if __name__ == "__main__":

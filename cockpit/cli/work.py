@@ -152,6 +152,8 @@ def work(
         for other in sorted(claims.splits(connection) - {split}):
             them = f"split over {other} devices" if other > 1 else "not split over several devices"
             print(f"left alone are runs that are {them}: `cockpit work --split {other}`", file=sys.stderr)
+        if others := claims.foreign(connection):
+            print(f"skipped {others} runs that another version of cockpit queued: train them with it", file=sys.stderr)
         if drain and not claims.unfinished(connection, split=split):
             print("nothing is waiting in the queue", file=sys.stderr)
             return
@@ -195,7 +197,11 @@ def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) 
         except KeyboardInterrupt:
             pool.kill()
         raise
-    pool.close()
+    try:
+        pool.close()
+    finally:
+        if pool.halted:
+            print(f"workers stopped, and no run is charged with it: {pool.halted}", file=sys.stderr)
     if pool.restarts or pool.crashed:
         print(
             f"workers crashed and were started again {pool.restarts} times, {pool.crashed} of {len(pool)} in vain:"

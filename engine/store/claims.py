@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from engine.recipes import Run
+from engine.recipes import SEMANTICS, Run
 from engine.store.database import now, transaction
 
 LEASE_SECONDS = 120.0  # a minute's lock by another program passes before it runs out
@@ -20,6 +20,8 @@ SILENT_SECONDS = 40.0  # without a heartbeat, after which a worker's start time 
 
 # Over how many devices a run's batches are split. Few recipes say, and looking for the word is faster than parsing.
 SPLIT = """iif(instr(recipe, '"split"'), coalesce(json_extract(recipe, '$.training.split'), 1), 1)"""
+# A run that another version queued, which reads recipes in another way: only that version trains it.
+_OURS = f"""substr(recipe, 1, {len('{"semantics":,') + len(str(SEMANTICS))}) = '{{"semantics":{SEMANTICS},'"""
 _TAKEN_BACK = "status = 'waiting', worker = NULL, lease_expires_at = NULL"
 WANTED = """
     SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
@@ -82,7 +84,7 @@ def _ready(experiment: int | None) -> str:
     runs, own = ("runs INDEXED BY runs_ready", "") if experiment is None else ("runs", f"AND id IN ({WANTED})")
     return f"""
         SELECT id, alone FROM {runs}
-        WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL AND {SPLIT} = :split {own}
+        WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL AND {_OURS} AND {SPLIT} = :split {own}
           AND model NOT IN (SELECT value FROM json_each(:without))
         ORDER BY alone DESC, priority DESC, dependents DESC, id LIMIT 1
     """
@@ -215,16 +217,23 @@ def unfinished(
 ) -> bool:
     """Whether a run that an active experiment (or this one) wants is running, or waiting to be.
 
-    Of those that are split over so many devices, if `split` is given, and of other models than those `without`.
+    Of those that are split over so many devices, if `split` is given, and of other models than those `without`. Runs
+    of other semantics do not count: this version never trains them.
     """
     own = f" AND id IN ({WANTED})" if experiment is not None else ""
     own += f" AND {SPLIT} = :split" if split is not None else ""
     row = connection.execute(
         f"SELECT EXISTS (SELECT 1 FROM runs WHERE status IN ('waiting', 'running') AND priority IS NOT NULL"
-        f" AND model NOT IN (SELECT value FROM json_each(:without)) {own})",
+        f" AND {_OURS} AND model NOT IN (SELECT value FROM json_each(:without)) {own})",
         {"experiment": experiment, "split": split, "without": json.dumps([*without])},
     ).fetchone()
     return bool(row[0])
+
+
+def foreign(connection: sqlite3.Connection) -> int:
+    """How many runs active experiments want that this version cannot train, as another one queued them."""
+    wanted = "status IN ('waiting', 'running') AND priority IS NOT NULL"
+    return int(connection.execute(f"SELECT count(*) FROM runs WHERE {wanted} AND NOT {_OURS}").fetchone()[0])
 
 
 def splits(connection: sqlite3.Connection) -> set[int]:

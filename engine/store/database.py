@@ -105,8 +105,17 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True)
         with transaction(connection):
             pass
     except sqlite3.OperationalError as error:
-        raise InputError(f"database {path} cannot be written ({error}): {_fix(path, error)}") from None
+        raise _unusable(f"database {path} cannot be written", path, error) from None
     return connection
+
+
+class Busy(InputError):
+    """Another program has locked the database for longer than was waited: later it may be free."""
+
+
+def _unusable(problem: str, path: Path, error: sqlite3.Error) -> InputError:
+    """What to raise where SQLite cannot use a file."""
+    return (Busy if "locked" in str(error) else InputError)(f"{problem} ({error}): {_fix(path, error)}")
 
 
 def ensure_exists(path: Path) -> None:
@@ -284,7 +293,7 @@ def version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
             found: int = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except sqlite3.DatabaseError as error:
-        raise InputError(f"{path} cannot be opened as a database ({error}): {_fix(path, error)}") from None
+        raise _unusable(f"{path} cannot be opened as a database", path, error) from None
     except OSError as error:
         raise InputError(f"{path} cannot be opened ({error.strerror}): name another file with --db") from None
     if tables and application != APPLICATION_ID:
@@ -324,9 +333,8 @@ def _migrate(file: Path, asked: Path | None = None) -> None:
     command = [*processes.python("engine.store.schema"), str(file)]
     done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["unknown error"])[-1]
-        fix = _fix(asked or file, sqlite3.OperationalError(reason))
-        raise InputError(f"database {asked or file} cannot be made or migrated ({reason}): {fix}")
+        path, reason = asked or file, (done.stderr.strip().splitlines() or ["unknown error"])[-1]
+        raise _unusable(f"database {path} cannot be made or migrated", path, sqlite3.OperationalError(reason))
 
 
 def _quoted(path: Path) -> str:

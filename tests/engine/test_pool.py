@@ -11,6 +11,14 @@ from engine import pool, processes
 from engine.devices import Device
 from engine.errors import InputError
 from engine.pool import Pool
+from engine.store import database
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """An empty database."""
+    database.writer(tmp_path / "experiments.db").close()
+    return tmp_path / "experiments.db"
 
 
 def program(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -20,14 +28,14 @@ def program(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 
 def test_a_pool_gives_up_workers_that_crash_though_the_database_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locked(*_: Any) -> None:
         raise InputError("locked")
 
     program(monkeypatch, "raise SystemExit(1)")
     monkeypatch.setattr(pool.workers, "record_loads", locked)
-    crashing = Pool(tmp_path / "experiments.db", [Device("cpu", None, False)])
+    crashing = Pool(path, [Device("cpu", None, False)])
     deadline = time.monotonic() + 30
     while crashing.running:
         assert time.monotonic() < deadline, "the pool waits for a worker that nobody starts again"
@@ -36,11 +44,20 @@ def test_a_pool_gives_up_workers_that_crash_though_the_database_cannot_be_writte
     crashing.close()
 
 
-def test_nothing_is_started_again_once_a_pool_was_told_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_started_again_once_a_pool_was_told_to_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(monkeypatch, "import time; time.sleep(60)")
-    ending = Pool(tmp_path / "experiments.db", [Device("cpu", None, False)])
+    ending = Pool(path, [Device("cpu", None, False)])
     with ending._changing:  # as while a crashed worker is being replaced
         ending._places[0].process.kill()
         ending._places[0].process.wait()
     ending.stop()
     assert (ending.running, ending.restarts) == (0, 0)
+
+
+def test_a_worker_that_cannot_use_the_database_is_not_started_again_and_says_why(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(monkeypatch, f"print('{processes.HALT}no disk'); raise SystemExit({processes.HALTED})")
+    halted = Pool(path, [Device("cpu", None, False)])
+    halted.close()
+    assert (halted.running, halted.restarts, halted.crashed, halted.halted) == (0, 0, 0, "no disk")

@@ -273,3 +273,19 @@ def test_what_a_run_records_of_where_it_was_trained(trained: Path) -> None:
             assert row["queued_at"] <= row["started_at"] <= row["finished_at"]
             assert row["seconds"] > 0
             assert row["command"] == "cockpit queue add"
+
+
+def test_runs_that_another_version_queued_are_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "ours", levels=0, replicates=1, random=["none"])
+    add(path, "theirs", levels=0, replicates=1, random=["none"], seed=9)
+    with closing(database.writer(path)) as connection:
+        theirs = connection.execute("SELECT id FROM runs WHERE seed = 9").fetchall()
+        connection.execute(
+            """UPDATE runs SET recipe = replace(recipe, '"semantics":1', '"semantics":2') WHERE seed = 9"""
+        )
+        assert claims.foreign(connection) == len(theirs)
+    work_off(path)
+    with closing(database.reader(path)) as connection:
+        statuses = connection.execute("SELECT seed, status FROM runs ORDER BY seed").fetchall()
+    assert {tuple(row) for row in statuses} == {(0, "done"), (9, "waiting")}

@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from engine import processes
+from engine.store import database
 from tests.conftest import add, run_cockpit
+from tests.faults import victim
 from tests.faults.test_disk import fill
 
 FILE = '[[experiment]]\nsource = "digits-a"\nlevels = 1\nseed = 70\n'
@@ -115,3 +119,29 @@ def test_on_a_full_disk_a_command_does_all_or_says_that_the_disk_is_full(disk: P
     assert "all is well" in run_cockpit(disk, "store", "check").stdout
     added = run_cockpit(disk, "queue", "add", "paper.toml")
     assert (added.returncode, added.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("fault", ["the files cannot be written", "the database is damaged"])
+def test_a_fault_of_the_place_stops_the_worker_and_is_charged_to_no_run(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "one", levels=1, epochs=200)
+    if fault == "the files cannot be written":
+        Path(f"{path}.files").mkdir()
+        Path(f"{path}.files", "tickets").write_text("a file where the folder is to be")
+    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
+        if fault == "the database is damaged":
+            with closing(database.reader(path)) as connection:
+                victim.wait_until(lambda: connection.execute("SELECT count(*) FROM epochs").fetchone()[0] > 0)
+                connection.execute("SELECT 1")
+            for file in (path, Path(f"{path}-wal")):
+                with file.open("r+b") as opened:
+                    opened.write(b"damaged " * (file.stat().st_size // 8))
+        output, errors = worker.communicate(timeout=120)
+    assert worker.returncode == processes.HALTED, output + errors
+    assert "Traceback" not in output + errors
+    (said,) = (line for line in output.splitlines() if line.startswith(processes.HALT))
+    assert str(path) in said
+    if fault == "the files cannot be written":
+        with closing(database.reader(path)) as connection:
+            assert {row[0] for row in connection.execute("SELECT DISTINCT status FROM runs")} == {"waiting"}

@@ -1,6 +1,7 @@
 """Another program holds the database while workers train."""
 
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine import heartbeat
+from engine import worker as worker_module
 from engine.errors import InputError
 from engine.store import database
 from tests.faults import outcomes, victim
@@ -34,6 +36,22 @@ def test_a_database_locked_for_a_minute_only_holds_its_worker_up(path: Path, und
         assert reader.execute("SELECT heartbeat_at FROM workers").fetchone()[0] >= freed_at
         found = reader.execute("SELECT DISTINCT attempt, claim FROM runs")
         assert [tuple(row) for row in found] == [(1, 1)]
+
+
+def test_a_worker_that_begins_while_the_database_is_locked_waits_for_as_long_as_that_takes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(worker_module, "BACK_OFF_SECONDS", 0.05)
+    options = worker_module.parser().parse_args(["--db", str(path), "--device", "cpu"])
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        freed = threading.Timer(1.5, lambda: other.execute("ROLLBACK"))
+        freed.start()
+        begun = worker_module.begun(options)
+        freed.join()
+    with closing(begun.connection) as connection:
+        assert connection.execute("SELECT id FROM workers").fetchone()[0] == begun.id
 
 
 def test_a_heartbeat_goes_on_where_the_database_was_locked_as_it_began(

@@ -106,7 +106,7 @@ def _loads(part: int, at: str) -> Iterator[tuple[object, ...]]:
 
 def _log() -> Path:
     """What a pool printed."""
-    path = database.files_folder(PATH) / "logs" / f"pool-{ALIVE}.log"
+    path = Path(f"{PATH}.files") / "logs" / f"pool-{ALIVE}.log"  # relative, as pictures show it
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (f"2026-11-22 16:{line:02}:00 worker on cpu: run {line} of 60, level {line % 7}" for line in range(60))
     path.write_text("\n".join(lines) + "\n")
