@@ -21,11 +21,10 @@ from engine import presets
 from engine.datasets import places
 from engine.datasets.catalog import FORMS, PHOTOGRAPHS, SETS
 from engine.definitions import Definition, define
-from engine.errors import InputError, Range
+from engine.errors import InputError, Range, quoted
 from engine.models.catalog import MODELS
-from engine.store import adding, database, paths, queue
+from engine.store import adding, database, labels, paths, queue
 
-LONGEST_NAME = 100
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 
 LARGEST = 10**9  # whole number that a person gives, and some can be added to in the database
@@ -260,9 +259,9 @@ def check_name(name: str) -> None:
     """Raises InputError for a name that could not be typed, or not be told apart, in another command."""
     if not name.strip():
         raise InputError("--name is empty: give the experiment a name, or leave the option out")
-    if not name.isprintable() or name.startswith("-") or set(":{}") & set(name) or len(name) > LONGEST_NAME:
+    if not labels.is_typeable(name):
         raise InputError(
-            f"--name {name[:LONGEST_NAME]!r} cannot be used: up to {LONGEST_NAME} printable characters, no - in front,"
+            f"--name {quoted(name)} cannot be used: up to {labels.LONGEST_NAME} printable characters, no - in front,"
             " no : (`cockpit diff` has NAME:SCOPE), no braces (experiment files have keys in them)"
         )
 

@@ -13,7 +13,7 @@ import typer
 
 from cockpit.cli.options import Database, Json, to_read, to_write
 from engine.errors import InputError
-from engine.store import care, database
+from engine.store import care, database, labels
 from engine.store import merge as merging
 from engine.store.files import Folder, Found
 
@@ -180,7 +180,8 @@ def _describe_merge(merged: merging.Merged, other: Path) -> list[str]:
         found.append(f"new: {_names(merged.experiments.values())}")
     for old, new in merged.experiments.items():
         if old != new:
-            found.append(f"{old} is another experiment here, so that of {other.name} is now {new}")
+            why = "is another experiment here" if labels.is_typeable(old) else "is a name that no command takes"
+            found.append(f"{old} {why}, so that of {other.name} is now {new}")
     found += [f"{old} is here already, as {new}" for old, new in merged.known.items()]
     if merged.paused:
         found.append(f"paused, until `cockpit queue resume` lets them train here: {_names(merged.paused)}")

@@ -13,7 +13,7 @@ from engine.errors import InputError
 from engine.recipes import Run
 from engine.store import claims, queue
 from engine.store.database import files_folder, now, snapshot, transaction, writer
-from engine.store.files import Folder, Found, is_being_written, is_temporary
+from engine.store.files import Folder, Found, is_being_written, is_digest, is_temporary
 from engine.store.paths import appearing, real
 
 Progress = Callable[[int, int], None]  # how many bytes are dealt with, and of how many
@@ -59,8 +59,10 @@ def check(connection: sqlite3.Connection, folder: Folder, progress: Progress) ->
         notes = [_some("runs of other semantics, kept but never trained", foreign), _silent(connection)]
     finally:
         connection.rollback()
-    absent, damaged = _hash_all(folder, known, progress)
-    errors["files"] = _some("damaged ticket files", damaged)
+    absent, damaged = _hash_all(folder, {d: size for d, size in known.items() if is_digest(d)}, progress)
+    nameless = [str(digest) for digest in known if not is_digest(digest)]
+    found_files = (_some("damaged ticket files", damaged), _some("ticket files named by no SHA-256", nameless))
+    errors["files"] = "; ".join(filter(None, found_files))
     checkpoints = folder.damaged_checkpoints()
     errors["checkpoints"] = _some("damaged checkpoints, of the runs", checkpoints)
     notes.append(_describe_strays(strays))
@@ -83,6 +85,8 @@ def repair(connection: sqlite3.Connection, folder: Folder, report: Report) -> li
     with transaction(connection):
         if changed := queue.refit(connection):
             done.append(f"runs whose place in the queue was derived again: {changed}")
+        if forgotten := forget_nameless(connection):
+            done.append(f"records deleted of ticket files that no SHA-256 names: {forgotten}")
     damaged = [digest for digest in report.damaged if not folder.is_whole(digest)]  # a worker may have made it again
     for digest in damaged:
         folder.ticket(digest).unlink(missing_ok=True)
@@ -97,6 +101,14 @@ def repair(connection: sqlite3.Connection, folder: Folder, report: Report) -> li
     if report.temporaries:
         done.append(f"files deleted that were never written to the end: {len(report.temporaries)}")
     return done
+
+
+def forget_nameless(connection: sqlite3.Connection) -> int:
+    """Delete the records of ticket files that name none, as they are no SHA-256; how many. Runs make them again."""
+    rows = connection.execute("SELECT run_id, kind, sha256 FROM files").fetchall()
+    nameless = [(row["run_id"], row["kind"]) for row in rows if not is_digest(row["sha256"])]
+    connection.executemany("DELETE FROM files WHERE (run_id, kind) IS (?, ?)", nameless)
+    return len(nameless)
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,7 @@ def plan(connection: sqlite3.Connection, folder: Folder, *, tickets: bool = Fals
     keeps = _standing(connection, _UNFINISHED) if tickets else needed
     rows = connection.execute("SELECT run_id, sha256 FROM files").fetchall()
     free = {row["sha256"] for row in rows} - {row["sha256"] for row in rows if row["run_id"] in keeps}
-    known = {folder.ticket(digest) for digest in free}
+    known = {folder.ticket(digest) for digest in free if is_digest(digest)}
     everything = {row[0] for row in connection.execute("SELECT id FROM runs")} if runs else set()
     return Plan(
         frozenset(file for file in found if file.path in known),
@@ -148,7 +160,7 @@ def collect(
         connection.execute("DELETE FROM files WHERE sha256 IN (SELECT value FROM json_each(?))", (digests,))
         queue.forget(connection, freed.runs)
     with transaction(connection):
-        known = {folder.ticket(row[0]) for row in connection.execute("SELECT sha256 FROM files")}
+        known = {folder.ticket(d) for (d,) in connection.execute("SELECT sha256 FROM files") if is_digest(d)}
         tickets_gone, strays_gone = (
             frozenset(folder.take_away(file for file in files if file.path not in known))
             for files in (freed.tickets, freed.strays)
@@ -299,9 +311,9 @@ def _strays(
 ) -> list[Found]:
     """The files that nothing knows: no row, or no unfinished run. Young ones may be about to be recorded."""
     rows = connection.execute("SELECT sha256 FROM files")
-    known = {folder.ticket(row[0]) for row in rows}
+    known = {folder.ticket(row[0]) for row in rows if is_digest(row[0])}
     rows = connection.execute(f"SELECT digest FROM runs WHERE {_UNFINISHED}")
-    known |= {folder.checkpoint(row[0]) for row in rows}
+    known |= {folder.checkpoint(row[0]) for row in rows if is_digest(row[0])}
     latest = time.time_ns() - int(STRAY_SECONDS * 1e9)
     return [
         file
@@ -326,7 +338,7 @@ def _hash_all(folder: Folder, known: dict[str, int], progress: Progress) -> tupl
     done, total = 0, sum(known.values())
     for digest, size in known.items():
         if not folder.is_whole(digest):
-            (damaged if folder.ticket(digest).exists() else absent).append(digest)
+            (damaged if folder.has(digest) else absent).append(digest)
         done += size
         progress(done, total)
     return absent, damaged

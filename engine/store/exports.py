@@ -129,7 +129,7 @@ def _is_here(connection: sqlite3.Connection, folder: Folder, run: Run) -> bool:
     needed = [(chain.run(0), "rewind")]
     needed += [(chain.run(level - 1), "mask" if level > 1 else "final")] if level else []
     digests = [file_of(connection, producer.digest, kind) for producer, kind in needed]
-    return all(digest is not None and folder.ticket(digest).exists() for digest in digests)
+    return all(digest is not None and folder.has(digest) for digest in digests)
 
 
 def described(found: ticketfiles.TicketFile) -> dict[str, Any]:

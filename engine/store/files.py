@@ -5,6 +5,7 @@ States and masks are immutable and named by the SHA-256 of their bytes. A run ha
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.errors import quoted
 from engine.store.paths import name_in
 
 
@@ -28,6 +30,11 @@ class Found(NamedTuple):
     path: Path
     bytes: int
     touched: int
+
+
+def is_digest(text: object) -> bool:
+    """Whether a value has the form of a SHA-256, 64 hexadecimal digits: nothing else becomes the name of a file."""
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,8 @@ class Folder:
         return data
 
     def checkpoint(self, run_digest: str) -> Path:
-        """Where the checkpoint of a run lies while it is under way."""
-        return self.path / "checkpoints" / f"{run_digest}.safetensors"
+        """Where the checkpoint of a run lies while it is under way. Raises LostFile for what is no SHA-256."""
+        return self._named("checkpoints", run_digest)
 
     def checkpointed(self) -> set[str]:
         """The digests of the runs that have a checkpoint, or part of one."""
@@ -117,14 +124,18 @@ class Folder:
         _drop_partial(place)
 
     def ticket(self, digest: str) -> Path:
-        """Where the bytes of this SHA-256 lie, if they are here."""
-        return self.path / "tickets" / f"{digest}.safetensors"
+        """Where the bytes of this SHA-256 lie, if they are here. Raises LostFile for what is no SHA-256."""
+        return self._named("tickets", digest)
+
+    def has(self, digest: str) -> bool:
+        """Whether a file of this SHA-256 is here, damaged or not."""
+        return is_digest(digest) and self.ticket(digest).exists()
 
     def is_whole(self, digest: str) -> bool:
         """Whether the bytes of this SHA-256 are here, and undamaged."""
         try:
             return _hash(self.ticket(digest)) == digest
-        except FileNotFoundError:
+        except (FileNotFoundError, LostFile):
             return False
 
     def tickets(self) -> list[Found]:
@@ -139,7 +150,7 @@ class Folder:
         """The runs, by digest, whose checkpoint is damaged."""
         damaged = []
         for file in self.checkpoints():
-            if not is_temporary(file.path):
+            if is_digest(file.path.stem) and not is_temporary(file.path):
                 try:
                     self.read_checkpoint(file.path.stem)
                 except LostFile:
@@ -157,11 +168,17 @@ class Folder:
 
     def take_ticket(self, other: "Folder", digest: str) -> bool:
         """Have a file of another folder here too; False if it is missing or damaged there."""
-        return self.is_whole(digest) or _take(other.ticket(digest), self.ticket(digest), digest)
+        return self.is_whole(digest) or (other.has(digest) and _take(other.ticket(digest), self.ticket(digest), digest))
 
     def take_checkpoint(self, other: "Folder", run_digest: str) -> bool:
         """Have another folder's checkpoint of a run here, in place of one that is; False if there is none."""
-        return _take(other.checkpoint(run_digest), self.checkpoint(run_digest))
+        return is_digest(run_digest) and _take(other.checkpoint(run_digest), self.checkpoint(run_digest))
+
+    def _named(self, kind: str, digest: str) -> Path:
+        """The one door from a digest, which a foreign database may have made up, to a path."""
+        if not is_digest(digest):
+            raise LostFile(f"{quoted(digest)} names no file of {self.path.name}: it is no SHA-256")
+        return self.path / kind / f"{digest}.safetensors"
 
 
 def write(place: Path, data: bytes) -> None:

@@ -11,7 +11,23 @@ from engine.store.claims import WANTED
 from engine.store.database import transaction
 from engine.store.queue import Outcome
 
+LONGEST_NAME = 100  # characters
+RESERVED = frozenset(":{}")  # `cockpit diff` has NAME:SCOPE, and experiment files have keys in braces
+
 _TAG = re.compile(r"\w[\w./-]*")
+
+
+def is_typeable(name: str) -> bool:
+    """Whether an experiment's name can be typed, and told apart, in every command."""
+    whole = name.strip() and name.isprintable() and not name.startswith("-")
+    return bool(whole) and not RESERVED & set(name) and len(name) <= LONGEST_NAME
+
+
+def typeable(name: str, ending: str = "") -> str:
+    """The name of an experiment from elsewhere as it is called here, with an ending; its own wherever that can be."""
+    plain, end = ("".join(c if c.isprintable() and c not in RESERVED else "_" for c in text) for text in (name, ending))
+    end = end[-LONGEST_NAME // 2 :]
+    return (plain if plain.strip() and not plain.startswith("-") else f"_{plain}")[: LONGEST_NAME - len(end)] + end
 
 
 def annotate(

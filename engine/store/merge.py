@@ -1,16 +1,17 @@
 """Bringing in what another database holds: runs are the same if their digests are, so results meet by themselves."""
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from engine.errors import InputError
-from engine.store import claims, queue
-from engine.store.care import Progress, ensure_space, take_tickets
+from engine.errors import InputError, quoted
+from engine.store import claims, labels, queue
+from engine.store.care import Progress, ensure_space, forget_nameless, take_tickets
 from engine.store.database import files_folder, now, snapshot, transaction, writer
 from engine.store.files import Folder
 
@@ -68,7 +69,7 @@ def merge(connection: sqlite3.Connection, path: Path, other: Path, progress: Pro
         raise InputError(f"{other} is the database itself: name another one, to be merged into it")
     here, there = Folder(files_folder(path)), Folder(files_folder(other))
     with _attached(connection, path, other):
-        wanted = {digest: size for digest, size in _files(connection) if not here.ticket(digest).exists()}
+        wanted = {digest: size for digest, size in _files(connection) if not here.has(digest)}
         ensure_space(path.parent, other, sum(wanted.values()))
         files, absent = take_tickets(here, there, wanted, progress)
         here.take_imported(there)
@@ -94,12 +95,24 @@ def _attached(connection: sqlite3.Connection, path: Path, other: Path) -> Iterat
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         copy = Path(folder) / "other.db"
         snapshot(other, copy)
-        writer(copy).close()  # migrates it
+        with closing(writer(copy)) as theirs:  # which migrates it
+            forget_nameless(theirs)
+            _refuse_altered(theirs, other)
         connection.execute("ATTACH ? AS other", (str(copy.absolute()),))
         try:
             yield
         finally:
             connection.execute("DETACH other")
+
+
+def _refuse_altered(theirs: sqlite3.Connection, other: Path) -> None:
+    """Raise InputError for a run whose recipe is not that of its digest: its results would be taken for another's."""
+    for digest, recipe in theirs.execute("SELECT digest, recipe FROM runs"):
+        if hashlib.sha256(recipe.encode()).hexdigest() != digest:
+            raise InputError(
+                f"{other}: the recipe of run {quoted(digest[:12])} does not have its digest, so nothing is merged:"
+                f" see `cockpit store check --db {other}`"
+            )
 
 
 def _files(connection: sqlite3.Connection) -> list[tuple[str, int]]:
@@ -233,8 +246,8 @@ def _bring_experiments(connection: sqlite3.Connection, origin: str) -> tuple[dic
         if same := [name for name, theirs in here.items() if theirs == points]:
             known |= {} if old in same else {old: same[0]}
             continue
-        names = chain([old, f"{old} ({origin})"], (f"{old} ({origin} {n})" for n in count(2)))
-        name = next(candidate for candidate in names if candidate not in taken)
+        endings = chain(["", f" ({origin})"], (f" ({origin} {n})" for n in count(2)))
+        name = next(name for ending in endings if (name := labels.typeable(old, ending)) not in taken)
         taken.add(name)
         brought[old] = name
         experiment = _bring_experiment(connection, {**dict(row), "name": name})

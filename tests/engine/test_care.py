@@ -81,7 +81,7 @@ def test_all_is_well_with_a_trained_database_and_every_byte_is_told(path: Path, 
 @pytest.mark.parametrize(
     ("statement", "what", "said"),
     [
-        ("INSERT INTO layers VALUES (9999, 0, 'conv1.weight', 1, 2)", "references", "in layers"),
+        ("INSERT INTO layers VALUES (9999, 0, 'conv1.weight', 1, 2, 'conv')", "references", "in layers"),
         ("UPDATE runs SET recipe = replace(recipe, '0.1', '0.2') WHERE id = 3", "recipes", "digest: 1 ("),
         ("DELETE FROM epochs WHERE epoch = 1 AND run_id < 6", "results", "accuracy: 5 ("),
         ("UPDATE runs SET test_accuracy = NULL WHERE id = 3", "results", "accuracy: 1 ("),

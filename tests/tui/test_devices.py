@@ -82,10 +82,12 @@ async def test_a_worker_is_shown_with_what_it_trains_and_a_dead_one_at_once(path
 
 
 @pytest.mark.asyncio
-async def test_enter_opens_the_log_of_the_worker(path: Path, tmp_path: Path) -> None:
-    log = tmp_path / "pool-1.log"
+@pytest.mark.parametrize("folder", [".", "/somewhere/else", "../.."])
+async def test_enter_opens_the_log_of_the_worker_beside_the_database(path: Path, folder: str) -> None:
+    log = database.files_folder(path) / "logs" / "pool-1.log"
+    log.parent.mkdir(parents=True)
     log.write_text("first line\nlast line\n")
-    with worker(path, str(log)):
+    with worker(path, str(log.parent / folder / log.name)):
         app = Cockpit(path)
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.press("6")

@@ -79,11 +79,11 @@ class Logs(CockpitScreen):
         super().on_screen_resume()
 
     def _open(self, path: Path) -> None:
-        """Show a file; where a database was moved, that of its name beside it."""
-        moved = database.files_folder(self.cockpit.path) / "logs" / path.name
+        """Show the log of this name that lies beside the database: rows name where it lay, or anything."""
+        place = database.files_folder(self.cockpit.path) / "logs" / path.name
         self.events, self.cockpit.log_file, self.opened = False, path, path
         self.query_one("#files").display = True
-        self.view.open(of_path(path if path.exists() else moved), path.name, "nothing was written to it yet")
+        self.view.open(of_path(place), path.name, "nothing was written to it yet")
 
     def _show_events(self) -> None:
         chosen = self.cockpit.experiment
