@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from platformdirs import user_config_path
 
 from cockpit import toml
+from engine import paths
 from engine.devices import PER_DEVICE
 from engine.errors import InputError, Range, quoted, unknown
 
@@ -58,7 +59,14 @@ def screen() -> Screen:
 
 def data() -> Data:
     """What the file says of data sets."""
-    return _read(Data)
+    found, where = _read(Data), f"configuration file {path()}: folder of [data]"
+    if found.folder and os.pathsep in found.folder:
+        raise InputError(f"{where} is {quoted(found.folder)}, must be one folder, without {os.pathsep!r} in its name")
+    try:
+        paths.given(found.folder or "")
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return found
 
 
 def keys(bindings: Collection[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cockpit import config, words
-from engine import devices
+from engine import devices, paths
 from engine.datasets import catalog, places
 from engine.errors import InputError
 from engine.store import database, rows, workers
@@ -287,6 +287,7 @@ def _configuration() -> Iterator[Finding]:
         return
     try:
         config.work()
+        folder = config.data().folder
     except InputError as error:
         yield Finding("configuration", "problem", str(error), "mend the file, or remove it")
         return
@@ -299,5 +300,9 @@ def _configuration() -> Iterator[Finding]:
         yield Finding(
             "configuration", "warning", f"the dashboard will not open: {error}", "mend the file, or remove it"
         )
+        return
+    if folder and not paths.given(folder).is_dir():
+        said = f"folder of [data] is {folder}, where there is no folder"
+        yield Finding("configuration", "warning", said, "make it, or change the file")
         return
     yield Finding("configuration", "ok", str(path))

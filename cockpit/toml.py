@@ -12,8 +12,10 @@ from engine.errors import InputError
 LARGEST_BYTES = 2**20
 DEEPEST = 10  # tables and lists within each other
 LARGEST_NUMBER = 2**63 - 1  # TOML promises no more
-STRINGS = r'"""(?:\\.|[^\\])*?"{3,5}' + r"|'''.*?'{3,5}" + r'|"(?:\\.|[^"\\])*"' + r"|'[^']*'"
-TOKENS = re.compile(rf"{STRINGS}|#[^\n]*|[][{{}}\n]", re.DOTALL)
+STRINGS = r'"""(?:\\.|[^\\])*?"{3,5}' + r"|'''.*?'{3,5}" + r'|"(?:\\.|[^"\\\n])*"' + r"|'[^'\n]*'"
+OPAQUE = re.compile(rf"{STRINGS}|#[^\n]*", re.DOTALL)
+TOKENS = re.compile(rf"{OPAQUE.pattern}|[][{{}}\n]", re.DOTALL)
+DOTTED = re.compile(rf"(?:\.[^.=,\n\]]*){{{DEEPEST}}}")
 
 Place = tuple[str | int, ...]  # the keys, and numbers in lists, that lead to a value of a file
 
@@ -23,27 +25,34 @@ def read(path: Path, what: str) -> tuple[str, dict[str, Any]]:
 
     Raises InputError for anything but a regular file of TOML of a moderate size and depth: nothing is waited for.
     """
+    text = _text(path, what)
+    if DOTTED.search(OPAQUE.sub("", text)):  # tomllib takes the square of their number
+        raise _too_deep(path, what)
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{what} {path} is a folder or a pipe: name a file")
-        with path.open("rb") as file:
-            data = file.read(LARGEST_BYTES + 1)
-        if len(data) > LARGEST_BYTES:
-            raise InputError(f"{what} {path} has more than {LARGEST_BYTES // 2**20} MiB: split it")
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
         found = tomllib.loads(text)
-    except OSError as error:
-        raise InputError(f"{what} {path} cannot be read ({error.strerror}): name a file that you can read") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{what} {path} is not in TOML: {error}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{what} {path} is no text in UTF-8: save it as that") from None
     except ValueError:  # as Python says of a number of thousands of digits
         raise _too_large(path, what) from None
     except RecursionError:
         raise _too_deep(path, what) from None
     _check(path, what, found)
     return text, found
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise InputError(f"{what} {path} is a folder or a pipe: name a file")
+        with path.open("rb") as file:
+            data = file.read(LARGEST_BYTES + 1)
+        if len(data) <= LARGEST_BYTES:
+            return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read ({error.strerror}): name a file that you can read") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{what} {path} is no text in UTF-8: save it as that") from None
+    raise InputError(f"{what} {path} has more than {LARGEST_BYTES // 2**20} MiB: split it")
 
 
 def mismatch(value: object, kind: Any) -> str | None:

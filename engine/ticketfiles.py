@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from engine import paths
 from engine.errors import InputError
 from engine.recipes import Dense, Imported, Random, RandomGlobal, Rule, Run, Winning
 
@@ -163,7 +164,7 @@ def _miscounted(found: TicketFile) -> list[str]:
 
 def source(spec: str) -> TicketSource:
     """The source that `ticket:PATH` names. Raises InputError for a file that cannot be used."""
-    path = Path(spec.removeprefix(SPEC)).expanduser()
+    path = paths.given(spec.removeprefix(SPEC))
     try:
         found = read(path)
     except InputError as error:

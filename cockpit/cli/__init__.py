@@ -1,8 +1,10 @@
 """The command line: one module for each group of verbs. stdout carries data, stderr diagnostics."""
 
 import errno
+import os
 import sqlite3
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from cockpit import terminal
 from cockpit.cli import data, diff, doctor, models, presets, queue, reports, results, screen, store, tickets, work
 from cockpit.cli.options import Database
 from engine import __version__
-from engine.errors import InputError
+from engine.errors import InputError, quoted
 from engine.store import database
 
 app = typer.Typer(
@@ -73,6 +75,7 @@ def main() -> None:
     with terminal.guarded():
         database.on_wait = lambda said: print(said, file=sys.stderr, flush=True)
         try:
+            _check_text()
             code = typer.main.get_command(app).main(prog_name="cockpit", standalone_mode=False)
             sys.stdout.flush()
         except InputError as error:
@@ -90,6 +93,19 @@ def main() -> None:
         except OSError as error:
             _fail(_file_error(error), 2)
         sys.exit(code or 0)
+
+
+def _check_text() -> None:
+    """Raises InputError for what came with the command and is no text: neither the database nor JSON could hold it."""
+    given = [(f"environment variable {name}", one) for name, one in os.environ.items() if name.startswith("COCKPIT_")]
+    given += [("argument", one) for one in sys.argv[1:]]
+    with suppress(FileNotFoundError):
+        given.append(("the current folder", str(Path.cwd())))
+    for what, text in given:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{what} {quoted(text)} is not UTF-8: rename it, or write it in UTF-8") from None
 
 
 def _helpful(error: TyperException) -> str:
@@ -124,5 +140,6 @@ def _file_error(error: OSError) -> str:
 
 def _fail(message: str, code: int) -> None:
     if message:  # else help was printed instead
-        print(f"cockpit: error: {message}", file=sys.stderr)
+        line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
+        print(f"cockpit: error: {line}", file=sys.stderr)
     sys.exit(code)

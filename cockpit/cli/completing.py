@@ -14,6 +14,7 @@ import typer
 from engine.datasets.catalog import AUGMENTATIONS, REGISTERED
 from engine.errors import InputError
 from engine.models.catalog import MODELS
+from engine.paths import given
 from engine.presets import PRESETS
 from engine.recipes import BatchNorm, MaskKind, Optimizer, Profile, Prunable, Rewinds, Schedule, Scope
 from engine.store import database, paths, rows
@@ -94,8 +95,8 @@ def presets_and_files(context: typer.Context, incomplete: str) -> list[str]:
     found = [name for name in PRESETS if name.startswith(incomplete)]
     folder, _, start = incomplete.rpartition("/")
     try:
-        there = sorted(Path(folder or ("/" if incomplete.startswith("/") else ".")).expanduser().iterdir())
-    except OSError:
+        there = sorted(given(folder or ("/" if incomplete.startswith("/") else ".")).iterdir())
+    except (InputError, OSError):
         there = []
     for one in there:
         if one.name.startswith(start) and (one.suffix == ".toml" or (one.is_dir() and not one.name.startswith("."))):

@@ -20,6 +20,7 @@ from cockpit.tui.plain import Plain
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
+from engine import paths
 from engine.errors import InputError
 
 Form = Literal["csv", "png", "svg"]
@@ -93,7 +94,11 @@ class TakeAway(Dialog[tuple[Form, Path] | None]):
     @on(Input.Submitted)
     def _write(self) -> None:
         form = cast(Form, self.query_one(Select).value)
-        path = Path(self.query_one(Input).value.strip() or self.stem).expanduser()
+        try:
+            path = paths.given(self.query_one(Input).value.strip() or self.stem)
+        except InputError as error:
+            self.query_one("#taking-hint", Plain).update(str(error))
+            return
         path = path if path.suffix == f".{form}" else path.with_name(f"{path.name}.{form}")
         if self.local and path.exists():
             self.query_one("#taking-hint", Plain).update(f"{path} exists: give another name")

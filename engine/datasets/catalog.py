@@ -9,7 +9,6 @@ of the folder; never a path.
 
 import re
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 from engine.errors import InputError, unknown
@@ -252,16 +251,6 @@ def steps_of(part: Part) -> tuple[str, int | None]:
     """The half (`a`, `b`, or empty for the whole) that a part is taken from, and how many of its first images."""
     which, _, images = part.rpartition("-") if part[-1:].isdigit() else (part, "", "")
     return which, int(images) if images else None
-
-
-def path_of(text: str) -> Path:
-    """The path that a person typed, with ~ resolved. Raises InputError for one that nothing can have."""
-    try:
-        path = Path(text).expanduser()
-        str(path.resolve()).encode()  # as the database keeps it
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{text!r} cannot be a path ({error})") from None
-    return path
 
 
 def mirrors(stem: str) -> bool:

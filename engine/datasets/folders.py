@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from engine import paths
 from engine.datasets import manifests, places
 from engine.datasets.catalog import (
     PHOTOGRAPH_SHAPE,
@@ -26,7 +27,6 @@ from engine.datasets.catalog import (
     mirrors,
     network_shape,
     part_size,
-    path_of,
     split_part,
 )
 from engine.datasets.manifests import Seen
@@ -251,12 +251,12 @@ def _named(spec: str) -> _Named:
     """What a spec names. A folder may itself be called photos-a or photos@32: one that is there is meant itself."""
     kind, _, path = spec.partition(":")
     part: Part = ""
-    if not path_of(path).is_dir():
+    if not paths.given(path).is_dir():
         path, part = split_part(path)
-    root, side = path_of(path), STREAM_SIDE if kind == "stream" else None
+    root, side = paths.given(path), STREAM_SIDE if kind == "stream" else None
     before, at, size = path.rpartition("@")
     if at and not root.is_dir():
-        root = path_of(before)
+        root = paths.given(before)
         least, most = SIDES[kind]
         if not (size.isdecimal() and least <= int(size) <= most):
             raise InputError(f"@{size} is no side in pixels: allowed are {least} to {most}, e.g. {kind}:{before}@32")

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from engine import paths
 from engine.datasets import encoded, npy, places
-from engine.datasets.catalog import DataSet, Part, mirrors, network_shape, part_size, path_of, split_part
+from engine.datasets.catalog import DataSet, Part, mirrors, network_shape, part_size, split_part
 from engine.datasets.manifests import cache_folder, write_cache
 from engine.errors import InputError
 
@@ -80,11 +81,11 @@ def resolve(spec: str) -> DataSet:
     name, (base, part) = spec.removeprefix("npz:"), split_part(spec)
     try:
         with _readable():
-            if part and not path_of(name).exists():
+            if part and not paths.given(name).exists():
                 name = base.removeprefix("npz:")
             else:
                 part = ""  # a file may itself be called photos-a
-            path = path_of(name)
+            path = paths.given(name)
             if path.is_dir():
                 raise InputError(f"{path} is a folder: name it as folder:{path}")
             if not path.is_file():

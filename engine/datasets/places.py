@@ -6,6 +6,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from engine import paths
 from engine.datasets.catalog import PHOTOGRAPHS, SETS, split_part
 from engine.errors import InputError
 
@@ -14,7 +15,7 @@ VARIABLE = "COCKPIT_DATA"
 
 def folders() -> list[Path]:
     """The folders searched, in this order: those of `COCKPIT_DATA`, a list as `PATH` is, and the user's cache."""
-    named = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    named = [paths.given(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     return list(dict.fromkeys([*named, user_cache_path("cockpit") / "data"]))
 
 

@@ -288,6 +288,8 @@ def version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder: --db names a database file")
+        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+            raise InputError(f"{path} is a pipe or a device: --db names a database file")
         with closing(_open(path, "ro", busy_seconds)) as connection:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             found: int = connection.execute("PRAGMA user_version").fetchone()[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from engine.errors import InputError
+from engine.paths import given
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LOGS = ("-wal", "-journal")  # what SQLite reads into the database of that name, whichever wrote it
@@ -19,30 +20,7 @@ def named(text: str | os.PathLike[str], option: str = "--db") -> Path:
     said = os.fspath(text)
     if not said:
         raise InputError(f"{option} is empty: name a database file, or leave {option} out")
-    try:
-        said.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{option} {said!r} is not valid Unicode: rename the file") from None
-    if "\0" in said:
-        raise InputError(f"{option} {said!r} has a NUL character in it: no file can be named so")
-    try:
-        path = Path(said).expanduser()
-    except RuntimeError:
-        user = said.partition("/")[0]
-        raise InputError(
-            f"{option} {said}: the home folder of {user} is unknown; write ./{said} for a file of that name"
-        ) from None
-    if not path.is_absolute():
-        ensure_current_folder()
-    return path
-
-
-def ensure_current_folder() -> None:
-    """Raise InputError if the current folder has been deleted: no relative path leads anywhere then."""
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        raise InputError("the current folder no longer exists (it was deleted): change to another with cd") from None
+    return given(said, option)
 
 
 def real(path: Path) -> Path:

@@ -301,5 +301,5 @@ def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", ["~nobody-of-this-name/set", "a\0b", "\udcff"])
 @pytest.mark.parametrize("kind", ["npz", "folder", "stream"])
 def test_a_path_that_nothing_can_have_is_refused(kind: str, spec: str) -> None:
-    with pytest.raises(InputError, match="cannot be a path"):
+    with pytest.raises(InputError, match=r"no file can be named so|home folder of .* is unknown|is not valid Unicode"):
         catalog.resolve(f"{kind}:{spec}")

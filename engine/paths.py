@@ -1,0 +1,26 @@
+"""Paths that a person gives."""
+
+from pathlib import Path
+
+from engine.errors import InputError, quoted
+
+
+def given(text: str, what: str = "path") -> Path:
+    """The path that `text` is, with `~` expanded. Raises InputError where no file can have it; `what` is its name."""
+    if "\0" in text:
+        raise InputError(f"{what} {quoted(text)} has a NUL character in it: no file can be named so")
+    try:
+        path = Path(text).expanduser()
+        str(path.absolute()).encode()
+    except RuntimeError:
+        user = text.partition("/")[0]
+        raise InputError(
+            f"{what} {quoted(text)}: the home folder of {user} is unknown; write ./{text} for a file of that name"
+        ) from None
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{what} {quoted(text)} is not valid Unicode in UTF-8: rename the file, or the folder it lies in"
+        ) from None
+    except FileNotFoundError:
+        raise InputError("the current folder no longer exists (it was deleted): change to another with cd") from None
+    return path

@@ -1,0 +1,202 @@
+"""Whatever a person gives, the program ends soon with 0, 1 or 2, and what is wrong is one line, never a traceback."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cockpit import cli, config
+from cockpit.cli import files
+from cockpit.cli.options import KINDS
+from engine import processes
+from engine.errors import InputError
+from engine.store import database
+from tests.conftest import add
+
+BRIEF = settings(
+    max_examples=60,
+    deadline=timedelta(seconds=20),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+# What no variable expects.
+TEXTS = [
+    "",
+    " ",
+    "-",
+    "--",
+    "a\nb",
+    "\x1b[31m",
+    "~nosuchuser/x",
+    "\udcff",
+    "a:b",
+    "{source}",
+    "x" * 5000,
+    "ünï",
+    "a,b=c",
+]
+PATHS = [*TEXTS, ".", "none/x", "experiments.db", "study.toml", "pipe.toml", "\udcff.toml", "npz:\udcff", "x.png"]
+NAMES = ["tiny", "TINY", "digits", "Digits", "sgd", "SGD", "all", "global", "tiny:global", "curves", "npz:none.npz"]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of one experiment that is queued."""
+    path = tmp_path_factory.mktemp("template") / "experiments.db"
+    add(path, "tiny", levels=1, replicates=1)
+    return path
+
+
+@pytest.fixture
+def program(
+    tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """The program in this process, in a folder with a database, without the processes that it would start."""
+
+    def refuse(*_: object, **__: object) -> Any:
+        raise InputError("no other process is started here")
+
+    folder = tmp_path / "here"
+    monkeypatch.setattr(processes, "ask", refuse)
+    monkeypatch.setattr(subprocess, "run", refuse)
+    monkeypatch.setattr("time.sleep", refuse)  # `queue wait` would wait for workers
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(database, "on_wait", database.on_wait)
+    for name in ("COCKPIT_DB", "COCKPIT_DATA", "COCKPIT_CONFIG"):
+        monkeypatch.setenv(name, "")  # what a command puts there is undone
+
+    def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        shutil.copy(template, folder)
+        os.mkfifo(folder / "pipe.toml")
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["cockpit", *arguments])
+        for name in ("COCKPIT_DB", "COCKPIT_DATA", "COCKPIT_CONFIG"):
+            monkeypatch.setenv(name, environment.get(name, ""))
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+        return int(ended.value.code or 0), *said
+
+    return run  # type: ignore[return-value]
+
+
+def _well(code: int, err: str, allowed: tuple[int, ...] = (0, 1, 2)) -> None:
+    """An exit code of the documentation; what is wrong in one line that ends what is said."""
+    assert code in allowed
+    assert "Traceback" not in err
+    if code == 2:
+        assert [line.startswith("cockpit: error: ") for line in err.splitlines()].count(True) == 1, err
+        assert err.splitlines()[-1].startswith("cockpit: error: "), err
+        assert len(err.splitlines()[-1]) > len("cockpit: error: ")
+
+
+@BRIEF
+@given(
+    words=st.sampled_from([("queue", "list"), ("data", "path"), ("doctor",), ("queue", "add", "digits", "--dry-run")]),
+    name=st.sampled_from(["COCKPIT_DB", "COCKPIT_DATA", "COCKPIT_CONFIG"]),
+    value=st.sampled_from(PATHS),
+)
+def test_no_environment_variable_makes_a_traceback(
+    words: tuple[str, ...], name: str, value: str, program: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, _, err = program(*words, **{name: value})
+    _well(code, err)
+
+
+def _refusal(read: Callable[[], object], otherwise: str) -> str:
+    """What is wrong with what is read, or `otherwise`."""
+    try:
+        read()
+    except InputError as error:
+        return str(error)
+    return otherwise
+
+
+# What TOML can hold, as it is written.
+SCALARS = st.one_of(
+    st.integers().map(str),
+    st.floats().map(lambda value: str(value).replace("e+", "e")),
+    st.text(max_size=20).map(lambda text: json.dumps(text, ensure_ascii=False)),
+    st.sampled_from(
+        [
+            "true",
+            "1979-05-27",
+            "0x" + "f" * 5000,
+            "9" * 5000,
+            '"a\\u0000b"',
+            "1e999",
+            "'~nosuchuser/x'",
+            "''",
+            '"""\n"""',
+        ]
+    ),
+    st.sampled_from(NAMES).map(json.dumps),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda values: f"[{', '.join(values)}]"),
+        st.lists(inner, max_size=3).map(lambda values: "[\n  " + ",  # ]\n  ".join(values) + "\n]"),
+        inner.map(lambda value: f"{{ a = {value} }}"),
+    ),
+    max_leaves=6,
+)
+
+
+def _document(headings: list[str], keys: list[str]) -> st.SearchStrategy[bytes]:
+    """Files of tables with these headings and keys, in part destroyed."""
+    key = st.one_of(st.sampled_from(keys), st.text(max_size=5).map(json.dumps), st.just(".".join("a" * 5000)))
+    line = st.one_of(
+        st.tuples(key, VALUES).map(" = ".join),
+        st.sampled_from(headings),
+        st.sampled_from(["# é", "", "a = " + "[" * 5000, "\x00", "[", '"', '"""', "'''"]),
+    )
+    text = st.lists(line, max_size=8).map("\n".join)
+    return st.tuples(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xff"]), text).map(
+        lambda parts: parts[0] + parts[1].encode(errors="replace")
+    )
+
+
+EXPERIMENTS = _document(
+    ["[[experiment]]", "[defaults]", "[experiment.matrix]", "[[experiment]]\nsource = 'digits'", "[[defaults]]"],
+    [name.replace("_", "-") for name in KINDS] + ["matrix", "a.b"],
+)
+CONFIGURATIONS = _document(
+    ["[work]", "[screen]", "[data]", "[keys]", "[[work]]"],
+    ["notify", "min-free", "per-device", "theme", "folder", "act.pause", "work"],
+)
+
+
+@settings(BRIEF, max_examples=300)
+@given(EXPERIMENTS)
+def test_no_experiment_file_makes_a_traceback(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "study.toml"
+    file.write_bytes(content)
+    assert str(file) in _refusal(lambda: files.read(file, {}), str(file))
+
+
+@settings(BRIEF, max_examples=300)
+@given(CONFIGURATIONS)
+def test_no_configuration_file_makes_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(content)
+    monkeypatch.setenv("COCKPIT_CONFIG", str(file))
+    for read in (config.work, config.screen, config.data, lambda: config.keys(["act.pause"])):
+        said = f"configuration file {file}"
+        assert _refusal(read, said).startswith(said)
