@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -54,7 +55,9 @@ def test_where_everything_works_it_says_so_in_a_line_each_and_ends_with_0(cockpi
     assert "experiments.db: 124 runs" in found.stdout
     as_json = json.loads(cockpit("doctor", "--json").stdout)
     assert as_json["ok"] is True
-    assert [f"{one['subject']}: {one['said']}"[:20] for one in as_json["findings"]] == [line[11:31] for line in lines]
+    said = [f"{one['subject']}: {one['said']}"[:20] for one in as_json["findings"]]
+    without = [[re.sub(r"[\d.]+ GiB", "", one) for one in found] for found in (said, [line[11:31] for line in lines])]
+    assert without[0] == without[1]  # what is free on the disk may change meanwhile
 
 
 def test_torch_that_cannot_be_imported_is_explained_and_ends_with_1(tmp_path: Path) -> None:
@@ -194,7 +197,7 @@ def test_a_check_that_fails_is_a_finding(
 def test_a_terminal_without_unicode_gets_an_answer(tmp_path: Path) -> None:
     found = run_cockpit(tmp_path, "doctor", PYTHONIOENCODING="ascii", COCKPIT_CONFIG="/proc/none/x")
     assert found.returncode == 0, found.stderr
-    assert "? ok" in found.stdout
+    assert "+ ok" in found.stdout
     assert "its encoding is ascii: charts need Unicode" in found.stdout
 
 
