@@ -34,6 +34,8 @@ def examine(name: str, width: float, ends: list[End], prunable: Prunable, folder
     for model, end in zip(models, ends, strict=True):
         _check(shown, model, end, prunable)
         _compare(shown, models[0], ends[0], model, end)
+    if own.is_own(name):
+        _check_builds(shown, *(nets.build(name, width, ends[0].shape, ends[0].classes, folder) for _ in range(2)))
     found = describe(models[0], ends[0].shape, prunable)
     return {**found, "elsewhere": list(map(str, own.elsewhere()))} if own.is_own(name) else found
 
@@ -117,6 +119,11 @@ def _check(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
     except Exception as error:
         raise InputError(f"model {name} cannot be trained: backward() raised {own.describe(error)}") from error
+    if unordered := [path for path, weight in weights.items() if weight.is_complex()]:
+        raise InputError(
+            f"model {name}: prunable weight {unordered[0]!r} is complex, and pruning compares real weights: hold its"
+            " real and imaginary parts in weights of their own"
+        )
     if unused := [path for path, weight in weights.items() if weight.grad is None]:
         raise InputError(f"model {name} does not use its prunable weight {unused[0]!r}: no gradient reaches it")
 
@@ -129,6 +136,10 @@ def _check_tensors(name: str, model: nn.Module) -> None:
             raise InputError(
                 f"model {name}: layer {path!r} is a {type(module).__name__}, which has no sizes before it sees data:"
                 f" give a {type(module).__name__.removeprefix('Lazy')} its sizes"
+            )
+        if any(value.is_meta for value in (*own_parameters.values(), *module.buffers(recurse=False))):
+            raise InputError(
+                f"model {name}: layer {path!r} is on the device meta, which holds no values: build it on cpu"
             )
         # What hooks compute lies beside the parameters that they compute it from: weight beside weight_orig, weight_g.
         computed = [
@@ -157,23 +168,46 @@ def _check_draws(name: str, model: nn.Module) -> None:
             nets.initialise(model, "init", seed)
         except Exception as error:
             raise InputError(f"model {name} cannot be initialised: {own.describe(error)}") from error
-        floating = ((path, value.detach()) for path, value in model.named_parameters() if value.is_floating_point())
-        return {path: value.clone() for path, value in floating if value.numel() > 1}
-
-    def same(a: Tensor, b: Tensor) -> bool:
-        return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+        values = ((path, value.detach()) for path, value in model.named_parameters())
+        return {path: value.clone() for path, value in values if value.numel() > 1 and _is_drawn(value)}
 
     other, first, again = drawn(1), drawn(0), drawn(0)
     for path, value in first.items():
-        if not same(value, again[path]):
+        if not _same(value, again[path]):
             raise InputError(
                 f"model {name}: parameter {path!r} differs between two draws with one seed: draw it with torch's"
                 " default generator"
             )
-        if same(value, other[path]) and not same(value, value.flatten()[0].expand_as(value)):
+        if _same(value, other[path]) and not _same(value, value.flatten()[0].expand_as(value)):
             raise InputError(
                 f"model {name}: parameter {path!r} is the same for every seed: draw it in reset_parameters() of its"
                 " module, or make it a buffer if it is fixed"
+            )
+
+
+def _is_drawn(value: Tensor) -> bool:
+    """Whether a parameter is of a kind that is drawn: of numbers that are no integers."""
+    return value.is_floating_point() or value.is_complex()
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors, sparse ones too, have one shape and the same values."""
+    return a.shape == b.shape and torch.allclose(a.to_dense(), b.to_dense(), rtol=0, atol=0, equal_nan=True)
+
+
+def _check_builds(name: str, first: nn.Module, again: nn.Module) -> None:
+    """Raises InputError where a factory makes another network each time, in what no seed of a run draws again."""
+    shapes = [{path: tuple(value.shape) for path, value in model.named_parameters()} for model in (first, again)]
+    buffers = [dict(model.named_buffers()) for model in (first, again)]
+    paths = sorted(set(shapes[0]) | set(shapes[1]) | set(buffers[0]) | set(buffers[1]))
+    for path in paths:
+        there, here = (values.get(path) for values in buffers)
+        if shapes[0].get(path) != shapes[1].get(path) or (
+            there is not here and (there is None or here is None or not _same(there, here))
+        ):
+            raise InputError(
+                f"model {name}: {path} is another each time that the factory is called: draw it with torch's default"
+                " generator, or seed what draws it"
             )
 
 
@@ -214,7 +248,9 @@ def _check_parts(name: str, model: nn.Module, classes: int) -> None:
         )
     chosen, parameters = getattr(model, "prunable", None), dict(model.named_parameters())
     if chosen is not None and not (
-        isinstance(chosen, list | tuple) and chosen and all(path in parameters for path in chosen)
+        isinstance(chosen, list | tuple)
+        and chosen
+        and all(isinstance(path, str) and path in parameters for path in chosen)
     ):
         raise InputError(f"model {name}: `prunable` must list names of its parameters, as 'conv1.weight'")
     keys: dict[int, str] = {}

@@ -312,6 +312,25 @@ RESET = "\n    def reset_parameters(self):\n        "
             "cannot be trained",
         ),
         (f"def make(classes):\n    net = {CONV}\n    net.prunable = []\n    return net", "`prunable` must list names"),
+        (
+            f"def make(classes):\n    net = {CONV}\n    net.prunable = [[]]\n    return net",
+            "`prunable` must list names",
+        ),
+        (f"def make(classes):\n    return ({CONV}).to('meta')", "is on the device meta"),
+        (with_extra("self.own = nn.Parameter(torch.randn(4, dtype=torch.cfloat))"), "'0.own' is the same for every"),
+        (
+            with_extra("", "super().forward(x.cfloat()).abs()", "nn.Conv2d", "1, 1, 3, dtype=torch.cfloat"),
+            "weight '0.weight' is complex",
+        ),
+        (with_extra("self.register_buffer('own', torch.rand(4) * random.random())"), "0.own is another each time"),
+        (
+            with_extra("self.register_buffer('own', torch.tensor(numpy.random.rand(40) < 0.5), persistent=False)", "x"),
+            "0.own is another each time",
+        ),
+        (
+            with_extra("self.own = nn.Linear(2, int(numpy.random.randint(10**6)))", "x"),
+            "0.own.bias is another each time",
+        ),
     ],
 )
 def test_what_the_seed_does_not_draw_is_refused_by_its_name(lab: Path, code: str, said: str) -> None:
