@@ -111,7 +111,7 @@ def _open_closed() -> None:
 
 def _bound_size() -> None:
     """Have no size of a terminal in the environment that no terminal has: libraries take it as it is."""
-    for name in ("COLUMNS", "LINES"):
+    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):  # the last is Typer's, for help
         said = os.environ.get(name, "")
         if said.isdecimal() and int(said):
             os.environ[name] = str(min(int(said), LARGEST))

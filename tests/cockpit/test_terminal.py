@@ -165,7 +165,7 @@ def test_a_reader_that_has_seen_enough_ends_the_program(
 def test_a_size_of_the_terminal_that_makes_no_sense_is_bounded(
     names: list[str], tmp_path: Path, size: str, command: str
 ) -> None:
-    found = run_cockpit(tmp_path, *shlex.split(command), COLUMNS=size, LINES=size)
+    found = run_cockpit(tmp_path, *shlex.split(command), COLUMNS=size, LINES=size, TERMINAL_WIDTH=size)
     assert found.returncode == 0, found.stderr
     assert "Traceback" not in found.stderr
 
