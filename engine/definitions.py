@@ -71,6 +71,7 @@ class Definition:
     tickets: tuple[TicketSource, ...] = ()  # sources that are files
     split: int = 1
     batch_norm: BatchNorm = "part"
+    test_images: int | None = None  # None: all of each data set
     model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:
@@ -118,6 +119,7 @@ def define(
     epochs: int | None = None,
     batch_size: int | None = None,
     images: int | None = None,
+    test_images: int | None = None,
     augmentation: str = "standard",
     validation: float = 0.0,
     replicates: int = 6,
@@ -128,9 +130,9 @@ def define(
 ) -> Definition:
     """The definition that these options stand for. Raises InputError for a value that is not allowed.
 
-    Without a target each source is its own. `images` are the most that any data set is trained on. Model, optimizer,
-    epochs, milestones and batch size default to those of the images' shape and the model (`engine.models.catalog`), the
-    profile to what this machine's devices do natively.
+    Without a target each source is its own. `images` are the most that any data set is trained on, `test_images` the
+    most that it is tested on. Model, optimizer, epochs, milestones and batch size default to those of the images' shape
+    and the model (`engine.models.catalog`), the profile to what this machine's devices do natively.
     """
     if not source:
         raise InputError("no source: name the data set that tickets are found on with --source, e.g. digits-a")
@@ -184,6 +186,7 @@ def define(
             profile=_choices("--profile", [profile or devices.default_profile()], Profile)[0],
             split=split,
             batch_norm=_choices("--batch-norm", [batch_norm], BatchNorm)[0],
+            test_images=test_images,
             model_folder=folder,
         )
     )
@@ -222,6 +225,7 @@ def options_of(definition: Definition) -> dict[str, Any]:
         "validation": d.validation,
         "split": d.split,
         "batch_norm": d.batch_norm,
+        "test_images": d.test_images,
     }
     return {key: value for key, value in found.items() if value is not None}
 
@@ -321,6 +325,10 @@ def _check_numbers(d: Definition) -> None:
     for option, allowed in NUMBERS.items():
         if (value := given[option[2:].replace("-", "_")]) is not None:
             allowed.check(option, value)
+    if d.test_images is not None:
+        for data in d.sources + d.targets:
+            why = f"at least one of each class of data set {data.name}"
+            Range(data.classes).check("--test-images", d.test_images, why)
     Range(1, d.batch_size // 2).check("--split", d.split, "each device needs two images of a batch")
     if d.batch_norm == "whole" and d.split == 1:
         raise InputError("--batch-norm whole is for batches that are split over devices: say how many with --split")

@@ -24,10 +24,11 @@ from engine.store.database import now
 
 _NEW = "\0"  # begins the names, which no other has, of the experiments that a preview is of
 # The columns of `Work`. What a run leaves behind: a dense network two states, a later link of a chain one mask, others
-# nothing. Few recipes hold out a validation part, and looking for the word is faster than parsing.
+# nothing. Few recipes hold out a validation part or limit testing, and looking for a word is faster than parsing.
 _WORK = f"""
     model, width, batch_size, profile, {SPLIT}, target_dataset, epochs,
-    iif(instr(recipe, '"validation"'), json_extract(recipe, '$.training.validation'), 0.0), target,
+    iif(instr(recipe, '"validation"'), json_extract(recipe, '$.training.validation'), 0.0),
+    iif(instr(recipe, '"test_images"'), json_extract(recipe, '$.training.test_images'), NULL), target,
     CASE WHEN ticket = 'dense' THEN 'dense'
          WHEN ticket = 'winning' AND level > 0 AND source_dataset = target_dataset AND source_optimizer = optimizer
          THEN 'link' END
@@ -87,13 +88,14 @@ class Work(NamedTuple):
     data_set: str  # its identity
     epochs: int
     validation: float
+    test_images: int | None  # None: all
     name: str  # of the data set
     leaves: str | None  # dense, link, or nothing
 
     @property
     def kind(self) -> tuple[object, ...]:
         """Runs of the same kind take the same time."""
-        return self[:8]
+        return self[:9]
 
     @property
     def network(self) -> tuple[object, ...]:
@@ -280,7 +282,7 @@ def _join(
         ids[digest] = number = next(numbers)
         t = run.training
         leaves = "dense" if isinstance(run.ticket, Dense) else "link" if run.is_link else None
-        kind = (t.model, t.width, t.batch_size, t.profile, t.split, t.dataset, t.epochs, t.validation)
+        kind = (t.model, t.width, t.batch_size, t.profile, t.split, t.dataset, t.epochs, t.validation, t.test_images)
         load.tasks[number] = Task(number, None, 0, 0, Work(*kind, names[t.dataset], leaves))
         for needed in (ids[digest] for digest in needs if digest in ids):
             load.needs.append((number, needed))

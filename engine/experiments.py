@@ -122,6 +122,7 @@ def _training(d: Definition, data: DataSet, optimizer: Optimizer, seed: int) -> 
         seed=seed,
         split=d.split,
         batch_norm=d.batch_norm,
+        test_images=d.test_images if d.test_images is not None and d.test_images < data.test_images else None,
     )
 
 

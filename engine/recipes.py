@@ -33,6 +33,7 @@ class Training:
     0.1, as in the paper's section 3. `validation` is the fraction of the training set held out; where it is above
     0, test accuracy is read at the epoch of the best validation accuracy instead of the last. `split` is over how many
     devices each batch is split, and `batch_norm` whether each part is normalised by itself or the whole batch.
+    `test_images` is how many of the test images accuracy is read on, where that is not all.
     """
 
     dataset: str
@@ -50,6 +51,7 @@ class Training:
     seed: int
     split: int = 1
     batch_norm: BatchNorm = "part"
+    test_images: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

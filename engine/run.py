@@ -95,7 +95,7 @@ class Workplace:
     def data(self, configuration: Training) -> Feed:
         """The data set of a training, kept on the device for the next runs on it."""
         c = configuration
-        key = (c.dataset, c.augmentation, c.validation)
+        key = (c.dataset, c.augmentation, c.validation, c.test_images)
         if key not in self._data:
             location = records.location_of(self.connection, c.dataset)
             while len(self._data) >= DATA_SETS_KEPT:

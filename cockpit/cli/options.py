@@ -134,6 +134,9 @@ def experiment_options(
     images: Annotated[
         int | None, _option(WHAT, "Training images of each data set: at most its first so many.", "all")
     ] = None,
+    test_images: Annotated[
+        int | None, _option(WHAT, "Test images of each data set: at most its first so many.", "all")
+    ] = None,
     replicates: Annotated[int | None, _option(WHAT, "Seeds that each point is trained with.", "6")] = None,
     seed: Annotated[int | None, _option(WHAT, "The first replicate's seed; the next has the next.", "0")] = None,
     levels: Annotated[int | None, _option(TICKETS, "Pruning iterations.", "30")] = None,

@@ -25,7 +25,8 @@ app = typer.Typer(
 
 WAIT_SECONDS = 0.5
 HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "waits for", "tags")
-OWN = {"learning_rate": "the optimizer's own", "rewind": "each source's own"}  # where a definition says nothing
+# Where a definition says nothing.
+OWN = {"learning_rate": "the optimizer's own", "rewind": "each source's own", "test_images": "all"}
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine import streams
-from engine.datasets.load import Arrays, as_networks_see, held_out
+from engine.datasets.load import Arrays, as_networks_see, first, held_out
 from engine.recipes import Training
 
 Share = tuple[int, int]  # of each batch, what one of so many processes has: its rank, and how many they are
@@ -82,7 +82,11 @@ class Data:
             train, labels = train[kept], labels[kept]
         self.crops, self.flips = training.augmentation != "none", training.augmentation == "crop-flip"
         self.train = Images(as_networks_see(train), torch.from_numpy(labels), PADDING if self.crops else 0, device)
-        self.test = Images(as_networks_see(arrays.test_images), torch.from_numpy(arrays.test_labels), 0, device)
+        test, test_labels = arrays.test_images, arrays.test_labels
+        if training.test_images is not None:
+            tested = first(test_labels, training.test_images)
+            test, test_labels = test[tested], test_labels[tested]
+        self.test = Images(as_networks_see(test), torch.from_numpy(test_labels), 0, device)
         self.shape = (self.train.channels, self.train.height, self.train.width)
         mean, std = channel_statistics(torch.from_numpy(train))
         self.mean = mean.expand(self.train.channels).reshape(-1, 1, 1).to(device)

@@ -196,6 +196,8 @@ class Streamed:
         train, self.test = (_part(source, split) for split in (pictures.train, pictures.test))
         if part := split_part(training.dataset)[1]:
             train = train.only(load.members(train.labels, part))
+        if training.test_images is not None:
+            self.test = self.test.only(load.first(self.test.labels, training.test_images))
         self.validation: Part | None = None
         if training.validation:
             held = load.held_out(train.labels, training.validation)

@@ -157,3 +157,13 @@ def test_a_run_whose_batches_no_one_could_count_before_is_looked_at_before_it_is
         place = Workplace(connection, Folder(tmp_path), torch.device("cpu"), "cpu", lambda: False)
         with pytest.raises(InputError, match="leaves a last batch of 1, too few images to be split over 2 devices"):
             prepare(uneven, place)
+
+
+def test_a_worker_that_lives_on_tests_each_run_on_its_own_test_images(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "whole", source=["digits"], target=())
+    training = curves(define(source=["digits"], levels=0))[0].points[0].run.training
+    with closing(database.writer(path)) as connection:
+        place = Workplace(connection, Folder(tmp_path), torch.device("cpu"), "cpu", lambda: False)
+        tested = [len(place.data(replace(training, test_images=limit)).test) for limit in (None, 100, 10, None)]
+    assert tested == [540, 100, 10, 540]

@@ -144,14 +144,40 @@ def test_times_are_medians_of_the_same_kind_else_scaled_by_pixels_and_epochs_els
     one_run(path, "other set", source=["digits"], target=["digits"], seed=12)
     one_run(path, "wider", width=0.5, seed=13)
     one_run(path, "held out", validation=0.25, seed=14)
+    one_run(path, "tested less", test_images=100, seed=15)
     assert seconds_of(connection, "same") == (2.0, ())
     assert seconds_of(connection, "longer") == (pytest.approx(2.0 * 6 / 2), ())
     assert seconds_of(connection, "other set") == (pytest.approx(2.0 * 1257 / 629), ())
     assert seconds_of(connection, "wider") == (0.0, (Unknown("vgg-digits", "digits-a", 1),))
     assert seconds_of(connection, "held out") == (pytest.approx(2.0), ())  # of its kind none has ended
+    assert seconds_of(connection, "tested less") == (pytest.approx(2.0), ())  # likewise
     assert seconds_of(connection, "same", "cuda:0") == (0.0, (Unknown("vgg-digits", "digits-a", 1),))
     _, total = estimate(connection, [], places(1))
-    assert (total.runs, total.timed) == (5, 4)
+    assert (total.runs, total.timed) == (6, 5)
+
+
+def test_runs_of_other_test_images_are_of_another_kind(connection: sqlite3.Connection, path: Path) -> None:
+    holder = worker(connection)
+    limits = (None, 10, 100)
+    for limit in limits:
+        one_run(path, f"{limit}", test_images=limit)
+        claim = claims.claim(connection, holder)
+        assert claim is not None
+        train(connection, claim, 1.0 if limit is None else float(limit))
+    for limit in limits:
+        again = define(
+            **{
+                **TINY,
+                "levels": 0,
+                "random": ["none"],
+                "target": ["digits-a"],
+                "replicates": 1,
+                "seed": 9,
+                "test_images": limit,
+            }
+        )
+        _, total = preview(connection, [again], places(1))
+        assert total.estimate.device_seconds == (limit or 1.0)
 
 
 def test_of_a_run_under_way_only_the_rest_is_left(connection: sqlite3.Connection, path: Path) -> None:

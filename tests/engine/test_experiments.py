@@ -211,6 +211,7 @@ CHANGED: dict[str, Any] = {
     "profile": "fast",
     "split": 2,
     "batch_norm": "whole",
+    "test_images": 100,
 }
 
 
@@ -315,3 +316,23 @@ def test_extending_cannot_take_away(options: dict[str, Any], message: str) -> No
 def test_images_of_another_shape_cannot_join(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="images of digits-a are 1x8x8 but those of npz:set 3x32x32"):
         extended(tiny(), target=[save(tmp_path / "set.npz", gray())])
+
+
+def test_a_limit_on_test_images_that_leaves_none_out_is_no_other_run() -> None:
+    plain = runs(tiny())
+    assert all(runs(tiny(test_images=enough)) == plain for enough in (540, 541, 10**9))  # digits has 540
+    limited = runs(tiny(test_images=539))
+    assert not set(limited) & set(plain)
+    assert set(limited).isdisjoint(runs(tiny(test_images=10)))
+
+
+@pytest.mark.parametrize("images", [9, 0, -1])
+def test_a_limit_on_test_images_below_one_of_a_class_is_refused(images: int) -> None:
+    with pytest.raises(InputError, match=rf"--test-images {images} is out of range \(10 or more\): .*digits-a"):
+        tiny(test_images=images)
+
+
+def test_a_limit_on_test_images_holds_for_each_data_set_that_is_larger() -> None:
+    definition = define(source=["mnist"], target=["svhn"], levels=1, test_images=10_000)
+    limits = {c.target.name: {p.run.training.test_images for p in c.points} for c in curves(definition)}
+    assert limits == {"mnist": {None}, "svhn": {10_000}}  # which have 10,000 and 26,032

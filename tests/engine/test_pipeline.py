@@ -130,3 +130,15 @@ def test_validation_images_are_not_trained_on() -> None:
     seen = {image.numpy().tobytes() for image in data.train.gather(torch.arange(40))}
     held = {image.numpy().tobytes() for image in data.validation.gather(torch.arange(10))}
     assert not seen & held
+
+
+@pytest.mark.parametrize("images", [5, 7, 9])
+def test_only_the_first_test_images_are_tested_on_and_training_is_the_same(images: int) -> None:
+    source, limited = arrays(), replace(TRAINING, test_images=images)
+    whole, data = Data(source, TRAINING, CPU), Data(source, limited, CPU)
+    chosen = torch.from_numpy(load.first(source.test_labels, images))
+    assert torch.equal(data.test.labels, whole.test.labels[chosen])
+    assert torch.equal(data.test.gather(torch.arange(images)), whole.test.gather(chosen))
+    assert set(data.test.labels.tolist()) == set(range(5))
+    assert torch.equal(data.train.pixels, whole.train.pixels)
+    assert torch.equal(data.mean, whole.mean)

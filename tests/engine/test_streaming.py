@@ -325,3 +325,23 @@ def _be_a_worker(identity: str, location: str) -> None:
 
 if __name__ == "__main__":
     _be_a_worker(*sys.argv[1:])
+
+
+@pytest.mark.parametrize("images", [3, 7, 14])
+def test_the_test_images_left_are_those_that_are_left_in_memory(root: Path, images: int) -> None:
+    limited = replace(CROPPED, test_images=images)
+    in_memory = catalog.resolve(f"folder:{root}@32")
+    kept = open_feed(in_memory.location, replace(limited, dataset=in_memory.identity), CPU, 1)
+    every = open_feed(in_memory.location, replace(CROPPED, dataset=in_memory.identity), CPU, 1)
+    whole, feed = opened(root), opened(root, limited)
+
+    def tested(feed: Feed) -> list[tuple[bytes, int]]:
+        return [
+            (image.numpy().tobytes(), int(label))
+            for pixels, labels in feed.test.batches(4)
+            for image, label in zip(pixels, labels, strict=True)
+        ]
+
+    places = [tested(whole).index(image) for image in tested(feed)]
+    assert len(places) == len(feed.test) == len(kept.test) == images
+    assert [tested(every).index(image) for image in tested(kept)] == places

@@ -286,3 +286,19 @@ def test_only_the_prunable_weights_have_masks() -> None:
     state = begun(SHORT)
     assert set(state.masks) == set(nets.prunable(state.model))
     assert pruning.remaining(state.masks)["conv1.weight"] < state.model.get_parameter("conv1.weight").numel()
+
+
+@pytest.mark.parametrize("images", [10, 37, 300, 539])
+def test_accuracy_is_that_over_exactly_the_first_test_images(images: int) -> None:
+    limited = replace(SHORT, epochs=2, milestones=(1,), test_images=images)
+    arrays, data, state = load.load(limited.dataset, ""), data_for(limited), begun(limited)
+    *_, last = training.train(state, data, limited, ignore)
+    state.model.eval()
+    right = []
+    for index in load.first(arrays.test_labels, images):  # one by one
+        pixels = torch.from_numpy(arrays.test_images[index : index + 1]).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            guess = state.model((pixels.float() - data.mean) / data.std).argmax(1)
+        right.append(int(guess) == arrays.test_labels[index])
+    assert len(right) == len(data.test) == images
+    assert last.test_accuracy == sum(right) / images

@@ -2,7 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import get_args, get_type_hints
 
+from cockpit.cli.queue import OWN
+from engine.definitions import Definition
 from tests.conftest import Cockpit, add
 
 
@@ -24,3 +27,8 @@ def test_show_says_what_each_curve_waits_for(tmp_path: Path, cockpit: Cockpit) -
     assert "tiny: ‖ paused, priority 0" in text
     assert "paused experiment" in text
     assert "sources digits-a" in text
+
+
+def test_every_setting_that_may_be_left_open_has_words_of_its_own() -> None:
+    unset = {name for name, kind in get_type_hints(Definition).items() if type(None) in get_args(kind)}
+    assert unset == set(OWN)
