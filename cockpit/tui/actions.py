@@ -1,16 +1,17 @@
 """What can be done to experiments and workers: one table, of which the keys, the palette and the help are made."""
 
 import shlex
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from textual.binding import Binding
 
 from cockpit import words
-from engine.store import database, labels, queue, rows
+from engine.store import database, labels, located, queue, rows
 
 Row = dict[str, Any]
 Act = queue.Change
@@ -55,6 +56,13 @@ def _move(by: int) -> Act:
     return lambda connection, experiment: queue.move(connection, experiment, by, by=True)
 
 
+def _retry(connection: sqlite3.Connection, experiment: int) -> queue.Outcome:
+    """Retry, and say which files and folders the runs read that are gone."""
+    outcome = queue.retry_failed(connection, experiment)
+    problems = map(str, located.lost(connection, experiment))
+    return replace(outcome, said="; ".join([outcome.said, *problems]))
+
+
 def _archive(archived: bool) -> Act:
     return lambda connection, experiment: labels.archive(connection, experiment, archived)
 
@@ -94,7 +102,7 @@ _TABLE = (
         "Retry",
         "Train failed runs again, as new attempts, and what they blocked",
         "cockpit queue retry {names}",
-        queue.retry_failed,
+        _retry,
     ),
     Action("raise", "plus", "Sooner", "Priority + 1", "cockpit queue move {names} --by 1", _move(1)),
     Action("lower", "minus", "Later", "Priority - 1", "cockpit queue move {names} --by -1", _move(-1)),

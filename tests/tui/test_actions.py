@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ from textual.widgets import Input, RichLog, Static
 
 from cockpit.cli import app as cli
 from cockpit.tui import keys
-from cockpit.tui.actions import ACTIONS, SCREENS, command_of
+from cockpit.tui.actions import ACTIONS, SCREENS, carry_out, command_of
 from cockpit.tui.app import Cockpit
 from cockpit.tui.dialogs import Confirm
 from cockpit.tui.help import Help
 from engine.errors import InputError
 from engine.store import database
 from tests.conftest import add, run_cockpit
+from tests.engine.test_datasets import gray, save
 from tests.tui.test_queue import ONE, choose, look, opened, until
 
 
@@ -173,3 +175,17 @@ async def test_workers_are_started_and_stopped(tmp_path: Path, path: Path) -> No
         assert await status() == []
         await pilot.press("W")
         await until(pilot, lambda: any("There are no workers" in note.message for note in app._notifications))
+
+
+def test_retry_says_which_files_are_gone(tmp_path: Path) -> None:
+    path, retry = tmp_path / "experiments.db", ACTIONS["retry"].act
+    assert retry is not None
+    add(path, "own", source=[save(tmp_path / "photos.npz", gray(40))], target=(), model="resnet20", batch_size=4)
+    assert carry_out(path, retry, ["own"])["own"].said == "nothing to retry: no run failed"
+    (tmp_path / "photos.npz").unlink()
+    with closing(database.writer(path)) as connection:
+        connection.execute("UPDATE runs SET status = 'failed' WHERE unmet = 0")
+    outcome = carry_out(path, retry, ["own"])["own"]
+    assert outcome.changed
+    assert "again; " in outcome.said
+    assert "photos.npz" in outcome.said
