@@ -10,7 +10,11 @@ import hashlib
 import json
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from engine.errors import InputError, quoted
 
 SEMANTICS = 1
 
@@ -23,6 +27,14 @@ Optimizer = Literal["sgd", "adam", "adamw"]
 BatchNorm = Literal["part", "whole"]
 Augmentation = Literal["none", "crop", "crop-flip"]
 MaskKind = Literal["global", "local", "preserved"]
+# What `from_json` lets in; what a person may ask for is narrower (`engine.definitions`).
+Level = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+Epochs = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Size = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+Factor = Annotated[float, msgspec.Meta(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +50,18 @@ class Training:
 
     dataset: str
     model: str
-    width: float = 1.0
+    width: Size = 1.0
     optimizer: Optimizer = "sgd"
-    learning_rate: float
-    weight_decay: float = 1e-4
-    epochs: int
+    learning_rate: Factor
+    weight_decay: Factor = 1e-4
+    epochs: Epochs
     milestones: tuple[int, ...]
-    batch_size: int = 512
+    batch_size: Count = 512
     augmentation: Augmentation
-    validation: float = 0.0
+    validation: Rate = 0.0
     profile: Profile
-    seed: int
-    split: int = 1
+    seed: Seed
+    split: Count = 1
     batch_norm: BatchNorm = "part"
     test_images: int | None = None
 
@@ -58,9 +70,9 @@ class Training:
 class Rule:
     """How a chain prunes and rewinds: the fraction `rate` of the remaining weights at each level (section 3.1)."""
 
-    rate: float = 0.2
+    rate: Rate = 0.2
     scope: Scope = "global"
-    rewind: int = 1  # epochs; 0 is the initialisation itself
+    rewind: Epochs = 1  # epochs; 0 is the initialisation itself
     prunable: Prunable = "conv"
     rewinds: Rewinds = "all"
     schedule: Schedule = "restart"
@@ -97,7 +109,7 @@ class Chain:
 class Dense:
     """The unpruned network from its initialisation; the run leaves its state at epoch `rewind` behind."""
 
-    rewind: int
+    rewind: Epochs
     level = 0
     name = "dense"
 
@@ -107,7 +119,7 @@ class Winning:
     """The chain's mask of `level` over its late-reset weights; level 0 is those weights, unpruned."""
 
     chain: Chain
-    level: int
+    level: Level
     name = "winning"
 
 
@@ -115,8 +127,8 @@ class Winning:
 class RandomGlobal:
     """Fresh weights under a globally permuted mask. It knows no chain, so one serves every source (section 3.3)."""
 
-    level: int
-    rate: float = 0.2
+    level: Level
+    rate: Rate = 0.2
     name = "random-global"
 
     @staticmethod
@@ -133,7 +145,7 @@ class Random:
     """
 
     mask: MaskKind
-    level: int
+    level: Level
     chain: Chain | None = None
 
     @property
@@ -148,8 +160,8 @@ class Imported:
     `digest` is that of the file's content. How it was found is in the file, and is not this run's to vouch for.
     """
 
-    digest: str
-    level: int
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    level: Level
     name = "imported"
 
 
@@ -225,11 +237,16 @@ class Run:
 
     @staticmethod
     def from_json(text: str) -> "Run":
-        """The run that `to_json` wrote. Raises ValueError if it was written under other semantics."""
-        found = json.loads(text)
-        if found["semantics"] != SEMANTICS:
-            raise ValueError(f"a run of semantics {found['semantics']} cannot be trained by this version ({SEMANTICS})")
-        return Run(_decode_ticket(found["ticket"]), _decode_training(found["training"]))
+        """The run that `to_json` wrote. Raises InputError for anything else, and for one of other semantics."""
+        try:
+            found = json.loads(text)
+            semantics = found["semantics"]
+            if semantics == SEMANTICS:
+                return Run(_decode_ticket(found["ticket"]), _decode_training(found["training"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            why = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise InputError(f"the recipe {quoted(text)} describes no run: {why}") from None
+        raise InputError(f"a run of semantics {quoted(semantics)} cannot be trained by this version ({SEMANTICS})")
 
 
 def _canonical(value: dict[str, Any]) -> str:
@@ -245,12 +262,14 @@ def _encode(part: Any) -> Any:
 
 
 def _decode_training(found: dict[str, Any]) -> Training:
+    msgspec.convert(found, Training)  # only checked by it: an integer for a float would change, and so the digest
     return Training(**{**found, "milestones": tuple(found["milestones"])})
 
 
 def _decode_ticket(found: dict[str, Any]) -> Ticket:
     found = dict(found)
     cls = TICKETS[found.pop("kind")]
+    msgspec.convert(found, cls)
     if "chain" in found:
         chain = found["chain"]
         found["chain"] = Chain(_decode_training(chain["training"]), Rule(**chain["rule"]))

@@ -8,9 +8,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from engine import headers
 from engine.errors import InputError
-
-METADATA = "cockpit"  # one key, so that the same content always gives the same bytes
+from engine.headers import METADATA  # one key, so that the same content always gives the same bytes
 
 
 def pack(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
@@ -23,7 +23,6 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors, on the CPU, and the JSON value. Raises InputError for bytes that `pack` did not write."""
     try:
         tensors = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return tensors, json.loads(header["__metadata__"][METADATA])
+        return tensors, headers.decode(headers.read(data).metadata[METADATA])
     except (SafetensorError, ValueError, KeyError) as error:
         raise InputError(f"not a safetensors file of cockpit ({error})") from None

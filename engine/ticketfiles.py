@@ -10,25 +10,29 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from engine import paths
+import msgspec
+
+from engine import headers, paths
 from engine.errors import InputError
+from engine.headers import METADATA, Entry
 from engine.recipes import Dense, Imported, Random, RandomGlobal, Rule, Run, Winning
 
 MASK = "mask/"
-METADATA = "cockpit"
 SPEC = "ticket:"  # before a path, where a source is named
+
+_Side = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 
 
 @dataclass(frozen=True)
 class TicketFile:
-    """What a file says, and its bytes. `tensors` are the header's entries: dtype, shape, and where the bytes are."""
+    """What a file says, and its bytes."""
 
     data: bytes
     about: Mapping[str, Any]
     run: Run
-    tensors: Mapping[str, Mapping[str, Any]]
+    header: headers.Header
 
     @property
     def digest(self) -> str:
@@ -38,11 +42,35 @@ class TicketFile:
     def kept(self) -> dict[str, tuple[int, int]]:
         """How many weights of each layer remain, and of how many."""
         found = {}
-        for name, entry in self.tensors.items():
+        for name, entry in self.header.tensors.items():
             if name.startswith(MASK):
-                mask = _bytes(self.data, entry)
+                mask = self.bytes(entry)
                 found[name.removeprefix(MASK)] = mask.count(1), len(mask)
         return found
+
+    def bytes(self, entry: Entry) -> bytes:
+        """The bytes of a tensor."""
+        return self.data[self.header.place(entry)]
+
+
+class _Data(msgspec.Struct):
+    """The facts of a data set that a file must have."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    identity: str
+    shape: tuple[_Side, _Side, _Side]
+    classes: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+
+
+class _About(msgspec.Struct):
+    """The metadata that a file must have. What else it says is covered by its digest where that matters, or unread."""
+
+    kind: Literal["ticket"]
+    format: Literal[1]
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    recipe: dict[str, Any]
+    data: _Data
+    made_by: list[dict[str, str | int | float | None]]
 
 
 @dataclass(frozen=True)
@@ -67,22 +95,19 @@ def about(run: Run, data: Mapping[str, Any], made_by: list[dict[str, Any]]) -> d
 def unpack(data: bytes, digest: str | None = None) -> TicketFile:
     """Read a file's bytes. Raises InputError if they are no ticket, or not one whose content has this digest."""
     try:
-        header = _header(data)
-        metadata = header.pop("__metadata__", {})
-        if METADATA not in metadata:
+        header = headers.read(data)
+        if METADATA not in header.metadata:
             raise ValueError("its metadata has no recipe")
-        told = json.loads(metadata[METADATA])
-        if told["kind"] != "ticket" or told["format"] != 1:
-            raise ValueError(f"it is a {told['kind']} of format {told['format']}")
+        told = headers.decode(header.metadata[METADATA])
+        msgspec.convert(told, _About)
         run = Run.from_json(json.dumps(told["recipe"]))
-        found = TicketFile(data, told, run, header)
-        found.digest, rule_of(run), told["data"]["name"], tuple(told["data"]["shape"])
-        whole = max((_place(data, entry).stop for entry in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"its metadata lacks {error}" if isinstance(error, KeyError) else error or type(error).__name__
-        raise InputError(f"not a ticket file of cockpit ({why}): `cockpit tickets export` writes them") from None
-    if len(data) < whole:
-        raise InputError(f"cut off: only {len(data):,} of its {whole:,} bytes are here: copy it again")
+        rule_of(run)
+    except ValueError as error:
+        raise InputError(f"not a ticket file of cockpit ({error}): `cockpit tickets export` writes them") from None
+    found = TicketFile(data, told, run, header)
+    if len(data) != header.end:
+        what = "cut off: only" if len(data) < header.end else "more than it says:"
+        raise InputError(f"{what} {len(data):,} of its {header.end:,} bytes are here: copy it again")
     if digest is not None and (found.digest != digest or content_digest(data) != digest):
         raise InputError(f"the ticket file's content is not that of {digest[:12]}: export it again")
     return found
@@ -103,11 +128,11 @@ def read(path: Path) -> TicketFile:
 
 def content_digest(data: bytes) -> str:
     """The SHA-256 of what a ticket is: its recipe and its tensors, however a library orders them in a file."""
-    header = _header(data)
-    recipe = json.loads(header.pop("__metadata__")[METADATA])["recipe"]
+    header = headers.read(data)
+    recipe = json.loads(header.metadata[METADATA])["recipe"]
     tensors = {
-        name: [entry["dtype"], entry["shape"], hashlib.sha256(_bytes(data, entry)).hexdigest()]
-        for name, entry in header.items()
+        name: [entry.dtype, entry.shape, hashlib.sha256(data[header.place(entry)]).hexdigest()]
+        for name, entry in header.tensors.items()
     }
     text = json.dumps({"recipe": recipe, "tensors": tensors}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -118,11 +143,11 @@ def problems(found: TicketFile) -> list[str]:
     wrong = []
     if content_digest(found.data) != found.digest:
         wrong.append("its content does not have the digest that it says")
-    for name, entry in found.tensors.items():
+    for name, entry in found.header.tensors.items():
         if name.startswith(MASK):
-            weight = found.tensors.get(name.removeprefix(MASK))
-            is_mask = weight is not None and weight["shape"] == entry["shape"] and entry["dtype"] == "BOOL"
-            if not is_mask or _bytes(found.data, entry).strip(b"\0\1"):
+            weight = found.header.tensors.get(name.removeprefix(MASK))
+            is_mask = weight is not None and weight.shape == entry.shape and entry.dtype == "BOOL"
+            if not is_mask or found.bytes(entry).strip(b"\0\1"):
                 wrong.append(f"{name} is no mask of a weight in it")
     return wrong + _miscounted(found)
 
@@ -214,27 +239,5 @@ def name_of(found: TicketFile) -> str:
 
 def file_name(found: TicketFile) -> str:
     """What a ticket's file is called unless told otherwise: another name for another content."""
-    name = name_of(found).removeprefix(SPEC).replace("/", "-")
+    name = "".join(c if c.isprintable() and c not in "/\\" else "-" for c in name_of(found).removeprefix(SPEC))[-100:]
     return f"{name}-level-{found.run.ticket.level}-{found.digest[:8]}.safetensors"
-
-
-def _header(data: bytes) -> dict[str, Any]:
-    """The header of a safetensors file: its length in eight bytes, then JSON."""
-    try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except ValueError:
-        raise ValueError("it is no safetensors file, or cut off in its header") from None
-    if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
-    return header
-
-
-def _bytes(data: bytes, entry: Mapping[str, Any]) -> bytes:
-    return data[_place(data, entry)]
-
-
-def _place(data: bytes, entry: Mapping[str, Any]) -> slice:
-    """Where in a file the bytes of a tensor are."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    first, last = entry["data_offsets"]
-    return slice(start + first, start + last)
