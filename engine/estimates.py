@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from engine.definitions import Definition
 from engine.devices import Device
-from engine.experiments import curves, runs
+from engine.experiments import Curve, curves, runs
 from engine.recipes import Dense, Run
 from engine.store.claims import SPLIT
 from engine.store.database import now
@@ -171,8 +171,28 @@ def preview(
 
     Nothing is written; where there is no database yet (None), all is new.
     """
-    expanded = [curves(definition) for definition in definitions]
-    each = [runs(found) for found in expanded]
+    return previews(connection, [definitions], places)[0]
+
+
+def previews(
+    connection: sqlite3.Connection | None, groups: Sequence[Sequence[Definition]], places: Sequence[Device]
+) -> list[tuple[list[Preview], Preview]]:
+    """What `preview` says of each of these groups of experiments by itself. Each experiment is expanded once."""
+    expanded = {definition: curves(definition) for group in groups for definition in group}
+    each = {definition: runs(found) for definition, found in expanded.items()}
+    return [
+        _preview(connection, group, [expanded[one] for one in group], [each[one] for one in group], places)
+        for group in groups
+    ]
+
+
+def _preview(
+    connection: sqlite3.Connection | None,
+    definitions: Sequence[Definition],
+    expanded: Sequence[Sequence[Curve]],
+    each: Sequence[Mapping[str, Run]],
+    places: Sequence[Device],
+) -> tuple[list[Preview], Preview]:
     wanted = {digest: run for own in each for digest, run in own.items()}
     load, measured = Load({}, [], {}, {}), Measured({}, {}, {}, {})
     known: dict[str, tuple[int, str]] = {}
@@ -192,11 +212,11 @@ def preview(
     names = [f"{_NEW}{place}" for place in range(len(each))]
     estimated, total = _estimates(load, names, replace(measured, pixels={**measured.pixels, **pixels}), len(places))
     done = {digest for digest, (_, status) in known.items() if status == "done"}
-    previews, there = [], set(known)
+    found_of, there = [], set(known)
     for found, own, left in zip(expanded, each, estimated.values(), strict=True):
-        previews.append(Preview(len(found), len(own), len(own.keys() - there), len(own.keys() & done), left))
+        found_of.append(Preview(len(found), len(own), len(own.keys() - there), len(own.keys() & done), left))
         there |= own.keys()
-    return previews, Preview(sum(map(len, expanded)), len(wanted), len(wanted) - len(known), len(done), total)
+    return found_of, Preview(sum(map(len, expanded)), len(wanted), len(wanted) - len(known), len(done), total)
 
 
 def schedule(seconds: Sequence[float], needs: Iterable[tuple[int, int]], slots: int) -> list[float]:

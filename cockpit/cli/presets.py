@@ -34,10 +34,13 @@ app = typer.Typer(
 @app.command("list", epilog="Example: cockpit presets list --scale small")
 def list_(scale: Scale = None, as_json: Json = False, db: Database = None) -> None:
     """List the presets: how many runs each is, and the device time left here. Data sets need not be there."""
-    found = {}
-    for name in presets.PRESETS:
-        asked = asked_for([name], {"scale": scale})
-        found[name] = (len(asked), _outlook(asked, to_read(db))[1])
+    single = {name: asked_for([name], {"scale": scale}) for name, one in presets.PRESETS.items() if not one.members}
+    groups = [[one for each in presets.members(name) for one in single[each]] for name in presets.PRESETS]
+    outlooks = _outlooks(groups, to_read(db))
+    found = {
+        name: (len(asked), together)
+        for name, asked, (_, together) in zip(presets.PRESETS, groups, outlooks, strict=True)
+    }
     if as_json:
         print(json.dumps([{**_about(name), "experiments": n, **_counts(one)} for name, (n, one) in found.items()]))
         return
@@ -64,7 +67,7 @@ def show(
     """
     preset = presets.find(name)
     asked = asked_for([name], {"scale": scale})
-    each, together = _outlook(asked, to_read(db))
+    [(each, together)] = _outlooks([asked], to_read(db))
     if as_json:
         members = [_member(one, preview) for one, preview in zip(asked, each, strict=True)]
         print(json.dumps({**_about(name), "scale": scale, "experiments": members, **_counts(together)}))
@@ -85,13 +88,13 @@ def show(
         print(line)
 
 
-def _outlook(asked: Sequence[Wanted], path: Path) -> tuple[list[Preview], Preview]:
-    """What adding these experiments would do, whatever has their names now."""
+def _outlooks(groups: Sequence[Sequence[Wanted]], path: Path) -> list[tuple[list[Preview], Preview]]:
+    """What adding the experiments of each group would do, whatever has their names now."""
     places = devices.found()
     if not path.exists():
-        return estimates.preview(None, [one.definition for one in asked], places)
+        return estimates.previews(None, [[one.definition for one in asked] for asked in groups], places)
     with closing(database.reader(path)) as connection:
-        return estimates.preview(connection, [one.resolved(connection) for one in asked], places)
+        return estimates.previews(connection, [[one.resolved(connection) for one in asked] for asked in groups], places)
 
 
 def _training(d: Definition) -> str:

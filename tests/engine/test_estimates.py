@@ -1,6 +1,7 @@
 """Estimates: against a plain simulation, against what the real queue hands out, and from what was measured."""
 
 import heapq
+import json
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import pytest
 
 from engine.definitions import define
 from engine.devices import Device
-from engine.estimates import Estimate, Unknown, estimate, preview, schedule
+from engine.estimates import Estimate, Unknown, estimate, preview, previews, schedule
+from engine.experiments import curves
+from engine.recipes import Run
 from engine.store import adding, claims, database, queue, records
 from tests.conftest import TINY, add
 from tests.engine.test_store import worker
@@ -261,3 +264,27 @@ def test_a_preview_leaves_out_what_stands_on_a_failed_run(connection: sqlite3.Co
     records.failed(connection, claim, "out of luck")
     _, found = preview(connection, [define(**{**TINY, "replicates": 1})], places(1))
     assert (found.new, found.estimate.runs) == (12, 5)  # the random tickets, and the target's dense run
+
+
+def test_previews_of_groups_say_what_each_says_alone_and_make_fewer_digests(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = define(**TINY), define(**{**TINY, "replicates": 3})
+    groups = [[first], [first, second], [second]]
+    made: list[str] = []
+    to_json = Run.to_json
+
+    def counted(run: Run) -> str:
+        made.append(to_json(run))
+        return made[-1]
+
+    monkeypatch.setattr(Run, "to_json", counted)
+    alone = [preview(None, group, places(2)) for group in groups]
+    made_alone = len(made)
+    assert previews(None, groups, places(2)) == alone
+    assert len(made) - made_alone <= made_alone * 2 / 3  # each experiment is in two groups, and expanded once
+
+
+def test_canonical_json_is_what_the_standard_library_writes() -> None:
+    for curve in curves(define(**TINY)):
+        for point in curve.points:
+            text = point.run.to_json()
+            assert json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")) == text
