@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,13 +25,15 @@ from engine.errors import InputError
 from engine.store import database
 from tests.conftest import add
 
+TRAINING = {("run",), ("work",), ("serve",)}
 BRIEF = settings(
     max_examples=60,
     deadline=timedelta(seconds=20),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-# What no variable expects.
+# What neither option nor variable expects.
+NUMBERS = ["", "0", "-1", "1e308", "-1e308", "nan", "inf", "-inf", "0x10", "1_000", "9" * 400, "1.5", "1e-320", "³"]
 TEXTS = [
     "",
     " ",
@@ -48,6 +51,57 @@ TEXTS = [
 ]
 PATHS = [*TEXTS, ".", "none/x", "experiments.db", "study.toml", "pipe.toml", "\udcff.toml", "npz:\udcff", "x.png"]
 NAMES = ["tiny", "TINY", "digits", "Digits", "sgd", "SGD", "all", "global", "tiny:global", "curves", "npz:none.npz"]
+
+
+def _commands() -> dict[tuple[str, ...], Any]:
+    """Every command of the program by its words."""
+    found: dict[tuple[str, ...], Any] = {}
+
+    def walk(command: Any, words: tuple[str, ...]) -> None:
+        for name, inner in getattr(command, "commands", {}).items():
+            walk(inner, (*words, name))
+        if not getattr(command, "commands", {}):
+            found[words] = command
+
+    walk(typer.main.get_command(cli.app), ())
+    return found
+
+
+COMMANDS = {words: command for words, command in _commands().items() if words not in TRAINING}
+
+
+def _inside(text: str) -> bool:
+    """Whether a path that is written to stays in the current folder."""
+    return not text.startswith("/") and ".." not in text and "\0" not in text
+
+
+def _kind(parameter: Any) -> str:
+    return str(getattr(getattr(parameter, "type", None), "name", "text"))
+
+
+def _value(kind: str) -> st.SearchStrategy[str]:
+    numbers = st.one_of(st.sampled_from(NUMBERS), st.integers().map(str), st.floats().map(str))
+    texts = st.one_of(st.sampled_from(TEXTS + NAMES), st.text(max_size=20).filter(_inside))
+    return {
+        "integer": numbers,
+        "float": numbers,
+        "path": st.sampled_from(PATHS),
+    }.get(kind, st.one_of(texts, numbers, st.sampled_from(PATHS)))
+
+
+@st.composite
+def _arguments(draw: st.DrawFn, command: Any) -> list[str]:
+    """Arguments for a command: of its options some, with any values."""
+    found: list[str] = []
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            many = draw(st.integers(0, 2)) if parameter.nargs == -1 else 1
+            found += [draw(_value(_kind(parameter))) for _ in range(many)]
+        elif draw(st.booleans()) and draw(st.booleans()) and parameter.name not in ("help", "follow"):
+            option = draw(st.sampled_from([*parameter.opts, *parameter.secondary_opts]))
+            nargs = 0 if parameter.is_flag else parameter.nargs
+            found += [option, *(draw(_value(_kind(parameter))) for _ in range(nargs))]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +156,17 @@ def _well(code: int, err: str, allowed: tuple[int, ...] = (0, 1, 2)) -> None:
         assert [line.startswith("cockpit: error: ") for line in err.splitlines()].count(True) == 1, err
         assert err.splitlines()[-1].startswith("cockpit: error: "), err
         assert len(err.splitlines()[-1]) > len("cockpit: error: ")
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_no_argument_makes_a_traceback(words: tuple[str, ...], program: Callable[..., tuple[int, str, str]]) -> None:
+    @settings(BRIEF, max_examples=8)
+    @given(_arguments(COMMANDS[words]))
+    def check(arguments: list[str]) -> None:
+        code, _, err = program(*words, *arguments)
+        _well(code, err, (0, 1, 2, 3, 4) if words == ("queue", "wait") else (0, 1, 2))
+
+    check()
 
 
 @BRIEF
