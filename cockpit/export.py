@@ -10,6 +10,7 @@ from typing import Literal, TextIO
 
 from cockpit import terminal
 from engine.errors import InputError
+from engine.store import paths
 
 
 def write(
@@ -21,10 +22,10 @@ def write(
         return
     output = output.resolve()  # a link stays one
     if output.exists() and not output.is_file():  # a pipe or a device is written to, not replaced
-        with _open(output) as file:
+        with output.open("w", newline="", encoding="utf-8") as file:
             _write_to(file, heading, rows, form)
         return
-    with whole(output) as partial, _open(partial, output) as file:
+    with whole(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         _write_to(file, heading, rows, form)
 
 
@@ -37,16 +38,12 @@ def whole(output: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(output)
+    except OSError as error:  # names the temporary file, which nobody asked for
+        if error.errno in paths.DISK_FULL:
+            raise
+        raise InputError(f"{output} cannot be written ({error.strerror}): name another file with -o") from None
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _open(path: Path, meant: Path | None = None) -> TextIO:
-    try:
-        return path.open("w", newline="", encoding="utf-8")
-    except OSError as error:
-        reason = f"{meant or path} cannot be written ({error.strerror})"
-        raise InputError(f"{reason}: name another file with -o") from None
 
 
 def _write_to(file: TextIO, heading: list[str], rows: Iterable[tuple[object, ...]], form: str) -> None:

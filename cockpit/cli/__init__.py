@@ -12,7 +12,21 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from cockpit import terminal
-from cockpit.cli import data, diff, doctor, models, presets, queue, reports, results, screen, store, tickets, work
+from cockpit.cli import (
+    data,
+    diff,
+    doctor,
+    hints,
+    models,
+    presets,
+    queue,
+    reports,
+    results,
+    screen,
+    store,
+    tickets,
+    work,
+)
 from cockpit.cli.options import Database
 from engine import __version__
 from engine.errors import InputError, quoted
@@ -73,7 +87,7 @@ def _root(
 def main() -> None:
     """The program: runs a command; what a person got wrong becomes one line on stderr and exit code 2."""
     with terminal.guarded():
-        database.on_wait = lambda said: print(said, file=sys.stderr, flush=True)
+        database.on_wait = hints.warn
         try:
             _check_text()
             code = typer.main.get_command(app).main(prog_name="cockpit", standalone_mode=False)
@@ -141,5 +155,5 @@ def _file_error(error: OSError) -> str:
 def _fail(message: str, code: int) -> None:
     if message:  # else help was printed instead
         line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
-        print(f"cockpit: error: {line}", file=sys.stderr)
+        hints.warn(f"cockpit: error: {line}")
     sys.exit(code)

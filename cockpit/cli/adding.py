@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import tables, words
-from cockpit.cli import completing
+from cockpit.cli import completing, hints
 from cockpit.cli.options import (
     Database,
     Json,
@@ -123,9 +123,9 @@ def _say_what_halts(state: Mapping[str, object]) -> None:
     name = str(state["name"])
     if state["state"] != "active":
         why = f" ({state['reason']})" if state["reason"] else ""
-        print(f"{name} is {state['state']}{why}: `cockpit queue resume {shlex.quote(name)}`", file=sys.stderr)
+        hints.warn(f"{name} is {state['state']}{why}: `cockpit queue resume {shlex.quote(name)}`")
     if state["failed"]:
-        print(f"{words.problems(state)}: `cockpit queue retry {shlex.quote(name)}`", file=sys.stderr)
+        hints.warn(f"{words.problems(state)}: `cockpit queue retry {shlex.quote(name)}`")
 
 
 def extend(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cockpit import tables, words
+from cockpit.cli import hints
 from engine import processes
 from engine.errors import InputError
 from engine.store import database, workers
@@ -58,7 +59,7 @@ def detach(path: Path, connection: sqlite3.Connection, arguments: Sequence[str])
     if pid is None:
         print(said, file=sys.stderr)
     else:
-        print(f"{said}: `cockpit work --status` shows how, `--stop` ends it")
+        hints.say(f"{said}: `cockpit work --status` shows how, `--stop` ends it")
 
 
 def refuse_more(connection: sqlite3.Connection) -> None:
@@ -111,7 +112,7 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
         print(f"the pool {killed['pid']} was killed; its workers leave checkpoints and end: {killed['log']}")
     if not found["workers"]:
         if not found["pools"]:
-            print("no workers: start them with `cockpit work`, or `cockpit work --detach` in the background")
+            hints.say("no workers: start them with `cockpit work`, or `cockpit work --detach` in the background")
         for pool in found["pools"]:
             print(f"the workers of pool {pool['pid']} are starting: {pool['log']}")
         return

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args
 from typer import Argument, CallbackParam, Context, Option
 
 from cockpit import config
-from cockpit.cli import completing
+from cockpit.cli import completing, hints
 from cockpit.cli.trusting import TrustModels, asking
 from engine import presets
 from engine.datasets import places
@@ -334,7 +334,11 @@ def concerned(problem: str, values: Mapping[str, Sequence[str]]) -> str | None:
 
 def to_read(db: str | None) -> Path:
     """The database to read."""
-    return database.default_path() if db is None else paths.named(db)
+    if db is None:
+        return database.default_path()
+    path = paths.named(db)
+    hints.use(path)
+    return path
 
 
 def to_write(db: str | None, *, make: bool = False) -> Path:

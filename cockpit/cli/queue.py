@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from cockpit import tables, terminal, words
-from cockpit.cli import adding, completing, files
+from cockpit.cli import adding, completing, files, hints
 from cockpit.cli.logs import logs
 from cockpit.cli.options import PRIORITY, SECONDS, Database, Json, Names, PauseAfter, to_read, to_write, within
 from engine.errors import InputError, chosen
@@ -58,10 +58,10 @@ def list_(
         print(json.dumps(found))
         return
     if not everything:
-        print("no experiments: add one with `cockpit queue add`, or try `cockpit run digits`")
+        hints.say("no experiments: add one with `cockpit queue add`, or try `cockpit run digits`")
         return
     if not found and status is None:
-        print("none in the archive" if archived else "all are in the archive: `cockpit queue list --archived`")
+        hints.say("none in the archive" if archived else "all are in the archive: `cockpit queue list --archived`")
         return
     tables.show(HEADINGS, [_cells(row) for row in found], left=2)
 

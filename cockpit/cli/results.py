@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cockpit import tables
-from cockpit.cli import completing
+from cockpit.cli import completing, hints
 from cockpit.cli.options import Database, Experiment, to_read
 from engine import presets, reports
 from engine.errors import InputError, chosen
@@ -166,7 +166,7 @@ def _titled(connection: sqlite3.Connection, experiment: str, target: str | None)
             titled[f"{experiment}: test accuracy on {name}, %"] = series
         else:
             todo = _next_command(connection, experiment)
-            print(f"{experiment} has no results on {name} yet: {todo}", file=sys.stderr)
+            hints.warn(f"{experiment} has no results on {name} yet: {todo}")
     return titled
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cockpit.cli import hints
 from cockpit.cli.options import Database, Json, to_read, to_write
 from engine.errors import InputError
 from engine.store import care, database, labels
@@ -171,7 +172,7 @@ def merge(
     if as_json:
         print(json.dumps(asdict(merged)))
     else:
-        print("\n".join(_describe_merge(merged, other)))
+        hints.say("\n".join(_describe_merge(merged, other)))
 
 
 def _describe_merge(merged: merging.Merged, other: Path) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from cockpit import config, words
-from cockpit.cli import background, trusting
+from cockpit.cli import background, hints, trusting
 from cockpit.cli.adding import absent, describe
 from cockpit.cli.options import (
     Database,
@@ -56,14 +56,16 @@ def run(
     least = _least(wish.min_free)
     path = to_write(db, make=True)
     with closing(database.writer(path)) as connection:
-        all_added = add_all(connection, asked)
+        with database.transaction(connection):  # what cannot be trained here is not queued
+            all_added = add_all(connection, asked)
+            for added in all_added:
+                queue.retry_failed(connection, added.experiment)
+                queue.set_state(connection, added.experiment, "active")
+            unfinished = (claims.unfinished(connection, added.experiment) for added in all_added)
+            for absence in absent(one.definition for one, left in zip(asked, unfinished, strict=True) if left):
+                raise absence
         for added in all_added:
             print(describe(added.name, added), file=sys.stderr)
-            queue.retry_failed(connection, added.experiment)
-            queue.set_state(connection, added.experiment, "active")
-        unfinished = (claims.unfinished(connection, added.experiment) for added in all_added)
-        for absence in absent(one.definition for one, left in zip(asked, unfinished, strict=True) if left):
-            raise absence
         try:
             ended = [
                 _train(connection, added, partial(Pool, path, at, min_free=least, notify=wish.notify))
@@ -148,10 +150,10 @@ def work(
     with closing(database.writer(path)) as connection:
         halted = [row["name"] for row in rows.experiments(connection) if row["status"] in ("paused", "cancelled")]
         if halted:
-            print(f"left alone until `cockpit queue resume`: {', '.join(halted)}", file=sys.stderr)
+            hints.warn(f"left alone until `cockpit queue resume`: {', '.join(halted)}")
         for other in sorted(claims.splits(connection) - {split}):
             them = f"split over {other} devices" if other > 1 else "not split over several devices"
-            print(f"left alone are runs that are {them}: `cockpit work --split {other}`", file=sys.stderr)
+            hints.warn(f"left alone are runs that are {them}: `cockpit work --split {other}`")
         if others := claims.foreign(connection):
             print(f"skipped {others} runs that another version of cockpit queued: train them with it", file=sys.stderr)
         if drain and not claims.unfinished(connection, split=split):
@@ -169,7 +171,7 @@ def work(
             pool = Pool(path, places, drain=drain, min_free=least, notify=notify or wish.notify)
             _attend(pool, connection, None)
         except KeyboardInterrupt:
-            print("stopped; `cockpit work` continues", file=sys.stderr)
+            hints.warn("stopped; `cockpit work` continues")
             sys.exit(130)
         problems = _report_errors(connection, None)
         left = claims.unfinished(connection, split=split)
@@ -220,12 +222,12 @@ def _report_errors(connection: sqlite3.Connection, experiment: int | None) -> bo
     for row in found[:ERRORS_SHOWN]:
         print(words.error(row), file=sys.stderr)
     if len(found) > ERRORS_SHOWN:
-        print(f"and {len(found) - ERRORS_SHOWN} more: `cockpit queue show NAME`", file=sys.stderr)
+        hints.warn(f"and {len(found) - ERRORS_SHOWN} more: `cockpit queue show NAME`")
     for row in rows.experiments(connection, experiment):
         if row["blocked"] and (row["state"] == "active" or row["reason"]):
             print(f"{row['blocked']} runs of {row['name']} stand on those and are blocked", file=sys.stderr)
         if row["reason"]:
             print(f"{row['name']} is paused: {row['reason']}", file=sys.stderr)
         if row["failed"] and (row["state"] == "active" or row["reason"]):
-            print(f"mended? `cockpit queue retry {shlex.quote(row['name'])}` trains them again", file=sys.stderr)
+            hints.warn(f"mended? `cockpit queue retry {shlex.quote(row['name'])}` trains them again")
     return any(row["status"] == "failed" for row in found)

@@ -1,0 +1,68 @@
+"""Commands that messages advise can be copied: they name the database that --db named."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cockpit.cli import hints
+from tests.conftest import SMALL, Cockpit
+
+ADVICE = re.compile(r"`(cockpit [^`]+)`")
+COMMANDS = (
+    "queue list --archived",
+    "work --drain",
+    "work --status",
+    "queue resume one",
+    "plot one",
+    "show one",
+    "queue show nobody",
+    "queue estimate",
+    "store check",
+    "diff one:global one:layerwise",
+    "tickets list",
+    "claims",
+)
+
+
+@pytest.mark.parametrize("name", ["other.db", "an other.db"])
+def test_what_is_advised_names_the_database_that_was_named(cockpit: Cockpit, tmp_path: Path, name: str) -> None:
+    database = tmp_path / name
+    assert cockpit("queue", "add", *SMALL, "--name", "one", "--db", database).returncode == 0
+    assert cockpit("queue", "pause", "one", "--db", database).returncode == 0
+    advised: list[str] = []
+    for command in COMMANDS:
+        found = cockpit(*command.split(), "--db", database)
+        advised += ADVICE.findall(found.stdout + found.stderr)
+    assert len(advised) > 3
+    for command in advised:
+        words = shlex.split(command)
+        if words[1] not in ("data", "models", "presets", "doctor"):
+            assert words[words.index("--db") + 1] == str(database), command
+
+
+@pytest.mark.parametrize(
+    ("text", "completed"),
+    [
+        ("try `cockpit queue resume NAME`", "try `cockpit queue resume --db a.db NAME`"),
+        ("`cockpit work --detach` or `cockpit work`", "`cockpit work --db a.db --detach` or `cockpit work --db a.db`"),
+        ("`cockpit store backup PLACE --db b.db`", "`cockpit store backup PLACE --db b.db`"),
+        ("`cockpit models list` and `--stop`", "`cockpit models list` and `--stop`"),
+        ("`cockpit run digits`", "`cockpit run --db a.db digits`"),
+    ],
+)
+def test_only_commands_that_take_a_database_are_completed(
+    monkeypatch: pytest.MonkeyPatch, text: str, completed: str
+) -> None:
+    assert hints.complete(text) == text
+    monkeypatch.setattr(hints, "_told", Path("a.db"))
+    assert hints.complete(text) == completed
+
+
+def test_an_experiment_whose_data_is_absent_is_not_queued_by_run(cockpit: Cockpit) -> None:
+    absent = ("run", "--source", "cifar10", "--levels", 1, "--name", "absent")
+    found = cockpit(*absent, COCKPIT_DATA="/nowhere", XDG_CACHE_HOME="/nowhere")
+    assert found.returncode == 2
+    assert found.stderr.startswith("cockpit: error: "), found.stderr
+    assert "absent" not in cockpit("queue", "list").stdout
