@@ -65,6 +65,7 @@ def findings(path: Path) -> Iterator[Finding]:
         ("torch", _torch),
         ("data", lambda: _data(path)),
         ("database", lambda: _database(path)),
+        ("database", lambda: _files(path)),
         ("disk", lambda: _disk(path)),
         ("workers", lambda: _workers(path)),
         ("terminal", _terminal),
@@ -208,6 +209,15 @@ def _database(path: Path) -> Iterator[Finding]:
         yield Finding(
             "database", "problem", f"{what} cannot be written: results can only be looked at", "name another --db"
         )
+
+
+def _files(path: Path) -> Iterator[Finding]:
+    """Whether workers can keep tickets, checkpoints and logs beside the database."""
+    files = database.files_folder(path)
+    for folder in (files, *(files / name for name in ("tickets", "checkpoints", "logs", "imported"))):
+        if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            what = "cannot be written" if folder.is_dir() else "is no folder"
+            yield Finding("database", "problem", f"{folder} {what}: workers stop there", "let yourself write to it")
 
 
 def file_system(folder: Path) -> str | None:

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -43,7 +43,8 @@ def whole(output: Path) -> Iterator[Path]:
             raise
         raise InputError(f"{output} cannot be written ({error.strerror}): name another file with -o") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # said already
+            partial.unlink(missing_ok=True)
 
 
 def _write_to(file: TextIO, heading: list[str], rows: Iterable[tuple[object, ...]], form: str) -> None:

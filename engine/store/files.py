@@ -210,10 +210,10 @@ def _take(source: Path, place: Path, digest: str | None = None) -> bool:
 @contextmanager
 def _complete(place: Path) -> Iterator[Path]:
     """A temporary name for a file, to be given its own when it is on the disk: readers see all of it or nothing."""
-    place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_name(f".{place.name}.{os.getpid()}")
-    partial.unlink(missing_ok=True)  # left by a process that was killed; it may be a link: not to be written into
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)  # left by a process that was killed; it may be a link: not to be written into
         yield partial
         _flush(partial)
         partial.replace(place)
@@ -222,7 +222,8 @@ def _complete(place: Path) -> Iterator[Path]:
         name_in(error, place)
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # said already
+            partial.unlink(missing_ok=True)
 
 
 def _flush(place: Path) -> None:

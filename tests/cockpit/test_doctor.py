@@ -206,3 +206,15 @@ def test_devices_are_those_that_workers_would_use(monkeypatch: pytest.MonkeyPatc
     (first, second) = list(doctor._devices(devices.found(), None))
     assert "3 CPU cores" in first.said
     assert "float32" in second.said
+
+
+@pytest.mark.parametrize("inner", ["", "tickets", "checkpoints", "logs"])
+def test_files_that_workers_cannot_write_are_a_problem(cockpit: Cockpit, tmp_path: Path, inner: str) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "one", levels=0)
+    in_the_way = tmp_path / "experiments.db.files" / inner
+    in_the_way.parent.mkdir(exist_ok=True)
+    in_the_way.write_text("a file")
+    found = cockpit("doctor")
+    assert found.returncode == 1
+    assert f"{in_the_way.name} is no folder: workers stop there" in found.stdout

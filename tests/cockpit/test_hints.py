@@ -2,12 +2,14 @@
 
 import re
 import shlex
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cockpit.cli import hints
-from tests.conftest import SMALL, Cockpit
+from tests.conftest import SMALL, Cockpit, add, work_off
 
 ADVICE = re.compile(r"`(cockpit [^`]+)`")
 COMMANDS = (
@@ -66,3 +68,38 @@ def test_an_experiment_whose_data_is_absent_is_not_queued_by_run(cockpit: Cockpi
     assert found.returncode == 2
     assert found.stderr.startswith("cockpit: error: "), found.stderr
     assert "absent" not in cockpit("queue", "list").stdout
+
+
+@pytest.mark.usefixtures("read_only_folder")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "export -o ro/out.csv",
+        "figure one -o ro/out.svg",
+        "store backup ro/out.db",
+        "tickets export one:global --level 1 -o ro/out.safetensors",
+    ],
+)
+def test_an_output_that_cannot_be_written_is_named_as_it_was_asked_for(
+    cockpit: Cockpit, tmp_path: Path, command: str
+) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "one", levels=1, epochs=1, replicates=1, random=["none"])
+    work_off(path)
+    found = cockpit(*command.split())
+    assert found.returncode == 2
+    assert "ro/out." in found.stderr, found.stderr
+    assert found.stderr.count("\n") == 1
+    assert ".out." not in found.stderr
+
+
+@pytest.fixture
+def read_only_folder(tmp_path: Path) -> Iterator[Path]:
+    """The folder `ro`, which nobody may write, root included."""
+    folder = tmp_path / "ro"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a file system here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
