@@ -4,6 +4,7 @@ import os
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,8 @@ BEAT_SECONDS = 2.0
 class Heartbeat(threading.Thread):
     """Renews the lease of `claim` and reports what `place` trains, until the process ends.
 
-    A worker has to `stop` when it was asked to, and when the process that started it has ended.
+    A worker has to `stop` when it was asked to, when the process that started it has ended, and when the database is no
+    longer where it was: `gone` says so.
     """
 
     def __init__(self, path: Path, worker: int, place: Workplace, parent: int) -> None:
@@ -27,6 +29,7 @@ class Heartbeat(threading.Thread):
         self.path, self.worker, self.place, self.parent = path, worker, place, parent
         self.claim: claims.Claim | None = None
         self.message: str | None = None  # why nothing is being trained
+        self.gone: str | None = None  # that another file, or none, has the place of the database
         self.stop = threading.Event()
         self._over = threading.Event()
         # Each is set to the claim of which this was found out.
@@ -41,6 +44,7 @@ class Heartbeat(threading.Thread):
         while not self._over.wait(BEAT_SECONDS):
             if self.parent and os.getppid() != self.parent:
                 self.stop.set()
+            self._look_for_database()
             try:
                 connection = connection or self._open()
                 self._hold(connection)
@@ -54,6 +58,12 @@ class Heartbeat(threading.Thread):
         """Beat no more, and leave the database: the last to do so empties the write-ahead log into it."""
         self._over.set()
         self.join()
+
+    def _look_for_database(self) -> None:
+        with suppress(OSError):  # a file system that does not answer now may do so at the next beat
+            if not self.gone and not database.is_there(self.place.connection, self.path):
+                self.gone = f"{self.path} was renamed, deleted or replaced while workers had it open"
+                self.stop.set()
 
     def _open(self) -> sqlite3.Connection:
         connection = database.writer(self.path, make=False)

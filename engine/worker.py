@@ -96,6 +96,8 @@ class Worker:
                     self.heart.stop.wait(IDLE_SECONDS)
                 except (sqlite3.Error, OSError) as error:
                     self._wait_for_better_times(error)
+            if self.heart.gone:
+                raise PlaceFault(f"{self.heart.gone}: its runs have gone back, with checkpoints")
         finally:
             with suppress(sqlite3.Error):  # full, locked or lost: its process is gone all the same
                 self.connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (database.now(), self.id))

@@ -212,6 +212,14 @@ def keep_model_folder(connection: sqlite3.Connection, model: str, folder: str) -
         )
 
 
+def is_there(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file that a connection is to still lies at `path`; what is written is lost to others if not."""
+    try:
+        return isinstance(connection, Connection) and path.stat().st_ino == connection.file
+    except FileNotFoundError:
+        return False
+
+
 def path_of(connection: sqlite3.Connection) -> Path:
     """The file that a connection of `reader` or `writer` is to."""
     assert isinstance(connection, Connection)

@@ -145,3 +145,25 @@ def test_a_fault_of_the_place_stops_the_worker_and_is_charged_to_no_run(tmp_path
     if fault == "the files cannot be written":
         with closing(database.reader(path)) as connection:
             assert {row[0] for row in connection.execute("SELECT DISTINCT status FROM runs")} == {"waiting"}
+
+
+@pytest.mark.parametrize("harm", ["renamed", "deleted", "replaced"])
+def test_workers_whose_database_is_gone_stop_with_a_checkpoint_and_say_so(tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "one", levels=0, epochs=2000)
+    command = [sys.executable, "-m", "cockpit", "work", "--drain", "--workers", "1", "--db", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as workers:
+        with closing(database.reader(path)) as connection:
+            victim.wait_until(lambda: connection.execute("SELECT count(*) FROM epochs").fetchone()[0] > 0)
+        if harm == "deleted":
+            path.unlink()
+        else:
+            path.rename(tmp_path / "moved.db")
+        if harm == "replaced":
+            shutil.copy(tmp_path / "moved.db", path)
+        _, errors = workers.communicate(timeout=120)
+    assert workers.returncode != 0
+    assert "experiments.db was renamed, deleted or replaced while workers had it open" in errors
+    assert "Traceback" not in errors
+    assert path.exists() == (harm == "replaced")
+    assert list((tmp_path / "experiments.db.files" / "checkpoints").glob("*.safetensors"))
