@@ -17,24 +17,26 @@ from engine.store.files import Folder
 
 # The columns of `runs` that say what a training yielded, where and how: they come from the database that trained it.
 RECORD = (
-    "status", "attempt", "worker", "device", "device_name", "dtype", "memory_format", "threads", "torch_version",
-    "cudnn_version", "cockpit_version", "started_at", "finished_at", "seconds", "weights_total", "weights_remaining",
-    "test_accuracy", "test_epoch", "diverged_epoch", "error", "device_memory",
+    "status", "attempt", "claim", "worker", "device", "device_name", "dtype", "memory_format", "threads",
+    "torch_version", "cudnn_version", "cockpit_version", "started_at", "finished_at", "seconds", "weights_total",
+    "weights_remaining", "test_accuracy", "test_epoch", "diverged_epoch", "error", "device_memory",
 )  # fmt: skip
 # Those that say how a run stands in the queue that it is in: they are never brought along.
-PLACE = ("id", "priority", "unmet", "dependents", "claim", "lease_expires_at", "alone", "lost")
+PLACE = ("id", "priority", "unmet", "dependents", "lease_expires_at", "alone", "lost")
 
 # While a merge is under way: a run of the other database that is brought in, its id there and here; the attempt that
-# is brought (NULL: all, as the run is new here), and what its number is raised by, to follow the attempts made here.
+# is brought (NULL: all, as the run is new here), and what its number and its claims are raised by, to follow the
+# attempts and claims made here.
 _BROUGHT = """
 CREATE TEMP TABLE brought AS
 SELECT t.id AS theirs, r.id AS ours, t.attempt,
        max(0, 1 - t.attempt + max(r.attempt, coalesce((SELECT max(attempt) FROM main.epochs WHERE run_id = r.id), 0),
-                                  coalesce((SELECT max(attempt) FROM main.attempts WHERE run_id = r.id), 0))) AS later
+                                  coalesce((SELECT max(attempt) FROM main.attempts WHERE run_id = r.id), 0))) AS later,
+       max(r.claim, coalesce((SELECT max(claim) FROM main.attempts WHERE run_id = r.id), 0)) AS claims
 FROM other.runs t JOIN main.runs r ON r.digest = t.digest
 WHERE t.status = 'done' AND r.status NOT IN ('done', 'running')
 UNION ALL
-SELECT t.id, NULL, NULL, 0 FROM other.runs t WHERE t.digest NOT IN (SELECT digest FROM main.runs)
+SELECT t.id, NULL, NULL, 0, 0 FROM other.runs t WHERE t.digest NOT IN (SELECT digest FROM main.runs)
 """
 _HANDS = "(SELECT ours FROM temp.hands WHERE theirs = {})"  # the id here of a worker of the other database
 
@@ -138,12 +140,13 @@ def _bring_runs(connection: sqlite3.Connection) -> tuple[int, int]:
     _bring_workers(connection)
     ended = "t.status IN ('done', 'failed', 'diverged')"
     record = {name: f"t.{name}" for name in RECORD} | {
+        "attempt": "t.attempt + b.later",
+        "claim": "t.claim + b.claims",
         "status": f"iif({ended}, t.status, 'waiting')",
         "error": f"iif({ended}, t.error, NULL)",
         "worker": f"iif({ended}, {_HANDS.format('t.worker')}, NULL)",
     }
     new = _add_runs(connection, record)
-    record["attempt"] = "t.attempt + b.later"
     finished = connection.execute(
         f"""
         UPDATE main.runs SET {", ".join(f"{name} = {value}" for name, value in record.items())}
@@ -219,6 +222,8 @@ def _bring_rows(connection: sqlite3.Connection) -> None:
         condition = "true"
         if "attempt" in columns:
             columns["attempt"], condition = "t.attempt + b.later", "b.attempt IS NULL OR t.attempt = b.attempt"
+        if "claim" in columns:
+            columns["claim"] = "t.claim + b.claims"
         if "worker" in columns:
             columns["worker"] = _HANDS.format("t.worker")
         connection.execute(

@@ -313,3 +313,34 @@ def test_what_cannot_be_merged_is_refused(here: Path, there: Path) -> None:
     here.with_name("text.db").write_text("no database at all, but long enough to be one" * 9)
     with pytest.raises(InputError, match="cannot be opened as a database"):
         merged(here, here.with_name("text.db"))
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new here", "tried here"])
+def test_claims_made_after_a_merge_follow_those_of_both_databases(here: Path, there: Path, known: bool) -> None:
+    """A claim's number comes once in a run: it says which row of `attempts` ends, and which write is stale."""
+    for path in (here, there) if known else (there,):
+        add(path, "shared", **ONE)
+    for _ in range(3):
+        with closing(database.writer(there)) as connection:
+            stopped = claims.claim(connection, register(connection, "there"))
+            assert stopped is not None
+            recording.start(connection, stopped, stopped.attempt + 1, {}, [recording.Layer("conv1.weight", 3, 4)])
+            claims.release(connection, stopped)
+    pretend(there, is_dense, end="done" if known else "failed")
+    if known:
+        pretend(here, is_dense, end="failed")
+    merged(here, there)
+    before = dump(here)["attempts"]
+    with closing(database.writer(here)) as connection:
+        connection.execute("UPDATE runs SET status = 'waiting' WHERE ticket = 'dense'")
+        connection.execute("UPDATE experiments SET state = 'active'")
+        queue.refit(connection)
+    pretend(here, is_dense)
+    after = dump(here)["attempts"]
+    assert set(before) < set(after)
+    with closing(database.reader(here)) as connection:
+        twice = "SELECT run_id, claim FROM attempts GROUP BY run_id, claim HAVING count(*) > 1"
+        assert connection.execute(twice).fetchall() == []
+        behind = "SELECT 1 FROM runs r JOIN attempts a ON a.run_id = r.id WHERE a.claim > r.claim"
+        assert connection.execute(behind).fetchall() == []
+    assert not checked(here).errors
