@@ -198,13 +198,18 @@ def remove(connection: sqlite3.Connection, experiment: int) -> Outcome:
 def forget(connection: sqlite3.Connection, runs: Iterable[int]) -> None:
     """Delete runs that are on no curve, and all that they recorded; within a transaction of the caller's."""
     lost = json.dumps(list(runs))
-    listed = "(SELECT value FROM json_each(?))"
-    needs = f"SELECT needs_id FROM run_needs WHERE run_id IN {listed}"
-    needed = json.dumps([row[0] for row in connection.execute(needs, (lost,))])
+    listed = "(SELECT value FROM json_each(:runs))"
+    beside = (
+        f"SELECT needs_id FROM run_needs WHERE run_id IN {listed}"
+        f" UNION SELECT run_id FROM run_needs WHERE needs_id IN {listed}"
+    )
+    touched = json.dumps([row[0] for row in connection.execute(beside, {"runs": lost})])
     columns = [(table, "run_id") for table in ("attempts", "epochs", "layers", "files", "run_needs")]
     for table, column in [*columns, ("run_needs", "needs_id"), ("runs", "id")]:
-        connection.execute(f"DELETE FROM {table} WHERE {column} IN {listed}", (lost,))
-    connection.execute(f"UPDATE runs SET dependents = {_DEPENDENTS} WHERE id IN {listed}", (needed,))
+        connection.execute(f"DELETE FROM {table} WHERE {column} IN {listed}", {"runs": lost})
+    connection.execute(
+        f"UPDATE runs SET dependents = {_DEPENDENTS}, unmet = {_UNMET} WHERE id IN {listed}", {"runs": touched}
+    )
 
 
 def unfit(connection: sqlite3.Connection) -> int:

@@ -323,3 +323,16 @@ def test_a_full_disk_takes_the_lines_of_a_log_and_no_worker_or_heartbeat() -> No
 
     with redirect_stdout(Full()):
         processes.say("there is no room for this")
+
+
+def test_removing_what_a_finished_run_needed_leaves_its_needs_right(connection: sqlite3.Connection, path: Path) -> None:
+    """A producer that is trained again for a lost file is not done while what stands on it is."""
+    added = add(path, "one")
+    hand = worker(connection)
+    while claim := claims.claim(connection, hand):
+        finish(connection, claim, 0.5)
+    connection.execute("UPDATE runs SET status = 'waiting' WHERE ticket = 'dense'")
+    queue.remove(connection, added.experiment)
+    assert connection.execute("SELECT count(*) FROM runs WHERE ticket = 'dense'").fetchone()[0] == 0
+    assert connection.execute("SELECT count(*) FROM runs").fetchone()[0] > 0
+    assert queue.unfit(connection) == 0
