@@ -53,8 +53,8 @@ LISTINGS: dict[tuple[str, ...], str] = {
     ("work",): "--status",
 }
 NAMELESS = {
-    ("run",), ("serve",), ("figure",), ("queue", "add"), ("queue", "extend"), ("store", "backup"), ("data", "get"), ("data", "locate"),
-    ("data", "path"), ("data", "check"), ("models", "list"), ("models", "show"), ("presets", "list"),
+    ("run",), ("serve",), ("figure",), ("queue", "add"), ("queue", "extend"), ("store", "backup"), ("data", "get"),
+    ("data", "locate"), ("data", "path"), ("data", "check"), ("models", "list"), ("models", "show"), ("presets", "list"),
     ("presets", "show"), ("tickets", "export"), ("tickets", "verify"), ("tickets", "import"),
 }  # fmt: skip
 
