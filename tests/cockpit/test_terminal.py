@@ -53,9 +53,9 @@ LISTINGS: dict[tuple[str, ...], str] = {
     ("work",): "--status",
 }
 NAMELESS = {
-    ("run",), ("serve",), ("figure",), ("queue", "add"), ("queue", "extend"), ("store", "backup"), ("data", "get"),
-    ("data", "locate"), ("data", "path"), ("data", "check"), ("models", "list"), ("models", "show"), ("presets", "list"),
-    ("presets", "show"), ("tickets", "export"), ("tickets", "verify"), ("tickets", "import"),
+    ("run",), ("serve",), ("figure",), ("queue", "add"), ("queue", "extend"), ("store", "backup"),
+    ("data", "get"), ("data", "locate"), ("data", "path"), ("data", "check"), ("models", "list"), ("models", "show"),
+    ("presets", "list"), ("presets", "show"), ("tickets", "export"), ("tickets", "verify"), ("tickets", "import"),
 }  # fmt: skip
 
 
