@@ -79,8 +79,9 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True)
     """
     file = real(path)
     if not file.parent.is_dir():
+        asked = file if path.is_symlink() else path
         raise InputError(
-            f"there is no folder {file.parent} for the database {path.name}: make it, or name another --db"
+            f"there is no folder {asked.parent} for the database {path.name}: make it, or name another --db"
         )
     if not make:
         ensure_exists(path)

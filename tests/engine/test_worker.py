@@ -129,8 +129,8 @@ def test_a_data_set_that_is_gone_fails_its_runs_with_the_reason_and_the_rest_goe
         assert (lost["status"], lost["failed"], lost["blocked"], kept["status"]) == ("failed", 3, 1, "done")
         errors = {row["error"] for row in rows.errors(connection, added.experiment)}
         assert errors == {
-            f"data set file {tmp_path / 'set.npz'} is gone:"
-            " put it back, or queue the experiment again from where it is now"
+            f"data set npz:set is gone from {tmp_path / 'set.npz'}: put it back, or name where it is with"
+            " `cockpit data locate npz:PATH`"
         }
         (tmp_path / "moved.npz").write_bytes(content)  # moved: queued again from there, it is the same data set
         spec = f"npz:{tmp_path / 'moved.npz'}"
