@@ -120,7 +120,7 @@ def test_merge_says_what_it_brought(cockpit: Cockpit, path: Path) -> None:
     assert rest == [
         "new: 'tiny (experiments.db)' later",
         "tiny is another experiment here, so that of experiments.db is now tiny (experiments.db)",
-        "paused, until `cockpit queue resume` lets them train here: later",
+        "paused, until `cockpit queue resume --db mine.db` lets them train here: later",
     ]
     again = json.loads(cockpit("store", "merge", "experiments.db", "--db", "mine.db", "--json").stdout)
     assert {**again, "known": {}} == {
