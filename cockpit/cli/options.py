@@ -131,12 +131,8 @@ def experiment_options(
     ] = None,
     model: Annotated[str | None, _option(WHAT, MODEL_HELP, "by the size of the images")] = None,
     width: Annotated[float | None, _option(WHAT, "Multiplier of the model's channels.", "1")] = None,
-    images: Annotated[
-        int | None, _option(WHAT, "Training images of each data set: at most its first so many.", "all")
-    ] = None,
-    test_images: Annotated[
-        int | None, _option(WHAT, "Test images of each data set: at most its first so many.", "all")
-    ] = None,
+    images: Annotated[int | None, _option(WHAT, "Use at most N training images per data set.", "all")] = None,
+    test_images: Annotated[int | None, _option(WHAT, "Use at most N test images per data set.", "all")] = None,
     replicates: Annotated[int | None, _option(WHAT, "Seeds that each point is trained with.", "6")] = None,
     seed: Annotated[int | None, _option(WHAT, "The first replicate's seed; the next has the next.", "0")] = None,
     levels: Annotated[int | None, _option(TICKETS, "Pruning iterations.", "30")] = None,
