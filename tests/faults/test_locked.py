@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from engine import heartbeat
 from engine import worker as worker_module
 from engine.errors import InputError
+from engine.run import Workplace
 from engine.store import database
+from engine.store.files import Folder
 from tests.faults import outcomes, victim
 
 LOCKED_SECONDS = 61.0
@@ -55,11 +58,12 @@ def test_a_worker_that_begins_while_the_database_is_locked_waits_for_as_long_as_
 
 
 def test_a_heartbeat_goes_on_where_the_database_was_locked_as_it_began(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [InputError("locked"), database.writer(path)]
 
-    def writer(_: Path) -> sqlite3.Connection:
+    def writer(_: Path, *, make: bool) -> sqlite3.Connection:
+        assert not make  # a new database in the place of one that is gone would hide that it is
         answer = answers.pop(0)
         if isinstance(answer, InputError):
             raise answer
@@ -69,9 +73,10 @@ def test_a_heartbeat_goes_on_where_the_database_was_locked_as_it_began(
         connection.close()
         raise SystemExit  # or it would go on for ever
 
+    place = Workplace(database.writer(path), Folder(tmp_path), torch.device("cpu"), "cpu", lambda: False)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.0)
     monkeypatch.setattr(heartbeat.database, "writer", writer)
     monkeypatch.setattr(heartbeat.Heartbeat, "_tell", tell)
     with pytest.raises(SystemExit):
-        heartbeat.Heartbeat(path, 1, place=None, parent=0).run()  # type: ignore[arg-type]
+        heartbeat.Heartbeat(path, 1, place, parent=0).run()
     assert not answers
