@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from engine import checkpoints, team, training
+from engine import checkpoints, memory, team, training
 from engine.recipes import Run
-from engine.run import Workplace, is_out_of_memory, prepare
+from engine.run import Workplace, prepare
 from engine.store import database
 from engine.store.files import Folder
 
@@ -58,7 +58,7 @@ def main() -> None:
     try:
         follow(parser.parse_args())
     except Exception as error:
-        if is_out_of_memory(error):
+        if memory.ran_out(error):
             sys.exit(team.OUT_OF_MEMORY)
         raise
 

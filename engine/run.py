@@ -163,11 +163,6 @@ def _followers(run: Run, place: Workplace, resumes: bool) -> list[str]:
     return command + (["--resume"] if resumes else [])
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device, or the host, had no memory left. On the host torch says so in words only."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
 def _resume(state: training.State, claim: Claim, place: Workplace) -> tuple[int, float]:
     """Go on from the checkpoint of the last attempt if it left one, else begin another attempt.
 

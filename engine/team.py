@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from engine import processes
+from engine import memory, processes
 from engine.datasets.pipeline import Share
 from engine.errors import InputError
 from engine.recipes import Training
@@ -139,7 +139,7 @@ def _watch(ranks: Sequence["subprocess.Popen[bytes]"], over: threading.Event) ->
 
 def _say_who_ended(ranks: Sequence["subprocess.Popen[bytes]"], error: RuntimeError) -> None:
     """Raise RankLost or MemoryError if it was another process whose end made this one fail."""
-    if isinstance(error, torch.OutOfMemoryError):
+    if memory.ran_out(error):
         return
     deadline = time.monotonic() + 5.0  # a connection is gone before its process is
     while time.monotonic() < deadline:

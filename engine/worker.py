@@ -18,11 +18,11 @@ from typing import NoReturn
 
 import torch
 
-from engine import hooks, processes
+from engine import hooks, memory, processes
 from engine.errors import InputError
 from engine.heartbeat import Heartbeat
 from engine.models import trust
-from engine.run import CHECKPOINT_SECONDS, Missing, Stopped, Workplace, execute, is_out_of_memory
+from engine.run import CHECKPOINT_SECONDS, Missing, Stopped, Workplace, execute
 from engine.store import claims, database, records
 from engine.store.files import Folder
 from engine.team import RankLost
@@ -195,7 +195,7 @@ class Worker:
         said = str(error) if isinstance(error, InputError) else traceback.format_exc()
         processes.say(f"run {claim.run.digest} failed: {said}")
         try:
-            if is_out_of_memory(error):
+            if memory.ran_out(error):
                 training = claim.run.training
                 records.out_of_memory(
                     self.connection,
