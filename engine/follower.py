@@ -4,9 +4,9 @@ import argparse
 import faulthandler
 import os
 import signal
-import sys
 import threading
 import time
+import traceback
 from contextlib import closing
 from pathlib import Path
 
@@ -24,14 +24,18 @@ def follow(options: argparse.Namespace) -> None:
     with closing(database.reader(options.db)) as connection:
         folder, device = Folder(database.files_folder(options.db)), torch.device(options.device)
         place = Workplace(connection, folder, device, options.device, lambda: False, decoders=options.decoders)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # else what names no device takes room on the worker's
         recipe = connection.execute("SELECT recipe FROM runs WHERE digest = ?", (options.digest,)).fetchone()[0]
         run = Run.from_json(recipe)
         data, state = prepare(run, place)
         if options.resume:  # the worker steps, and so writes the next checkpoint, only when all have joined
             checkpoints.unpack(folder.read_checkpoint(options.digest) or b"").restore(state)
         crew = team.join(options.rank, options.size, device, options.meeting)
-        for _ in training.train(state, data, run.training, lambda _: None, crew):
-            pass
+        for epoch in training.train(state, data, run.training, lambda _: None, crew):
+            if training.has_diverged(epoch, state.model):
+                break
+        team.leave()
 
 
 def _end_with(parent: int) -> None:
@@ -47,6 +51,7 @@ def main() -> None:
     parser.add_argument("--digest", required=True)
     parser.add_argument("--decoders", type=int, default=1)
     parser.add_argument("--resume", action="store_true", help="from the checkpoint that the worker goes on from")
+    parser.add_argument("--parent", type=int, required=True, help="the pid with whose end this process ends")
     parser.add_argument("--rank", type=int, required=True)
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--device", required=True)
@@ -54,13 +59,14 @@ def main() -> None:
     faulthandler.enable()
     for stop in (signal.SIGINT, signal.SIGHUP):  # for the worker, which ends this process
         signal.signal(stop, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    options = parser.parse_args()
+    threading.Thread(target=_end_with, args=(options.parent,), daemon=True).start()
     try:
-        follow(parser.parse_args())
+        follow(options)
     except Exception as error:
-        if memory.ran_out(error):
-            sys.exit(team.OUT_OF_MEMORY)
-        raise
+        traceback.print_exc()
+        # Nothing is torn down: NCCL would wait for the others, who wait for this process.
+        os._exit(team.OUT_OF_MEMORY if memory.ran_out(error) else 1)
 
 
 if __name__ == "__main__":

@@ -123,6 +123,9 @@ class Pool:
                         workers.record_loads(connection, host, meter.read())
 
     def _replace(self, place: _Place) -> None:
+        if place.process.poll() == processes.RENEWED:
+            place.process, place.started = self._start(place.command, place.environment), time.monotonic()
+            return
         young = time.monotonic() - place.started < YOUNG_SECONDS
         place.crashes = place.crashes + 1 if young else 1
         if place.crashes < CRASHES_ALLOWED:

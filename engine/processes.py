@@ -55,6 +55,7 @@ def answer(find: Callable[[], object]) -> None:
 
 
 HALTED = 3  # exit code of a worker that cannot use its database: another one in its place could not either
+RENEWED = 4  # exit code of a worker whose process can train no more, for another one to take its place
 HALT = "halted: "  # before the reason, in its log
 
 
@@ -62,6 +63,20 @@ def say(line: str) -> None:
     """Print a line, which a worker's pool writes into its log. On a full disk it is lost, and work goes on."""
     with suppress(OSError):
         print(line, flush=True)
+
+
+_spent: list[str] = []
+
+
+def spend(why: str) -> None:
+    """Say that this process should train nothing more: what a library keeps in it may be broken from now on."""
+    say(f"this process trains nothing more after this run: {why}")
+    _spent.append(why)
+
+
+def is_spent() -> bool:
+    """Whether this process should train nothing more (`spend`)."""
+    return bool(_spent)
 
 
 def started(pid: int) -> float:

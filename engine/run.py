@@ -1,9 +1,11 @@
 """One run, from its ticket to its record: build the ticket, train it, record every epoch, prune, save. Section 3."""
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from sqlite3 import Connection
 
 import torch
@@ -77,7 +79,8 @@ class Workplace:
     label: str  # what the device is called in the records
     stop: Callable[[], bool]
     checkpoint_seconds: float = CHECKPOINT_SECONDS
-    decoders: int = 1  # processes that decode images beside it, where they are streamed
+    decoders: int = 1  # processes that decode images beside it, where they are streamed; of a whole team
+    caught: Callable[[Claim, Exception], None] = lambda claim, error: None  # in a call that never returns: see `team`
     under_way: UnderWay | None = None
     _data: dict[tuple[object, ...], Feed] = field(default_factory=dict)
 
@@ -100,7 +103,7 @@ class Workplace:
             location = records.location_of(self.connection, c.dataset)
             while len(self._data) >= DATA_SETS_KEPT:
                 del self._data[next(iter(self._data))]
-            self._data[key] = open_feed(location, c, self.device, self.decoders)
+            self._data[key] = open_feed(location, c, self.device, max(1, self.decoders // c.split))
         return self._data[key]
 
     def free_memory(self) -> None:
@@ -126,19 +129,23 @@ def execute(claim: Claim, place: Workplace) -> None:
     if isinstance(run.ticket, Dense) and run.ticket.rewind == state.epoch == state.step == 0:
         _keep(claim, place, "rewind", tickets.pack_state(state.model))
     resumes = bool(state.epoch > run.first_epoch or state.step)
-    with team.lead(_followers(run, place, resumes), run.training.split, device) as crew:
+    caught, diverged = partial(place.caught, claim), None
+    with team.lead(_followers(run, place, resumes), run.training.split, device, caught) as crew:
+        clock.crew = crew
         for epoch in training.train(state, data, run.training, clock.between, crew):
             records.epoch(place.connection, claim, attempt, epoch)
-            if epoch.train_loss is None or not training.is_finite(state.model):
-                records.diverged(place.connection, claim, epoch.epoch, clock.seconds())
+            if training.has_diverged(epoch, state.model):
+                diverged = epoch.epoch
                 break
             if isinstance(run.ticket, Dense) and run.ticket.rewind == epoch.epoch + 1:
                 _keep(claim, place, "rewind", tickets.pack_state(state.model))
-        else:
-            _prune(claim, place, state)
-            read_at = _reading(records.epochs(place.connection, claim, attempt), run.training)
-            memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-            records.done(place.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
+    if diverged is not None:
+        records.diverged(place.connection, claim, diverged, clock.seconds())
+    else:
+        _prune(claim, place, state)
+        read_at = _reading(records.epochs(place.connection, claim, attempt), run.training)
+        memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+        records.done(place.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
     place.folder.drop_checkpoint(run.digest)
 
 
@@ -159,7 +166,7 @@ def prepare(run: Run, place: Workplace) -> tuple[Feed, training.State]:
 def _followers(run: Run, place: Workplace, resumes: bool) -> list[str]:
     """The command of the other processes, where the batches of a run are split: see `engine.follower`."""
     command = [*processes.python("engine.follower"), "--db", str(database.path_of(place.connection))]
-    command += ["--digest", run.digest, "--decoders", str(max(1, place.decoders // run.training.split))]
+    command += ["--digest", run.digest, "--parent", str(os.getpid()), "--decoders", str(place.decoders)]
     return command + (["--resume"] if resumes else [])
 
 
@@ -196,6 +203,7 @@ class _Clock:
     attempt: int
     spent: float
     place: Workplace
+    crew: team.Team = training.ALONE
 
     def __post_init__(self) -> None:
         self.began = self.saved = time.monotonic()
@@ -204,7 +212,11 @@ class _Clock:
         return self.spent + time.monotonic() - self.began
 
     def between(self, state: training.State) -> None:
-        """Between two batches: save a checkpoint when it is time for one, and stop if the worker was asked to."""
+        """Between two batches: save a checkpoint when it is time for one, and stop if the worker was asked to.
+
+        Raises RankLost or MemoryError if another process that trains the run has failed.
+        """
+        self.crew.check()
         stop = self.place.stop()
         if stop or time.monotonic() - self.saved >= self.place.checkpoint_seconds:
             digest = self.claim.run.digest

@@ -3,13 +3,14 @@
 torch's DistributedDataParallel averages the gradients. Everything here does nothing where the team is one process.
 """
 
+import faulthandler
 import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +25,7 @@ from engine.errors import InputError
 from engine.recipes import Training
 
 PATIENCE = timedelta(minutes=10)  # that a process waits for the others: no step and no checkpoint takes so long
+PARTING_SECONDS = 60.0  # in which all have left the group: NCCL's processes wait there for each other
 GRACE_SECONDS = 15.0  # in which rank 0 should have noticed by itself that another process has ended
 OUT_OF_MEMORY = 77  # how a rank says with its exit code that its device had no memory left
 
@@ -38,6 +40,19 @@ class Team:
 
     rank: int = 0
     size: int = 1
+    led: Sequence["subprocess.Popen[bytes]"] = field(default=(), compare=False, repr=False)  # by rank 0: the others
+
+    def check(self) -> None:
+        """Raise RankLost if a process that is led has failed, MemoryError if that was for lack of memory.
+
+        NCCL does not say so: it waits for the others for ever.
+        """
+        for number, process in enumerate(self.led, 1):
+            ended = process.poll()
+            if ended == OUT_OF_MEMORY:
+                raise MemoryError(f"rank {number} of the team had no memory left")
+            if ended:
+                raise RankLost(f"rank {number} of the team ended with {ended}")
 
     def replica(self, model: nn.Module, device: torch.device) -> nn.Module:
         """What is called in training in place of `model`, of which rank 0's state is given to all.
@@ -91,12 +106,21 @@ def join(rank: int, size: int, device: torch.device, meeting: Path) -> Team:
     return Team(rank, size)
 
 
-@contextmanager
-def lead(command: Sequence[str], size: int, device: torch.device) -> Iterator[Team]:
-    """Be rank 0 of a team whose other ranks are processes of `command`; they are ended when this is left.
+def leave() -> None:
+    """Leave the group. Every process of the team has to, and none may end before it has."""
+    dist.destroy_process_group()
 
-    Raises RankLost if one ended before, MemoryError if that was for lack of memory. Where this process is caught in a
-    call that would never return, it ends itself: its worker's place is given to another, and its run goes on there.
+
+@contextmanager
+def lead(
+    command: Sequence[str], size: int, device: torch.device, caught: Callable[[Exception], object] = lambda error: None
+) -> Iterator[Team]:
+    """Be rank 0 of a team whose other ranks are processes of `command`, while it trains.
+
+    When that is over all leave the group, and the others are ended. Raises RankLost if one ended before, MemoryError if
+    that was for lack of memory. After any error this process should train no more (`processes.spend`): to leave a group
+    whose other members are gone may take for ever. Where it is caught in a call that never returns, `caught` is told
+    why in another thread, and the process ends: its worker's place is given to another.
     """
     if size == 1:
         yield Team()
@@ -104,19 +128,41 @@ def lead(command: Sequence[str], size: int, device: torch.device) -> Iterator[Te
     with TemporaryDirectory(prefix="cockpit-") as folder:
         meeting, over = Path(folder) / "meeting", threading.Event()
         ranks = [_start(command, rank, size, device, meeting) for rank in range(1, size)]
-        threading.Thread(target=_watch, args=(ranks, over), daemon=True).start()
+        crew = Team(0, size, ranks)
+        threading.Thread(target=_watch, args=(crew, over, caught), daemon=True).start()
         try:
-            yield join(0, size, device, meeting)
-        except RuntimeError as error:
-            _say_who_ended(ranks, error)
+            join(0, size, device, meeting)
+            yield crew
+            over.set()
+            _part()
+        except BaseException as error:
+            processes.spend("what several devices were training was broken off")
+            if isinstance(error, RuntimeError) and not memory.ran_out(error):
+                _say_who_ended(crew, error)
             raise
         finally:
             over.set()
             for rank in ranks:
                 rank.kill()
                 rank.wait()
-            with suppress(ValueError, AssertionError):  # there was no group yet
-                dist.destroy_process_group()
+
+
+def _part() -> None:
+    """Leave the group while the others do. What was trained counts, even if that fails or takes for ever."""
+    left = threading.Event()
+
+    def part() -> None:
+        leave()
+        left.set()
+
+    parting = threading.Thread(target=part, daemon=True)
+    # For a call that holds Python's lock meanwhile, so that no thread of Python's notices.
+    faulthandler.dump_traceback_later(2 * PARTING_SECONDS, exit=True, file=2)
+    parting.start()
+    parting.join(PARTING_SECONDS)
+    faulthandler.cancel_dump_traceback_later()
+    if not left.is_set():
+        processes.spend(f"the group of several devices could not be left within {PARTING_SECONDS:g} s")
 
 
 def _start(
@@ -127,27 +173,29 @@ def _start(
     return subprocess.Popen([*command, *about], stdin=subprocess.DEVNULL, env=processes.environment())
 
 
-def _watch(ranks: Sequence["subprocess.Popen[bytes]"], over: threading.Event) -> None:
+def _watch(crew: Team, over: threading.Event, caught: Callable[[Exception], object]) -> None:
     """End this process if another of the team has failed, and this one does not find out by itself."""
     while not over.wait(0.5):
-        if any(rank.poll() for rank in ranks):
+        try:
+            crew.check()
+        except (RankLost, MemoryError) as error:
             if not over.wait(GRACE_SECONDS):
-                processes.say("a process of the team has ended, and this one waits for it: ending too")
-                os._exit(1)
+                processes.say(f"{error}, and this process waits for it: ending too")
+                try:
+                    caught(error)
+                finally:
+                    os._exit(1)
             return
 
 
-def _say_who_ended(ranks: Sequence["subprocess.Popen[bytes]"], error: RuntimeError) -> None:
+def _say_who_ended(crew: Team, error: RuntimeError) -> None:
     """Raise RankLost or MemoryError if it was another process whose end made this one fail."""
-    if memory.ran_out(error):
-        return
     deadline = time.monotonic() + 5.0  # a connection is gone before its process is
     while time.monotonic() < deadline:
-        for number, rank in enumerate(ranks, 1):
-            if rank.poll() == OUT_OF_MEMORY:
-                raise MemoryError(f"rank {number} of the team had no memory left") from error
-            if rank.poll():
-                raise RankLost(f"rank {number} of the team ended with {rank.poll()}") from error
+        try:
+            crew.check()
+        except (RankLost, MemoryError) as lost:
+            raise lost from error
         time.sleep(0.1)
 
 

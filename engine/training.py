@@ -171,6 +171,6 @@ def accuracy(
     return int(*team.total(correct)) / len(images)
 
 
-def is_finite(model: nn.Module) -> bool:
-    """Whether every parameter is a finite number."""
-    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
+def has_diverged(epoch: Epoch, model: nn.Module) -> bool:
+    """Whether the loss of an epoch or a parameter after it is no finite number. All of a team find the same."""
+    return epoch.train_loss is None or not all(bool(torch.isfinite(value).all()) for value in model.parameters())

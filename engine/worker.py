@@ -52,6 +52,7 @@ class Worker:
         self.place = Workplace(
             self.connection, folder, device, self.label, self._must_stop, options.checkpoint_seconds, options.decoders
         )
+        self.place.caught = self._caught
         self.heart = Heartbeat(options.db, self.id, self.place, options.parent)
         self.unreleased: claims.Claim | None = None
         self.untrusted: dict[str, trust.Untrusted] = {}  # by model, whose runs are left alone
@@ -85,7 +86,7 @@ class Worker:
         """Train run after run. Raises PlaceFault where the database, its files or their disk cannot be used."""
         self.heart.start()
         try:
-            while not self.heart.stop.is_set():
+            while not (self.heart.stop.is_set() or processes.is_spent()):
                 try:
                     if self._train_next():
                         continue
@@ -196,23 +197,36 @@ class Worker:
         processes.say(f"run {claim.run.digest} failed: {said}")
         try:
             if memory.ran_out(error):
-                training = claim.run.training
-                records.out_of_memory(
-                    self.connection,
-                    claim,
-                    f"out of memory on {self.label}, tried once more alone: {training.model} x {training.width:g} with"
-                    f" batches of {training.batch_size} does not fit; queue it with a smaller --batch-size or --width,"
-                    f" or on a larger device\n{error}",
-                )
+                self._out_of_memory(self.connection, claim, error)
                 error.__traceback__ = None  # its frames hold the tensors
                 self.place.under_way = None
-                self.place.free_memory()
+                if not processes.is_spent():  # else it may wait for a device for ever
+                    self.place.free_memory()
             else:
                 records.failed(self.connection, claim, said)
-                torch.zeros(1, device=self.place.device)  # after some errors a GPU takes nothing more from a process
         except records.StaleClaim:
             return
         self.place.folder.drop_checkpoint(claim.run.digest)
+        if not processes.is_spent():
+            torch.zeros(1, device=self.place.device)  # after some errors a GPU takes nothing more from a process
+
+    def _out_of_memory(self, connection: sqlite3.Connection, claim: claims.Claim, error: Exception) -> None:
+        training = claim.run.training
+        records.out_of_memory(
+            connection,
+            claim,
+            f"out of memory on {self.label}, tried once more alone: {training.model} x {training.width:g} with"
+            f" batches of {training.batch_size} does not fit; queue it with a smaller --batch-size or --width,"
+            f" or on a larger device\n{error}",
+        )
+
+    def _caught(self, claim: claims.Claim, error: Exception) -> None:
+        """Record what became of a run, in another thread than the one that is caught in a call to its device."""
+        with closing(database.writer(self.options.db, BUSY_SECONDS, make=False)) as connection:
+            if memory.ran_out(error):
+                self._out_of_memory(connection, claim, error)
+            else:
+                records.lost(connection, claim.run_id, claim.number)
 
 
 def _passes(error: sqlite3.Error | OSError) -> bool:
@@ -275,6 +289,9 @@ def main() -> None:
             worker.work()
         except PlaceFault as fault:
             _halt(fault)
+    if processes.is_spent():  # nothing is torn down: what is broken could wait for ever
+        sys.stdout.flush()
+        os._exit(0 if worker.heart.stop.is_set() else processes.RENEWED)
     gc.freeze()  # what Python would look through once more on its way out: all of torch, for half a second
 
 

@@ -166,6 +166,15 @@ def test_a_profiler_sees_no_wait_between_the_first_step_of_an_epoch_and_the_last
     assert waits(GPU, 12) == 0
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_a_run_on_two_cards_ends_and_its_process_goes_on_to_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "tiny", profile="fast", split=2)
+    assert "trains nothing more" not in work_off(path, device="cuda:0", split=2)
+    with closing(database.reader(path)) as connection:
+        assert rows.experiments(connection)[0]["status"] == "done"
+
+
 def test_an_experiment_runs_to_the_end_on_the_device(tmp_path: Path) -> None:
     path = tmp_path / "experiments.db"
     add(path, "tiny", profile="fast", random=["global", "local", "preserved"])

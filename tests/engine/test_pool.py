@@ -44,6 +44,21 @@ def test_a_pool_gives_up_workers_that_crash_though_the_database_cannot_be_writte
     crashing.close()
 
 
+def test_a_worker_that_makes_way_for_another_process_has_not_crashed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = f"import sys; from pathlib import Path; p = Path({str(path)!r} + '.n'); p.open('ab').write(b'x')"
+    program(monkeypatch, f"{ends}; sys.exit({processes.RENEWED} if p.stat().st_size < 5 else 0)")
+    renewing = Pool(path, [Device("cpu", None, False)])
+    deadline = time.monotonic() + 30
+    while renewing.running:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert (renewing.crashed, renewing.restarts) == (0, 0)
+    assert len(Path(f"{path}.n").read_bytes()) == 5
+    renewing.close()
+
+
 def test_nothing_is_started_again_once_a_pool_was_told_to_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(monkeypatch, "import time; time.sleep(60)")
     ending = Pool(path, [Device("cpu", None, False)])

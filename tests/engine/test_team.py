@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from engine import checkpoints, definitions, profiles, team, tensorfiles, tickets, training
+from engine import checkpoints, definitions, processes, profiles, team, tensorfiles, tickets, training
 from engine.datasets import load
 from engine.datasets.pipeline import Data, shares
 from engine.errors import InputError
@@ -60,10 +60,10 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, Tens
     """What the two ranks of a team came to."""
     folder = tmp_path_factory.mktemp("team")
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=train_rank, args=(rank, folder, rank == 1)) for rank in (0, 1)]
-    for process in processes:
+    both = [context.Process(target=train_rank, args=(rank, folder, rank == 1)) for rank in (0, 1)]
+    for process in both:
         process.start()
-    for process in processes:
+    for process in both:
         process.join(300)
         assert process.exitcode == 0
     return [tensorfiles.unpack((folder / f"rank{rank}").read_bytes()) for rank in (0, 1)]
@@ -136,6 +136,126 @@ def test_a_split_run_is_another_run_and_one_that_is_not_says_nothing_of_it() -> 
     assert Run.from_json(RUN.to_json()) == RUN
 
 
+def a_rank(*lines: str) -> list[str]:
+    """The command of a rank that joins the team, and then does this in place of training."""
+    begin = (
+        "import sys; from pathlib import Path",
+        "import torch, torch.distributed as dist",
+        "from engine import team",
+    )
+    about = "dict(zip(sys.argv[1::2], sys.argv[2::2]))"
+    join = f"o = {about}; team.join(int(o['--rank']), int(o['--size']), torch.device('cpu'), Path(o['--meeting']))"
+    return [sys.executable, "-c", "\n".join((*begin, join, *lines))]
+
+
+@pytest.fixture
+def spent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Why this process should train no more, were it a worker's."""
+    monkeypatch.setattr(processes, "_spent", [])
+    return processes._spent
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_team_is_left_while_all_its_processes_live(
+    spent: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int
+) -> None:
+    destroy = distributed.destroy_process_group
+
+    def together() -> None:  # as NCCL does: whoever leaves waits for all others
+        distributed.barrier()
+        destroy()
+
+    monkeypatch.setattr(distributed, "destroy_process_group", together)
+    left = f"Path({str(tmp_path)!r}, o['--rank']).touch()"
+    with team.lead(a_rank("dist.barrier(); team.leave()", left, "import time; time.sleep(60)"), size, CPU) as crew:
+        crew.check()
+    assert not spent
+    assert not distributed.is_initialized()
+    assert all(rank.poll() is not None for rank in crew.led)
+
+
+def test_a_group_that_is_never_left_costs_no_result(
+    spent: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave = team.leave
+    monkeypatch.setattr(team, "PARTING_SECONDS", 0.3)
+    monkeypatch.setattr(team, "leave", lambda: time.sleep(3600))
+    with team.lead(a_rank("import time; time.sleep(60)"), 2, CPU) as crew:
+        pass
+    assert spent == ["the group of several devices could not be left within 0.3 s"]
+    assert spent[0] in capsys.readouterr().out
+    assert all(rank.poll() is not None for rank in crew.led)
+    leave()
+
+
+def check_for(seconds: float, crew: Team) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        crew.check()
+        time.sleep(0.05)
+
+
+ENDS = [(team.OUT_OF_MEMORY, MemoryError), (1, team.RankLost), (-9, team.RankLost)]
+
+
+@pytest.mark.parametrize(("code", "error"), ENDS)
+def test_between_batches_it_is_seen_that_a_rank_has_failed(spent: list[str], code: int, error: type[Exception]) -> None:
+    end = f"os._exit({code})" if code > 0 else f"os.kill(os.getpid(), {-code})"
+    with pytest.raises(error, match=r"rank 1 of the team"), team.lead(a_rank(f"import os; {end}"), 2, CPU) as crew:
+        check_for(60, crew)
+    assert spent
+    distributed.destroy_process_group()
+
+
+def wait_for_ever(folder: Path, code: int) -> None:
+    """Be rank 0 of a team whose other rank ends before it joins, and so be caught in joining."""
+    team.GRACE_SECONDS = 0.2
+    ends = [sys.executable, "-c", f"raise SystemExit({code})"]
+    with team.lead(ends, 2, CPU, lambda error: (folder / "caught").write_text(type(error).__name__)):
+        pass
+
+
+@pytest.mark.parametrize(("code", "error"), [(team.OUT_OF_MEMORY, "MemoryError"), (1, "RankLost")])
+def test_a_process_that_is_caught_in_a_call_says_why_and_ends(tmp_path: Path, code: int, error: str) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=wait_for_ever, args=(tmp_path, code))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 1
+    assert (tmp_path / "caught").read_text() == error
+
+
+@pytest.mark.slow
+def test_a_split_run_that_diverges_ends_on_all_devices(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "split", split=2, **{**WANTED, "learning_rate": 1e30})
+    assert "trains nothing more" not in work_off(path, split=2)
+    with closing(database.reader(path)) as connection:
+        assert [row[0] for row in connection.execute("SELECT status FROM runs")] == ["diverged"]
+
+
+def out_of_memory(path: Path) -> list[tuple[Any, ...]]:
+    with closing(database.reader(path)) as connection:
+        rows = connection.execute("SELECT a.outcome, r.alone FROM attempts a JOIN runs r ON r.id = a.run_id").fetchall()
+        return [tuple(row) for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("caught", [False, True])
+def test_a_follower_without_memory_has_its_run_tried_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caught: bool
+) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "split", split=2, **WANTED)
+    lines = ["import sys", "from engine import run, team, worker", "team.GRACE_SECONDS = 0.2"]
+    ends = a_rank(f"sys.exit({team.OUT_OF_MEMORY})")
+    if caught:  # in joining, where rank 0 waits for one that has ended already
+        ends = [sys.executable, "-c", f"raise SystemExit({team.OUT_OF_MEMORY})"]
+    lines += [f"run._followers = lambda *_: {ends!r}", "worker.main()"]
+    command = [sys.executable, "-c", "\n".join(lines), "--db", str(path), "--device", "cpu", "--drain", "--split", "2"]
+    assert subprocess.run(command, check=False).returncode == (1 if caught else processes.RENEWED)
+    assert out_of_memory(path) == [("out-of-memory", 1)]
+
+
 WANTED: dict[str, Any] = {"levels": 0, "replicates": 1, "epochs": 10, "random": ["none"], "target": ["digits-a"]}
 
 
@@ -167,7 +287,8 @@ def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp
     (follower,) = psutil.Process(worker.pid).children()
     assert "engine.follower" in follower.cmdline()
     follower.send_signal(signal.SIGKILL)
-    assert worker.wait(120) == 0
+    assert worker.wait(120) == processes.RENEWED  # its pool puts another in its place
+    work_off(path, split=2)
     assert records(path) == records(undisturbed)
     with closing(database.reader(path)) as connection:
         rows = connection.execute("SELECT attempt, outcome FROM attempts ORDER BY claim").fetchall()
@@ -247,13 +368,13 @@ def batch(device: torch.device) -> tuple[Tensor, Tensor]:
 def test_synchronised_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
     profiles.configure("exact", torch.device("cuda:0"))
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=synchronise, args=(rank, tmp_path)) for rank in (0, 1)]
-    for process in processes:
+    both = [context.Process(target=synchronise, args=(rank, tmp_path)) for rank in (0, 1)]
+    for process in both:
         process.start()
     model = two_layers(torch.device("cuda:0"))
     pixels, labels = batch(torch.device("cuda:0"))
     F.cross_entropy(model(pixels), labels).backward()
-    for process in processes:
+    for process in both:
         process.join(300)
         assert process.exitcode == 0
     expected = model.state_dict() | {f"{n}.grad": p.grad for n, p in model.named_parameters() if p.grad is not None}
