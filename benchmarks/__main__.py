@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.measuring import Rows
-from engine import processes
+from engine.machine import processes
 
 # Modules of this folder, each with a `measure`, imported when it is run: the GPU's need nothing of the dashboard's.
 NAMES = (

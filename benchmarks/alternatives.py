@@ -18,10 +18,11 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from benchmarks.measuring import CLASSES, CPU, SIDE, OurLoop, alternating, clock, pictures, ratios, spread
-from engine import profiles, training
 from engine.models import nets
 from engine.models.architectures import BasicBlock, Shape
 from engine.recipes import Profile
+from engine.training import profiles
+from engine.training.loop import accuracy
 
 BATCH = 128
 STEPS = {"resnet20": 8, "vgg19": 2}  # in an epoch that is compiled
@@ -149,7 +150,7 @@ def _evaluation(loop: OurLoop, prepared: Callable[[nn.Module], nn.Module]) -> fl
     """Test images a second that a network classifies, what prepares it included."""
     began = clock(loop.data.device)
     state = replace(loop.state, model=prepared(loop.state.model))
-    training.accuracy(state, loop.data, loop.data.test, loop.wanted, lambda _: None)
+    accuracy(state, loop.data, loop.data.test, loop.wanted, lambda _: None)
     return len(loop.data.test) / (clock(loop.data.device) - began)
 
 

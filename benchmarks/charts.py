@@ -6,9 +6,9 @@ import tracemalloc
 import psutil
 from textual.geometry import Size
 
-from cockpit.charts import View
-from cockpit.curves import Series
 from cockpit.tui.widgets.chart import picture
+from cockpit.views.charts import View
+from cockpit.views.curves import Series
 
 CURVES, LEVELS = 5, 31
 SIZES = (Size(80, 20), Size(200, 55))

@@ -10,8 +10,8 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.measuring import alternating, ratios, spread
-from engine import processes
-from engine.definitions import define
+from engine.machine import processes
+from engine.plan.definitions import define
 from engine.store import adding, database
 from engine.store import rows as store_rows
 

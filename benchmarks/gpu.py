@@ -18,7 +18,7 @@ from benchmarks.measuring import (
     spread,
 )
 from benchmarks.training import PlainLoop
-from engine import graphs, training
+from engine.training import graphs, loop
 
 REPLICATES = 6
 STEPS = 100  # of an epoch
@@ -102,7 +102,7 @@ def waits(device: torch.device, steps: int) -> int:
     """How often the host waits for the device between the first step of an epoch and its last."""
     watching, end = profiler.profile(), "the end"
 
-    def watch(state: training.State) -> None:
+    def watch(state: loop.State) -> None:
         if (state.epoch, state.step) == (1, 1):
             watching.start()
         elif (state.epoch, state.step) == (1, steps - 1):

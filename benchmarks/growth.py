@@ -21,16 +21,17 @@ from unittest import mock
 
 from benchmarks import queue as queues
 from benchmarks.measuring import CPU, Rows
-from cockpit import figures
-from engine import processes, profiles, training
+from cockpit.views import figures
 from engine.datasets.feed import Feed
-from engine.definitions import define
+from engine.machine import processes
+from engine.plan.definitions import define
 from engine.recipes import Training
-from engine.run import Workplace, execute
 from engine.store import adding, claims, database, queue
 from engine.store.files import Folder
 from engine.store.records import Epoch
-from engine.worker import drop_stale_checkpoints, take_over
+from engine.training import loop, profiles
+from engine.workers.run import Workplace, execute
+from engine.workers.worker import drop_stale_checkpoints, take_over
 
 RUNS_IN_DATABASE = (100, 1_000, 10_000, 100_000)
 RUNS_OF_FILLER = 108  # of each experiment with which `queues.fill` fills a database
@@ -147,7 +148,7 @@ def _train(path: Path, runs: int, seconds: float = 0.0) -> list[Cost]:
     One more is trained before them, with which the process reads the data set and imports what it needs.
     """
     profiles.configure("exact", CPU)
-    with closing(database.writer(path)) as connection, mock.patch.object(training, "train", _sleep(seconds)):
+    with closing(database.writer(path)) as connection, mock.patch.object(loop, "train", _sleep(seconds)):
         place = Workplace(connection, Folder(database.files_folder(path)), CPU, "cpu", lambda: False)
         me = os.getpid(), processes.started(os.getpid()), socket.gethostname(), database.now()
         worker = connection.execute(
@@ -173,14 +174,14 @@ def _sleep(seconds: float) -> Callable[..., Iterator[Epoch]]:
     """In the place of `training.train`: the epochs take so many seconds in sum, and change nothing."""
 
     def train(
-        state: training.State, data: Feed, wanted: Training, between: Callable[[training.State], None], team: object
+        state: loop.State, data: Feed, wanted: Training, between: Callable[[loop.State], None], team: object
     ) -> Iterator[Epoch]:
         until = time.perf_counter()
         while state.epoch < wanted.epochs:
             until += seconds / wanted.epochs
             time.sleep(max(0.0, until - time.perf_counter()))
             between(state)
-            record = Epoch(state.epoch, 0.1, 0.9, None, 0.9, training.learning_rate(wanted, state.epoch), 1000.0)
+            record = Epoch(state.epoch, 0.1, 0.9, None, 0.9, loop.learning_rate(wanted, state.epoch), 1000.0)
             state.epoch += 1
             yield record
 

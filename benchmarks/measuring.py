@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine import graphs, profiles, pruning, training
 from engine.datasets.load import Arrays
 from engine.datasets.pipeline import Data
 from engine.models import nets
+from engine.pruning import magnitude
 from engine.recipes import Profile, Rule, Training
+from engine.training import graphs, loop, profiles
 
 CPU = torch.device("cpu")
 CLASSES = 10
@@ -60,13 +61,13 @@ class OurLoop:
         batch_size: int,
         device: torch.device = CPU,
         taking: Callable[[graphs.Step], graphs.Step] | None = None,
-        between: Callable[[training.State], None] = lambda _: None,
+        between: Callable[[loop.State], None] = lambda _: None,
     ) -> None:
         self.wanted = configuration(model, batch_size, epochs=10_000)
         profiles.configure(self.wanted.profile, device)
         self.data = Data(arrays, self.wanted, device)
-        self.state = training.begin(*masked(model), self.wanted, device)
-        self.epochs = training.train(self.state, self.data, self.wanted, between, taking=taking)
+        self.state = loop.begin(*masked(model), self.wanted, device)
+        self.epochs = loop.train(self.state, self.data, self.wanted, between, taking=taking)
 
     def pace(self) -> float:
         """Images a second of one epoch's training steps."""
@@ -100,10 +101,10 @@ def _train_beside(model: str, batch_size: int, steps: int, device: torch.device,
     return sum(paces) / len(paces)
 
 
-def masked(model: str) -> tuple[torch.nn.Module, pruning.Masks]:
+def masked(model: str) -> tuple[torch.nn.Module, magnitude.Masks]:
     """A fresh network and the mask of half of its prunable weights."""
     net = nets.initialise(network(model), "init", 0)
-    return net, pruning.magnitude(nets.prunable(net), None, Rule(rate=0.5), 1)
+    return net, magnitude.magnitude(nets.prunable(net), None, Rule(rate=0.5), 1)
 
 
 def network(model: str) -> torch.nn.Module:

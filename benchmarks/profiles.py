@@ -9,14 +9,16 @@ from statistics import fmean
 from torch import Tensor
 
 from benchmarks.measuring import CPU, Rows
-from engine import profiles, pruning, tickets, training
+from engine.analysis.statistics import mean_of, paired
 from engine.datasets import load
 from engine.datasets.load import Arrays
 from engine.datasets.npz import file_digest
 from engine.datasets.pipeline import Data
 from engine.models import nets
+from engine.pruning import magnitude
 from engine.recipes import Chain, Profile, Rule, Run, Training
-from engine.statistics import mean_of, paired
+from engine.tickets import starts
+from engine.training import loop, profiles
 
 OTHER_ORDER = 1_000  # added to the seed of the images' order and crops, not to that of the weights
 
@@ -118,7 +120,7 @@ def _compare(arrays: Arrays, study: Study) -> Rows:
 
 
 def _chain(arrays: Arrays, study: Study, profile: Profile, seed: int, reordered: int = 0) -> Iterator[Level]:
-    """Section 3.1: train, prune, rewind to the end of epoch 1, and again, as `engine.run` does with files."""
+    """Section 3.1: train, prune, rewind to the end of epoch 1, and again, as `engine.workers.run` does with files."""
     recipe = replace(study.recipe, profile=profile, seed=seed)
     chain = Chain(recipe, Rule(rate=study.rate))
     ordered = replace(recipe, seed=seed + reordered)
@@ -131,16 +133,16 @@ def _chain(arrays: Arrays, study: Study, profile: Profile, seed: int, reordered:
 
     for level in range(study.levels + 1):
         run = chain.run(level)
-        state = training.begin(*tickets.start(run, data.shape, data.classes, read), recipe, CPU)
-        for epoch in training.train(state, data, ordered, lambda _: None):
+        state = loop.begin(*starts.start(run, data.shape, data.classes, read), recipe, CPU)
+        for epoch in loop.train(state, data, ordered, lambda _: None):
             if level == 0 and epoch.epoch + 1 == chain.rule.rewind:
-                files[run.digest, "rewind"] = tickets.pack_state(state.model)
+                files[run.digest, "rewind"] = starts.pack_state(state.model)
         yield Level(epoch.test_accuracy, [mask.flatten() for mask in state.masks.values()])
         if level == 0:
-            files[run.digest, "final"] = tickets.pack_state(state.model)
+            files[run.digest, "final"] = starts.pack_state(state.model)
         else:
-            masks = pruning.magnitude(nets.prunable(state.model), state.masks, chain.rule, level + 1)
-            files[run.digest, "mask"] = tickets.pack_masks(masks, chain, level + 1)
+            masks = magnitude.magnitude(nets.prunable(state.model), state.masks, chain.rule, level + 1)
+            files[run.digest, "mask"] = starts.pack_masks(masks, chain, level + 1)
 
 
 def _row(level: int, chains: Mapping[str, Mapping[int, Sequence[Level]]], study: Study) -> dict[str, float]:

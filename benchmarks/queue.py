@@ -9,8 +9,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from engine import processes
-from engine.definitions import define
+from engine.machine import processes
+from engine.plan.definitions import define
 from engine.store import adding, claims, database
 
 EXPERIMENTS = 1000

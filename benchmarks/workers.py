@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measuring import pictures, spread
-from engine import processes
-from engine.definitions import define
+from engine.machine import processes
+from engine.plan.definitions import define
 from engine.store import adding, database
 
 BATCH = 128
@@ -84,7 +84,7 @@ def _life(path: Path, options: dict[str, Any], most: float | None = None) -> tup
     with closing(database.writer(path)) as connection:
         adding.add(connection, "all", define(**options), "benchmark")
     began = time.perf_counter()
-    command = [*processes.python("engine.worker"), "--db", str(path), "--device", "cpu", "--drain"]
+    command = [*processes.python("engine.workers.worker"), "--db", str(path), "--device", "cpu", "--drain"]
     worker = subprocess.Popen(command, env=processes.environment())
     if most is not None:
         threading.Timer(most, worker.terminate).start()

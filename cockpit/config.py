@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from platformdirs import user_config_path
 
-from cockpit import toml
-from engine import paths
-from engine.devices import PER_DEVICE
+from cockpit.text import toml
 from engine.errors import InputError, Range, quoted, unknown
+from engine.machine import paths
+from engine.machine.devices import PER_DEVICE
 
 MIN_FREE = Range(0, 10**6)  # GiB
 

@@ -9,17 +9,17 @@ From Python, `engine.open("experiments.db")` reads the results (see `docs/python
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from engine.version import VERSION as __version__
-
 if TYPE_CHECKING:
-    from engine.results import Results
+    from engine.results.database import Results
 
-__all__ = ["__version__", "open"]
+__all__ = ["open"]
+
+__version__ = "0.1.0"  # the one place where it stands
 
 
 def open(path: str | PathLike[str]) -> "Results":
     """The results in the database at `path`. Raises `engine.errors.InputError` if there is none."""
-    from engine.results import Results
+    from engine.results.database import Results
     from engine.store import paths
 
     return Results(paths.named(path, "the path"))

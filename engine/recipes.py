@@ -27,7 +27,7 @@ Optimizer = Literal["sgd", "adam", "adamw"]
 BatchNorm = Literal["part", "whole"]
 Augmentation = Literal["none", "crop", "crop-flip"]
 MaskKind = Literal["global", "local", "preserved"]
-# What `from_json` lets in; what a person may ask for is narrower (`engine.definitions`).
+# What `from_json` lets in; what a person may ask for is narrower (`engine.plan.definitions`).
 Level = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 Epochs = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
@@ -177,7 +177,7 @@ class Random(_Part):
 
 @dataclass(frozen=True)
 class Imported(_Part):
-    """The ticket in a file from elsewhere (`engine.ticketfiles`): its masks over its weights.
+    """The ticket in a file from elsewhere (`engine.tickets.ticketfiles`): its masks over its weights.
 
     `digest` is that of the file's content. How it was found is in the file, and is not this run's to vouch for.
     """

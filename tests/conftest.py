@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from engine import definitions
+from engine.plan import definitions
 from engine.store import adding, database
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -106,7 +106,7 @@ def copied(path: Path, folder: Path) -> Path:
 
 def work_off(path: Path, **options: Any) -> str:
     """Train everything in the queue of a database, in a worker process of its own; what that says."""
-    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--drain"]
+    command = [sys.executable, "-m", "engine.workers.worker", "--db", str(path), "--drain"]
     command += [
         part
         for key, value in {"device": "cpu", **options}.items()

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from engine import takeaway, tickets
 from engine.models import nets
+from engine.results import ticket_export
 from engine.store import database, exports
 from engine.store.files import Folder
+from engine.tickets import starts
 from tests.conftest import add, work_off
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -29,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work_off(path)
     with closing(database.reader(path)) as connection:
         digest = exports.run_of(connection, "digits:global", 3, 0)
-        found = takeaway.ticket(connection, Folder(database.files_folder(path)), digest)
+        found = ticket_export.ticket(connection, Folder(database.files_folder(path)), digest)
     (folder / "ticket.safetensors").write_bytes(found.data)
     return folder
 
@@ -61,7 +62,7 @@ def test_the_three_lines_give_the_network_that_is_trained_here(folder: Path, mon
     exec(model_code + ticket_code, used)
     theirs = used["model"]
     assert isinstance(theirs, nn.Module)
-    state, masks = tickets.unpack_ticket((folder / "ticket.safetensors").read_bytes())
+    state, masks = starts.unpack_ticket((folder / "ticket.safetensors").read_bytes())
     ours = nets.build("vgg-digits", 1.0, (1, 8, 8), 10)
     ours.load_state_dict(state)
     with torch.no_grad():

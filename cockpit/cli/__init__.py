@@ -11,23 +11,9 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit import terminal
-from cockpit.cli import (
-    data,
-    diff,
-    doctor,
-    hints,
-    models,
-    presets,
-    queue,
-    reports,
-    results,
-    screen,
-    store,
-    tickets,
-    work,
-)
-from cockpit.cli.options import Database
+from cockpit.cli import data, diff, doctor, models, presets, queue, reports, results, screen, store, tickets, work
+from cockpit.requests.options import Database
+from cockpit.text import hints, terminal
 from engine import __version__
 from engine.errors import InputError, quoted
 from engine.store import database
@@ -55,6 +41,8 @@ app.command("claims", epilog="Example: cockpit claims --json")(reports.claims_)
 app.command("diff", epilog="Example: cockpit diff mine:global mine:layerwise --level 10")(diff.diff)
 app.command("export", epilog="Example: cockpit export --csv --table runs -o runs.csv")(results.export)
 app.command("doctor", epilog="Example: cockpit doctor --json")(doctor.doctor)
+
+hints.know(lambda: typer.main.get_command(app))
 
 
 def _print_version(wanted: bool) -> None:

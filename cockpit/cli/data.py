@@ -9,12 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit import tables, words
-from cockpit.cli import completing
-from cockpit.cli.options import Database, DataDir, Json, to_read, to_write, use_data
-from engine import processes
+from cockpit.requests import completing
+from cockpit.requests.options import Database, DataDir, Json, to_read, to_write, use_data
+from cockpit.text import words
+from cockpit.views import tables
 from engine.datasets import catalog, folders, npz, places
+from engine.datasets.specs import meant, resolve
 from engine.errors import InputError, unknown
+from engine.machine import processes
 from engine.store import database, located, rows
 
 app = typer.Typer(help="Data sets: which there are, fetching them, what is in them.", no_args_is_help=True)
@@ -43,7 +45,7 @@ def list_(data_dir: DataDir = None, as_json: Json = False, db: Database = None) 
 
 
 def _published(name: str) -> dict[str, Any]:
-    facts, small = catalog.resolve(name), catalog.SETS.get(name)  # of photographs there are no files to count
+    facts, small = resolve(name), catalog.SETS.get(name)  # of photographs there are no files to count
     comes_along = small is not None and not small.files
     folder = None if comes_along else places.find(name)
     return {
@@ -101,7 +103,7 @@ def get(
     Archives that were copied into the folder are used, so it also unpacks and checks what was fetched elsewhere.
     """
     use_data(data_dir)
-    wanted = list(dict.fromkeys(name if catalog.meant(name) else catalog.split_part(name)[0] for name in names))
+    wanted = list(dict.fromkeys(name if meant(name) else catalog.split_part(name)[0] for name in names))
     for name in wanted:
         if name in catalog.PHOTOGRAPHS:
             _holder(name)
@@ -170,7 +172,7 @@ def locate(
     db: Database = None,
 ) -> None:
     """Record where the files that experiments read are on this machine. They are known by their content's hash."""
-    moved = [catalog.resolve(spec) for spec in specs]
+    moved = [resolve(spec) for spec in specs]
     found: dict[str, str] = {}
     with closing(database.writer(to_write(db))) as connection, database.transaction(connection):
         for spec, data in zip(specs, moved, strict=True):
@@ -201,10 +203,10 @@ def check(
 
     The files are verified on the way: those of a published set against the checksums of its publication.
     """
-    from cockpit import pictures
+    from cockpit.views import pictures
 
     use_data(data_dir)
-    facts = catalog.resolve(spec)
+    facts = resolve(spec)
     for absence in places.missing([facts.identity]):
         raise absence
     found = processes.ask("engine.datasets.report", facts.identity, facts.location)

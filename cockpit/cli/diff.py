@@ -6,13 +6,13 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from cockpit import layers, tables
-from cockpit.cli import completing
-from cockpit.cli.options import Database, Json, to_read
+from cockpit.requests import completing
+from cockpit.requests.options import Database, Json, to_read
+from cockpit.views import layers, tables
+from engine.analysis.layers import FRACTIONS, Comparison, Fraction, Layer, compare
 from engine.errors import chosen
 from engine.store import database, sides
 from engine.store.files import Folder
-from engine.store.layers import FRACTIONS, Comparison, Fraction, Layer, compare
 
 BAR_WIDTH = 21
 

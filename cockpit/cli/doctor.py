@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 import typer
 
-from cockpit import doctor as checks
-from cockpit import words
-from cockpit.cli.options import Database, DataDir, Json, to_read, use_data
+from cockpit.cli import checks
+from cockpit.requests.options import Database, DataDir, Json, to_read, use_data
+from cockpit.text import words
 from engine.errors import InputError
 
 INDENT = " " * 11

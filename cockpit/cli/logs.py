@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit import words
-from cockpit.cli.options import COUNT, Database, Json, Names, to_read, within
+from cockpit.requests.options import COUNT, Database, Json, Names, to_read, within
+from cockpit.text import words
 from engine.store import database, history, queue, rows
 
 LOOK_SECONDS = 0.5

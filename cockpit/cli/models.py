@@ -8,12 +8,12 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from cockpit import tables
-from cockpit.cli import completing
-from cockpit.cli.options import Json, within
-from cockpit.cli.trusting import TrustModels, asking
+from cockpit.requests import completing
+from cockpit.requests.options import Json, within
+from cockpit.requests.trusting import TrustModels, asking
+from cockpit.views import tables
 from engine.errors import InputError, Range, chosen
-from engine.models import catalog, own, trust
+from engine.models import catalog, trust, user_model
 from engine.recipes import Prunable
 
 app = typer.Typer(help="Networks: which there are, what one is made of.", no_args_is_help=True)
@@ -77,7 +77,7 @@ def show(
     """
     prunable = chosen("--prunable", prunable, get_args(Prunable))
     folder, files = "", []
-    if own.is_own(name):
+    if user_model.is_own(name):
         source = trust.named(name)
         name, folder, files = source.identity, str(source.folder), list(map(str, source.code))
     shape = _shape(size) if size else (1, 8, 8) if name == catalog.default_for((1, 8, 8)) else (3, 32, 32)

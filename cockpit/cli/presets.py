@@ -8,14 +8,17 @@ from typing import Annotated
 
 import typer
 
-from cockpit import tables
-from cockpit.cli import completing
-from cockpit.cli.adding import basis, cells, estimate_json
-from cockpit.cli.options import Database, Json, Wanted, asked_for, to_read
-from engine import devices, estimates, presets
-from engine.definitions import Definition, rewind_epoch
-from engine.estimates import Preview
-from engine.experiments import Curve, curves
+from cockpit.requests import completing
+from cockpit.requests.adding import basis, cells, estimate_json
+from cockpit.requests.asking import asked_for
+from cockpit.requests.options import Database, Json, Wanted, to_read
+from cockpit.views import tables
+from engine.analysis import estimates
+from engine.analysis.estimates import Preview
+from engine.machine import devices
+from engine.plan import presets
+from engine.plan.definitions import Definition, rewind_epoch
+from engine.plan.experiments import Curve, curves
 from engine.store import database
 
 COUNTED = ("curves", "runs", "new", "shared", "done", "device time")

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit import tables, terminal, words
-from cockpit.cli import adding, completing, files, hints
 from cockpit.cli.logs import logs
-from cockpit.cli.options import PRIORITY, SECONDS, Database, Json, Names, PauseAfter, to_read, to_write, within
+from cockpit.requests import adding, completing, files
+from cockpit.requests.options import PRIORITY, SECONDS, Database, Json, Names, PauseAfter, to_read, to_write, within
+from cockpit.text import hints, terminal, words
+from cockpit.views import tables
 from engine.errors import InputError, chosen
 from engine.store import database, imports, labels, located, queue, rows
 

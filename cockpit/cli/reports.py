@@ -3,10 +3,11 @@
 import json
 from contextlib import closing
 
-from cockpit import claims, reports, tables, words
-from cockpit.cli.options import Database, Experiment, Json, to_read
-from engine import reports as statistics_of
-from engine.claims import findings
+from cockpit.requests.options import Database, Experiment, Json, to_read
+from cockpit.text import words
+from cockpit.views import claims, reports, tables
+from engine.analysis import reports as statistics_of
+from engine.analysis.claims import findings
 from engine.store import database, queue, rows
 
 

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cockpit import tables
-from cockpit.cli import completing, hints
-from cockpit.cli.options import Database, Experiment, to_read
-from engine import presets, reports
+from cockpit.requests import completing
+from cockpit.requests.options import Database, Experiment, to_read
+from cockpit.text import hints
+from cockpit.views import tables
+from engine.analysis import reports
+from engine.analysis.layers import FRACTIONS, Fraction, Ratios, ratios
 from engine.errors import InputError, chosen
+from engine.plan import presets
 from engine.store import database, queue, rows, sides
-from engine.store.layers import FRACTIONS, Fraction, Ratios, ratios
 
 if TYPE_CHECKING:
-    from cockpit.curves import Series
+    from cockpit.views.curves import Series
 
 Target = Annotated[
     str | None,
@@ -98,7 +100,7 @@ def figure(
     db: Database = None,
 ) -> None:
     """Draw an experiment into a file as the paper does: means and deviations, or layer by layer. Needs matplotlib."""
-    from cockpit import charts, figures
+    from cockpit.views import charts, figures
 
     figures.form_of(output)
     x, fraction = _axes(x, ratio)
@@ -120,7 +122,7 @@ def figure(
 
 def _axes(x: str, ratio: str) -> tuple[str, Fraction]:
     """The names of an axis and a fraction. Raises InputError for an unknown one, drawn in this picture or not."""
-    from cockpit import charts
+    from cockpit.views import charts
 
     return chosen("--x", x, charts.AXES), chosen("--ratio", ratio, FRACTIONS)
 
@@ -149,7 +151,7 @@ def _titled(connection: sqlite3.Connection, experiment: str, target: str | None)
 
     Of a target that is named, also those trained with optimizers that tickets are only found with.
     """
-    from cockpit import curves
+    from cockpit.views import curves
 
     found = rows.curves(connection, experiment)
     definition = queue.definition_of(connection, queue.experiment_id(connection, experiment))
@@ -179,14 +181,14 @@ def _remarks(connection: sqlite3.Connection, experiment: str) -> list[str]:
 
 
 def _print_ratios(found: Ratios) -> None:
-    from cockpit import charts, layers
+    from cockpit.views import charts, layers
 
     tables.draw(lambda width: charts.printed_ratios(found, width))
     tables.show(*layers.ratio_table(found), keys=2)
 
 
 def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
-    from cockpit import charts, curves
+    from cockpit.views import charts, curves
 
     for title, series in titled.items():
         tables.draw(partial(charts.printed, series, title, x, full))
@@ -223,7 +225,7 @@ def export(
     db: Database = None,
 ) -> None:
     """Write results as tidy rows: accuracies and fractions in [0, 1], floats with all their digits."""
-    from cockpit.export import write
+    from cockpit.views.export import write
 
     if csv and as_json:
         raise InputError("--csv and --json exclude each other: give one of them")

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from cockpit import config
-from cockpit.cli.options import Database, to_read, within
-from engine import processes
+from cockpit.requests.options import Database, to_read, within
 from engine.errors import InputError, Range
+from engine.machine import processes
 
 
 def possible() -> bool:

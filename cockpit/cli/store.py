@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from cockpit.cli import hints
-from cockpit.cli.options import Database, Json, to_read, to_write
+from cockpit.requests.options import Database, Json, to_read, to_write
+from cockpit.text import hints
 from engine.errors import InputError
 from engine.store import care, database, labels
 from engine.store import merge as merging
@@ -39,7 +39,7 @@ def check(
 
     Exit code 0: all is well; 1: it is not. Absent ticket files are no error: each is made again when a run needs it.
     """
-    from cockpit.progress import reading
+    from cockpit.views.progress import reading
 
     path = to_read(db)
     with closing(database.reader(path)) as connection, reading("reading files") as progress:
@@ -139,7 +139,7 @@ def backup(
 
     On the same file system the files are hard links, which take no room.
     """
-    from cockpit.progress import reading
+    from cockpit.views.progress import reading
 
     path = to_read(db)
     with reading("copying files") as progress:
@@ -162,7 +162,7 @@ def merge(
 
     Runs that are done here stay as they are. An experiment that would start to train here is paused.
     """
-    from cockpit.progress import reading
+    from cockpit.views.progress import reading
 
     if not other.is_file():
         raise InputError(f"there is no database {other}: name the file that is to be merged into this one")

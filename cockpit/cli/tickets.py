@@ -10,19 +10,20 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit import tables
-from cockpit.cli import completing, trusting
-from cockpit.cli.options import Database, Json, to_read, to_write
-from cockpit.cli.trusting import TrustModels
-from engine import processes, ticketfiles
+from cockpit.requests import completing, trusting
+from cockpit.requests.options import Database, Json, to_read, to_write
+from cockpit.requests.trusting import TrustModels
+from cockpit.views import tables
 from engine.errors import InputError
+from engine.machine import processes
 from engine.models import trust
 from engine.store import database, exports, imports, queue
 from engine.store.files import Folder
+from engine.tickets import ticketfiles
 
 app = typer.Typer(help="Take tickets away as files, check them, bring in those of others.", no_args_is_help=True)
 
-TAKEAWAY = "engine.takeaway"  # imports torch, so it runs in a process of its own
+TAKEAWAY = "engine.results.ticket_export"  # imports torch, so it runs in a process of its own
 
 Files = Annotated[list[Path], typer.Argument(help="Ticket files.", metavar="FILE...")]
 

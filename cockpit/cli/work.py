@@ -11,27 +11,28 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cockpit import config, words
-from cockpit.cli import background, hints, trusting
-from cockpit.cli.adding import absent, describe
-from cockpit.cli.options import (
+from cockpit import config
+from cockpit.cli.results import show
+from cockpit.config import MIN_FREE
+from cockpit.requests import background, trusting
+from cockpit.requests.adding import absent, describe
+from cockpit.requests.asking import takes_experiments
+from cockpit.requests.options import (
     Database,
     DataDir,
     Wanted,
     add_all,
-    takes_experiments,
     to_read,
     to_write,
     use_data,
     within,
 )
-from cockpit.cli.results import show
-from cockpit.cli.trusting import TrustModels
-from cockpit.config import MIN_FREE
-from engine import devices
+from cockpit.requests.trusting import TrustModels
+from cockpit.text import hints, words
 from engine.errors import InputError
-from engine.pool import Pool
+from engine.machine import devices
 from engine.store import adding, claims, database, located, queue, rows
+from engine.workers.pool import Pool
 
 ERRORS_SHOWN = 10
 Workers = Annotated[
@@ -185,7 +186,7 @@ def _least(gib: float) -> int:
 
 def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
     """Show what the workers do until they end. A signal to stop stops them, and is raised as KeyboardInterrupt."""
-    from cockpit.progress import follow
+    from cockpit.views.progress import follow
 
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, _interrupt)

@@ -18,8 +18,8 @@ from textual.markup import escape
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
-from cockpit import words
-from cockpit.cli import background
+from cockpit.requests import background
+from cockpit.text import words
 from cockpit.tui import actions
 from cockpit.tui.actions import ACTIONS, Action, Row
 from cockpit.tui.dialogs import Ask, Confirm

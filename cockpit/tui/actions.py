@@ -10,7 +10,7 @@ from typing import Any
 
 from textual.binding import Binding
 
-from cockpit import words
+from cockpit.text import words
 from engine.store import database, labels, located, queue, rows
 
 Row = dict[str, Any]

@@ -7,7 +7,7 @@ from textual.filter import LineFilter
 from textual.visual import VisualType
 from textual.widgets import Static
 
-from cockpit import words
+from cockpit.text import words
 
 
 def plain(text: str) -> Content:

@@ -14,14 +14,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Input, Select
 
-from cockpit import charts, curves, export, figures
 from cockpit.tui.painting import Dialog
 from cockpit.tui.plain import Plain
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
-from engine import paths
+from cockpit.views import charts, curves, export, figures
 from engine.errors import InputError
+from engine.machine import paths
 
 Form = Literal["csv", "png", "svg"]
 Forms = dict[Form, Callable[[Path], None]]  # how each is written; this runs beside the event loop

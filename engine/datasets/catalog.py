@@ -1,10 +1,8 @@
-"""Which data sets there are and what is known of them before they are read. Nothing here imports torch or numpy.
+"""The published data sets, and what is known of any set before it is read. Nothing here imports torch or numpy.
 
-A set is named by a *spec*: a registered name as `cifar10`, or `npz:PATH`, `folder:PATH`, `stream:PATH`. Behind it, `-a`
-or `-b` is one class-balanced half of the training images, and `-N` only the first N of them in a fixed order that goes
-through the classes evenly: `cifar10-a`, `cifar10-5000`, `cifar10-a-5000`. Its *identity* is its content: a registered
-set's name (its pixels are checked when read, see `engine.datasets.official`), or a SHA-256 of the file or of all files
-of the folder; never a path.
+A set's *identity* is its content: a registered set's name (its pixels are checked when read, see
+`engine.datasets.official`), or a SHA-256 of the file or of all files of the folder; never a path.
+`engine.datasets.specs` finds the set that a person names.
 """
 
 import re
@@ -154,59 +152,6 @@ def network_shape(channels: int, height: int, width: int) -> tuple[int, int, int
     if min(height, width) < SMALL_SIDE:
         return channels, height, width
     return 3, 32 if height == 28 else height, 32 if width == 28 else width
-
-
-def resolve(spec: str) -> DataSet:
-    """The data set that `spec` names. Raises InputError for an unknown name or a file that cannot be used."""
-    if spec.startswith("npz:"):
-        from engine.datasets import npz
-
-        return npz.resolve(spec)
-    if spec.startswith(("folder:", "stream:")):
-        from engine.datasets import folders
-
-        return folders.resolve(spec)
-    base, part = split_part(spec)
-    if base not in SETS and base not in PHOTOGRAPHS:
-        if known := meant(spec) or meant(base):
-            named = known if meant(spec) else f"{known}-{part}"
-            raise InputError(f"unknown data set {spec!r}; did you mean {named!r}?")
-        if spec.endswith(".npz"):
-            raise InputError(f"unknown data set {spec!r}: a file is named as npz:{spec}")
-        behind = f"-{part}" if part else ""
-        raise unknown("data set", spec, [f"{name}{behind}" for name in (*SETS, *PHOTOGRAPHS, *FORMS)])
-    try:
-        return _registered(base, part, spec)
-    except InputError as error:
-        raise InputError(f"data set {spec!r}: {error}") from None
-
-
-def meant(name: str) -> str | None:
-    """The published set that is called `name` but for case, hyphens and underscores: cifar10 for CIFAR-10."""
-    plain = re.sub("[-_ ]", "", name).casefold()
-    return next((known for known in (*SETS, *PHOTOGRAPHS) if known.replace("-", "") == plain), None)
-
-
-def _registered(base: str, part: Part, name: str) -> DataSet:
-    if base in PHOTOGRAPHS:
-        about = PHOTOGRAPHS[base]
-        images = part_size(about.train_images, about.classes, part)
-        each = (about.train_images // about.classes,) * about.classes  # nearly: no class has less than half of it
-        return DataSet(name, name, "", part, PHOTOGRAPH_SHAPE, about.classes, images, about.test_images, True, each)
-    facts = SETS[base]
-    classes = len(facts.train_counts)
-    return DataSet(
-        name=name,
-        identity=name,
-        location="",
-        part=part,
-        shape=network_shape(*facts.shape),
-        classes=classes,
-        train_images=part_size(sum(facts.train_counts), classes, part),
-        test_images=facts.test_images,
-        flips=facts.flips,
-        counts=facts.train_counts,
-    )
 
 
 def remembered(

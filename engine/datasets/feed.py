@@ -6,10 +6,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine import vision
 from engine.datasets import folders, load
 from engine.datasets.catalog import is_streamed
 from engine.datasets.pipeline import WHOLE, Data, Share
+from engine.machine import vision
 from engine.recipes import Training
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from engine import paths
 from engine.datasets import manifests, places
 from engine.datasets.catalog import (
     PHOTOGRAPH_SHAPE,
@@ -31,6 +30,7 @@ from engine.datasets.catalog import (
 )
 from engine.datasets.manifests import Seen
 from engine.errors import InputError
+from engine.machine import paths
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 SIDES = {"folder": (2, 1024), "stream": (32, 1024)}  # pixels, from and to

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine import streams, vision
+from engine import streams
 from engine.datasets import classes, encoded, folders, npz, official
 from engine.datasets.catalog import SETS, Part, network_shape, part_size, split_part, steps_of
 from engine.errors import InputError
+from engine.machine import vision
 
 DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
 DIGITS_TRAIN = 1257  # the first in file order; the last 540 come from other writers and are the test part

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from platformdirs import user_cache_path
 
-from engine import devices
 from engine.datasets import encoded
+from engine.machine import devices
 
 TOGETHER = 1024  # images
 

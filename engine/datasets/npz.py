@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from engine import paths
 from engine.datasets import encoded, npy, places
 from engine.datasets.catalog import DataSet, Part, mirrors, network_shape, part_size, split_part
 from engine.datasets.manifests import cache_folder, write_cache
 from engine.errors import InputError
+from engine.machine import paths
 
 PARTS = ("train", "test")
 MAX_SIDE = 1024  # pixels

@@ -12,10 +12,10 @@ from urllib.error import URLError
 
 import numpy as np
 
-from engine import processes, vision
 from engine.datasets import places
 from engine.datasets.catalog import SETS
 from engine.errors import InputError
+from engine.machine import processes, vision
 
 SILENCE_SECONDS = 20.0  # of a server, after which a download is given up
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from engine import paths
 from engine.datasets.catalog import PHOTOGRAPHS, SETS, split_part
 from engine.errors import InputError
+from engine.machine import paths
 
 VARIABLE = "COCKPIT_DATA"
 

@@ -1,4 +1,4 @@
-"""What is in a data set, for a person to look at. Run as a process, it answers in JSON (`engine.processes.ask`)."""
+"""What is in a data set, for a person to look at. As a process it answers in JSON (`engine.machine.processes.ask`)."""
 
 import hashlib
 import sys
@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engine import devices, processes, vision
 from engine.datasets import folders, load, pipeline
 from engine.datasets.catalog import Part, is_streamed, split_part
+from engine.machine import devices, processes, vision
 from engine.recipes import Training
 
 SAMPLES = 12  # at most, the first image of as many classes

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from engine import vision
+from engine.machine import vision
 
 Shape = tuple[int, int, int]  # channels, height, width
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from engine import processes
 from engine.datasets.catalog import DataSet
 from engine.errors import InputError, Range, unknown
-from engine.models import own, trust
+from engine.machine import processes
+from engine.models import trust, user_model
 from engine.recipes import Optimizer, Prunable
 
 
@@ -57,7 +57,7 @@ OWN = Model("your own", 1, *_CIFAR)  # whether images of a size fit it, only bui
 
 def find(name: str) -> Model:
     """The facts of the model called `name`. Raises InputError for an unknown one."""
-    if own.is_own(name):
+    if user_model.is_own(name):
         return OWN
     if name not in MODELS:
         raise unknown("model", name, [*MODELS, "package.module:factory"])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from engine import streams
 from engine.errors import InputError
-from engine.models import own
+from engine.models import user_model
 from engine.models.architectures import ConvN, LeNet5, ResNet20, Shape, Vgg, torchvision_resnet
 from engine.models.catalog import find
 from engine.recipes import Prunable
@@ -37,7 +37,7 @@ def build(name: str, width: float, shape: Shape, classes: int, folder: str = "")
     `folder` is where the source of a person's own model lies. Raises InputError for an unknown name, and where the
     own model cannot be built.
     """
-    if own.is_own(name):
+    if user_model.is_own(name):
         return _own(name, width, shape, classes, folder)
     find(name)  # raises for an unknown one
     if name in VGG:
@@ -54,7 +54,7 @@ def build(name: str, width: float, shape: Shape, classes: int, folder: str = "")
 
 def _own(name: str, width: float, shape: Shape, classes: int, folder: str) -> nn.Module:
     """What a person's factory makes, called with those of its parameters that it has."""
-    factory = own.load(name, folder)
+    factory = user_model.load(name, folder)
     given = _arguments(factory, name, {"channels": shape[0], "width": width, "shape": shape, "classes": classes})
     # What the factory draws that `initialise` does not draw again is at least the same every time.
     with torch.random.fork_rng(devices=[]):
@@ -63,10 +63,10 @@ def _own(name: str, width: float, shape: Shape, classes: int, folder: str) -> nn
             model = factory(**given)
         except (Exception, SystemExit) as error:
             if any(f"unexpected keyword argument {key!r}" in str(error) for key in given):
-                raise _other_names(name, f"({own.describe(error)})") from error
+                raise _other_names(name, f"({user_model.describe(error)})") from error
             said = ", ".join(f"{key}={value!r}" for key, value in given.items())
-            raise InputError(f"model {name.partition('@')[0]}({said}) raised {own.describe(error)}") from error
-    own.elsewhere()  # raises for what the factory has imported beside what is hashed
+            raise InputError(f"model {name.partition('@')[0]}({said}) raised {user_model.describe(error)}") from error
+    user_model.elsewhere()  # raises for what the factory has imported beside what is hashed
     if not isinstance(model, nn.Module):
         raise InputError(f"model {name.partition('@')[0]} made a {type(model).__name__}: it must return an nn.Module")
     return model

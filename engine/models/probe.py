@@ -15,9 +15,9 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine import processes
 from engine.errors import InputError
-from engine.models import nets, own
+from engine.machine import processes
+from engine.models import nets, user_model
 from engine.models.catalog import End
 from engine.recipes import Prunable
 
@@ -34,10 +34,10 @@ def examine(name: str, width: float, ends: list[End], prunable: Prunable, folder
     for model, end in zip(models, ends, strict=True):
         _check(shown, model, end, prunable)
         _compare(shown, models[0], ends[0], model, end)
-    if own.is_own(name):
+    if user_model.is_own(name):
         _check_builds(shown, *(nets.build(name, width, ends[0].shape, ends[0].classes, folder) for _ in range(2)))
     found = describe(models[0], ends[0].shape, prunable)
-    return {**found, "elsewhere": list(map(str, own.elsewhere()))} if own.is_own(name) else found
+    return {**found, "elsewhere": list(map(str, user_model.elsewhere()))} if user_model.is_own(name) else found
 
 
 def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> d
         try:
             model.eval()(torch.zeros(1, *shape))
         except Exception as error:
-            raise InputError(f"{type(model).__name__} fails in evaluation with {own.describe(error)}") from error
+            raise InputError(f"{type(model).__name__} fails in evaluation with {user_model.describe(error)}") from error
     flops, top = counter.get_flop_counts(), type(model).__name__
     pruned = nets.prunable(model, rule)
 
@@ -105,7 +105,7 @@ def _check(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
     except (Exception, SystemExit) as error:
         many = "one image" if end.batch == 1 else f"{end.batch} images"
         fix = ": a last batch of one image is left, choose another --batch-size" if end.batch == 1 else ""
-        raise InputError(f"model {name} fails on {many} of {size} with {own.describe(error)}{fix}") from error
+        raise InputError(f"model {name} fails on {many} of {size} with {user_model.describe(error)}{fix}") from error
     wanted = (end.batch, end.classes)
     if not isinstance(logits, Tensor) or logits.shape != wanted:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
@@ -118,7 +118,7 @@ def _check(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
     try:
         loss.backward()  # type: ignore[no-untyped-call]
     except Exception as error:
-        raise InputError(f"model {name} cannot be trained: backward() raised {own.describe(error)}") from error
+        raise InputError(f"model {name} cannot be trained: backward() raised {user_model.describe(error)}") from error
     if unordered := [path for path, weight in weights.items() if weight.is_complex()]:
         raise InputError(
             f"model {name}: prunable weight {unordered[0]!r} is complex, and pruning compares real weights: hold its"
@@ -167,7 +167,7 @@ def _check_draws(name: str, model: nn.Module) -> None:
         try:
             nets.initialise(model, "init", seed)
         except Exception as error:
-            raise InputError(f"model {name} cannot be initialised: {own.describe(error)}") from error
+            raise InputError(f"model {name} cannot be initialised: {user_model.describe(error)}") from error
         values = ((path, value.detach()) for path, value in model.named_parameters())
         return {path: value.clone() for path, value in values if value.numel() > 1 and _is_drawn(value)}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 from engine.errors import InputError
-from engine.models import own
+from engine.models import user_model
 
 VARIABLE = "COCKPIT_TRUSTED_MODELS"
 
@@ -18,7 +18,7 @@ VARIABLE = "COCKPIT_TRUSTED_MODELS"
 class Untrusted(InputError):
     """A model's source must not be run before its user has allowed that."""
 
-    def __init__(self, source: own.Source) -> None:
+    def __init__(self, source: user_model.Source) -> None:
         super().__init__(
             f"model {source.name} is Python code that was not named here before, and may come from elsewhere: read"
             f" {source.file}, then give --trust-models once to run it"
@@ -31,18 +31,18 @@ def path() -> Path:
     return Path(os.environ.get(VARIABLE) or user_state_path("cockpit") / "trusted-models")
 
 
-def named(name: str) -> own.Source:
+def named(name: str) -> user_model.Source:
     """The source of a model that a person names, which is remembered as trusted.
 
     A name with a hash comes from a record, whoever's that is, and changes nothing.
     """
-    source = own.find(name)
+    source = user_model.find(name)
     if "@" not in name:
         record(source)
     return source
 
 
-def record(source: own.Source) -> None:
+def record(source: user_model.Source) -> None:
     """Remember that this source may be run. Raises InputError where that cannot be written."""
     if trusted(source):
         return
@@ -57,7 +57,7 @@ def record(source: own.Source) -> None:
         ) from None
 
 
-def trusted(source: own.Source) -> bool:
+def trusted(source: user_model.Source) -> bool:
     """Whether this source may be run."""
     try:
         lines = path().read_text(encoding="utf-8", errors="replace").splitlines()
@@ -70,11 +70,11 @@ def trusted(source: own.Source) -> bool:
 
 def require(name: str, folder: str = "") -> None:
     """Raises Untrusted where `name` is an own model that must not be run yet, InputError where it is not found."""
-    if own.is_own(name) and not trusted(source := own.find(name, folder)):
+    if user_model.is_own(name) and not trusted(source := user_model.find(name, folder)):
         raise Untrusted(source)
 
 
-def refused(error: BaseException) -> own.Source | None:
+def refused(error: BaseException) -> user_model.Source | None:
     """The source that was not trusted, where that is why an error was raised, whatever was said of it since."""
     seen: BaseException | None = error
     while seen is not None:

@@ -1,6 +1,6 @@
-"""The SQLite database: the only truth and the only scheduler. Nothing here imports torch.
+"""The store: everything that is recorded, in one SQLite database and a folder of files beside it. No torch.
 
-`database` opens it, `schema` makes and migrates it, `queue` adds experiments and hands out runs, `records` writes
-what a run yields, `rows` reads it all back. `files` names what lies beside the database. `care` checks, frees and
-copies both; `merge` brings in another.
+`schema` and `database` open it; `adding`, `queue` and `claims` say what is wanted and who trains it; `records` takes
+what a run yields, under its claim; `rows` and `replicates` read results back; `files`, `exports` and `imports` keep
+tickets; `care` and `merge` look after whole databases.
 """

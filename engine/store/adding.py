@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.datasets.catalog import DataSet
-from engine.definitions import Definition
 from engine.errors import InputError
-from engine.experiments import Curve, curves, runs
+from engine.plan.definitions import Definition
+from engine.plan.experiments import Curve, curves, runs
 from engine.recipes import Dense, Run
 from engine.store import imports, located, queue
 from engine.store.claims import block_dependents
 from engine.store.database import keep_model_folder, now, transaction
-from engine.ticketfiles import TicketSource
+from engine.tickets.ticketfiles import TicketSource
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Report:
 def check(connection: sqlite3.Connection, folder: Folder, progress: Progress) -> Report:
     """Verify the database, what it says of itself, and the SHA-256 of every ticket file and checkpoint.
 
-    Absent files are no error: they are made again when a run needs them (see `engine.run.Missing`).
+    Absent files are no error: they are made again when a run needs them (see `engine.workers.run.Missing`).
     """
     if broken := _broken(connection):
         return Report({"database": broken}, [])

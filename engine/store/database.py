@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from math import sqrt
 from pathlib import Path
 
-from engine import processes
 from engine.errors import InputError
+from engine.machine import processes
 from engine.store.paths import appearing, beside, named, real
 
 APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours

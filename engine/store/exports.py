@@ -5,12 +5,12 @@ import sqlite3
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine import ticketfiles
 from engine.errors import InputError
 from engine.recipes import Chain, Dense, Imported, Prunable, Rule, Run, Winning
 from engine.store import rules, sides
 from engine.store.files import Folder
 from engine.store.records import file_of
+from engine.tickets import ticketfiles
 
 
 @dataclass(frozen=True)

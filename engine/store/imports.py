@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from engine import ticketfiles
 from engine.errors import InputError
 from engine.store.database import files_folder, path_of
 from engine.store.files import Folder, write
-from engine.ticketfiles import TicketSource
+from engine.tickets import ticketfiles
+from engine.tickets.ticketfiles import TicketSource
 
 STARTING = "ticket = 'imported' AND json_extract(recipe, '$.ticket.digest') = ?"  # runs that start from a ticket's file
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from engine.errors import InputError
-from engine.paths import given
+from engine.machine.paths import given
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LOGS = ("-wal", "-journal")  # what SQLite reads into the database of that name, whichever wrote it

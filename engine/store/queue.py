@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.datasets.catalog import DataSet, remembered
-from engine.definitions import Definition
 from engine.errors import InputError, unknown
+from engine.plan.definitions import Definition
 from engine.recipes import Profile
 from engine.store import located
 from engine.store.claims import WANTED, unblock

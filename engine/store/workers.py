@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from engine import processes
-from engine.devices import Load
+from engine.machine import processes
+from engine.machine.devices import Load
 from engine.store.claims import SILENT_SECONDS
 from engine.store.database import now, transaction
 

@@ -15,8 +15,8 @@ from unittest import mock
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cockpit import figures
 from cockpit.cli.results import figure
+from cockpit.views import figures
 from tests.conftest import copied
 
 REFERENCES = Path(__file__).parents[1] / "data" / "figures"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cockpit import charts, curves
-from cockpit.charts import View
-from cockpit.curves import Series
+from cockpit.views import charts, curves
+from cockpit.views.charts import View
+from cockpit.views.curves import Series
 
 DENSE_MEAN = 0.9
 

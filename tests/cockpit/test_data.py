@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cockpit import pictures
+from cockpit.views import pictures
 from tests.conftest import Cockpit
 from tests.engine import published
 from tests.engine.folders import make

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.testing.compare import compare_images
 
-from cockpit import figures
 from cockpit.cli.results import figure
+from cockpit.views import figures
 from tests.cockpit.pictures import DRAWINGS, FIXTURE, REFERENCES, without_text
 from tests.conftest import Cockpit, add, copied
 from tests.hostile import NAMES, hostile

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cockpit.cli.files import SUFFIX, read, write
-from cockpit.cli.options import KINDS, experiment_options
+from cockpit.requests.files import SUFFIX, read, write
+from cockpit.requests.options import KINDS, experiment_options
 from engine.errors import InputError
 from engine.store import database, queue
 from tests.conftest import Cockpit

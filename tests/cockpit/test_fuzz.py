@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cockpit import cli, config
-from cockpit.cli import files
-from cockpit.cli.options import KINDS
-from engine import processes
+from cockpit.requests import files
+from cockpit.requests.options import KINDS
 from engine.errors import InputError
+from engine.machine import processes
 from engine.store import database
 from tests.conftest import add
 

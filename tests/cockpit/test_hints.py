@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cockpit.cli import hints
+from cockpit.text import hints
 from tests.conftest import SMALL, Cockpit, add, work_off
 
 ADVICE = re.compile(r"`(cockpit [^`]+)`")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import processes
+from engine.machine import processes
 
 
 @pytest.mark.parametrize("command", [("queue", "list"), ("--version",), ("models", "list"), ("doctor",), ()])

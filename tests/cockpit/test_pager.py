@@ -5,7 +5,7 @@ from io import BytesIO
 
 import pytest
 
-from cockpit import pager
+from cockpit.views import pager
 
 TEXT = "".join(f"line {number} {'x' * (number * 37 % 300)}\n" for number in range(5000)).encode()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from cockpit import words
+from cockpit.text import words
 from tests.cockpit.test_help import ALL
 from tests.cockpit.test_screen import SECONDS, in_terminal
 from tests.conftest import Cockpit, run_cockpit
@@ -127,7 +127,8 @@ def test_what_an_encoding_lacks_is_replaced(
 
 
 def test_states_and_curves_are_told_apart_in_ascii(names: list[str], tmp_path: Path) -> None:
-    from cockpit import charts, terminal
+    from cockpit.text import terminal
+    from cockpit.views import charts
 
     for glyphs in (charts.MARKERS, words.OF_EXPERIMENTS.values(), words.OF_CHECKS.values()):
         found = [terminal._nearest(glyph) for glyph in glyphs]

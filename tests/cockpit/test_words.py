@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from cockpit import tables, words
+from cockpit.text import words
+from cockpit.views import tables
 
 
 @pytest.mark.parametrize(

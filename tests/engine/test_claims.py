@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from engine import claims
-from engine.claims import Finding
+from engine.analysis import claims
+from engine.analysis.claims import Finding
 from engine.store import database, replicates
 from tests.conftest import Cockpit, add
 

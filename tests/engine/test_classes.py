@@ -11,14 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.datasets import catalog, classes, load
+from engine.datasets import catalog, classes, load, specs
 from engine.datasets.feed import open_feed
-from engine.definitions import define
 from engine.errors import InputError
-from engine.experiments import curves
-from engine.run import Workplace, prepare
+from engine.plan.definitions import define
+from engine.plan.experiments import curves
 from engine.store import database
 from engine.store.files import Folder
+from engine.workers.run import Workplace, prepare
 from tests.conftest import add
 from tests.engine.folders import make
 from tests.engine.test_datasets import gray, save
@@ -76,7 +76,7 @@ def test_a_part_that_loses_a_class_is_refused(
         ends = {"source": ends["target"], "target": ends["source"]}
     with pytest.raises(InputError, match=message):
         define(**ends, batch_size=2, **options)
-    catalog.resolve(f"{rare}{part}")  # `data check` still counts the classes
+    specs.resolve(f"{rare}{part}")  # `data check` still counts the classes
 
 
 @pytest.mark.parametrize(("spec", "options"), [("{}", {}), ("{}-b", {}), ("{}-20", {})])
@@ -119,12 +119,12 @@ TRAINED = [
 def test_the_images_trained_on_are_counted_without_those_held_out(spec: str, validation: float) -> None:
     training = curves(define(source=[spec], validation=validation, levels=0))[0].points[0].run.training
     feed = open_feed("", training, torch.device("cpu"), 1)
-    assert classes.trained_on(catalog.resolve(spec), validation) == len(feed.train)
+    assert classes.trained_on(specs.resolve(spec), validation) == len(feed.train)
 
 
 @pytest.mark.parametrize("spec", ["imagenet", "places365-a", "imagenet-5000"])
 def test_the_images_trained_on_are_unknown_where_counts_are_approximate(spec: str) -> None:
-    data = catalog.resolve(spec)
+    data = specs.resolve(spec)
     assert classes.trained_on(data, 0.1) is None
     assert classes.trained_on(data, 0.0) == data.train_images
 

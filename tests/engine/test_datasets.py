@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.datasets import catalog, load
+from engine.datasets import load, specs
 from engine.errors import InputError
 
 Arrays = dict[str, Any]
@@ -45,13 +45,13 @@ def save(path: Path, arrays: Arrays, compress: bool = True) -> str:
 
 
 def read(spec: str) -> load.Arrays:
-    found = catalog.resolve(spec)
+    found = specs.resolve(spec)
     return load.load(found.identity, found.location)
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-a", "digits-b"])
 def test_the_catalog_states_what_is_read(name: str) -> None:
-    facts, arrays = catalog.resolve(name), read(name)
+    facts, arrays = specs.resolve(name), read(name)
     assert len(arrays.train_labels) == facts.train_images
     assert len(arrays.test_labels) == facts.test_images
     assert arrays.classes == facts.classes
@@ -78,7 +78,7 @@ def test_halves_of_a_balanced_set_have_equally_many_of_each_class(tmp_path: Path
     spec = save(tmp_path / "set.npz", gray(40))
     for part in ("-a", "-b"):
         assert np.bincount(read(spec + part).train_labels).tolist() == [5, 5, 5, 5]
-        assert catalog.resolve(spec + part).train_images == 20
+        assert specs.resolve(spec + part).train_images == 20
         assert len(read(spec + part).test_labels) == 8  # the test part is not divided
 
 
@@ -103,7 +103,7 @@ def test_the_first_images_of_a_balanced_set_are_balanced_and_the_same_for_ever()
 
 @pytest.mark.parametrize("whole", ["digits", "digits-a"])
 def test_a_set_cut_to_its_first_images_is_known_as_it_is_read(whole: str) -> None:
-    facts, of_all = catalog.resolve(f"{whole}-100"), catalog.resolve(whole)
+    facts, of_all = specs.resolve(f"{whole}-100"), specs.resolve(whole)
     assert (facts.name, facts.identity, facts.train_images) == (f"{whole}-100", f"{whole}-100", 100)
     assert (facts.classes, facts.test_images) == (of_all.classes, of_all.test_images)
     arrays, all_arrays = read(f"{whole}-100"), read(whole)
@@ -114,14 +114,14 @@ def test_a_set_cut_to_its_first_images_is_known_as_it_is_read(whole: str) -> Non
 
 def test_a_file_is_cut_to_its_first_images_and_one_may_be_called_so(tmp_path: Path) -> None:
     spec = save(tmp_path / "set.npz", gray(40))
-    facts = catalog.resolve(f"{spec}-a-12")
+    facts = specs.resolve(f"{spec}-a-12")
     assert facts.name == "npz:set-a-12"
-    assert (facts.identity, facts.train_images) == (f"{catalog.resolve(spec).identity}-a-12", 12)
+    assert (facts.identity, facts.train_images) == (f"{specs.resolve(spec).identity}-a-12", 12)
     assert len(read(f"{spec}-a-12").train_images) == 12
     whole = tmp_path / "photos-2019"
     (tmp_path / "set.npz").rename(whole)
-    assert catalog.resolve(f"npz:{whole}").train_images == 40
-    assert catalog.resolve(f"npz:{whole}-12").train_images == 12
+    assert specs.resolve(f"npz:{whole}").train_images == 40
+    assert specs.resolve(f"npz:{whole}-12").train_images == 12
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,13 @@ def test_a_file_is_cut_to_its_first_images_and_one_may_be_called_so(tmp_path: Pa
 )  # fmt: skip
 def test_a_published_set_by_another_spelling_is_suggested(typed: str, near: str) -> None:
     with pytest.raises(InputError, match=f"unknown data set '{typed}'; did you mean '{near}'"):
-        catalog.resolve(typed)
+        specs.resolve(typed)
 
 
 @pytest.mark.parametrize("images", [9, 1257, 99_999])
 def test_a_set_is_cut_to_one_image_of_each_class_or_more_and_less_than_there_are(images: int) -> None:
     with pytest.raises(InputError, match=rf"'digits-{images}': it cannot be cut to {images} .* 10, .* to 1256"):
-        catalog.resolve(f"digits-{images}")
+        specs.resolve(f"digits-{images}")
 
 
 def test_validation_is_held_out_of_each_class() -> None:
@@ -154,7 +154,7 @@ def test_validation_is_held_out_of_each_class() -> None:
 def test_an_npz_set_in_medmnists_layout_is_read_as_it_was_written(tmp_path: Path, compress: bool) -> None:
     arrays = gray()
     spec = save(tmp_path / "set.npz", arrays, compress)
-    facts, found = catalog.resolve(spec), read(spec)
+    facts, found = specs.resolve(spec), read(spec)
     assert (facts.name, facts.shape, facts.classes) == ("npz:set", (3, 32, 32), 4)
     assert np.array_equal(found.train_images[..., 0], arrays["train_images"])
     assert np.array_equal(found.test_labels, arrays["test_labels"][:, 0])
@@ -167,7 +167,7 @@ def test_encoded_images_are_read_as_the_pixels_they_hold(tmp_path: Path) -> None
     arrays = {f"{split}_{key}": value for split in ("train", "test") for key, value in
               (("bytes", data), ("offsets", offsets), ("labels", labels))}  # fmt: skip
     spec = save(tmp_path / "set.npz", arrays)
-    assert catalog.resolve(spec).shape == (3, 32, 32)
+    assert specs.resolve(spec).shape == (3, 32, 32)
     assert np.array_equal(read(spec).train_images, pixels)
 
 
@@ -185,14 +185,14 @@ def test_identity_is_the_content_and_not_the_path(tmp_path: Path) -> None:
     one = save(tmp_path / "set.npz", gray())
     other = save(tmp_path / "there" / "set.npz", gray(seed=1))
     (tmp_path / "copy.npz").write_bytes((tmp_path / "set.npz").read_bytes())
-    identities = [catalog.resolve(spec).identity for spec in (one, other, f"npz:{tmp_path / 'copy.npz'}")]
+    identities = [specs.resolve(spec).identity for spec in (one, other, f"npz:{tmp_path / 'copy.npz'}")]
     assert identities[0] == identities[2] != identities[1]
     digest = hashlib.sha256((tmp_path / "set.npz").read_bytes()).hexdigest()
     assert identities[0] == f"npz:{digest}"
 
 
 def test_two_files_of_one_name_are_told_apart_in_an_experiment(tmp_path: Path) -> None:
-    from engine.definitions import define
+    from engine.plan.definitions import define
 
     (tmp_path / "there").mkdir()
     specs = [save(tmp_path / "set.npz", gray()), save(tmp_path / "there" / "set.npz", gray(seed=1))]
@@ -203,8 +203,8 @@ def test_two_files_of_one_name_are_told_apart_in_an_experiment(tmp_path: Path) -
 
 
 def test_the_same_content_from_two_places_is_one_data_set(tmp_path: Path) -> None:
-    from engine.definitions import define
-    from engine.experiments import curves
+    from engine.plan.definitions import define
+    from engine.plan.experiments import curves
 
     spec = save(tmp_path / "set.npz", gray())
     (tmp_path / "copy.npz").write_bytes((tmp_path / "set.npz").read_bytes())
@@ -217,12 +217,12 @@ def test_a_half_knows_all_classes_of_the_whole(tmp_path: Path) -> None:
     arrays["train_labels"] = np.where(np.arange(40) == 7, 4, np.arange(40) % 4)  # one image of class 4
     arrays["test_labels"] = np.arange(8) % 5
     spec = save(tmp_path / "set.npz", arrays)
-    assert {catalog.resolve(spec + part).classes for part in ("", "-a", "-b")} == {5}
+    assert {specs.resolve(spec + part).classes for part in ("", "-a", "-b")} == {5}
     assert {read(spec + part).classes for part in ("", "-a", "-b")} == {5}
 
 
 def test_images_of_another_shape_are_refused_as_a_target(tmp_path: Path) -> None:
-    from engine.definitions import define
+    from engine.plan.definitions import define
 
     spec = save(tmp_path / "set.npz", gray())
     with pytest.raises(InputError, match="images of digits are 1x8x8 but those of npz:set 3x32x32"):
@@ -234,13 +234,13 @@ def test_images_of_another_shape_are_refused_as_a_target(tmp_path: Path) -> None
     [("cifar10.npz", True), ("fashion_mnist.npz", True), ("svhn.npz", False), ("mnist.npz", False)],
 )
 def test_characters_are_not_mirrored(tmp_path: Path, name: str, flips: bool) -> None:
-    facts = catalog.resolve(save(tmp_path / name, gray()))
+    facts = specs.resolve(save(tmp_path / name, gray()))
     assert facts.augmentation("standard") == ("crop-flip" if flips else "crop")
     assert facts.augmentation("none") == "none"
 
 
 def test_the_digits_are_not_augmented() -> None:
-    assert catalog.resolve("digits").augmentation("standard") == "none"
+    assert specs.resolve("digits").augmentation("standard") == "none"
 
 
 def change(**changes: Any) -> Callable[[Arrays], Arrays]:
@@ -279,7 +279,7 @@ def test_a_mis_shaped_npz_is_refused_by_what_is_wrong_with_it(
     tmp_path: Path, changed: Callable[[Arrays], Arrays], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        catalog.resolve(save(tmp_path / "set.npz", changed(gray())))
+        specs.resolve(save(tmp_path / "set.npz", changed(gray())))
 
 
 def test_encoded_sets_are_checked_too(tmp_path: Path) -> None:
@@ -287,16 +287,16 @@ def test_encoded_sets_are_checked_too(tmp_path: Path) -> None:
     data, offsets = encoded(pixels)
     good = {f"{split}_{key}": value for split in ("train", "test") for key, value in
             (("bytes", data), ("offsets", offsets), ("labels", np.arange(4) % 2))}  # fmt: skip
-    catalog.resolve(save(tmp_path / "good.npz", good))
+    specs.resolve(save(tmp_path / "good.npz", good))
     with pytest.raises(InputError, match="train_offsets must rise from 0"):
-        catalog.resolve(save(tmp_path / "order.npz", {**good, "train_offsets": offsets[::-1].copy()}))
+        specs.resolve(save(tmp_path / "order.npz", {**good, "train_offsets": offsets[::-1].copy()}))
     with pytest.raises(InputError, match="no image that Pillow can read"):
-        catalog.resolve(save(tmp_path / "noise.npz", {**good, "train_bytes": np.zeros_like(data)}))
+        specs.resolve(save(tmp_path / "noise.npz", {**good, "train_bytes": np.zeros_like(data)}))
     mixed = [*pixels[:3], np.zeros((16, 16, 3), np.uint8)]
     data, offsets = encoded(mixed)
     spec = save(tmp_path / "mixed.npz", {**good, "train_bytes": data, "train_offsets": offsets})
     with pytest.raises(InputError, match="image 3 of train_bytes is 16x16, the first is 32x32"):
-        catalog.resolve(spec)
+        specs.resolve(spec)
 
 
 def test_unreadable_and_truncated_files_are_refused(tmp_path: Path) -> None:
@@ -304,16 +304,16 @@ def test_unreadable_and_truncated_files_are_refused(tmp_path: Path) -> None:
     whole = (tmp_path / "set.npz").read_bytes()
     (tmp_path / "set.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"cannot be read as npz.*is the file complete"):
-        catalog.resolve(spec)
+        specs.resolve(spec)
     (tmp_path / "set.npz").write_text("hello")
     with pytest.raises(InputError, match="cannot be read as npz"):
-        catalog.resolve(spec)
+        specs.resolve(spec)
     with pytest.raises(InputError, match="there is no file"):
-        catalog.resolve(f"npz:{tmp_path / 'absent.npz'}")
+        specs.resolve(f"npz:{tmp_path / 'absent.npz'}")
 
 
 def test_a_file_that_has_changed_or_gone_since_it_was_queued_is_not_trained_on(tmp_path: Path) -> None:
-    facts = catalog.resolve(save(tmp_path / "set.npz", gray()))
+    facts = specs.resolve(save(tmp_path / "set.npz", gray()))
     save(tmp_path / "set.npz", gray(seed=1))
     with pytest.raises(InputError, match="has changed since it was queued"):
         load.load(facts.identity, facts.location)
@@ -336,7 +336,7 @@ def test_a_file_that_has_changed_or_gone_since_it_was_queued_is_not_trained_on(t
 def test_the_real_sets_are_known_without_being_read(
     shared_data: Path, name: str, shape: tuple[int, int, int], classes: int, train: int, test: int
 ) -> None:
-    facts = catalog.resolve(f"npz:{shared_data / name}.npz")
+    facts = specs.resolve(f"npz:{shared_data / name}.npz")
     assert (facts.shape, facts.classes, facts.train_images, facts.test_images) == (shape, classes, train, test)
 
 
@@ -349,6 +349,6 @@ def test_the_real_svhn_is_read_pixel_for_pixel(shared_data: Path) -> None:
 
 def test_the_halves_of_cifar10_are_25000_with_2500_of_each_class(shared_data: Path) -> None:
     spec = f"npz:{shared_data / 'cifar10.npz'}"
-    assert catalog.resolve(spec + "-a").train_images == catalog.resolve(spec + "-b").train_images == 25_000
+    assert specs.resolve(spec + "-a").train_images == specs.resolve(spec + "-b").train_images == 25_000
     labels = np.load(shared_data / "cifar10.npz")["train_labels"]
     assert np.bincount(labels[load.half(labels, "b")]).tolist() == [2500] * 10

@@ -2,9 +2,9 @@
 
 import pytest
 
-from engine import devices
-from engine.devices import Device
 from engine.errors import InputError
+from engine.machine import devices
+from engine.machine.devices import Device
 
 CARDS = ["GPU-aaa1", "GPU-aaa2", "GPU-b"]
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from engine import presets
-from engine.definitions import define
 from engine.errors import LONGEST_SHOWN, InputError, Range, chosen, quoted, unknown
+from engine.plan import presets
+from engine.plan.definitions import define
 from tests.conftest import TINY
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from engine.definitions import define
-from engine.devices import Device
-from engine.estimates import Estimate, Unknown, estimate, preview, previews, schedule
-from engine.experiments import curves
+from engine.analysis.estimates import Estimate, Unknown, estimate, preview, previews, schedule
+from engine.machine.devices import Device
+from engine.plan.definitions import define
+from engine.plan.experiments import curves
 from engine.recipes import Run
 from engine.store import adding, claims, database, queue, records
 from tests.conftest import TINY, add

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine import checkpoints, profiles, pruning, tickets, training
 from engine.datasets.load import Arrays
 from engine.datasets.pipeline import Data
 from engine.models import catalog
+from engine.pruning import magnitude
 from engine.recipes import Chain, Prunable, Rule, Run, Training
+from engine.tickets import starts
+from engine.training import checkpoints, loop, profiles
 from tests.engine.test_recipes import TRAINING
 
 CPU = torch.device("cpu")
@@ -34,22 +36,22 @@ def noise(configuration: Training, side: int, classes: int) -> Data:
     return Data(Arrays(images[:8], labels[:8], images[8:], labels[8:], classes), configuration, CPU)
 
 
-def trained(run: Run, data: Data, left: Left) -> training.State:
+def trained(run: Run, data: Data, left: Left) -> loop.State:
     """The state at the end of a run, which goes through a checkpoint after each step; what it leaves is in `left`."""
     profiles.configure(run.training.profile, CPU)
-    model, masks = tickets.start(run, data.shape, data.classes, lambda one, kind: left[one.digest, kind])
-    state = training.begin(model, masks, run.training, CPU)
+    model, masks = starts.start(run, data.shape, data.classes, lambda one, kind: left[one.digest, kind])
+    state = loop.begin(model, masks, run.training, CPU)
     if run.ticket.level == 0:
-        left[run.digest, "rewind"] = tickets.pack_state(model)
+        left[run.digest, "rewind"] = starts.pack_state(model)
 
-    def between(state: training.State) -> None:
+    def between(state: loop.State) -> None:
         checkpoints.unpack(checkpoints.pack(state, run.digest, 1, 0.0)).restore(state)
 
-    (epoch,) = training.train(state, data, run.training, between)
+    (epoch,) = loop.train(state, data, run.training, between)
     assert epoch.train_loss is not None
     for name, mask in state.masks.items():
         assert not model.get_parameter(name)[~mask].any()
-    left[run.digest, "final"] = tickets.pack_state(model)
+    left[run.digest, "final"] = starts.pack_state(model)
     return state
 
 
@@ -67,7 +69,7 @@ def test_it_is_trained_pruned_rewound_and_transferred(
     trained(chain.run(0), noise(source, side, 5), left)
     own = trained(chain.run(1), noise(source, side, 5), left)
     total = sum(mask.numel() for mask in own.masks.values())
-    assert sum(pruning.remaining(own.masks).values()) == round(0.8 * total)
+    assert sum(magnitude.remaining(own.masks).values()) == round(0.8 * total)
 
     target = replace(source, dataset="digits-b")
     moved = trained(Run(chain.ticket(1), target), noise(target, side, 7), left)
@@ -79,8 +81,8 @@ def test_it_is_trained_pruned_rewound_and_transferred(
             assert torch.equal(mask, own.masks[layer])
 
 
-def started(run: Run, side: int, left: Left) -> tuple[dict[str, Tensor], pruning.Masks]:
-    model, masks = tickets.start(run, (3, side, side), 5, lambda one, kind: left[one.digest, kind])
+def started(run: Run, side: int, left: Left) -> tuple[dict[str, Tensor], magnitude.Masks]:
+    model, masks = starts.start(run, (3, side, side), 5, lambda one, kind: left[one.digest, kind])
     return model.state_dict(), masks
 
 
@@ -94,6 +96,6 @@ def test_a_ticket_goes_between_large_and_small_images_both_ways(name: str, there
     ticket = Run(chain.ticket(1), replace(source, dataset="digits-b"))
     state, masks = started(ticket, here, left)
     assert all(torch.equal(masks[layer], mask) for layer, mask in kept.items())
-    rewound = tickets.unpack_state(left[chain.run(0).digest, "rewind"])
+    rewound = starts.unpack_state(left[chain.run(0).digest, "rewind"])
     assert all(torch.equal(state[key], value) for key, value in rewound.items())
     trained(ticket, noise(ticket.training, here, 5), left)

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from engine import experiments
-from engine.datasets.catalog import DataSet, remembered, resolve, spec_of
-from engine.definitions import Definition, define, evaluation_levels, extended, options_of
+from engine.datasets.catalog import DataSet, remembered, spec_of
+from engine.datasets.specs import resolve
 from engine.errors import InputError
-from engine.experiments import curves
-from engine.presets import PRESETS
+from engine.plan import experiments
+from engine.plan.definitions import Definition, define, evaluation_levels, extended, options_of
+from engine.plan.experiments import curves
+from engine.plan.presets import PRESETS
 from engine.recipes import Dense
 from tests.conftest import TINY
 from tests.engine.test_datasets import gray, save

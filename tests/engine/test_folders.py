@@ -16,9 +16,9 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS, ImageFolder
 from torchvision.transforms.v2 import functional as F
 
-from engine.datasets import catalog, folders, load, manifests
-from engine.definitions import define
+from engine.datasets import catalog, folders, load, manifests, specs
 from engine.errors import InputError
+from engine.plan.definitions import define
 from tests.engine.folders import CLASSES, empty, make, truncate
 
 
@@ -30,14 +30,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(spec: str) -> load.Arrays:
-    found = catalog.resolve(spec)
+    found = specs.resolve(spec)
     return load.load(found.identity, found.location)
 
 
 @pytest.mark.parametrize("part", ["test", "val"])
 def test_a_folder_is_read_as_torchvisions_image_folder_reads_it(tmp_path: Path, part: str) -> None:
     root = make(tmp_path / "pets", part=part)
-    facts, arrays = catalog.resolve(f"folder:{root}"), read(f"folder:{root}")
+    facts, arrays = specs.resolve(f"folder:{root}"), read(f"folder:{root}")
     assert (facts.name, facts.shape, facts.classes, facts.flips) == ("folder:pets", (3, 40, 40), 3, True)
     assert (facts.train_images, facts.test_images) == (18, 9)
     for split, images, labels in (
@@ -56,7 +56,7 @@ def test_the_endings_are_those_of_torchvision() -> None:
 def test_images_of_any_size_are_resized_along_their_short_side_and_cut_in_the_middle(tmp_path: Path) -> None:
     root = make(tmp_path / "pets", size=(50, 70))
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(root / "train" / "cat" / "000.png")
-    facts, arrays = catalog.resolve(f"folder:{root}@32"), read(f"folder:{root}@32")
+    facts, arrays = specs.resolve(f"folder:{root}@32"), read(f"folder:{root}@32")
     assert (facts.name, facts.shape, arrays.train_images.shape) == ("folder:pets@32", (3, 32, 32), (18, 32, 32, 3))
     with Image.open(root / "train" / "cat" / "001.png") as image:
         expected = F.center_crop(F.resize(F.pil_to_tensor(image), [32], antialias=True), [32, 32])
@@ -75,7 +75,7 @@ def test_gray_images_stay_gray_if_all_are_and_become_rgb_beside_others(tmp_path:
         with Image.open(file) as image:
             gray = image.convert("L")
         gray.save(file)
-    assert catalog.resolve(f"folder:{root}").shape == (1, 8, 8)
+    assert specs.resolve(f"folder:{root}").shape == (1, 8, 8)
     assert read(f"folder:{root}").train_images.shape == (18, 8, 8, 1)
 
 
@@ -94,7 +94,7 @@ def test_a_jpeg_of_any_kind_has_the_colours_that_pillow_gives_it(tmp_path: Path,
 def test_halves_of_a_folder_are_those_of_its_labels(tmp_path: Path) -> None:
     root = make(tmp_path / "pets")
     whole, half = read(f"folder:{root}"), read(f"folder:{root}@40-a")
-    assert catalog.resolve(f"folder:{root}-b").train_images == 9
+    assert specs.resolve(f"folder:{root}-b").train_images == 9
     chosen = load.half(whole.train_labels, "a")
     assert np.array_equal(half.train_images, whole.train_images[chosen])
     assert np.bincount(half.train_labels).tolist() == [3, 3, 3]
@@ -102,7 +102,7 @@ def test_halves_of_a_folder_are_those_of_its_labels(tmp_path: Path) -> None:
 
 def test_a_folder_may_itself_have_the_name_of_a_half_or_a_size(tmp_path: Path) -> None:
     for name in ("pets-a", "pets@32"):
-        facts = catalog.resolve(f"folder:{make(tmp_path / name)}")
+        facts = specs.resolve(f"folder:{make(tmp_path / name)}")
         assert (facts.part, facts.shape) == ("", (3, 40, 40))
         assert load.load(facts.identity, facts.location).train_images.shape == (18, 40, 40, 3)
 
@@ -110,44 +110,44 @@ def test_a_folder_may_itself_have_the_name_of_a_half_or_a_size(tmp_path: Path) -
 def test_identity_is_what_the_files_hold_and_the_size_asked_for_never_where_they_lie(tmp_path: Path) -> None:
     root = make(tmp_path / "pets")
     shutil.copytree(root, tmp_path / "elsewhere" / "animals")
-    here, there = (catalog.resolve(f"folder:{path}") for path in (root, tmp_path / "elsewhere" / "animals"))
+    here, there = (specs.resolve(f"folder:{path}") for path in (root, tmp_path / "elsewhere" / "animals"))
     assert here.identity == there.identity
-    specs = [f"folder:{root}", f"folder:{root}@40", f"folder:{root}@32", f"stream:{root}", f"stream:{root}@32"]
-    assert len({catalog.resolve(spec).identity for spec in specs}) == 5
+    named = [f"folder:{root}", f"folder:{root}@40", f"folder:{root}@32", f"stream:{root}", f"stream:{root}@32"]
+    assert len({specs.resolve(spec).identity for spec in named}) == 5
     (root / "train" / "cat" / "000.png").rename(root / "train" / "cat" / "new.png")
-    assert catalog.resolve(f"folder:{root}").identity != here.identity
+    assert specs.resolve(f"folder:{root}").identity != here.identity
 
 
 def test_an_image_is_read_once_and_then_known_by_size_and_time(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make(tmp_path / "pets")
-    before = catalog.resolve(f"stream:{root}").identity
+    before = specs.resolve(f"stream:{root}").identity
     looked: list[Path] = []
     original = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: (looked.append(self), original(self))[1])
-    assert catalog.resolve(f"stream:{root}").identity == before
+    assert specs.resolve(f"stream:{root}").identity == before
     assert not looked
     changed = root / "train" / "dog" / "003.png"
     shutil.copy(root / "train" / "cat" / "000.png", changed)
     os.utime(changed, ns=(1, 1))
-    assert catalog.resolve(f"stream:{root}").identity != before
+    assert specs.resolve(f"stream:{root}").identity != before
     assert looked == [changed]
     for kept in (cache / "cockpit" / "folders").iterdir():
         kept.write_text("of another version\n")
-    assert catalog.resolve(f"stream:{root}").identity != before
+    assert specs.resolve(f"stream:{root}").identity != before
     assert len(looked) == 1 + 27
 
 
 def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(tmp_path: Path, cache: Path) -> None:
     root = make(tmp_path / "pets")
     cache.write_text("a file where the folder should be")
-    assert catalog.resolve(f"folder:{root}").identity == catalog.resolve(f"folder:{root}").identity
+    assert specs.resolve(f"folder:{root}").identity == specs.resolve(f"folder:{root}").identity
 
 
 def test_a_folder_that_has_changed_or_gone_since_it_was_queued_is_not_trained_on(tmp_path: Path) -> None:
     root = make(tmp_path / "pets")
-    facts = catalog.resolve(f"folder:{root}")
+    facts = specs.resolve(f"folder:{root}")
     (root / "test" / "cat" / "000.png").unlink()
     with pytest.raises(InputError, match="has changed since it was queued"):
         load.load(facts.identity, facts.location)
@@ -191,7 +191,7 @@ def test_a_wrong_folder_is_refused_by_what_is_wrong_with_it(tmp_path: Path, chan
     root = make(tmp_path / "pets")
     change(root)
     with pytest.raises(InputError, match=message):
-        catalog.resolve(f"folder:{root}")
+        specs.resolve(f"folder:{root}")
 
 
 @pytest.mark.parametrize("kind", ["folder", "stream"])
@@ -199,31 +199,31 @@ def test_a_truncated_jpeg_is_known_before_anything_is_trained(tmp_path: Path, ki
     root = make(tmp_path / "pets", ending="jpg")
     truncate(root / "train" / "dog" / "004.jpg")
     with pytest.raises(InputError, match=r"train/dog/004.jpg is damaged \(.*[Tt]runcated"):
-        catalog.resolve(f"{kind}:{root}@32")
+        specs.resolve(f"{kind}:{root}@32")
 
 
 @pytest.mark.parametrize("side", ["x", "0", "1", "4096", "-3", ""])
 def test_a_size_that_is_none_is_refused(tmp_path: Path, side: str) -> None:
     root = make(tmp_path / "pets")
     with pytest.raises(InputError, match=r"is no side in pixels: allowed are 2 to 1024, e\.g\. folder:"):
-        catalog.resolve(f"folder:{root}@{side}")
+        specs.resolve(f"folder:{root}@{side}")
 
 
 def test_what_the_database_remembers_of_a_folder_is_what_was_found(tmp_path: Path) -> None:
     root = make(tmp_path / "pets")
     for spec in (f"folder:{root}", f"folder:{root}@32-a", f"stream:{root}@64", f"stream:{root}-b"):
-        d = catalog.resolve(spec)
+        d = specs.resolve(spec)
         assert d == catalog.remembered(
             d.name, d.identity, d.location, d.shape, d.classes, d.train_images, d.test_images
         )
-        assert catalog.resolve(catalog.spec_of(d.identity, d.location)) == d
+        assert specs.resolve(catalog.spec_of(d.identity, d.location)) == d
 
 
 @pytest.mark.parametrize(("name", "classes"), [("imagenet", 1000), ("places365", 365)])
 def test_sets_of_photographs_are_known_without_being_there(name: str, classes: int) -> None:
-    facts = catalog.resolve(name)
+    facts = specs.resolve(name)
     assert (facts.shape, facts.classes, facts.augmentation("standard")) == ((3, 224, 224), classes, "crop-flip")
-    halves = [catalog.resolve(f"{name}-{part}").train_images for part in "ab"]
+    halves = [specs.resolve(f"{name}-{part}").train_images for part in "ab"]
     assert sum(halves) == facts.train_images
     assert catalog.is_streamed(facts.identity)
     assert catalog.is_streamed(f"{name}-a")
@@ -247,7 +247,7 @@ def test_tickets_go_between_sizes_where_a_pool_makes_them_one(tmp_path: Path) ->
     large, small = f"stream:{root}@64", f"folder:{root}@32"
     for source, target in ((large, small), (small, large)):
         shapes = [data.shape for data in define(source=[source], target=[target], model="resnet20").targets]
-        assert shapes == [catalog.resolve(target).shape]
+        assert shapes == [specs.resolve(target).shape]
     with pytest.raises(InputError, match="vgg19 needs images of at least 16 pixels a side, these have 8x8"):
         define(source=[large], target=[f"folder:{root}@8"], model="vgg19")
     with pytest.raises(InputError, match="a ticket fits only images of as many channels as those it was found on"):
@@ -293,26 +293,26 @@ def test_what_is_no_image_is_named_and_never_waited_for(
     make_odd(root / part / "cat" / "deeper" / "odd.png")
     for kind in ("folder", "stream"):
         with pytest.raises(InputError, match=message):
-            catalog.resolve(f"{kind}:{root}")
+            specs.resolve(f"{kind}:{root}")
 
 
 def test_a_folder_called_like_an_image_is_a_folder(tmp_path: Path) -> None:
     root = make(tmp_path / "pets")
     (root / "train" / "cat" / "more.png").mkdir()
     (root / "train" / "cat" / "000.png").rename(root / "train" / "cat" / "more.png" / "000.png")
-    assert catalog.resolve(f"folder:{root}").train_images == 18
+    assert specs.resolve(f"folder:{root}").train_images == 18
 
 
 def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make(tmp_path / "pets")
-    facts = catalog.resolve(f"folder:{root}")
+    facts = specs.resolve(f"folder:{root}")
 
     def refuse(*_: object) -> bytes:
         raise PermissionError(13, "Permission denied", "001.png")
 
     monkeypatch.setattr(manifests, "look", refuse)  # as root may read everything
     with pytest.raises(InputError, match=r"it cannot be read \(Permission denied\): 001.png"):
-        catalog.resolve(f"folder:{root}")
+        specs.resolve(f"folder:{root}")
     with pytest.raises(InputError, match="Permission denied"):
         load.load(facts.identity, facts.location)
     assert folders.state(facts.identity, facts.location) == "changed"
@@ -324,11 +324,11 @@ def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_what_systems_leave_behind_is_no_class_and_holds_no_image(tmp_path: Path, name: str) -> None:
     root = make(tmp_path / "pets")
-    before = catalog.resolve(f"folder:{root}")
+    before = specs.resolve(f"folder:{root}")
     for folder in (root, root / "train", root / "train" / "cat"):
         shutil.copytree(root / "train" / "dog", folder / name / "cat.png")
         shutil.copy(root / "train" / "dog" / "001.png", folder / name / "thumb.png")
-    assert catalog.resolve(f"folder:{root}") == before
+    assert specs.resolve(f"folder:{root}") == before
 
 
 NAMES = st.sampled_from(["a.png", "b.PNG", "c.jpg", "d.txt", "é.png", ".e.png", "@eaDir", "Thumbs.db", "g\n.png"])
@@ -364,7 +364,7 @@ def test_a_folder_of_odd_entries_is_refused_in_one_line_or_read_as_described(
         for (part, class_, name), kind in entries.items():
             KINDS[kind](root / part / class_ / name)
         try:
-            facts = catalog.resolve(f"folder:{root}")
+            facts = specs.resolve(f"folder:{root}")
         except InputError as error:
             problem = str(error)
         else:

@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from benchmarks.gpu import waits
-from engine import checkpoints, graphs, profiles, pruning, streams, tickets, training
-from engine.datasets import catalog as catalog_of_data
-from engine.datasets import load
+from engine import streams
+from engine.datasets import load, specs
 from engine.datasets.feed import open_feed
 from engine.datasets.pipeline import Data, EpochPlan
 from engine.models import catalog
+from engine.pruning import magnitude
 from engine.recipes import Optimizer, Profile, RandomGlobal, Rule, Run, Scope
 from engine.store import database, rows
-from engine.team import Team
+from engine.tickets import starts
+from engine.training import checkpoints, graphs, loop, profiles
+from engine.training.team import Team
 from tests.conftest import add, work_off
 from tests.engine.folders import make
 from tests.engine.test_pipeline import arrays
@@ -49,7 +51,7 @@ def test_order_and_augmentation_are_the_same_bits_as_on_the_cpu() -> None:
 
 def test_streamed_batches_are_the_same_bits_as_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    facts = catalog_of_data.resolve(f"stream:{make(tmp_path / 'pets', ending='jpg')}@32")
+    facts = specs.resolve(f"stream:{make(tmp_path / 'pets', ending='jpg')}@32")
     configuration = replace(TRAINING, dataset=facts.identity, augmentation="crop-flip")
     batches = []
     for device in (GPU, torch.device("cpu")):
@@ -63,9 +65,9 @@ def test_streamed_batches_are_the_same_bits_as_on_the_cpu(tmp_path: Path, monkey
 @pytest.mark.parametrize("ties", [False, True])
 def test_masks_are_the_same_as_on_the_cpu(scope: Scope, ties: bool) -> None:
     for level in (1, 5, 20):
-        on_cpu = pruning.magnitude(weights(level, ties), None, Rule(scope=scope), level)
+        on_cpu = magnitude.magnitude(weights(level, ties), None, Rule(scope=scope), level)
         there = {name: value.to(GPU) for name, value in weights(level, ties).items()}
-        on_gpu = pruning.magnitude(there, None, Rule(scope=scope), level)
+        on_gpu = magnitude.magnitude(there, None, Rule(scope=scope), level)
         assert all(on_gpu[name].is_cuda and torch.equal(on_gpu[name].cpu(), mask) for name, mask in on_cpu.items())
 
 
@@ -78,9 +80,9 @@ def test_pruned_weights_stay_zero_and_exact_repeats_its_bits(model: str, profile
     profiles.configure(profile, GPU)
     data, finals = Data(arrays(), configuration, GPU), []
     for _ in range(2):
-        net, masks = tickets.start(Run(RandomGlobal(5), configuration), data.shape, 5, lambda *_: b"")
-        state = training.begin(net, masks, configuration, GPU)
-        list(training.train(state, data, configuration, lambda _: None))
+        net, masks = starts.start(Run(RandomGlobal(5), configuration), data.shape, 5, lambda *_: b"")
+        state = loop.begin(net, masks, configuration, GPU)
+        list(loop.train(state, data, configuration, lambda _: None))
         for name, mask in state.masks.items():
             assert not state.model.get_parameter(name)[~mask].any()
         finals.append([parameter.detach().clone() for parameter in state.model.parameters()])
@@ -100,9 +102,9 @@ def test_recorded_steps_come_to_the_same_bits_as_steps_taken_as_they_are(model: 
     data = Data(load.load("digits-a", ""), configuration, GPU)
     results = []
     for taking in (graphs.as_it_is, graphs.chosen(configuration, GPU, Team())):
-        net, masks = tickets.start(Run(RandomGlobal(5), configuration), data.shape, 10, lambda *_: b"")
-        state = training.begin(net, masks, configuration, GPU)
-        epochs = list(training.train(state, data, configuration, lambda _: None, taking=taking))
+        net, masks = starts.start(Run(RandomGlobal(5), configuration), data.shape, 10, lambda *_: b"")
+        state = loop.begin(net, masks, configuration, GPU)
+        epochs = list(loop.train(state, data, configuration, lambda _: None, taking=taking))
         results.append(([epoch.train_loss for epoch in epochs], state))
     (losses, plain), (recorded_losses, recorded) = results
     assert losses == recorded_losses
@@ -119,9 +121,9 @@ def test_steps_are_recorded_and_a_training_goes_on_from_its_checkpoint(capsys: p
     profiles.configure("fast", GPU)
     data = Data(load.load("digits-a", ""), configuration, GPU)
 
-    def begun() -> training.State:
-        net, masks = tickets.start(Run(RandomGlobal(5), configuration), data.shape, 10, lambda *_: b"")
-        return training.begin(net, masks, configuration, GPU)
+    def begun() -> loop.State:
+        net, masks = starts.start(Run(RandomGlobal(5), configuration), data.shape, 10, lambda *_: b"")
+        return loop.begin(net, masks, configuration, GPU)
 
     recorded = []
 
@@ -130,14 +132,14 @@ def test_steps_are_recorded_and_a_training_goes_on_from_its_checkpoint(capsys: p
         return recorded[-1]
 
     state, left = begun(), b""
-    for epoch in training.train(state, data, configuration, lambda _: None, taking=taking):
+    for epoch in loop.train(state, data, configuration, lambda _: None, taking=taking):
         if epoch.epoch == 3:
             left = checkpoints.pack(state, "run", 1, 0.0)
     assert len(recorded[0].recordings) == 2  # a whole batch, and the last of an epoch
     assert "not recorded" not in capsys.readouterr().out
     resumed = begun()
     checkpoints.unpack(left).restore(resumed)
-    (*_, last) = training.train(resumed, data, configuration, lambda _: None, taking=taking)
+    (*_, last) = loop.train(resumed, data, configuration, lambda _: None, taking=taking)
     assert abs(last.test_accuracy - epoch.test_accuracy) < 0.05
     assert {float(group["lr"]) for group in resumed.optimizer.param_groups} == {pytest.approx(0.01)}
 
@@ -146,17 +148,17 @@ def test_training_steps_do_not_wait_for_the_device() -> None:
     configuration = replace(TRAINING, profile="fast", epochs=6, milestones=())
     profiles.configure("fast", GPU)
     data = Data(load.load("digits-a", ""), configuration, GPU)
-    net, masks = tickets.start(Run(RandomGlobal(5), configuration), (1, 8, 8), 10, lambda *_: b"")
-    state = training.begin(net, masks, configuration, GPU)
+    net, masks = starts.start(Run(RandomGlobal(5), configuration), (1, 8, 8), 10, lambda *_: b"")
+    state = loop.begin(net, masks, configuration, GPU)
     steps = 0
 
-    def watch(state: training.State) -> None:  # in the first epoch and the last, steps before the end may not wait
+    def watch(state: loop.State) -> None:  # in the first epoch and the last, steps before the end may not wait
         nonlocal steps
         steps += 1
         torch.cuda.set_sync_debug_mode("error" if state.epoch in (0, 5) and state.step < 10 else "default")
 
     try:
-        list(training.train(state, data, configuration, watch))
+        list(loop.train(state, data, configuration, watch))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert steps == 6 * 11  # the last of each epoch is the evaluation's

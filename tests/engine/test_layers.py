@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from engine import masks, tickets
+from engine.analysis import layers
+from engine.analysis.layers import Comparison, compare
+from engine.analysis.statistics import Mean
 from engine.errors import InputError
 from engine.recipes import Chain, Rule, Run, Training, Winning
-from engine.statistics import Mean
-from engine.store import database, layers, sides
+from engine.store import database, sides
 from engine.store.files import Folder
-from engine.store.layers import Comparison, compare
 from engine.store.records import file_of
 from engine.store.sides import Side
+from engine.tickets import masks, starts
 
 CONVS = ["conv1.weight", "conv2.weight", "conv3.weight", "conv4.weight"]
 
@@ -54,7 +55,7 @@ def numpy_masks(connection: sqlite3.Connection, folder: Folder, scope: str, seed
 
     return {
         name: mask.numpy()
-        for name, mask in tickets.chain_masks(chain(connection, scope, seed), level, CONVS, read).items()
+        for name, mask in starts.chain_masks(chain(connection, scope, seed), level, CONVS, read).items()
     }
 
 
@@ -150,7 +151,7 @@ def test_masks_are_read_without_torch_as_they_were_written() -> None:
         seed=0,
     )
     chain = Chain(training, Rule())
-    packed = [tickets.pack_masks(one, chain, 2) for one in (first, second)]
+    packed = [starts.pack_masks(one, chain, 2) for one in (first, second)]
     for name, mask in masks.read(packed[0]).items():
         bits = [bool(mask >> place & 1) for place in range(first[name].numel())]
         assert bits == first[name].flatten().tolist()

@@ -6,8 +6,8 @@ import os
 import pytest
 import torch
 
-from engine import memory
 from engine.errors import InputError
+from engine.machine import memory
 
 SAID = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from engine.datasets import catalog, load, npz
+from engine.datasets import load, npz, specs
 from engine.errors import InputError
 from tests.engine.test_datasets import Arrays, gray, read, save
 
@@ -57,7 +57,7 @@ def test_packed_images_are_gray_only_if_all_of_both_parts_are(train: list[str], 
     with tempfile.TemporaryDirectory() as folder:
         images = [[image(mode, seed) for seed, mode in enumerate(modes)] for modes in (train, test)]
         spec = save(Path(folder) / "set.npz", packed(*images))
-        facts, arrays = catalog.resolve(spec), read(spec)
+        facts, arrays = specs.resolve(spec), read(spec)
         all_gray = set(train + test) <= {"1", "L"}
         assert facts.shape[0] == arrays.train_images.shape[3] == arrays.test_images.shape[3] == (1 if all_gray else 3)
         for found, originals in zip((arrays.train_images, arrays.test_images), images, strict=True):
@@ -70,14 +70,14 @@ def test_packed_images_are_gray_only_if_all_of_both_parts_are(train: list[str], 
 
 def test_a_set_that_was_read_as_gray_since_its_first_image_is_has_another_identity_in_colour(tmp_path: Path) -> None:
     spec = save(tmp_path / "set.npz", packed([image("L", 0), image("RGB", 1)], [image("L", 0), image("RGB", 1)]))
-    facts = catalog.resolve(spec)
+    facts = specs.resolve(spec)
     before = f"npz:{npz.file_digest(tmp_path / 'set.npz')}"
     assert facts.identity == f"{before}@rgb"
     assert npz.state(facts.identity, facts.location) == "there"
     with pytest.raises(InputError, match=r"an earlier version read it as gray.*queue it as a new set"):
         load.load(before, facts.location)
     colour = save(tmp_path / "other.npz", packed([image("RGB", 0), image("L", 1)], [image("L", 0), image("RGB", 1)]))
-    assert catalog.resolve(colour).identity == f"npz:{npz.file_digest(tmp_path / 'other.npz')}"
+    assert specs.resolve(colour).identity == f"npz:{npz.file_digest(tmp_path / 'other.npz')}"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_an_image_that_a_folder_may_not_hold_is_refused_with_its_index(
     good = [image("RGB", seed) for seed in range(4)]
     parts = {"train": good, "test": good, part: [*good[:3], odd]}
     with pytest.raises(InputError, match=f"image 3 of {part}_bytes.*{message}"):
-        catalog.resolve(save(tmp_path / "set.npz", packed(**parts, form="TIFF")))
+        specs.resolve(save(tmp_path / "set.npz", packed(**parts, form="TIFF")))
 
 
 def test_a_truncated_packed_image_is_known_before_anything_is_trained(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_truncated_packed_image_is_known_before_anything_is_trained(tmp_path: 
     arrays["train_bytes"] = arrays["train_bytes"].copy()
     arrays["train_bytes"][arrays["train_offsets"][1] // 2 :][:2000] = 0
     with pytest.raises(InputError, match=r"image 0 of train_bytes is (damaged|no image)"):
-        catalog.resolve(save(tmp_path / "set.npz", arrays))
+        specs.resolve(save(tmp_path / "set.npz", arrays))
 
 
 def test_kerass_layout_is_read(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_file_holds_one_kind_of_images(tmp_path: Path, kinds: tuple[str, ...],
     for kind in kinds:
         arrays |= all_of_them[kind]
     with pytest.raises(InputError, match=message):
-        catalog.resolve(save(tmp_path / "set.npz", arrays))
+        specs.resolve(save(tmp_path / "set.npz", arrays))
 
 
 def header(descr: object, shape: object, order: object = False) -> bytes:
@@ -228,7 +228,7 @@ def test_malformed_packed_images_are_refused_in_one_line_or_read_as_described(
 def read_or_refused(spec: str) -> None:
     problem = ""
     try:
-        facts = catalog.resolve(spec)
+        facts = specs.resolve(spec)
         arrays = load.load(facts.identity, facts.location)
     except InputError as error:
         problem = str(error)
@@ -287,7 +287,7 @@ def test_a_small_file_that_unpacks_to_much_is_refused_in_little_memory(
     tracemalloc.start()
     try:
         with pytest.raises(InputError, match=message):
-            catalog.resolve(spec)
+            specs.resolve(spec)
         assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
     finally:
         tracemalloc.stop()
@@ -295,11 +295,11 @@ def test_a_small_file_that_unpacks_to_much_is_refused_in_little_memory(
 
 def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is a folder: name it as folder:"):
-        catalog.resolve(f"npz:{tmp_path}")
+        specs.resolve(f"npz:{tmp_path}")
 
 
 @pytest.mark.parametrize("spec", ["~nobody-of-this-name/set", "a\0b", "\udcff"])
 @pytest.mark.parametrize("kind", ["npz", "folder", "stream"])
 def test_a_path_that_nothing_can_have_is_refused(kind: str, spec: str) -> None:
     with pytest.raises(InputError, match=r"no file can be named so|home folder of .* is unknown|is not valid Unicode"):
-        catalog.resolve(f"{kind}:{spec}")
+        specs.resolve(f"{kind}:{spec}")

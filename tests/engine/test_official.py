@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import torchvision
 
-from engine import vision
-from engine.datasets import catalog, load, official, places
+from engine.datasets import catalog, load, official, places, specs
 from engine.errors import InputError
+from engine.machine import vision
 from tests.engine import published
 
 KINDS = {
@@ -102,7 +102,7 @@ def test_a_set_is_read_as_it_was_written_and_as_torchvision_gives_it(
             assert np.array_equal(np.asarray(image), images[place].squeeze())
             assert label == labels[place]
     seen = load.as_networks_see(found.test_images)
-    assert (seen.shape[3], *seen.shape[1:3]) == catalog.resolve(name).shape
+    assert (seen.shape[3], *seen.shape[1:3]) == specs.resolve(name).shape
 
 
 @pytest.mark.slow
@@ -123,12 +123,12 @@ def test_the_real_images_of_mnist_and_its_like_are_read_from_idx_files(
     assert tuple(np.bincount(found.train_labels)) == catalog.SETS[name].train_counts
     assert len(found.test_labels) == catalog.SETS[name].test_images
     for half in ("-a", "-b"):
-        assert len(load.load(name + half, "").train_labels) == catalog.resolve(name + half).train_images
+        assert len(load.load(name + half, "").train_labels) == specs.resolve(name + half).train_images
 
 
 @pytest.mark.slow
 def test_recompressed_images_of_cifar10_are_refused_under_its_name(shared_data: Path, folder: Path) -> None:
-    arrays = load.load(catalog.resolve(spec := f"npz:{shared_data / 'cifar10.npz'}").identity, spec[4:])
+    arrays = load.load(specs.resolve(spec := f"npz:{shared_data / 'cifar10.npz'}").identity, spec[4:])
     parts = {"train": (arrays.train_images, arrays.train_labels), "test": (arrays.test_images, arrays.test_labels)}
     published.write_cifar10(folder / "cifar-10-batches-py", parts)
     message = r"cifar10: .*data_batch_1 is not the file that was published .*; `cockpit data get cifar10` fetches"

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from engine import definitions
 from engine.errors import InputError
-from engine.models import nets, own, probe
+from engine.models import nets, probe, user_model
 from engine.models.catalog import End
+from engine.plan import definitions
 from engine.store import adding, database, merge, queue
 from tests.conftest import work_off
 
@@ -35,7 +35,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "mynets.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(own, "_loaded", {})
+    monkeypatch.setattr(user_model, "_loaded", {})
     yield tmp_path
     for name in ("mynets", "given"):
         sys.modules.pop(name, None)
@@ -49,13 +49,13 @@ def examine(code: str, *ends: End, prunable: str = "conv", width: float = 1.0) -
 
 def test_its_identity_changes_with_its_source_and_not_with_its_place(lab: Path) -> None:
     (lab / "other").mkdir()
-    first = own.find("mynets:small")
+    first = user_model.find("mynets:small")
     (lab / "other" / "mynets.py").write_text(NET)
-    assert own.find("mynets:small", str(lab / "other")).identity == first.identity
+    assert user_model.find("mynets:small", str(lab / "other")).identity == first.identity
     (lab / "mynets.py").write_text(NET + "\n")
-    assert own.find("mynets:small").identity != first.identity
+    assert user_model.find("mynets:small").identity != first.identity
     with pytest.raises(InputError, match=r"the source of model mynets:small is not what it was .* put it back"):
-        own.find(first.identity)
+        user_model.find(first.identity)
 
 
 def test_of_a_package_every_module_counts_and_nothing_else(lab: Path) -> None:
@@ -63,25 +63,25 @@ def test_of_a_package_every_module_counts_and_nothing_else(lab: Path) -> None:
     (package / "deep").mkdir(parents=True)
     (package / "deep" / "one.py").write_text(NET)
     (package / "blocks.py").write_text("")
-    first = own.find("lab_nets.deep.one:small")
+    first = user_model.find("lab_nets.deep.one:small")
     assert first.file == package / "deep" / "one.py"
     (package / "notes.txt").write_text("x")
     (package / ".venv").mkdir()
     (package / ".venv" / "x.py").write_text("x = 1")
-    assert own.find("lab_nets.deep.one:small") == first
+    assert user_model.find("lab_nets.deep.one:small") == first
     (package / "blocks.py").write_text("x = 1")
-    assert own.find("lab_nets.deep.one:small").identity != first.identity
+    assert user_model.find("lab_nets.deep.one:small").identity != first.identity
 
 
 def test_finding_it_does_not_run_it(lab: Path) -> None:
     (lab / "mynets.py").write_text("raise SystemExit(1)")
-    assert own.find("mynets:small").file == lab / "mynets.py"
+    assert user_model.find("mynets:small").file == lab / "mynets.py"
 
 
 def test_it_is_found_on_the_python_path(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(lab)
     monkeypatch.chdir("/")
-    assert own.find("mynets:small").folder == lab
+    assert user_model.find("mynets:small").folder == lab
 
 
 @pytest.mark.parametrize(
@@ -96,22 +96,22 @@ def test_it_is_found_on_the_python_path(lab: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_what_is_not_there_is_said(lab: Path, name: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        own.find(name)
+        user_model.find(name)
 
 
 def test_a_process_that_has_imported_it_imports_it_again_where_it_was_changed(lab: Path) -> None:
     def channels(identity: str) -> int:
         return nets.prunable(nets.build(identity, 1.0, (1, 8, 8), 10, str(lab)))["0.weight"].shape[0]
 
-    assert channels(own.find("mynets:small").identity) == 8
+    assert channels(user_model.find("mynets:small").identity) == 8
     (lab / "mynets.py").write_text(NET.replace("round(8 * width)", "round(16 * width)"))
-    assert channels(own.find("mynets:small").identity) == 16
+    assert channels(user_model.find("mynets:small").identity) == 16
 
 
 def test_modules_of_one_name_in_two_folders_are_told_apart(lab: Path) -> None:
     (lab / "other").mkdir()
     (lab / "other" / "mynets.py").write_text(NET.replace("8 * width", "4 * width"))
-    found = [own.find("mynets:small", folder) for folder in ("", str(lab / "other"))]
+    found = [user_model.find("mynets:small", folder) for folder in ("", str(lab / "other"))]
     for source, channels in zip(found * 2, (8, 4) * 2, strict=True):
         model = nets.build(source.identity, 1.0, (1, 8, 8), 10, str(source.folder))
         assert nets.prunable(model)["0.weight"].shape[0] == channels
@@ -120,7 +120,7 @@ def test_modules_of_one_name_in_two_folders_are_told_apart(lab: Path) -> None:
 def test_a_module_whose_name_is_taken_is_refused(lab: Path) -> None:
     (lab / "json.py").write_text(NET)
     with pytest.raises(InputError, match=r"module 'json' in .* cannot be imported: .* has that name too; rename yours"):
-        own.load("json:small")
+        user_model.load("json:small")
 
 
 def test_a_factory_gets_those_arguments_that_it_takes(lab: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import definitions, processes
 from engine.errors import InputError
-from engine.models import nets, own
+from engine.machine import processes
+from engine.models import nets, user_model
+from engine.plan import definitions
 from engine.store import adding, database
 from tests.conftest import work_off
 
@@ -85,9 +86,9 @@ FORMS: dict[str, tuple[str, dict[str, str]]] = {
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing that a test imports is left to the next."""
-    monkeypatch.setattr(own, "_loaded", {})
+    monkeypatch.setattr(user_model, "_loaded", {})
     yield
-    own.put_back()
+    user_model.put_back()
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
@@ -107,12 +108,12 @@ def channels(identity: str, folder: Path) -> int:
 def test_a_helper_belongs_to_the_hash_and_an_edit_of_it_is_seen_at_once(form: str, tmp_path: Path) -> None:
     name, files = FORMS[form]
     helper = write(tmp_path, files)
-    first = own.find(name, str(tmp_path))
+    first = user_model.find(name, str(tmp_path))
     assert channels(first.identity, tmp_path) == 8
     was = helper.stat()
     helper.write_text("CHANNELS = 9\n")  # as long, and
     os.utime(helper, ns=(was.st_atime_ns, was.st_mtime_ns))  # as old as what was compiled
-    second = own.find(name, str(tmp_path))
+    second = user_model.find(name, str(tmp_path))
     assert second.identity != first.identity
     assert channels(second.identity, tmp_path) == 9
     with pytest.raises(InputError, match="is not what it was when this was queued"):
@@ -126,7 +127,7 @@ def test_models_of_two_folders_each_have_their_own_helper(form: str, tmp_path: P
     for number in (4, 6):
         folder = tmp_path / str(number)
         write(folder, files).write_text(f"CHANNELS = {number}\n")
-        sources.append((own.find(name, str(folder)).identity, folder, number))
+        sources.append((user_model.find(name, str(folder)).identity, folder, number))
     for identity, folder, number in sources * 2:
         assert channels(identity, folder) == number
 
@@ -134,9 +135,9 @@ def test_models_of_two_folders_each_have_their_own_helper(form: str, tmp_path: P
 def test_what_it_does_not_import_is_not_part_of_it_and_cannot_be_imported_unseen(tmp_path: Path) -> None:
     name, files = FORMS["from"]
     write(tmp_path, files)
-    first = own.find(name, str(tmp_path)).identity
+    first = user_model.find(name, str(tmp_path)).identity
     write(tmp_path, {"train.py": "x = 1", "lib/extra.py": "y = 1", "notes.txt": ""})
-    assert own.find(name, str(tmp_path)).identity == first
+    assert user_model.find(name, str(tmp_path)).identity == first
     unseen = {
         "a computed name": "import importlib\nimportlib.import_module('tra' + 'in')\n",
         "a path of its own": "import sys\nsys.path.append(__file__[:-6] + 'lib')\nimport extra\n",
@@ -144,14 +145,14 @@ def test_what_it_does_not_import_is_not_part_of_it_and_cannot_be_imported_unseen
     for code in unseen.values():
         write(tmp_path, {"net.py": code + files["net.py"]})
         with pytest.raises(InputError, match="imported in a way that the model's hash does not see: import it with"):
-            own.load(name, str(tmp_path))
+            user_model.load(name, str(tmp_path))
 
 
 def test_the_hash_of_what_imports_no_helper_is_what_it_always_was(tmp_path: Path) -> None:
     write(tmp_path, {"net.py": NN + MAKE, "layers.py": HELPER})
     write(tmp_path, {"lab/__init__.py": "", "lab/net.py": NN + "from . import sizes\n" + MAKE, "lab/sizes.py": HELPER})
-    assert own.find("net:make", str(tmp_path)).digest == "c783ef20e5f9c533"
-    assert own.find("lab.net:make", str(tmp_path)).digest == "c418f5db60bfb1c3"
+    assert user_model.find("net:make", str(tmp_path)).digest == "c783ef20e5f9c533"
+    assert user_model.find("lab.net:make", str(tmp_path)).digest == "c418f5db60bfb1c3"
 
 
 @pytest.mark.parametrize("taken", ["engine", "cockpit", "json", "random"])
@@ -159,15 +160,15 @@ def test_the_hash_of_what_imports_no_helper_is_what_it_always_was(tmp_path: Path
 def test_a_name_that_is_taken_is_refused_with_its_file(taken: str, importing: bool, tmp_path: Path) -> None:
     write(tmp_path, {"net.py": f"import {taken}\n{NN}{MAKE}", f"{taken}.py": NN + MAKE})
     with pytest.raises(InputError, match=rf"{taken}\.py cannot be imported: .* has that name too; rename yours"):
-        own.find("net:make" if importing else f"{taken}:make", str(tmp_path))
+        user_model.find("net:make" if importing else f"{taken}:make", str(tmp_path))
 
 
 def test_nothing_of_a_folder_is_left_to_whoever_imports_later(tmp_path: Path) -> None:
     name, files = FORMS["from"]
     write(tmp_path, files)
     before = [*sys.path]
-    own.load(name, str(tmp_path))
-    own.put_back()
+    user_model.load(name, str(tmp_path))
+    user_model.put_back()
     assert sys.path == before
     assert not {"net", "layers"} & set(sys.modules)
     with pytest.raises(ModuleNotFoundError):

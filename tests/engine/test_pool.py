@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from engine import pool, processes
-from engine.devices import Device
 from engine.errors import InputError
-from engine.pool import Pool
+from engine.machine import processes
+from engine.machine.devices import Device
 from engine.store import database
+from engine.workers import pool
+from engine.workers.pool import Pool
 
 
 @pytest.fixture
@@ -24,7 +25,9 @@ def path(tmp_path: Path) -> Path:
 def program(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Have pools start this instead of the worker."""
     ours, others = [sys.executable, "-c", text], processes.python
-    monkeypatch.setattr(processes, "python", lambda module: ours if module == "engine.worker" else others(module))
+    monkeypatch.setattr(
+        processes, "python", lambda module: ours if module == "engine.workers.worker" else others(module)
+    )
 
 
 def test_a_pool_gives_up_workers_that_crash_though_the_database_cannot_be_written(

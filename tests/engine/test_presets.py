@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from engine import experiments, presets
-from engine.definitions import Definition, define
 from engine.errors import InputError
-from engine.presets import PRESETS
+from engine.plan import experiments, presets
+from engine.plan.definitions import Definition, define
+from engine.plan.presets import PRESETS
 from engine.recipes import Dense, Run
 
 CHAIN, CURVE, REPLICATES = 31, 15, 6

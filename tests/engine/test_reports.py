@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from cockpit.reports import few, missing
-from engine import reports
+from cockpit.views.reports import few, missing
+from engine.analysis import reports
 from engine.store import database
 from tests.conftest import Cockpit, add, copied
 

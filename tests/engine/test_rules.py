@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.store import database, layers, rows, schema, sides
+from engine.analysis import layers
+from engine.store import database, rows, schema, sides
 from engine.store.files import Folder
 from tests.conftest import add, work_off
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.statistics import MOST, Difference, Mean, matching, mean_of, needed, paired
+from engine.analysis.statistics import MOST, Difference, Mean, matching, mean_of, needed, paired
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 20])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import processes
 from engine.errors import InputError
+from engine.machine import processes
 from engine.store import claims, database, history, queue, records, rows
 from tests.conftest import add
 

@@ -18,12 +18,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from engine import checkpoints, profiles, streams, tickets, training
-from engine.datasets import catalog, decoding, folders, streaming
+from engine import streams
+from engine.datasets import decoding, folders, specs, streaming
 from engine.datasets.feed import Feed, open_feed
 from engine.errors import InputError
 from engine.recipes import RandomGlobal, Run, Training
 from engine.store import database, rows
+from engine.tickets import starts
+from engine.training import checkpoints, loop, profiles
 from tests.conftest import add, work_off
 from tests.engine.folders import make, truncate
 from tests.engine.test_pipeline import scalar_hash
@@ -57,7 +59,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def opened(root: Path, configuration: Training = CROPPED, decoders: int = 1, part: str = "", side: int = 32) -> Feed:
-    facts = catalog.resolve(f"stream:{root}@{side}{part}")
+    facts = specs.resolve(f"stream:{root}@{side}{part}")
     return open_feed(facts.location, replace(configuration, dataset=facts.identity), CPU, decoders)
 
 
@@ -179,34 +181,34 @@ def test_imagenet_is_normalised_by_the_constants_used_with_it_everywhere(root: P
 
 
 def _where(root: Path) -> tuple[str, str]:
-    facts = catalog.resolve(f"stream:{root}@32")
+    facts = specs.resolve(f"stream:{root}@32")
     return facts.identity, facts.location
 
 
 def test_a_training_left_off_within_an_epoch_goes_on_to_the_same_bits(root: Path) -> None:
     feed = opened(root)
 
-    def begun() -> training.State:
-        model, masks = tickets.start(Run(RandomGlobal(4), CROPPED), feed.shape, 3, lambda *_: b"")
-        return training.begin(model, masks, CROPPED, CPU)
+    def begun() -> loop.State:
+        model, masks = starts.start(Run(RandomGlobal(4), CROPPED), feed.shape, 3, lambda *_: b"")
+        return loop.begin(model, masks, CROPPED, CPU)
 
     class Interrupted(Exception):
         pass
 
     steps = 0
 
-    def interrupt(_: training.State) -> None:
+    def interrupt(_: loop.State) -> None:
         nonlocal steps
         steps += 1
         if steps == 2:
             raise Interrupted
 
     alone, halted, resumed = begun(), begun(), begun()
-    expected = list(training.train(alone, feed, CROPPED, lambda _: None))
+    expected = list(loop.train(alone, feed, CROPPED, lambda _: None))
     with pytest.raises(Interrupted):
-        list(training.train(halted, feed, CROPPED, interrupt))
+        list(loop.train(halted, feed, CROPPED, interrupt))
     checkpoints.unpack(checkpoints.pack(halted, "run", 1, 0.0)).restore(resumed)
-    rest = list(training.train(resumed, opened(root, decoders=2), CROPPED, lambda _: None))
+    rest = list(loop.train(resumed, opened(root, decoders=2), CROPPED, lambda _: None))
     assert all(torch.equal(one, other) for one, other in
                zip(alone.model.state_dict().values(), resumed.model.state_dict().values(), strict=True))  # fmt: skip
     assert [replace(epoch, images_per_second=None) for epoch in expected] == [
@@ -237,7 +239,7 @@ def test_an_image_that_is_damaged_since_is_named_in_one_line(root: Path, tmp_pat
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, None])
 def test_decoders_end_with_their_worker_however_that_ends(root: Path, how: signal.Signals | None) -> None:
-    facts = catalog.resolve(f"stream:{root}@32")
+    facts = specs.resolve(f"stream:{root}@32")
     worker = subprocess.Popen(
         [sys.executable, "-m", "tests.engine.test_streaming", facts.identity, facts.location],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -330,7 +332,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("images", [3, 7, 14])
 def test_the_test_images_left_are_those_that_are_left_in_memory(root: Path, images: int) -> None:
     limited = replace(CROPPED, test_images=images)
-    in_memory = catalog.resolve(f"folder:{root}@32")
+    in_memory = specs.resolve(f"folder:{root}@32")
     kept = open_feed(in_memory.location, replace(limited, dataset=in_memory.identity), CPU, 1)
     every = open_feed(in_memory.location, replace(CROPPED, dataset=in_memory.identity), CPU, 1)
     whole, feed = opened(root), opened(root, limited)

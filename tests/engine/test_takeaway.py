@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 import engine
-from engine import definitions, experiments, takeaway, tensorfiles, ticketfiles, tickets
 from engine.errors import InputError
+from engine.plan import definitions, experiments
 from engine.recipes import Imported, Random, RandomGlobal, Run, Winning
+from engine.results import ticket_export
 from engine.store import adding, care, database, exports, merge, queue, rows
 from engine.store.files import Folder
+from engine.tickets import starts, tensorfiles, ticketfiles
 from tests.conftest import TINY, add, work_off
 from tests.engine.test_care import silently
 
@@ -26,7 +28,7 @@ from tests.engine.test_care import silently
 def export(path: Path, name: str, level: int, replicate: int, place: Path) -> Path:
     with closing(database.reader(path)) as connection:
         digest = exports.run_of(connection, name, level, replicate)
-        place.write_bytes(takeaway.ticket(connection, Folder(database.files_folder(path)), digest).data)
+        place.write_bytes(ticket_export.ticket(connection, Folder(database.files_folder(path)), digest).data)
     return place
 
 
@@ -37,7 +39,7 @@ def ticket(trained: Path, tmp_path: Path) -> Path:
 
 
 def test_a_ticket_file_is_sound_and_the_same_whoever_trained_it(trained: Path, tmp_path: Path, ticket: Path) -> None:
-    told = takeaway.verify(ticket)
+    told = ticket_export.verify(ticket)
     assert told["ok"], told["problems"]
     assert (told["level"], told["seed"], told["data"]["name"]) == (2, 1, "digits-a")
     kept = ticketfiles.read(ticket).kept()
@@ -47,7 +49,7 @@ def test_a_ticket_file_is_sound_and_the_same_whoever_trained_it(trained: Path, t
 
 
 def test_a_global_ticket_keeps_exactly_its_total_and_its_runs_are_named(trained: Path, tmp_path: Path) -> None:
-    told = takeaway.verify(export(trained, "tiny:global", 3, 0, tmp_path / "t.safetensors"))
+    told = ticket_export.verify(export(trained, "tiny:global", 3, 0, tmp_path / "t.safetensors"))
     assert told["ok"], told["problems"]
     assert told["weights_remaining"] == round(told["weights_total"] * 0.8**3)
     run = Run.from_json(json.dumps(told["recipe"]))
@@ -64,9 +66,9 @@ def test_the_ticket_of_a_dense_run_is_its_late_reset_state(trained: Path, tmp_pa
             "SELECT r.digest, f.sha256 FROM runs r JOIN files f ON f.run_id = r.id AND f.kind = 'rewind' AND r.seed = 0"
             " AND r.target = 'digits-a'"
         ).fetchone()
-        rewound = tickets.unpack_state(Folder(database.files_folder(trained)).get(sha256))
+        rewound = starts.unpack_state(Folder(database.files_folder(trained)).get(sha256))
     assert found.about["made_by"][0]["digest"] == digest
-    state, masks = tickets.unpack_ticket(found.data)
+    state, masks = starts.unpack_ticket(found.data)
     assert all(torch.equal(state[name], value) for name, value in rewound.items())
     assert all(bool(mask.all()) for mask in masks.values())
 
@@ -74,7 +76,7 @@ def test_the_ticket_of_a_dense_run_is_its_late_reset_state(trained: Path, tmp_pa
 @pytest.mark.parametrize("kind", [RandomGlobal, Random])
 def test_random_tickets_are_exported_and_sound(trained: Path, tmp_path: Path, kind: type) -> None:
     curve = "digits-b random-global" if kind is RandomGlobal else "digits-a -> digits-b random-preserved layerwise"
-    told = takeaway.verify(export(trained, f"tiny:{curve}", 3, 0, tmp_path / "t.safetensors"))
+    told = ticket_export.verify(export(trained, f"tiny:{curve}", 3, 0, tmp_path / "t.safetensors"))
     assert told["ok"], told["problems"]
     assert told["ticket"] == curve.rsplit(maxsplit=1)[-1] or told["ticket"] == "random-preserved"
 
@@ -134,7 +136,7 @@ def spoil_a_weight(tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     ],
 )
 def test_what_is_wrong_with_a_file_is_found(ticket: Path, change: Any, sign: bool, said: str) -> None:
-    told = takeaway.verify(altered(ticket, change, sign=sign))
+    told = ticket_export.verify(altered(ticket, change, sign=sign))
     assert not told["ok"]
     assert any(re.search(said, problem) for problem in told["problems"]), told["problems"]
 
@@ -145,7 +147,7 @@ def test_what_is_no_ticket_file_is_refused_in_words(tmp_path: Path, data: bytes)
     place.write_bytes(data)
     with pytest.raises(InputError, match="not a ticket file of cockpit"):
         ticketfiles.read(place)
-    (problem,) = takeaway.verify(place)["problems"]
+    (problem,) = ticket_export.verify(place)["problems"]
     assert problem.startswith("not a ticket file of cockpit")
 
 
@@ -155,14 +157,14 @@ def test_a_file_that_is_cut_off_is_said_to_be(ticket: Path) -> None:
     said = f"cut off: only {len(data) - 1:,} of its {len(data):,} bytes are here"
     with pytest.raises(InputError, match=said):
         ticketfiles.read(ticket)
-    assert [said in problem for problem in takeaway.verify(ticket)["problems"]] == [True]
+    assert [said in problem for problem in ticket_export.verify(ticket)["problems"]] == [True]
 
 
 def test_of_problems_of_one_kind_a_few_are_named(ticket: Path) -> None:
     def tell_another_model(tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         about["recipe"]["training"]["model"] = "vgg19"
 
-    problems = takeaway.verify(altered(ticket, tell_another_model))["problems"]
+    problems = ticket_export.verify(altered(ticket, tell_another_model))["problems"]
     missing = [problem for problem in problems if problem.endswith("is missing, which vgg19 has")]
     assert len(missing) == 3
     assert problems[problems.index(missing[-1]) + 1] == "81 more like this"

@@ -16,14 +16,17 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from engine import checkpoints, definitions, processes, profiles, team, tensorfiles, tickets, training
 from engine.datasets import load
 from engine.datasets.pipeline import Data, shares
 from engine.errors import InputError
+from engine.machine import processes
 from engine.models import nets
+from engine.plan import definitions
 from engine.recipes import RandomGlobal, Run
 from engine.store import claims, database
-from engine.team import Team
+from engine.tickets import starts, tensorfiles
+from engine.training import checkpoints, loop, profiles, team
+from engine.training.team import Team
 from tests.conftest import TINY, add, work_off
 from tests.engine.test_recipes import TRAINING
 from tests.engine.test_worker import records
@@ -34,11 +37,11 @@ SPLIT = replace(TRAINING, width=0.25, epochs=2, milestones=(1,), batch_size=65, 
 RUN = Run(RandomGlobal(4), SPLIT)
 
 
-def begun() -> tuple[Data, training.State]:
+def begun() -> tuple[Data, loop.State]:
     profiles.configure("exact", CPU)
     data = Data(load.load("digits-a", ""), SPLIT, CPU)
-    model, masks = tickets.start(RUN, data.shape, data.classes, lambda run, kind: b"")
-    return data, training.begin(model, masks, SPLIT, CPU)
+    model, masks = starts.start(RUN, data.shape, data.classes, lambda run, kind: b"")
+    return data, loop.begin(model, masks, SPLIT, CPU)
 
 
 def train_rank(rank: int, folder: Path, changed_before: bool) -> None:
@@ -48,7 +51,7 @@ def train_rank(rank: int, folder: Path, changed_before: bool) -> None:
         with torch.no_grad():
             state.model.get_parameter("conv1.weight").mul_(0.5)
     crew = team.join(rank, 2, CPU, folder / "meeting")
-    epochs = list(training.train(state, data, SPLIT, lambda _: None, crew))
+    epochs = list(loop.train(state, data, SPLIT, lambda _: None, crew))
     about = {"losses": [epoch.train_loss for epoch in epochs], "tests": [epoch.test_accuracy for epoch in epochs]}
     (folder / f"rank{rank}").write_bytes(tensorfiles.pack(state.model.state_dict(), about))
     (folder / f"checkpoint{rank}").write_bytes(checkpoints.pack(state, RUN.digest, 1, 0.0))
@@ -75,7 +78,7 @@ def by_hand() -> tuple[dict[str, Tensor], list[float]]:
     model, losses = state.model, []
     for epoch in range(SPLIT.epochs):
         for group in state.optimizer.param_groups:
-            group["lr"] = training.learning_rate(SPLIT, epoch)
+            group["lr"] = loop.learning_rate(SPLIT, epoch)
         model.train()
         loss_sum = 0.0
         for pixels, labels in data.epoch(SPLIT.seed, epoch, 0, SPLIT.batch_size):
@@ -141,7 +144,7 @@ def a_rank(*lines: str) -> list[str]:
     begin = (
         "import sys; from pathlib import Path",
         "import torch, torch.distributed as dist",
-        "from engine import team",
+        "from engine.training import team",
     )
     about = "dict(zip(sys.argv[1::2], sys.argv[2::2]))"
     join = f"o = {about}; team.join(int(o['--rank']), int(o['--size']), torch.device('cpu'), Path(o['--meeting']))"
@@ -246,7 +249,12 @@ def test_a_follower_without_memory_has_its_run_tried_alone(
 ) -> None:
     path = tmp_path / "experiments.db"
     add(path, "split", split=2, **WANTED)
-    lines = ["import sys", "from engine import run, team, worker", "team.GRACE_SECONDS = 0.2"]
+    lines = [
+        "import sys",
+        "from engine.training import team",
+        "from engine.workers import run, worker",
+        "team.GRACE_SECONDS = 0.2",
+    ]
     ends = a_rank(f"sys.exit({team.OUT_OF_MEMORY})")
     if caught:  # in joining, where rank 0 waits for one that has ended already
         ends = [sys.executable, "-c", f"raise SystemExit({team.OUT_OF_MEMORY})"]
@@ -281,11 +289,22 @@ def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp
     for place in (undisturbed, path):
         add(place, "split", split=2, **WANTED)
     work_off(undisturbed, split=2)
-    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--device", "cpu", "--drain", "--split", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "engine.workers.worker",
+        "--db",
+        str(path),
+        "--device",
+        "cpu",
+        "--drain",
+        "--split",
+        "2",
+    ]
     worker = subprocess.Popen([*command, "--checkpoint-seconds", "0"])
     wait_for_epochs(path, 3, worker)
     (follower,) = psutil.Process(worker.pid).children()
-    assert "engine.follower" in follower.cmdline()
+    assert "engine.workers.follower" in follower.cmdline()
     follower.send_signal(signal.SIGKILL)
     assert worker.wait(120) == processes.RENEWED  # its pool puts another in its place
     work_off(path, split=2)
@@ -299,7 +318,18 @@ def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp
 def test_followers_end_with_their_worker(tmp_path: Path) -> None:
     path = tmp_path / "experiments.db"
     add(path, "split", split=2, **WANTED)
-    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--device", "cpu", "--drain", "--split", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "engine.workers.worker",
+        "--db",
+        str(path),
+        "--device",
+        "cpu",
+        "--drain",
+        "--split",
+        "2",
+    ]
     worker = subprocess.Popen(command)
     wait_for_epochs(path, 1, worker)
     (follower,) = psutil.Process(worker.pid).children()

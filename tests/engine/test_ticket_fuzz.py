@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import headers, masks, takeaway, tensorfiles, ticketfiles
 from engine.errors import InputError
+from engine.results import ticket_export
+from engine.tickets import headers, masks, tensorfiles, ticketfiles
 from tests.engine.test_takeaway import export
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.sampled_from(
@@ -58,7 +59,7 @@ def check(file: Path, data: bytes) -> None:
         with suppress(InputError) if read is not headers.read else suppress(ValueError):
             read(data)
     file.write_bytes(data)
-    told = takeaway.verify(file)
+    told = ticket_export.verify(file)
     assert told["ok"] or told["problems"]
     assert all("\n" not in problem for problem in told["problems"])
     json.dumps(told, allow_nan=False)

@@ -9,14 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine import profiles, pruning, tensorfiles, tickets, training
 from engine.datasets import load
 from engine.datasets.pipeline import Data
 from engine.errors import InputError
 from engine.models import nets
+from engine.pruning import magnitude
 from engine.recipes import Chain, Dense, MaskKind, RandomGlobal, Rule, Run, Winning
 from engine.store import database, records
 from engine.store.files import Folder, LostFile
+from engine.tickets import starts, tensorfiles
+from engine.training import loop, profiles
 from tests.conftest import add, work_off
 from tests.engine.test_recipes import TRAINING
 
@@ -26,7 +28,7 @@ TARGET = replace(SHORT, dataset="digits-b")
 
 
 @contextmanager
-def files(path: Path) -> Iterator[tickets.Read]:
+def files(path: Path) -> Iterator[starts.Read]:
     """The files that the runs of a database left."""
     with closing(database.reader(path)) as connection:
         folder = Folder(database.files_folder(path))
@@ -43,8 +45,8 @@ def no_files(run: Run, kind: str) -> bytes:
     raise AssertionError(f"{run.ticket} needs no {kind} file")
 
 
-def start(run: Run, read: tickets.Read = no_files, classes: int = 10) -> tuple[dict[str, Tensor], pruning.Masks]:
-    model, masks = tickets.start(run, (1, 8, 8), classes, read)
+def start(run: Run, read: starts.Read = no_files, classes: int = 10) -> tuple[dict[str, Tensor], magnitude.Masks]:
+    model, masks = starts.start(run, (1, 8, 8), classes, read)
     return {name: value.clone() for name, value in model.state_dict().items()}, masks
 
 
@@ -52,10 +54,10 @@ def state_after(run: Run, epochs: int) -> dict[str, Tensor]:
     """The state of a dense run at the end of an epoch, trained here."""
     profiles.configure("exact", CPU)
     data = Data(load.load(run.training.dataset, ""), run.training, CPU)
-    model, masks = tickets.start(run, (1, 8, 8), 10, no_files)
-    state = training.begin(model, masks, run.training, CPU)
+    model, masks = starts.start(run, (1, 8, 8), 10, no_files)
+    state = loop.begin(model, masks, run.training, CPU)
     if epochs:
-        for epoch in training.train(state, data, run.training, lambda _: None):
+        for epoch in loop.train(state, data, run.training, lambda _: None):
             if epoch.epoch + 1 == epochs:
                 break
     return {name: value.clone() for name, value in state.model.state_dict().items()}
@@ -92,14 +94,14 @@ def test_recorded_layers_are_exact_and_nested_at_every_level(trained: Path) -> N
     with closing(database.reader(trained)) as connection, files(trained) as read:
         for scope in ("global", "layerwise"):
             chain = Chain(SHORT, Rule(scope=scope))  # type: ignore[arg-type]
-            before: pruning.Masks | None = None
+            before: magnitude.Masks | None = None
             for level in range(1, 4):
                 _, masks = start(chain.run(level), read)
                 rows = connection.execute(
                     "SELECT name, layers.weights_remaining FROM layers JOIN runs ON runs.id = run_id WHERE digest = ?",
                     (chain.run(level).digest,),
                 )
-                assert dict(map(tuple, rows)) == pruning.remaining(masks)
+                assert dict(map(tuple, rows)) == magnitude.remaining(masks)
                 if before is not None:
                     assert all(bool((before[name] | ~masks[name]).all()) for name in masks)
                 before = masks
@@ -108,9 +110,9 @@ def test_recorded_layers_are_exact_and_nested_at_every_level(trained: Path) -> N
 def test_pruned_weights_are_zero_in_every_file(trained: Path) -> None:
     chain = Chain(SHORT, Rule())
     with files(trained) as read:
-        model, masks = tickets.start(chain.run(3), (1, 8, 8), 10, read)
-        state = training.begin(model, masks, SHORT, CPU)
-    tensors, _ = tensorfiles.unpack(tickets.pack_state(state.model))
+        model, masks = starts.start(chain.run(3), (1, 8, 8), 10, read)
+        state = loop.begin(model, masks, SHORT, CPU)
+    tensors, _ = tensorfiles.unpack(starts.pack_state(state.model))
     for name, mask in masks.items():
         assert not tensors[name][~mask].any()
         assert bool(tensors[name][mask].all())
@@ -120,7 +122,7 @@ def test_a_mask_file_takes_one_bit_a_weight(trained: Path) -> None:
     chain = Chain(SHORT, Rule())
     with files(trained) as read:
         data = read(chain.run(1), "mask")
-        masks = tickets.unpack_masks(data)
+        masks = starts.unpack_masks(data)
     bits, _ = tensorfiles.unpack(data)
     for name, mask in masks.items():
         assert bits[name].numel() == -(-mask.numel() // 8)
@@ -131,7 +133,7 @@ def test_a_mask_file_takes_one_bit_a_weight(trained: Path) -> None:
 def test_masks_read_back_as_they_were_written_whatever_their_size() -> None:
     draw = torch.Generator().manual_seed(0)
     masks = {f"layer{n}": torch.rand((n, 3, 3), generator=draw) < 0.3 for n in range(1, 20)}
-    found = tickets.unpack_masks(tickets.pack_masks(masks, Chain(SHORT, Rule()), 1))
+    found = starts.unpack_masks(starts.pack_masks(masks, Chain(SHORT, Rule()), 1))
     assert list(found) == list(masks)
     assert all(torch.equal(found[name], mask) for name, mask in masks.items())
 
@@ -141,18 +143,18 @@ def test_bytes_that_are_no_ticket_file_are_refused() -> None:
         tensorfiles.unpack(b"hello, world, this is no file")
 
 
-def chain_files(rule: Rule, classes: int) -> tuple[Chain, tickets.Read, dict[str, Tensor]]:
+def chain_files(rule: Rule, classes: int) -> tuple[Chain, starts.Read, dict[str, Tensor]]:
     """A chain on a source of so many classes that was never trained: its files are made up from fresh weights."""
     chain = Chain(SHORT, rule)
     model = nets.initialise(nets.build("vgg-digits", 0.25, (1, 8, 8), classes), "source", 5, "source/head")
     for name, buffer in model.named_buffers():
         if "running" in name:
             buffer.fill_(0.5)
-    masks = pruning.magnitude(nets.prunable(model, rule.prunable), None, rule, 3)
+    masks = magnitude.magnitude(nets.prunable(model, rule.prunable), None, rule, 3)
 
     def read(run: Run, kind: str) -> bytes:
         assert (run, kind) in ((chain.run(0), "rewind"), (chain.run(2), "mask"))
-        return tickets.pack_state(model) if kind == "rewind" else tickets.pack_masks(masks, chain, 3)
+        return starts.pack_state(model) if kind == "rewind" else starts.pack_masks(masks, chain, 3)
 
     return chain, read, model.state_dict()
 
@@ -187,7 +189,7 @@ def test_a_prunable_output_layer_is_left_out_of_the_ticket_where_class_counts_di
     _, masks = start(Run(Winning(chain, 3), TARGET), read)
     assert not bool(masks["output.weight"].all())
     total = sum(mask.numel() for mask in masks.values())
-    assert sum(pruning.remaining(masks).values()) == round(total * 0.8**3)
+    assert sum(magnitude.remaining(masks).values()) == round(total * 0.8**3)
 
 
 @pytest.mark.parametrize("kind", ["global", "local"])
@@ -195,7 +197,7 @@ def test_a_head_that_is_left_out_takes_no_part_in_permutations(kind: MaskKind) -
     chain, read, _ = chain_files(Rule(prunable="conv+output"), classes=26)
     found = [start(Run(t, TARGET), read)[1] for t in (Winning(chain, 3), chain.random(kind, 3))]
     assert bool(found[1]["output.weight"].all())
-    assert len({sum(pruning.remaining(masks).values()) for masks in found}) == 1
+    assert len({sum(magnitude.remaining(masks).values()) for masks in found}) == 1
 
 
 def test_rewinding_weights_only_leaves_batch_norm_statistics_fresh() -> None:
@@ -217,7 +219,7 @@ def test_random_tickets_have_fresh_weights_under_the_mask_of_their_kind(kind: Ma
         assert not torch.equal(state[name], source[name])
         assert not torch.equal(state[name], dense[name])
     same = {name: torch.equal(masks[name], winning[name]) for name in masks}
-    counts = [pruning.remaining(m) for m in (masks, winning)]
+    counts = [magnitude.remaining(m) for m in (masks, winning)]
     assert sum(counts[0].values()) == sum(counts[1].values())
     assert all(same.values()) == (kind == "preserved")
     assert (counts[0] == counts[1]) == (kind != "global")

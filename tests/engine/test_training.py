@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine import checkpoints, graphs, profiles, pruning, streams, tickets, training
+from engine import streams
 from engine.datasets import load
 from engine.datasets.pipeline import Data, EpochPlan
 from engine.models import nets
+from engine.pruning import magnitude
 from engine.recipes import Optimizer, Profile, RandomGlobal, Run, Training
-from engine.team import Team
+from engine.tickets import starts
+from engine.training import checkpoints, graphs, loop, profiles
+from engine.training.team import Team
 from tests.engine.test_recipes import TRAINING
 
 CPU = torch.device("cpu")
@@ -30,17 +33,17 @@ def data_for(configuration: Training) -> Data:
     return Data(load.load(configuration.dataset, ""), configuration, CPU)
 
 
-def begun(configuration: Training, level: int = 4) -> training.State:
+def begun(configuration: Training, level: int = 4) -> loop.State:
     """A random ticket of a level, ready to be trained."""
-    model, masks = tickets.start(Run(RandomGlobal(level), configuration), (1, 8, 8), 10, lambda *_: b"")
-    return training.begin(model, masks, configuration, CPU)
+    model, masks = starts.start(Run(RandomGlobal(level), configuration), (1, 8, 8), 10, lambda *_: b"")
+    return loop.begin(model, masks, configuration, CPU)
 
 
-def ignore(_: training.State) -> None:
+def ignore(_: loop.State) -> None:
     pass
 
 
-def plainly(state: training.State, data: Data, t: Training) -> dict[str, Tensor]:
+def plainly(state: loop.State, data: Data, t: Training) -> dict[str, Tensor]:
     """The paper's training written out: forward, backward, mask, and the optimizers' own formulas."""
     model, masks = state.model, state.masks
     memory: dict[str, list[Tensor]] = {}
@@ -86,7 +89,7 @@ def test_exact_training_is_bit_equal_to_the_algorithm_written_out(optimizer: Opt
     configuration = replace(SHORT, optimizer=optimizer, learning_rate=rate)
     data = data_for(configuration)
     state = begun(configuration)
-    epochs = list(training.train(state, data, configuration, ignore))
+    epochs = list(loop.train(state, data, configuration, ignore))
     expected = plainly(begun(configuration), data, configuration)
     for name, value in state.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
@@ -103,7 +106,7 @@ def test_pruned_weights_gradients_and_optimizer_state_are_exactly_zero_after_eve
     state = begun(configuration, level=8)
     steps = 0
 
-    def look(state: training.State) -> None:
+    def look(state: loop.State) -> None:
         nonlocal steps
         steps += 1
         for name, mask in state.masks.items():
@@ -116,20 +119,20 @@ def test_pruned_weights_gradients_and_optimizer_state_are_exactly_zero_after_eve
                 assert not tensor[~mask].any()
                 assert tensor[mask].any()
 
-    list(training.train(state, data_for(configuration), configuration, look))
+    list(loop.train(state, data_for(configuration), configuration, look))
     assert steps == 2 * (10 + 3)  # an evaluation in three batches between the epochs, and one after them
 
 
 def test_the_schedule_is_a_function_of_the_epoch() -> None:
     vgg19 = replace(TRAINING, epochs=160, milestones=(80, 120))
-    rates = [training.learning_rate(vgg19, epoch) for epoch in (0, 79, 80, 119, 120, 159)]
+    rates = [loop.learning_rate(vgg19, epoch) for epoch in (0, 79, 80, 119, 120, 159)]
     assert rates == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
 
 
 def test_the_recorded_figures_are_those_of_the_epoch() -> None:
     configuration = replace(SHORT, epochs=2, milestones=(1,))
     data, state = data_for(configuration), begun(configuration)
-    first, second = training.train(state, data, configuration, ignore)
+    first, second = loop.train(state, data, configuration, ignore)
     state.model.eval()
     with torch.no_grad():
         logits = state.model(((data.test.gather(torch.arange(540)).float() - data.mean) / data.std).contiguous())
@@ -153,16 +156,16 @@ def test_every_image_is_trained_on_once_an_epoch_the_last_batch_too() -> None:
         return found
 
     data.batch = counted  # type: ignore[method-assign]
-    list(training.train(begun(configuration), data, configuration, ignore))
+    list(loop.train(begun(configuration), data, configuration, ignore))
     assert sizes == [100] * 6 + [29]
 
 
 def test_a_loss_that_is_not_finite_is_recorded_as_none() -> None:
     configuration = replace(SHORT, learning_rate=1e30, epochs=1, milestones=())
     state = begun(configuration)
-    (epoch,) = training.train(state, data_for(configuration), configuration, ignore)
+    (epoch,) = loop.train(state, data_for(configuration), configuration, ignore)
     assert epoch.train_loss is None
-    assert training.has_diverged(epoch, state.model)
+    assert loop.has_diverged(epoch, state.model)
 
 
 class Interrupted(Exception):
@@ -179,11 +182,11 @@ def test_a_checkpoint_goes_on_to_the_same_bits(optimizer: Optimizer, profile: Pr
     profiles.configure(profile, CPU)
     data = data_for(configuration)
     alone = begun(configuration)
-    expected = list(training.train(alone, data, configuration, ignore))
+    expected = list(loop.train(alone, data, configuration, ignore))
 
     steps = 0
 
-    def interrupt(_: training.State) -> None:
+    def interrupt(_: loop.State) -> None:
         nonlocal steps
         steps += 1
         if steps == at:
@@ -191,12 +194,12 @@ def test_a_checkpoint_goes_on_to_the_same_bits(optimizer: Optimizer, profile: Pr
 
     halted = begun(configuration)
     with pytest.raises(Interrupted):
-        list(training.train(halted, data, configuration, interrupt))
+        list(loop.train(halted, data, configuration, interrupt))
     left = checkpoints.unpack(checkpoints.pack(halted, "run", 1, 2.5))
     assert (left.digest, left.attempt, left.seconds) == ("run", 1, 2.5)
     resumed = begun(configuration)
     left.restore(resumed)
-    rest = list(training.train(resumed, data, configuration, ignore))
+    rest = list(loop.train(resumed, data, configuration, ignore))
     for name, value in alone.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     for one, other in zip(expected[-len(rest) :], rest, strict=True):
@@ -231,10 +234,8 @@ def test_recorded_steps_come_to_the_same_bits_the_shorter_batch_too(optimizer: O
     configuration = replace(SHORT, optimizer=optimizer, learning_rate=0.01, augmentation="crop-flip", epochs=6)
     data, recorder = data_for(configuration), AsCudaDoes()
     one, other = begun(configuration), begun(configuration)
-    expected = list(training.train(one, data, configuration, ignore))
-    found = list(
-        training.train(other, data, configuration, ignore, taking=lambda step: graphs.Recorded(step, recorder))
-    )
+    expected = list(loop.train(one, data, configuration, ignore))
+    found = list(loop.train(other, data, configuration, ignore, taking=lambda step: graphs.Recorded(step, recorder)))
     assert [replace(epoch, images_per_second=None) for epoch in found] == [
         replace(epoch, images_per_second=None) for epoch in expected
     ]
@@ -253,8 +254,8 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(capsys: pytest.Capture
     configuration = replace(SHORT, epochs=2, milestones=(1,))
     data, recorder = data_for(configuration), Refuses()
     one, other = begun(configuration), begun(configuration)
-    list(training.train(one, data, configuration, ignore))
-    list(training.train(other, data, configuration, ignore, taking=lambda step: graphs.Recorded(step, recorder)))
+    list(loop.train(one, data, configuration, ignore))
+    list(loop.train(other, data, configuration, ignore, taking=lambda step: graphs.Recorded(step, recorder)))
     for name, value in one.model.state_dict().items():
         assert torch.equal(value, other.model.state_dict()[name]), name
     said = capsys.readouterr().out
@@ -276,7 +277,7 @@ def test_fast_keeps_state_in_float32_and_learns_like_exact() -> None:
         configuration = replace(TRAINING, profile=profile, epochs=6, milestones=(3, 4))  # type: ignore[arg-type]
         profiles.configure(configuration.profile, CPU)
         state = begun(configuration, level=2)
-        results[profile] = list(training.train(state, data_for(configuration), configuration, ignore))[-1]
+        results[profile] = list(loop.train(state, data_for(configuration), configuration, ignore))[-1]
         tensors = [*state.model.parameters(), *(s["momentum_buffer"] for s in state.optimizer.state.values())]
         assert {tensor.dtype for tensor in tensors} == {torch.float32}
     assert abs(results["fast"].test_accuracy - results["exact"].test_accuracy) < 0.05
@@ -285,14 +286,14 @@ def test_fast_keeps_state_in_float32_and_learns_like_exact() -> None:
 def test_only_the_prunable_weights_have_masks() -> None:
     state = begun(SHORT)
     assert set(state.masks) == set(nets.prunable(state.model))
-    assert pruning.remaining(state.masks)["conv1.weight"] < state.model.get_parameter("conv1.weight").numel()
+    assert magnitude.remaining(state.masks)["conv1.weight"] < state.model.get_parameter("conv1.weight").numel()
 
 
 @pytest.mark.parametrize("images", [10, 37, 300, 539])
 def test_accuracy_is_that_over_exactly_the_first_test_images(images: int) -> None:
     limited = replace(SHORT, epochs=2, milestones=(1,), test_images=images)
     arrays, data, state = load.load(limited.dataset, ""), data_for(limited), begun(limited)
-    *_, last = training.train(state, data, limited, ignore)
+    *_, last = loop.train(state, data, limited, ignore)
     state.model.eval()
     right = []
     for index in load.first(arrays.test_labels, images):  # one by one

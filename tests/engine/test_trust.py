@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import engine
-from cockpit.cli import trusting
-from engine import definitions
+from cockpit.requests import trusting
 from engine.errors import InputError
-from engine.models import own, trust
+from engine.models import trust, user_model
+from engine.plan import definitions
 from engine.store import adding, database
 from tests.conftest import Cockpit, copied, work_off
 
@@ -44,11 +44,11 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             work_off(folder / "experiments.db")
             adding.add(connection, "more", definitions.define(**tiny, levels=2, model="evil:small"), "")
             adding.add(connection, "plain", definitions.define(**tiny, levels=0, width=0.25), "")
-        from engine import takeaway
+        from engine.results import ticket_export
 
         with engine.open(folder / "experiments.db") as found:
             digest = found.run("study:global")
-        takeaway.export(folder / "experiments.db", digest, folder / "ticket.safetensors")
+        ticket_export.export(folder / "experiments.db", digest, folder / "ticket.safetensors")
     return folder
 
 
@@ -155,16 +155,16 @@ def test_python_is_asked_too(here: Path, theirs: Path) -> None:
 
 def test_what_a_person_names_is_trusted_by_its_hash_and_not_by_its_name(here: Path, cockpit: Cockpit) -> None:
     assert cockpit("queue", "add", *TINY, "--model", "evil:small").returncode == 0
-    assert trust.trusted(own.find("evil:small"))
-    identity = own.find("evil:small").identity
+    assert trust.trusted(user_model.find("evil:small"))
+    identity = user_model.find("evil:small").identity
     (here / "evil.py").write_text(NET + "# changed\n")
-    assert not trust.trusted(own.find("evil:small"))
+    assert not trust.trusted(user_model.find("evil:small"))
     with pytest.raises(InputError, match="is not what it was"):
         trust.named(identity)
 
 
 def test_a_name_with_a_hash_is_from_a_record_and_trusts_nothing(here: Path, theirs: Path, cockpit: Cockpit) -> None:
-    identity = own.find("evil:small").identity
+    identity = user_model.find("evil:small").identity
     shown = cockpit("queue", "show", "study", "--toml", "--db", "theirs.db").stdout
     assert identity in shown
     (here / "study.toml").write_text(shown)
@@ -193,13 +193,13 @@ def test_where_trust_cannot_be_remembered_that_is_said_in_a_line(here: Path, coc
 
 def test_a_ticket_of_other_layers_than_its_models_is_refused_when_it_is_queued(here: Path, cockpit: Cockpit) -> None:
     assert json.loads(cockpit("tickets", "verify", "ticket.safetensors", "--json").stdout)[0]["compared"] is False
-    from engine import tensorfiles, ticketfiles, tickets
+    from engine.tickets import starts, tensorfiles, ticketfiles
 
     tensors, about = tensorfiles.unpack((here / "ticket.safetensors").read_bytes())
     del tensors["0.bias"]
     content = ticketfiles.content_digest(tensorfiles.pack(tensors, about))
     (here / "ticket.safetensors").write_bytes(tensorfiles.pack(tensors, {**about, "digest": content}))
-    assert tickets.unpack_ticket((here / "ticket.safetensors").read_bytes())
+    assert starts.unpack_ticket((here / "ticket.safetensors").read_bytes())
     done = cockpit(*QUEUED, "--trust-models")
     assert done.returncode == 2
     assert "0.bias is missing" in done.stderr

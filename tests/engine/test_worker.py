@@ -38,7 +38,7 @@ def records(path: Path) -> dict[str, Any]:
 
 
 def start_worker(path: Path, checkpoint_seconds: float) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--device", "cpu", "--drain"]
+    command = [sys.executable, "-m", "engine.workers.worker", "--db", str(path), "--device", "cpu", "--drain"]
     return subprocess.Popen([*command, "--checkpoint-seconds", str(checkpoint_seconds)])
 
 

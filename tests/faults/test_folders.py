@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from engine import processes
+from engine.machine import processes
 from engine.store import database
 from tests.conftest import add, run_cockpit
 from tests.faults import victim
@@ -128,7 +128,7 @@ def test_a_fault_of_the_place_stops_the_worker_and_is_charged_to_no_run(tmp_path
     if fault == "the files cannot be written":
         Path(f"{path}.files").mkdir()
         Path(f"{path}.files", "tickets").write_text("a file where the folder is to be")
-    command = [sys.executable, "-m", "engine.worker", "--db", str(path), "--device", "cpu"]
+    command = [sys.executable, "-m", "engine.workers.worker", "--db", str(path), "--device", "cpu"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
         if fault == "the database is damaged":
             with closing(database.reader(path)) as connection:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from engine import heartbeat
-from engine import worker as worker_module
 from engine.errors import InputError
-from engine.run import Workplace
 from engine.store import database
 from engine.store.files import Folder
+from engine.workers import heartbeat
+from engine.workers import worker as worker_module
+from engine.workers.run import Workplace
 from tests.faults import outcomes, victim
 
 LOCKED_SECONDS = 61.0

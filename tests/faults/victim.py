@@ -1,4 +1,4 @@
-"""A worker that is hit at a named point of its work: `engine.worker`, with traps around its steps.
+"""A worker that is hit at a named point of its work: `engine.workers.worker`, with traps around its steps.
 
 The product knows nothing of this. What lies between two steps is reached by wrapping the function on either side.
 Victims are forked from a server that has imported torch once, so that one costs a fraction of a second.
@@ -37,7 +37,7 @@ POINTS = (
     "after done",
 )
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([__name__, "engine.worker", "sklearn.datasets", "torch._dynamo"])
+_SERVER.set_forkserver_preload([__name__, "engine.workers.worker", "sklearn.datasets", "torch._dynamo"])
 
 
 @dataclass
@@ -121,8 +121,8 @@ def log_of(path: Path) -> Path:
 
 
 def _work(arguments: list[str], log: Path, trap: Trap, reporter: Connection) -> None:
-    """What the process does: lay the trap, then what `python -m engine.worker` does."""
-    from engine import worker
+    """What the process does: lay the trap, then what `python -m engine.workers.worker` does."""
+    from engine.workers import worker
 
     with log.open("ab") as output:
         for stream in (1, 2):
@@ -130,7 +130,7 @@ def _work(arguments: list[str], log: Path, trap: Trap, reporter: Connection) -> 
     _lay(trap, reporter)
     if trap.room is not None:
         _limit(trap.room)
-    sys.argv = ["engine.worker", *arguments]
+    sys.argv = ["engine.workers.worker", *arguments]
     worker.main()
 
 
@@ -142,7 +142,7 @@ def _limit(room: int) -> None:
 
 
 def _lay(trap: Trap, reporter: Connection) -> None:
-    from engine import heartbeat, run
+    from engine.workers import heartbeat, run
 
     if trap.lease:
         claims.LEASE_SECONDS, claims.RENEWAL_SECONDS = trap.lease, trap.lease / 10

@@ -20,7 +20,7 @@ from cockpit.tui.reader import Query, Reader
 from cockpit.tui.screens.transfer import Transfer
 from cockpit.tui.widgets.chart import Chart, Plot
 from cockpit.tui.widgets.logview import NOTHING, LogView
-from engine import devices, processes
+from engine.machine import devices, processes
 from engine.store import database, workers
 from tests.tui.make_fixture import FIXTURE
 

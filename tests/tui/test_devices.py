@@ -17,8 +17,8 @@ from cockpit.tui.screens import devices
 from cockpit.tui.screens.logs import Logs
 from cockpit.tui.widgets.logview import LogView
 from cockpit.tui.widgets.table import LiveTable
-from engine import processes
-from engine.devices import Load
+from engine.machine import processes
+from engine.machine.devices import Load
 from engine.store import database, workers
 from tests.conftest import copied
 

@@ -10,15 +10,15 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 
-from cockpit import layers
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens.layers import Layers
 from cockpit.tui.widgets.heat import Heat
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
+from cockpit.views import layers
+from engine.analysis.layers import HeatMap, compare
 from engine.store import database, sides
 from engine.store.files import Folder
-from engine.store.layers import HeatMap, compare
 from tests.conftest import add
 
 pytestmark = pytest.mark.asyncio

@@ -7,7 +7,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from cockpit import words
+from cockpit.text import words
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens import logs
 from cockpit.tui.screens.dashboard import Dashboard

@@ -8,12 +8,12 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Collapsible, Input, Static
 
-from cockpit.cli.options import experiment_options
+from cockpit.requests.options import experiment_options
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens.form import LastPart
 from cockpit.tui.screens.queue import Queue
 from cockpit.tui.screens.transfer import Extend, Transfer
-from engine import experiments
+from engine.plan import experiments
 from engine.store import database, queue, rows
 from tests.conftest import TINY, add, run_cockpit
 from tests.tui.test_queue import look, until

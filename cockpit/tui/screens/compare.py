@@ -10,13 +10,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
-from cockpit import charts, curves, words
+from cockpit.text import words
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
 from cockpit.tui.screens.dashboard import EMPTY, UNTRAINED
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
+from cockpit.views import charts, curves
 from engine.store import rows
 
 MORE = "Only {name}: mark more on the dashboard (1) with space, or pin them with p"

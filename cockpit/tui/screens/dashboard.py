@@ -9,13 +9,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
-from cockpit import curves, words
+from cockpit.text import words
 from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
 from cockpit.tui.widgets import panes
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
+from cockpit.views import curves
 from engine.store import rows, workers
 
 NAME_WIDTH = 16  # of an experiment, so that its status and progress stay in sight

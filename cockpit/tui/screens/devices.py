@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
-from cockpit import words
+from cockpit.text import words
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen

@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 
-from cockpit import curves
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
@@ -18,6 +17,7 @@ from cockpit.tui.screens.dashboard import EMPTY, UNTRAINED, Found, curves_of
 from cockpit.tui.widgets import panes
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
+from cockpit.views import curves
 from engine.store import rows
 
 

@@ -19,8 +19,8 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Button, Collapsible, Input, Label
 
-from cockpit.cli.completing import ALLOWED
-from cockpit.cli.options import concerned
+from cockpit.requests.completing import ALLOWED
+from cockpit.requests.options import concerned
 from cockpit.tui import actions
 from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query

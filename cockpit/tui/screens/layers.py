@@ -12,17 +12,18 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
-from cockpit import layers, words
+from cockpit.text import words
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.heat import Heat, legend
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
+from cockpit.views import layers
+from engine.analysis.layers import FRACTIONS, Comparison, Fraction, HeatMap, Layer, compare, heat_map, levels
 from engine.errors import InputError
 from engine.store import database, sides
 from engine.store.files import Folder
-from engine.store.layers import FRACTIONS, Comparison, Fraction, HeatMap, Layer, compare, heat_map, levels
 
 HEADINGS = ("layer", "weights", "A %", "B %", "A/B", "A-B", "overlap", "A/B as a bar")
 WIDEST_BAR = 31

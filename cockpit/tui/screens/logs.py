@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
-from cockpit import words
+from cockpit.text import words
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.logview import LogView, of_path, of_text

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from cockpit import words
+from cockpit.text import words
 from cockpit.tui import actions, filters
 from cockpit.tui.actions import Row
 from cockpit.tui.plain import Plain, plain

@@ -5,11 +5,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cockpit.cli import adding
-from cockpit.cli.options import Wanted, add_all, experiment_options
+from cockpit.requests import adding
+from cockpit.requests.options import Wanted, add_all, experiment_options
 from cockpit.tui.screens.form import Field, Form, fields_of
-from engine.definitions import Definition
-from engine.estimates import Preview
+from engine.analysis.estimates import Preview
+from engine.plan.definitions import Definition
 from engine.store import database
 
 

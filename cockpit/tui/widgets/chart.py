@@ -20,8 +20,9 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from cockpit import charts, curves, words
+from cockpit.text import words
 from cockpit.tui.plain import Plain, plain
+from cockpit.views import charts, curves
 
 PAINT_SECONDS = 0.25  # between two paints, at least
 CACHED = 8  # pictures

@@ -8,8 +8,8 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from cockpit import words
-from engine.store.layers import HeatMap
+from cockpit.text import words
+from engine.analysis.layers import HeatMap
 
 # From where on a colour holds, the colour, and that of the number on it: cividis, which colour-blind people can read.
 RAMP = (

@@ -11,8 +11,9 @@ from typing import BinaryIO, ClassVar
 from rich.text import Text
 from textual.binding import Binding, BindingType
 
-from cockpit import pager, words
+from cockpit.text import words
 from cockpit.tui.plain import Plain, plain
+from cockpit.views import pager
 
 LOOK_SECONDS = 0.5  # between two looks at whether the file has grown
 SHIFT = 20  # columns that an arrow moves sideways

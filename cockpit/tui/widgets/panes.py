@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from cockpit import words
+from cockpit.text import words
 from engine.store import database
 
 GIB = 2**30

@@ -13,9 +13,10 @@ from textual.containers import Vertical
 from textual.widgets import Input, OptionList
 from textual.worker import get_current_worker
 
-from cockpit import layers, words
+from cockpit.text import words
 from cockpit.tui.painting import Dialog
 from cockpit.tui.plain import plain
+from cockpit.views import layers
 from engine.errors import InputError
 from engine.store import database, sides
 

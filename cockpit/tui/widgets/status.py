@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from cockpit import words
+from cockpit.text import words
 from cockpit.tui.host import host_of
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query

@@ -13,7 +13,7 @@ from textual.coordinate import Coordinate
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
-from cockpit import words
+from cockpit.text import words
 
 ROWS_AT_ONCE = 60  # added or changed between two looks at the keyboard
 PAUSE_SECONDS = 0.01  # for the keyboard

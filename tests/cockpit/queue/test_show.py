@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 from cockpit.cli.queue import OWN
-from engine.definitions import Definition
+from engine.plan.definitions import Definition
 from tests.conftest import Cockpit, add
 
 

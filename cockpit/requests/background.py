@@ -1,0 +1,148 @@
+"""`cockpit work --detach | --stop | --status`: workers that outlive the terminal."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cockpit.text import hints, words
+from cockpit.views import tables
+from engine.errors import InputError
+from engine.machine import processes
+from engine.store import database, workers
+
+START_SECONDS = 30.0
+LOOK_SECONDS = 0.2
+GIB = 2**30
+
+
+def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] = ()) -> tuple[int | None, str]:
+    """Start `cockpit work` with these arguments in a session of its own, and wait until it has begun.
+
+    Its pid and what to tell a person; no pid where it ended at once because there was nothing to do.
+    """
+    folder = database.files_folder(path) / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"work-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*processes.python("cockpit"), "work", "--db", str(path.absolute()), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=processes.environment(),
+            start_new_session=True,  # what ends the terminal does not end it
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while not any(pool["pid"] == process.pid for pool in workers.live_pools(connection)):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()
+            said = log.read_text(errors="replace").strip()
+            if process.returncode == 0:
+                return None, said
+            raise InputError(f"the workers could not be started: {said.splitlines()[-1] if said else f'see {log}'}")
+        time.sleep(LOOK_SECONDS)
+    return process.pid, f"working in the background (pid {process.pid})"
+
+
+def detach(path: Path, connection: sqlite3.Connection, arguments: Sequence[str]) -> None:
+    """`cockpit work --detach`: start workers, and say so."""
+    pid, said = start(path, connection, arguments)
+    if pid is None:
+        print(said, file=sys.stderr)
+    else:
+        hints.say(f"{said}: `cockpit work --status` shows how, `--stop` ends it")
+
+
+def refuse_more(connection: sqlite3.Connection) -> None:
+    """Raises InputError if workers are at work here already: more of them would share the same devices."""
+    if pools := workers.live_pools(connection):
+        pids = ", ".join(str(pool["pid"]) for pool in pools)
+        raise InputError(
+            f"workers of this database are at work here already (pid {pids}): `cockpit work --status` shows them,"
+            " --stop ends them, and --workers N adds so many all the same"
+        )
+
+
+def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | None:
+    """Ask the pools of this database on this machine to end, and wait for them: which did; None if there are none."""
+    pools = workers.live_pools(connection)
+    for pool in pools:
+        try:
+            with suppress(ProcessLookupError):
+                os.kill(pool["pid"], signal.SIGTERM)
+        except PermissionError:
+            raise InputError(f"the workers of pid {pool['pid']} are another user's: have them stopped there") from None
+    if not pools:
+        say("no workers to stop")
+        return None
+    say("stopping: each worker ends its step and leaves a checkpoint (again: at once)")
+    asked = {pool["id"] for pool in pools}
+    while any(pool["id"] in asked for pool in workers.live_pools(connection)):
+        time.sleep(LOOK_SECONDS)
+    return f"stopped: pid {', '.join(str(pool['pid']) for pool in pools)}"
+
+
+def stop(connection: sqlite3.Connection) -> None:
+    """`cockpit work --stop`: end the workers, and say so."""
+    stopped = end(connection, lambda said: print(said, file=sys.stderr))
+    if stopped:
+        print(stopped)
+
+
+def status(connection: sqlite3.Connection, as_json: bool) -> None:
+    """Print the pools, their workers, and the load of the host and its cards."""
+    found = {
+        "pools": [dict(row) for row in workers.live_pools(connection)],
+        "workers": workers.present(connection),
+        "loads": [dict(row) for row in workers.loads(connection)],
+    }
+    if as_json:
+        print(json.dumps(found))
+        return
+    if killed := workers.killed_pool(connection):
+        print(f"the pool {killed['pid']} was killed; its workers leave checkpoints and end: {killed['log']}")
+    if not found["workers"]:
+        if not found["pools"]:
+            hints.say("no workers: start them with `cockpit work`, or `cockpit work --detach` in the background")
+        for pool in found["pools"]:
+            print(f"the workers of pool {pool['pid']} are starting: {pool['log']}")
+        return
+    headings = ("worker", "device", "state", "trains", "epoch", "img/s", "memory, GiB", "heartbeat")
+    tables.show(headings, [_cells(row) for row in found["workers"]], left=4)
+    for row in found["workers"]:
+        if row["message"]:
+            print(f"{row['pid']}: {row['message']}")
+    for row in found["loads"]:
+        print(_load(row))
+    for pool in found["pools"]:
+        print(f"pool {pool['pid']}, since {pool['started_at']}: {pool['log']}")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    memory = [row["memory"], row["device_memory"]]
+    return [
+        str(row["pid"]),
+        row["device"],
+        words.state(row["state"]),
+        words.run(row) if row["run_id"] else "",
+        f"{row['epoch'] + 1}/{row['epochs']}" if row["run_id"] and row["epoch"] is not None else "",
+        f"{row['images_per_second']:,.0f}" if row["images_per_second"] else "",
+        " + ".join(f"{size / GIB:.1f}" for size in memory if size is not None),
+        f"{database.age(row['heartbeat_at']):.0f} s ago",
+    ]
+
+
+def _load(row: dict[str, Any]) -> str:
+    parts = [f"{row['busy']:.0%} busy", f"{row['memory_used'] / GIB:.1f} of {row['memory_total'] / GIB:.1f} GiB"]
+    parts += [f"{row['celsius']:.0f} °C"] if row["celsius"] is not None else []
+    parts += [f"{row['watts']:.0f} W"] if row["watts"] is not None else []
+    return f"{row['device']} of {row['host']}: {', '.join(parts)}, {database.age(row['at']):.0f} s ago"

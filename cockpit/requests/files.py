@@ -1,0 +1,189 @@
+"""Experiment files: the options of `cockpit queue add` as TOML, several experiments a file.
+
+`[defaults]` are options of all of them, each `[[experiment]]` is one, and its table `matrix` holds alternatives of
+options: one experiment for each combination. Keys are the options' names, as on the command line without `--`.
+"""
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cockpit.requests.options import KINDS, Wanted, check_name, concerned, experiment_options
+from cockpit.text.toml import Place, line_of, mismatch
+from cockpit.text.toml import read as read_toml
+from engine.errors import InputError, quoted, unknown
+from engine.plan.definitions import Definition, options_of
+from engine.store.adding import joined_names, model_in_name
+
+SUFFIX = ".toml"
+KEYS = {name.replace("_", "-"): name for name in KINDS}
+EXAMPLE = 'write [[experiment]], and below it its options, as in source = "digits-a"'
+MOST = 1000  # experiments of a file
+
+
+@dataclass(frozen=True)
+class Option:
+    """The value of an option, and where it stands."""
+
+    value: Any
+    place: Place
+
+
+@dataclass(frozen=True)
+class File:
+    """An experiment file, which knows where its errors are."""
+
+    path: Path
+    text: str
+
+    def fail(self, place: Place, problem: str) -> NoReturn:
+        """Raise the InputError for a problem at a place, with its line and key."""
+        key = next((step for step in reversed(place) if isinstance(step, str)), "")
+        where = f"[{key}]" if key in ("defaults", "experiment", "matrix") else key
+        # An option is written without dashes here.
+        said = re.sub(r"--([a-z][a-z-]*)", lambda option: option[1] if option[1] in KEYS else option[0], problem)
+        raise InputError(f"{self.path}, line {line_of(self.text, place)}, {where}: {said}")
+
+
+def read(path: Path, beside: Mapping[str, Any]) -> list[Wanted]:
+    """The experiments of a file; the options given `beside` it override its own.
+
+    Raises InputError, with the line and the key, for whatever is wrong in it.
+    """
+    text, found = read_toml(path, "experiment file")
+    file = File(path, text)
+    _check_tables(file, found)
+    names: dict[str, Place] = {}
+    asked = []
+    for place, options in _experiments(file, found):
+        one = _wanted(file, place, options, beside)
+        if one.name in names:
+            first = line_of(file.text, names[one.name])
+            fix = "give each its own, in a matrix with its keys in braces, as in name = '{source}-{optimizer}'"
+            file.fail(place, f"{one.name!r} is also the name of the experiment of line {first}: {fix}")
+        names[one.name] = place
+        asked.append(one)
+    return asked
+
+
+def write(name: str, definition: Definition, pause_after: int) -> str:
+    """The table of a file that makes this experiment again."""
+    options = {"name": name, **options_of(definition), "pause_after": pause_after}
+    lines = [f"{key} = {_literal(options[name])}" for key, name in KEYS.items() if name in options]
+    return "\n".join(["[[experiment]]", *lines])
+
+
+def _literal(value: Any) -> str:
+    """A value in TOML, which for texts, numbers and lists of them is nearly JSON. Only what can be seen is itself."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in text)
+
+
+def _check_tables(file: File, found: Mapping[str, Any]) -> None:
+    for key in found:
+        if key not in ("defaults", "experiment"):
+            misplaced = f"; {key} belongs into [defaults] or below [[experiment]]" if key in KEYS else ""
+            file.fail((key,), f"{unknown('table', key, ('defaults', 'experiment'))}{misplaced}")
+    if not isinstance(found.get("defaults", {}), dict):
+        file.fail(("defaults",), "must be a table: write [defaults], and options below it")
+    experiments = found.get("experiment")
+    if not experiments:
+        raise InputError(f"experiment file {file.path} holds no experiment: {EXAMPLE}")
+    if not isinstance(experiments, list) or not all(isinstance(table, dict) for table in experiments):
+        file.fail(("experiment",), f"must be a list of tables: {EXAMPLE}")
+
+
+def _experiments(file: File, found: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Option]]]:
+    """The options of each experiment, and where it stands; a matrix makes several."""
+    defaults, count = _options(file, ("defaults",), found.get("defaults", {})), 0
+    for number, table in enumerate(found["experiment"]):
+        place = ("experiment", number)
+        own = _options(file, place, {key: value for key, value in table.items() if key != "matrix"}, ("matrix",))
+        axes = _axes(file, (*place, "matrix"), table.get("matrix", {}), own)
+        count += math.prod(map(len, axes.values()))
+        if count > MOST:
+            many = "" if count > 10 * MOST else f" ({count} with these)"
+            file.fail(place, f"too many experiments{many}: a file makes up to {MOST}, so use several files")
+        for chosen in itertools.product(*axes.values()):
+            yield place, {**defaults, **own, **dict(zip(axes, chosen, strict=True))}
+
+
+def _axes(file: File, place: Place, matrix: object, own: Mapping[str, Option]) -> dict[str, list[Option]]:
+    """The alternatives of each option in a matrix."""
+    if not isinstance(matrix, dict):
+        file.fail(place, 'must be a table of alternatives, as in matrix = { source = ["digits-a", "digits-b"] }')
+    axes = {}
+    for key, values in matrix.items():
+        here = (*place, key)
+        _check_key(file, here, [one for one in KEYS if one != "name"])
+        if KEYS[key] in own:
+            file.fail(here, f"stands beside the matrix, too ({quoted(own[KEYS[key]].value)}): leave one of the two out")
+        if not isinstance(values, list) or not values:
+            file.fail(here, f"is {quoted(values)}, must be a list of alternatives: each makes an experiment")
+        axes[KEYS[key]] = [_option(file, (*here, number), key, value) for number, value in enumerate(values)]
+    return axes
+
+
+def _options(file: File, place: Place, table: Mapping[str, object], tables: tuple[str, ...] = ()) -> dict[str, Option]:
+    """The options of a table, by their names in Python. It may have these tables, too."""
+    for key in table:
+        _check_key(file, (*place, key), (*KEYS, *tables))
+    return {KEYS[key]: _option(file, (*place, key), key, value) for key, value in table.items()}
+
+
+def _check_key(file: File, place: Place, allowed: tuple[str, ...] | list[str]) -> None:
+    if place[-1] not in allowed:
+        file.fail(place, str(unknown("key", str(place[-1]), allowed)))
+
+
+def _option(file: File, place: Place, key: str, value: Any) -> Option:
+    """A value, checked against what the option takes; a path in it is relative to the file."""
+    if wanted := mismatch(value, KINDS[KEYS[key]]):
+        file.fail(place, f"is {quoted(value)}, must be {wanted}")
+    if KINDS[KEYS[key]] == list[str]:
+        value = [value] if isinstance(value, str) else value
+    if key in ("source", "target"):
+        value = [_located(spec, file.path.parent) for spec in value]
+    return Option(value, place)
+
+
+def _located(spec: str, folder: Path) -> str:
+    """The name of a data set; where it holds a path relative to the experiment file, one relative to this process."""
+    kind, colon, path = spec.partition(":")
+    return f"{kind}:{folder / path}" if colon and path and not path.startswith("~") else spec
+
+
+def _wanted(file: File, place: Place, options: Mapping[str, Option], beside: Mapping[str, Any]) -> Wanted:
+    values = {key: option.value for key, option in options.items()} | dict(beside)
+    template = values.pop("name", None)
+    try:
+        found: Wanted = experiment_options(**values)
+        return found if template is None else replace(found, given_name=_name(template, found.definition))
+    except InputError as error:
+        texts = {key: value if isinstance(value, list) else [str(value)] for key, value in values.items()}
+        key = concerned(str(error), texts)
+        if key in beside:
+            raise
+        file.fail(options[key].place if key and key in options else place, str(error))
+
+
+def _name(template: str, definition: Definition) -> str:
+    """The name of an experiment, in which a key in braces stands for its value."""
+    values = options_of(definition)
+    sources, targets = (joined_names(group) for group in (definition.sources + definition.tickets, definition.targets))
+    values |= {"source": [sources], "target": [targets], "model": model_in_name(definition)}
+    words = {key: "+".join(value) if isinstance(value, list) else str(value) for key, value in values.items()}
+
+    def word(match: re.Match[str]) -> str:
+        if KEYS.get(match[1]) not in words:
+            raise unknown("key in --name", match[1], [key for key, name in KEYS.items() if name in words])
+        return words[KEYS[match[1]]]
+
+    name = re.sub(r"\{([^{}]*)\}", word, template)
+    check_name(name)
+    return name

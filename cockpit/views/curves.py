@@ -1,0 +1,144 @@
+"""What curves mean: accuracy by level over replicates, which belong together, how one reads, what matches dense."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from engine.analysis.statistics import Mean, matching
+
+DENSE, WINNING = "dense", "winning"
+
+Item = TypeVar("Item")
+Grouping = Literal["target", "experiment", "ticket"]
+GROUPINGS: tuple[Grouping, ...] = ("target", "experiment", "ticket")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: for each level its fraction remaining, mean, sample standard deviation (None for n = 1), n."""
+
+    name: str
+    experiment: str
+    source: str | None
+    target: str
+    model: str
+    optimizer: str
+    ticket: str
+    levels: tuple[int, ...]
+    remaining: tuple[float, ...]
+    means: tuple[float, ...]
+    deviations: tuple[float | None, ...]
+    counts: tuple[int, ...]
+    planned: tuple[int, ...]
+
+    def value(self, i: int) -> str:
+        """Mean and deviation of the level at place `i`, in per cent."""
+        spread = self.deviations[i]
+        return f"{self.means[i] * 100:.1f}" + (f" ± {spread * 100:.1f}" if spread is not None else "")
+
+    def count(self, i: int) -> str:
+        """How many replicates stand behind the level at place `i`, and of how many, if some are missing."""
+        return f"n={self.counts[i]}" + (f" of {self.planned[i]}" if self.counts[i] < self.planned[i] else "")
+
+    def all_counts(self) -> str:
+        """How many replicates stand behind the curve: one number, or the least and the most of what is planned."""
+        least, most, planned = min(self.counts), max(self.counts), max(self.planned)
+        return f"n={least}" + (f"-{most}" if most > least else "") + (f" of {planned}" if least < planned else "")
+
+
+def series(rows: Iterable[sqlite3.Row]) -> list[Series]:
+    """The rows of the view `curves` as series, winning tickets first, the dense network last."""
+    by_curve: dict[tuple[str, str], list[sqlite3.Row]] = {}
+    for row in rows:
+        by_curve.setdefault((row["experiment"], row["curve"]), []).append(row)
+    found = [
+        Series(
+            name=name,
+            experiment=experiment,
+            **{key: own[0][key] for key in ("source", "target", "model", "optimizer", "ticket")},
+            levels=tuple(row["level"] for row in own),
+            remaining=tuple(1.0 - row["fraction_pruned"] for row in own),
+            means=tuple(row["mean"] for row in own),
+            deviations=tuple(row["std"] for row in own),
+            counts=tuple(row["n"] for row in own),
+            planned=tuple(row["replicates"] for row in own),
+        )
+        for (experiment, name), own in by_curve.items()
+    ]
+    return sorted(found, key=lambda one: (one.ticket == DENSE, one.ticket != WINNING))
+
+
+def with_experiments(found: Sequence[Series]) -> list[Series]:
+    """The curves of several experiments, each named with its own; those of a single one as they are."""
+    if len({one.experiment for one in found}) < 2:
+        return list(found)
+    return [replace(one, name=f"{one.experiment}: {one.name}") for one in found]
+
+
+def groups(found: Sequence[Series], by: Grouping) -> dict[str, tuple[Series, ...]]:
+    """Which curves are shown together, by what the chart is called.
+
+    A data set that tickets are only found on comes last. Dense networks are with every kind of ticket.
+    """
+    if by == "experiment":
+        return {"all targets": tuple(found)} if found else {}
+    if by == "ticket":
+        kinds = dict.fromkeys(one.ticket for one in found if one.ticket != DENSE)
+        return {f"{kind} tickets": tuple(one for one in found if one.ticket in (kind, DENSE)) for kind in kinds}
+    targets = dict.fromkeys(one.target for one in found)
+    own = {target: tuple(one for one in found if one.target == target) for target in targets}
+    return dict(sorted(own.items(), key=lambda item: all(one.source == item[0] for one in item[1])))
+
+
+def matched(one: Series, shown: Iterable[Series]) -> int | None:
+    """The sparsest level to which a winning ticket matches dense (`engine.analysis.statistics`), or None."""
+    likewise = (one.experiment, one.target, one.model, one.optimizer)
+    for dense in shown if one.ticket == WINNING else ():
+        if dense.ticket == DENSE and (dense.experiment, dense.target, dense.model, dense.optimizer) == likewise:
+            means = dict(zip(one.levels, one.means, strict=True))
+            return matching(means, Mean(dense.means[0], dense.deviations[0], dense.counts[0]))
+    return None
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """No more than so many of the items, evenly chosen, with the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+
+
+def table(shown: Sequence[Series]) -> tuple[list[str], list[list[str]]]:
+    """Headings and a row a level: mean and deviation of each curve in per cent, n where replicates are missing.
+
+    The dense network has but one level, and its figures stand in the chart's legend.
+    """
+    shown = [one for one in shown if one.ticket != DENSE]
+    fractions = {level: one.remaining[i] for one in reversed(shown) for i, level in enumerate(one.levels)}
+    rows = [
+        [str(level), f"{fractions[level] * 100:.2f}", *(cell(one, level) for one in shown)]
+        for level in sorted(fractions)
+    ]
+    return ["level", "remaining %", *(one.name for one in shown)], rows
+
+
+TIDY = (
+    "experiment", "curve", "source", "target", "model", "optimizer", "ticket", "level", "fraction_remaining", "n",
+    "replicates", "mean", "std",
+)  # fmt: skip
+
+
+def tidy(shown: Iterable[Series]) -> Iterator[tuple[object, ...]]:
+    """A row for each level of each curve, as `TIDY` names its columns: fractions in [0, 1], with all their digits."""
+    for one in shown:
+        what = one.experiment, one.name, one.source, one.target, one.model, one.optimizer, one.ticket
+        points = zip(one.levels, one.remaining, one.counts, one.planned, one.means, one.deviations, strict=True)
+        yield from ((*what, *point) for point in points)
+
+
+def cell(one: Series, level: int) -> str:
+    """What a table says of a level: mean and deviation, n where replicates are missing, nothing where there is none."""
+    if level not in one.levels:
+        return ""
+    i = one.levels.index(level)
+    return one.value(i) + (f" ({one.count(i)})" if one.counts[i] < one.planned[i] else "")

@@ -1,0 +1,56 @@
+"""Rows as CSV or JSON lines, streamed; a file appears whole or not at all."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal, TextIO
+
+from cockpit.text import terminal
+from engine.errors import InputError
+from engine.store import paths
+
+
+def write(
+    heading: list[str], rows: Iterable[tuple[object, ...]], output: Path | None, form: Literal["csv", "json"]
+) -> None:
+    """Write rows to a file, or to standard output. Python prints floats so that they read back as the same."""
+    if output is None:
+        _write_to(terminal.data(), heading, rows, form)
+        return
+    output = output.resolve()  # a link stays one
+    if output.exists() and not output.is_file():  # a pipe or a device is written to, not replaced
+        with output.open("w", newline="", encoding="utf-8") as file:
+            _write_to(file, heading, rows, form)
+        return
+    with whole(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        _write_to(file, heading, rows, form)
+
+
+@contextmanager
+def whole(output: Path) -> Iterator[Path]:
+    """A file to write to, which takes the place of `output` once all has been written."""
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another file with -o")
+    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        yield partial
+        partial.replace(output)
+    except OSError as error:  # names the temporary file, which nobody asked for
+        if error.errno in paths.DISK_FULL:
+            raise
+        raise InputError(f"{output} cannot be written ({error.strerror}): name another file with -o") from None
+    finally:
+        with suppress(OSError):  # said already
+            partial.unlink(missing_ok=True)
+
+
+def _write_to(file: TextIO, heading: list[str], rows: Iterable[tuple[object, ...]], form: str) -> None:
+    if form == "json":
+        file.writelines(json.dumps(dict(zip(heading, row, strict=True))) + "\n" for row in rows)
+        return
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(heading)
+    writer.writerows(rows)

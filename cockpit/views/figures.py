@@ -1,0 +1,231 @@
+"""Figures for papers and slides: the only file that imports matplotlib, which is an extra."""
+
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+from cockpit.text import words
+from cockpit.views import charts
+from cockpit.views.curves import DENSE, Series, evenly
+from cockpit.views.export import whole
+from cockpit.views.layers import ratio_title
+from engine.analysis.layers import Ratios
+from engine.errors import InputError, unknown
+from engine.machine import processes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMS = ("png", "svg", "pdf")
+UNDATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+MARKERS = dict(zip(charts.MARKERS, "oX^sDv*P", strict=True))
+WIDTH, HEIGHT, LEGEND = 6.0, 4.0, 0.22  # inches: of a chart, and of a line of the legend below it
+TITLE = 64  # letters in a line
+DOTS = 150  # an inch, of a PNG
+SHADE = 0.18
+MARGIN = 0.02  # so that no marker is cut at the edge
+LEAST = 0.005  # of accuracies: the margin of one value alone
+NAMED = 8  # levels of ratios in a legend
+CELLS = (100, 40)  # about as many ticks as a terminal of this size has
+NARROWED = 0.8  # of the accuracies there are: an axis that shows less has an inset with all of them
+INSET = 0.34  # of the chart's width and height
+AROUND = 0.03  # to keep free on each side of an inset, for markers and its labels
+SPACE = INSET + 2 * AROUND
+LEFTS, BOTTOMS = (0.07, 0.64, 0.26, 0.45), (0.05, 0.62, 0.24, 0.43)  # where an inset can lie: at the edges first
+PLACES = tuple((left, bottom) for left in LEFTS for bottom in BOTTOMS)
+
+
+def form_of(path: Path) -> str:
+    """The form that a file's name asks for. Raises InputError if there is no such form."""
+    form = path.suffix.removeprefix(".").lower()
+    if form not in FORMS:
+        raise unknown("form of figures", form or path.name, FORMS)
+    return form
+
+
+@contextmanager
+def drawn(path: Path, width: float, height: float) -> Iterator["Figure"]:
+    """A figure to draw, which is then written: the same data makes the same file, whatever a person's style is."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+        from matplotlib.style import context
+    except ModuleNotFoundError:
+        raise InputError("matplotlib is not installed: pip install 'lottery-cockpit[figures]'") from None
+    form = form_of(path)
+    with context("default"), rc_context({"svg.hashsalt": "cockpit", "text.parse_math": False}):
+        figure = Figure((width, height), layout="constrained")
+        yield figure
+        with whole(path) as partial:
+            figure.savefig(partial, format=form, dpi=DOTS, metadata=UNDATED[form])
+
+
+def write(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View, remarks: Sequence[str] = ()) -> None:
+    """Draw groups of curves, by title, side by side: means, one deviation to each side as a shade.
+
+    A point whose replicates are not all done is hollow. A narrowed axis of accuracies has an inset with all of it.
+    `remarks` stand below the titles.
+    """
+    longest = max(map(len, shown.values()))
+    with drawn(path, WIDTH * len(shown), HEIGHT + LEGEND * longest) as figure:
+        for axes, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+            _draw(axes, curves, view)
+            _entitle(axes, title, remarks)
+
+
+def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = ()) -> None:
+    """Draw the ratios of two scopes layer by layer, a line for each level from light to dark: figure 1b."""
+    levels = charts.ratio_levels(found)
+    named = evenly(levels, NAMED)
+    scale = charts.ratio_axis(found, CELLS[1])
+    with drawn(path, WIDTH, HEIGHT + LEGEND * len(named) / 2) as figure:
+        axes = figure.subplots()
+        for number, level in enumerate(levels):
+            colour = _rgb(charts.shade(number, len(levels)))
+            name = charts.ratio_name(found, level) if level in named else None
+            layers, places = zip(*charts.ratio_points(found, level), strict=True)
+            axes.plot(layers, places, "-o", color=colour, markersize=3, linewidth=1.2, label=name)
+        axes.axhline(charts.ratio_place(1.0, found), color="grey", linewidth=0.8, linestyle=":")
+        axes.set_ylim(scale.low, scale.high)
+        axes.set_yticks(scale.ticks, scale.labels)
+        axes.set_xticks(range(1, len(found.layers) + 1))
+        axes.set_xlabel("layer")
+        axes.set_ylabel(f"ratio of the fraction {found.fraction}")
+        _entitle(axes, ratio_title(found), remarks)
+        axes.grid(alpha=SHADE)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, frameon=False, fontsize="small")
+
+
+def _entitle(axes: "Axes", title: str, remarks: Iterable[str]) -> None:
+    lines = [fill(words.line(title), TITLE), *map(_broken, remarks)]
+    axes.set_title("\n".join(lines), fontsize="medium")
+
+
+def _broken(remark: str) -> str:
+    """A remark in lines that end with a comma, so that no number is parted from what it counts."""
+    held = "\N{NO-BREAK SPACE}"
+    return fill(re.sub("(?<!,) ", held, remark), TITLE).replace(held, " ")
+
+
+def write_apart(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View) -> None:
+    """`write` in a process of its own: importing matplotlib would hold up the screen, and stay in its memory."""
+    command = [*processes.python("cockpit.views.figures"), str(path)]
+    told = pickle.dumps((shown, view))
+    done = subprocess.run(command, input=told, env=processes.environment(), capture_output=True, check=False)
+    if done.returncode:
+        raise InputError((done.stderr.decode().strip().splitlines() or ["unknown error"])[-1])
+
+
+def _main() -> None:
+    shown, view = pickle.load(sys.stdin.buffer)
+    try:
+        write(Path(sys.argv[1]), shown, view)
+    except (InputError, OSError) as error:
+        sys.exit(str(error))
+
+
+def _draw(axes: "Axes", shown: Sequence[Series], view: charts.View) -> None:
+    where = charts.layout(shown, _with_room(shown, view), *CELLS)
+    _curves(axes, shown, view)
+    margin = MARGIN * (where.x.high - where.x.low)
+    axes.set_xlim(where.x.low - margin, where.x.high + margin)
+    axes.set_ylim(where.y.low, where.y.high)
+    axes.set_xticks(where.x.ticks, where.x.labels)
+    axes.set_xticks([charts.place(left, view.x) for left in charts.fractions(shown).values() if left], minor=True)
+    axes.set_yticks(where.y.ticks, where.y.labels)
+    axes.set_xlabel(charts.AXES[view.x])
+    axes.set_ylabel("test accuracy, %")
+    axes.grid(alpha=SHADE)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), frameon=False, fontsize="small")
+    if where.y.high - where.y.low < NARROWED:
+        inset = axes.inset_axes((*_emptiest(shown, view, where), INSET, INSET))
+        _curves(inset, shown, view, small=True)
+        inset.set_xlim(axes.get_xlim())
+        inset.set_ylim(0, 1)
+        inset.set_xticks([])
+        inset.set_yticks((0, 0.5, 1), ("0", "50", "100"), fontsize="x-small")
+
+
+def _with_room(shown: Sequence[Series], view: charts.View) -> charts.View:
+    """The view with accuracies so far apart that no shade is cut, unless it says itself how far they go."""
+    visible = [one for one in shown if one.name not in view.hidden]
+    if view.full or view.y_range or not visible:
+        return view
+    points = [(mean, spread or 0.0) for one in visible for mean, spread in zip(one.means, one.deviations, strict=True)]
+    low, high = min(mean - spread for mean, spread in points), max(mean + spread for mean, spread in points)
+    room = max(MARGIN * (high - low), LEAST)
+    return replace(view, y_range=(max(low - room, 0.0), min(high + room, 1.0)))
+
+
+def _curves(axes: "Axes", shown: Sequence[Series], view: charts.View, small: bool = False) -> None:
+    for number, one in enumerate(shown):
+        if one.name not in view.hidden:
+            _curve(axes, number, one, view, small)
+
+
+def _curve(axes: "Axes", number: int, one: Series, view: charts.View, small: bool) -> None:
+    colour, marker = charts.style(number, one)
+    rgb, name = _rgb(colour), words.line(f"{one.name} ({one.all_counts()})")
+    name = f" {name}" if name.startswith("_") else name  # matplotlib takes that for a name to hide
+    kept = [i for i, fraction in enumerate(one.remaining) if fraction > 0 or view.x == "pruned"]
+    spreads = [one.deviations[i] or 0.0 for i in kept]
+    means = [one.means[i] for i in kept]
+    lows, highs = ([mean + sign * spread for mean, spread in zip(means, spreads, strict=True)] for sign in (-1, 1))
+    if one.ticket == DENSE:
+        axes.axhline(means[0], color=rgb, linewidth=1, label=name)
+        axes.axhspan(lows[0], highs[0], color=rgb, alpha=SHADE, linewidth=0)
+        return
+    places = [charts.place(one.remaining[i], view.x) for i in kept]
+    line = "--" if one.ticket.startswith("random") else "-"
+    axes.plot(
+        places, means, line, color=rgb, linewidth=1.2, label=name, marker="" if small else MARKERS[marker], markersize=5
+    )
+    missing = [] if small else [at for at, i in enumerate(kept) if one.counts[i] < one.planned[i]]
+    hollow = [places[at] for at in missing], [means[at] for at in missing]
+    axes.plot(*hollow, MARKERS[marker], color=rgb, markerfacecolor="white", markersize=5)
+    if view.spread != "none":
+        axes.fill_between(places, lows, highs, color=rgb, alpha=SHADE, linewidth=0)
+        if len(places) == 1:  # a shade without width
+            axes.vlines(places, lows, highs, color=rgb, linewidth=1.2)
+
+
+def _rgb(colour: charts.Colour) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
+
+
+def _emptiest(shown: Sequence[Series], view: charts.View, where: charts.Layout) -> tuple[float, float]:
+    """The place at which an inset hides the least of the curves, rather at an edge."""
+    points: list[tuple[float, float]] = []
+    for one in (one for one in shown if one.name not in view.hidden):
+        own = [
+            (
+                (charts.place(left, view.x) - where.x.low) / (where.x.high - where.x.low),
+                (mean - where.y.low) / (where.y.high - where.y.low),
+            )
+            for left, mean in zip(one.remaining, one.means, strict=True)
+            if left > 0
+        ]
+        if one.ticket == DENSE:
+            own = [(0.0, own[0][1]), (1.0, own[0][1])]
+        for (x, y), (x_to, y_to) in pairwise(own):
+            points += [(x + (x_to - x) * part / 50, y + (y_to - y) * part / 50) for part in range(51)]
+
+    def hides(place: tuple[float, float]) -> int:
+        left, bottom = place
+        return sum(0 <= x - left + AROUND <= SPACE and 0 <= y - bottom + AROUND <= SPACE for x, y in points)
+
+    return min(PLACES, key=hides)
+
+
+if __name__ == "__main__":
+    _main()

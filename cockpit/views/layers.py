@@ -1,0 +1,138 @@
+"""Two tickets layer by layer as text: the cells, bars and JSON of a comparison, on the command line and on screen."""
+
+import shlex
+from dataclasses import asdict
+from math import log2
+from pathlib import Path
+from typing import Any
+
+from engine.analysis.layers import FRACTIONS, Comparison, Fraction, Layer, Ratios
+from engine.analysis.statistics import Mean
+from engine.store import database
+from engine.store.sides import Choice, Side
+
+UNKNOWN = "-"
+LEAST_RANGE = log2(1.1)  # of a bar: a ratio of 1.1 fills no bar that 1.001 would fill beside it
+
+
+def percent(value: Mean | None, spread: bool = True, of: int = 1) -> str:
+    """A fraction in per cent, with its deviation."""
+    return _number(value, 100.0, ".2f", spread, of)
+
+
+def points(value: Mean | None, spread: bool = True, of: int = 1) -> str:
+    """A difference of fractions in percentage points, with its sign."""
+    return _number(value, 100.0, "+z.2f", spread, of)
+
+
+def ratio(value: Mean | None, spread: bool = True, of: int = 1, digits: int = 3) -> str:
+    """A ratio, or another number near 1."""
+    return _number(value, 1.0, f".{digits}f" if value is None or value.mean < 10 else ".1f", spread, of)
+
+
+def count(value: Mean | None, spread: bool = True, of: int = 1) -> str:
+    """A number of weights."""
+    return _number(value, 1.0, ",.0f", spread, of)
+
+
+def _number(value: Mean | None, times: float, form: str, spread: bool, of: int) -> str:
+    """A mean, its deviation if wanted, and n where that is less than the `of` pairs compared."""
+    if value is None:
+        return UNKNOWN
+    text = f"{value.mean * times:{form}}"
+    if spread and value.std is not None:
+        text += f" ± {value.std * times:{form.removeprefix('+z')}}"
+    return text + (f" (n={value.n})" if value.n < of else "")
+
+
+def difference(layer: Layer, fraction: Fraction) -> Mean | None:
+    """A less B, of the fraction remaining or pruned."""
+    value = layer.difference
+    if value is None or fraction == "remaining":
+        return value
+    return Mean(-value.mean, value.std, value.n)
+
+
+def bars(layers: list[Layer], fraction: Fraction, width: int) -> list[str]:
+    """For each layer how A compares with B, drawn from the middle: to the right where A has more of it than B.
+
+    The length is the logarithm of the ratio, so that half and twice are as long; the longest fills its side. Where
+    there is no B, the bar is the fraction itself, from the left.
+    """
+    if all(layer.remaining_b is None for layer in layers):
+        return [_filled(getattr(layer, f"{fraction}_a").mean, width) for layer in layers]
+    ratios: list[Mean | None] = [getattr(layer, f"{fraction}_ratio") for layer in layers]
+    logs = [None if one is None else log2(one.mean) if one.mean > 0 else float("-inf") for one in ratios]
+    reach = max([LEAST_RANGE, *(abs(one) for one in logs if one is not None and one != float("-inf"))])
+    side = (width - 1) // 2
+    return ["" if one is None else _diverging(max(-1.0, one / reach), side) for one in logs]
+
+
+def _filled(part: float, width: int) -> str:
+    halves = round(part * width * 2)
+    return "█" * (halves // 2) + "▌" * (halves % 2)
+
+
+def _diverging(part: float, side: int) -> str:
+    """A bar of `side` cells left (below 0) or right of a middle line, half a cell at a time."""
+    halves = round(abs(part) * side * 2)
+    if part < 0:
+        return ("▐" * (halves % 2) + "█" * (halves // 2)).rjust(side) + "│" + " " * side
+    return " " * side + "│" + _filled(part, side).ljust(side)
+
+
+def about(side: Side | Choice) -> str:
+    """What a side is, as far as its name does not say it."""
+    return "" if side.name.endswith(f":{side.about}") else side.about
+
+
+def heading(found: Comparison) -> list[str]:
+    """What is compared, in a line for A and one for B."""
+    lines = []
+    for letter, side in (("A", found.a), ("B", found.b)):
+        if side is not None:
+            said = [about(side), "" if side.is_run else f"level {found.level}"]
+            lines.append(f"{letter}: {side.name}  ({', '.join(filter(None, said))})")
+    return lines
+
+
+def ratio_table(found: Ratios) -> tuple[list[str], list[list[str]]]:
+    """Headings and a row a level: the ratio of each layer, with n where replicates are missing."""
+    most = max((value.n for values in found.levels.values() for value in values if value), default=0)
+    headings = ["level", "pruned %", *(name.removesuffix(".weight") for name in found.layers)]
+    return headings, [
+        [str(level), f"{found.pruned[level] * 100:.2f}", *(ratio(value, spread=False, of=most) for value in values)]
+        for level, values in found.levels.items()
+    ]
+
+
+def ratio_title(found: Ratios) -> str:
+    """What a chart of two scopes' ratios shows."""
+    experiment, _, scope = found.a.name.rpartition(":")
+    return f"{experiment}: fraction {found.fraction}, {scope} / {found.b.name.rpartition(':')[2]}"
+
+
+def as_json(found: Comparison) -> dict[str, Any]:
+    """A comparison as a value for JSON; fractions lie in [0, 1], and each figure has mean, std and n."""
+    sides = {
+        letter: {"name": side.name, "about": side.about, "level": side.level(found.level)}
+        for letter, side in (("a", found.a), ("b", found.b))
+        if side is not None
+    }
+    layers = [asdict(layer) for layer in found.layers]
+    total = {key: value for key, value in asdict(found.total).items() if key != "name"}
+    return {**sides, "n": found.n, "layers": layers, "total": total, "notes": list(found.notes)}
+
+
+def command(found: Comparison, fraction: Fraction, replicate: int | None, path: Path) -> str:
+    """The command that prints a comparison."""
+    words = ["cockpit", "diff", *(side.name for side in (found.a, found.b) if side is not None)]
+    if found.levels:
+        words += ["--level", str(found.level)]
+    if replicate is not None:
+        words += ["--replicate", str(replicate)]
+    if fraction != FRACTIONS[0]:
+        words += ["--x", fraction]
+    if path.absolute() != database.default_path().absolute():
+        words += ["--db", str(path)]
+    return shlex.join(words)

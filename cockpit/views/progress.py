@@ -1,0 +1,109 @@
+"""What is shown while something takes long: how far it is, what each worker does, and the time left."""
+
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from cockpit.text import words
+from cockpit.text.console import Console
+from engine.store import rows, workers
+from engine.workers.pool import Pool
+
+REFRESH_SECONDS = 0.5
+PLAIN_SECONDS = 15.0  # between two lines where stderr is no terminal
+
+
+def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
+    """Show on stderr what the pool trains, until its processes have ended."""
+    console = Console(stderr=True)
+    began, first = time.monotonic(), rows.counts(connection, experiment)
+    if not console.is_terminal:
+        _follow_plainly(pool, connection, experiment)
+        return
+    bar = Progress(
+        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False), console=console,
+    )  # fmt: skip
+    task = bar.add_task("", total=first.total, completed=first.ended, left="")
+    with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
+        while pool.running:
+            counts = rows.counts(connection, experiment)
+            left = _time_left(first, counts, time.monotonic() - began)
+            bar.update(task, total=counts.total, completed=counts.ended, left=left)
+            lines = [_describe(row) for row in rows.running(connection, experiment)] + _held_up(connection)
+            live.update(Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines)))
+            time.sleep(REFRESH_SECONDS)
+
+
+@contextmanager
+def reading(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on stderr, if that is a terminal, how many bytes of how many are dealt with: call what this gives."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
+    """A line now and then: how far, how long, and what is being trained."""
+    began, said = time.monotonic(), 0.0
+    first = rows.counts(connection, experiment)
+    while pool.running:
+        if time.monotonic() - said >= PLAIN_SECONDS:
+            said = time.monotonic()
+            counts = rows.counts(connection, experiment)
+            left = _time_left(first, counts, said - began)
+            now = [" ".join(_describe(row).split()) for row in rows.running(connection, experiment)]
+            now += _held_up(connection)
+            _say("; ".join([f"{counts.ended}/{counts.total} runs", *filter(None, [left]), *now]))
+        time.sleep(REFRESH_SECONDS)
+    counts = rows.counts(connection, experiment)
+    _say(f"{counts.ended}/{counts.total} runs")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _time_left(first: rows.Counts, counts: rows.Counts, seconds: float) -> str:
+    """At the pace since `first`; nothing before a run has ended."""
+    done = counts.ended - first.ended
+    if not done:
+        return ""
+    minutes, rest = divmod(round(seconds / done * (counts.total - counts.ended)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} left"
+
+
+def _held_up(connection: sqlite3.Connection) -> list[str]:
+    """Why workers train nothing though there is something to train."""
+    return [
+        words.line(f"  {row['device']}: {row['message']}")
+        for row in workers.present(connection)
+        if row["state"] == "held up"
+    ]
+
+
+def _describe(row: sqlite3.Row) -> str:
+    """What a worker does, the numbers first: they must not be what a narrow terminal cuts."""
+    source = f"{row['source']} -> " if row["source"] else ""
+    epoch = 0 if row["epoch"] is None else row["epoch"] + 1
+    speed = f"{row['images_per_second']:>7,.0f} img/s" if row["images_per_second"] else " " * 13
+    numbers = f"  {row['device']:<6} level {row['level']:>2}  seed {row['seed']}  epoch {epoch:>2}/{row['epochs']}"
+    return words.line(f"{numbers} {speed}  {row['ticket']} {source}{row['target']}")

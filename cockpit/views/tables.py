@@ -1,0 +1,129 @@
+"""Tables and charts on standard output.
+
+In a pipe tables are as wide as they are; on a terminal they are broken so that no number is ever cut.
+
+They are laid out here, since rich takes a quarter of a second for the 1,000 lines that a long queue has. It is
+imported where a table is printed: most commands print none.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from cockpit.text import words
+
+if TYPE_CHECKING:
+    from cockpit.text.console import Console
+
+HEADING_WIDTH = 16  # longer headings go over several lines
+GAP = "  "
+
+
+def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, keys: int = 0) -> None:
+    """Print rows under their headings; the first `left` columns are texts, aligned left, the others right.
+
+    A table too wide for the terminal is printed in parts, each with the first `keys` columns, if there are such. If
+    not, the texts of a row stand above the rest of it, as many in a line as have room.
+    """
+    console = _console()
+    headings, rows = _lines(headings), list(map(_lines, rows))
+    heads = [wrap(heading, HEADING_WIDTH, break_on_hyphens=False, break_long_words=False) for heading in headings]
+    widths = [max(map(_cells, column)) for column in _columns(heads, rows)]
+    end = len(headings)
+    if console.is_terminal and left and not keys and _total(widths) > console.width:
+        _show_folded(console, (headings[:left], heads[left:]), rows, widths[left:])
+        return
+    while keys and console.is_terminal and end > keys + 1 and _total(widths[:end]) > console.width:
+        end -= 1
+    for cells in _heading_lines(heads[:end]):
+        console.print(_line(cells, widths, left), style="bold", soft_wrap=True)
+    for row in rows:
+        console.print(_line(row[:end], widths, left), soft_wrap=True)
+    if end < len(headings):
+        rest = [[*row[:keys], *row[end:]] for row in rows]
+        show([*headings[:keys], *headings[end:]], rest, left, keys)
+
+
+def say(text: str) -> None:
+    """Print text, its lines broken between words where a terminal has no room for them."""
+    console = _console()
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
+def draw(chart: Callable[[int], str]) -> None:
+    """Print a chart, for the width there is, whose colours are ANSI's."""
+    from rich.text import Text
+
+    console = _console()
+    console.print(Text.from_ansi(chart(console.width)), soft_wrap=True)
+
+
+def _show_folded(
+    console: "Console",
+    headings: tuple[Sequence[str], Sequence[Sequence[str]]],
+    rows: Sequence[Sequence[str]],
+    widths: Sequence[int],
+) -> None:
+    """Each row over several lines: its texts, and indented below them the columns of these widths."""
+    texts, heads = headings
+    for line in _filled(texts, console.width):
+        console.print(line, style="bold")
+    for cells in _heading_lines(heads):
+        console.print(GAP + _line(cells, widths, 0), style="bold", soft_wrap=True)
+    for row in rows:
+        for line in _filled(row[: len(texts)], console.width):
+            console.print(line)
+        if widths:
+            console.print(GAP + _line(row[len(texts) :], widths, 0), soft_wrap=True)
+
+
+def _filled(cells: Iterable[str], width: int) -> list[str]:
+    """The cells in lines of this width, as many in each as fit."""
+    lines: list[str] = []
+    for cell in cells:
+        if lines and _cells(lines[-1]) + len(GAP) + _cells(cell) <= width:
+            lines[-1] += GAP + cell
+        else:
+            lines.append(cell)
+    return lines
+
+
+def _heading_lines(heads: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    """The cells of each line of headings that go over several, all ending in the last."""
+    depth = max(map(len, heads), default=0)
+    for line in range(depth):
+        yield [head[line - depth + len(head)] if line >= depth - len(head) else "" for head in heads]
+
+
+def _columns(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> Iterable[list[str]]:
+    return ([*head, *(row[place] for row in rows), ""] for place, head in enumerate(heads))
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
+    padded = []
+    for place, cell in enumerate(cells):
+        blanks = " " * (widths[place] - _cells(cell))
+        padded.append(cell + blanks if place < left else blanks + cell)
+    return GAP.join(padded).rstrip()
+
+
+def _console() -> "Console":
+    from cockpit.text.console import Console
+
+    return Console()
+
+
+def _lines(cells: Iterable[str]) -> list[str]:
+    """The cells, each in one line."""
+    return list(map(words.line, cells))
+
+
+def _cells(text: str) -> int:
+    """How many cells of a terminal a text takes."""
+    from rich.cells import cell_len
+
+    return cell_len(text)

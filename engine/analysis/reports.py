@@ -1,0 +1,169 @@
+"""What statistics say of each curve: accuracy by level, differences from its counterparts, where it matches dense.
+
+docs/statistics.md defines each figure. A curve is compared within its experiment, whose trainings differ only in what
+the names of curves say. No torch here.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.analysis.statistics import Difference, Mean, matching, mean_of, paired
+from engine.errors import InputError, chosen
+from engine.store import queue, rows
+from engine.store.replicates import Curve, read
+
+TABLES = (*rows.EXPORTS, "statistics")  # that can be exported
+WHAT = ("source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket")
+COUNTERPARTS = ("random", "own")
+COMPARED = tuple(
+    f"minus_{counterpart}{what}" for counterpart in COUNTERPARTS for what in ("", "_std", "_low", "_high", "_n")
+)
+HEADING = [
+    "experiment", "curve", *WHAT, "level", "fraction_pruned", "n", "replicates", "mean", "std",
+    "dense_mean", "dense_std", "dense_n", "matching_level", *COMPARED,
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of a curve that has results. Differences are the curve less its counterpart, None where there is none."""
+
+    level: int
+    fraction_pruned: float
+    accuracy: Mean
+    replicates: int  # planned
+    minus_random: Difference | None
+    minus_own: Difference | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A curve, and what it was compared with: the dense network, and curves by name."""
+
+    curve: Curve
+    levels: tuple[Level, ...]
+    dense: Mean | None
+    matching: int | None  # the sparsest level that matches dense
+    random: str | None
+    own: str | None
+
+
+def of(connection: sqlite3.Connection, experiment: str | None = None) -> list[Report]:
+    """The reports on the curves of an experiment, or of all."""
+    found = read(connection, experiment)
+    beside: dict[str, list[Curve]] = {}
+    for curve in found:
+        beside.setdefault(curve.experiment, []).append(curve)
+    return [report(curve, beside[curve.experiment]) for curve in found]
+
+
+def report(curve: Curve, curves: Sequence[Curve]) -> Report:
+    """The report on one of the curves of an experiment."""
+    random, own = random_of(curve, curves), own_of(curve, curves)
+    dense = dense_of(curve, curves)
+    levels = tuple(_level(curve, level, random, own) for level, values in curve.accuracies.items() if values)
+    means = {one.level: one.accuracy.mean for one in levels}
+    return Report(
+        curve=curve,
+        levels=levels,
+        dense=dense,
+        matching=None if curve.ticket == "dense" else matching(means, dense),
+        random=random.name if random else None,
+        own=own.name if own else None,
+    )
+
+
+def random_of(curve: Curve, curves: Iterable[Curve]) -> Curve | None:
+    """The random tickets of globally permuted masks that were trained as a curve was; None for themselves and dense.
+
+    Where output layers are pruned they know a chain, which must be that of the curve.
+    """
+    if curve.ticket in ("random-global", "dense"):
+        return None
+    for one in curves:
+        same_chain = one.source is None or _ends(one) == _ends(curve)
+        if one.ticket == "random-global" and _target(one) == _target(curve) and same_chain:
+            return one
+    return None
+
+
+def own_of(curve: Curve, curves: Iterable[Curve]) -> Curve | None:
+    """The target's own winning tickets: found on it, with its optimizer and the same scope. None if these are they."""
+    if curve.ticket != "winning" or curve.is_chain:
+        return None
+    wanted = (*_target(curve), curve.scope)
+    return next((one for one in curves if one.is_chain and (*_target(one), one.scope) == wanted), None)
+
+
+def dense_of(curve: Curve, curves: Iterable[Curve]) -> Mean | None:
+    """The accuracy of the dense network that was trained as a curve was, which is also level 0 of a chain."""
+    for one in curves:
+        if _target(one) == _target(curve) and (one.ticket == "dense" or one.is_chain):
+            return mean_of(one.accuracies.get(0, {}).values())
+    return None
+
+
+def _target(curve: Curve) -> tuple[str, str]:
+    return curve.target, curve.optimizer
+
+
+def _ends(curve: Curve) -> tuple[str | None, ...]:
+    return curve.source, curve.source_optimizer, curve.scope
+
+
+def _level(curve: Curve, level: int, random: Curve | None, own: Curve | None) -> Level:
+    reached = curve.accuracies[level]
+    accuracy = mean_of(reached.values())
+    assert accuracy is not None
+
+    def less(other: Curve | None) -> Difference | None:
+        return paired(reached, other.accuracies.get(level, {})) if other else None
+
+    return Level(level, curve.pruned[level], accuracy, len(curve.runs[level]), less(random), less(own))
+
+
+def records(reports: Iterable[Report]) -> Iterator[dict[str, Any]]:
+    """A flat record for each level of each curve, as `HEADING` names its fields; what cannot be said is None."""
+    for found in reports:
+        curve = found.curve
+        for one in found.levels:
+            yield {
+                "experiment": curve.experiment,
+                "curve": curve.name,
+                **{key: getattr(curve, key) for key in WHAT},
+                "level": one.level,
+                "fraction_pruned": one.fraction_pruned,
+                **{key: getattr(one.accuracy, key) for key in ("n", "mean", "std")},
+                "replicates": one.replicates,
+                **{f"dense_{key}": getattr(found.dense, key, None) for key in ("mean", "std", "n")},
+                "matching_level": found.matching,
+                **_difference("minus_random", one.minus_random),
+                **_difference("minus_own", one.minus_own),
+            }
+
+
+def _difference(name: str, found: Difference | None) -> dict[str, float | None]:
+    return {
+        name: getattr(found, "mean", None),
+        **{f"{name}_{key}": getattr(found, key, None) for key in ("std", "low", "high")},
+        f"{name}_n": found.n if found else 0,
+    }
+
+
+def table(
+    connection: sqlite3.Connection, name: str, experiment: str | None = None, *, all_attempts: bool = False
+) -> tuple[list[str], Iterator[tuple[object, ...]]]:
+    """The column names and the rows of one of `TABLES`, for an experiment or all. Raises InputError for others.
+
+    `all_attempts` is for epochs: those of abandoned attempts, too.
+    """
+    if experiment is not None:
+        queue.experiment_id(connection, experiment)
+    name = chosen("table", name, TABLES)
+    if all_attempts and name != "epochs":
+        raise InputError(f"--all-attempts goes with --table epochs, not {name}: the other tables have one row a run")
+    if name in rows.EXPORTS:
+        return rows.export(connection, name, experiment, all_attempts=all_attempts)
+    return HEADING, (tuple(record[key] for key in HEADING) for record in records(of(connection, experiment)))

@@ -1,0 +1,71 @@
+"""The data set that a person names. Nothing here imports torch or numpy.
+
+A *spec* is a registered name as `cifar10`, or `npz:PATH`, `folder:PATH`, `stream:PATH`. Behind it, `-a` or `-b` is one
+class-balanced half of the training images, and `-N` only the first N of them in a fixed order that goes through the
+classes evenly: `cifar10-a`, `cifar10-5000`, `cifar10-a-5000`.
+"""
+
+import re
+
+from engine.datasets import folders, npz
+from engine.datasets.catalog import (
+    FORMS,
+    PHOTOGRAPH_SHAPE,
+    PHOTOGRAPHS,
+    SETS,
+    DataSet,
+    Part,
+    network_shape,
+    part_size,
+    split_part,
+)
+from engine.errors import InputError, unknown
+
+
+def resolve(spec: str) -> DataSet:
+    """The data set that `spec` names. Raises InputError for an unknown name or a file that cannot be used."""
+    if spec.startswith("npz:"):
+        return npz.resolve(spec)
+    if spec.startswith(("folder:", "stream:")):
+        return folders.resolve(spec)
+    base, part = split_part(spec)
+    if base not in SETS and base not in PHOTOGRAPHS:
+        if known := meant(spec) or meant(base):
+            named = known if meant(spec) else f"{known}-{part}"
+            raise InputError(f"unknown data set {spec!r}; did you mean {named!r}?")
+        if spec.endswith(".npz"):
+            raise InputError(f"unknown data set {spec!r}: a file is named as npz:{spec}")
+        behind = f"-{part}" if part else ""
+        raise unknown("data set", spec, [f"{name}{behind}" for name in (*SETS, *PHOTOGRAPHS, *FORMS)])
+    try:
+        return _registered(base, part, spec)
+    except InputError as error:
+        raise InputError(f"data set {spec!r}: {error}") from None
+
+
+def meant(name: str) -> str | None:
+    """The published set that is called `name` but for case, hyphens and underscores: cifar10 for CIFAR-10."""
+    plain = re.sub("[-_ ]", "", name).casefold()
+    return next((known for known in (*SETS, *PHOTOGRAPHS) if known.replace("-", "") == plain), None)
+
+
+def _registered(base: str, part: Part, name: str) -> DataSet:
+    if base in PHOTOGRAPHS:
+        about = PHOTOGRAPHS[base]
+        images = part_size(about.train_images, about.classes, part)
+        each = (about.train_images // about.classes,) * about.classes  # nearly: no class has less than half of it
+        return DataSet(name, name, "", part, PHOTOGRAPH_SHAPE, about.classes, images, about.test_images, True, each)
+    facts = SETS[base]
+    classes = len(facts.train_counts)
+    return DataSet(
+        name=name,
+        identity=name,
+        location="",
+        part=part,
+        shape=network_shape(*facts.shape),
+        classes=classes,
+        train_images=part_size(sum(facts.train_counts), classes, part),
+        test_images=facts.test_images,
+        flips=facts.flips,
+        counts=facts.train_counts,
+    )

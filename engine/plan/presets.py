@@ -1,0 +1,213 @@
+"""The paper's experiments by name, and how one is made small. No torch here.
+
+A preset is the options of one experiment (those of `engine.plan.definitions.define`, whose defaults are the paper's),
+or a list of presets, each an experiment under its own name.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.errors import InputError, chosen, unknown
+from engine.models import catalog as models
+from engine.plan.definitions import Definition
+
+SMALL = ("svhn", "fashion-mnist", "cifar10", "cifar100")
+LARGE = ("imagenet", "places365")
+ON_LARGE = (*LARGE, "cifar100", "cifar10")
+INFERRED = (
+    "The sources are an inference: the paper evaluated only tickets from larger sets on ImageNet and Places365, and"
+    " compares CIFAR-10 with CIFAR-100 tickets in figure 3e. Change them with --source."
+)
+
+NAMED_SCALES = {
+    "small": "width=0.125,epochs=8,levels=15,replicates=2,images=5000,batch=64",
+    "tiny": "width=0.0625,epochs=4,levels=3,replicates=1,images=1000,batch=50",
+}
+SCALE_KEYS: dict[str, tuple[str, type]] = {  # what each changes, and what it is
+    "width": ("width", float),
+    "epochs": ("epochs", int),
+    "levels": ("levels", int),
+    "replicates": ("replicates", int),
+    "images": ("images", int),
+    "batch": ("batch_size", int),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named experiment, or several: then `members` are their names, and there are no options."""
+
+    summary: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    members: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How experiments are made small: `name` is put behind theirs, `options` are changed."""
+
+    name: str
+    options: Mapping[str, Any]
+
+    def of(self, name: str) -> str:
+        """The name of the experiment made small."""
+        return f"{name}@{self.name}"
+
+
+def _transfers() -> Iterator[tuple[str, Preset]]:
+    """Figures 3 and 4, and those of their panels that can do without the large sets."""
+    for figure, model in (("fig3", "vgg19"), ("fig4", "resnet50")):
+        for panel, target in zip("abcdef", SMALL + LARGE, strict=True):
+            name, what = f"{figure}{panel}", {"target": [target], "model": model}
+            if target in LARGE:
+                summary = f"{model}: tickets of four sources trained on {target}"
+                yield name, Preset(summary, {"source": list(ON_LARGE), **what}, note=INFERRED)
+            else:
+                summary = f"{model}: tickets of six sources trained on {target}"
+                yield name, Preset(summary, {"source": list(SMALL + LARGE), **what})
+                yield f"{name}-four", Preset(f"{name} without the large sources", {"source": list(SMALL), **what})
+
+
+_CIFAR10 = {"source": ["cifar10"], "model": "vgg19"}
+_SCOPES = {"scope": ["global", "layerwise"]}
+_HALVES = {"source": ["cifar10-a", "cifar10-b"], "target": ["cifar10-b"]}
+_OPTIMIZERS = {"optimizer": ["sgd", "adam"]}
+_DIGITS = {
+    "source": ["digits-a"],
+    "target": ["digits-b"],
+    "model": "vgg-digits",
+    "levels": 30,
+    "replicates": 2,
+    "profile": "exact",  # so that everyone who runs it trains the same runs
+}
+_FIGURES = {
+    "fig1a": Preset("vgg19 on cifar10: global and layerwise pruning, random tickets", {**_CIFAR10, **_SCOPES}),
+    "fig1b": Preset("the chains of fig1a, layer by layer", {**_CIFAR10, **_SCOPES, "random": ["none"]}),
+    "fig2a": Preset("vgg19: tickets of both halves of cifar10 trained on one", {**_HALVES, "model": "vgg19"}),
+    "fig2b": Preset("resnet50: tickets of both halves of cifar10 trained on one", {**_HALVES, "model": "resnet50"}),
+    **dict(_transfers()),
+    "fig5a": Preset(
+        "vgg19 on cifar10: tickets of SGD and Adam trained with SGD",
+        {**_CIFAR10, **_OPTIMIZERS, "target_optimizer": ["sgd"]},
+    ),
+    "fig5b": Preset(
+        "vgg19 on cifar10: tickets of SGD and Adam trained with Adam",
+        {**_CIFAR10, **_OPTIMIZERS, "target_optimizer": ["adam"]},
+    ),
+    "figA1": Preset(
+        "vgg19 on cifar10: random tickets of three kinds of masks",
+        {**_CIFAR10, "random": ["preserved", "local", "global"]},
+    ),
+}
+
+
+def _without_large() -> tuple[str, ...]:
+    return tuple(name for name, one in _FIGURES.items() if not set(LARGE) & set(one.options["source"]))
+
+
+PRESETS: Mapping[str, Preset] = {
+    "digits": Preset("the demonstration: one half of scikit-learn's digits to the other", _DIGITS),
+    **_FIGURES,
+    "paper-small": Preset("all that needs neither ImageNet nor Places365", members=_without_large()),
+    "paper": Preset(
+        "every experiment of the paper", members=tuple(name for name in _FIGURES if not name.endswith("-four"))
+    ),
+}
+
+
+def named(name: str) -> str:
+    """The name of the preset called `name`, in upper or lower case. Raises InputError for an unknown one."""
+    return chosen("preset", name, PRESETS)
+
+
+def find(name: str) -> Preset:
+    """The preset called `name`. Raises InputError for an unknown one."""
+    return PRESETS[named(name)]
+
+
+def options(name: str) -> Mapping[str, Any]:
+    """The options of the one experiment that a preset is. Raises InputError for an unknown one, or for several."""
+    preset = find(name)
+    if preset.members:
+        raise InputError(
+            f"preset {name!r} is {len(preset.members)} experiments: name one of {', '.join(preset.members)}"
+        )
+    return preset.options
+
+
+def members(name: str, given: Collection[str] = ()) -> tuple[str, ...]:
+    """The presets that `name` stands for: those of a list, else itself.
+
+    Raises InputError for an unknown one, and where one of the options `given` beside a list is what tells its
+    experiments apart.
+    """
+    listed = find(name).members
+    own = {option for member in listed for option in PRESETS[member].options}
+    for option in given:
+        if option in own:
+            raise InputError(
+                f"--{option.replace('_', '-')} tells the experiments of preset {name!r} apart: give it beside one of"
+                f" {', '.join(listed)}"
+            )
+    return listed or (named(name),)
+
+
+def scale(text: str) -> Scale:
+    """What `--scale` stands for: a name of `NAMED_SCALES`, sizes as in `width=0.125,epochs=8`, or a name and sizes.
+
+    Raises InputError for what is none of these.
+    """
+    name, _, rest = text.partition(",")
+    name = name.casefold()
+    if name in NAMED_SCALES:
+        own = _sizes(rest) if rest else {}
+        return Scale(",".join([name, *_written(own)]), {**_sizes(NAMED_SCALES[name]), **own})
+    if "=" not in name:
+        raise unknown("--scale", name, (*NAMED_SCALES, *(f"{key}=..." for key in SCALE_KEYS)))
+    own = _sizes(text)
+    return Scale(",".join(_written(own)), own)
+
+
+def _sizes(text: str) -> dict[str, Any]:
+    """The options that `width=0.125,epochs=8` stands for."""
+    options: dict[str, Any] = {}
+    for part in text.split(","):
+        key, _, value = part.strip().partition("=")
+        key = chosen("--scale", key, SCALE_KEYS)
+        option, kind = SCALE_KEYS[key]
+        if option in options:
+            raise InputError(f"--scale {text!r} gives {key} twice")
+        try:
+            options[option] = kind(value)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise InputError(f"--scale {key}={value} is not {wanted}") from None
+    return options
+
+
+def _written(options: Mapping[str, Any]) -> list[str]:
+    """Sizes in the one form that names have."""
+    return [f"{key}={options[option]}" for key, (option, _) in SCALE_KEYS.items() if option in options]
+
+
+def differences(definition: Definition) -> str:
+    """In which sizes an experiment is not the paper's, for the titles of figures; empty if it is in none.
+
+    Images left out are in the names of data sets.
+    """
+    d, paper = definition, models.find(definition.model)
+    sizes = (
+        (f"width {d.width:g}", d.width != 1),
+        (number(d.epochs, "epoch"), d.epochs != paper.epochs),
+        (number(d.levels, "level"), d.levels != 30),
+        (number(d.replicates, "replicate"), d.replicates != 6),
+        (f"batches of {d.batch_size}", d.batch_size != paper.batch_size),
+    )
+    return ", ".join(text for text, differs in sizes if differs)
+
+
+def number(count: int, what: str) -> str:
+    """So many of something, in words."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

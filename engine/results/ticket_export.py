@@ -1,0 +1,158 @@
+"""Tickets as files of their own: `python -m engine.results.ticket_export export|verify|compare` prints JSON.
+
+Their format: `ticketfiles`. Which tickets there are is asked of the database, and needs no torch: `store.exports`.
+"""
+
+import argparse
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import InputError
+from engine.machine import processes
+from engine.models import nets, trust, user_model
+from engine.pruning.magnitude import Masks
+from engine.recipes import Run
+from engine.store import database, exports, files, records
+from engine.store.files import Folder, LostFile
+from engine.tickets import starts, ticketfiles
+
+FEW = 3  # problems of one kind that are named
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A ticket in hand: the state of the network, unmasked, its masks by weight, and where both come from."""
+
+    state: dict[str, Tensor]
+    masks: Masks
+    about: dict[str, Any]
+    data: bytes  # all of it as a file
+
+
+def ticket(connection: sqlite3.Connection, folder: Folder, digest: str) -> Ticket:
+    """The ticket of the run of this digest, made of the files that its chain left. Raises InputError without those."""
+    wanted = exports.of_run(connection, digest)
+
+    def read(producer: Run, kind: str) -> bytes:
+        try:
+            return folder.get(records.file_of(connection, producer.digest, kind) or "")
+        except LostFile:
+            raise InputError(
+                f"the ticket of run {digest[:12]} cannot be made: the {kind} file of run {producer.digest[:12]} is not"
+                " here; it is there once that run is trained, and made again when a run that needs it is"
+            ) from None
+
+    folder_of_model = database.model_folder(connection, wanted.run.training.model)
+    trust.require(wanted.run.training.model, folder_of_model)
+    try:
+        model, masks = starts.start(wanted.run, wanted.shape, wanted.classes, read, folder_of_model)
+    finally:
+        user_model.put_back()
+    prunable = nets.prunable(model, ticketfiles.rule_of(wanted.run).prunable)
+    masks = {name: mask for name, mask in masks.items() if name in prunable}
+    about = ticketfiles.about(wanted.run, wanted.data, wanted.made_by)
+    return Ticket(model.state_dict(), masks, about, starts.pack_ticket(model, masks, about))
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """What a file says of itself, if it is a ticket file, and what is wrong: digest, counts, recipe against tensors.
+
+    A person's own model is not run for it, so its tensors are not `compared` with the network: see `compare`. Raises
+    InputError if there is no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: name a ticket file")
+    try:
+        found = ticketfiles.unpack(path.read_bytes())
+    except InputError as error:
+        return {"file": str(path), "ok": False, "problems": [str(error)]}
+    wrong = ticketfiles.problems(found)
+    is_own = user_model.is_own(found.run.training.model)
+    try:
+        wrong += ([] if is_own else _unlike_its_recipe(found)) + _not_finite(found)
+    except InputError as error:
+        wrong.append(str(error))
+    return {"file": str(path), "ok": not wrong, "compared": not is_own, "problems": wrong, **exports.described(found)}
+
+
+def compare(path: Path, folder: str) -> bool:
+    """True. Raises InputError where a file's tensors are not those of its network, whose source lies in `folder`."""
+    found = ticketfiles.read(path)
+    trust.require(found.run.training.model, folder)
+    if wrong := _unlike_its_recipe(found, folder) + _not_finite(found):
+        raise InputError(f"{path}: {wrong[0]}")
+    return True
+
+
+def _not_finite(found: ticketfiles.TicketFile) -> list[str]:
+    """Which tensors are not numbers."""
+    state, _ = starts.unpack_ticket(found.data)  # the library checks that every tensor is whole
+    wrong = [name for name, value in state.items() if not value.isfinite().all()]
+    return _few([f"{name} holds what is no finite number" for name in wrong])
+
+
+def _unlike_its_recipe(found: ticketfiles.TicketFile, folder: str = "") -> list[str]:
+    """Where the tensors are not those of the network that the recipe names."""
+    training, data = found.run.training, found.about["data"]
+    with torch.device("meta"):
+        model = nets.build(training.model, training.width, tuple(data["shape"]), data["classes"], folder)
+    state, masks = starts.unpack_ticket(found.data)
+    expected, rule = model.state_dict(), ticketfiles.rule_of(found.run)
+    shared = [name for name in expected if name in state]
+    sizes = ((name, tuple(state[name].shape), tuple(expected[name].shape)) for name in shared)
+    prunable = nets.prunable(model, rule.prunable)
+    kinds: tuple[Iterable[str], ...] = (
+        (f"{name} is missing, which {training.model} has" for name in expected if name not in state),
+        (f"{name} is none of {training.model}'s" for name in state if name not in expected),
+        (f"{name} is of shape {size}, not {wanted}" for name, size, wanted in sizes if size != wanted),
+        (f"{name} has no mask, though the recipe prunes it" for name in prunable if name not in masks),
+        (f"{name} has a mask, though the recipe does not prune it" for name in masks if name not in prunable),
+    )
+    return [problem for kind in kinds for problem in _few(list(kind))]
+
+
+def _few(problems: list[str]) -> list[str]:
+    """Some of the problems of one kind, and how many more there are: a file of another network has hundreds."""
+    rest = len(problems) - FEW
+    return problems if rest < 2 else [*problems[:FEW], f"{rest} more like this"]
+
+
+def export(path: Path, digest: str, output: Path) -> tuple[str, dict[str, Any]]:
+    """Write the ticket of a run to a file, or into a folder: where, and what it says of itself."""
+    with closing(database.reader(path)) as connection:
+        found = ticketfiles.unpack(ticket(connection, Folder(database.files_folder(path)), digest).data)
+    place = output / ticketfiles.file_name(found) if output.is_dir() else output
+    files.write(place, found.data)
+    return str(place), exports.described(found)
+
+
+def main() -> None:
+    """The command line that `cockpit tickets` calls."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    exporting = verbs.add_parser("export")
+    exporting.add_argument("--db", type=Path, required=True)
+    exporting.add_argument("--output", type=Path, required=True, help="a file, or a folder for one")
+    exporting.add_argument("digest")
+    verbs.add_parser("verify").add_argument("files", type=Path, nargs="+")
+    comparing = verbs.add_parser("compare")
+    comparing.add_argument("--folder", default="", help="of the model's source")
+    comparing.add_argument("files", type=Path, nargs="+")
+    options = parser.parse_args()
+    if options.verb == "verify":
+        processes.answer(lambda: [verify(path) for path in options.files])
+    elif options.verb == "compare":
+        processes.answer(lambda: [compare(path, options.folder) for path in options.files])
+    else:
+        processes.answer(lambda: export(options.db, options.digest, options.output))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Tickets: the state that a run starts from, and the files that masks and states are kept in.
+
+A mask file holds one bit a weight (packed, lowest bit first) and the layers' shapes; a state file holds a network's
+parameters and batch-norm statistics. A whole chain is its masks and one late-reset state.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine import streams
+from engine.models import nets
+from engine.pruning import magnitude
+from engine.pruning.magnitude import Masks
+from engine.recipes import Chain, Dense, Imported, Prunable, Random, RandomGlobal, Rule, Run, Winning
+from engine.tickets import tensorfiles, ticketfiles
+
+# The file of a kind that a run left (rewind, final, mask), or for an imported ticket starts from (ticket).
+Read = Callable[[Run, str], bytes]
+WIDEST: Prunable = "conv+linear"  # of a run that knows no rule: chains of every rule share it
+
+
+def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folder: str = "") -> tuple[nn.Module, Masks]:
+    """The network and masks that `run` starts from, on the CPU; pruned weights are not yet 0.
+
+    `shape` (channels, height, width) and `classes` are those of the target; `folder` holds the source of a person's own
+    model. Sections 3.1 to 3.4 and appendix A.2.
+    """
+    ticket, seed = run.ticket, run.training.seed
+    model = nets.build(run.training.model, run.training.width, shape, classes, folder)
+    if isinstance(ticket, Dense | Winning | Imported):
+        nets.initialise(model, "init", seed)
+    else:
+        stream = f"random/{ticket.name.removeprefix('random-')}/{ticket.level}"
+        nets.initialise(model, stream, seed, head_stream=f"{stream}/head")
+        draw = streams.generator(f"{stream}/mask", seed)
+    match ticket:
+        case Dense() | Random(chain=None):
+            return model, _everything(nets.prunable(model, WIDEST))
+        case RandomGlobal(level, rate):
+            return model, magnitude.random_global(nets.prunable(model), Rule(rate=rate), level, draw)
+        case Winning(chain, level):
+            carry(model, unpack_state(read(chain.run(0), "rewind")), chain.rule)
+            return model, _from_chain(chain, level, model, read)
+        case Imported(digest):
+            found = ticketfiles.unpack(read(run, "ticket"), digest)
+            state, masks = unpack_ticket(found.data)
+            carry(model, state, Rule())
+            return model, _fitted(masks, nets.prunable(model, ticketfiles.rule_of(found.run).prunable))
+        case Random(kind, level, chain):
+            assert chain is not None
+            masks = _from_chain(chain, level, model, read, None if kind == "preserved" else kind, draw)
+            return model, masks
+
+
+def carry(model: nn.Module, state: Mapping[str, Tensor], rule: Rule) -> None:
+    """Put a late-reset state into the target's freshly initialised `model`, in place.
+
+    The output layer stays fresh where class counts differ; batch-norm statistics stay fresh if the rule rewinds
+    weights only.
+    """
+    fresh, parameters = model.state_dict(), dict(model.named_parameters())
+    head = nets.output_layer(model)
+    keeps_head = state[f"{head}.weight"].shape == fresh[f"{head}.weight"].shape
+    for name, value in state.items():
+        if (name in parameters or rule.rewinds == "all") and (keeps_head or not name.startswith(f"{head}.")):
+            fresh[name] = value
+    model.load_state_dict(fresh)
+
+
+def _from_chain(
+    chain: Chain,
+    level: int,
+    model: nn.Module,
+    read: Read,
+    permute: str | None = None,
+    draw: torch.Generator | None = None,
+) -> Masks:
+    """The masks of a chain's level, permuted if asked, as they fit the target's `model`.
+
+    A prunable output layer is left out of the ticket where class counts differ, and is then not pruned.
+    """
+    layers = nets.prunable(model, chain.rule.prunable)
+    if level == 0:
+        return _everything(layers)
+    found = chain_masks(chain, level, layers, read)
+    masks = {name: found[name] for name, weight in layers.items() if found[name].shape == weight.shape}
+    if draw is not None and permute is not None:
+        masks = (magnitude.permuted_globally if permute == "global" else magnitude.permuted_within_layers)(masks, draw)
+    return _fitted(masks, layers)
+
+
+def _fitted(masks: Masks, layers: Mapping[str, Tensor]) -> Masks:
+    """`masks` for these layers: one of another shape, or without a mask, is not pruned."""
+    return _everything(layers) | {
+        name: mask for name, mask in masks.items() if name in layers and mask.shape == layers[name].shape
+    }
+
+
+def chain_masks(chain: Chain, level: int, layers: Iterable[str], read: Read) -> Masks:
+    """The masks of a chain's ticket of `level` (1 or more), of the shapes of its source's network.
+
+    Level 1 is pruned here, from the dense run's final weights: that run is shared by chains of other scopes and
+    rates, and knows none of them. From level 1 on each link of the chain leaves the next mask behind.
+    """
+    if level > 1:
+        return unpack_masks(read(chain.run(level - 1), "mask"))
+    final = unpack_state(read(chain.run(0), "final"))
+    return magnitude.magnitude({name: final[name] for name in layers}, None, chain.rule, 1)
+
+
+def _everything(layers: Mapping[str, Tensor]) -> Masks:
+    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in layers.items()}
+
+
+def pack_state(model: nn.Module) -> bytes:
+    """A network's parameters and batch-norm statistics as a file."""
+    return tensorfiles.pack(model.state_dict(), {"kind": "state"})
+
+
+def unpack_state(data: bytes) -> dict[str, Tensor]:
+    """What `pack_state` wrote, on the CPU."""
+    return tensorfiles.unpack(data)[0]
+
+
+def pack_masks(masks: Mapping[str, Tensor], chain: Chain, level: int) -> bytes:
+    """The masks of a chain's ticket as a file, one bit a weight."""
+    bits = {name: torch.from_numpy(np.packbits(mask.cpu().numpy(), bitorder="little")) for name, mask in masks.items()}
+    shapes = [(name, list(mask.shape)) for name, mask in masks.items()]  # a list, to keep the order of the layers
+    return tensorfiles.pack(bits, {"kind": "mask", "chain": chain.run(0).digest, "level": level, "shapes": shapes})
+
+
+def unpack_masks(data: bytes) -> Masks:
+    """What `pack_masks` wrote, in the order of the layers."""
+    bits, about = tensorfiles.unpack(data)
+    return {
+        name: torch.from_numpy(
+            np.unpackbits(bits[name].numpy(), count=int(np.prod(shape)), bitorder="little").astype(bool).reshape(shape)
+        )
+        for name, shape in about["shapes"]
+    }
+
+
+def pack_ticket(model: nn.Module, masks: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """A ticket as a file to take away: the network's state, unmasked, and a bool tensor a mask. See `ticketfiles`."""
+    tensors = model.state_dict() | {f"{ticketfiles.MASK}{name}": mask for name, mask in masks.items()}
+    content = ticketfiles.content_digest(tensorfiles.pack(tensors, about))
+    return tensorfiles.pack(tensors, {**about, "digest": content})
+
+
+def unpack_ticket(data: bytes) -> tuple[dict[str, Tensor], Masks]:
+    """The state and the masks that `pack_ticket` wrote."""
+    tensors = tensorfiles.unpack(data)[0]
+    masks = {
+        name.removeprefix(ticketfiles.MASK): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(ticketfiles.MASK)
+    }
+    return tensors, masks

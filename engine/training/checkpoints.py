@@ -1,0 +1,55 @@
+"""A training under way as one file, from which it goes on to the same bits (on the same device)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.tickets import tensorfiles
+from engine.training.loop import State
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Which attempt of which run was left off, at which step of which epoch, after how many seconds of training."""
+
+    digest: str
+    attempt: int
+    seconds: float
+    epoch: int
+    step: int
+    tensors: dict[str, Tensor]
+
+    def restore(self, state: State) -> None:
+        """Bring a state that has just begun to where this one was left off."""
+        parameters = list(state.model.parameters())
+        entries: dict[int, dict[str, Tensor]] = {}
+        for key, value in self.tensors.items():
+            if key.startswith("optimizer/"):
+                _, index, name = key.split("/")
+                # Laid out like the weight it belongs to: another layout costs time in every step.
+                entry = torch.empty_like(parameters[int(index)]).copy_(value).detach() if value.dim() else value
+                entries.setdefault(int(index), {})[name] = entry
+        model = {k.removeprefix("model/"): v for k, v in self.tensors.items() if k.startswith("model/")}
+        state.model.load_state_dict(model)
+        groups = state.optimizer.state_dict()["param_groups"]
+        state.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        state.epoch, state.step = self.epoch, self.step
+        state.loss_sum.copy_(self.tensors["loss_sum"])
+        state.correct.copy_(self.tensors["correct"])
+
+
+def pack(state: State, digest: str, attempt: int, seconds: float) -> bytes:
+    """The state as a file. The masks are not in it: the ticket gives them again."""
+    tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
+    for index, entries in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in entries.items() if value is not None}
+    tensors |= {"loss_sum": state.loss_sum, "correct": state.correct}
+    about = {"digest": digest, "attempt": attempt, "seconds": seconds, "epoch": state.epoch, "step": state.step}
+    return tensorfiles.pack(tensors, about)
+
+
+def unpack(data: bytes) -> Checkpoint:
+    """What `pack` wrote, on the CPU. Raises InputError for anything else."""
+    tensors, about = tensorfiles.unpack(data)
+    return Checkpoint(**about, tensors=tensors)

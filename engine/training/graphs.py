@@ -1,0 +1,113 @@
+"""Steps of training as CUDA graphs: forward, backward, optimizer and mask are launched at once, not kernel by kernel.
+
+A small network's kernels are over before the host has launched the next; recorded, a step costs one launch. Shapes do
+not change between steps, but for the last, shorter batch of an epoch, which is a recording of its own.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from engine.machine import processes
+from engine.models import user_model
+from engine.recipes import Training
+from engine.training.team import Team
+
+Step = Callable[[Tensor, Tensor, int], None]  # images (B, C, H, W) uint8, labels (B,), and of how many that is a part
+Work = Callable[[], None]
+
+WARM_UP = 3  # steps of a shape taken as they are: they choose kernels, and leave the optimizer its state
+
+
+def chosen(training: Training, device: torch.device, team: Team) -> Callable[[Step], Step]:
+    """How the steps of a training are taken: recorded on a CUDA device in `fast`, else as they are.
+
+    `exact` is the algorithm as it is written. A person's own model may decide something in Python at every step, which
+    a recording would decide once and for all. Where batches are split, torch overlaps sending gradients with the
+    backward pass by itself.
+    """
+    if (
+        device.type == "cuda"
+        and training.profile == "fast"
+        and team.size == 1
+        and not user_model.is_own(training.model)
+    ):
+        return lambda step: Recorded(step, Cuda(device))
+    return as_it_is
+
+
+def as_it_is(step: Step) -> Step:
+    """Take each step as it is written."""
+    return step
+
+
+class Recorder(Protocol):
+    """What work can be recorded with: see `Cuda`."""
+
+    def warm(self, work: Work) -> None: ...
+    def record(self, work: Work) -> Work: ...
+
+
+class Cuda:
+    """Records work on a CUDA device, on a stream of its own. All recordings share their memory: one runs at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def warm(self, work: Work) -> None:
+        """Do the work now, on the stream that it is going to be recorded on: libraries keep something for each."""
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            work()
+        current.wait_stream(self.stream)
+
+    def record(self, work: Work) -> Work:
+        """What does the work again and again on the tensors that it uses now. Raises RuntimeError if it cannot be."""
+        graph = torch.cuda.CUDAGraph()
+        # Thread-local: the heartbeat's thread may use the device meanwhile.
+        with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
+            work()
+        return graph.replay
+
+
+class Recorded:
+    """Takes steps: the first of each shape as they are, then by recordings. Replaying one does the step's arithmetic.
+
+    The step keeps nothing from one call to the next but in tensors that stay where they are. Where a step cannot be
+    recorded all are taken as they are, and the log says why.
+    """
+
+    def __init__(self, step: Step, recorder: Recorder) -> None:
+        self.step, self.recorder = step, recorder
+        self.taken: Counter[torch.Size] = Counter()
+        self.recordings: dict[torch.Size, tuple[Tensor, Tensor, Work]] = {}
+        self.possible = True
+
+    def __call__(self, pixels: Tensor, labels: Tensor, whole: int) -> None:
+        """Take a step on a batch."""
+        shape = pixels.shape
+        if shape not in self.recordings and self.possible and self.taken[shape] >= WARM_UP:
+            self._record(pixels, labels, whole)
+        if shape in self.recordings:
+            own_pixels, own_labels, replay = self.recordings[shape]
+            own_pixels.copy_(pixels)
+            own_labels.copy_(labels)
+            replay()
+        else:
+            self.taken[shape] += 1
+            self.recorder.warm(lambda: self.step(pixels, labels, whole))
+
+    def _record(self, pixels: Tensor, labels: Tensor, whole: int) -> None:
+        own_pixels, own_labels = pixels.clone(), labels.clone()
+        try:
+            replay = self.recorder.record(lambda: self.step(own_pixels, own_labels, whole))
+        except RuntimeError as error:
+            self.possible = False
+            processes.say(f"steps are not recorded as CUDA graphs, which is slower: {error}")
+        else:
+            self.recordings[pixels.shape] = own_pixels, own_labels, replay

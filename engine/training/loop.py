@@ -1,0 +1,176 @@
+"""Training one network under a mask: the hot loop, and nothing else."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.datasets.feed import Feed, Images
+from engine.pruning.magnitude import Masks
+from engine.recipes import Training
+from engine.store.records import Epoch
+from engine.training import graphs, profiles
+from engine.training.team import Team, synchronised
+
+MOMENTUM = 0.9
+BETAS = (0.9, 0.999)
+EVALUATION_BATCH = {"cuda": 1000, "cpu": 250}  # images; what a layer makes of more does not fit a core's cache
+SMALL_PIXELS = 32 * 32  # of an image; of larger ones no more are evaluated at once than are trained on
+ALONE = Team()
+DROP = 10.0  # at each milestone the learning rate is divided by it
+
+
+@dataclass
+class State:
+    """A training under way: everything that the next step depends on. `step` counts the batches done in `epoch`."""
+
+    model: nn.Module
+    masks: Masks  # by parameter name; a parameter without one is not pruned
+    optimizer: torch.optim.Optimizer
+    epoch: int
+    step: int
+    loss_sum: Tensor  # float64, over the images of this epoch so far
+    correct: Tensor  # int64, likewise
+
+
+def begin(model: nn.Module, masks: Masks, training: Training, device: torch.device, first_epoch: int = 0) -> State:
+    """The state before the first step: the model on its device, pruned weights at 0, and a fresh optimizer."""
+    model = synchronised(model, training, device)
+    model.to(device, memory_format=profiles.memory_format(training.profile))  # type: ignore[call-overload]
+    masks = {name: mask.to(device) for name, mask in masks.items()}
+    with torch.no_grad():
+        for name, mask in masks.items():
+            model.get_parameter(name).masked_fill_(~mask, 0.0)
+    zero = torch.zeros((), dtype=torch.float64, device=device)
+    return State(model, masks, _optimizer(model, training, device), first_epoch, 0, zero, zero.long())
+
+
+def _optimizer(model: nn.Module, training: Training, device: torch.device) -> torch.optim.Optimizer:
+    parameters, decay = model.parameters(), training.weight_decay
+    rate: float | Tensor = training.learning_rate
+    fused = None
+    if device.type == "cuda" and training.profile == "fast":
+        # One kernel, which reads its rate on the device: a step that was recorded reads what stands there by then.
+        rate, fused = torch.tensor(rate, device=device), True
+    match training.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parameters, rate, MOMENTUM, weight_decay=decay, fused=fused)
+        case "adam":
+            return torch.optim.Adam(parameters, rate, BETAS, weight_decay=decay, capturable=bool(fused), fused=fused)
+        case "adamw":
+            return torch.optim.AdamW(parameters, rate, BETAS, weight_decay=decay, capturable=bool(fused), fused=fused)
+
+
+def learning_rate(training: Training, epoch: int) -> float:
+    """The learning rate of an epoch, a function of nothing else: a tenth for each milestone that is reached."""
+    return training.learning_rate / DROP ** sum(epoch >= milestone for milestone in training.milestones)
+
+
+def train(
+    state: State,
+    data: Feed,
+    training: Training,
+    between: Callable[[State], None],
+    team: Team = ALONE,
+    taking: Callable[[graphs.Step], graphs.Step] | None = None,
+) -> Iterator[Epoch]:
+    """Train from where `state` stands to the last epoch, yielding what each epoch came to.
+
+    A pruned weight, its gradient and its optimizer state are exactly 0 after every step: the weight starts at 0 and
+    its gradient is masked, so momentum, decay and Adam's moments have nothing to move. The last, shorter batch is
+    trained on like the others. `between` is called after every batch, of training and of evaluation. It may raise,
+    to stop; the state then stands after a whole step. Of a `team` every process trains on its share of each batch.
+    Steps are taken as `taking` says, by default as `graphs.chosen` does.
+    """
+    size, count = training.batch_size, len(data.train)
+    take = (taking or graphs.chosen(training, data.device, team))(_Step(state, data, training, team))
+    while state.epoch < training.epochs:
+        _set_rate(state.optimizer, learning_rate(training, state.epoch))
+        state.model.train()
+        began, first = time.perf_counter(), state.step * size
+        for pixels, labels in data.epoch(training.seed, state.epoch, first, size, team.share):
+            take(pixels, labels, min(size, count - state.step * size))
+            state.step += 1
+            between(state)
+        loss_mean = float(state.loss_sum) / count  # the first time that the host waits for the device
+        seconds = time.perf_counter() - began
+        record = Epoch(
+            epoch=state.epoch,
+            train_loss=loss_mean if math.isfinite(loss_mean) else None,
+            train_accuracy=int(state.correct) / count,
+            validation_accuracy=None
+            if data.validation is None
+            else accuracy(state, data, data.validation, training, between, team),
+            test_accuracy=accuracy(state, data, data.test, training, between, team),
+            learning_rate=learning_rate(training, state.epoch),
+            images_per_second=(count - first) / seconds if first < count else None,
+        )
+        state.epoch, state.step = state.epoch + 1, 0
+        state.loss_sum.zero_()
+        state.correct.zero_()
+        yield record
+
+
+class _Step:
+    """One step of training: forward, backward, mask, optimizer. All that it changes are tensors, each in its place."""
+
+    def __init__(self, state: State, data: Feed, training: Training, team: Team) -> None:
+        self.state, self.data, self.training, self.team = state, data, training, team
+        self.replica = team.replica(state.model, data.device)
+        self.layout = profiles.memory_format(training.profile)
+        pruned = [(state.model.get_parameter(name), mask) for name, mask in state.masks.items()]
+        # Laid out like the gradients.
+        self.factors = [(weight, torch.empty_like(weight).copy_(mask)) for weight, mask in pruned]
+
+    def __call__(self, pixels: Tensor, labels: Tensor, whole: int) -> None:
+        """Train on images (B, C, H, W) uint8 with labels (B,), a part of a batch of `whole` images."""
+        state, team = self.state, self.team
+        state.optimizer.zero_grad()
+        with profiles.autocast(self.training.profile, self.data.device):
+            logits = self.replica(self.data.normalised(pixels, self.layout))
+            loss = F.cross_entropy(logits, labels)
+        team.weighed(loss, len(labels), whole).backward()  # type: ignore[no-untyped-call]
+        for weight, factor in self.factors:
+            assert weight.grad is not None
+            weight.grad.mul_(factor)
+        state.optimizer.step()
+        loss_sum, correct = team.total(loss.detach() * len(labels), (logits.detach().argmax(1) == labels).sum())
+        state.loss_sum += loss_sum
+        state.correct += correct
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+@torch.no_grad()
+def accuracy(
+    state: State, data: Feed, images: Images, training: Training, between: Callable[[State], None], team: Team = ALONE
+) -> float:
+    """The fraction of `images` that the model classifies rightly, in evaluation mode; `between` batches may stop it."""
+    model, layout = state.model.eval(), profiles.memory_format(training.profile)
+    correct = torch.zeros((), dtype=torch.int64, device=data.device)
+    _, height, width = data.shape
+    size = EVALUATION_BATCH[data.device.type]
+    if height * width > SMALL_PIXELS:
+        size = min(size, training.batch_size)
+    team.agree(model)
+    for pixels, labels in images.batches(size, team.share):
+        with profiles.autocast(training.profile, data.device):
+            logits = model(data.normalised(pixels, layout))
+        correct += (logits.argmax(1) == labels).sum()
+        between(state)
+    return int(*team.total(correct)) / len(images)
+
+
+def has_diverged(epoch: Epoch, model: nn.Module) -> bool:
+    """Whether the loss of an epoch or a parameter after it is no finite number. All of a team find the same."""
+    return epoch.train_loss is None or not all(bool(torch.isfinite(value).all()) for value in model.parameters())

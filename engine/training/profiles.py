@@ -1,0 +1,56 @@
+"""The two declared kinds of arithmetic (a run's `profile`), and what the process must be set to for each.
+
+`exact`: float32, deterministic algorithms, the same bits on the same machine however a run was interrupted.
+`fast`: bfloat16 autocast and channels_last; weights, gradients, statistics and pruning stay float32.
+"""
+
+import os
+from contextlib import AbstractContextManager
+
+import torch
+
+from engine import __version__
+from engine.recipes import Profile
+
+
+def configure(profile: Profile, device: torch.device) -> None:
+    """Set what is global to the process. CPU workers use one thread each: two of them beat one of two threads."""
+    exact = profile == "exact"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(exact)
+    torch.backends.cudnn.benchmark = not exact
+    torch.backends.cudnn.deterministic = exact
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = not exact
+        torch.backends.cudnn.allow_tf32 = not exact
+
+
+def autocast(profile: Profile, device: torch.device) -> AbstractContextManager[None]:
+    """The context in which the forward pass is computed."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=profile == "fast")
+
+
+def memory_format(profile: Profile) -> torch.memory_format:
+    """How images and kernels lie in memory."""
+    return torch.channels_last if profile == "fast" else torch.contiguous_format
+
+
+def environment(profile: Profile, device: torch.device) -> dict[str, object]:
+    """What a run records of where it was trained, by the names of the columns of `runs`."""
+    cuda = device.type == "cuda"
+    return {
+        "device_name": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
+        "dtype": "bfloat16" if profile == "fast" else "float32",
+        "memory_format": "channels_last" if profile == "fast" else "contiguous",
+        "threads": torch.get_num_threads(),
+        "torch_version": torch.__version__,
+        "cudnn_version": str(torch.backends.cudnn.version()) if cuda else None,  # type: ignore[no-untyped-call]
+        "cockpit_version": __version__,
+    }
+
+
+def _cpu_name() -> str:
+    import platform
+
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

@@ -1,0 +1,207 @@
+"""Several processes that train one network together: each batch is split over them, and they step as one.
+
+torch's DistributedDataParallel averages the gradients. Everything here does nothing where the team is one process.
+"""
+
+import faulthandler
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from engine.datasets.pipeline import Share
+from engine.errors import InputError
+from engine.machine import memory, processes
+from engine.recipes import Training
+
+PATIENCE = timedelta(minutes=10)  # that a process waits for the others: no step and no checkpoint takes so long
+PARTING_SECONDS = 60.0  # in which all have left the group: NCCL's processes wait there for each other
+GRACE_SECONDS = 15.0  # in which rank 0 should have noticed by itself that another process has ended
+OUT_OF_MEMORY = 77  # how a rank says with its exit code that its device had no memory left
+
+
+class RankLost(Exception):
+    """A process of the team has ended before its time: the run goes on from its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """One process among the `size` of a team. Rank 0 leads: it records, saves, and its batch-norm statistics count."""
+
+    rank: int = 0
+    size: int = 1
+    led: Sequence["subprocess.Popen[bytes]"] = field(default=(), compare=False, repr=False)  # by rank 0: the others
+
+    def check(self) -> None:
+        """Raise RankLost if a process that is led has failed, MemoryError if that was for lack of memory.
+
+        NCCL does not say so: it waits for the others for ever.
+        """
+        for number, process in enumerate(self.led, 1):
+            ended = process.poll()
+            if ended == OUT_OF_MEMORY:
+                raise MemoryError(f"rank {number} of the team had no memory left")
+            if ended:
+                raise RankLost(f"rank {number} of the team ended with {ended}")
+
+    def replica(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """What is called in training in place of `model`, of which rank 0's state is given to all.
+
+        Batch norm normalises each process's part of a batch by itself (but see `synchronised`). Before every step all
+        take over rank 0's batch-norm statistics.
+        """
+        if self.size == 1:
+            return model
+        return nn.parallel.DistributedDataParallel(model, [device] if device.type == "cuda" else None)
+
+    @property
+    def share(self) -> Share:
+        """What this process has of each batch (`engine.datasets.pipeline.shares`)."""
+        return self.rank, self.size
+
+    def weighed(self, loss: Tensor, part: int, whole: int) -> Tensor:
+        """The mean loss over a part of a batch, so weighed that the mean over the team is that over the whole."""
+        return loss if self.size == 1 else loss * (part * self.size / whole)
+
+    def total(self, *counts: Tensor) -> tuple[Tensor, ...]:
+        """The sums over the team of some scalars."""
+        if self.size == 1:
+            return counts
+        sums = torch.stack([count.double() for count in counts])
+        dist.all_reduce(sums)
+        return tuple(total.to(count.dtype) for count, total in zip(counts, sums, strict=True))
+
+    def agree(self, model: nn.Module) -> None:
+        """Give rank 0's batch-norm statistics to all, for an evaluation that is split too."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+
+def synchronised(model: nn.Module, training: Training, device: torch.device) -> nn.Module:
+    """The model with batch norm over all parts of a batch, if the training says so. Raises InputError on a CPU."""
+    if training.batch_norm == "part":
+        return model
+    if device.type != "cuda":
+        raise InputError("--batch-norm whole needs CUDA devices: torch synchronises batch norm nowhere else")
+    found: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return found
+
+
+def join(rank: int, size: int, device: torch.device, meeting: Path) -> Team:
+    """Become a rank of a team whose processes meet in a file. Blocks until all are there."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())  # all are on this machine
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, f"file://{meeting}", PATIENCE, size, rank)
+    return Team(rank, size)
+
+
+def leave() -> None:
+    """Leave the group. Every process of the team has to, and none may end before it has."""
+    dist.destroy_process_group()
+
+
+@contextmanager
+def lead(
+    command: Sequence[str], size: int, device: torch.device, caught: Callable[[Exception], object] = lambda error: None
+) -> Iterator[Team]:
+    """Be rank 0 of a team whose other ranks are processes of `command`, while it trains.
+
+    When that is over all leave the group, and the others are ended. Raises RankLost if one ended before, MemoryError if
+    that was for lack of memory. After any error this process should train no more (`processes.spend`): to leave a group
+    whose other members are gone may take for ever. Where it is caught in a call that never returns, `caught` is told
+    why in another thread, and the process ends: its worker's place is given to another.
+    """
+    if size == 1:
+        yield Team()
+        return
+    with TemporaryDirectory(prefix="cockpit-") as folder:
+        meeting, over = Path(folder) / "meeting", threading.Event()
+        ranks = [_start(command, rank, size, device, meeting) for rank in range(1, size)]
+        crew = Team(0, size, ranks)
+        threading.Thread(target=_watch, args=(crew, over, caught), daemon=True).start()
+        try:
+            join(0, size, device, meeting)
+            yield crew
+            over.set()
+            _part()
+        except BaseException as error:
+            processes.spend("what several devices were training was broken off")
+            if isinstance(error, RuntimeError) and not memory.ran_out(error):
+                _say_who_ended(crew, error)
+            raise
+        finally:
+            over.set()
+            for rank in ranks:
+                rank.kill()
+                rank.wait()
+
+
+def _part() -> None:
+    """Leave the group while the others do. What was trained counts, even if that fails or takes for ever."""
+    left = threading.Event()
+
+    def part() -> None:
+        leave()
+        left.set()
+
+    parting = threading.Thread(target=part, daemon=True)
+    # For a call that holds Python's lock meanwhile, so that no thread of Python's notices.
+    faulthandler.dump_traceback_later(2 * PARTING_SECONDS, exit=True, file=2)
+    parting.start()
+    parting.join(PARTING_SECONDS)
+    faulthandler.cancel_dump_traceback_later()
+    if not left.is_set():
+        processes.spend(f"the group of several devices could not be left within {PARTING_SECONDS:g} s")
+
+
+def _start(
+    command: Sequence[str], rank: int, size: int, device: torch.device, meeting: Path
+) -> "subprocess.Popen[bytes]":
+    own = f"cuda:{rank}" if device.type == "cuda" else device.type
+    about = ["--rank", str(rank), "--size", str(size), "--device", own, "--meeting", str(meeting)]
+    return subprocess.Popen([*command, *about], stdin=subprocess.DEVNULL, env=processes.environment())
+
+
+def _watch(crew: Team, over: threading.Event, caught: Callable[[Exception], object]) -> None:
+    """End this process if another of the team has failed, and this one does not find out by itself."""
+    while not over.wait(0.5):
+        try:
+            crew.check()
+        except (RankLost, MemoryError) as error:
+            if not over.wait(GRACE_SECONDS):
+                processes.say(f"{error}, and this process waits for it: ending too")
+                try:
+                    caught(error)
+                finally:
+                    os._exit(1)
+            return
+
+
+def _say_who_ended(crew: Team, error: RuntimeError) -> None:
+    """Raise RankLost or MemoryError if it was another process whose end made this one fail."""
+    deadline = time.monotonic() + 5.0  # a connection is gone before its process is
+    while time.monotonic() < deadline:
+        try:
+            crew.check()
+        except (RankLost, MemoryError) as lost:
+            raise lost from error
+        time.sleep(0.1)
+
+
+def _loopback() -> str:
+    """The name of the network interface that leads nowhere but to this machine."""
+    import psutil
+
+    found = psutil.net_if_addrs().items()
+    return str(next(name for name, addresses in found if any(one.address == "127.0.0.1" for one in addresses)))

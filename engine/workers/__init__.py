@@ -1,0 +1,5 @@
+"""Workers: processes that claim runs from the queue and train them.
+
+`pool` starts one for each device (without torch), `worker` claims, `run` takes one run from start to end, `heartbeat`
+keeps its lease, `follower` trains along on a further device, `hooks` calls the command after an experiment's end.
+"""

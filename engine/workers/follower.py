@@ -1,0 +1,74 @@
+"""A process that trains one run together with a worker on a device of its own, a rank of `engine.training.team`."""
+
+import argparse
+import faulthandler
+import os
+import signal
+import threading
+import time
+import traceback
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from engine.machine import memory
+from engine.recipes import Run
+from engine.store import database
+from engine.store.files import Folder
+from engine.training import checkpoints, loop, team
+from engine.workers.run import Workplace, prepare
+
+
+def follow(options: argparse.Namespace) -> None:
+    """Train the run as its worker does, and record nothing."""
+    with closing(database.reader(options.db)) as connection:
+        folder, device = Folder(database.files_folder(options.db)), torch.device(options.device)
+        place = Workplace(connection, folder, device, options.device, lambda: False, decoders=options.decoders)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # else what names no device takes room on the worker's
+        recipe = connection.execute("SELECT recipe FROM runs WHERE digest = ?", (options.digest,)).fetchone()[0]
+        run = Run.from_json(recipe)
+        data, state = prepare(run, place)
+        if options.resume:  # the worker steps, and so writes the next checkpoint, only when all have joined
+            checkpoints.unpack(folder.read_checkpoint(options.digest) or b"").restore(state)
+        crew = team.join(options.rank, options.size, device, options.meeting)
+        for epoch in loop.train(state, data, run.training, lambda _: None, crew):
+            if loop.has_diverged(epoch, state.model):
+                break
+        team.leave()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def main() -> None:
+    """The command line that `engine.workers.run` starts followers with."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--db", type=Path, required=True)
+    parser.add_argument("--digest", required=True)
+    parser.add_argument("--decoders", type=int, default=1)
+    parser.add_argument("--resume", action="store_true", help="from the checkpoint that the worker goes on from")
+    parser.add_argument("--parent", type=int, required=True, help="the pid with whose end this process ends")
+    parser.add_argument("--rank", type=int, required=True)
+    parser.add_argument("--size", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--meeting", type=Path, required=True, help="the file in which the processes find each other")
+    faulthandler.enable()
+    for stop in (signal.SIGINT, signal.SIGHUP):  # for the worker, which ends this process
+        signal.signal(stop, signal.SIG_IGN)
+    options = parser.parse_args()
+    threading.Thread(target=_end_with, args=(options.parent,), daemon=True).start()
+    try:
+        follow(options)
+    except Exception as error:
+        traceback.print_exc()
+        # Nothing is torn down: NCCL would wait for the others, who wait for this process.
+        os._exit(team.OUT_OF_MEMORY if memory.ran_out(error) else 1)
+
+
+if __name__ == "__main__":
+    main()

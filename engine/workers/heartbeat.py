@@ -1,0 +1,107 @@
+"""What a worker tells the database every few seconds: that it lives, what it does, and that its claim is still held."""
+
+import os
+import sqlite3
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import torch
+
+from engine.machine import processes
+from engine.store import claims, database
+from engine.workers.run import UnderWay, Workplace
+
+BEAT_SECONDS = 2.0
+
+
+class Heartbeat(threading.Thread):
+    """Renews the lease of `claim` and reports what `place` trains, until the process ends.
+
+    A worker has to `stop` when it was asked to, when the process that started it has ended, and when the database is no
+    longer where it was: `gone` says so.
+    """
+
+    def __init__(self, path: Path, worker: int, place: Workplace, parent: int) -> None:
+        super().__init__(daemon=True)
+        self.path, self.worker, self.place, self.parent = path, worker, place, parent
+        self.claim: claims.Claim | None = None
+        self.message: str | None = None  # why nothing is being trained
+        self.gone: str | None = None  # that another file, or none, has the place of the database
+        self.stop = threading.Event()
+        self._over = threading.Event()
+        # Each is set to the claim of which this was found out.
+        self.lost: claims.Claim | None = None  # gone to another worker
+        self.unwanted: claims.Claim | None = None  # no active experiment wants its run any more
+        self._renewed = time.monotonic()
+        self._looked: tuple[UnderWay | None, float, int] = (None, 0.0, 0)  # at what, when, and its images then
+
+    def run(self) -> None:
+        """Beat until the end. A database that is locked for a while is waited for: the lease is longer."""
+        connection: sqlite3.Connection | None = None
+        while not self._over.wait(BEAT_SECONDS):
+            if self.parent and os.getppid() != self.parent:
+                self.stop.set()
+            self._look_for_database()
+            try:
+                connection = connection or self._open()
+                self._hold(connection)
+                self._tell(connection)
+            except Exception as error:  # locked, or a device that does not answer: the next beat may succeed
+                processes.say(f"no heartbeat: {error}")
+        if connection:
+            connection.close()
+
+    def end(self) -> None:
+        """Beat no more, and leave the database: the last to do so empties the write-ahead log into it."""
+        self._over.set()
+        self.join()
+
+    def _look_for_database(self) -> None:
+        with suppress(OSError):  # a file system that does not answer now may do so at the next beat
+            if not self.gone and not database.is_there(self.place.connection, self.path):
+                self.gone = f"{self.path} was renamed, deleted or replaced while workers had it open"
+                self.stop.set()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = database.writer(self.path, make=False)
+        connection.execute("PRAGMA synchronous = NORMAL")  # nothing here outlives a power cut anyway
+        return connection
+
+    def _hold(self, connection: sqlite3.Connection) -> None:
+        claim = self.claim
+        if claim is None:
+            return
+        if not claims.wanted(connection, claim):
+            self.unwanted = claim
+        if time.monotonic() - self._renewed >= claims.RENEWAL_SECONDS:
+            if not claims.renew(connection, claim):
+                self.lost = claim
+            self._renewed = time.monotonic()
+
+    def _tell(self, connection: sqlite3.Connection) -> None:
+        row = {
+            **dict.fromkeys(("epoch", "batch", "batches", "loss", "accuracy", "images_per_second")),
+            **self._progress(),
+            "message": self.message,
+            "memory": psutil.Process().memory_info().rss,
+            "device_memory": torch.cuda.memory_reserved() if self.place.device.type == "cuda" else None,
+            "heartbeat_at": database.now(),
+        }
+        settings = ", ".join(f"{column} = ?" for column in row)
+        connection.execute(f"UPDATE workers SET {settings} WHERE id = ?", (*row.values(), self.worker))
+
+    def _progress(self) -> dict[str, float | None]:
+        """How far the training under way is, and its images per second since the last look."""
+        under_way, moment = self.place.under_way, time.monotonic()
+        if under_way is None:
+            self._looked = None, 0.0, 0  # or a run that is over would keep its memory on the device until the next
+            return {}
+        images = under_way.seen()
+        before, when, counted = self._looked
+        if before is not under_way:
+            when, counted = under_way.began, under_way.first
+        self._looked = under_way, moment, images
+        return {**under_way.progress(), "images_per_second": (images - counted) / (moment - when)}

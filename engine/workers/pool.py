@@ -1,0 +1,157 @@
+"""A pool of worker processes, one or more for each device. Nothing here imports torch."""
+
+import os
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import InputError
+from engine.machine import devices, processes
+from engine.store import claims, database, workers
+
+TEND_SECONDS = 0.5
+CRASHES_ALLOWED = 3  # of a worker that had just been started; then its place stays empty
+YOUNG_SECONDS = 30.0
+
+
+@dataclass
+class _Place:
+    """A device's place for one worker, and who is there."""
+
+    command: list[str]
+    environment: dict[str, str]
+    process: "subprocess.Popen[bytes]"
+    started: float
+    crashes: int = 0
+
+
+class Pool:
+    """Worker processes, one on each of `places`. Each ends with this process, if it is not stopped before.
+
+    One that crashes is started again: the run that it held goes on from its checkpoint, and counts how often that was.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        places: list[devices.Device],
+        *,
+        experiment: int | None = None,
+        drain: bool = True,
+        min_free: int | None = None,
+        notify: str | None = None,
+    ) -> None:
+        self.path, self.devices = path, places
+        self.log = database.files_folder(path).absolute() / "logs" / f"pool-{os.getpid()}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with closing(database.writer(path, make=False)) as connection:
+            self.id = workers.open_pool(connection, os.getpid(), processes.started(os.getpid()), str(self.log))
+        command = [*processes.python("engine.workers.worker"), "--db", str(path), "--parent", str(os.getpid())]
+        command += ["--pool", str(self.id), "--log", str(self.log)]
+        command += ["--decoders", str(devices.decoders(len(places)))]
+        command += ["--experiment", str(experiment)] if experiment is not None else []
+        command += ["--drain"] if drain else []
+        command += ["--min-free", str(min_free)] if min_free is not None else []
+        command += ["--notify", notify] if notify else []
+        self.restarts = 0
+        self._ending, self._changing = False, threading.Lock()  # held while processes are started or told to end
+        self._places = [self._open(command, device) for device in places]
+        threading.Thread(target=self._tend, daemon=True).start()
+
+    def _open(self, command: list[str], device: devices.Device) -> _Place:
+        environment = {**processes.environment(), "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+        name = "cpu"
+        if device.visible is not None:  # each process sees its own cards, the first of which it calls cuda:0
+            environment["CUDA_VISIBLE_DEVICES"], name = device.visible, "cuda:0"
+        command = [*command, "--device", name, "--label", device.name, "--split", str(device.split)]
+        if device.visible is not None and self.devices.count(device) > 1:
+            command += ["--shared-device"]
+        return _Place(command, environment, self._start(command, environment), time.monotonic())
+
+    def _start(self, command: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+        with self.log.open("ab") as log:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def running(self) -> int:
+        """How many of the places have a process that has not ended, or will be given another."""
+        return sum(place.process.poll() is None or self._replaceable(place) for place in self._places)
+
+    @property
+    def crashed(self) -> int:
+        """How many of the places are empty because their workers crashed again and again."""
+        ended = (place for place in self._places if place.process.poll() not in (None, 0, processes.HALTED))
+        return sum(not self._replaceable(place) for place in ended)
+
+    @property
+    def halted(self) -> str | None:
+        """Why workers ended that cannot use the database, its files or their disk; None if none did."""
+        if not any(place.process.poll() == processes.HALTED for place in self._places):
+            return None
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        said = (line.removeprefix(processes.HALT) for line in reversed(lines) if line.startswith(processes.HALT))
+        return next(said, f"see {self.log}")
+
+    def _replaceable(self, place: _Place) -> bool:
+        ended = place.process.poll()
+        return ended not in (None, 0, processes.HALTED) and not self._ending and place.crashes < CRASHES_ALLOWED
+
+    def _tend(self) -> None:
+        """Start crashed workers again, and record the load of the host and its cards, until all have ended."""
+        meter = devices.Meter(self.devices)
+        host, sampled = socket.gethostname(), 0.0
+        connection: sqlite3.Connection | None = None
+        with ExitStack() as opened:
+            while self.running and not self._ending:
+                time.sleep(TEND_SECONDS)
+                for place in self._places:
+                    with self._changing, suppress(OSError):  # no memory for another process
+                        if self._replaceable(place):
+                            self._replace(place)
+                if time.monotonic() - sampled >= workers.LOAD_SECONDS:
+                    sampled = time.monotonic()
+                    with suppress(sqlite3.Error, InputError, OSError):  # locked: the next sample comes soon
+                        connection = connection or opened.enter_context(closing(database.writer(self.path, make=False)))
+                        workers.record_loads(connection, host, meter.read())
+
+    def _replace(self, place: _Place) -> None:
+        if place.process.poll() == processes.RENEWED:
+            place.process, place.started = self._start(place.command, place.environment), time.monotonic()
+            return
+        young = time.monotonic() - place.started < YOUNG_SECONDS
+        place.crashes = place.crashes + 1 if young else 1
+        if place.crashes < CRASHES_ALLOWED:
+            self.restarts += 1
+            place.process, place.started = self._start(place.command, place.environment), time.monotonic()
+
+    def stop(self) -> None:
+        """Ask every worker to leave a checkpoint and end, and wait for them, one step of training at the most."""
+        with self._changing:
+            self._ending = True
+            for place in self._places:
+                place.process.terminate()
+        self.close()
+
+    def kill(self) -> None:
+        """End every worker at once: what it did since its last checkpoint is lost."""
+        with self._changing:
+            self._ending = True
+            for place in self._places:
+                place.process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the processes to end, and record that the pool has."""
+        for place in self._places:
+            place.process.wait()
+        with closing(database.writer(self.path, make=False)) as connection:
+            workers.close_pool(connection, self.id)
+            claims.give_back(connection, self.id)

@@ -1,0 +1,253 @@
+"""One run, from its ticket to its record: build the ticket, train it, record every epoch, prune, save. Section 3."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from sqlite3 import Connection
+
+import torch
+
+from engine.datasets.feed import Feed, open_feed
+from engine.errors import InputError
+from engine.machine import processes
+from engine.models import catalog, nets, trust
+from engine.pruning import magnitude
+from engine.recipes import Dense, Run, Training, Winning
+from engine.store import database, records
+from engine.store.claims import Claim
+from engine.store.files import Folder, LostFile
+from engine.tickets import starts
+from engine.training import checkpoints, loop, profiles, team
+
+DATA_SETS_KEPT = 2  # a source and a target
+CHECKPOINT_SECONDS = 60.0  # at most this much work is lost with a worker
+
+
+class Stopped(Exception):
+    """The worker was asked to stop: the run has left a checkpoint and can be claimed again."""
+
+
+class Missing(Exception):
+    """A file that the run stands on is lost: the run that made it must be trained again first."""
+
+    def __init__(self, producer: Run, reason: str) -> None:
+        super().__init__(reason)
+        self.producer = producer
+
+
+@dataclass
+class UnderWay:
+    """A training as another thread may look at it while it goes on."""
+
+    state: loop.State
+    images: int  # of an epoch
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        self.began, self.first = time.monotonic(), self.seen()
+
+    def seen(self) -> int:
+        """How many images were trained on since the first epoch, each as often as it came."""
+        return self.state.epoch * self.images + self._this_epoch()
+
+    def _this_epoch(self) -> int:
+        return min(self.state.step * self.batch_size, self.images)
+
+    def progress(self) -> dict[str, float | None]:
+        """How far it is, and the mean loss and accuracy over this epoch so far.
+
+        Reading those waits for the device, but only in the thread that asks: training goes on.
+        """
+        seen = self._this_epoch()
+        loss = float(self.state.loss_sum) / seen if seen else math.nan
+        return {
+            "epoch": self.state.epoch,
+            "batch": self.state.step,
+            "batches": math.ceil(self.images / self.batch_size),
+            "loss": loss if math.isfinite(loss) else None,
+            "accuracy": int(self.state.correct) / seen if seen else None,
+        }
+
+
+@dataclass
+class Workplace:
+    """Where runs are trained: a device, the database and its files, and the data sets that were used last."""
+
+    connection: Connection
+    folder: Folder
+    device: torch.device
+    label: str  # what the device is called in the records
+    stop: Callable[[], bool]
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    decoders: int = 1  # processes that decode images beside it, where they are streamed; of a whole team
+    caught: Callable[[Claim, Exception], None] = lambda claim, error: None  # in a call that never returns: see `team`
+    under_way: UnderWay | None = None
+    _data: dict[tuple[object, ...], Feed] = field(default_factory=dict)
+
+    def read(self, run: Run, kind: str) -> bytes:
+        """The file of a kind that another run left (see `tickets.start`). Raises Missing if it is lost."""
+        try:
+            return self.folder.get(records.file_of(self.connection, run.digest, kind) or "")
+        except LostFile as error:
+            if kind == "ticket":
+                raise InputError(
+                    f"{error}, and nothing here can make it again: queue the experiment once more"
+                ) from None
+            raise Missing(run, str(error)) from None
+
+    def data(self, configuration: Training) -> Feed:
+        """The data set of a training, kept on the device for the next runs on it."""
+        c = configuration
+        key = (c.dataset, c.augmentation, c.validation, c.test_images)
+        if key not in self._data:
+            location = records.location_of(self.connection, c.dataset)
+            while len(self._data) >= DATA_SETS_KEPT:
+                del self._data[next(iter(self._data))]
+            self._data[key] = open_feed(location, c, self.device, max(1, self.decoders // c.split))
+        return self._data[key]
+
+    def free_memory(self) -> None:
+        """Let go of what is kept on the device for the next run."""
+        self._data.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def execute(claim: Claim, place: Workplace) -> None:
+    """Train a claimed run and record how it ended. Raises Stopped, StaleClaim, Untrusted, or what went wrong."""
+    run, device = claim.run, place.device
+    data, state = prepare(run, place)
+    attempt, spent = _resume(state, claim, place)
+    kept = magnitude.remaining(state.masks)
+    rules = nets.rules(state.model)
+    layers = [records.Layer(name, kept[name], mask.numel(), rules[name]) for name, mask in state.masks.items()]
+    environment = {**profiles.environment(run.training.profile, device), "device": place.label}
+    records.start(place.connection, claim, attempt, environment, layers)
+
+    place.under_way = UnderWay(state, len(data.train), run.training.batch_size)
+    clock = _Clock(claim, attempt, spent, place)
+    if isinstance(run.ticket, Dense) and run.ticket.rewind == state.epoch == state.step == 0:
+        _keep(claim, place, "rewind", starts.pack_state(state.model))
+    resumes = bool(state.epoch > run.first_epoch or state.step)
+    caught, diverged = partial(place.caught, claim), None
+    with team.lead(_followers(run, place, resumes), run.training.split, device, caught) as crew:
+        clock.crew = crew
+        for epoch in loop.train(state, data, run.training, clock.between, crew):
+            records.epoch(place.connection, claim, attempt, epoch)
+            if loop.has_diverged(epoch, state.model):
+                diverged = epoch.epoch
+                break
+            if isinstance(run.ticket, Dense) and run.ticket.rewind == epoch.epoch + 1:
+                _keep(claim, place, "rewind", starts.pack_state(state.model))
+    if diverged is not None:
+        records.diverged(place.connection, claim, diverged, clock.seconds())
+    else:
+        _prune(claim, place, state)
+        read_at = _reading(records.epochs(place.connection, claim, attempt), run.training)
+        memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+        records.done(place.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
+    place.folder.drop_checkpoint(run.digest)
+
+
+def prepare(run: Run, place: Workplace) -> tuple[Feed, loop.State]:
+    """The data of a run and the state before its first step, on the device."""
+    device = place.device
+    profiles.configure(run.training.profile, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    data, t = place.data(run.training), run.training
+    catalog.check_batches(t.model, len(data.train), t.batch_size, data.shape, t.split)
+    folder = database.model_folder(place.connection, run.training.model)
+    trust.require(run.training.model, folder)
+    model, masks = starts.start(run, data.shape, data.classes, place.read, folder)
+    return data, loop.begin(model, masks, run.training, device, run.first_epoch)
+
+
+def _followers(run: Run, place: Workplace, resumes: bool) -> list[str]:
+    """The command of the other processes, where the batches of a run are split: see `engine.workers.follower`."""
+    command = [*processes.python("engine.workers.follower"), "--db", str(database.path_of(place.connection))]
+    command += ["--digest", run.digest, "--parent", str(os.getpid()), "--decoders", str(place.decoders)]
+    return command + (["--resume"] if resumes else [])
+
+
+def _resume(state: loop.State, claim: Claim, place: Workplace) -> tuple[int, float]:
+    """Go on from the checkpoint of the last attempt if it left one, else begin another attempt.
+
+    A checkpoint is used only if it is whole, which else is said, and the database holds all that was recorded before
+    it. After a power cut it may not, nor if the database was deleted and its files were not.
+    """
+    run, begin_again = claim.run, (claim.attempt + 1, 0.0)
+    try:
+        data = place.folder.read_checkpoint(run.digest) if claim.attempt else None
+        if data is None:
+            return begin_again
+        left = checkpoints.unpack(data)
+    except (InputError, LostFile) as damage:
+        processes.say(f"run {run.digest} starts over: {damage}")
+        return begin_again
+    recorded = {epoch.epoch for epoch in records.epochs(place.connection, claim, claim.attempt)}
+    complete = recorded >= set(range(run.first_epoch, left.epoch))
+    if isinstance(run.ticket, Dense) and run.ticket.rewind <= left.epoch:
+        complete &= records.file_of(place.connection, run.digest, "rewind") is not None
+    if not complete or (left.digest, left.attempt) != (run.digest, claim.attempt):
+        return begin_again
+    left.restore(state)
+    return claim.attempt, left.seconds
+
+
+@dataclass
+class _Clock:
+    """Keeps the time of a run, and its checkpoint."""
+
+    claim: Claim
+    attempt: int
+    spent: float
+    place: Workplace
+    crew: team.Team = loop.ALONE
+
+    def __post_init__(self) -> None:
+        self.began = self.saved = time.monotonic()
+
+    def seconds(self) -> float:
+        return self.spent + time.monotonic() - self.began
+
+    def between(self, state: loop.State) -> None:
+        """Between two batches: save a checkpoint when it is time for one, and stop if the worker was asked to.
+
+        Raises RankLost or MemoryError if another process that trains the run has failed.
+        """
+        self.crew.check()
+        stop = self.place.stop()
+        if stop or time.monotonic() - self.saved >= self.place.checkpoint_seconds:
+            digest = self.claim.run.digest
+            data = checkpoints.pack(state, digest, self.attempt, self.seconds())
+            self.place.folder.write_checkpoint(digest, data)
+            self.saved = time.monotonic()
+        if stop:
+            raise Stopped
+
+
+def _prune(claim: Claim, place: Workplace, state: loop.State) -> None:
+    """Leave behind what the next level of the chain stands on, if this run is a link of its chain."""
+    run = claim.run
+    if isinstance(run.ticket, Dense):
+        _keep(claim, place, "final", starts.pack_state(state.model))
+    elif isinstance(run.ticket, Winning) and run.is_link:
+        chain, level = run.ticket.chain, run.ticket.level + 1
+        weights = {name: state.model.get_parameter(name) for name in nets.prunable(state.model, chain.rule.prunable)}
+        masks = magnitude.magnitude(weights, state.masks, chain.rule, level)
+        _keep(claim, place, "mask", starts.pack_masks(masks, chain, level))
+
+
+def _keep(claim: Claim, place: Workplace, kind: str, data: bytes) -> None:
+    records.file(place.connection, claim, kind, place.folder.put(data), len(data))
+
+
+def _reading(epochs: list[records.Epoch], configuration: Training) -> records.Epoch:
+    """The epoch whose test accuracy is the run's: the last, or that of the best validation accuracy."""
+    if configuration.validation:
+        return max(epochs, key=lambda epoch: (epoch.validation_accuracy or 0.0, -epoch.epoch))
+    return epochs[-1]
