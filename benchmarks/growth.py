@@ -5,8 +5,6 @@ files on the disk. So what is left of a run's time is its cost, however busy the
 """
 
 import multiprocessing
-import os
-import socket
 import statistics
 import tempfile
 import time
@@ -23,10 +21,9 @@ from benchmarks import queue as queues
 from benchmarks.measuring import CPU, Rows
 from cockpit.views import figures
 from engine.datasets.feed import Feed
-from engine.machine import processes
 from engine.plan.definitions import define
 from engine.recipes import Training
-from engine.store import adding, claims, database, queue
+from engine.store import adding, claims, database, queue, workers
 from engine.store.files import Folder
 from engine.store.records import Epoch
 from engine.training import loop, profiles
@@ -150,11 +147,7 @@ def _train(path: Path, runs: int, seconds: float = 0.0) -> list[Cost]:
     profiles.configure("exact", CPU)
     with closing(database.writer(path)) as connection, mock.patch.object(loop, "train", _sleep(seconds)):
         place = Workplace(connection, Folder(database.files_folder(path)), CPU, "cpu", lambda: False)
-        me = os.getpid(), processes.started(os.getpid()), socket.gethostname(), database.now()
-        worker = connection.execute(
-            "INSERT INTO workers (pid, process_started, host, device, heartbeat_at) VALUES (?, ?, ?, 'cpu', ?)", me
-        ).lastrowid
-        assert worker is not None
+        worker = workers.open_worker(connection, "cpu", None, None)
         return [_train_next(place, worker, seconds) for _ in range(1 + runs)][1:]
 
 

@@ -31,7 +31,7 @@ def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] =
     """
     folder = database.files_folder(path) / "logs"
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / f"work-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    log = folder / f"work-{datetime.now(UTC):%Y%m%dT%H%M%S}-{processes.mark()}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*processes.python("cockpit"), "work", "--db", str(path.absolute()), *arguments],

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Literal, TextIO
 
 from cockpit.text import terminal
 from engine.errors import InputError
+from engine.machine import processes
 from engine.store import paths
 
 
@@ -34,7 +34,7 @@ def whole(output: Path) -> Iterator[Path]:
     """A file to write to, which takes the place of `output` once all has been written."""
     if not output.absolute().parent.is_dir():
         raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another file with -o")
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    partial = output.with_name(f".{output.name}.{processes.mark()}")
     try:
         yield partial
         partial.replace(output)

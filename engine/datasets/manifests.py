@@ -17,7 +17,7 @@ from typing import NamedTuple
 from platformdirs import user_cache_path
 
 from engine.datasets import encoded
-from engine.machine import devices
+from engine.machine import devices, processes
 
 TOGETHER = 1024  # images
 
@@ -80,7 +80,7 @@ def _remembered(cache: Path) -> dict[str, Seen]:
 
 def write_cache(place: Path, lines: Iterable[str]) -> None:
     """Keep lines, all or none of them. Where the cache cannot be written they are found out again next time."""
-    partial = place.with_name(f".{place.name}.{os.getpid()}")
+    partial = place.with_name(f".{place.name}.{processes.mark()}")
     with suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
         try:

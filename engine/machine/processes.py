@@ -1,10 +1,15 @@
 """How this program starts another Python process of its own, and tells whether one has ended."""
 
+import hashlib
 import json
 import os
+import re
+import secrets
+import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,8 @@ from typing import Any
 from engine.errors import InputError
 
 ROOT = Path(__file__).parents[2]
+_PROC = Path("/proc")
+_BOOT_ID = _PROC / "sys/kernel/random/boot_id"
 
 
 def python(module: str) -> list[str]:
@@ -79,27 +86,90 @@ def is_spent() -> bool:
     return bool(_spent)
 
 
-def started(pid: int) -> float:
-    """When a process started, in seconds since 1970. Together with its pid that says which process it is."""
-    import psutil
+def place() -> dict[str, str | None]:
+    """Where a pid says which process: this host since it was booted, and this process's pid namespace (a container's).
 
-    return float(psutil.Process(pid).create_time())
-
-
-def gone(pid: int, process_started: float, silent: bool = True) -> bool:
-    """Whether the process of this machine that had this pid and start time has ended.
-
-    Its pid may be another's by now, which started at another time. A start time that differs is believed only of a
-    process that is `silent` too: start times are told relative to the clock, and move with it when that is set.
+    None where that cannot be told. Systems without /proc have neither, and are told by their name.
     """
+    found: dict[str, str | None] = {"host": socket.gethostname(), "boot": None, "pid_namespace": None}
+    if not _PROC.exists():
+        return {**found, "boot": found["host"], "pid_namespace": ""}
+    with suppress(OSError):
+        if os.readlink(_PROC / "self") == str(os.getpid()):  # else it shows another namespace's processes
+            found["boot"] = _BOOT_ID.read_text().strip()
+            found["pid_namespace"] = os.readlink(_PROC / "self/ns/pid")
+    return found
+
+
+def identity(pid: int | None = None) -> dict[str, object]:
+    """Which process one of this place is, by default this one: what the rows of workers and pools say, for `alive`."""
+    pid, here = os.getpid() if pid is None else pid, place()
+    return {"pid": pid, "process_started": None if None in here.values() else _look(pid)[1], **here}
+
+
+def alive(process: Mapping[str, Any] | sqlite3.Row) -> bool | None:
+    """Whether the process of an `identity` runs; None if it is of another place, from which only its lease counts."""
+    if any(value is None or process[name] != value for name, value in place().items()):
+        return None
+    try:
+        state, started = _look(process["pid"] or 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's, hidden
+        return True
+    return state != "Z" and started == process["process_started"]
+
+
+def mark() -> str:
+    """A word to end the name of a temporary file with, which nobody else uses; `marked_alive` reads it."""
+    return f"{_short(place())}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def is_mark(word: str) -> bool:
+    """Whether a word is a `mark`, or the bare pid that version 0.1.0 ended such names with."""
+    return re.fullmatch(r"([0-9a-z]+-)?[0-9]+(-[0-9a-f]+)?", word) is not None
+
+
+def marked_alive(mark: str) -> bool | None:
+    """Whether the process with this `mark` runs; None if that cannot be told from here."""
+    here, _, rest = mark.partition("-")
+    if None in place().values() or here != _short(place()):
+        return None
+    try:
+        return _look(int(rest.partition("-")[0]))[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+
+
+def _short(here: dict[str, str | None]) -> str:
+    return hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _look(pid: int) -> tuple[str, float]:
+    """The state of a process (Z: ended), and when it started on a clock that nobody sets. See proc_pid_stat(5)."""
+    try:
+        stat = (_PROC / f"{pid}/stat").read_bytes()
+    except FileNotFoundError:
+        return _look_elsewhere(pid)
+    fields = stat.rpartition(b")")[2].split()
+    return fields[0].decode(), int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _look_elsewhere(pid: int) -> tuple[str, float]:
+    """The same where /proc does not show the process, or there is none."""
     import psutil
 
+    if _PROC.exists():
+        with suppress(OverflowError):  # a number that no process has
+            if psutil.pid_exists(pid):
+                raise PermissionError
+        raise ProcessLookupError
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return True
-        return bool(abs(process.create_time() - process_started) >= 1.0 and silent)
+        return "Z" if process.status() == psutil.STATUS_ZOMBIE else "R", float(process.create_time())
     except psutil.NoSuchProcess:
-        return True
-    except psutil.AccessDenied:  # it is there, and another user's
-        return False
+        raise ProcessLookupError from None
+    except psutil.AccessDenied:
+        raise PermissionError from None

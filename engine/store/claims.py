@@ -16,12 +16,13 @@ from engine.store.database import now, transaction
 LEASE_SECONDS = 120.0  # a minute's lock by another program passes before it runs out
 RENEWAL_SECONDS = LEASE_SECONDS / 8
 MEMORY_MARGIN = 1.2  # over a run's measured tensors, for what the allocator cannot use
-SILENT_SECONDS = 40.0  # without a heartbeat, after which a worker's start time is doubted
 
 # Over how many devices a run's batches are split. Few recipes say, and looking for the word is faster than parsing.
 SPLIT = """iif(instr(recipe, '"split"'), coalesce(json_extract(recipe, '$.training.split'), 1), 1)"""
 # A run that another version queued, which reads recipes in another way: only that version trains it.
 _OURS = f"""substr(recipe, 1, {len('{"semantics":,') + len(str(SEMANTICS))}) = '{{"semantics":{SEMANTICS},'"""
+# Containers of a machine share its devices, whatever they call their host; machines may have one name.
+_SAME_DEVICE = "coalesce(mine.boot, mine.host) = coalesce(theirs.boot, theirs.host) AND mine.device = theirs.device"
 _TAKEN_BACK = "status = 'waiting', worker = NULL, lease_expires_at = NULL"
 WANTED = """
     SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
@@ -61,7 +62,7 @@ def claim(
           SELECT first.id FROM ({_ready(experiment)}) AS first
           WHERE NOT EXISTS (
             SELECT 1 FROM runs AS other JOIN workers AS theirs ON theirs.id = other.worker
-            JOIN workers AS mine ON mine.id = :worker AND mine.host = theirs.host AND mine.device = theirs.device
+            JOIN workers AS mine ON mine.id = :worker AND {_SAME_DEVICE}
             WHERE other.status = 'running' AND (other.alone OR first.alone)
           )
         )
@@ -103,9 +104,9 @@ def crowded(
     What it takes is known from runs of its shape; the first of a shape is trained beside nothing.
     """
     beside = connection.execute(
-        """
+        f"""
         SELECT r.id, coalesce(theirs.device_memory, 0) AS taken FROM runs r JOIN workers theirs ON theirs.id = r.worker
-        JOIN workers mine ON mine.id = ? AND mine.host = theirs.host AND mine.device = theirs.device
+        JOIN workers mine ON mine.id = ? AND {_SAME_DEVICE}
         WHERE r.status = 'running'
         """,
         (worker,),
@@ -172,17 +173,14 @@ def send_back(connection: sqlite3.Connection, claim: Claim, producer: str) -> No
 
 
 def holders(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    """The running runs and who runs them: run, claim, pid, process_started, host.
-
-    `expired` says that the lease has run out, `silent` that heartbeats have been missed.
-    """
+    """The running runs and who runs them: run, claim, process; `expired` says that the lease has run out."""
     return connection.execute(
         """
-        SELECT r.id AS run_id, r.claim, w.pid, w.process_started, w.host, r.lease_expires_at < :now AS expired,
-               w.heartbeat_at < :silent AS silent
+        SELECT r.id AS run_id, r.claim, w.pid, w.process_started, w.host, w.boot, w.pid_namespace,
+               r.lease_expires_at < ? AS expired
         FROM runs r JOIN workers w ON w.id = r.worker WHERE r.status = 'running'
         """,
-        {"now": now(), "silent": now(-SILENT_SECONDS)},
+        (now(),),
     ).fetchall()
 
 

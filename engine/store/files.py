@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import quoted
+from engine.machine import processes
 from engine.store.paths import name_in
 
 
@@ -21,6 +23,7 @@ class LostFile(Exception):
     """A file that the database knows is missing or damaged: training the run that made it makes it again."""
 
 
+WRITTEN_SECONDS = 3600.0  # that no file takes to be written
 _SEAL = b"SHA-256:"  # before the 32 bytes of the hash at the end of a checkpoint
 
 
@@ -68,7 +71,8 @@ class Folder:
         One that has been touched since it was found is put back: a worker is about to record it.
         """
         for file in files:
-            aside = file.path.with_name(f".{file.path.name}.freed.{os.getpid()}")  # a later `put` writes the file anew
+            # Not in the way of a later `put`, which writes the file anew.
+            aside = file.path.with_name(f".{file.path.name}.freed.{processes.mark()}")
             with suppress(FileNotFoundError):
                 before = file.path.stat()
                 file.path.rename(aside)
@@ -210,10 +214,9 @@ def _take(source: Path, place: Path, digest: str | None = None) -> bool:
 @contextmanager
 def _complete(place: Path) -> Iterator[Path]:
     """A temporary name for a file, to be given its own when it is on the disk: readers see all of it or nothing."""
-    partial = place.with_name(f".{place.name}.{os.getpid()}")
+    partial = place.with_name(f".{place.name}.{processes.mark()}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)  # left by a process that was killed; it may be a link: not to be written into
         yield partial
         _flush(partial)
         partial.replace(place)
@@ -258,12 +261,16 @@ def _drop_partial(place: Path) -> None:
 
 
 def is_temporary(place: Path) -> bool:
-    """Whether a file has the name that it is given while it is written: a dot before it, the writer's pid behind it."""
-    return place.name.startswith(".") and place.suffix[1:].isdigit()
+    """Whether a file has the name that it is given while it is written: a dot before, the writer's mark behind it."""
+    return place.name.startswith(".") and processes.is_mark(place.suffix[1:])
 
 
 def is_being_written(place: Path) -> bool:
-    """Whether a file has a temporary name, and its process lives."""
-    import psutil
-
-    return is_temporary(place) and bool(psutil.pid_exists(int(place.suffix[1:])))
+    """Whether a file has a temporary name, and its process lives; or may live, elsewhere, as the file is young."""
+    if not is_temporary(place):
+        return False
+    alive = processes.marked_alive(place.suffix[1:])
+    try:
+        return time.time() - place.stat().st_ctime < WRITTEN_SECONDS if alive is None else alive
+    except FileNotFoundError:
+        return False

@@ -205,8 +205,9 @@ def _bring_workers(connection: sqlite3.Connection) -> None:
 
 def _process(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int:
     """The id here of a worker or pool of the other database, which is added unless it has been brought before."""
+    same = ("host", "boot", "pid_namespace", "pid", "process_started")
     found = connection.execute(
-        f"SELECT id FROM main.{table} WHERE (host, pid, process_started) IS (:host, :pid, :process_started)", row
+        f"SELECT id FROM main.{table} WHERE ({', '.join(same)}) IS (:{', :'.join(same)})", row
     ).fetchone()
     if found:
         return int(found["id"])

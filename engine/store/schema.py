@@ -386,6 +386,14 @@ def version_3(db: Database) -> None:
     db.create_view("layer_ratios", LAYER_RATIOS_2)
 
 
+@MIGRATIONS()
+def version_4(db: Database) -> None:
+    """Where a pid counts: another container, or another boot, has other processes of the same host name and pid."""
+    for table in ("workers", "pools"):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN boot TEXT")  # an id that the system draws as it starts
+        db.execute(f"ALTER TABLE {table} ADD COLUMN pid_namespace TEXT")
+
+
 def migrate(path: str) -> None:
     """Bring the file at `path`, which may be absent, to the newest version, in one transaction.
 

@@ -1,6 +1,5 @@
 """Pools, their workers, and the load of hosts and devices: what is running where."""
 
-import socket
 import sqlite3
 import time
 from collections import defaultdict
@@ -9,22 +8,30 @@ from typing import Any
 
 from engine.machine import processes
 from engine.machine.devices import Load
-from engine.store.claims import SILENT_SECONDS
 from engine.store.database import now, transaction
 
 LOAD_SECONDS = 5.0  # between two samples of a host
 LOADS_KEPT_SECONDS = 3600.0
+SILENT_SECONDS = 40.0  # without a heartbeat, after which a worker is shown as silent
 MEASURES = ("busy", "memory_used", "celsius", "watts")
 
 
-def open_pool(connection: sqlite3.Connection, pid: int, process_started: float, log: str) -> int:
-    """Record a pool of workers on this host; its id."""
-    pool = connection.execute(
-        "INSERT INTO pools (pid, process_started, host, log, started_at) VALUES (?, ?, ?, ?, ?)",
-        (pid, process_started, socket.gethostname(), log, now()),
-    ).lastrowid
-    assert pool is not None
-    return pool
+def open_pool(connection: sqlite3.Connection, log: str) -> int:
+    """Record that this process is a pool of workers; its id."""
+    return _insert(connection, "pools", {**processes.identity(), "log": log, "started_at": now()})
+
+
+def open_worker(connection: sqlite3.Connection, device: str, pool: int | None, log: str | None) -> int:
+    """Record that this process is a worker on a device; its id."""
+    about = {"device": device, "pool": pool, "log": log, "started_at": now(), "heartbeat_at": now()}
+    return _insert(connection, "workers", {**processes.identity(), **about})
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int:
+    places = ", ".join("?" * len(row))
+    made = connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
+    assert made.lastrowid is not None
+    return made.lastrowid
 
 
 def close_pool(connection: sqlite3.Connection, pool: int) -> None:
@@ -33,8 +40,12 @@ def close_pool(connection: sqlite3.Connection, pool: int) -> None:
 
 
 def record_loads(connection: sqlite3.Connection, host: str, loads: Iterable[Load]) -> None:
-    """Record a sample of a host's load, unless another pool there has just done so; the last hour is kept."""
+    """Record a sample of a host's load, unless another pool there has just done so; the last hour is kept.
+
+    Samples of a time that has not come were written before its clock was set back: they would pass for the newest.
+    """
     with transaction(connection):
+        connection.execute("DELETE FROM loads WHERE host = ? AND at > ?", (host, now()))
         recent = "SELECT 1 FROM loads WHERE host = ? AND at > ?"
         if connection.execute(recent, (host, now(-0.8 * LOAD_SECONDS))).fetchone():
             return
@@ -47,21 +58,16 @@ def record_loads(connection: sqlite3.Connection, host: str, loads: Iterable[Load
 
 
 def live_pools(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    """The pools of this host whose process lives: id, pid, log, started_at."""
-    found = connection.execute(
-        "SELECT id, pid, process_started, log, started_at FROM pools WHERE ended_at IS NULL AND host = ? ORDER BY id",
-        (socket.gethostname(),),
-    ).fetchall()
-    return [row for row in found if not processes.gone(row["pid"], row["process_started"])]
+    """The pools whose process runs here, on this host and in this container: the rows of their table."""
+    found = connection.execute("SELECT * FROM pools WHERE ended_at IS NULL ORDER BY id").fetchall()
+    return [row for row in found if processes.alive(row)]
 
 
 def killed_pool(connection: sqlite3.Connection) -> sqlite3.Row | None:
-    """The newest pool of this host, if its process ended without a word; its workers stop by themselves then."""
-    row = connection.execute(
-        "SELECT pid, process_started, log, started_at, ended_at FROM pools WHERE host = ? ORDER BY id DESC LIMIT 1",
-        (socket.gethostname(),),
-    ).fetchone()
-    return row if row and not row["ended_at"] and processes.gone(row["pid"], row["process_started"]) else None
+    """The newest pool of this place, if its process ended without a word; its workers stop by themselves then."""
+    here = "(host, boot, pid_namespace) = (:host, :boot, :pid_namespace)"
+    row = connection.execute(f"SELECT * FROM pools WHERE {here} ORDER BY id DESC", processes.place()).fetchone()
+    return row if row and not row["ended_at"] and processes.alive(row) is False else None
 
 
 def present(connection: sqlite3.Connection) -> list[dict[str, Any]]:
@@ -71,22 +77,21 @@ def present(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     """
     found = connection.execute(
         """
-        SELECT w.id, w.pid, w.process_started, w.host, w.device, w.pool, w.log, w.started_at, w.heartbeat_at, w.message,
-               w.memory, w.device_memory, w.images_per_second, w.epoch, w.batch, w.batches, w.loss, w.accuracy,
-               w.heartbeat_at < :silent AS silent, r.id AS run_id, r.digest, r.ticket, r.level, r.seed, r.source,
-               r.target, r.model, r.epochs, r.batch_size, r.attempt
+        SELECT w.id, w.pid, w.process_started, w.host, w.boot, w.pid_namespace, w.device, w.pool, w.log, w.started_at,
+               w.heartbeat_at, w.message, w.memory, w.device_memory, w.images_per_second, w.epoch, w.batch, w.batches,
+               w.loss, w.accuracy, w.heartbeat_at < :silent AS silent, r.id AS run_id, r.digest, r.ticket, r.level,
+               r.seed, r.source, r.target, r.model, r.epochs, r.batch_size, r.attempt
         FROM workers w LEFT JOIN runs r ON r.worker = w.id AND r.status = 'running'
         WHERE w.ended_at IS NULL AND (w.heartbeat_at > :recent OR r.id IS NOT NULL) ORDER BY w.host, w.device, w.id
         """,
         {"silent": now(-SILENT_SECONDS), "recent": now(-LOADS_KEPT_SECONDS)},
     ).fetchall()
-    here = socket.gethostname()
-    rows = [{**dict(row), "state": _state(row, here)} for row in found]
+    rows = [{**dict(row), "state": _state(row)} for row in found]
     return [row for row in rows if row["state"] != "dead" or row["run_id"]]
 
 
-def _state(worker: sqlite3.Row, here: str) -> str:
-    if worker["host"] == here and processes.gone(worker["pid"], worker["process_started"], worker["silent"]):
+def _state(worker: sqlite3.Row) -> str:
+    if processes.alive(worker) is False:
         return "dead"
     if worker["silent"]:
         return "silent"

@@ -47,10 +47,10 @@ class Pool:
         notify: str | None = None,
     ) -> None:
         self.path, self.devices = path, places
-        self.log = database.files_folder(path).absolute() / "logs" / f"pool-{os.getpid()}.log"
+        self.log = database.files_folder(path).absolute() / "logs" / f"pool-{processes.mark()}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with closing(database.writer(path, make=False)) as connection:
-            self.id = workers.open_pool(connection, os.getpid(), processes.started(os.getpid()), str(self.log))
+            self.id = workers.open_pool(connection, str(self.log))
         command = [*processes.python("engine.workers.worker"), "--db", str(path), "--parent", str(os.getpid())]
         command += ["--pool", str(self.id), "--log", str(self.log)]
         command += ["--decoders", str(devices.decoders(len(places)))]

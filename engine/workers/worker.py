@@ -7,7 +7,6 @@ import gc
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import sys
 import time
@@ -21,7 +20,7 @@ import torch
 from engine.errors import InputError
 from engine.machine import memory, processes
 from engine.models import trust
-from engine.store import claims, database, records
+from engine.store import claims, database, records, workers
 from engine.store.files import Folder
 from engine.training.team import RankLost
 from engine.workers import hooks
@@ -48,7 +47,7 @@ class Worker:
         device = torch.device(options.device)
         torch.zeros(1, device=device)  # a device that cannot be used ends the worker here, not every run in the queue
         self.connection = database.writer(options.db, BUSY_SECONDS, make=False)
-        self.id = self._register()
+        self.id = workers.open_worker(self.connection, self.label, options.pool, options.log)
         folder = Folder(database.files_folder(options.db))
         self.place = Workplace(
             self.connection, folder, device, self.label, self._must_stop, options.checkpoint_seconds, options.decoders
@@ -63,25 +62,6 @@ class Worker:
         if claim is not None and heart.lost is claim:
             raise records.StaleClaim(claim.run.digest)
         return (claim is not None and heart.unwanted is claim) or heart.stop.is_set()
-
-    def _register(self) -> int:
-        me = os.getpid()
-        row = {
-            "pid": me,
-            "process_started": processes.started(me),
-            "host": socket.gethostname(),
-            "device": self.label,
-            "pool": self.options.pool,
-            "log": self.options.log,
-            "started_at": database.now(),
-            "heartbeat_at": database.now(),
-        }
-        places = ", ".join("?" * len(row))
-        worker = self.connection.execute(
-            f"INSERT INTO workers ({', '.join(row)}) VALUES ({places})", tuple(row.values())
-        ).lastrowid
-        assert worker is not None
-        return worker
 
     def work(self) -> None:
         """Train run after run. Raises PlaceFault where the database, its files or their disk cannot be used."""
@@ -239,9 +219,8 @@ def _passes(error: sqlite3.Error | OSError) -> bool:
 
 def take_over(connection: sqlite3.Connection) -> None:
     """Put runs back into the queue whose worker's process is gone, or whose lease has run out."""
-    host = socket.gethostname()
     for holder in claims.holders(connection):
-        if holder["host"] == host and processes.gone(holder["pid"], holder["process_started"], holder["silent"]):
+        if processes.alive(holder) is False:
             records.lost(connection, holder["run_id"], holder["claim"])
         elif holder["expired"]:
             claims.reclaim(connection, holder["run_id"], holder["claim"], lost=False)

@@ -43,7 +43,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> 
 def test_a_newer_database_is_refused(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA user_version = 99")
     for opened in (database.reader, database.writer):
-        with pytest.raises(InputError, match=r"newer cockpit \(schema 99, this one knows 3\): upgrade"):
+        with pytest.raises(InputError, match=r"newer cockpit \(schema 99, this one knows 4\): upgrade"):
             opened(path)
 
 
@@ -102,10 +102,10 @@ def test_a_sample_stays_as_it_is_and_is_copied_on_the_first_write(path: Path) ->
 
 def test_an_older_database_is_migrated_by_what_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(path, "old")
-    monkeypatch.setattr(database, "SCHEMA_VERSION", 4)
+    monkeypatch.setattr(database, "SCHEMA_VERSION", 5)
     migrated: list[Path] = []
     monkeypatch.setattr(database, "_migrate", migrated.append)
-    with pytest.raises(InputError, match="of schema 3, this version reads 4: any command that writes migrates it"):
+    with pytest.raises(InputError, match="of schema 4, this version reads 5: any command that writes migrates it"):
         database.reader(path)
     database.writer(database.writable_path(path)).close()
     assert migrated == [path]

@@ -49,8 +49,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     time.tzset()
     monkeypatch.setattr(database, "datetime", Clock)
     monkeypatch.setattr(workers, "time", SimpleNamespace(time=NOW.timestamp))
-    monkeypatch.setattr(workers, "socket", SimpleNamespace(gethostname=lambda: HOST))
-    monkeypatch.setattr(processes, "gone", lambda pid, *_: pid == DEAD)
+    monkeypatch.setattr(processes, "alive", lambda process: process["pid"] != DEAD)
     monkeypatch.setattr(devices, "found", lambda: [devices.Device("cpu", None, False)] * 2)
     monkeypatch.setattr(devices, "default_profile", lambda: "exact")
     monkeypatch.setattr(Input.cursor_blink, "_default", False)
@@ -76,7 +75,8 @@ def recorded(pid: int | None = None, heartbeat: float = 0.0) -> Path:
         return PATH
     began, told = database.now(-heartbeat - 1000), database.now(-heartbeat)
     with closing(database.writer(PATH)) as connection:
-        pool = workers.open_pool(connection, pid, 0.0, str(_log()))
+        pool = workers.open_pool(connection, str(_log()))
+        connection.execute("UPDATE pools SET pid = ?, host = ?", (pid, HOST))
         worker = connection.execute(
             "INSERT INTO workers (pid, process_started, host, device, pool, log, started_at, heartbeat_at, memory,"
             " epoch, batch, batches, loss, accuracy, images_per_second)"

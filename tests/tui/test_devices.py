@@ -1,6 +1,5 @@
 """The screen of devices: what works, what each trains, what died."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -37,10 +36,10 @@ def worker(path: Path, log: str = "/nowhere/pool-1.log") -> Iterator["subprocess
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     with closing(database.writer(path)) as connection:
         connection.execute(
-            "INSERT INTO workers (pid, process_started, host, device, log, started_at, heartbeat_at, memory, epoch,"
-            " batch, batches, loss, accuracy, images_per_second) VALUES (?, ?, ?, 'cpu', ?, ?, ?, ?, 0, 5, 10, 0.5,"
-            " 0.75, 100.0)",
-            (process.pid, processes.started(process.pid), socket.gethostname(), log, *[database.now()] * 2, 3 * GIB),
+            "INSERT INTO workers (pid, process_started, host, boot, pid_namespace, device, log, started_at,"
+            " heartbeat_at, memory, epoch, batch, batches, loss, accuracy, images_per_second)"
+            " VALUES (?, ?, ?, ?, ?, 'cpu', ?, ?, ?, ?, 0, 5, 10, 0.5, 0.75, 100.0)",
+            (*processes.identity(process.pid).values(), log, *[database.now()] * 2, 3 * GIB),
         )
         connection.execute(
             "UPDATE runs SET status = 'running', epochs = 2, batch_size = 64, worker = (SELECT max(id) FROM workers)"
@@ -106,7 +105,7 @@ async def test_loads_have_their_last_hour_as_bars_and_pools_their_log(path: Path
                 "INSERT INTO loads VALUES ('here', 'cuda:0', ?, ?, ?, ?, 61.0, 400.0)",
                 (database.now(-60.0 * minutes), busy, GIB, 2 * GIB),
             )
-        workers.open_pool(connection, os.getpid(), processes.started(os.getpid()), "/logs/pool.log")
+        workers.open_pool(connection, "/logs/pool.log")
     app = Cockpit(path)
     async with app.run_test(size=(160, 48)) as pilot:
         await pilot.press("6")

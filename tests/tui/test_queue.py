@@ -1,7 +1,6 @@
 """The screen Queue: its order, its filter, its marks, and what every action does from there."""
 
 import shutil
-import socket
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from cockpit.tui.app import Cockpit
 from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.table import LiveTable
+from engine.machine import processes
 from engine.store import claims, database, labels, queue, rows
 from tests.conftest import add
 from tests.engine.test_store import finish, worker
@@ -232,12 +232,13 @@ async def test_tags_and_notes_are_typed(path: Path) -> None:
 
 
 async def test_a_run_whose_worker_is_dead_is_shown_as_such(path: Path) -> None:
-    dead = subprocess.Popen(["true"])
-    dead.wait()
+    with subprocess.Popen(["true"]) as dead:
+        identity = processes.identity(dead.pid)
     with closing(database.writer(path)) as connection:
         connection.execute(
-            "INSERT INTO workers (pid, process_started, host, device, heartbeat_at) VALUES (?, 1.0, ?, 'cpu', ?)",
-            (dead.pid, socket.gethostname(), database.now()),
+            "INSERT INTO workers (pid, process_started, host, boot, pid_namespace, device, heartbeat_at)"
+            " VALUES (?, ?, ?, ?, ?, 'cpu', ?)",
+            (*identity.values(), database.now()),
         )
         assert claims.claim(connection, 1) is not None
     async with Cockpit(path).run_test(size=(120, 40)) as pilot:

@@ -1,0 +1,129 @@
+"""Which process is meant by a row, and whether it runs: by host, boot, pid namespace, pid and start."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.machine import processes
+from engine.machine.devices import Load
+from engine.store import database, files, workers
+
+PROC = pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+Place = dict[str, str | None]
+ELSEWHERE = [{"host": "other"}, {"boot": "other"}, {"pid_namespace": "pid:[1]"}]
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, change: Place) -> None:
+    """Be a process of another host, boot or container, or of one that cannot tell."""
+    here = processes.place() | change
+    monkeypatch.setattr(processes, "place", lambda: here)
+
+
+def test_a_process_runs_until_it_has_ended_waited_for_or_not() -> None:
+    with subprocess.Popen(SLEEP) as process:
+        row = processes.identity(process.pid)
+        assert processes.alive(row) is True
+        process.kill()
+        deadline = time.monotonic() + 10
+        while processes.alive(row):  # a zombie now
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert processes.alive(row) is False
+    assert processes.alive(row) is False
+
+
+@pytest.mark.parametrize("change", [*ELSEWHERE, {"boot": None}, {"boot": None, "pid_namespace": None}])
+def test_the_process_of_another_place_is_not_judged(monkeypatch: pytest.MonkeyPatch, change: Place) -> None:
+    here = processes.identity()
+    there = here | {"pid": 2**22 + 1} | change
+    assert processes.alive(there) is None
+    mark = processes.mark()
+    elsewhere(monkeypatch, change)
+    assert processes.alive(here) is None
+    assert processes.alive({**here, **processes.place()}) is (None if None in change.values() else True)
+    assert processes.marked_alive(mark) is None
+
+
+def test_a_row_of_an_older_schema_names_no_place() -> None:
+    assert processes.alive({**processes.identity(), "boot": None, "pid_namespace": None}) is None
+
+
+@pytest.mark.parametrize("change", [{"process_started": 1.0}, *({"pid": pid} for pid in (-1, 0, 2**31, 2**63, None))])
+def test_a_pid_that_is_anothers_or_nobodys_is_not_the_process(change: dict[str, Any]) -> None:
+    assert processes.alive(processes.identity() | change) is False
+
+
+@PROC
+def test_when_a_process_started_does_not_move_with_the_clock() -> None:
+    with subprocess.Popen(SLEEP) as process:
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        started = processes.identity(process.pid)["process_started"]
+        assert isinstance(started, float)
+        process.kill()
+    assert abs(started - since_boot) < 5
+
+
+def test_temporary_names_are_unique_and_say_whether_they_are_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = [processes.mark() for _ in range(100)]
+    assert len(set(marks)) == 100
+    ours = tmp_path / f".{'0' * 64}.safetensors.{marks[0]}"
+    dead = ours.with_name(ours.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-"))
+    bare = ours.with_suffix(f".{os.getpid()}")  # of version 0.1.0: whichever machine's that pid is
+    for place in (ours, dead, bare):
+        place.write_bytes(b"")
+        assert files.is_temporary(place)
+    assert [files.is_being_written(place) for place in (ours, dead, bare)] == [True, False, True]
+    elsewhere(monkeypatch, {"boot": "other"})
+    assert all(files.is_being_written(place) for place in (ours, dead, bare))
+    monkeypatch.setattr(files, "WRITTEN_SECONDS", 0.0)
+    assert not any(files.is_being_written(place) for place in (ours, dead, bare))
+
+
+@pytest.mark.parametrize("change", ELSEWHERE)
+def test_pools_of_another_place_are_neither_live_nor_killed_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Place
+) -> None:
+    connection = database.writer(tmp_path / "experiments.db")
+    workers.open_pool(connection, "a log")
+    assert [row["pid"] for row in workers.live_pools(connection)] == [os.getpid()]
+    with monkeypatch.context() as patched:
+        elsewhere(patched, change)
+        assert workers.live_pools(connection) == []
+        assert workers.killed_pool(connection) is None
+    connection.execute("UPDATE pools SET pid = ?", (2**22 + 1,))
+    assert workers.live_pools(connection) == []
+    killed = workers.killed_pool(connection)
+    assert killed is not None
+    assert killed["log"] == "a log"
+    connection.close()
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0, 10.0, -10.0])
+def test_a_clock_that_is_set_neither_stops_loads_nor_kills_pools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    connection = database.writer(tmp_path / "experiments.db")
+    workers.open_pool(connection, "a log")
+    workers.record_loads(connection, "here", [Load("cpu", 0.1, 1, 2)])
+    workers.record_loads(connection, "elsewhere", [Load("cpu", 0.1, 1, 2)])
+    for name in ("now", "time"):
+        monkeypatch.setattr(workers, name, _stepped(step)[name])
+    for busy in (0.2, 0.3):
+        workers.record_loads(connection, "here", [Load("cpu", busy, 1, 2)])
+    found = {row["host"]: row["busy"] for row in workers.loads(connection)}
+    assert found.pop("here") == 0.2  # the next is too soon
+    assert found == ({} if step == 3600.0 else {"elsewhere": 0.1})
+    assert len(workers.live_pools(connection)) == 1
+    connection.close()
+
+
+def _stepped(step: float) -> dict[str, Any]:
+    return {"now": lambda ahead=0.0: database.now(ahead + step), "time": time}

@@ -1,0 +1,81 @@
+"""Workers in two containers: one host name and one database, but pids that mean nothing to each other."""
+
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.machine import processes
+from engine.store import claims, database, workers
+from engine.workers import worker as worker_module
+from tests.faults import outcomes
+
+CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+@pytest.fixture
+def container() -> list[str]:
+    """What runs a command in a pid namespace of its own."""
+    if subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("may not make a pid namespace here")
+    return CONTAINER
+
+
+@pytest.mark.slow
+def test_workers_in_two_containers_leave_each_others_runs_alone(
+    container: list[str], path: Path, undisturbed: dict[str, Any]
+) -> None:
+    command = [
+        *container,
+        sys.executable,
+        "-m",
+        "engine.workers.worker",
+        "--db",
+        str(path),
+        "--device",
+        "cpu",
+        "--drain",
+    ]
+    for worker in [subprocess.Popen(command) for _ in range(3)]:
+        assert worker.wait(timeout=120) == 0
+    outcomes.check_done_once(path)
+    assert outcomes.outcome(path) == undisturbed
+    with closing(database.reader(path)) as connection:
+        found = connection.execute("SELECT DISTINCT pid, pid_namespace FROM workers").fetchall()
+        assert len({row["pid"] for row in found}) < len({row["pid_namespace"] for row in found}) == 3
+        assert connection.execute("SELECT max(claim), max(attempt), max(lost) FROM runs").fetchone()[:] == (1, 1, 0)
+
+
+@pytest.mark.parametrize("change", [{"host": "other"}, {"boot": "other"}, {"pid_namespace": "other"}])
+def test_only_its_lease_counts_for_a_worker_of_another_place(
+    path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
+) -> None:
+    with closing(database.writer(path)) as connection:
+        worker = workers.open_worker(connection, "cpu", None, None)
+        connection.execute("UPDATE workers SET pid = ?", (2**22 + 1,))  # which nobody has here
+        claim = claims.claim(connection, worker)
+        assert claim is not None
+        here = processes.place()
+        monkeypatch.setattr(processes, "place", lambda: here | change)
+        worker_module.take_over(connection)
+        assert claims.renew(connection, claim)
+        connection.execute("UPDATE runs SET lease_expires_at = ? WHERE id = ?", (database.now(-1), claim.run_id))
+        worker_module.take_over(connection)
+        assert not claims.renew(connection, claim)
+        assert connection.execute("SELECT max(lost) FROM runs").fetchone()[0] == 0
+
+
+def test_a_device_is_the_same_in_all_containers_of_a_machine_and_on_no_other(path: Path) -> None:
+    with closing(database.writer(path)) as connection:
+        ids = [workers.open_worker(connection, "cuda:0", None, None) for _ in range(3)]
+        connection.execute("UPDATE workers SET host = 'other', pid_namespace = 'other' WHERE id = ?", (ids[1],))
+        connection.execute("UPDATE workers SET boot = 'other' WHERE id = ?", (ids[2],))
+        assert claims.claim(connection, ids[0]) is not None
+        assert "trained alone" in str(claims.crowded(connection, ids[1], free=2**40))
+        assert claims.crowded(connection, ids[2], free=2**40) is None
+        connection.execute("UPDATE runs SET alone = 1 WHERE status = 'running'")
+        assert claims.claim(connection, ids[1]) is None
+        assert claims.claim(connection, ids[2]) is not None
