@@ -155,7 +155,7 @@ def _row(level: int, chains: Mapping[str, Mapping[int, Sequence[Level]]], study:
         assert mean.std is not None
         row |= {f"{kind} %": mean.mean, f"{kind} std": mean.std}
     for kind in ("fast", "other order"):
-        difference = paired(percents[kind], percents["exact"])
+        difference = paired(percents[kind], percents["exact"], possible=100.0)
         assert difference is not None
         assert difference.high is not None
         row |= {f"{kind} - exact": difference.mean, f"{kind} ±": difference.high - difference.mean}

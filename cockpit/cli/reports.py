@@ -32,12 +32,13 @@ def show(
     compared = [(one, table) for one in found if (table := reports.differences(one))]
     if compared:
         tables.say(
-            f"less: mean difference in percentage points [its {reports.INTERVAL} interval], replicates paired by seed"
+            f"less: mean difference in percentage points [its {reports.INTERVAL} interval], replicates paired by seed;"
+            " seeds: how many differ as the mean does"
         )
     for one, table in compared:
         print(f"\n{one.curve.name}")
         tables.show(*table, keys=2)
-    if lines := list(reports.missing(found)):
+    if lines := [*reports.fallen(found), *reports.missing(found)]:
         tables.say("\n" + "\n".join(lines))
 
 
@@ -56,3 +57,5 @@ def claims_(as_json: Json = False, db: Database = None) -> None:
         tables.say(f"\n{one.claim.text} ({one.claim.where}): {one.verdict}\n{claims.about(one)}")
         if one.comparisons:
             tables.show(claims.HEADINGS, claims.rows(one), left=4)
+        if lines := claims.remarks(one):
+            tables.say("\n".join(lines))

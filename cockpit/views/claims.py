@@ -1,15 +1,16 @@
 """The paper's claims, and what the data says of them, as text and as JSON."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from cockpit.views.reports import points, ranges
-from engine.analysis.claims import HIGH_SPARSITY, Comparison, Finding
+from cockpit.views.reports import agreement, points, ranges
+from engine.analysis.claims import HIGH_SPARSITY, Comparison, Finding, Source, Study
 from engine.analysis.statistics import CONFIDENCE
 
 GLYPHS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "no data": "·"}
 OVERVIEW = ("the data says", "claim")
-HEADINGS = ("experiment", "trained", "A", "B", "levels", "A less B, points", "says")
+HEADINGS = ("experiment", "trained", "A", "B", "levels", "A less B, points", "seeds", "each seed", "p", "Holm", "says")
 SAYS = {1: "for", -1: "against", 0: "open"}
 
 
@@ -23,41 +24,66 @@ def about(found: Finding) -> str:
     share = f"levels with {HIGH_SPARSITY * 100:g} % or more pruned"
     if found.verdict == "no data":
         return f"nothing recorded speaks of it: it needs {found.claim.needs}, done at {share}"
-    judged = [one for one in found.comparisons if one.judged]
-    means = sum(one.difference.mean > 0 for one in judged)
-    text = f"{found.claim.measure}, mean over {share}\nmeans above 0, as the claim has it: {means} of {len(judged)}; "
+    text = f"{found.claim.measure}, mean over {share}\n"
     if not found.telling:
-        return text + "no intervals, for lack of a second replicate"
-    each = f"{found.confidence * 100:.4g} %"
-    if found.telling > 1:
-        each += f" each, so that with {CONFIDENCE * 100:g} % all hold"
+        most = max(one.difference.n for one in found.comparisons if one.judged)
+        return text + f"too few replicates (n={most})"
     above, below = found.count(1), found.count(-1)
-    text += f"intervals ({each}) above 0: {above}, below: {below}, around it: {found.telling - above - below}"
-    if any(one.replicates_needed for one in judged):
-        text += "\nopen, n=N: N replicates would decide it, if mean and deviation stayed as they are"
-    return text
+    text += f"experiments for it: {above}, against: {below}, open: {found.telling - above - below}"
+    short = len({one.experiment for one in found.comparisons if one.judged}) - found.telling
+    return text + (f", too few replicates: {short}" if short else "")
 
 
 def rows(found: Finding) -> list[list[str]]:
-    """A row for each comparison under `HEADINGS`."""
-    return [
-        [
-            one.experiment,
-            _trained(one),
-            one.a,
-            one.b,
-            ranges(one.levels),
-            points(one.difference),
-            _says(one),
-        ]
-        for one in found.comparisons
-    ]
+    """A row for each comparison under `HEADINGS`, and one for an experiment that has several."""
+    return [row for study in found.studies for row in _rows(study)]
+
+
+def _rows(study: Study) -> Iterator[list[str]]:
+    for one in study.comparisons:
+        names = one.experiment, _trained(one), one.a, one.b, ranges(one.levels)
+        each = " ".join(f"{value * 100:+.1f}" for value in one.difference.seeds.values())
+        numbers = points(one.difference), agreement(one.difference), each, *map(_p, (one.difference.p, one.holm))
+        yield [*names, *numbers, _says(one)]
+    if study.telling > 1:
+        votes = f"for: {study.count(1)} of {study.telling}, against: {study.count(-1)}"
+        yield [study.experiment, "", votes, *[""] * (len(HEADINGS) - 4), SAYS[study.decides]]
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"
 
 
 def _says(one: Comparison) -> str:
     if not one.judged:
         return "not judged"
-    return SAYS[one.decides] + (f", n={one.replicates_needed}" if one.replicates_needed else "")
+    says = "too few" if one.holm is None else SAYS[one.decides]
+    return says + (f", n={one.replicates_needed}" if one.replicates_needed else "")
+
+
+def remarks(found: Finding) -> list[str]:
+    """What a reader must know of the rows, a line each: the sources compared, replicates at chance, what n means."""
+    lines: dict[str, None] = {}  # each once
+    if found.telling:
+        lines["an experiment counts its comparisons by p; a comparison says what holds among all of them (Holm)"] = None
+    for one in found.comparisons:
+        for name, source in zip((one.a, one.b), one.sources or (), strict=False):
+            lines[f"{name}: {_source(source)}"] = None
+        for name, collapsed, diverged in zip((one.a, one.b), one.collapsed, one.diverged, strict=True):
+            if collapsed:
+                lines[f"{one.experiment}: {name}: {collapsed} of its replicates collapsed (accuracy at chance)"] = None
+            if diverged:
+                lines[f"{one.experiment}: {name}: {diverged} of its replicates diverged (counted at chance)"] = None
+    if any(one.difference.method == "permutation" for one in found.comparisons):
+        lines["where a replicate has collapsed or diverged: interval and p of the permutation of signs"] = None
+    if any(one.replicates_needed for one in found.comparisons):
+        lines["n=N: N replicates would decide it if mean and deviation stayed as they are"] = None
+    return list(lines)
+
+
+def _source(source: Source) -> str:
+    origin = "published" if source.published else "recorded"
+    return f"{source.images:,} training images, {source.classes} classes ({origin}); output layer {source.head}"
 
 
 def _trained(one: Comparison) -> str:
@@ -75,12 +101,23 @@ def as_json(found: Finding) -> dict[str, Any]:
         "verdict": found.verdict,
         "fraction_pruned": HIGH_SPARSITY,
         "confidence": CONFIDENCE,
-        "confidence_of_each": found.confidence,
         "with_interval": found.telling,
         "for": found.count(1),
         "against": found.count(-1),
-        "comparisons": [
-            {**asdict(one), "says": one.decides, "replicates_needed": one.replicates_needed}
-            for one in found.comparisons
+        "experiments": [
+            {
+                "experiment": study.experiment,
+                "says": study.decides,
+                "with_interval": study.telling,
+                "for": study.count(1),
+                "against": study.count(-1),
+            }
+            for study in found.studies
         ],
+        "comparisons": [_comparison(one) for one in found.comparisons],
     }
+
+
+def _comparison(one: Comparison) -> dict[str, Any]:
+    sources = one.sources and [source._asdict() for source in one.sources]
+    return {**asdict(one), "sources": sources, "says": one.decides, "replicates_needed": one.replicates_needed}

@@ -179,7 +179,10 @@ def _curve(axes: "Axes", number: int, one: Series, view: charts.View, small: boo
     kept = [i for i, fraction in enumerate(one.remaining) if fraction > 0 or view.x == "pruned"]
     spreads = [one.deviations[i] or 0.0 for i in kept]
     means = [one.means[i] for i in kept]
-    lows, highs = ([mean + sign * spread for mean, spread in zip(means, spreads, strict=True)] for sign in (-1, 1))
+    lows, highs = (
+        [min(max(mean + sign * spread, 0.0), 1.0) for mean, spread in zip(means, spreads, strict=True)]
+        for sign in (-1, 1)
+    )
     if one.ticket == DENSE:
         axes.axhline(means[0], color=rgb, linewidth=1, label=name)
         axes.axhspan(lows[0], highs[0], color=rgb, alpha=SHADE, linewidth=0)

@@ -26,9 +26,16 @@ def points(value: Difference | None) -> str:
     """A difference of accuracies in percentage points with its interval and n."""
     if value is None:
         return "-"
+    mean = f"{value.mean * 100:+.1f}"
     if value.low is None or value.high is None:
-        return f"{value.mean * 100:+.1f} (n={value.n}, no interval)"
-    return f"{value.mean * 100:+.1f} [{value.low * 100:+.1f}, {value.high * 100:+.1f}] (n={value.n})"
+        why = "too few replicates" if value.n < statistics.LEAST else "no spread"
+        return f"{mean}, {why} (n={value.n})"
+    return f"{mean} [{value.low * 100:+.1f}, {value.high * 100:+.1f}] (n={value.n})"
+
+
+def agreement(value: Difference) -> str:
+    """How many seeds differ as the mean does."""
+    return f"{value.agreeing} of {value.n}"
 
 
 def overview(reports: Sequence[Report]) -> list[list[str]]:
@@ -71,16 +78,21 @@ def differences(one: Report) -> tuple[list[str], list[list[str]]] | None:
     compared = [(name, key) for name, key in ((one.random, "minus_random"), (one.own, "minus_own")) if name]
     if not compared or not one.levels:
         return None
-    headings = ["level", "pruned %", "accuracy %", *(f"less {name}" for name, _ in compared)]
+    names = (heading for name, _ in compared for heading in (f"less {name}", "seeds"))
+    headings = ["level", "pruned %", "accuracy %", *names]
     return headings, [
         [
             str(level.level),
             f"{level.fraction_pruned * 100:.2f}",
             percent(level.accuracy),
-            *(points(getattr(level, key)) for _, key in compared),
+            *(cell for _, key in compared for cell in _against(getattr(level, key))),
         ]
         for level in few(one.levels)
     ]
+
+
+def _against(value: Difference | None) -> tuple[str, str]:
+    return points(value), agreement(value) if value else "-"
 
 
 def few(levels: Sequence[Level]) -> list[Level]:
@@ -97,6 +109,16 @@ def missing(reports: Sequence[Report]) -> Iterator[str]:
         if short:
             lacking = curve.planned - curve.done
             yield f"{curve.name}: not done are {lacking} of {curve.planned} runs, at level {ranges(short)}"
+
+
+def fallen(reports: Sequence[Report]) -> Iterator[str]:
+    """The curves with replicates that collapsed, which means count, or diverged, which they do not: a line each."""
+    for one in reports:
+        at_chance, lost = one.curve.collapsed, one.curve.diverged
+        for what, found in (("collapsed (accuracy at chance)", at_chance), ("diverged (not in any mean)", lost)):
+            if levels := [level for level, seeds in found.items() if seeds]:
+                runs = sum(map(len, found.values()))
+                yield f"{one.curve.name}: {runs} of {one.curve.planned} runs {what}, at level {ranges(levels)}"
 
 
 def ranges(levels: Sequence[int]) -> str:

@@ -1,23 +1,57 @@
 """The paper's main claims, and what all recorded data says of each. docs/claims.md defines the rules. No torch here."""
 
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import permutations
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from itertools import groupby, permutations
 from math import ceil, fsum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from engine.analysis.reports import own_of, random_of
-from engine.analysis.statistics import CONFIDENCE, Difference, needed, paired
+from engine.analysis.statistics import CONFIDENCE, Difference, holm, needed, paired
+from engine.datasets import catalog, specs
 from engine.store.replicates import Curve, read
 
 HIGH_SPARSITY = 0.95  # fraction pruned from which levels count
 LARGER = 1.5  # times as many images or classes; CIFAR-10, Fashion-MNIST and SVHN are alike
-NO_WIDTH = 1e-9  # an interval of differences that are equal but for rounding; one image of a test set is more
 
 Verdict = Literal["supported", "contradicted", "undecided", "no data"]
 ByLevel = Mapping[int, Mapping[int, float]]  # level -> seed -> a figure
+Seeds = Mapping[int, AbstractSet[int]]  # level -> seeds
+Fallen = Literal["collapsed", "diverged"]
+FALLEN: tuple[Fallen, Fallen] = ("collapsed", "diverged")
+
+
+class Source(NamedTuple):
+    """The data set that tickets were found on: of the whole set, of which they may have seen a part."""
+
+    images: int
+    classes: int
+    published: bool  # else as recorded
+    head: Literal["carried", "fresh"]  # whether the target's network starts with its output layer
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: a figure for each level and seed, and what became of its runs."""
+
+    name: str
+    values: ByLevel  # with diverged runs at chance
+    runs: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    collapsed: Seeds = field(default_factory=dict)
+    diverged: Seeds = field(default_factory=dict)
+    source: Source | None = None
+
+    def fallen(self, what: Fallen, levels: Sequence[int]) -> set[int]:
+        """The seeds that have collapsed or diverged at one of these levels."""
+        found: Seeds = getattr(self, what)
+        return {seed for level in levels for seed in found.get(level, ())}
+
+    def over(self, levels: Sequence[int]) -> dict[int, float]:
+        """For each seed that has all of these levels the mean over them."""
+        seeds = set.intersection(*(set(self.values[level]) for level in levels)) if levels else set()
+        return {seed: fsum(self.values[level][seed] for level in levels) / len(levels) for seed in seeds}
 
 
 @dataclass(frozen=True)
@@ -25,19 +59,16 @@ class Pair:
     """Two sides that a claim compares, A less B. Sides of the same runs say the same, in whatever experiment."""
 
     curve: Curve  # whose levels and training these are
-    a: str
-    b: str
-    values_a: ByLevel
-    values_b: ByLevel
-    runs: tuple[Mapping[int, Mapping[int, int]], ...]
+    a: Side
+    b: Side
     judged: bool = True  # else it is only shown
 
     def levels(self) -> tuple[int, ...]:
         """The levels beyond `HIGH_SPARSITY` at which as many replicates as at any have both sides."""
         shared = {
-            level: len(self.values_a[level].keys() & self.values_b.get(level, {}).keys())
+            level: len(self.a.values[level].keys() & self.b.values.get(level, {}).keys())
             for level, fraction in self.curve.pruned.items()
-            if fraction >= HIGH_SPARSITY and level in self.values_a
+            if fraction >= HIGH_SPARSITY and level in self.a.values
         }
         most = max(shared.values(), default=0)
         return tuple(level for level, count in shared.items() if count == most > 0)
@@ -45,26 +76,15 @@ class Pair:
     def points(self) -> frozenset[tuple[int, ...]]:
         """Which runs are compared with which."""
         return frozenset(
-            tuple(runs[level][seed] for runs in self.runs)
+            tuple(side.runs[level][seed] for side in (self.a, self.b) if side.runs)
             for level in self.levels()
-            for seed in self.values_a[level].keys() & self.values_b[level].keys()
+            for seed in self.a.values[level].keys() & self.b.values[level].keys()
         )
-
-    def difference(self, confidence: float) -> Difference | None:
-        """A less B, each the mean over the levels for a seed, with its interval over seeds."""
-        levels = self.levels()
-        return paired(_over(self.values_a, levels), _over(self.values_b, levels), confidence)
-
-
-def _over(values: ByLevel, levels: Sequence[int]) -> dict[int, float]:
-    """For each seed that has all of these levels the mean over them."""
-    seeds = set.intersection(*(set(values[level]) for level in levels)) if levels else set()
-    return {seed: fsum(values[level][seed] for level in levels) / len(levels) for seed in seeds}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the data says of one pair. The intervals of all that are judged for a claim hold together."""
+    """What the data says of one pair: A less B, each the mean over the levels for a seed."""
 
     experiment: str
     model: str
@@ -74,26 +94,61 @@ class Comparison:
     b: str
     levels: tuple[int, ...]
     difference: Difference
-    confidence: float  # of its interval
+    holm: float | None  # its p value, adjusted for all that are judged of the experiment
     judged: bool
+    collapsed: tuple[int, int]  # replicates of A and of B that are at chance at one of the levels
+    diverged: tuple[int, int]
+    sources: tuple[Source, Source] | None
 
     @property
     def decides(self) -> int:
-        """1 if its interval lies above 0, -1 if below. One of no width, by chance of counting images, does not."""
-        low, high = self.difference.low, self.difference.high
-        if not self._tells or low is None or high is None:
-            return 0
-        return (low > 0) - (high < 0)
+        """1 if A is above B by a p value that holds among all of its experiment, -1 if below, else 0."""
+        return _sign(self, self.holm)
+
+    @property
+    def votes(self) -> int:
+        """The same by its own p value, which counts for the experiment."""
+        return _sign(self, self.difference.p)
 
     @property
     def replicates_needed(self) -> int | None:
         """For one that is open, how many replicates would decide it if its mean and deviation stayed as they are."""
-        return needed(self.difference, self.confidence) if self._tells and not self.decides else None
+        return needed(self.difference) if self.judged and not self.votes else None
+
+
+def _sign(one: Comparison, p: float | None) -> int:
+    decided = one.judged and p is not None and p <= 1 - CONFIDENCE
+    return (one.difference.mean > 0) - (one.difference.mean < 0) if decided else 0
+
+
+@dataclass(frozen=True)
+class Study:
+    """What one experiment says of a claim."""
+
+    experiment: str
+    comparisons: tuple[Comparison, ...]
 
     @property
-    def _tells(self) -> bool:
-        low, high = self.difference.low, self.difference.high
-        return self.judged and low is not None and high is not None and high - low >= NO_WIDTH
+    def telling(self) -> int:
+        """How many comparisons are judged and have an interval."""
+        return sum(one.judged and one.difference.p is not None for one in self.comparisons)
+
+    def count(self, sign: int) -> int:
+        """How many comparisons vote for (1) or against (-1) the claim."""
+        return sum(one.votes == sign for one in self.comparisons)
+
+    @property
+    def decides(self) -> int:
+        """1 if it is for the claim, -1 if against, else 0."""
+        return _majority(self.count, self.telling)
+
+
+def _majority(count: Callable[[int], int], telling: int) -> int:
+    """1 or -1 if more than half of those that tell anything agree on it and none says the opposite, else 0.
+
+    Where there is no effect, more than half of several tests err together no more often than one of them.
+    """
+    return next((sign for sign in (1, -1) if 2 * count(sign) > telling and not count(-sign)), 0)
 
 
 @dataclass(frozen=True)
@@ -110,17 +165,25 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, the verdict, and the numbers behind it."""
+    """A claim, the verdict, and what each experiment says."""
 
     claim: Claim
     verdict: Verdict
-    confidence: float  # of each interval, so that all of them hold together with `CONFIDENCE`
-    telling: int  # comparisons judged that have an interval, so two replicates or more
-    comparisons: tuple[Comparison, ...]
+    studies: tuple[Study, ...]
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Those of all experiments."""
+        return tuple(one for study in self.studies for one in study.comparisons)
+
+    @property
+    def telling(self) -> int:
+        """How many experiments have a comparison with an interval."""
+        return sum(study.telling > 0 for study in self.studies)
 
     def count(self, sign: int) -> int:
-        """How many comparisons decide for (1) or against (-1) the claim."""
-        return sum(one.decides == sign for one in self.comparisons)
+        """How many experiments are for (1) or against (-1) the claim."""
+        return sum(study.decides == sign for study in self.studies)
 
 
 class Recorded:
@@ -131,15 +194,26 @@ class Recorded:
         self.beside: dict[str, list[Curve]] = {}  # curves by experiment
         for curve in self.curves:
             self.beside.setdefault(curve.experiment, []).append(curve)
-        self.sizes: dict[str, tuple[int, int]] = {
-            identity: (images, classes)
-            for identity, images, classes in connection.execute("SELECT identity, train_images, classes FROM datasets")
-        }
+        rows = connection.execute("SELECT identity, name, train_images, classes FROM datasets").fetchall()
+        self.sets: dict[str, tuple[str, int, int]] = {row[0]: (row[1], row[2], row[3]) for row in rows}
         self.connection = connection
 
     def winning(self) -> Iterator[tuple[Curve, list[Curve]]]:
         """The curves of winning tickets, each with all curves of its experiment."""
         return ((one, self.beside[one.experiment]) for one in self.curves if one.ticket == "winning")
+
+    def source(self, curve: Curve) -> Source:
+        """The data set that a curve's tickets were found on, as published where its name is that of a published set.
+
+        Else it is as large as the largest part of it that was recorded.
+        """
+        identity = str(curve.source_dataset)
+        name, images, classes = self.sets[identity]
+        known = specs.published(name, classes)
+        whole = catalog.split_part(identity)[0]
+        recorded = max(count for key, (_, count, _) in self.sets.items() if catalog.split_part(key)[0] == whole)
+        head: Literal["carried", "fresh"] = "carried" if classes == self.sets[curve.target_dataset][2] else "fresh"
+        return Source(known[0] if known else max(images, recorded), classes, known is not None, head)
 
     def layers(self, run: int) -> list[float]:
         """The fraction that a run's ticket keeps of each layer, from the first to the last."""
@@ -149,8 +223,16 @@ class Recorded:
         return [row[0] for row in rows]
 
 
+def _side(curve: Curve, source: Source | None = None) -> Side:
+    values = {
+        level: {**reached, **dict.fromkeys(curve.diverged.get(level, ()), curve.chance)}
+        for level, reached in curve.accuracies.items()
+    }
+    return Side(curve.name, values, curve.runs, curve.collapsed, curve.diverged, source)
+
+
 def _of_curves(a: Curve, b: Curve, judged: bool = True) -> Pair:
-    return Pair(a, a.name, b.name, a.accuracies, b.accuracies, (a.runs, b.runs), judged)
+    return Pair(a, _side(a), _side(b), judged)
 
 
 def _global_and_layerwise(data: Recorded) -> Iterator[Pair]:
@@ -175,8 +257,11 @@ def _larger_and_smaller(data: Recorded) -> Iterator[Pair]:
         moved = [one for one in beside if one.ticket == "winning" and one.source_dataset and not _sees_target(one)]
         for one, other in permutations(moved, 2):
             same = (*_ends(one)[1:], one.scope) == (*_ends(other)[1:], other.scope)
-            if same and _larger(*(data.sizes[str(each.source_dataset)] for each in (one, other))):
-                yield _of_curves(one, other)
+            if not same:
+                continue
+            a, b = data.source(one), data.source(other)
+            if _larger((a.images, a.classes), (b.images, b.classes)):
+                yield Pair(one, _side(one, a), _side(other, b))
 
 
 def _larger(a: tuple[int, int], b: tuple[int, int]) -> bool:
@@ -191,10 +276,10 @@ def _sees_target(curve: Curve) -> bool:
     return source == target and (half == other or not half or not other)
 
 
-def _set_and_half(identity: str | None) -> tuple[str | None, str | None]:
+def _set_and_half(identity: str | None) -> tuple[str, str]:
     """The set that a data set is a part of, and which half, from an identity as `cifar10-a-5000`."""
-    parts = re.fullmatch(r"(.+?)(?:-([ab]))?(?:-\d+)?", identity or "")
-    return (parts[1], parts[2]) if parts else (None, None)
+    base, part = catalog.split_part(identity or "")
+    return base, catalog.steps_of(part)[0]
 
 
 def _across_optimizers(data: Recorded) -> Iterator[Pair]:
@@ -217,7 +302,7 @@ def _first_and_other_layers(data: Recorded) -> Iterator[Pair]:
                         end = ceil(len(kept) / 4)
                         first.setdefault(level, {})[seed] = fsum(kept[:end]) / end
                         others.setdefault(level, {})[seed] = fsum(kept[end:]) / (len(kept) - end)
-            yield Pair(one, f"{one.name}: first layers", "its other layers", first, others, (one.runs,))
+            yield Pair(one, Side(f"{one.name}: first layers", first, one.runs), Side("its other layers", others))
 
 
 def _with_layer_statistics(data: Recorded) -> Iterator[Pair]:
@@ -298,36 +383,52 @@ def _distinct(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def _finding(claim: Claim, pairs: Sequence[Pair]) -> Finding:
-    """The verdict on a claim, with intervals so wide that all of them hold together (Bonferroni)."""
-    counts = [found.n for pair in pairs if pair.judged and (found := pair.difference(CONFIDENCE))]
-    telling = sum(n > 1 for n in counts)
-    confidence = 1 - (1 - CONFIDENCE) / max(telling, 1)
+    """The verdict on a claim. Experiments are judged each for itself: what one holds does not widen another's."""
+    studies = [_study(experiment, list(own)) for experiment, own in groupby(pairs, lambda pair: pair.curve.experiment)]
+    finding = Finding(claim, "no data", tuple(studies))
+    return replace(finding, verdict=_verdict(finding))
+
+
+def _study(experiment: str, pairs: Sequence[Pair]) -> Study:
+    compared = [(pair, found) for pair in pairs if (found := _difference(pair))]
+    tested = [found.p for pair, found in compared if pair.judged and found.p is not None]
+    adjusted = iter(holm(tested))
     comparisons = tuple(
         Comparison(
-            experiment=pair.curve.experiment,
+            experiment=experiment,
             model=pair.curve.model,
             width=pair.curve.width,
             epochs=pair.curve.epochs,
-            a=pair.a,
-            b=pair.b,
+            a=pair.a.name,
+            b=pair.b.name,
             levels=pair.levels(),
-            difference=difference,
-            confidence=confidence,
+            difference=found,
+            holm=next(adjusted) if pair.judged and found.p is not None else None,
             judged=pair.judged,
+            collapsed=_counted(pair, "collapsed"),
+            diverged=_counted(pair, "diverged"),
+            sources=(pair.a.source, pair.b.source) if pair.a.source and pair.b.source else None,
         )
-        for pair in pairs
-        if (difference := pair.difference(confidence))
+        for pair, found in compared
     )
-    return Finding(claim, _verdict(comparisons, telling), confidence, telling, comparisons)
+    return Study(experiment, comparisons)
 
 
-def _verdict(comparisons: Sequence[Comparison], telling: int) -> Verdict:
-    """For: at least half of those with an interval lie above 0, and none below. Against: the other way round."""
-    if not any(one.judged for one in comparisons):
+def _counted(pair: Pair, what: Fallen) -> tuple[int, int]:
+    levels = pair.levels()
+    return len(pair.a.fallen(what, levels)), len(pair.b.fallen(what, levels))
+
+
+def _difference(pair: Pair) -> Difference | None:
+    """A less B. A replicate that has collapsed or diverged on either side makes it a permutation test."""
+    levels = pair.levels()
+    a, b = pair.a.over(levels), pair.b.over(levels)
+    fallen = {seed for side in (pair.a, pair.b) for what in FALLEN for seed in side.fallen(what, levels)}
+    return paired(a, b, permuted=bool(fallen & a.keys() & b.keys()))
+
+
+def _verdict(found: Finding) -> Verdict:
+    if not any(one.judged for one in found.comparisons):
         return "no data"
-    above, below = (sum(one.decides == sign for one in comparisons) for sign in (1, -1))
-    if above and not below and 2 * above >= telling:
-        return "supported"
-    if below and not above and 2 * below >= telling:
-        return "contradicted"
-    return "undecided"
+    verdicts: dict[int, Verdict] = {1: "supported", -1: "contradicted", 0: "undecided"}
+    return verdicts[_majority(found.count, found.telling)]

@@ -17,12 +17,13 @@ from engine.store.replicates import Curve, read
 TABLES = (*rows.EXPORTS, "statistics")  # that can be exported
 WHAT = ("source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket")
 COUNTERPARTS = ("random", "own")
+FIGURES = ("std", "low", "high", "p", "agreeing", "n")  # of a difference
 COMPARED = tuple(
-    f"minus_{counterpart}{what}" for counterpart in COUNTERPARTS for what in ("", "_std", "_low", "_high", "_n")
+    f"minus_{counterpart}{what}" for counterpart in COUNTERPARTS for what in ("", *(f"_{figure}" for figure in FIGURES))
 )
 HEADING = [
-    "experiment", "curve", *WHAT, "level", "fraction_pruned", "n", "replicates", "mean", "std",
-    "dense_mean", "dense_std", "dense_n", "matching_level", *COMPARED,
+    "experiment", "curve", *WHAT, "level", "fraction_pruned", "n", "replicates", "collapsed", "diverged", "mean",
+    "std", "dense_mean", "dense_std", "dense_n", "matching_level", *COMPARED,
 ]  # fmt: skip
 
 
@@ -34,6 +35,8 @@ class Level:
     fraction_pruned: float
     accuracy: Mean
     replicates: int  # planned
+    collapsed: int  # of the n: no better than a constant answer
+    diverged: int  # not of the n
     minus_random: Difference | None
     minus_own: Difference | None
 
@@ -119,9 +122,22 @@ def _level(curve: Curve, level: int, random: Curve | None, own: Curve | None) ->
     assert accuracy is not None
 
     def less(other: Curve | None) -> Difference | None:
-        return paired(reached, other.accuracies.get(level, {})) if other else None
+        if other is None:
+            return None
+        theirs = other.accuracies.get(level, {})
+        collapsed = curve.collapsed[level] | other.collapsed.get(level, frozenset())
+        return paired(reached, theirs, permuted=bool(collapsed & reached.keys() & theirs.keys()))
 
-    return Level(level, curve.pruned[level], accuracy, len(curve.runs[level]), less(random), less(own))
+    return Level(
+        level=level,
+        fraction_pruned=curve.pruned[level],
+        accuracy=accuracy,
+        replicates=len(curve.runs[level]),
+        collapsed=len(curve.collapsed[level]),
+        diverged=len(curve.diverged.get(level, ())),
+        minus_random=less(random),
+        minus_own=less(own),
+    )
 
 
 def records(reports: Iterable[Report]) -> Iterator[dict[str, Any]]:
@@ -136,7 +152,7 @@ def records(reports: Iterable[Report]) -> Iterator[dict[str, Any]]:
                 "level": one.level,
                 "fraction_pruned": one.fraction_pruned,
                 **{key: getattr(one.accuracy, key) for key in ("n", "mean", "std")},
-                "replicates": one.replicates,
+                **{key: getattr(one, key) for key in ("replicates", "collapsed", "diverged")},
                 **{f"dense_{key}": getattr(found.dense, key, None) for key in ("mean", "std", "n")},
                 "matching_level": found.matching,
                 **_difference("minus_random", one.minus_random),
@@ -145,11 +161,8 @@ def records(reports: Iterable[Report]) -> Iterator[dict[str, Any]]:
 
 
 def _difference(name: str, found: Difference | None) -> dict[str, float | None]:
-    return {
-        name: getattr(found, "mean", None),
-        **{f"{name}_{key}": getattr(found, key, None) for key in ("std", "low", "high")},
-        f"{name}_n": found.n if found else 0,
-    }
+    figures = {f"{name}_{key}": getattr(found, key, None) for key in FIGURES}
+    return {name: getattr(found, "mean", None), **figures, f"{name}_n": found.n if found else 0}
 
 
 def table(

@@ -49,6 +49,25 @@ def meant(name: str) -> str | None:
     return next((known for known in (*SETS, *PHOTOGRAPHS) if known.replace("-", "") == plain), None)
 
 
+def published(name: str, classes: int) -> tuple[int, float] | None:
+    """The training images of the published set that a data set is called after, and the share of its largest class.
+
+    A file or a part is called after a set if its classes are as many.
+    """
+    known = meant(split_part(name)[0].rpartition(":")[2])
+    if known in SETS and len(counts := SETS[known].train_counts) == classes:
+        return sum(counts), max(counts) / sum(counts)
+    if known in PHOTOGRAPHS and PHOTOGRAPHS[known].classes == classes:
+        return PHOTOGRAPHS[known].train_images, 1 / classes
+    return None
+
+
+def chance(name: str, classes: int) -> float:
+    """The accuracy of a constant answer: the share of a published set's largest class, else 1 / `classes`."""
+    found = published(name, classes)
+    return found[1] if found else 1 / classes
+
+
 def _registered(base: str, part: Part, name: str) -> DataSet:
     if base in PHOTOGRAPHS:
         about = PHOTOGRAPHS[base]

@@ -7,19 +7,24 @@ from itertools import groupby
 from math import fsum
 from typing import Any
 
+from engine.datasets import specs
+
 ACCURACIES = """
     SELECT c.id AS curve_id, e.name AS experiment, c.name, c.source, c.target, c.model, c.source_optimizer, c.optimizer,
            c.scope, c.ticket, p.level, r.id AS run, r.seed, r.status, r.test_accuracy,
            1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned, r.width, r.epochs,
-           max(r.source_dataset) OVER (PARTITION BY c.id) AS source_dataset, r.target_dataset
+           max(r.source_dataset) OVER (PARTITION BY c.id) AS source_dataset, r.target_dataset,
+           d.name AS dataset, d.classes
     FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
     JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
+    LEFT JOIN datasets d ON d.identity = r.target_dataset
     WHERE :experiment IS NULL OR e.name = :experiment ORDER BY e.id, c.id, p.level, r.seed
 """
 SAID = (
     "experiment", "name", "source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket",
     "source_dataset", "target_dataset", "width", "epochs",
 )  # fmt: skip
+NEAR_CHANCE = 0.02  # of the way from chance to 1: a network that is no further has collapsed
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,9 @@ class Curve:
     accuracies: Mapping[int, Mapping[int, float]]  # level -> seed -> test accuracy, of the runs that are done
     pruned: Mapping[int, float]  # level -> mean fraction of weights pruned, of the runs that are done
     runs: Mapping[int, Mapping[int, int]]  # level -> seed -> id of the run, of all that are planned
+    chance: float  # the accuracy of a constant answer
+    collapsed: Mapping[int, frozenset[int]]  # level -> seeds that are done and no better than chance
+    diverged: Mapping[int, frozenset[int]]  # level -> seeds whose loss was no longer a number: they have no accuracy
 
     @property
     def is_chain(self) -> bool:
@@ -66,10 +74,16 @@ def read(connection: sqlite3.Connection, experiment: str | None = None) -> list[
     return [_curve(list(own)) for _, own in groupby(rows, key=lambda row: row["curve_id"])]
 
 
+def collapsed(accuracy: float, chance: float) -> bool:
+    """Whether a network has ended where it knows nothing: its accuracy is about that of a constant answer."""
+    return accuracy <= min(chance + NEAR_CHANCE * (1 - chance), 2 * chance)
+
+
 def _curve(rows: list[sqlite3.Row]) -> Curve:
     said: dict[str, Any] = {key: rows[0][key] for key in SAID}
     accuracies: dict[int, dict[int, float]] = {}
     fractions: dict[int, list[float]] = {}
+    diverged: dict[int, set[int]] = {}
     runs: dict[int, dict[int, int]] = {}
     for row in rows:
         level, seed = row["level"], row["seed"]
@@ -78,5 +92,18 @@ def _curve(rows: list[sqlite3.Row]) -> Curve:
         if row["status"] == "done":
             own[seed] = row["test_accuracy"]
             fractions.setdefault(level, []).append(row["fraction_pruned"])
-    pruned = {level: fsum(values) / len(values) for level, values in fractions.items()}
-    return Curve(**said, accuracies=accuracies, pruned=pruned, runs=runs)
+        elif row["status"] == "diverged":
+            diverged.setdefault(level, set()).add(seed)
+    chance = specs.chance(rows[0]["dataset"], rows[0]["classes"]) if rows[0]["classes"] else 0.0
+    return Curve(
+        **said,
+        accuracies=accuracies,
+        pruned={level: fsum(values) / len(values) for level, values in fractions.items()},
+        runs=runs,
+        chance=chance,
+        collapsed={
+            level: frozenset(seed for seed, reached in own.items() if collapsed(reached, chance))
+            for level, own in accuracies.items()
+        },
+        diverged={level: frozenset(seeds) for level, seeds in diverged.items()},
+    )
