@@ -62,7 +62,8 @@ def answer(find: Callable[[], object]) -> None:
 
 
 HALTED = 3  # exit code of a worker that cannot use its database: another one in its place could not either
-RENEWED = 4  # exit code of a worker whose process can train no more, for another one to take its place
+RENEWED = 4  # of one whose process can train no more, for another one to take its place
+UNRECORDED = 5  # the same, and the other should not try to record steps as CUDA graphs
 HALT = "halted: "  # before the reason, in its log
 
 
@@ -72,18 +73,18 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
-_spent: list[str] = []
+_spent: list[int] = []
 
 
-def spend(why: str) -> None:
-    """Say that this process should train nothing more: what a library keeps in it may be broken from now on."""
+def spend(why: str, code: int = RENEWED) -> None:
+    """Have this process train nothing more, as what a library keeps in it may be broken, and end with this code."""
     say(f"this process trains nothing more after this run: {why}")
-    _spent.append(why)
+    _spent.append(code)
 
 
-def is_spent() -> bool:
-    """Whether this process should train nothing more (`spend`)."""
-    return bool(_spent)
+def spent() -> int | None:
+    """The exit code of a process that should train nothing more (`spend`); None while it may."""
+    return _spent[0] if _spent else None
 
 
 def place() -> dict[str, str | None]:

@@ -123,7 +123,10 @@ class Pool:
                         workers.record_loads(connection, host, meter.read())
 
     def _replace(self, place: _Place) -> None:
-        if place.process.poll() == processes.RENEWED:
+        ended = place.process.poll()
+        if ended in (processes.RENEWED, processes.UNRECORDED):
+            if ended == processes.UNRECORDED:
+                place.command = [*place.command, "--unrecorded"]
             place.process, place.started = self._start(place.command, place.environment), time.monotonic()
             return
         young = time.monotonic() - place.started < YOUNG_SECONDS

@@ -22,6 +22,7 @@ from engine.machine import memory, processes
 from engine.models import trust
 from engine.store import claims, database, records, workers
 from engine.store.files import Folder
+from engine.training import graphs
 from engine.training.team import RankLost
 from engine.workers import hooks
 from engine.workers.heartbeat import Heartbeat
@@ -67,7 +68,7 @@ class Worker:
         """Train run after run. Raises PlaceFault where the database, its files or their disk cannot be used."""
         self.heart.start()
         try:
-            while not (self.heart.stop.is_set() or processes.is_spent()):
+            while not (self.heart.stop.is_set() or processes.spent()):
                 try:
                     if self._train_next():
                         continue
@@ -181,14 +182,14 @@ class Worker:
                 self._out_of_memory(self.connection, claim, error)
                 error.__traceback__ = None  # its frames hold the tensors
                 self.place.under_way = None
-                if not processes.is_spent():  # else it may wait for a device for ever
+                if not processes.spent():  # else it may wait for a device for ever
                     self.place.free_memory()
             else:
                 records.failed(self.connection, claim, said)
         except records.StaleClaim:
             return
         self.place.folder.drop_checkpoint(claim.run.digest)
-        if not processes.is_spent():
+        if not processes.spent():
             torch.zeros(1, device=self.place.device)  # after some errors a GPU takes nothing more from a process
 
     def _out_of_memory(self, connection: sqlite3.Connection, claim: claims.Claim, error: Exception) -> None:
@@ -250,6 +251,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
     parser.add_argument("--split", type=int, default=1, help="claim only runs whose batches are split over so many")
     parser.add_argument("--decoders", type=int, default=1, help="processes that decode streamed images")
+    parser.add_argument("--unrecorded", action="store_true", help="take steps as they are, not as CUDA graphs")
     return parser
 
 
@@ -257,6 +259,7 @@ def main() -> None:
     """Work for a pool, as its command line says."""
     options = parser().parse_args()
     faulthandler.enable()
+    graphs.Cuda.possible = not options.unrecorded
     try:
         worker = begun(options)
     except InputError as error:
@@ -269,9 +272,9 @@ def main() -> None:
             worker.work()
         except PlaceFault as fault:
             _halt(fault)
-    if processes.is_spent():  # nothing is torn down: what is broken could wait for ever
+    if (code := processes.spent()) is not None:  # nothing is torn down: what is broken could wait for ever
         sys.stdout.flush()
-        os._exit(0 if worker.heart.stop.is_set() else processes.RENEWED)
+        os._exit(0 if worker.heart.stop.is_set() else code)
     gc.freeze()  # what Python would look through once more on its way out: all of torch, for half a second
 
 

@@ -47,11 +47,12 @@ def test_a_pool_gives_up_workers_that_crash_though_the_database_cannot_be_writte
     crashing.close()
 
 
+@pytest.mark.parametrize("code", [processes.RENEWED, processes.UNRECORDED])
 def test_a_worker_that_makes_way_for_another_process_has_not_crashed(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     ends = f"import sys; from pathlib import Path; p = Path({str(path)!r} + '.n'); p.open('ab').write(b'x')"
-    program(monkeypatch, f"{ends}; sys.exit({processes.RENEWED} if p.stat().st_size < 5 else 0)")
+    program(monkeypatch, f"{ends}; sys.exit({code} if p.stat().st_size < 5 else 0)")
     renewing = Pool(path, [Device("cpu", None, False)])
     deadline = time.monotonic() + 30
     while renewing.running:
@@ -59,6 +60,8 @@ def test_a_worker_that_makes_way_for_another_process_has_not_crashed(
         time.sleep(0.1)
     assert (renewing.crashed, renewing.restarts) == (0, 0)
     assert len(Path(f"{path}.n").read_bytes()) == 5
+    told = "--unrecorded" in renewing._places[0].command
+    assert told == (code == processes.UNRECORDED)
     renewing.close()
 
 

@@ -214,6 +214,10 @@ class AsCudaDoes:
 
     def __init__(self) -> None:
         self.warmed = self.recorded = self.replayed = 0
+        self.possible = True
+
+    def refuse(self, error: Exception) -> None:
+        self.possible = False
 
     def warm(self, work: graphs.Work) -> None:
         self.warmed += 1
