@@ -94,10 +94,12 @@ def _python() -> Iterator[Finding]:
 
 def _torch() -> Iterator[Finding]:
     """torch and what training imports beside it, and whether every card that is there can be used by it."""
+    # Where nobody says which cards, workers take them in this order.
+    order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", ASK_TORCH],
-            env={**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+            env={**os.environ, **order},
             capture_output=True,
             text=True,
             errors="replace",
@@ -138,6 +140,9 @@ def _devices(there: list[devices.Device], torch: dict[str, Any] | None) -> Itera
         yield Finding("devices", "ok", f"no CUDA device: {words.count(len(there), 'CPU core')}, a worker on each")
         if torch and torch["cards"]:
             yield Finding("devices", "warning", "torch sees a card that the driver's library (NVML) does not tell of")
+        elif unclear := devices.unclear():
+            do = "does `nvidia-smi` work? A driver that was updated needs a restart of the machine"
+            yield Finding("devices", "warning", unclear, do)
     elif torch and not torch["cuda"]:
         yield Finding(
             "devices",
@@ -150,7 +155,8 @@ def _devices(there: list[devices.Device], torch: dict[str, Any] | None) -> Itera
         yield Finding(
             "devices", "ok", f"{words.count(len(there), 'CUDA device')}: {', '.join(c['name'] for c in cards)}"
         )
-        if torch and len(cards) < len(there):
+        sliced = any("MIG-" in (device.visible or "") for device in there)  # a process sees one slice at a time
+        if torch and len(cards) < len(there) and not sliced:
             said = f"torch sees {len(cards)} of {words.count(len(there), 'CUDA device')}"
             yield Finding(
                 "devices", "problem", said, "does the driver fit torch's CUDA? `nvidia-smi` says which it has"

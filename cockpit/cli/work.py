@@ -53,7 +53,7 @@ def run(
     """
     wish = config.work()
     use_data(data_dir)
-    places = [devices.chosen(workers, wish.per_device, one.definition.split) for one in asked]
+    places = [_places(workers, wish.per_device, one.definition.split) for one in asked]
     least = _least(wish.min_free)
     path = to_write(db, make=True)
     with closing(database.writer(path)) as connection:
@@ -145,7 +145,7 @@ def work(
         return
     wish = config.work()
     use_data(data_dir)
-    places = devices.chosen(workers, wish.per_device if per_device is None else per_device, split)
+    places = _places(workers, wish.per_device if per_device is None else per_device, split)
     least = _least(wish.min_free if min_free is None else min_free)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
@@ -177,6 +177,13 @@ def work(
         problems = _report_errors(connection, None)
         left = claims.unfinished(connection, split=split)
     sys.exit(1 if problems or left else 0)
+
+
+def _places(workers: int | None, per_device: int, split: int) -> list[devices.Device]:
+    """A place for each worker, with a warning where there may be a card that none of them uses."""
+    if unclear := devices.unclear():
+        hints.warn(unclear)
+    return devices.chosen(workers, per_device, split)
 
 
 def _least(gib: float) -> int:

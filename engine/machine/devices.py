@@ -2,15 +2,20 @@
 
 import os
 import platform
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from engine.errors import InputError, Range
+from engine.machine import processes
 
 PER_DEVICE = Range(1, 64)  # workers
+TRACES = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd")  # of a driver for NVIDIA's cards, or AMD's
+NUMBER = re.compile(r"\+?\d+")  # at the beginning of a name: CUDA reads 1x as 1
 
 
 @dataclass(frozen=True)
@@ -18,9 +23,11 @@ class Device:
     """One place where one worker process trains one run at a time: a device, or several as one (`together`)."""
 
     name: str  # as torch calls it: cpu, cuda:0; of several cpu+cpu, cuda:0+cuda:1
-    visible: str | None  # what CUDA_VISIBLE_DEVICES must say for it; None for a CPU core
+    visible: str | None  # what `variable` must say for it; None for a CPU core
     native_bf16: bool
     split: int = 1  # over how many devices it splits each batch
+    card: str | None = None  # the UUID by which the driver's library knows it; of several, between commas
+    variable: str = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ def together(devices: list[Device]) -> Device:
     """Several devices as the place of one worker."""
     cards = [device.visible for device in devices if device.visible]
     name, bf16 = "+".join(device.name for device in devices), all(device.native_bf16 for device in devices)
-    return Device(name, ",".join(cards) or None, bf16, len(devices))
+    known = ",".join(device.card or "" for device in devices)
+    return Device(name, ",".join(cards) or None, bf16, len(devices), known or None, devices[0].variable)
 
 
 def cores() -> int:
@@ -84,21 +92,114 @@ def default_profile() -> Literal["exact", "fast"]:
     return "fast" if all(device.native_bf16 for device in found()) else "exact"
 
 
+@dataclass(frozen=True)
+class Card:
+    """A card as the driver's library (NVML) tells of it; `slices` are the names of its parts, if it has some (MIG)."""
+
+    uuid: str
+    model: str
+    native_bf16: bool
+    slices: tuple[str, ...] = ()
+
+
 def _cuda() -> list[Device]:
+    """What CUDA_VISIBLE_DEVICES leaves of the CUDA devices; else those of ROCm, which torch treats alike."""
     import pynvml
 
+    wish = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        bf16 = {
-            pynvml.nvmlDeviceGetUUID(handle): pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0] >= 8
-            for handle in handles
-        }
+        cards = _cards()
+    except pynvml.NVMLError:  # not there, or at odds with the driver: torch may use a card all the same
+        return _asked(wish) if any(Path(trace).exists() for trace in TRACES) else []
+    names = [name for card in cards for name in card.slices or (card.uuid,)] if wish is None else visible(wish, cards)
+    if names is None:
+        return _asked(wish)
+    known = [_card(name, cards) for name in names]
+    # A slice of a card that is named is not looked up; every card that has slices multiplies bfloat16.
+    return [
+        Device(f"cuda:{place}", name, card is None or card.native_bf16, card=card.uuid if card else None)
+        for place, (name, card) in enumerate(zip(names, known, strict=True))
+    ]
+
+
+def _cards() -> list[Card]:
+    """The cards in the order of the PCI bus, as nvidia-smi shows them. Raises NVMLError."""
+    import pynvml
+
+    def about(place: int) -> Card:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(place)
+        bf16 = pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0] >= 8
+        return Card(pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle), bf16, _slices(handle))
+
+    pynvml.nvmlInit()
+    try:
+        return [about(place) for place in range(pynvml.nvmlDeviceGetCount())]
+    finally:
         pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return []
-    # A slice of a card (MIG) is not among the cards; every card that has slices multiplies bfloat16.
-    return [Device(f"cuda:{place}", uuid, bf16.get(uuid, True)) for place, uuid in enumerate(visible(list(bf16)))]
+
+
+def _slices(handle: object) -> tuple[str, ...]:
+    import pynvml
+
+    found = []
+    with suppress(pynvml.NVMLError):  # a card that cannot be divided
+        if pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE:
+            for place in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+                with suppress(pynvml.NVMLError):  # a place for a slice that nobody has made
+                    found.append(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)))
+    return tuple(found)
+
+
+def visible(wish: str, cards: list[Card]) -> list[str] | None:
+    """The names in CUDA_VISIBLE_DEVICES that CUDA takes, as they stand there: up to the first that is none.
+
+    A number stays one, which means to a worker what it means here. None where only CUDA can say which cards numbers
+    are: it counts the fastest first, unless CUDA_DEVICE_ORDER says PCI_BUS_ID, and a divided card in its own way.
+    """
+    counted = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len({card.model for card in cards}) < 2
+    names: list[str] = []
+    for name in (part.strip() for part in wish.split(",")):
+        if NUMBER.match(name) and (not counted or any(card.slices for card in cards)):
+            return None
+        if not name.startswith("MIG-") and _card(name, cards) is None:
+            break
+        names.append(name)
+    return names if len(set(names)) == len(names) else []  # CUDA takes none where one is named twice
+
+
+def _card(name: str, cards: list[Card]) -> Card | None:
+    """The card of a name in CUDA_VISIBLE_DEVICES: a number, or the beginning of the UUID of no other."""
+    if number := NUMBER.match(name):
+        return cards[int(number[0])] if int(number[0]) < len(cards) else None
+    matches = [card for card in cards if name and card.uuid.startswith(name)]
+    return matches[0] if len(matches) == 1 else None
+
+
+@cache
+def _asked(wish: str | None) -> list[Device]:
+    """The devices that torch finds, in a process of its own: a few seconds."""
+    try:
+        found = processes.ask("engine.machine.cards")
+    except InputError:
+        return []  # `unclear` says so
+    variable = "HIP_VISIBLE_DEVICES" if found["rocm"] else "CUDA_VISIBLE_DEVICES"
+    names = [part.strip() for part in (os.environ.get(variable) or wish or "").split(",") if part.strip()]
+    names = names or [str(place) for place in range(len(found["cards"]))]
+    return [
+        Device(f"cuda:{place}", name, card["bf16"], card=card["uuid"], variable=variable)
+        for place, (name, card) in enumerate(zip(names, found["cards"], strict=False))
+    ]
+
+
+def unclear() -> str | None:
+    """Why there may be a card that is not used; None where there is no trace of one, or it is."""
+    traces = [trace for trace in TRACES if Path(trace).exists()]
+    if not traces or os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1") or _cuda():
+        return None
+    return (
+        f"training on the CPU: this machine has {traces[0]}, but neither the driver's library (NVML) nor torch finds a"
+        " card; `cockpit doctor` says more, CUDA_VISIBLE_DEVICES='' hides the cards"
+    )
 
 
 class Meter:
@@ -107,8 +208,8 @@ class Meter:
     def __init__(self, places: list[Device]) -> None:
         import psutil
 
-        named = [(place.name.split("+"), place.visible.split(",")) for place in places if place.visible]
-        self.cards = {name: card for names, cards in named for name, card in zip(names, cards, strict=True)}
+        named = [(place.name.split("+"), place.card.split(",")) for place in places if place.card]
+        self.cards = {name: card for names, cards in named for name, card in zip(names, cards, strict=True) if card}
         psutil.cpu_percent()  # it measures from one call to the next
 
     def read(self) -> list[Load]:
@@ -147,28 +248,6 @@ def _told(ask: Callable[..., float], *about: object) -> float | None:
         return ask(*about)
     except pynvml.NVMLError:
         return None
-
-
-def visible(uuids: list[str]) -> list[str]:
-    """The cards that CUDA_VISIBLE_DEVICES names, as UUIDs: the list ends at the first name that is none.
-
-    Numbers are in the order of the PCI bus, as nvidia-smi shows them (CUDA_DEVICE_ORDER=PCI_BUS_ID).
-    """
-    wish = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if wish is None:
-        return uuids
-    chosen: list[str] = []
-    for name in (part.strip() for part in wish.split(",")):
-        matches = [uuid for uuid in uuids if name and uuid.startswith(name)]
-        if name.isdigit() and int(name) < len(uuids):
-            chosen.append(uuids[int(name)])
-        elif name.startswith("MIG-"):
-            chosen.append(name)
-        elif len(matches) == 1:
-            chosen += matches
-        else:
-            break
-    return chosen
 
 
 def _cpu_has_bf16() -> bool:

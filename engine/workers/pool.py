@@ -67,7 +67,7 @@ class Pool:
         environment = {**processes.environment(), "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
         name = "cpu"
         if device.visible is not None:  # each process sees its own cards, the first of which it calls cuda:0
-            environment["CUDA_VISIBLE_DEVICES"], name = device.visible, "cuda:0"
+            environment[device.variable], name = device.visible, "cuda:0"
         command = [*command, "--device", name, "--label", device.name, "--split", str(device.split)]
         if device.visible is not None and self.devices.count(device) > 1:
             command += ["--shared-device"]

@@ -1,34 +1,135 @@
 """Which devices are used, with CUDA's cards made up: no machine of ours has some."""
 
+from pathlib import Path
+from typing import Any
+
+import pynvml
 import pytest
 
 from engine.errors import InputError
 from engine.machine import devices
-from engine.machine.devices import Device
+from engine.machine.devices import Card, Device
 
-CARDS = ["GPU-aaa1", "GPU-aaa2", "GPU-b"]
+H100, A100, OLD = "NVIDIA H100", "NVIDIA A100", "Tesla V100"
+CARDS = [Card("GPU-aaa1", H100, True), Card("GPU-aaa2", H100, True), Card("GPU-b", H100, True)]
+MIXED = [Card("GPU-old", OLD, False), Card("GPU-new", H100, True)]
+SLICED = [Card("GPU-a", A100, True, ("MIG-1", "MIG-2")), Card("GPU-b", A100, True)]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES"):
+        monkeypatch.delenv(variable, raising=False)
+    devices._asked.cache_clear()
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, cards: list[Card], torch: dict[str, Any] | None = None) -> None:
+    """A machine with these cards, as NVML tells of them, and what torch says if it is asked."""
+
+    def ask(module: str) -> dict[str, Any]:
+        assert module == "engine.machine.cards"
+        if torch is None:
+            raise InputError("no answer")
+        return torch
+
+    monkeypatch.setattr(devices, "_cards", lambda: cards)
+    monkeypatch.setattr(devices.processes, "ask", ask)
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, *traces: Path, torch: dict[str, Any] | None = None) -> None:
+    """A machine whose NVML does not answer, with these traces of a card."""
+
+    def fail() -> list[Card]:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+
+    machine(monkeypatch, [], torch)
+    monkeypatch.setattr(devices, "_cards", fail)
+    monkeypatch.setattr(devices, "TRACES", tuple(map(str, traces)))
 
 
 @pytest.mark.parametrize(
-    ("wish", "chosen"),
+    ("wish", "named"),
     [
-        (None, CARDS),
+        (None, [("GPU-aaa1", "GPU-aaa1"), ("GPU-aaa2", "GPU-aaa2"), ("GPU-b", "GPU-b")]),
         ("", []),
         ("-1", []),
-        ("2,0", ["GPU-b", "GPU-aaa1"]),
-        ("0,7,1", ["GPU-aaa1"]),  # the list ends at the first name that is none
-        ("GPU-b", ["GPU-b"]),
+        ("2,0", [("2", "GPU-b"), ("0", "GPU-aaa1")]),
+        ("0,7,1", [("0", "GPU-aaa1")]),  # the list ends at the first name that is none
+        ("1x, 0", [("1x", "GPU-aaa2"), ("0", "GPU-aaa1")]),
+        ("1,1", []),  # CUDA takes none of a list that names one twice
+        ("GPU-b", [("GPU-b", "GPU-b")]),
         ("GPU-aaa", []),  # of two cards
-        ("MIG-1234, 1", ["MIG-1234", "GPU-aaa2"]),
+        ("MIG-1234, 1", [("MIG-1234", None), ("1", "GPU-aaa2")]),
     ],
 )
 def test_cuda_visible_devices_is_respected(
-    monkeypatch: pytest.MonkeyPatch, wish: str | None, chosen: list[str]
+    monkeypatch: pytest.MonkeyPatch, wish: str | None, named: list[tuple[str, str | None]]
 ) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    machine(monkeypatch, CARDS)
     if wish is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wish)
-    assert devices.visible(CARDS) == chosen
+    assert [(device.visible, device.card) for device in devices._cuda()] == named
+
+
+@pytest.mark.parametrize(("cards", "wish"), [(MIXED, "0"), (MIXED, "GPU-new,0"), (SLICED, "1")])
+def test_numbers_of_cards_that_only_cuda_can_tell_are_asked_of_it(
+    monkeypatch: pytest.MonkeyPatch, cards: list[Card], wish: str
+) -> None:
+    names = wish.split(",")
+    said = {"rocm": False, "cards": [{"uuid": f"GPU-{place}", "bf16": True} for place in range(len(names))]}
+    machine(monkeypatch, cards, said)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wish)
+    found = devices._cuda()
+    assert [(device.visible, device.card) for device in found] == [(n, f"GPU-{p}") for p, n in enumerate(names)]
+
+
+def test_in_the_order_of_the_bus_numbers_of_different_cards_are_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, MIXED)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert devices._cuda() == [Device("cuda:0", "1", True, card="GPU-new")]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert not devices._cuda()[0].native_bf16
+
+
+def test_each_slice_of_a_divided_card_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, SLICED)
+    assert [device.visible for device in devices._cuda()] == ["MIG-1", "MIG-2", "GPU-b"]
+
+
+def test_a_broken_nvml_does_not_hide_a_card_that_torch_can_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cards = [{"uuid": "GPU-x", "bf16": True}, {"uuid": "GPU-y", "bf16": True}]
+    broken(monkeypatch, tmp_path, torch={"rocm": False, "cards": cards})
+    assert [(device.name, device.visible) for device in devices.found()] == [("cuda:0", "0"), ("cuda:1", "1")]
+    assert devices.unclear() is None
+
+
+def test_without_nvml_and_torch_the_cpu_is_used_but_not_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken(monkeypatch, tmp_path)
+    assert devices.found()[0].name == "cpu"
+    assert "training on the CPU" in (devices.unclear() or "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert devices.unclear() is None  # as was asked for
+    broken(monkeypatch, tmp_path / "no trace of a card")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert devices.unclear() is None
+
+
+def test_rocm_is_torchs_cuda_under_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken(monkeypatch, tmp_path, torch={"rocm": True, "cards": [{"uuid": "GPU-x", "bf16": True}]})
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "3")
+    (device,) = devices.found()
+    assert (device.name, device.visible, device.variable) == ("cuda:0", "3", "HIP_VISIBLE_DEVICES")
+
+
+def test_torch_answers_when_it_is_asked() -> None:
+    torch = pytest.importorskip("torch")
+    found = devices.processes.ask("engine.machine.cards")
+    assert len(found["cards"]) == torch.cuda.device_count()
+    if not torch.version.hip and found["cards"]:
+        assert {card["uuid"] for card in found["cards"]} <= {card.uuid for card in devices._cards()}
 
 
 def test_without_cards_each_core_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,10 +143,11 @@ def test_without_cards_each_core_is_a_device(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_several_cards_are_the_place_of_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_cuda", lambda: [Device(f"cuda:{i}", f"GPU-{i}", i != 3) for i in range(5)])
+    cards = [Device(f"cuda:{i}", f"{i}", i != 3, card=f"GPU-{i}") for i in range(5)]
+    monkeypatch.setattr(devices, "_cuda", lambda: cards)
     assert devices.chosen(None, split=2) == [
-        Device("cuda:0+cuda:1", "GPU-0,GPU-1", True, 2),
-        Device("cuda:2+cuda:3", "GPU-2,GPU-3", False, 2),
+        Device("cuda:0+cuda:1", "0,1", True, 2, "GPU-0,GPU-1"),
+        Device("cuda:2+cuda:3", "2,3", False, 2, "GPU-2,GPU-3"),
     ]
     assert devices.Meter(devices.chosen(1, split=3)).cards == {f"cuda:{i}": f"GPU-{i}" for i in range(3)}
     for arguments, said in (
