@@ -7,8 +7,8 @@ import psutil
 from textual.geometry import Size
 
 from cockpit.tui.widgets.chart import picture
-from cockpit.views.charts import View
 from cockpit.views.curves import Series
+from cockpit.views.legends import View
 
 CURVES, LEVELS = 5, 31
 SIZES = (Size(80, 20), Size(200, 55))

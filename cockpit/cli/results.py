@@ -1,5 +1,6 @@
 """`cockpit plot`, `cockpit figure` and `cockpit export`: what has been found."""
 
+import os
 import shlex
 import sqlite3
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cockpit import config
 from cockpit.requests import completing
 from cockpit.requests.options import Database, Experiment, to_read
 from cockpit.text import hints
@@ -21,6 +23,7 @@ from engine.plan import presets
 from engine.store import database, queue, rows, sides
 
 if TYPE_CHECKING:
+    from cockpit.views.canvas import Row
     from cockpit.views.curves import Series
 
 Target = Annotated[
@@ -100,7 +103,8 @@ def figure(
     db: Database = None,
 ) -> None:
     """Draw an experiment into a file as the paper does: means and deviations, or layer by layer. Needs matplotlib."""
-    from cockpit.views import charts, figures
+    from cockpit.views import figures
+    from cockpit.views.legends import View
 
     figures.form_of(output)
     x, fraction = _axes(x, ratio)
@@ -114,7 +118,7 @@ def figure(
         if _by_layer(connection, experiment, layers, target=target, y=y):
             figures.write_ratios(output, _ratios(connection, experiment, fraction), remarks)
         elif titled := _titled(connection, experiment, target):
-            figures.write(output, titled, charts.View(x=x, full=full, y_range=y), remarks)
+            figures.write(output, titled, View(x=x, full=full, y_range=y), remarks)
         else:
             sys.exit(1)
     print(f"wrote {output}", file=sys.stderr)
@@ -122,9 +126,9 @@ def figure(
 
 def _axes(x: str, ratio: str) -> tuple[str, Fraction]:
     """The names of an axis and a fraction. Raises InputError for an unknown one, drawn in this picture or not."""
-    from cockpit.views import charts
+    from cockpit.views import axes
 
-    return chosen("--x", x, charts.AXES), chosen("--ratio", ratio, FRACTIONS)
+    return chosen("--x", x, axes.AXES), chosen("--ratio", ratio, FRACTIONS)
 
 
 def _by_layer(connection: sqlite3.Connection, experiment: str, wish: bool | None, **of_curves: object) -> bool:
@@ -181,18 +185,31 @@ def _remarks(connection: sqlite3.Connection, experiment: str) -> list[str]:
 
 
 def _print_ratios(found: Ratios) -> None:
-    from cockpit.views import charts, layers
+    from cockpit.views import layers, ratio_charts
 
-    tables.draw(lambda width: charts.printed_ratios(found, width))
+    tables.draw(lambda width, _: ratio_charts.printed_ratios(found, width))
     tables.show(*layers.ratio_table(found), keys=2)
 
 
 def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
     from cockpit.views import charts, curves
+    from cockpit.views.legends import BACKGROUNDS, View
+
+    def chart(title: str, series: "list[Series]", width: int, blends: bool) -> "list[Row]":
+        spread, background = "bands" if blends else "bars", BACKGROUNDS[_is_dark()]
+        view = View(x=x, full=full, spread=spread, background=background, sure=False)
+        return charts.printed(series, title, view, width)
 
     for title, series in titled.items():
-        tables.draw(partial(charts.printed, series, title, x, full))
+        tables.draw(partial(chart, title, series))
         tables.show(*curves.table(series), keys=2)
+
+
+def _is_dark() -> bool:
+    """Whether the terminal's background is dark: by the theme that is configured, else by what the terminal says."""
+    if theme := config.screen().theme:
+        return "light" not in theme
+    return os.environ.get("COLORFGBG", "").rpartition(";")[2] not in ("7", "15")
 
 
 def _next_command(connection: sqlite3.Connection, experiment: str) -> str:

@@ -19,7 +19,8 @@ from cockpit.tui.plain import Plain
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
-from cockpit.views import charts, curves, export, figures
+from cockpit.views import curves, export, figures
+from cockpit.views.legends import View
 from engine.errors import InputError
 from engine.machine import paths
 
@@ -49,7 +50,7 @@ def forms_of(screen: CockpitScreen) -> Forms:
     return forms
 
 
-def _draw(shown: dict[str, tuple[curves.Series, ...]], view: charts.View, path: Path) -> None:
+def _draw(shown: dict[str, tuple[curves.Series, ...]], view: View, path: Path) -> None:
     figures.write_apart(path, shown, view)
 
 

@@ -13,7 +13,9 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from cockpit.text import words
-from cockpit.views import charts
+from cockpit.views import charts, legends, ratio_charts
+from cockpit.views.axes import AXES, place
+from cockpit.views.canvas import Colour
 from cockpit.views.curves import DENSE, Series, evenly
 from cockpit.views.export import whole
 from cockpit.views.layers import ratio_title
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 FORMS = ("png", "svg", "pdf")
 UNDATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-MARKERS = dict(zip(charts.MARKERS, "oX^sDv*P", strict=True))
+MARKERS = dict(zip(legends.MARKERS, "oX^sDv*P", strict=True))
 WIDTH, HEIGHT, LEGEND = 6.0, 4.0, 0.22  # inches: of a chart, and of a line of the legend below it
 TITLE = 64  # letters in a line
 DOTS = 150  # an inch, of a PNG
@@ -69,7 +71,7 @@ def drawn(path: Path, width: float, height: float) -> Iterator["Figure"]:
             figure.savefig(partial, format=form, dpi=DOTS, metadata=UNDATED[form])
 
 
-def write(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View, remarks: Sequence[str] = ()) -> None:
+def write(path: Path, shown: Mapping[str, Sequence[Series]], view: legends.View, remarks: Sequence[str] = ()) -> None:
     """Draw groups of curves, by title, side by side: means, one deviation to each side as a shade.
 
     A point whose replicates are not all done is hollow. A narrowed axis of accuracies has an inset with all of it.
@@ -84,17 +86,17 @@ def write(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View, 
 
 def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = ()) -> None:
     """Draw the ratios of two scopes layer by layer, a line for each level from light to dark: figure 1b."""
-    levels = charts.ratio_levels(found)
+    levels = ratio_charts.ratio_levels(found)
     named = evenly(levels, NAMED)
-    scale = charts.ratio_axis(found, CELLS[1])
+    scale = ratio_charts.ratio_axis(found, CELLS[1])
     with drawn(path, WIDTH, HEIGHT + LEGEND * len(named) / 2) as figure:
         axes = figure.subplots()
         for number, level in enumerate(levels):
-            colour = _rgb(charts.shade(number, len(levels)))
-            name = charts.ratio_name(found, level) if level in named else None
-            layers, places = zip(*charts.ratio_points(found, level), strict=True)
+            colour = _rgb(ratio_charts.shade(number, len(levels)))
+            name = ratio_charts.ratio_name(found, level) if level in named else None
+            layers, places = zip(*ratio_charts.ratio_points(found, level), strict=True)
             axes.plot(layers, places, "-o", color=colour, markersize=3, linewidth=1.2, label=name)
-        axes.axhline(charts.ratio_place(1.0, found), color="grey", linewidth=0.8, linestyle=":")
+        axes.axhline(ratio_charts.ratio_place(1.0, found), color="grey", linewidth=0.8, linestyle=":")
         axes.set_ylim(scale.low, scale.high)
         axes.set_yticks(scale.ticks, scale.labels)
         axes.set_xticks(range(1, len(found.layers) + 1))
@@ -116,7 +118,7 @@ def _broken(remark: str) -> str:
     return fill(re.sub("(?<!,) ", held, remark), TITLE).replace(held, " ")
 
 
-def write_apart(path: Path, shown: Mapping[str, Sequence[Series]], view: charts.View) -> None:
+def write_apart(path: Path, shown: Mapping[str, Sequence[Series]], view: legends.View) -> None:
     """`write` in a process of its own: importing matplotlib would hold up the screen, and stay in its memory."""
     command = [*processes.python("cockpit.views.figures"), str(path)]
     told = pickle.dumps((shown, view))
@@ -133,16 +135,16 @@ def _main() -> None:
         sys.exit(str(error))
 
 
-def _draw(axes: "Axes", shown: Sequence[Series], view: charts.View) -> None:
+def _draw(axes: "Axes", shown: Sequence[Series], view: legends.View) -> None:
     where = charts.layout(shown, _with_room(shown, view), *CELLS)
     _curves(axes, shown, view)
     margin = MARGIN * (where.x.high - where.x.low)
     axes.set_xlim(where.x.low - margin, where.x.high + margin)
     axes.set_ylim(where.y.low, where.y.high)
     axes.set_xticks(where.x.ticks, where.x.labels)
-    axes.set_xticks([charts.place(left, view.x) for left in charts.fractions(shown).values() if left], minor=True)
+    axes.set_xticks([place(left, view.x) for left in legends.fractions(shown).values() if left], minor=True)
     axes.set_yticks(where.y.ticks, where.y.labels)
-    axes.set_xlabel(charts.AXES[view.x])
+    axes.set_xlabel(AXES[view.x])
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=SHADE)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), frameon=False, fontsize="small")
@@ -155,7 +157,7 @@ def _draw(axes: "Axes", shown: Sequence[Series], view: charts.View) -> None:
         inset.set_yticks((0, 0.5, 1), ("0", "50", "100"), fontsize="x-small")
 
 
-def _with_room(shown: Sequence[Series], view: charts.View) -> charts.View:
+def _with_room(shown: Sequence[Series], view: legends.View) -> legends.View:
     """The view with accuracies so far apart that no shade is cut, unless it says itself how far they go."""
     visible = [one for one in shown if one.name not in view.hidden]
     if view.full or view.y_range or not visible:
@@ -166,14 +168,14 @@ def _with_room(shown: Sequence[Series], view: charts.View) -> charts.View:
     return replace(view, y_range=(max(low - room, 0.0), min(high + room, 1.0)))
 
 
-def _curves(axes: "Axes", shown: Sequence[Series], view: charts.View, small: bool = False) -> None:
+def _curves(axes: "Axes", shown: Sequence[Series], view: legends.View, small: bool = False) -> None:
     for number, one in enumerate(shown):
         if one.name not in view.hidden:
             _curve(axes, number, one, view, small)
 
 
-def _curve(axes: "Axes", number: int, one: Series, view: charts.View, small: bool) -> None:
-    colour, marker = charts.style(number, one)
+def _curve(axes: "Axes", number: int, one: Series, view: legends.View, small: bool) -> None:
+    colour, marker = legends.style(number, one)
     rgb, name = _rgb(colour), words.line(f"{one.name} ({one.all_counts()})")
     name = f" {name}" if name.startswith("_") else name  # matplotlib takes that for a name to hide
     kept = [i for i, fraction in enumerate(one.remaining) if fraction > 0 or view.x == "pruned"]
@@ -187,7 +189,7 @@ def _curve(axes: "Axes", number: int, one: Series, view: charts.View, small: boo
         axes.axhline(means[0], color=rgb, linewidth=1, label=name)
         axes.axhspan(lows[0], highs[0], color=rgb, alpha=SHADE, linewidth=0)
         return
-    places = [charts.place(one.remaining[i], view.x) for i in kept]
+    places = [place(one.remaining[i], view.x) for i in kept]
     line = "--" if one.ticket.startswith("random") else "-"
     axes.plot(
         places, means, line, color=rgb, linewidth=1.2, label=name, marker="" if small else MARKERS[marker], markersize=5
@@ -201,18 +203,18 @@ def _curve(axes: "Axes", number: int, one: Series, view: charts.View, small: boo
             axes.vlines(places, lows, highs, color=rgb, linewidth=1.2)
 
 
-def _rgb(colour: charts.Colour) -> tuple[float, float, float]:
+def _rgb(colour: Colour) -> tuple[float, float, float]:
     red, green, blue = colour
     return red / 255, green / 255, blue / 255
 
 
-def _emptiest(shown: Sequence[Series], view: charts.View, where: charts.Layout) -> tuple[float, float]:
+def _emptiest(shown: Sequence[Series], view: legends.View, where: charts.Layout) -> tuple[float, float]:
     """The place at which an inset hides the least of the curves, rather at an edge."""
     points: list[tuple[float, float]] = []
     for one in (one for one in shown if one.name not in view.hidden):
         own = [
             (
-                (charts.place(left, view.x) - where.x.low) / (where.x.high - where.x.low),
+                (place(left, view.x) - where.x.low) / (where.x.high - where.x.low),
                 (mean - where.y.low) / (where.y.high - where.y.low),
             )
             for left, mean in zip(one.remaining, one.means, strict=True)

@@ -11,10 +11,12 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from cockpit.text import words
+from cockpit.views.canvas import Colour, Row
 
 if TYPE_CHECKING:
     from cockpit.text.console import Console
 
+BLENDING = ("truecolor", "256", "windows")  # what Rich calls enough colours for backgrounds that blend
 HEADING_WIDTH = 16  # longer headings go over several lines
 GAP = "  "
 
@@ -50,12 +52,20 @@ def say(text: str) -> None:
     console.print(text, soft_wrap=not console.is_terminal)
 
 
-def draw(chart: Callable[[int], str]) -> None:
-    """Print a chart, for the width there is, whose colours are ANSI's."""
+def draw(chart: Callable[[int, bool], Iterable[Row]]) -> None:
+    """Print a chart, for the width there is, and for whether there are colours that blend."""
+    from rich.color import Color
+    from rich.style import Style
     from rich.text import Text
 
+    def own(colour: Colour | None) -> Color | None:
+        return Color.from_rgb(*colour) if colour else None
+
     console = _console()
-    console.print(Text.from_ansi(chart(console.width)), soft_wrap=True)
+    blends = console.color_system in BLENDING and not console.no_color
+    for row in chart(console.width, blends):
+        parts = [(piece.text, Style(color=own(piece.colour), bgcolor=own(piece.background))) for piece in row]
+        console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def _show_folded(

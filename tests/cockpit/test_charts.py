@@ -1,14 +1,16 @@
 """Curves and their charts."""
 
-import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cockpit.views import charts, curves
-from cockpit.views.charts import View
+from cockpit.views import axes, charts, curves, legends
+from cockpit.views.canvas import Colour, Row, mix
 from cockpit.views.curves import Series
+from cockpit.views.legends import View
 
 DENSE_MEAN = 0.9
 
@@ -51,12 +53,21 @@ def dense(**changes: Any) -> Series:
     )
 
 
-def plain(text: str) -> list[str]:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+def plain(rows: list[Row]) -> list[str]:
+    return ["".join(piece.text for piece in row) for row in rows]
+
+
+def drawn(rows: list[Row]) -> str:
+    return "\n".join(plain(rows))
+
+
+def tinted(rows: list[Row]) -> list[int]:
+    """The rows in which some background is tinted."""
+    return [number for number, row in enumerate(rows) if any(piece.background for piece in row)]
 
 
 @pytest.mark.parametrize("size", [(24, 6), (80, 20), (200, 55)])
-@pytest.mark.parametrize("x", charts.AXES)
+@pytest.mark.parametrize("x", axes.AXES)
 @pytest.mark.parametrize("spread", charts.SPREADS)
 def test_a_chart_fills_the_size_that_it_is_given(size: tuple[int, int], x: str, spread: charts.Spread) -> None:
     view = View(x=x, spread=spread, crosshair=2)
@@ -72,51 +83,90 @@ def test_a_chart_whose_curves_are_all_hidden_is_empty_and_still_has_its_size() -
 
 def test_hiding_a_curve_leaves_the_others_their_colours_and_markers() -> None:
     shown = [curve("one"), curve("two"), curve("three")]
-    text = charts.draw(shown, View(hidden=frozenset({"one"})), 60, 15)
-    assert "●" not in text
-    assert "×" in text
-    assert f"38;2;{';'.join(map(str, charts.COLOURS[1]))}m" in text
+    rows = charts.draw(shown, View(hidden=frozenset({"one"})), 60, 15)
+    assert "●" not in drawn(rows)
+    assert legends.COLOURS[1] in {piece.colour for row in rows for piece in row if "×" in piece.text}
 
 
 def test_dense_networks_are_grey_and_no_other_curve_is_however_many_there_are() -> None:
-    others = [charts.style(number, curve(str(number))) for number in range(56)]
+    others = [legends.style(number, curve(str(number))) for number in range(56)]
     assert len(set(others)) == 56
-    dense_colour, _ = charts.style(56, dense())
-    assert dense_colour == charts.NEUTRAL
+    dense_colour, _ = legends.style(56, dense())
+    assert dense_colour == legends.NEUTRAL
     assert dense_colour not in {colour for colour, _ in others}
 
 
-def test_bands_shade_one_deviation_and_nothing_beyond() -> None:
+def test_bands_tint_one_deviation_and_nothing_beyond() -> None:
     flat = curve(means=(0.5,) * 4, deviations=(0.25,) * 4)
     view = View(spread="bands", full=True)
-    shaded = [number for number, line in enumerate(plain(charts.draw([flat], view, 80, 43))) if charts.SHADE in line]
+    shaded = tinted(charts.draw([flat], view, 80, 43))
     where = charts.layout([flat], view, 80, 43).y
-    assert [shaded[0], shaded[-1]] == [where.cells - 1 - where.cell(value, 4) for value in (0.75, 0.25)]
-    assert not any(charts.SHADE in line for line in plain(charts.draw([flat], View(spread="none"), 80, 43)))
+    assert [shaded[0], shaded[-1]] == [where.cells - 1 - where.cell(value) for value in (0.75, 0.25)]
+    assert not tinted(charts.draw([flat], View(spread="none"), 80, 43))
+
+
+def test_a_band_has_no_holes_whatever_overlaps_it() -> None:
+    shown = [curve(str(number), means=(0.5 + number / 50,) * 4, deviations=(0.1,) * 4) for number in range(5)]
+    rows = charts.draw(shown, View(spread="bands", full=True), 80, 43)
+    covered = tinted(rows)
+    assert covered == list(range(covered[0], covered[-1] + 1))
+    for row in rows[covered[1] : covered[-1]]:
+        assert all(piece.background for piece in row[1:])
 
 
 def test_a_single_replicate_has_no_band() -> None:
     one = curve(deviations=(None,) * 4, counts=(1,) * 4, planned=(1,) * 4)
-    assert charts.SHADE not in charts.draw([one], View(spread="bands"), 80, 20)
+    assert not tinted(charts.draw([one], View(spread="bands"), 80, 20))
 
 
-def test_random_tickets_are_dashed_and_winning_ones_are_not() -> None:
+def lines_of(rows: list[Row]) -> dict[Colour | None, int]:
+    """How many cells the braille lines of each colour take."""
+    found: dict[Colour | None, int] = {}
+    for piece in (piece for row in rows for piece in row):
+        dots = sum(0x2800 < ord(letter) < 0x2900 for letter in piece.text)
+        found[piece.colour] = found.get(piece.colour, 0) + dots
+    return {colour: count for colour, count in found.items() if count}
+
+
+def test_random_tickets_are_as_solid_as_winning_ones_and_dimmer() -> None:
     flat = curve(means=(0.5,) * 4, deviations=(0.0,) * 4)
-    random = replace(flat, ticket="random-global")
-    solid, dashed = (
-        sum(0x2800 < ord(letter) < 0x2900 for letter in charts.draw([one], View(), 80, 20)) for one in (flat, random)
+    solid, dim = (lines_of(charts.draw([one], View(), 80, 20)) for one in (flat, replace(flat, ticket="random-global")))
+    assert list(solid.values()) == list(dim.values())
+    assert list(dim) == [mix(legends.COLOURS[0], View().background, charts.DIMNESS)]
+
+
+def test_the_dense_rule_lies_under_curves_and_never_over_them() -> None:
+    level = curve(means=(DENSE_MEAN,) * 4)
+    row = next(line for line in plain(charts.draw([level, dense()], View(spread="none"), 80, 20)) if "●" in line)
+    assert legends.RULE not in row
+
+
+@pytest.mark.parametrize("several", [2, 3, 5, 8, 9])
+@pytest.mark.parametrize("levels", [4, 60])
+def test_no_curve_is_hidden_at_a_level_without_a_sign(several: int, levels: int) -> None:
+    one = curve(
+        levels=tuple(range(levels)),
+        remaining=tuple(0.9**level for level in range(levels)),
+        means=(0.5,) * levels,
+        **dict.fromkeys(("deviations", "counts", "planned"), (1,) * levels),
     )
-    assert 0 < dashed < 0.8 * solid
+    shown = [replace(one, name=str(number)) for number in range(several)]
+    text = "".join(plain(charts.draw(shown, View(full=True, spread="none"), 80, 20))[:-2])
+    markers = {marker: text.count(marker) for marker in legends.MARKERS[:several]}
+    assert sum(map(text.count, legends.MORE)) or all(markers.values())
+    if levels == 4 and several <= 7:
+        assert markers == dict.fromkeys(markers, levels)
 
 
 def test_a_point_with_missing_replicates_shows_how_many_it_has() -> None:
     partial = curve(counts=(3, 3, 2, 3))
-    assert "2" not in "".join(plain(charts.draw([curve()], View(), 80, 20))[:-3])[8:].replace("25", "")
-    drawn = [line[4:] for line in plain(charts.draw([partial], View(), 80, 20))[:-3]]
-    assert "2" in "".join(drawn)
-    (entry,) = charts.legend([partial], View())
+    assert "2" not in "".join(line[4:] for line in plain(charts.draw([curve()], View(), 80, 20))[:-2])
+    assert "2" in "".join(line[4:] for line in plain(charts.draw([partial], View(), 80, 20))[:-2])
+    assert any("replicates" in sign for sign in legends.signs([partial], View()))
+    assert not legends.signs([curve()], View())
+    (entry,) = legends.legend([partial], View())
     assert entry.count == "n=2-3 of 3"
-    (entry,) = charts.legend([partial], View(crosshair=2))
+    (entry,) = legends.legend([partial], View(crosshair=2))
     assert (entry.reading, entry.count) == ("89.0 ± 3.0", "n=2 of 3")
 
 
@@ -124,18 +174,18 @@ def test_the_crosshair_reads_every_curve_at_its_level_and_stands_over_it() -> No
     shown = [curve(), curve("random", "random-global", levels=(0, 1), remaining=(1.0, 0.5), means=(0.8, 0.6),
                             deviations=(0.1, None), counts=(2, 1), planned=(2, 1)), dense()]  # fmt: skip
     view = View(crosshair=1)
-    readings = [(entry.reading, entry.count) for entry in charts.legend(shown, view)]
+    readings = [(entry.reading, entry.count) for entry in legends.legend(shown, view)]
     assert readings == [("91.0 ± 2.0", "n=3"), ("60.0", "n=1"), ("90.0 ± 2.0", "n=3")]
     where = charts.layout(shown, view, 80, 20)
-    column = where.left + where.x.cell(charts.place(0.5, "remaining"), 2)
+    column = where.left + where.x.cell(axes.place(0.5, "remaining"))
     lines = plain(charts.draw(shown, view, 80, 20))[: where.y.cells]
     assert sum(line[column] == "│" for line in lines) > where.y.cells / 2
-    assert [entry.reading for entry in charts.legend(shown, View(crosshair=3))][1] == "—"
+    assert [entry.reading for entry in legends.legend(shown, View(crosshair=3))][1] == "—"
 
 
 def test_a_level_that_means_another_sparsity_on_another_curve_says_so() -> None:
     halved = curve("other", remaining=(1.0, 0.8, 0.64, 0.5))
-    remarks = charts.legend([curve(), halved], View(crosshair=2))[1].remarks
+    remarks = legends.legend([curve(), halved], View(crosshair=2))[1].remarks
     assert "level 2 is 64 % here" in remarks
 
 
@@ -157,20 +207,59 @@ def test_a_winning_ticket_matches_dense_as_long_as_it_stays_within_its_deviation
 
 def test_what_matches_dense_is_marked_and_named_but_only_against_the_same_training() -> None:
     shown = [curve(), curve("random", "random-global"), dense()]
-    winning, random, _ = charts.legend(shown, View())
+    winning, random, _ = legends.legend(shown, View())
     assert winning.remarks == ("matches dense down to 25 %",)
     assert random.remarks == ()
-    assert charts.MATCH in charts.draw(shown, View(), 80, 20)
+    assert legends.MATCH in drawn(charts.draw(shown, View(), 80, 20))
+    assert any(legends.MATCH in sign for sign in legends.signs(shown, View()))
     for other in ({"target": "c"}, {"optimizer": "adam"}, {"experiment": "f"}, {"deviations": (None,)}):
         assert curves.matched(curve(), [curve(), dense(**other)]) is None
 
 
 def test_levels_without_weights_are_not_on_the_log_axis_and_the_legend_says_so() -> None:
     emptied = curve(remaining=(1.0, 0.5, 0.25, 0.0))
-    assert charts.legend([emptied], View())[0].remarks == ("no weights left at level 3: not on this axis",)
-    assert charts.draw([emptied], View(spread="bands", crosshair=3), 80, 20).count("●") == 3
-    assert charts.legend([emptied], View(x="pruned"))[0].remarks == ()
-    assert charts.draw([emptied], View(x="pruned"), 80, 20).count("●") == 4
+    assert legends.legend([emptied], View())[0].remarks == ("no weights left at level 3: not on this axis",)
+    assert drawn(charts.draw([emptied], View(spread="bands", crosshair=3), 80, 20)).count("●") == 3
+    assert legends.legend([emptied], View(x="pruned"))[0].remarks == ()
+    assert drawn(charts.draw([emptied], View(x="pruned"), 80, 20)).count("●") == 4
+
+
+@pytest.mark.parametrize("x", axes.AXES)
+@pytest.mark.parametrize("width", [24, 60, 200])
+@pytest.mark.parametrize("levels", [1, 2, 5, 31])
+def test_ticks_are_at_real_levels_only_the_first_and_the_last_among_them(x: str, width: int, levels: int) -> None:
+    remaining = [0.8**level for level in range(levels)]
+    axis = axes.sparsity(remaining, x, None, width)
+    places = [axes.place(left, x) for left in remaining]
+    assert set(axis.ticks) <= set(places)
+    assert {places[0], places[-1]} <= set(axis.ticks)
+    starts = axes.starts(axis)
+    ends = [start + len(label) for start, label in zip(starts, axis.labels, strict=True)]
+    assert all(start > end for start, end in zip(starts[1:], ends, strict=False))
+
+
+def test_the_ends_of_curves_are_named_where_there_is_room() -> None:
+    shown = [curve("own"), curve("from SVHN", means=(0.8,) * 4), dense()]
+    assert charts.labelled(shown, View(), 80, 20)
+    assert not charts.labelled(shown, View(), 40, 20)
+    assert not charts.labelled([*shown, curve("n" * 60)], View(), 80, 20)
+    assert not charts.labelled([curve(str(number)) for number in range(20)], View(), 80, 20)
+    view = View(labelled=True, crosshair=1)
+    lines = plain(charts.draw(shown, view, 80, 20))
+    assert [len(line) for line in lines] == [80] * 20
+    assert any("● 91.0 ±" in line for line in lines)
+    lines = plain(charts.draw(shown, replace(view, crosshair=None), 80, 20))
+    for marker, name in (("●", "own"), ("×", "from SVHN"), ("─", "dense")):
+        assert sum(line.rstrip().endswith(f" {marker} {name}") for line in lines) == 1
+
+
+@given(st.lists(st.floats(-5, 30), max_size=12), st.integers(12, 30))
+def test_names_at_the_ends_keep_their_order_and_never_share_a_row(heights: list[float], rows: int) -> None:
+    chosen = charts._apart(heights, rows)
+    assert len(set(chosen)) == len(heights)
+    assert all(0 <= row < rows for row in chosen)
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    assert [chosen[i] for i in order] == sorted(chosen)
 
 
 def test_zooming_in_keeps_the_point_and_zooming_out_ends_with_the_whole() -> None:

@@ -171,7 +171,7 @@ def test_what_is_not_ours_is_refused_with_exit_code_2(cockpit: Cockpit, tmp_path
     assert (tmp_path / "notes.db").read_text().startswith("these are notes")
 
 
-HEAVY = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "textual", "plotext", "sklearn", "sqlite_utils")
+HEAVY = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "textual", "sklearn", "sqlite_utils")
 
 
 @pytest.mark.parametrize(

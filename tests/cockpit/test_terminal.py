@@ -128,9 +128,9 @@ def test_what_an_encoding_lacks_is_replaced(
 
 def test_states_and_curves_are_told_apart_in_ascii(names: list[str], tmp_path: Path) -> None:
     from cockpit.text import terminal
-    from cockpit.views import charts
+    from cockpit.views import legends
 
-    for glyphs in (charts.MARKERS, words.OF_EXPERIMENTS.values(), words.OF_CHECKS.values()):
+    for glyphs in (legends.MARKERS, words.OF_EXPERIMENTS.values(), words.OF_CHECKS.values()):
         found = [terminal._nearest(glyph) for glyph in glyphs]
         assert len(set(found)) == len(found)
         assert "?" not in found

@@ -55,7 +55,7 @@ def two(trained: Path, tmp_path: Path) -> Path:
 async def test_the_chart_of_the_experiment_under_the_cursor_is_drawn(two: Path) -> None:
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: "weights remaining" in drawn(app))
+        await until(lambda: "┤" in drawn(app))
         assert len(chart(app).shown) == 8
         await pilot.press("j")
         await until(lambda: str(chart(app).border_title).startswith("part: test accuracy on digits-b"))
@@ -67,7 +67,7 @@ async def test_the_chart_keys_change_the_view_wherever_the_focus_is(two: Path) -
     async with app.run_test(size=SIZE) as pilot:
         await until(lambda: chart(app).shown)
         await pilot.press("x")
-        await until(lambda: "fraction of weights pruned" in drawn(app))
+        await until(lambda: "0.49" in drawn(app))
         await pilot.press("x", "x", "f", "b")
         assert (chart(app).view.x, chart(app).view.full, chart(app).view.spread) == ("remaining", True, "bars")
         await pilot.press("right_square_bracket")
@@ -118,7 +118,7 @@ async def test_a_finished_level_appears_by_itself_but_does_not_move_a_zoomed_vie
 async def test_zooming_without_a_crosshair_goes_to_the_curves_and_not_to_an_empty_middle(two: Path) -> None:
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: "weights remaining" in drawn(app))
+        await until(lambda: "┤" in drawn(app))
         await pilot.press("f", "i", "i")
         low, high = chart(app).view.y_range or (0.0, 0.0)
         assert any(low <= mean <= high for one in chart(app).shown for mean in one.means)
@@ -134,7 +134,7 @@ async def test_a_chart_is_painted_at_most_four_times_a_second_and_ends_with_the_
             if not pictures or plot.picture is not pictures[-1]:
                 pictures.append(plot.picture)
         assert len(pictures) <= 2 + (time.monotonic() - began) / PAINT_SECONDS
-        await until(lambda: "fraction of weights pruned" in drawn(app), seconds=3)
+        await until(lambda: "0.49" in drawn(app), seconds=3)
 
 
 async def test_nothing_is_painted_while_the_chart_is_hidden(two: Path) -> None:

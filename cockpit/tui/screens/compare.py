@@ -17,7 +17,8 @@ from cockpit.tui.screens.charted import ChartScreen
 from cockpit.tui.screens.dashboard import EMPTY, UNTRAINED
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
-from cockpit.views import charts, curves
+from cockpit.views import curves
+from cockpit.views.legends import Entry
 from engine.store import rows
 
 MORE = "Only {name}: mark more on the dashboard (1) with space, or pin them with p"
@@ -78,7 +79,7 @@ def _curves(connection: sqlite3.Connection, names: Sequence[str]) -> tuple[Seque
     return names, curves.with_experiments(found)
 
 
-def _cells(entry: charts.Entry, hidden: bool) -> tuple[Text, str, str, str]:
+def _cells(entry: Entry, hidden: bool) -> tuple[Text, str, str, str]:
     if hidden:
         return Text(words.line(f"  {entry.name} (hidden)"), "dim"), "", "", ""
     name = Text.assemble((entry.marker, entry.style), " ", words.line(entry.name))

@@ -64,11 +64,11 @@ class Experiment(ChartScreen):
     @on(Chart.Legend)
     def _tabulate(self, message: Chart.Legend) -> None:
         """Show the levels of the curves that the chart shows."""
-        chart, table = self.query_one(Chart), self.query_one("#levels", LiveTable)
-        headings, found = curves.table(chart.shown)
+        table = self.query_one("#levels", LiveTable)
+        headings, found = curves.table(message.shown)
         marked = {
             entry.name: Text(f"{entry.marker} {one.ticket}", entry.style)
-            for one, entry in zip(chart.shown, message.entries, strict=True)
+            for one, entry in zip(message.shown, message.entries, strict=True)
         }
         table.columned({heading: marked.get(heading, heading) for heading in headings})
         table.show({cells[0]: cells for cells in found})

@@ -1,13 +1,13 @@
 """The chart of accuracy against sparsity: built beside the event loop, read with a crosshair, zoomed."""
 
-import re
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import ClassVar
 
+from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -22,37 +22,35 @@ from textual.widget import Widget
 
 from cockpit.text import words
 from cockpit.tui.plain import Plain, plain
-from cockpit.views import charts, curves
+from cockpit.views import axes, charts, curves, legends
+from cockpit.views.canvas import Colour
+from cockpit.views.legends import Entry, View
 
 PAINT_SECONDS = 0.25  # between two paints, at least
 CACHED = 8  # pictures
 SMALLEST = (24, 6)
 ZOOM = 0.7
-_SGR = re.compile(r"\x1b\[([0-9;]*)m")
 
 Picture = tuple[Strip, ...]
 
 
 @lru_cache(maxsize=CACHED)
-def picture(shown: tuple[curves.Series, ...], view: charts.View, size: Size) -> Picture:
+def picture(shown: tuple[curves.Series, ...], view: View, size: Size) -> Picture:
     """A chart as lines that need nothing more than to be shown."""
-    return tuple(Strip(_segments(line)) for line in charts.draw(shown, view, *size).splitlines())
+    return tuple(
+        Strip([Segment(text, _style(*colours)) for text, *colours in row]) for row in charts.draw(shown, view, *size)
+    )
 
 
-def _segments(line: str) -> Iterator[Segment]:
-    style = None
-    for number, part in enumerate(_SGR.split(line)):
-        if number % 2:
-            style = _style(part)
-        elif part:
-            yield Segment(part, style)
+@lru_cache(maxsize=4096)
+def _style(colour: Colour | None, background: Colour | None) -> Style | None:
+    if not colour and not background:
+        return None
+    return Style(color=_rich(colour), bgcolor=_rich(background))
 
 
-@lru_cache(maxsize=256)
-def _style(codes: str) -> Style | None:
-    """The style of the one kind of colour that plotext writes here: 38;2;red;green;blue."""
-    parts = codes.split(";")
-    return Style(color=f"rgb({','.join(parts[2:5])})") if parts[:2] == ["38", "2"] else None
+def _rich(colour: Colour | None) -> Color | None:
+    return Color.from_rgb(*colour) if colour else None
 
 
 class Plot(Widget):
@@ -93,9 +91,9 @@ class Chart(Vertical, can_focus=True):
     class Legend(Message):
         """What the legend says has changed."""
 
-        def __init__(self, entries: Sequence[charts.Entry]) -> None:
+        def __init__(self, shown: Sequence[curves.Series], entries: Sequence[Entry]) -> None:
             super().__init__()
-            self.entries = entries
+            self.shown, self.entries = shown, entries
 
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, Chart.Legend)
@@ -104,7 +102,7 @@ class Chart(Vertical, can_focus=True):
         super().__init__(id=id)
         self.found: Sequence[curves.Series] = ()
         self.grouping: curves.Grouping = "target"
-        self.view = charts.View(spread="bands")
+        self.view = View(spread="bands")
         self._own_legend, self._named = legend, ""
         self._groups: dict[str, tuple[curves.Series, ...]] = {}
         self._chosen = ""  # the group that a person turned to, else the first
@@ -119,9 +117,13 @@ class Chart(Vertical, can_focus=True):
         with VerticalScroll(can_focus=False, id="legend"):
             yield Plain(id="entries")
 
+    def on_resize(self) -> None:
+        self._change(self.view)
+
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self._change(self.view))
-        self.query_one("#legend").display = self._own_legend
+        if self.app.no_color:  # bands are told apart by nothing but colour
+            self.view = replace(self.view, spread="bars")
         self.nothing("reading …")
 
     @property
@@ -156,8 +158,8 @@ class Chart(Vertical, can_focus=True):
 
     def action_axis(self) -> None:
         """The next x axis. A zoomed range of the one means nothing on the other."""
-        axes = list(charts.AXES)
-        other = axes[(axes.index(self.view.x) + 1) % len(axes)]
+        names = list(axes.AXES)
+        other = names[(names.index(self.view.x) + 1) % len(names)]
         self._change(replace(self.view, x=other, x_range=None, y_range=None))
 
     def action_full(self) -> None:
@@ -203,7 +205,7 @@ class Chart(Vertical, can_focus=True):
             level = self.view.crosshair
             read = [one for one in seen if level in one.levels]
             if read and level is not None and level in self._levels():
-                x = charts.place(self._levels()[level], self.view.x)
+                x = axes.place(self._levels()[level], self.view.x)
                 y = read[0].means[read[0].levels.index(level)]
             self._zoom(direction, x, y)
 
@@ -215,7 +217,7 @@ class Chart(Vertical, can_focus=True):
     def _read(self, event: events.MouseMove) -> None:
         if (at := event.get_content_offset(self.query_one(Plot))) and self.shown:
             x_axis, left = self._layout().x, self._layout().left
-            cells = {level: x_axis.cell(charts.place(f, self.view.x), 2) for level, f in self._levels().items()}
+            cells = {level: x_axis.cell(axes.place(f, self.view.x)) for level, f in self._levels().items()}
             level = min(cells, key=lambda level: abs(cells[level] - at.x + left), default=None)
             if level != self.view.crosshair:
                 self._change(replace(self.view, crosshair=level))
@@ -226,11 +228,11 @@ class Chart(Vertical, can_focus=True):
         if (at := event.get_content_offset(self.query_one(Plot))) and self.shown:
             event.stop()
             where = self._layout()
-            y = where.y.middle(where.y.cells - 1 - (at.y - where.top))
+            y = where.y.middle(where.y.cells - 1 - at.y)
             self._zoom(1 if isinstance(event, events.MouseScrollUp) else -1, where.x.middle(at.x - where.left), y)
 
     def _levels(self) -> dict[int, float]:
-        found = charts.fractions([one for one in self.shown if one.ticket != curves.DENSE])
+        found = legends.fractions([one for one in self.shown if one.ticket != curves.DENSE])
         return {level: fraction for level, fraction in found.items() if fraction > 0 or self.view.x == "pruned"}
 
     def _layout(self) -> charts.Layout:
@@ -240,12 +242,12 @@ class Chart(Vertical, can_focus=True):
         self._chosen = self._group  # a group that comes before it later is not turned to
         self._change(charts.zoomed(self.shown, self.view, ZOOM**direction, x, y))
 
-    def _followed(self, view: charts.View) -> charts.View:
+    def _followed(self, view: View) -> View:
         """The view moved along so that its crosshair can be seen."""
         if view.x_range is None or view.crosshair is None:
             return view
         low, high = view.x_range
-        at = charts.place(self._levels()[view.crosshair], view.x)
+        at = axes.place(self._levels()[view.crosshair], view.x)
         move = min(at - low, 0.0) + max(at - high, 0.0)
         return replace(view, x_range=(low + move, high + move))
 
@@ -253,17 +255,25 @@ class Chart(Vertical, can_focus=True):
         self._groups = curves.groups(self.found, self.grouping)
         self._change(self.view)
 
-    def _change(self, view: charts.View) -> None:
+    def _change(self, view: View) -> None:
         """Look at the curves like this: what is said of them changes at once, the picture when its time comes."""
-        self.view = replace(view, dark=self.app.current_theme.dark)
-        entries = charts.legend(self.shown, self.view)
+        ansi, theme = self.app.native_ansi_color, self.app.current_theme
+        background = legends.BACKGROUNDS[theme.dark] if ansi else self.background_colors[1].rgb
+        self.view = replace(view, background=background, sure=not ansi, labelled=self._labelled(view))
+        entries = legends.legend(self.shown, self.view)
         self.query_one("#no-curves").display, self.query_one(Plot).display = not self.shown, bool(self.shown)
         self._say(entries)
-        self.post_message(self.Legend(entries))
+        self.post_message(self.Legend(self.shown, entries))
         self.paint()
 
-    def _say(self, entries: Sequence[charts.Entry]) -> None:
+    def _labelled(self, view: View) -> bool:
+        """Whether curves are named at their ends, for which the legend leaves its lines."""
+        size = self.content_size
+        return bool(self._own_legend and self.shown) and charts.labelled(self.shown, view, *size)
+
+    def _say(self, entries: Sequence[Entry]) -> None:
         self.border_title, self.border_subtitle = plain(self.title), plain(self._chips())
+        self.query_one("#legend").display = self._own_legend and not self.view.labelled
         if self._own_legend:
             hidden = self.view.hidden
             said = Text("\n").join(entry_text(entry) for entry in entries if entry.name not in hidden)
@@ -279,7 +289,8 @@ class Chart(Vertical, can_focus=True):
     def _chips(self) -> str:
         if not self.shown:
             return ""
-        chips = [] if self.view.spread == "none" else [f"± 1 deviation as {self.view.spread}"]
+        chips = [axes.AXES[self.view.x], *legends.signs(self.shown, self.view)]
+        chips += [] if self.view.spread == "none" else [f"± 1 deviation as {self.view.spread}"]
         if self.view.crosshair in self._levels():
             fraction = self._levels()[self.view.crosshair or 0]
             chips.insert(0, f"level {self.view.crosshair}: {fraction * 100:.3g} % remaining")
@@ -307,7 +318,7 @@ class Chart(Vertical, can_focus=True):
         self._build(self.shown, self.view, self.query_one(Plot).size)
 
     @work(thread=True, exclusive=True)
-    def _build(self, shown: tuple[curves.Series, ...], view: charts.View, size: Size) -> None:
+    def _build(self, shown: tuple[curves.Series, ...], view: View, size: Size) -> None:
         found = picture(shown, view, size) if shown and size.width >= SMALLEST[0] and size.height >= SMALLEST[1] else ()
         self.app.call_from_thread(self._built, found, (shown, view, size))
 
@@ -319,7 +330,7 @@ class Chart(Vertical, can_focus=True):
         self.paint()
 
 
-def entry_text(entry: charts.Entry) -> Text:
+def entry_text(entry: Entry) -> Text:
     """A line of a legend."""
     parts = [entry.reading, entry.count, *entry.remarks]
     line = Text.assemble((entry.marker, entry.style), " ", words.line(entry.name))

@@ -1,0 +1,111 @@
+"""What stands beside curves in a chart: colours and markers, names, readings, and what the signs mean."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cockpit.views.axes import Range
+from cockpit.views.canvas import Colour
+from cockpit.views.curves import DENSE, Series, matched
+
+# Okabe and Ito (2008), and a violet as far from them: told apart with every kind of colour blindness. Six sources and
+# random tickets are seven curves. Each has a marker too, for no colours at all.
+COLOURS = (
+    (0, 114, 178),
+    (213, 94, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (230, 159, 0),
+    (86, 180, 233),
+    (150, 15, 240),
+)
+NEUTRAL = (148, 148, 148)  # of dense networks, which others are compared with
+MARKERS = "●×▲■◆▼★✚"  # one more than colours, so that 56 curves look different
+RULE = "─"
+MATCH = "▾"  # stands over the last level that matches dense
+MORE = "⁰¹²³⁴⁵⁶⁷⁸⁹"  # how many more curves lie at a point
+BACKGROUNDS = {True: (18, 18, 18), False: (255, 255, 255)}  # of a terminal that does not say: dark, or light
+
+
+@dataclass(frozen=True)
+class View:
+    """How curves are looked at. Ranges are in units of the axes: see `axes.place`."""
+
+    x: str = "remaining"  # one of AXES
+    full: bool = False  # accuracy from 0 to 1
+    spread: str = "bars"  # one of `charts.SPREADS`: how one sample standard deviation to each side is shown
+    x_range: Range | None = None
+    y_range: Range | None = None
+    crosshair: int | None = None  # a level
+    hidden: frozenset[str] = frozenset()  # names of curves, which keep their colours for when they come back
+    labelled: bool = False  # names at the ends of curves, instead of a legend
+    background: Colour = field(default=BACKGROUNDS[True])
+    sure: bool = True  # that this is the terminal's background
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the legend: how a curve is drawn, its name, its replicates, its reading at the crosshair, remarks."""
+
+    colour: Colour
+    marker: str
+    name: str
+    count: str
+    reading: str
+    remarks: tuple[str, ...]
+
+    @property
+    def style(self) -> str:
+        """The colour as Rich writes it."""
+        return f"rgb({self.colour[0]},{self.colour[1]},{self.colour[2]})"
+
+
+def style(number: int, one: Series) -> tuple[Colour, str]:
+    """Colour and marker of the curve that comes at place `number`, which dense networks do (`curves.series`) last."""
+    if one.ticket == DENSE:
+        return NEUTRAL, RULE
+    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+
+
+def legend(shown: Sequence[Series], view: View) -> list[Entry]:
+    """What stands beside a chart of these curves, hidden ones too. Without a crosshair there is only dense to read."""
+    at = fractions(shown).get(view.crosshair) if view.crosshair is not None else None
+    return [_entry(number, one, shown, view, at) for number, one in enumerate(shown)]
+
+
+def _entry(number: int, one: Series, shown: Sequence[Series], view: View, at: float | None) -> Entry:
+    remarks, reading, count = [], "", one.all_counts()
+    last = matched(one, shown)
+    if last is not None:
+        remarks.append(f"matches dense down to {_per_cent(one, last)}")
+    gone = [str(level) for level, left in zip(one.levels, one.remaining, strict=True) if not left]
+    if gone and view.x != "pruned":
+        remarks.append(f"no weights left at level {', '.join(gone)}: not on this axis")
+    level = 0 if one.ticket == DENSE else view.crosshair
+    if level is not None:
+        reading = "—"
+        if level in one.levels:
+            i = one.levels.index(level)
+            reading, count = one.value(i), one.count(i)
+            if one.ticket != DENSE and at is not None and not math.isclose(one.remaining[i], at, rel_tol=0.05):
+                remarks.append(f"level {level} is {_per_cent(one, level)} here")
+    return Entry(*style(number, one), one.name, count, reading, tuple(remarks))
+
+
+def signs(shown: Sequence[Series], view: View) -> list[str]:
+    """What the signs in a chart of these curves mean, as far as there are such."""
+    visible = [one for one in shown if one.name not in view.hidden]
+    matching = any(matched(one, shown) is not None for one in visible)
+    missing = any(count < plan for one in visible for count, plan in zip(one.counts, one.planned, strict=True))
+    found = {f"{MATCH} last level that matches dense": matching, "digit: replicates so far": missing}
+    return [sign for sign, is_there in found.items() if is_there]
+
+
+def _per_cent(one: Series, level: int) -> str:
+    return f"{one.remaining[one.levels.index(level)] * 100:.3g} %"
+
+
+def fractions(shown: Sequence[Series]) -> dict[int, float]:
+    """The fraction of weights that remains at each level, in order: that of the first curve which has the level."""
+    found = {level: one.remaining[i] for one in reversed(shown) for i, level in enumerate(one.levels)}
+    return dict(sorted(found.items()))

@@ -1,0 +1,91 @@
+"""Two scopes layer by layer as a chart: the ratios of what they leave or prune, light to dark over the levels."""
+
+import math
+from itertools import pairwise
+
+from cockpit.text import words
+from cockpit.views.axes import STEPS, Axis, framed
+from cockpit.views.canvas import Canvas, Colour, Piece, Row
+from cockpit.views.curves import evenly
+from cockpit.views.layers import ratio_title
+from cockpit.views.legends import BACKGROUNDS, MARKERS
+from engine.analysis.layers import Ratios
+
+LIGHT, DARK = (190, 215, 240), (8, 64, 150)  # the first level, and the sparsest
+LEVELS = 6  # whose ratios are drawn as text
+RATIO_STEPS = (*STEPS, 0.5, 1.0)
+RATIO_DIGITS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))  # of ticks on a log axis of ratios, as many as there is room for
+
+
+def printed_ratios(found: Ratios, width: int) -> list[Row]:
+    """The ratios of each layer at a few levels, light to dark, as the command line prints them: figure 1b."""
+    height = max(15, min(30, width // 4)) - 2
+    scale, last = ratio_axis(found, height), len(found.layers)
+    left = 1 + max(map(len, scale.labels))
+    layers = Axis(0.5, last + 0.5, tuple(range(1, last + 1)), tuple(map(str, range(1, last + 1))), width - left)
+    canvas = Canvas(layers.cells, height, BACKGROUNDS[True])
+    shown = evenly(ratio_levels(found), LEVELS)
+    drawn, entries = [], []
+    for number, level in enumerate(shown):
+        colour, marker = shade(number, len(shown)), MARKERS[number]
+        spots = [(layers.position(x), height - scale.position(y)) for x, y in ratio_points(found, level)]
+        for start, end in pairwise(spots):
+            canvas.line(*start, *end, colour)
+        drawn.append((spots, marker, colour))
+        entries.append([Piece(f"  {marker}", colour), Piece(f" {ratio_name(found, level)}")])
+    for spots, marker, colour in drawn:  # above all lines
+        for x, y in spots:
+            canvas.put(math.floor(x), math.floor(y), marker, colour)
+    title = [Piece(words.line(ratio_title(found)))]
+    return [title, *framed(canvas.rows(), layers, scale), [Piece("layer".rjust(width))], *entries]
+
+
+def ratio_levels(found: Ratios) -> list[int]:
+    """The levels that have anything to draw."""
+    return [level for level in found.levels if ratio_points(found, level)]
+
+
+def ratio_points(found: Ratios, level: int) -> list[tuple[int, float]]:
+    """Where the ratio of each layer lies, from layer 1 on; not of those that have none on this axis."""
+    return [
+        (layer, ratio_place(value.mean, found))
+        for layer, value in enumerate(found.levels[level], 1)
+        if value and (value.mean > 0 or found.fraction == "pruned")
+    ]
+
+
+def ratio_name(found: Ratios, level: int) -> str:
+    """What a legend says of a level of ratios."""
+    counts = {value.n for value in found.levels[level] if value}
+    span = "-".join(map(str, sorted({min(counts), max(counts)}))) if counts else "0"
+    return f"level {level}, {found.pruned[level] * 100:.4g} % pruned (n={span})"
+
+
+def ratio_place(ratio: float, found: Ratios) -> float:
+    """Where a ratio lies on its axis: what remains differs by powers of ten, what is pruned does not."""
+    return math.log10(ratio) if found.fraction == "remaining" else ratio
+
+
+def ratio_axis(found: Ratios, cells: int) -> Axis:
+    """An axis that has room for all ratios, and for 1."""
+    places = [place for level in found.levels for _, place in ratio_points(found, level)] + [ratio_place(1.0, found)]
+    low, high, most = min(places), max(places), max(1, min(6, cells - 2))
+    if found.fraction == "remaining":
+        powers = range(math.floor(low), math.ceil(high) + 1)
+        choices = [[math.log10(digit) + power for power in powers for digit in digits] for digits in RATIO_DIGITS]
+    else:
+        choices = [
+            [step * at for at in range(math.floor(low / step), math.ceil(high / step) + 1)] for step in RATIO_STEPS
+        ]
+    inside = ([tick for tick in ticks if low - 1e-9 <= tick <= high + 1e-9] for ticks in choices)
+    ticks = next((ticks for ticks in inside if len(ticks) <= most), [ratio_place(1.0, found)])
+    ratios = [10**tick if found.fraction == "remaining" else tick for tick in ticks]
+    room = max(0.05 * (high - low), 0.01)
+    return Axis(low - room, high + room, tuple(ticks), tuple(f"{ratio:.3g}" for ratio in ratios), cells)
+
+
+def shade(number: int, of: int) -> Colour:
+    """A blue for each of so many levels, from light to dark."""
+    part = number / max(of - 1, 1)
+    red, green, blue = (round(light + (dark - light) * part) for light, dark in zip(LIGHT, DARK, strict=True))
+    return red, green, blue
