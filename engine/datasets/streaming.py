@@ -7,12 +7,14 @@ about it (see `engine.datasets.feed`).
 import hashlib
 import json
 import os
+import resource
 import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -32,6 +34,8 @@ from engine.recipes import Training
 
 PIECE = 16  # images that a decoder hands over at once: 2.4 MB of shared memory at 224 pixels
 PIECES_AHEAD = 4  # for each decoder: one in its hands, one to take next, two that wait to be trained on
+FILES_EACH = 6 + PIECES_AHEAD  # that are open for each decoder: its pipes, and what it has decoded
+FILES = 512  # that are open for all else, the decoders of another set among them
 STATISTICS_IMAGES = 4096  # of the training set, in the order of a fixed hash
 # What is used with ImageNet everywhere, of its training images in levels of gray.
 IMAGENET = (torch.tensor([0.485, 0.456, 0.406]) * 255, torch.tensor([0.229, 0.224, 0.225]) * 255)
@@ -66,11 +70,24 @@ def decoded(piece: Piece) -> Tensor:
     return found
 
 
+def room_for(count: int) -> int:
+    """`count`, or as many decoders as this process may have files open for: the limit is raised if it can be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = FILES + count * FILES_EACH
+    if soft != unlimited and soft < wanted:
+        raised = wanted if hard == unlimited else min(wanted, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+    return count if soft == unlimited else max(1, min(count, (soft - FILES) // FILES_EACH))
+
+
 class Decoders:
     """Processes that decode pieces ahead of their use. They end with the process that they decode for."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        self.count = room_for(count)
         self._pool = self._open()
 
     def _open(self) -> ProcessPoolExecutor:

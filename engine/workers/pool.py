@@ -53,7 +53,7 @@ class Pool:
             self.id = workers.open_pool(connection, str(self.log))
         command = [*processes.python("engine.workers.worker"), "--db", str(path), "--parent", str(os.getpid())]
         command += ["--pool", str(self.id), "--log", str(self.log)]
-        command += ["--decoders", str(devices.decoders(len(places)))]
+        command += ["--decoders", str(devices.decoders(len(places), places[0].split))]
         command += ["--experiment", str(experiment)] if experiment is not None else []
         command += ["--drain"] if drain else []
         command += ["--min-free", str(min_free)] if min_free is not None else []

@@ -175,3 +175,10 @@ def test_a_worker_has_its_share_of_the_cores_but_one_to_decode_with(
 ) -> None:
     monkeypatch.setattr(devices, "cores", lambda: cores)
     assert devices.decoders(workers) == decoders
+
+
+def test_a_large_node_has_no_more_decoders_than_its_devices_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "cores", lambda: 256)
+    assert [devices.decoders(1), devices.decoders(8)] == [32, 31]
+    assert devices.decoders(1, split=8) == 255  # of which each of the eight processes has 31
+    assert devices.decoders(1, split=2) == 64

@@ -1,5 +1,6 @@
 """Streamed data sets, against the same images decoded and cropped one by one; and the processes that decode them."""
 
+import resource
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from engine.recipes import RandomGlobal, Run, Training
 from engine.store import database, rows
 from engine.tickets import starts
 from engine.training import checkpoints, loop, profiles
+from engine.workers import run
 from tests.conftest import add, work_off
 from tests.engine.folders import make, truncate
 from tests.engine.test_pipeline import scalar_hash
@@ -347,3 +349,34 @@ def test_the_test_images_left_are_those_that_are_left_in_memory(root: Path, imag
     places = [tested(whole).index(image) for image in tested(feed)]
     assert len(places) == len(feed.test) == len(kept.test) == images
     assert [tested(every).index(image) for image in tested(kept)] == places
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "count", "raised"),
+    [
+        (1024, 1_048_576, 31, 31, None),
+        (1024, 1_048_576, 255, 255, 3062),
+        (1024, resource.RLIM_INFINITY, 255, 255, 3062),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 255, 255, None),
+        (256, 1024, 255, 51, 1024),
+        (256, 256, 31, 1, 256),
+    ],
+)
+def test_decoders_are_no_more_than_files_may_be_open_for(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, wanted: int, count: int, raised: int | None
+) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limit: limits.append(limit))
+    assert streaming.room_for(wanted) == count
+    assert limits == ([] if raised is None else [(raised, hard)])
+
+
+def test_each_process_of_a_team_has_its_share_of_the_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    monkeypatch.setattr(run, "open_feed", lambda location, training, device, decoders: opened.append(decoders))
+    monkeypatch.setattr(run.records, "location_of", lambda *_: "")
+    for decoders, split in ((15, 1), (255, 8), (3, 4)):
+        place: Any = run.Workplace(None, None, CPU, "cpu", lambda: False, decoders=decoders)  # type: ignore[arg-type]
+        place.data(replace(TRAINING, split=split))
+    assert opened == [15, 31, 1]
