@@ -15,7 +15,7 @@ from engine.store.database import now, transaction
 
 LEASE_SECONDS = 120.0  # a minute's lock by another program passes before it runs out
 RENEWAL_SECONDS = LEASE_SECONDS / 8
-MEMORY_MARGIN = 1.2  # over a run's measured tensors, for what the allocator cannot use
+MEMORY_MARGIN = 1.2  # over what runs of a shape had reserved, for a context and what libraries take themselves
 
 # Over how many devices a run's batches are split. Few recipes say, and looking for the word is faster than parsing.
 SPLIT = """iif(instr(recipe, '"split"'), coalesce(json_extract(recipe, '$.training.split'), 1), 1)"""

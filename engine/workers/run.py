@@ -147,7 +147,7 @@ def execute(claim: Claim, place: Workplace) -> None:
     else:
         _prune(claim, place, state)
         read_at = _reading(records.epochs(place.connection, claim, attempt), run.training)
-        memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+        memory = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
         records.done(place.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
     place.folder.drop_checkpoint(run.digest)
 
@@ -156,7 +156,8 @@ def prepare(run: Run, place: Workplace) -> tuple[Feed, loop.State]:
     """The data of a run and the state before its first step, on the device."""
     device = place.device
     profiles.configure(run.training.profile, device)
-    if device.type == "cuda":
+    if device.type == "cuda":  # what this run will have reserved is measured, not what others left
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     data, t = place.data(run.training), run.training
     catalog.check_batches(t.model, len(data.train), t.batch_size, data.shape, t.split)

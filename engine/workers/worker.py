@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import time
 import traceback
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -97,9 +97,9 @@ class Worker:
         if self.heart.message:
             return False
         self.untrusted = {model: said for model, said in self.untrusted.items() if not trust.trusted(said.source)}
-        claim = claims.claim(self.connection, self.id, self.options.experiment, self.options.split, self.untrusted)
+        claim = self._claim()
         if claim is None:
-            self.heart.message = next(map(str, self.untrusted.values()), None)
+            self.heart.message = self.heart.message or next(map(str, self.untrusted.values()), None)
             return False
         self.heart.claim = claim
         try:
@@ -116,13 +116,22 @@ class Worker:
         if free < self.options.min_free:
             has, needs = (f"{size / 2**30:.1f} GiB" for size in (free, self.options.min_free))
             return f"the disk has {has} left, below the minimum of {needs} (--min-free): make room"
-        if self.options.shared_device:
-            torch.cuda.empty_cache()  # what runs before left to this process is free, too
-            free = torch.cuda.mem_get_info(self.place.device)[0]
-            return claims.crowded(
-                self.connection, self.id, free, self.options.experiment, self.options.split, self.untrusted
-            )
-        return None
+        return self._crowded() if self.options.shared_device else None
+
+    def _crowded(self) -> str | None:
+        torch.cuda.empty_cache()  # what runs before left to this process is free, too
+        free = torch.cuda.mem_get_info(self.place.device)[0]
+        return claims.crowded(
+            self.connection, self.id, free, self.options.experiment, self.options.split, self.untrusted
+        )
+
+    def _claim(self) -> claims.Claim | None:
+        """The next run, on a shared device if there still is room for it: two workers are not told so of the same."""
+        with database.transaction(self.connection) if self.options.shared_device else nullcontext():
+            self.heart.message = self._crowded() if self.options.shared_device else None
+            if self.heart.message:
+                return None
+            return claims.claim(self.connection, self.id, self.options.experiment, self.options.split, self.untrusted)
 
     def _wait_for_better_times(self, error: sqlite3.Error | OSError) -> None:
         """The disk is full, or the database is locked: what could not be written will be trained again.

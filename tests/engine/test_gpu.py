@@ -168,6 +168,16 @@ def test_a_profiler_sees_no_wait_between_the_first_step_of_an_epoch_and_the_last
     assert waits(GPU, 12) == 0
 
 
+def test_the_memory_of_a_run_is_what_it_had_reserved(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "tiny", profile="fast", levels=1, random=["none"])
+    work_off(path, device="cuda:0")
+    with closing(database.reader(path)) as connection:
+        taken = [row[0] for row in connection.execute("SELECT device_memory FROM runs")]
+    assert min(taken) >= 2 * 2**20  # what the allocator takes at once
+    assert max(taken) < 1.5 * min(taken)  # later runs, whose process has trained others, too
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_a_run_on_two_cards_ends_and_its_process_goes_on_to_the_next(tmp_path: Path) -> None:
     path = tmp_path / "experiments.db"

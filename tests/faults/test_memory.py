@@ -1,13 +1,16 @@
 """Memory runs out: on the host for real, on cards by what the database says of them."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.store import claims, database, queue, records
+from engine.workers.worker import Worker, parser
 from tests.conftest import add
 from tests.faults import victim
 
@@ -109,3 +112,30 @@ def test_what_joins_others_on_a_device_fits_there_by_what_runs_of_its_shape_took
     assert claims.crowded(connection, two, free=16 * GIB) is None
     assert claims.crowded(connection, two, free=14 * GIB) is not None
     assert claims.crowded(connection, worker(connection, "cuda:1"), free=0) is None
+
+
+def test_two_workers_are_not_told_of_the_same_room(
+    connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second looks while the first, which has seen that there is room, has not yet claimed."""
+    done = claim(connection, worker(connection, "cuda:0"))
+    records.start(connection, done, 1, {}, [])
+    records.done(connection, done, 0.5, 0, 1.0, device_memory=10 * GIB)
+    options = ["--db", str(tmp_path / "experiments.db"), "--device", "cpu", "--label", "cuda:0", "--shared-device"]
+    one, two = (Worker(parser().parse_args(options)) for _ in range(2))
+    claimed: list[claims.Claim | None] = []
+    other = threading.Thread(target=lambda: claimed.append(two._claim()))
+
+    def free(device: object) -> tuple[int, int]:
+        if not other.ident:
+            other.start()
+            other.join(0.5)
+        return 15 * GIB, 80 * GIB  # for one run, not for two
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", free)
+    assert one._claim() is not None
+    other.join(30)
+    assert claimed == [None]
+    assert two.heart.message == "the next run needs 12.0 GiB on the device, 3.0 GiB are left"
+    for each in (one, two):
+        each.connection.close()
