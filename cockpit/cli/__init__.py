@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit.cli import data, diff, doctor, models, presets, queue, reports, results, screen, store, tickets, work
-from cockpit.requests.options import Database
+from cockpit.cli import commands
+from cockpit.requests.shared import Database
 from cockpit.text import hints, terminal
 from engine import __version__
 from engine.errors import InputError, quoted
@@ -20,29 +20,14 @@ from engine.store import database
 
 app = typer.Typer(
     name="cockpit",
+    cls=commands.Root,
     help="A cockpit for lottery-ticket research: find winning tickets, transfer them, and see how well they train.",
     epilog="Start with: cockpit run digits. Without a command, on a terminal, it opens the dashboard.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.add_typer(queue.app, name="queue")
-app.add_typer(data.app, name="data")
-app.add_typer(models.app, name="models")
-app.add_typer(store.app, name="store")
-app.add_typer(presets.app, name="presets")
-app.add_typer(tickets.app, name="tickets")
-app.command("run", epilog="Example: cockpit run digits")(work.run)
-app.command("work", epilog="Example: cockpit work --detach --drain")(work.work)
-app.command("serve", epilog="Example: cockpit serve --port 8000")(screen.serve)
-app.command("plot", epilog="Example: cockpit plot digits")(results.plot)
-app.command("figure", epilog="Example: cockpit figure digits -o digits.pdf")(results.figure)
-app.command("show", epilog="Example: cockpit show digits")(reports.show)
-app.command("claims", epilog="Example: cockpit claims --json")(reports.claims_)
-app.command("diff", epilog="Example: cockpit diff mine:global mine:layerwise --level 10")(diff.diff)
-app.command("export", epilog="Example: cockpit export --csv --table runs -o runs.csv")(results.export)
-app.command("doctor", epilog="Example: cockpit doctor --json")(doctor.doctor)
 
-hints.know(lambda: typer.main.get_command(app))
+hints.know(commands.taking_database)
 
 
 def _print_version(wanted: bool) -> None:
@@ -66,7 +51,10 @@ def _root(
         if db is not None or read_only:
             named = "--db" if db is not None else "--read-only"
             raise InputError(f"{named} before a command is for the dashboard: put options behind their command")
-    elif screen.possible():
+        return
+    from cockpit.cli import screen
+
+    if screen.possible():
         screen.dashboard(db, read_only)
     else:
         print(context.get_help())

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cockpit.requests import completing
-from cockpit.requests.options import Database, DataDir, Json, to_read, to_write, use_data
+from cockpit.requests.shared import Database, DataDir, Json, to_read, to_write, use_data
 from cockpit.text import words
 from cockpit.views import tables
 from engine.datasets import catalog, folders, npz, places
@@ -19,7 +19,7 @@ from engine.errors import InputError, unknown
 from engine.machine import processes
 from engine.store import database, located, rows
 
-app = typer.Typer(help="Data sets: which there are, fetching them, what is in them.", no_args_is_help=True)
+app = typer.Typer()
 
 HEADINGS = ("data set", "where", "train", "test", "classes", "image", "on disk")
 FILE_HEADINGS = ("read from files", "state", "where")

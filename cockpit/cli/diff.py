@@ -4,19 +4,23 @@ import json
 from contextlib import closing
 from typing import Annotated
 
+import typer
 from typer import Argument, Option
 
 from cockpit.requests import completing
-from cockpit.requests.options import Database, Json, to_read
+from cockpit.requests.shared import Database, Json, to_read
 from cockpit.views import layers, tables
 from engine.analysis.layers import FRACTIONS, Comparison, Fraction, Layer, compare
 from engine.errors import chosen
 from engine.store import database, sides
 from engine.store.files import Folder
 
+app = typer.Typer()
+
 BAR_WIDTH = 21
 
 
+@app.command("diff", epilog="Example: cockpit diff mine:global mine:layerwise --level 10")
 def diff(
     a: Annotated[
         str,

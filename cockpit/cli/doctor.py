@@ -7,13 +7,16 @@ from dataclasses import asdict
 import typer
 
 from cockpit.cli import checks
-from cockpit.requests.options import Database, DataDir, Json, to_read, use_data
+from cockpit.requests.shared import Database, DataDir, Json, to_read, use_data
 from cockpit.text import words
 from engine.errors import InputError
+
+app = typer.Typer()
 
 INDENT = " " * 11
 
 
+@app.command("doctor", epilog="Example: cockpit doctor --json")
 def doctor(data_dir: DataDir = None, as_json: Json = False, db: Database = None) -> None:
     """Look at Python, torch, devices, data, database, disk, workers, terminal and configuration: what works, what does
     not, what to do. Exit code 0: it can train here; 1: a problem stops it.

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit.requests.options import COUNT, Database, Json, Names, to_read, within
+from cockpit.requests.shared import COUNT, Database, Json, Names, to_read, within
 from cockpit.text import words
 from engine.store import database, history, queue, rows
+
+app = typer.Typer()
 
 LOOK_SECONDS = 0.5
 LATE_SECONDS = 60.0  # how much later than its own time an event may be written, by a worker that had to wait
@@ -19,6 +21,7 @@ MOVING = ("waiting", "running")
 Event = dict[str, Any]
 
 
+@app.command("logs", epilog="Example: cockpit queue logs digits --follow")
 def logs(
     names: Names,
     follow: Annotated[

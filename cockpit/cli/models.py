@@ -8,15 +8,15 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from cockpit.requests import completing
-from cockpit.requests.options import Json, within
+from cockpit.requests import choices
+from cockpit.requests.shared import Json, within
 from cockpit.requests.trusting import TrustModels, asking
 from cockpit.views import tables
 from engine.errors import InputError, Range, chosen
 from engine.models import catalog, trust, user_model
 from engine.recipes import Prunable
 
-app = typer.Typer(help="Networks: which there are, what one is made of.", no_args_is_help=True)
+app = typer.Typer()
 
 HEADINGS = ("model", "what", "smallest side", "epochs", "rate drops at", "batch", "optimizer")
 FILES_SHOWN = 8  # of those that a model is made of
@@ -46,13 +46,13 @@ def _cells(name: str, model: catalog.Model) -> list[str]:
     ]
 
 
-@app.command(epilog="Example: cockpit models show resnet50 --size 224 --classes 1000")
+@app.command("show", epilog="Example: cockpit models show resnet50 --size 224 --classes 1000")
 def show(
     name: Annotated[
         str,
         typer.Argument(
             help="A network of `cockpit models list`, or your own: package.module:factory.",
-            autocompletion=completing.OF_OPTIONS["model"],
+            autocompletion=choices.OF_OPTIONS["model"],
         ),
     ],
     size: Annotated[
@@ -65,7 +65,7 @@ def show(
         str,
         typer.Option(
             help="What counts as prunable: conv, conv+output or conv+linear.",
-            autocompletion=completing.OF_OPTIONS["prunable"],
+            autocompletion=choices.OF_OPTIONS["prunable"],
         ),
     ] = "conv",
     trust_models: TrustModels = False,

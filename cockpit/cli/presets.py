@@ -11,7 +11,8 @@ import typer
 from cockpit.requests import completing
 from cockpit.requests.adding import basis, cells, estimate_json
 from cockpit.requests.asking import asked_for
-from cockpit.requests.options import Database, Json, Wanted, to_read
+from cockpit.requests.options import Wanted
+from cockpit.requests.shared import Database, Json, to_read
 from cockpit.views import tables
 from engine.analysis import estimates
 from engine.analysis.estimates import Preview
@@ -27,11 +28,7 @@ Scale = Annotated[
     str | None, typer.Option(help="As it is made small: see `cockpit queue add --help`.", show_default=False)
 ]
 
-app = typer.Typer(
-    name="presets",
-    help="The experiments of the paper, by the names that `cockpit queue add` takes.",
-    no_args_is_help=True,
-)
+app = typer.Typer()
 
 
 @app.command("list", epilog="Example: cockpit presets list --scale small")

@@ -1,4 +1,4 @@
-"""`cockpit queue`: what is to be trained."""
+"""`cockpit queue`: changes of what is queued, and waiting for it."""
 
 import json
 import sqlite3
@@ -6,79 +6,18 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
-from textwrap import fill, indent
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cockpit.cli.logs import logs
-from cockpit.requests import adding, completing, files
-from cockpit.requests.options import PRIORITY, SECONDS, Database, Json, Names, PauseAfter, to_read, to_write, within
-from cockpit.text import hints, terminal, words
-from cockpit.views import tables
-from engine.errors import InputError, chosen
-from engine.store import database, imports, labels, located, queue, rows
+from cockpit.requests.shared import PRIORITY, SECONDS, Database, Json, Names, PauseAfter, to_read, to_write, within
+from cockpit.text import words
+from engine.errors import InputError
+from engine.store import database, labels, located, queue, rows
 
-app = typer.Typer(
-    help="Experiments in the queue: add, extend, list, pause, cancel, retry, move, wait for them.", no_args_is_help=True
-)
+app = typer.Typer()
 
 WAIT_SECONDS = 0.5
-HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "waits for", "tags")
-# Where a definition says nothing.
-OWN = {"learning_rate": "the optimizer's own", "rewind": "each source's own", "test_images": "all"}
-RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
-
-
-app.command("add", epilog="Example: cockpit queue add study.toml --dry-run")(adding.add)
-app.command("extend", epilog="Example: cockpit queue extend digits --replicates 6 --target digits")(adding.extend)
-app.command("estimate", epilog="Example: cockpit queue estimate --workers 2")(adding.estimate)
-app.command("logs", epilog="Example: cockpit queue logs digits --follow")(logs)
-
-
-@app.command("list", epilog="Example: cockpit queue list --status failed")
-def list_(
-    as_json: Json = False,
-    status: Annotated[
-        str | None,
-        typer.Option(help="Only experiments of this status.", autocompletion=completing.among(words.OF_EXPERIMENTS)),
-    ] = None,
-    archived: Annotated[bool, typer.Option("--archived", help="Those in the archive instead.")] = False,
-    all_: Annotated[bool, typer.Option("--all", help="Those in the archive, too.")] = False,
-    db: Database = None,
-) -> None:
-    """List the experiments, the state of each, and how many of its runs are done."""
-    with closing(database.reader(to_read(db))) as connection:
-        everything = rows.experiments(connection)
-    found = [row for row in everything if all_ or row["archived"] == archived]
-    if status is not None:
-        status = chosen("--status", status, words.OF_EXPERIMENTS)
-        found = [row for row in found if row["status"] == status]
-    if as_json:
-        print(json.dumps(found))
-        return
-    if not everything:
-        hints.say("no experiments: add one with `cockpit queue add`, or try `cockpit run digits`")
-        return
-    if not found and status is None:
-        hints.say("none in the archive" if archived else "all are in the archive: `cockpit queue list --archived`")
-        return
-    tables.show(HEADINGS, [_cells(row) for row in found], left=2)
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    done = f"{row['done']}/{row['runs']}"
-    return [
-        row["name"],
-        words.state(row["status"]),
-        done,
-        str(row["waiting"]),
-        str(row["running"]),
-        words.problems(row),
-        row["waits_for"],
-        " ".join(row["tags"]),
-    ]
 
 
 @app.command("pause", epilog="Example: cockpit queue pause digits")
@@ -178,69 +117,6 @@ def remove(names: Names, as_json: Json = False, db: Database = None) -> None:
         return
     for name, outcome in outcomes.items():
         print(f"removed  {name}: {outcome.said}")
-
-
-@app.command("show", epilog="Example: cockpit queue show digits --toml")
-def show(
-    names: Names,
-    runs: Annotated[bool, typer.Option("--runs", help="Every run: its status, and what it waits for.")] = False,
-    as_toml: Annotated[
-        bool, typer.Option("--toml", help="Print an experiment file, from which `queue add` makes the same again.")
-    ] = False,
-    as_json: Json = False,
-    db: Database = None,
-) -> None:
-    """Show how experiments are defined, how far each of their curves is, and what went wrong."""
-    if as_toml and (as_json or runs):
-        raise InputError("--toml stands alone: leave --json and --runs out")
-    with closing(database.reader(to_read(db))) as connection:
-        ids = [queue.experiment_id(connection, name) for name in names]
-        found = [rows.experiment(connection, experiment) for experiment in ids]
-        if as_toml:
-            definitions = [queue.definition_of(connection, experiment) for experiment in ids]
-            written = [
-                files.write(one["name"], replace(d, tickets=imports.located(connection, d.tickets)), one["pause_after"])
-                for one, d in zip(found, definitions, strict=True)
-            ]
-            terminal.data().write("\n\n".join(written) + "\n")
-            return
-        if runs:
-            found = [{**one, "every_run": rows.runs(connection, one["id"])} for one in found]
-    if as_json:
-        print(json.dumps(found))
-        return
-    for one in found:
-        reason = f" ({one['reason']})" if one["reason"] else ""
-        print(f"{one['name']}: {words.state(one['status'])}{reason}, priority {one['priority']}")
-        print(f"  {one['command']}")
-        if one["tags"]:
-            print(f"  tags: {' '.join(one['tags'])}")
-        if one["notes"]:
-            print(indent(one["notes"], "  "))
-        definition = ", ".join(f"{key} {_plain(key, value)}" for key, value in one["definition"].items())
-        print(fill(definition, initial_indent="  ", subsequent_indent="  "))
-        cells = [[c["name"], f"{c['done']}/{c['runs']}", str(c["running"]), c["waits_for"]] for c in one["curves"]]
-        tables.show(["curve", "done", "running", "waits for"], cells, left=1)
-        if runs:
-            tables.show(RUN_HEADINGS, [_run_cells(run) for run in one["every_run"]], left=4)
-        for row in one["errors"]:
-            print(f"  {words.error(row)}")
-
-
-def _run_cells(run: dict[str, Any]) -> list[str]:
-    accuracy = f"{run['test_accuracy']:.2%}" if run["test_accuracy"] is not None else ""
-    waits_for = run["waits_for"] if run["status"] != "running" else f"(on {run['device']})"
-    return [run["digest"][:12], words.run(run), words.state(run["status"]), waits_for, str(run["attempt"]), accuracy]
-
-
-def _plain(key: str, value: object) -> str:
-    if value is None:
-        return OWN[key]
-    if value == []:
-        return "none"
-    if isinstance(value, list):
-        return " ".join(item["name"] if isinstance(item, dict) else str(item) for item in value)
-    return str(value)
 
 
 @app.command("wait", epilog="Example: cockpit queue wait digits --timeout 3600")

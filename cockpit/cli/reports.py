@@ -3,14 +3,19 @@
 import json
 from contextlib import closing
 
-from cockpit.requests.options import Database, Experiment, Json, to_read
+import typer
+
+from cockpit.requests.shared import Database, Experiment, Json, to_read
 from cockpit.text import words
 from cockpit.views import claims, reports, tables
 from engine.analysis import reports as statistics_of
 from engine.analysis.claims import findings
 from engine.store import database, queue, rows
 
+app = typer.Typer()
 
+
+@app.command("show", epilog="Example: cockpit show digits")
 def show(
     experiment: Experiment,
     as_json: Json = False,
@@ -42,6 +47,7 @@ def show(
         tables.say("\n" + "\n".join(lines))
 
 
+@app.command("claims", epilog="Example: cockpit claims --json")
 def claims_(as_json: Json = False, db: Database = None) -> None:
     """List the paper's main claims, each with what all recorded data says of it and the numbers behind that.
 

@@ -13,10 +13,9 @@ import typer
 
 from cockpit import config
 from cockpit.requests import completing
-from cockpit.requests.options import Database, Experiment, to_read
+from cockpit.requests.shared import Database, Experiment, to_read
 from cockpit.text import hints
 from cockpit.views import tables
-from engine.analysis import reports
 from engine.analysis.layers import FRACTIONS, Fraction, Ratios, ratios
 from engine.errors import InputError, chosen
 from engine.plan import presets
@@ -25,6 +24,8 @@ from engine.store import database, queue, rows, sides
 if TYPE_CHECKING:
     from cockpit.views.canvas import Row
     from cockpit.views.curves import Series
+
+app = typer.Typer()
 
 Target = Annotated[
     str | None,
@@ -51,6 +52,7 @@ Layers = Annotated[
 Ratio = Annotated[str, typer.Option(help=f"With --layers, of the fraction: {' or '.join(FRACTIONS)}.")]
 
 
+@app.command("plot", epilog="Example: cockpit plot digits")
 def plot(
     experiment: Experiment,
     target: Target = None,
@@ -88,6 +90,7 @@ def show(
         _print(found, x, full)
 
 
+@app.command("figure", epilog="Example: cockpit figure digits -o digits.pdf")
 def figure(
     experiment: Experiment,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file: .pdf, .png or .svg.")],
@@ -220,32 +223,3 @@ def _next_command(connection: sqlite3.Connection, experiment: str) -> str:
     if state in ("paused", "cancelled"):
         return f"it is {state}; `cockpit queue resume {shlex.quote(experiment)}`"
     return f"its runs have {state}; `cockpit queue show {shlex.quote(experiment)}` says why"
-
-
-def export(
-    csv: Annotated[
-        bool, typer.Option("--csv", help="Comma-separated values with a heading, in UTF-8 (the default).")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    table: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(reports.TABLES)}.", autocompletion=completing.among(reports.TABLES))
-    ] = "curves",
-    experiment: Annotated[
-        str | None, typer.Option(help="Only this experiment.", autocompletion=completing.experiments)
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write. Default: standard output.", show_default=False)
-    ] = None,
-    all_attempts: Annotated[
-        bool, typer.Option("--all-attempts", help="With --table epochs: epochs of abandoned attempts, too.")
-    ] = False,
-    db: Database = None,
-) -> None:
-    """Write results as tidy rows: accuracies and fractions in [0, 1], floats with all their digits."""
-    from cockpit.views.export import write
-
-    if csv and as_json:
-        raise InputError("--csv and --json exclude each other: give one of them")
-    with closing(database.reader(to_read(db))) as connection:
-        heading, found = reports.table(connection, table, experiment, all_attempts=all_attempts)
-        write(heading, found, output, "json" if as_json else "csv")

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from cockpit import config
-from cockpit.requests.options import Database, to_read, within
+from cockpit.requests.shared import Database, to_read, within
 from engine.errors import InputError, Range
 from engine.machine import processes
+
+app = typer.Typer()
 
 
 def possible() -> bool:
@@ -50,6 +52,7 @@ def _check_terminal() -> None:
         os.environ.pop(name, None)
 
 
+@app.command("serve", epilog="Example: cockpit serve --port 8000")
 def serve(
     port: Annotated[
         int, typer.Option(help="The port, on this machine's loopback address only.", callback=within(Range(1, 65535)))

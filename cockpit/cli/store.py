@@ -11,16 +11,14 @@ from typing import Annotated
 
 import typer
 
-from cockpit.requests.options import Database, Json, to_read, to_write
+from cockpit.requests.shared import Database, Json, to_read, to_write
 from cockpit.text import hints
 from engine.errors import InputError
 from engine.store import care, database, labels
 from engine.store import merge as merging
 from engine.store.files import Folder, Found
 
-app = typer.Typer(
-    help="Care for the database and its files: check, free what nothing needs, back up, merge.", no_args_is_help=True
-)
+app = typer.Typer()
 
 NAMES_SHOWN = 10
 RESCUE = "sqlite3 {db} .recover | sqlite3 rescued.db"

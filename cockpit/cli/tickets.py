@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cockpit.requests import completing, trusting
-from cockpit.requests.options import Database, Json, to_read, to_write
+from cockpit.requests.shared import Database, Json, to_read, to_write
 from cockpit.requests.trusting import TrustModels
 from cockpit.views import tables
 from engine.errors import InputError
@@ -21,7 +21,7 @@ from engine.store import database, exports, imports, queue
 from engine.store.files import Folder
 from engine.tickets import ticketfiles
 
-app = typer.Typer(help="Take tickets away as files, check them, bring in those of others.", no_args_is_help=True)
+app = typer.Typer()
 
 TAKEAWAY = "engine.results.ticket_export"  # imports torch, so it runs in a process of its own
 

@@ -17,16 +17,8 @@ from cockpit.config import MIN_FREE
 from cockpit.requests import background, trusting
 from cockpit.requests.adding import absent, describe
 from cockpit.requests.asking import takes_experiments
-from cockpit.requests.options import (
-    Database,
-    DataDir,
-    Wanted,
-    add_all,
-    to_read,
-    to_write,
-    use_data,
-    within,
-)
+from cockpit.requests.options import Wanted, add_all
+from cockpit.requests.shared import Database, DataDir, to_read, to_write, use_data, within
 from cockpit.requests.trusting import TrustModels
 from cockpit.text import hints, words
 from engine.errors import InputError
@@ -34,12 +26,15 @@ from engine.machine import devices
 from engine.store import adding, claims, database, located, queue, rows
 from engine.workers.pool import Pool
 
+app = typer.Typer()
+
 ERRORS_SHOWN = 10
 Workers = Annotated[
     int | None, typer.Option(help="Worker processes. Default: one a CUDA device, else one a core.", show_default=False)
 ]
 
 
+@app.command("run", epilog="Example: cockpit run digits")
 @takes_experiments
 def run(
     asked: list[Wanted],
@@ -94,6 +89,7 @@ def _train(connection: sqlite3.Connection, added: adding.Added, open_pool: Calla
     return not problems and not left
 
 
+@app.command("work", epilog="Example: cockpit work --detach --drain")
 def work(
     drain: Annotated[bool, typer.Option("--drain", help="End when the queue is empty.")] = False,
     workers: Workers = None,

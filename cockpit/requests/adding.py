@@ -12,19 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cockpit.requests import completing
+from cockpit.requests import choices, completing
 from cockpit.requests.asking import takes_experiments
-from cockpit.requests.options import (
-    Database,
-    Json,
-    Names,
-    Wanted,
-    add_all,
-    command_line,
-    to_read,
-    to_write,
-    use_data,
-)
+from cockpit.requests.options import Wanted, add_all
+from cockpit.requests.shared import Database, Json, Names, command_line, to_read, to_write, use_data
 from cockpit.requests.trusting import TrustModels, asking
 from cockpit.text import hints, words
 from cockpit.views import tables
@@ -37,6 +28,8 @@ from engine.plan import experiments
 from engine.plan.definitions import Definition, extended
 from engine.store import adding, database, located, queue, rows
 
+app = typer.Typer()
+
 HEADINGS = ("experiment", "runs left", "device time", "done in", "ticket files")
 
 DryRun = Annotated[
@@ -44,6 +37,7 @@ DryRun = Annotated[
 ]
 
 
+@app.command("add", epilog="Example: cockpit queue add study.toml --dry-run")
 @takes_experiments
 def add(
     asked: list[Wanted],
@@ -131,6 +125,7 @@ def _say_what_halts(state: Mapping[str, object]) -> None:
         hints.warn(f"{words.problems(state)}: `cockpit queue retry {shlex.quote(name)}`")
 
 
+@app.command("extend", epilog="Example: cockpit queue extend digits --replicates 6 --target digits")
 def extend(
     names: Names,
     replicates: Annotated[int | None, typer.Option(help="How many there are then.")] = None,
@@ -146,33 +141,31 @@ def extend(
     source: Annotated[
         list[str] | None,
         typer.Option(
-            help="One more data set to find tickets on. Repeatable.", autocompletion=completing.OF_OPTIONS["source"]
+            help="One more data set to find tickets on. Repeatable.", autocompletion=choices.OF_OPTIONS["source"]
         ),
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="One more data set to train on. Repeatable.", autocompletion=completing.OF_OPTIONS["target"]),
+        typer.Option(help="One more data set to train on. Repeatable.", autocompletion=choices.OF_OPTIONS["target"]),
     ] = None,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="One more: global or layerwise. Repeatable.", autocompletion=completing.OF_OPTIONS["scope"]),
+        typer.Option(help="One more: global or layerwise. Repeatable.", autocompletion=choices.OF_OPTIONS["scope"]),
     ] = None,
     random: Annotated[
         list[str] | None,
         typer.Option(
             help="One more random ticket: global, local, preserved. Repeatable.",
-            autocompletion=completing.OF_OPTIONS["random"],
+            autocompletion=choices.OF_OPTIONS["random"],
         ),
     ] = None,
     optimizer: Annotated[
         list[str] | None,
-        typer.Option(help="One more of the source. Repeatable.", autocompletion=completing.OF_OPTIONS["optimizer"]),
+        typer.Option(help="One more of the source. Repeatable.", autocompletion=choices.OF_OPTIONS["optimizer"]),
     ] = None,
     target_optimizer: Annotated[
         list[str] | None,
-        typer.Option(
-            help="One more of the target. Repeatable.", autocompletion=completing.OF_OPTIONS["target_optimizer"]
-        ),
+        typer.Option(help="One more of the target. Repeatable.", autocompletion=choices.OF_OPTIONS["target_optimizer"]),
     ] = None,
     trust_models: TrustModels = False,
     as_json: Json = False,
@@ -239,6 +232,7 @@ def _wider(connection: sqlite3.Connection, names: Sequence[str], more: Mapping[s
     return found
 
 
+@app.command("estimate", epilog="Example: cockpit queue estimate --workers 2")
 def estimate(
     names: Annotated[
         list[str] | None,

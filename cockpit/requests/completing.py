@@ -4,42 +4,21 @@ These run while a person waits for a key to be answered: they look once at the d
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import get_args
 
 import typer
 
-from engine.datasets.catalog import AUGMENTATIONS, REGISTERED
 from engine.errors import InputError
 from engine.machine.paths import given
-from engine.models.catalog import MODELS
-from engine.plan.presets import PRESETS
-from engine.recipes import BatchNorm, MaskKind, Optimizer, Profile, Prunable, Rewinds, Schedule, Scope
-from engine.store import database, paths, rows
+from engine.store import database, paths
 
 Callback = Callable[[typer.Context, str], list[str]]
 
 BUSY_SECONDS = 0.2  # that a locked database is waited for
 RUNS_OFFERED = 50
 SHORTEST = 3  # digits of a run's digest, from which on it is completed
-
-# The names that an option takes.
-ALLOWED: Mapping[str, Sequence[str]] = {
-    "model": tuple(MODELS),
-    "optimizer": get_args(Optimizer),
-    "target_optimizer": get_args(Optimizer),
-    "scope": get_args(Scope),
-    "random": (*get_args(MaskKind), "none"),
-    "profile": get_args(Profile),
-    "evaluate": ("paper", "all"),
-    "batch_norm": get_args(BatchNorm),
-    "augmentation": AUGMENTATIONS,
-    "prunable": get_args(Prunable),
-    "rewinds": get_args(Rewinds),
-    "schedule": get_args(Schedule),
-}
 
 
 def among(words: Iterable[str]) -> Callback:
@@ -82,6 +61,9 @@ def targets(context: typer.Context, incomplete: str) -> list[str]:
 
 def data_sets(context: typer.Context, incomplete: str) -> list[str]:
     """The published data sets, and the files that experiments have read."""
+    from engine.datasets.catalog import REGISTERED
+    from engine.store import rows
+
     try:
         with closing(database.reader(_path(context), BUSY_SECONDS)) as connection:
             known = rows.data_sets(connection)
@@ -92,6 +74,8 @@ def data_sets(context: typer.Context, incomplete: str) -> list[str]:
 
 def presets_and_files(context: typer.Context, incomplete: str) -> list[str]:
     """Presets, and the experiment files and folders at the path that is typed."""
+    from engine.plan.presets import PRESETS
+
     found = [name for name in PRESETS if name.startswith(incomplete)]
     folder, _, start = incomplete.rpartition("/")
     try:
@@ -102,13 +86,6 @@ def presets_and_files(context: typer.Context, incomplete: str) -> list[str]:
         if one.name.startswith(start) and (one.suffix == ".toml" or (one.is_dir() and not one.name.startswith("."))):
             found.append(f"{incomplete[: len(incomplete) - len(start)]}{one.name}{'/' if one.is_dir() else ''}")
     return found
-
-
-OF_OPTIONS: Mapping[str, Callback] = {
-    **{name: among(words) for name, words in ALLOWED.items()},
-    "source": data_sets,
-    "target": data_sets,
-}
 
 
 def _path(context: typer.Context) -> Path:

@@ -1,75 +1,26 @@
-"""The options that several commands share."""
+"""The options of an experiment, which several commands and experiment files share."""
 
 import inspect
-import os
 import re
-import shlex
 import sqlite3
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from typer import Argument, CallbackParam, Context, Option
+from typer import Option
 
-from cockpit import config
-from cockpit.requests import completing
-from cockpit.text import hints
-from engine.datasets import places
+from cockpit.requests import choices
+from cockpit.requests.shared import COUNT, command_line
 from engine.datasets.catalog import FORMS, PHOTOGRAPHS, SETS
-from engine.errors import InputError, Range, quoted
+from engine.errors import InputError, quoted
 from engine.models.catalog import MODELS
 from engine.plan import presets
 from engine.plan.definitions import Definition, define
-from engine.store import adding, database, labels, paths, queue
+from engine.store import adding, labels, queue
 
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 
-LARGEST = 10**9  # whole number that a person gives, and some can be added to in the database
-COUNT, PRIORITY, SECONDS = Range(0, LARGEST), Range(-LARGEST, LARGEST), Range(0, LARGEST)
 MODEL_HELP = f"The network: {', '.join(MODELS)}, or your own as package.module:factory. See `cockpit models list`."
-
-
-def within(allowed: Range) -> Callable[[Context, CallbackParam, float | None], float | None]:
-    """A callback of Typer that refuses an option's number outside a range."""
-
-    def check(context: Context, option: CallbackParam, value: float | None) -> float | None:
-        if value is not None and not context.resilient_parsing:
-            allowed.check(option.opts[0], value)
-        return value
-
-    return check
-
-
-Database = Annotated[
-    str | None,
-    Option(
-        "--db",
-        metavar="PATH",
-        help="The database.",
-        show_default="COCKPIT_DB, else experiments.local.db, else experiments.db",
-    ),
-]
-PauseAfter = Annotated[
-    int | None,
-    Option(
-        help="Failures in a row after which it is paused; 0: never. At the start 3.",
-        show_default=False,
-        callback=within(COUNT),
-    ),
-]
-DataDir = Annotated[
-    Path | None,
-    Option(
-        "--data-dir",
-        help="Folder searched first for the published data sets, and downloaded to.",
-        show_default="COCKPIT_DATA, else the configuration file's, else the user's cache",
-    ),
-]
-Json = Annotated[bool, Option("--json", help="Print JSON.")]
-Experiment = Annotated[str, Argument(help="The experiment's name.", autocompletion=completing.experiments)]
-Names = Annotated[list[str], Argument(help="Names of experiments.", autocompletion=completing.experiments)]
 
 
 @dataclass(frozen=True)
@@ -240,7 +191,7 @@ KINDS: Mapping[str, Any] = {
 }
 
 
-for _name, _complete in completing.OF_OPTIONS.items():
+for _name, _complete in choices.OF_OPTIONS.items():
     inspect.signature(experiment_options).parameters[_name].annotation.__metadata__[0].autocompletion = _complete
 
 
@@ -271,42 +222,3 @@ def concerned(problem: str, values: Mapping[str, Sequence[str]]) -> str | None:
             if any(said(value) in problem for value in given if value):
                 return name
     return None
-
-
-def to_read(db: str | None) -> Path:
-    """The database to read."""
-    if db is None:
-        return database.default_path()
-    path = paths.named(db)
-    hints.use(path)
-    return path
-
-
-def to_write(db: str | None, *, make: bool = False) -> Path:
-    """The database to write, which must exist unless the command may `make` it.
-
-    A sample is copied first, and the copy is named on stderr.
-    """
-    path = to_read(db)
-    if not make:
-        database.ensure_exists(path)
-    writable = database.writable_path(path)
-    if writable != path:
-        print(f"{path} is a sample and stays as it is: writing to {writable}", file=sys.stderr)
-    return writable
-
-
-def use_data(data_dir: Path | None = None) -> None:
-    """Let this process, and those it starts, search `--data-dir`, `COCKPIT_DATA` and the configured folder for data."""
-    if os.pathsep in str(data_dir or ""):
-        raise InputError(
-            f"--data-dir {data_dir} has a {os.pathsep!r} in it, which separates folders in COCKPIT_DATA: rename it"
-        )
-    named = os.environ.get(places.VARIABLE, "").split(os.pathsep)
-    wanted = ["" if data_dir is None else str(data_dir.absolute()), *named, config.data().folder or ""]
-    os.environ[places.VARIABLE] = os.pathsep.join(dict.fromkeys(filter(None, wanted)))
-
-
-def command_line() -> str:
-    """This command as it was typed, for the record."""
-    return shlex.join(["cockpit", *sys.argv[1:]])

@@ -3,19 +3,18 @@
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 _COMMAND = re.compile(r"`cockpit ((?:[a-z-]+ ?)+)([^`]*)`")
 _told: Path | None = None
-_program: Callable[[], object] | None = None
+_taking: Callable[[Sequence[str]], int] = len
 
 
-def know(program: Callable[[], object]) -> None:
-    """Take what makes the program's tree of commands, which says which of them take --db."""
-    global _program  # noqa: PLW0603 - of the process, like the command line itself
-    _program = program
+def know(taking: Callable[[Sequence[str]], int]) -> None:
+    """Take what says how many of some words name a command that takes --db; 0 if they name none."""
+    global _taking  # noqa: PLW0603 - of the process, like the command line itself
+    _taking = taking
 
 
 def use(database: Path) -> None:
@@ -48,16 +47,3 @@ def _completed(found: re.Match[str]) -> str:
         return found[0]
     parts = ["cockpit", *words[:taken], "--db", shlex.quote(str(_told)), *words[taken:], rest.strip()]
     return f"`{' '.join(filter(None, parts))}`"
-
-
-def _taking(words: list[str]) -> int:
-    """How many of the words name a command that takes --db; 0 if they name none."""
-    command: Any = _program() if _program else None
-    for count, word in enumerate(words, 1):
-        inner = getattr(command, "commands", {}).get(word)
-        if inner is None:
-            break
-        command = inner
-        if any("--db" in parameter.opts for parameter in command.params) and not hasattr(command, "commands"):
-            return count
-    return 0

@@ -6,6 +6,8 @@ They are laid out here, since rich takes a quarter of a second for the 1,000 lin
 imported where a table is printed: most commands print none.
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
 BLENDING = ("truecolor", "256", "windows")  # what Rich calls enough colours for backgrounds that blend
 HEADING_WIDTH = 16  # longer headings go over several lines
 GAP = "  "
+
+
+class Plain:
+    """Standard output that is no terminal, as Rich's console has it. Rich takes longer to import than most commands."""
+
+    is_terminal = False
+    width = 80
+
+    def print(self, text: str, **_: object) -> None:
+        """Print text."""
+        print(words.stripped(text))
 
 
 def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, keys: int = 0) -> None:
@@ -58,10 +71,12 @@ def draw(chart: Callable[[int, bool], Iterable[Row]]) -> None:
     from rich.style import Style
     from rich.text import Text
 
+    from cockpit.text.console import Console
+
     def own(colour: Colour | None) -> Color | None:
         return Color.from_rgb(*colour) if colour else None
 
-    console = _console()
+    console = Console()
     blends = console.color_system in BLENDING and not console.no_color
     for row in chart(console.width, blends):
         parts = [(piece.text, Style(color=own(piece.colour), bgcolor=own(piece.background))) for piece in row]
@@ -69,7 +84,7 @@ def draw(chart: Callable[[int, bool], Iterable[Row]]) -> None:
 
 
 def _show_folded(
-    console: "Console",
+    console: "Console | Plain",
     headings: tuple[Sequence[str], Sequence[Sequence[str]]],
     rows: Sequence[Sequence[str]],
     widths: Sequence[int],
@@ -121,10 +136,12 @@ def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
     return GAP.join(padded).rstrip()
 
 
-def _console() -> "Console":
-    from cockpit.text.console import Console
+def _console() -> "Console | Plain":
+    if sys.stdout.isatty() or any(name in os.environ for name in ("FORCE_COLOR", "TTY_COMPATIBLE")):
+        from cockpit.text.console import Console
 
-    return Console()
+        return Console()
+    return Plain()
 
 
 def _lines(cells: Iterable[str]) -> list[str]:
@@ -134,6 +151,8 @@ def _lines(cells: Iterable[str]) -> list[str]:
 
 def _cells(text: str) -> int:
     """How many cells of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
     from rich.cells import cell_len
 
     return cell_len(text)

@@ -9,9 +9,12 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from engine.recipes import SEMANTICS, Run
 from engine.store.database import now, transaction
+
+if TYPE_CHECKING:
+    from engine.recipes import Run
 
 LEASE_SECONDS = 120.0  # a minute's lock by another program passes before it runs out
 RENEWAL_SECONDS = LEASE_SECONDS / 8
@@ -19,11 +22,10 @@ MEMORY_MARGIN = 1.2  # over what runs of a shape had reserved, for a context and
 
 # Over how many devices a run's batches are split. Few recipes say, and looking for the word is faster than parsing.
 SPLIT = """iif(instr(recipe, '"split"'), coalesce(json_extract(recipe, '$.training.split'), 1), 1)"""
-# A run that another version queued, which reads recipes in another way: only that version trains it.
-_OURS = f"""substr(recipe, 1, {len('{"semantics":,') + len(str(SEMANTICS))}) = '{{"semantics":{SEMANTICS},'"""
 # Containers of a machine share its devices, whatever they call their host; machines may have one name.
 _SAME_DEVICE = "coalesce(mine.boot, mine.host) = coalesce(theirs.boot, theirs.host) AND mine.device = theirs.device"
 _TAKEN_BACK = "status = 'waiting', worker = NULL, lease_expires_at = NULL"
+OF_EXPERIMENT = "coalesce(json_extract(e.definition, '$.prunable'), 'conv')"  # the rule; e: a row of experiments
 WANTED = """
     SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
     WHERE c.experiment_id = :experiment
@@ -37,7 +39,15 @@ class Claim:
     run_id: int
     number: int
     attempt: int
-    run: Run
+    run: "Run"
+
+
+def _ours() -> str:
+    """The condition that this version queued a run: another reads recipes in another way, and only that trains it."""
+    from engine.recipes import SEMANTICS  # with all recipes, which most commands do not need
+
+    start = f'{{"semantics":{SEMANTICS},'
+    return f"substr(recipe, 1, {len(start)}) = '{start}'"
 
 
 def claim(
@@ -76,6 +86,8 @@ def claim(
             "without": json.dumps([*without]),
         },
     ).fetchone()
+    from engine.recipes import Run  # takes longer than what most commands do here
+
     return Claim(row["id"], row["claim"], row["attempt"], Run.from_json(row["recipe"])) if row else None
 
 
@@ -85,7 +97,7 @@ def _ready(experiment: int | None) -> str:
     runs, own = ("runs INDEXED BY runs_ready", "") if experiment is None else ("runs", f"AND id IN ({WANTED})")
     return f"""
         SELECT id, alone FROM {runs}
-        WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL AND {_OURS} AND {SPLIT} = :split {own}
+        WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL AND {_ours()} AND {SPLIT} = :split {own}
           AND model NOT IN (SELECT value FROM json_each(:without))
         ORDER BY alone DESC, priority DESC, dependents DESC, id LIMIT 1
     """
@@ -222,7 +234,7 @@ def unfinished(
     own += f" AND {SPLIT} = :split" if split is not None else ""
     row = connection.execute(
         f"SELECT EXISTS (SELECT 1 FROM runs WHERE status IN ('waiting', 'running') AND priority IS NOT NULL"
-        f" AND {_OURS} AND model NOT IN (SELECT value FROM json_each(:without)) {own})",
+        f" AND {_ours()} AND model NOT IN (SELECT value FROM json_each(:without)) {own})",
         {"experiment": experiment, "split": split, "without": json.dumps([*without])},
     ).fetchone()
     return bool(row[0])
@@ -231,7 +243,7 @@ def unfinished(
 def foreign(connection: sqlite3.Connection) -> int:
     """How many runs active experiments want that this version cannot train, as another one queued them."""
     wanted = "status IN ('waiting', 'running') AND priority IS NOT NULL"
-    return int(connection.execute(f"SELECT count(*) FROM runs WHERE {wanted} AND NOT {_OURS}").fetchone()[0])
+    return int(connection.execute(f"SELECT count(*) FROM runs WHERE {wanted} AND NOT {_ours()}").fetchone()[0])
 
 
 def splits(connection: sqlite3.Connection) -> set[int]:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from engine.datasets.catalog import spec_of
 from engine.errors import InputError
-from engine.store.claims import SPLIT, WANTED
-from engine.store.rules import OF_EXPERIMENT
+from engine.store.claims import OF_EXPERIMENT, SPLIT, WANTED
 
 EXPORTS = {
     "curves": """
@@ -248,6 +246,8 @@ def data_sets_wanted(connection: sqlite3.Connection) -> list[str]:
 
 def data_sets(connection: sqlite3.Connection) -> list[str]:
     """The files and folders that data sets were read from, as a person names them: npz:PATH, folder:PATH@32-a."""
+    from engine.datasets.catalog import spec_of
+
     found = connection.execute("SELECT identity, location FROM datasets WHERE location <> '' ORDER BY rowid DESC")
     return [spec_of(identity, location) for identity, location in found]
 

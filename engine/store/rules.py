@@ -7,8 +7,8 @@ import sqlite3
 from typing import get_args
 
 from engine.recipes import Prunable
+from engine.store.claims import OF_EXPERIMENT
 
-OF_EXPERIMENT = "coalesce(json_extract(e.definition, '$.prunable'), 'conv')"  # e: a row of experiments
 RULES: tuple[Prunable, ...] = get_args(Prunable)
 
 

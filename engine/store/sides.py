@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from engine.errors import InputError, unknown
 from engine.recipes import Prunable
 from engine.store import rules
+from engine.store.claims import OF_EXPERIMENT
 
 SCOPES = ("global", "layerwise")
 LEAST_DIGITS = 6
@@ -221,7 +222,7 @@ def _named(connection: sqlite3.Connection, experiment: str) -> dict[str, sqlite3
     """The curves of an experiment by the shortest name of each: that of its scope if it is the only chain of it."""
     curves = connection.execute(
         f"""
-        SELECT c.*, {rules.OF_EXPERIMENT} AS prunable
+        SELECT c.*, {OF_EXPERIMENT} AS prunable
         FROM experiment_curves c JOIN experiments e ON e.id = c.experiment_id
         WHERE e.name = ? ORDER BY c.id
         """,

@@ -19,7 +19,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Button, Collapsible, Input, Label
 
-from cockpit.requests.completing import ALLOWED
+from cockpit.requests.choices import ALLOWED
 from cockpit.requests.options import concerned
 from cockpit.tui import actions
 from cockpit.tui.plain import Plain, plain

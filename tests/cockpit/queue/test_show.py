@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from cockpit.cli.queue import OWN
+from cockpit.cli.showing import OWN
 from engine.plan.definitions import Definition
 from tests.conftest import Cockpit, add
 

@@ -1,0 +1,54 @@
+"""Values of options without pydantic.
+
+Typer 0.29 gives every value of the command line to pydantic, even that of an option that was left out. Importing
+pydantic and making a validator for each option takes longer than most commands, so plain values are converted here.
+This is the only module that looks into Typer. A Typer that makes its converters elsewhere is left as it is.
+`python -m benchmarks starting` measures what this buys.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+from typer import core
+
+# What is plainly of a type. Everything else, and every mistake, is left to Typer.
+PLAIN = {
+    str: re.compile(r".*", re.DOTALL),
+    int: re.compile(r"[+-]?[0-9]{1,18}"),
+    float: re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?"),
+}
+
+
+def lighten() -> None:
+    """Let Typer convert plain values without pydantic."""
+    build = getattr(core, "build_runtime_param", None)
+    if build is not None:
+        vars(core)["build_runtime_param"] = lambda descriptor: _Plain(descriptor, build)
+
+
+class _Plain:
+    """What Typer asks to convert the values of a parameter."""
+
+    def __init__(self, descriptor: Any, build: Callable[[Any], Any]) -> None:
+        self.descriptor, self.build = descriptor, build
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value as its command takes it. Raises Typer's error where Typer does."""
+        several = param.multiple or param.nargs == -1
+        if value is None:
+            return () if several else None
+        kind, about = self.descriptor.annotation, self.descriptor.parameter_info
+        kind = (*get_args(kind), None)[0] if several else kind
+        values: Sequence[Any] = value if several else [value]
+        if about.parser and all(isinstance(one, str) for one in values):
+            return list(map(about.parser, values)) if several else about.parser(value)
+        if kind in PLAIN and about.parser is about.min is about.max is None:
+            if all(isinstance(one, str) and PLAIN[kind].fullmatch(one) for one in values):
+                return list(map(kind, values)) if several else kind(value)
+            if not several and type(value) is kind:  # a default
+                return value
+        return self.build(self.descriptor).coerce(value, param=param, ctx=ctx)
+
+
+lighten()

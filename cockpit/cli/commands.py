@@ -1,0 +1,105 @@
+"""Which commands there are, and which module holds each. A module is imported when one of its commands is used."""
+
+from collections import UserDict
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import typer
+
+from cockpit.cli import coercion  # noqa: F401 - makes Typer light
+
+# The modules that hold the commands, by the commands' names, in the order of the help.
+COMMANDS = {
+    "run": "cockpit.cli.work",
+    "work": "cockpit.cli.work",
+    "serve": "cockpit.cli.screen",
+    "plot": "cockpit.cli.results",
+    "figure": "cockpit.cli.results",
+    "show": "cockpit.cli.reports",
+    "claims": "cockpit.cli.reports",
+    "diff": "cockpit.cli.diff",
+    "export": "cockpit.cli.exporting",
+    "doctor": "cockpit.cli.doctor",
+}
+GROUPS: Mapping[str, Mapping[str, str]] = {
+    "queue": {
+        "add": "cockpit.requests.adding",
+        "extend": "cockpit.requests.adding",
+        "estimate": "cockpit.requests.adding",
+        "logs": "cockpit.cli.logs",
+        "list": "cockpit.cli.listing",
+        **dict.fromkeys(
+            ("pause", "resume", "cancel", "retry", "move", "annotate", "archive", "unarchive", "remove"),
+            "cockpit.cli.queue",
+        ),
+        "show": "cockpit.cli.showing",
+        "wait": "cockpit.cli.queue",
+    },
+    "data": dict.fromkeys(("list", "get", "path", "locate", "check"), "cockpit.cli.data"),
+    "models": dict.fromkeys(("list", "show"), "cockpit.cli.models"),
+    "store": dict.fromkeys(("check", "gc", "backup", "merge"), "cockpit.cli.store"),
+    "presets": dict.fromkeys(("list", "show"), "cockpit.cli.presets"),
+    "tickets": dict.fromkeys(("list", "export", "verify", "import"), "cockpit.cli.tickets"),
+}
+HELP = {
+    "queue": "Experiments in the queue: add, extend, list, pause, cancel, retry, move, wait for them.",
+    "data": "Data sets: which there are, fetching them, what is in them.",
+    "models": "Networks: which there are, what one is made of.",
+    "store": "Care for the database and its files: check, free what nothing needs, back up, merge.",
+    "presets": "The experiments of the paper, by the names that `cockpit queue add` takes.",
+    "tickets": "Take tickets away as files, check them, bring in those of others.",
+}
+
+# The commands that take no --db; a test compares them with what they take.
+WITHOUT_DATABASE = {
+    ("data", "get"),
+    ("data", "path"),
+    ("data", "check"),
+    ("models", "list"),
+    ("models", "show"),
+    ("tickets", "verify"),
+}
+
+
+class Members(UserDict[str, Any]):
+    """The commands of a group by their names. Each is imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        found = self.data[name]
+        if isinstance(found, str):
+            found = self.data[name] = _command(found, name)
+        return found
+
+
+class Root(typer.core.TyperGroup):
+    """The program: commands, and groups of them."""
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(**about)
+        groups = {name: Group(name=name, help=HELP[name], no_args_is_help=True) for name in GROUPS}
+        self.commands = Members(COMMANDS | groups)
+
+
+class Group(typer.core.TyperGroup):
+    """Commands that share their first word."""
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(**about)
+        self.commands = Members(GROUPS[about["name"]])
+
+
+def taking_database(words: Sequence[str]) -> int:
+    """How many of the words name a command that takes --db; 0 if they name none. None is imported for it."""
+    first, second = (*words[:2], "", "")[:2]
+    if first in COMMANDS:
+        return 1
+    return 2 if second in GROUPS.get(first, ()) and (first, second) not in WITHOUT_DATABASE else 0
+
+
+def _command(module: str, name: str) -> Any:
+    """The command of that name in a module."""
+    app = import_module(module).app
+    alone = typer.Typer(add_completion=False)
+    alone.registered_commands = [info for info in app.registered_commands if info.name == name]
+    return typer.main.get_command(alone)

@@ -1,0 +1,45 @@
+"""`cockpit export`: all results as rows."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cockpit.requests import completing
+from cockpit.requests.shared import Database, to_read
+from engine.analysis import reports
+from engine.errors import InputError
+from engine.store import database
+
+app = typer.Typer()
+
+
+@app.command("export", epilog="Example: cockpit export --csv --table runs -o runs.csv")
+def export(
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Comma-separated values with a heading, in UTF-8 (the default).")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    table: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(reports.TABLES)}.", autocompletion=completing.among(reports.TABLES))
+    ] = "curves",
+    experiment: Annotated[
+        str | None, typer.Option(help="Only this experiment.", autocompletion=completing.experiments)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write. Default: standard output.", show_default=False)
+    ] = None,
+    all_attempts: Annotated[
+        bool, typer.Option("--all-attempts", help="With --table epochs: epochs of abandoned attempts, too.")
+    ] = False,
+    db: Database = None,
+) -> None:
+    """Write results as tidy rows: accuracies and fractions in [0, 1], floats with all their digits."""
+    from cockpit.views.export import write
+
+    if csv and as_json:
+        raise InputError("--csv and --json exclude each other: give one of them")
+    with closing(database.reader(to_read(db))) as connection:
+        heading, found = reports.table(connection, table, experiment, all_attempts=all_attempts)
+        write(heading, found, output, "json" if as_json else "csv")

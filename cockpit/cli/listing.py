@@ -1,0 +1,62 @@
+"""`cockpit queue list`: the experiments, and the state of each."""
+
+import json
+from contextlib import closing
+from typing import Annotated, Any
+
+import typer
+
+from cockpit.requests import completing
+from cockpit.requests.shared import Database, Json, to_read
+from cockpit.text import hints, words
+from cockpit.views import tables
+from engine.errors import chosen
+from engine.store import database, rows
+
+app = typer.Typer()
+
+HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "waits for", "tags")
+
+
+@app.command("list", epilog="Example: cockpit queue list --status failed")
+def list_(
+    as_json: Json = False,
+    status: Annotated[
+        str | None,
+        typer.Option(help="Only experiments of this status.", autocompletion=completing.among(words.OF_EXPERIMENTS)),
+    ] = None,
+    archived: Annotated[bool, typer.Option("--archived", help="Those in the archive instead.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Those in the archive, too.")] = False,
+    db: Database = None,
+) -> None:
+    """List the experiments, the state of each, and how many of its runs are done."""
+    with closing(database.reader(to_read(db))) as connection:
+        everything = rows.experiments(connection)
+    found = [row for row in everything if all_ or row["archived"] == archived]
+    if status is not None:
+        status = chosen("--status", status, words.OF_EXPERIMENTS)
+        found = [row for row in found if row["status"] == status]
+    if as_json:
+        print(json.dumps(found))
+        return
+    if not everything:
+        hints.say("no experiments: add one with `cockpit queue add`, or try `cockpit run digits`")
+        return
+    if not found and status is None:
+        hints.say("none in the archive" if archived else "all are in the archive: `cockpit queue list --archived`")
+        return
+    tables.show(HEADINGS, [_cells(row) for row in found], left=2)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    done = f"{row['done']}/{row['runs']}"
+    return [
+        row["name"],
+        words.state(row["status"]),
+        done,
+        str(row["waiting"]),
+        str(row["running"]),
+        words.problems(row),
+        row["waits_for"],
+        " ".join(row["tags"]),
+    ]

@@ -1,0 +1,87 @@
+"""`cockpit queue show`: how experiments are defined, and how far each is."""
+
+import json
+from contextlib import closing
+from dataclasses import replace
+from textwrap import fill, indent
+from typing import Annotated, Any
+
+import typer
+
+from cockpit.requests.shared import Database, Json, Names, to_read
+from cockpit.text import terminal, words
+from cockpit.views import tables
+from engine.errors import InputError
+from engine.store import database, queue, rows
+
+app = typer.Typer()
+
+RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
+# Where a definition says nothing.
+OWN = {"learning_rate": "the optimizer's own", "rewind": "each source's own", "test_images": "all"}
+
+
+@app.command("show", epilog="Example: cockpit queue show digits --toml")
+def show(
+    names: Names,
+    runs: Annotated[bool, typer.Option("--runs", help="Every run: its status, and what it waits for.")] = False,
+    as_toml: Annotated[
+        bool, typer.Option("--toml", help="Print an experiment file, from which `queue add` makes the same again.")
+    ] = False,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Show how experiments are defined, how far each of their curves is, and what went wrong."""
+    if as_toml and (as_json or runs):
+        raise InputError("--toml stands alone: leave --json and --runs out")
+    with closing(database.reader(to_read(db))) as connection:
+        ids = [queue.experiment_id(connection, name) for name in names]
+        found = [rows.experiment(connection, experiment) for experiment in ids]
+        if as_toml:
+            from cockpit.requests import files
+            from engine.store import imports
+
+            definitions = [queue.definition_of(connection, experiment) for experiment in ids]
+            written = [
+                files.write(one["name"], replace(d, tickets=imports.located(connection, d.tickets)), one["pause_after"])
+                for one, d in zip(found, definitions, strict=True)
+            ]
+            terminal.data().write("\n\n".join(written) + "\n")
+            return
+        if runs:
+            found = [{**one, "every_run": rows.runs(connection, one["id"])} for one in found]
+    if as_json:
+        print(json.dumps(found))
+        return
+    for one in found:
+        reason = f" ({one['reason']})" if one["reason"] else ""
+        print(f"{one['name']}: {words.state(one['status'])}{reason}, priority {one['priority']}")
+        print(f"  {one['command']}")
+        if one["tags"]:
+            print(f"  tags: {' '.join(one['tags'])}")
+        if one["notes"]:
+            print(indent(one["notes"], "  "))
+        definition = ", ".join(f"{key} {_plain(key, value)}" for key, value in one["definition"].items())
+        print(fill(definition, initial_indent="  ", subsequent_indent="  "))
+        cells = [[c["name"], f"{c['done']}/{c['runs']}", str(c["running"]), c["waits_for"]] for c in one["curves"]]
+        tables.show(["curve", "done", "running", "waits for"], cells, left=1)
+        if runs:
+            tables.show(RUN_HEADINGS, [_run_cells(run) for run in one["every_run"]], left=4)
+        for row in one["errors"]:
+            print(f"  {words.error(row)}")
+
+
+def _run_cells(run: dict[str, Any]) -> list[str]:
+    accuracy = f"{run['test_accuracy']:.2%}" if run["test_accuracy"] is not None else ""
+    waits_for = run["waits_for"] if run["status"] != "running" else f"(on {run['device']})"
+    return [run["digest"][:12], words.run(run), words.state(run["status"]), waits_for, str(run["attempt"]), accuracy]
+
+
+def _plain(key: str, value: object) -> str:
+    if value is None:
+        return OWN[key]
+    if value == []:
+        return "none"
+    if isinstance(value, list):
+        return " ".join(item["name"] if isinstance(item, dict) else str(item) for item in value)
+    return str(value)
