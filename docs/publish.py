@@ -1,18 +1,53 @@
-"""A database as a sample to look at, without what only its machine knows: `python docs/publish.py DB SAMPLE`."""
+"""The sample database and docs/results.md: `python docs/publish.py [DB]`.
 
+With DB, a database in which nothing is being trained, `experiments.db` becomes a copy of it without what only its
+machine knows, and with the ticket files of one small experiment. With or without it, every table of docs/results.md
+and every picture that it shows is made again from `experiments.db`.
+"""
+
+import argparse
+import re
+import shutil
 import sqlite3
+import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from engine.store import database
+from cockpit.views import claims as claims_as_text
+from cockpit.views.reports import agreement, points
+from engine.analysis import claims, reports
+from engine.analysis.claims import FALLEN
+from engine.analysis.reports import Report
+from engine.machine import processes
+from engine.store import care, database, queue
+from engine.store.files import Folder
 
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "experiments.db"
+RESULTS = ROOT / "docs" / "results.md"
 MARK = "a record of real results: read in place, copied before it is written"
+TICKETS = "scopes@digits"  # the experiment whose ticket files go with the sample
+MOST = 3_000_000  # bytes of them
+# <!-- table fig1a@vgg11 --> ... <!-- end -->: what lies between is made from the database.
+MARKED = re.compile(r"(<!-- (\w+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+PICTURE = re.compile(r"\]\((results/\S+?)\.svg\)")
+WANTED = """
+    WITH RECURSIVE wanted (id) AS (
+      SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+      JOIN experiments e ON e.id = c.experiment_id WHERE e.name = ?
+      UNION SELECT n.needs_id FROM run_needs n JOIN wanted w ON w.id = n.run_id
+    )
+    SELECT sha256, bytes FROM files WHERE run_id IN (SELECT id FROM wanted)
+"""
 
 
-def publish(source: Path, sample: Path) -> None:
-    """Copy a database in which nothing is being trained. Ticket files and checkpoints stay behind."""
+def publish(source: Path, sample: Path, experiment: str = TICKETS) -> None:
+    """Copy a database in which nothing is being trained, with the ticket files of one experiment and no others."""
+    sample.unlink(missing_ok=True)
     database.snapshot(source, sample)
+    database.writer(sample).close()  # of this version's schema
     with closing(sqlite3.connect(sample)) as connection:
         connection.execute("UPDATE runs SET worker = NULL")
         connection.execute("UPDATE attempts SET worker = NULL")
@@ -26,9 +61,157 @@ def publish(source: Path, sample: Path) -> None:
             )
         connection.execute("REPLACE INTO about VALUES ('sample', ?)", (MARK,))
         connection.commit()
+        files = dict(connection.execute(WANTED, (experiment,)).fetchall())
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("VACUUM")
+    _publish_tickets(Folder(database.files_folder(source)), database.files_folder(sample), files)
+
+
+def _publish_tickets(theirs: Folder, place: Path, files: dict[str, int]) -> None:
+    if sum(files.values()) > MOST:
+        sys.exit(f"the ticket files of {TICKETS} are {sum(files.values()):,} bytes; at most {MOST:,} are published")
+    kept = place.with_name(f"{place.name}.new")
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir()
+    taken, absent = care.take_tickets(Folder(kept), theirs, files, lambda done, total: None)
+    shutil.rmtree(place, ignore_errors=True)
+    kept.rename(place)
+    print(f"{taken} ticket files of {TICKETS} published, {sum(files.values()):,} bytes; {absent} absent")
+
+
+def results(text: str, connection: sqlite3.Connection) -> str:
+    """`text` with every marked part made again from a database."""
+
+    def made(found: re.Match[str]) -> str:
+        begin, kind, name, end = found.groups()
+        lines = MAKERS[kind](connection, name) if kind in MAKERS else None
+        if lines is None:
+            sys.exit(f"{begin.strip()} asks for an unknown part: choose from {', '.join(MAKERS)}")
+        return begin + "\n".join(lines) + "\n" + end
+
+    return MARKED.sub(made, text)
+
+
+def _summary(connection: sqlite3.Connection, _: str | None) -> Iterator[str]:
+    """What the database holds, and on what it was trained."""
+    yield from _table(
+        ["experiment", "trained", "levels", "replicates", "runs", "hours of training"],
+        [
+            [name, f"{model}{f' x{width:g}' if width != 1 else ''}, {epochs} epochs", levels, replicates, runs, hours]
+            for name, model, width, epochs, levels, replicates, runs, hours in connection.execute(
+                "SELECT e.name, r.model, r.width, max(r.epochs), max(p.level), count(DISTINCT p.replicate),"
+                " count(DISTINCT r.id), round((SELECT sum(seconds) FROM runs WHERE id IN (SELECT run_id"
+                " FROM curve_points JOIN experiment_curves o ON o.id = curve_id AND o.experiment_id = e.id)) / 3600, 1)"
+                " FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id"
+                " JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id GROUP BY e.id"
+            )
+        ],
+        texts=2,
+    )
+    runs, hours = connection.execute("SELECT count(*), sum(seconds) / 3600 FROM runs WHERE status = 'done'").fetchone()
+    yield f"\nIn all {runs:,} runs, which experiments share, of {hours:.1f} hours:\n"
+    versions = "SELECT device_name, profile, torch_version, cockpit_version, count(*) FROM runs GROUP BY 1, 2, 3, 4"
+    yield from _table(["device", "profile", "torch", "cockpit", "runs"], connection.execute(versions), texts=4)
+
+
+def _claims(connection: sqlite3.Connection, _: str | None) -> Iterator[str]:
+    """What `cockpit claims` says, a row a claim."""
+    yield from _table(
+        ["claim", "verdict", "experiments for it", "against", "open", "too few replicates"],
+        [
+            [
+                f"{one.claim.text} ({one.claim.where})",
+                one.verdict,
+                one.count(1),
+                one.count(-1),
+                one.telling - one.count(1) - one.count(-1),
+                sum(any(pair.judged for pair in study.comparisons) for study in one.studies) - one.telling,
+            ]
+            for one in claims.findings(connection)
+        ],
+        texts=2,
+    )
+
+
+def _comparisons(connection: sqlite3.Connection, key: str | None) -> Iterator[str]:
+    """The comparisons of one claim, as `cockpit claims` shows them."""
+    (found,) = (one for one in claims.findings(connection) if one.claim.key == key)
+    yield from _table(claims_as_text.HEADINGS, [map(_short, row) for row in claims_as_text.rows(found)], texts=5)
+    if lines := claims_as_text.remarks(found):
+        yield ""
+        yield from (f"- {_short(line)}" for line in lines)
+
+
+def _accuracies(connection: sqlite3.Connection, experiment: str | None) -> Iterator[str]:
+    """A row for each curve of an experiment: test accuracy at the levels that all of them have, lead over random."""
+    assert experiment is not None
+    queue.experiment_id(connection, experiment)
+    curves = [one for one in reports.of(connection, experiment) if one.curve.ticket != "dense" and one.levels]
+    shared = set.intersection(*({level.level for level in one.levels} for one in curves))
+    left = {level.level: f"{(1 - level.fraction_pruned) * 100:.4g}" for level in curves[0].levels}
+    levels = [level for level in left if level in shared]
+    yield from _table(
+        ["weights remaining, %", *(left[level] for level in levels), f"less random at {left[levels[-1]]} %", "seeds"],
+        [[_short(one.curve.name), *_cells(one, levels)] for one in curves],
+    )
+
+
+def _cells(one: Report, levels: Sequence[int]) -> Iterator[str]:
+    found = {level.level: level for level in one.levels}
+    for level in map(found.__getitem__, levels):
+        spread = "" if level.accuracy.std is None else f" ± {level.accuracy.std * 100:.1f}"
+        said = [f"{count} {what}" for what in FALLEN if (count := getattr(level, what))]
+        if level.accuracy.n < level.replicates:
+            said.insert(0, f"n={level.accuracy.n} of {level.replicates}")
+        yield f"{level.accuracy.mean * 100:.1f}{spread}" + (f" ({', '.join(said)})" if said else "")
+    last = found[levels[-1]].minus_random
+    yield from (points(last), agreement(last)) if last else ("", "")
+
+
+def _short(name: str) -> str:
+    """A curve's or data set's name without what all in the sample have in common."""
+    return re.sub(r"npz:(\w+?(?:-[ab])?)(-\d+)?(?=[ :]|$)", r"\1", name)
+
+
+def _table(headings: Sequence[str], rows: Iterable[Iterable[object]], texts: int = 1) -> Iterator[str]:
+    yield f"| {' | '.join(headings)} |"
+    yield f"| {' | '.join(['---'] * texts + ['---:'] * (len(headings) - texts))} |"
+    for row in rows:
+        yield f"| {' | '.join(map(str, row))} |"
+
+
+MAKERS: dict[str, Callable[[sqlite3.Connection, str | None], Iterator[str]]] = {
+    "summary": _summary,
+    "claims": _claims,
+    "comparisons": _comparisons,
+    "accuracies": _accuracies,
+}
+
+
+def draw(text: str, sample: Path, folder: Path) -> None:
+    """Draw the pictures that a text shows, each of the experiment whose name begins like it."""
+    with closing(database.reader(sample)) as connection:
+        names = [row[0] for row in connection.execute("SELECT name FROM experiments")]
+    for picture in PICTURE.findall(text):
+        (name,) = (one for one in names if one.partition("@")[0] == Path(picture).name)
+        command = ["figure", name, "-o", str(folder / f"{picture}.svg"), "--db", str(sample)]
+        subprocess.run([*processes.python("cockpit"), *command], env=processes.environment(), check=True)
+
+
+def main() -> None:
+    """Make the sample and what is said of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("database", nargs="?", type=Path, metavar="DB", help="what experiments.db becomes a copy of")
+    parser.add_argument("--no-pictures", action="store_true", help="leave the pictures of docs/results as they are")
+    options = parser.parse_args()
+    if options.database:
+        publish(options.database, SAMPLE)
+    text = RESULTS.read_text()
+    with closing(database.reader(SAMPLE)) as connection:
+        RESULTS.write_text(results(text, connection))
+    if not options.no_pictures:
+        draw(text, SAMPLE, RESULTS.parent)
 
 
 if __name__ == "__main__":
-    publish(*map(Path, sys.argv[1:]))
+    main()

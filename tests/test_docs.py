@@ -1,24 +1,28 @@
-"""The Python in the documentation does what it says, on a small experiment of the name that it uses."""
+"""What the documentation says is so: its Python runs, its tables are those of the sample database."""
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from torch import nn
 
+from engine.errors import InputError
 from engine.models import nets
 from engine.results import ticket_export
-from engine.store import database, exports
+from engine.store import care, database, exports
 from engine.store.files import Folder
 from engine.tickets import starts
-from tests.conftest import add, work_off
+from tests.conftest import add, run_cockpit, work_off
 
 DOCS = Path(__file__).parents[1] / "docs"
+SAMPLE = DOCS.parent / "experiments.db"
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,64 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         found = ticket_export.ticket(connection, Folder(database.files_folder(path)), digest)
     (folder / "ticket.safetensors").write_bytes(found.data)
     return folder
+
+
+@pytest.fixture(scope="module")
+def publish() -> ModuleType:
+    """docs/publish.py, which is in no package."""
+    spec = importlib.util.spec_from_file_location("publish", DOCS / "publish.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_table_of_the_results_is_made_from_the_sample(publish: ModuleType) -> None:
+    text = (DOCS / "results.md").read_text()
+    with closing(database.reader(SAMPLE)) as connection:
+        assert publish.results(text, connection) == text, "run: python docs/publish.py"
+    by_hand = publish.MARKED.sub("", text)
+    assert not [line for line in by_hand.splitlines() if line.startswith("|")]
+
+
+def test_what_is_published_has_the_ticket_files_of_one_experiment_and_nothing_of_the_machine(
+    publish: ModuleType, folder: Path, tmp_path: Path
+) -> None:
+    source, sample = tmp_path / "mine.db", tmp_path / "sample.db"
+    care.backup(folder / "experiments.db", source, lambda done, total: None)
+    with closing(database.writer(source)) as connection:
+        connection.execute("UPDATE runs SET command = 'cockpit run --db /home/me/mine.db'")
+    add(source, "other", width=1.0, epochs=1, replicates=1, random=["none"], seed=7)
+    work_off(source)
+    for _ in range(2):  # the second time in place of the first
+        publish.publish(source, sample, "digits")
+        with closing(database.reader(sample)) as connection:
+            kept = Folder(database.files_folder(sample))
+            report = care.check(connection, kept, lambda done, total: None)
+            assert not any(report.errors.values())
+            for name, whole in (("digits:global", True), ("other:global", False)):
+                digest = exports.run_of(connection, name, 3, 0)
+                if whole:
+                    ticket_export.ticket(connection, kept, digest)
+                else:
+                    with pytest.raises(InputError):
+                        ticket_export.ticket(connection, kept, digest)
+            assert not connection.execute("SELECT 1 FROM workers UNION SELECT 1 FROM pools").fetchall()
+            commands = {row[0] for row in connection.execute("SELECT command FROM runs")}
+        assert "cockpit run" in commands
+        assert str(tmp_path).encode() not in sample.read_bytes()
+
+
+def test_the_sample_shows_overlap_and_gives_tickets_away_at_the_first_try(tmp_path: Path) -> None:
+    compared = run_cockpit(tmp_path, "diff", "scopes@digits", "--db", SAMPLE)
+    assert (compared.returncode, compared.stderr) == (0, "")
+    assert "no overlap" not in compared.stdout
+    ticket = ("tickets", "export", "scopes@digits:global", "--level", 6, "-o", "ticket.safetensors", "--db", SAMPLE)
+    assert run_cockpit(tmp_path, *ticket).returncode == 0
+    assert (tmp_path / "ticket.safetensors").stat().st_size > 10_000
+    files = Folder(database.files_folder(SAMPLE)).tickets()
+    assert sum(file.bytes for file in files) < 3_000_000
 
 
 def blocks(page: str) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.machine import processes
+from engine.store.files import Folder, is_digest
 from engine.store.paths import appearing, beside, named, real
 
 APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours
@@ -166,6 +167,9 @@ def writable_path(path: Path) -> Path:
             with closing(sqlite3.connect(made)) as connection:
                 connection.execute("DELETE FROM about WHERE key = 'sample'")
                 connection.commit()
+            ours, theirs = Folder(files_folder(local)), Folder(files_folder(path))
+            for digest in filter(is_digest, (found.path.stem for found in theirs.tickets())):
+                ours.take_ticket(theirs, digest)
     return local
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from engine.errors import InputError
 from engine.store import database, rows
+from engine.store.files import Folder
 from tests.conftest import add
 
 VERSION_1 = Path(__file__).parents[1] / "data" / "version-1.db"
@@ -90,8 +91,11 @@ def test_a_sample_stays_as_it_is_and_is_copied_on_the_first_write(path: Path) ->
         found.commit()
         found.execute("PRAGMA journal_mode = DELETE")
     before = path.read_bytes()
+    digest = Folder(database.files_folder(path)).put(b"a mask")
+    (database.files_folder(path) / "tickets" / "notes.txt").write_text("no ticket")
     local = database.writable_path(path)
     assert local == path.with_name("experiments.local.db")
+    assert [file.path.stem for file in Folder(database.files_folder(local)).tickets()] == [digest]
     add(local, "mine")
     assert database.writable_path(path) == local
     assert database.writable_path(local) == local
