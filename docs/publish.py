@@ -33,13 +33,13 @@ MOST = 3_000_000  # bytes of them
 # <!-- table fig1a@vgg11 --> ... <!-- end -->: what lies between is made from the database.
 MARKED = re.compile(r"(<!-- (\w+)(?: (\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 PICTURE = re.compile(r"\]\((results/\S+?)\.svg\)")
-WANTED = """
-    WITH RECURSIVE wanted (id) AS (
-      SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
-      JOIN experiments e ON e.id = c.experiment_id WHERE e.name = ?
-      UNION SELECT n.needs_id FROM run_needs n JOIN wanted w ON w.id = n.run_id
+NEEDED = """
+    WITH RECURSIVE needed (id) AS (
+      SELECT n.needs_id FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
+      JOIN curve_points p ON p.curve_id = c.id JOIN run_needs n ON n.run_id = p.run_id WHERE e.name = ?
+      UNION SELECT n.needs_id FROM run_needs n JOIN needed d ON n.run_id = d.id
     )
-    SELECT sha256, bytes FROM files WHERE run_id IN (SELECT id FROM wanted)
+    SELECT sha256, bytes FROM files WHERE run_id IN (SELECT id FROM needed)
 """
 
 
@@ -61,7 +61,7 @@ def publish(source: Path, sample: Path, experiment: str = TICKETS) -> None:
             )
         connection.execute("REPLACE INTO about VALUES ('sample', ?)", (MARK,))
         connection.commit()
-        files = dict(connection.execute(WANTED, (experiment,)).fetchall())
+        files = dict(connection.execute(NEEDED, (experiment,)).fetchall())
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("VACUUM")
     _publish_tickets(Folder(database.files_folder(source)), database.files_folder(sample), files)
@@ -147,11 +147,15 @@ def _accuracies(connection: sqlite3.Connection, experiment: str | None) -> Itera
     assert experiment is not None
     queue.experiment_id(connection, experiment)
     curves = [one for one in reports.of(connection, experiment) if one.curve.ticket != "dense" and one.levels]
+    if not curves:
+        yield "Nothing is done yet."
+        return
     shared = set.intersection(*({level.level for level in one.levels} for one in curves))
     left = {level.level: f"{(1 - level.fraction_pruned) * 100:.4g}" for level in curves[0].levels}
     levels = [level for level in left if level in shared]
+    lead = f"lead over random at {left[levels[-1]]} %"
     yield from _table(
-        ["weights remaining, %", *(left[level] for level in levels), f"less random at {left[levels[-1]]} %", "seeds"],
+        ["weights remaining, %", *(left[level] for level in levels), lead, "seeds"],
         [[_short(one.curve.name), *_cells(one, levels)] for one in curves],
     )
 
