@@ -129,6 +129,7 @@ def export(path: Path, digest: str, output: Path) -> tuple[str, dict[str, Any]]:
     with closing(database.reader(path)) as connection:
         found = ticketfiles.unpack(ticket(connection, Folder(database.files_folder(path)), digest).data)
     place = output / ticketfiles.file_name(found) if output.is_dir() else output
+    place.parent.mkdir(parents=True, exist_ok=True)
     files.write(place, found.data)
     return str(place), exports.described(found)
 

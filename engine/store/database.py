@@ -23,12 +23,15 @@ COPY_TRIES = 10  # of a file that changes while it is read
 PATIENCE_SECONDS = 1.0  # that a person waits for a lock without being told
 
 
+File = tuple[int, int]  # which file it is, whatever its path: device and inode
+
+
 class Connection(sqlite3.Connection):
     """A connection that knows which file it reads, and in which state the file was if it reads a copy of it."""
 
     path: Path
-    file: int  # the file's inode
-    copied: tuple[int, int, int, bool] | None = None
+    file: File
+    copied: tuple[File, int, int, bool] | None = None
 
     def is_current(self) -> bool:
         """Whether it still reads what is at its path: not a file that was replaced, nor a copy that is outdated."""
@@ -217,12 +220,20 @@ def keep_model_folder(connection: sqlite3.Connection, model: str, folder: str) -
         )
 
 
-def is_there(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file that a connection is to still lies at `path`; what is written is lost to others if not."""
+def file_of(connection: sqlite3.Connection) -> File:
+    """Which file a connection of `reader` or `writer` is to."""
+    assert isinstance(connection, Connection)
+    return connection.file
+
+
+def lies_at(path: Path, file: File) -> bool:
+    """Whether a file lies at a path. Where the file system does not answer it is taken to: later it may."""
     try:
-        return isinstance(connection, Connection) and path.stat().st_ino == connection.file
-    except FileNotFoundError:
+        return _which(path) == file
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return True
 
 
 def path_of(connection: sqlite3.Connection) -> Path:
@@ -249,7 +260,7 @@ def _open(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> Connecti
     connection = sqlite3.connect(
         uri, uri=True, timeout=busy_seconds, isolation_level=None, factory=Connection, check_same_thread=False
     )
-    connection.path, connection.file = path, file.stat().st_ino
+    connection.path, connection.file = path, _which(file)
     return connection
 
 
@@ -274,10 +285,15 @@ def _copy(path: Path, busy_seconds: float) -> Connection:
     raise InputError(f"{path} changes while it is read: try again")
 
 
-def _state(path: Path) -> tuple[int, int, int, bool]:
+def _which(path: Path) -> File:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _state(path: Path) -> tuple[File, int, int, bool]:
     """What tells whether a database has changed that nobody has open; and whether somebody has, by its log."""
     found = real(path).stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns, beside(path, "-wal").exists()
+    return (found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns, beside(path, "-wal").exists()
 
 
 def _is_wal(file: Path) -> bool:

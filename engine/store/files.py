@@ -24,6 +24,7 @@ class LostFile(Exception):
 
 
 WRITTEN_SECONDS = 3600.0  # that no file takes to be written
+_DESCRIPTORS = Path("/proc/self/fd")  # links to what this process has open, by its name of today; proc_pid_fd(5)
 _SEAL = b"SHA-256:"  # before the 32 bytes of the hash at the end of a checkpoint
 
 
@@ -44,7 +45,18 @@ def is_digest(text: object) -> bool:
 class Folder:
     """The folder of one database's files."""
 
-    path: Path
+    given: Path
+    above: int | None = None  # a descriptor of the folder that it lies in, by which it is found where that is renamed
+
+    @classmethod
+    def followed(cls, path: Path) -> "Folder":
+        """The folder at `path`, wherever the one that it lies in is moved as long as this process runs."""
+        return cls(path, os.open(path.parent, os.O_RDONLY) if _DESCRIPTORS.exists() else None)
+
+    @property
+    def path(self) -> Path:
+        """Where it is now."""
+        return self.given if self.above is None else Path(os.readlink(_DESCRIPTORS / str(self.above)), self.given.name)
 
     def put(self, data: bytes) -> str:
         """Store bytes under their SHA-256, which is returned. Storing the same again changes nothing."""
@@ -216,7 +228,8 @@ def _complete(place: Path) -> Iterator[Path]:
     """A temporary name for a file, to be given its own when it is on the disk: readers see all of it or nothing."""
     partial = place.with_name(f".{place.name}.{processes.mark()}")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (place.parent.parent, place.parent):  # no more: that of a database which was moved stays away
+            folder.mkdir(exist_ok=True)
         yield partial
         _flush(partial)
         partial.replace(place)

@@ -4,12 +4,12 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import torch
 
+from engine.errors import InputError
 from engine.machine import processes
 from engine.store import claims, database
 from engine.workers.run import UnderWay, Workplace
@@ -44,7 +44,7 @@ class Heartbeat(threading.Thread):
         while not self._over.wait(BEAT_SECONDS):
             if self.parent and os.getppid() != self.parent:
                 self.stop.set()
-            self._look_for_database()
+            self.look_for_database()
             try:
                 connection = connection or self._open()
                 self._hold(connection)
@@ -59,13 +59,15 @@ class Heartbeat(threading.Thread):
         self._over.set()
         self.join()
 
-    def _look_for_database(self) -> None:
-        with suppress(OSError):  # a file system that does not answer now may do so at the next beat
-            if not self.gone and not database.is_there(self.place.connection, self.path):
-                self.gone = f"{self.path} was renamed, deleted or replaced while workers had it open"
-                self.stop.set()
+    def look_for_database(self) -> None:
+        """Find out whether the database is `gone` from its path: what is written to it then is lost to others."""
+        if not self.gone and not database.lies_at(self.path, database.file_of(self.place.connection)):
+            self.gone = f"{self.path} was renamed, deleted or replaced while workers had it open"
+            self.stop.set()
 
     def _open(self) -> sqlite3.Connection:
+        if self.gone:
+            raise InputError(self.gone)
         connection = database.writer(self.path, make=False)
         connection.execute("PRAGMA synchronous = NORMAL")  # nothing here outlives a power cut anyway
         return connection

@@ -13,6 +13,7 @@ from pathlib import Path
 from engine.errors import InputError
 from engine.machine import devices, processes
 from engine.store import claims, database, workers
+from engine.store.files import Folder
 
 TEND_SECONDS = 0.5
 CRASHES_ALLOWED = 3  # of a worker that had just been started; then its place stays empty
@@ -46,12 +47,14 @@ class Pool:
         min_free: int | None = None,
         notify: str | None = None,
     ) -> None:
-        self.path, self.devices = path, places
-        self.log = database.files_folder(path).absolute() / "logs" / f"pool-{processes.mark()}.log"
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with closing(database.writer(path, make=False)) as connection:
+        self.path, self.devices = path.absolute(), places
+        self._name = f"pool-{processes.mark()}.log"
+        with closing(database.writer(self.path, make=False)) as connection:
+            self._file = database.file_of(connection)
+            self._folder = Folder.followed(database.files_folder(self.path))
+            self.log.parent.mkdir(parents=True, exist_ok=True)
             self.id = workers.open_pool(connection, str(self.log))
-        command = [*processes.python("engine.workers.worker"), "--db", str(path), "--parent", str(os.getpid())]
+        command = [*processes.python("engine.workers.worker"), "--db", str(self.path), "--parent", str(os.getpid())]
         command += ["--pool", str(self.id), "--log", str(self.log)]
         command += ["--decoders", str(devices.decoders(len(places), places[0].split))]
         command += ["--experiment", str(experiment)] if experiment is not None else []
@@ -81,6 +84,11 @@ class Pool:
         return len(self._places)
 
     @property
+    def log(self) -> Path:
+        """The file that its workers print to."""
+        return self._folder.path / "logs" / self._name
+
+    @property
     def running(self) -> int:
         """How many of the places have a process that has not ended, or will be given another."""
         return sum(place.process.poll() is None or self._replaceable(place) for place in self._places)
@@ -102,7 +110,9 @@ class Pool:
 
     def _replaceable(self, place: _Place) -> bool:
         ended = place.process.poll()
-        return ended not in (None, 0, processes.HALTED) and not self._ending and place.crashes < CRASHES_ALLOWED
+        if ended in (None, 0, processes.HALTED) or self._ending or place.crashes >= CRASHES_ALLOWED:
+            return False
+        return database.lies_at(self.path, self._file)  # another worker would train for another database, or none
 
     def _tend(self) -> None:
         """Start crashed workers again, and record the load of the host and its cards, until all have ended."""
@@ -155,6 +165,8 @@ class Pool:
         """Wait for the processes to end, and record that the pool has."""
         for place in self._places:
             place.process.wait()
+        if not database.lies_at(self.path, self._file):  # its workers have said so, to the one that they had open
+            return
         with closing(database.writer(self.path, make=False)) as connection:
             workers.close_pool(connection, self.id)
             claims.give_back(connection, self.id)

@@ -49,7 +49,7 @@ class Worker:
         torch.zeros(1, device=device)  # a device that cannot be used ends the worker here, not every run in the queue
         self.connection = database.writer(options.db, BUSY_SECONDS, make=False)
         self.id = workers.open_worker(self.connection, self.label, options.pool, options.log)
-        folder = Folder(database.files_folder(options.db))
+        folder = Folder.followed(database.files_folder(options.db))
         self.place = Workplace(
             self.connection, folder, device, self.label, self._must_stop, options.checkpoint_seconds, options.decoders
         )
@@ -80,7 +80,8 @@ class Worker:
                 except (sqlite3.Error, OSError) as error:
                     self._wait_for_better_times(error)
             if self.heart.gone:
-                raise PlaceFault(f"{self.heart.gone}: its runs have gone back, with checkpoints")
+                where = self.place.folder.path
+                raise PlaceFault(f"{self.heart.gone}: its runs have gone back, with checkpoints in {where}")
         finally:
             with suppress(sqlite3.Error):  # full, locked or lost: its process is gone all the same
                 self.connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (database.now(), self.id))
@@ -112,7 +113,7 @@ class Worker:
 
     def _obstacle(self) -> str | None:
         """Why no run should be claimed now, though one may be ready."""
-        free = shutil.disk_usage(self.options.db.absolute().parent).free
+        free = shutil.disk_usage(self.options.db.parent).free
         if free < self.options.min_free:
             has, needs = (f"{size / 2**30:.1f} GiB" for size in (free, self.options.min_free))
             return f"the disk has {has} left, below the minimum of {needs} (--min-free): make room"
@@ -139,7 +140,8 @@ class Worker:
         Raises PlaceFault for what time does not mend.
         """
         if not _passes(error):
-            raise PlaceFault(f"{self.options.db} and its files cannot be used: {error}") from error
+            self.heart.look_for_database()
+            raise PlaceFault(self.heart.gone or f"{self.options.db} and its files cannot be used: {error}") from error
         self.heart.message = f"cannot write ({error}): waiting"
         processes.say(self.heart.message)
         self.heart.stop.wait(BACK_OFF_SECONDS)
@@ -246,7 +248,7 @@ def drop_stale_checkpoints(connection: sqlite3.Connection, folder: Folder) -> No
 def parser() -> argparse.ArgumentParser:
     """The command line that `engine.workers.pool` starts workers with."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--db", type=Path, required=True)
+    parser.add_argument("--db", type=lambda path: Path(path).absolute(), required=True)  # while the folder is there
     parser.add_argument("--device", required=True, help="as torch calls it in this process")
     parser.add_argument("--label", help="what the device is called in the records")
     parser.add_argument("--experiment", type=int)

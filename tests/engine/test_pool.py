@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from engine.errors import InputError
 from engine.machine import processes
 from engine.machine.devices import Device
-from engine.store import database
+from engine.store import database, workers
 from engine.workers import pool
 from engine.workers.pool import Pool
 
@@ -63,6 +64,24 @@ def test_a_worker_that_makes_way_for_another_process_has_not_crashed(
     told = "--unrecorded" in renewing._places[0].command
     assert told == (code == processes.UNRECORDED)
     renewing.close()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_pool_whose_database_was_replaced_starts_nothing_and_leaves_the_other_alone(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    program(monkeypatch, f"import time; time.sleep(2); raise SystemExit({code})")
+    replaced = Pool(path, [Device("cpu", None, False)])
+    path.rename(tmp_path / "moved.db")
+    for log in tmp_path.glob("experiments.db-*"):
+        log.rename(tmp_path / log.name.replace("experiments", "moved"))
+    with closing(database.writer(path)) as connection:
+        workers.open_pool(connection, "another's log")
+        while replaced.running:
+            time.sleep(0.1)
+        replaced.close()
+        assert replaced.restarts == 0
+        assert connection.execute("SELECT id, ended_at FROM pools").fetchone()[:] == (replaced.id, None)
 
 
 def test_nothing_is_started_again_once_a_pool_was_told_to_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from engine.machine import processes
 from engine.store import database
+from engine.store.files import Folder
 from tests.conftest import add, run_cockpit
 from tests.faults import victim
 from tests.faults.test_disk import fill
@@ -167,3 +168,44 @@ def test_workers_whose_database_is_gone_stop_with_a_checkpoint_and_say_so(tmp_pa
     assert "Traceback" not in errors
     assert path.exists() == (harm == "replaced")
     assert list((tmp_path / "experiments.db.files" / "checkpoints").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("cwd", "named"), [(".", "lab/experiments.db"), ("lab", "experiments.db")])
+def test_workers_whose_folder_is_renamed_stop_with_a_checkpoint_where_it_is_now(
+    tmp_path: Path, cwd: str, named: str
+) -> None:
+    old, new = tmp_path / "lab", tmp_path / "moved"
+    old.mkdir()
+    add(old / "experiments.db", "one", levels=0, epochs=2000)
+    command = [*processes.python("cockpit"), "work", "--drain", "--workers", "1", "--db", named]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": processes.environment()}
+    with subprocess.Popen(command, cwd=tmp_path / cwd, **output) as workers:  # type: ignore[call-overload]
+        with closing(database.reader(old / "experiments.db")) as connection:
+            victim.wait_until(lambda: connection.execute("SELECT count(*) FROM epochs").fetchone()[0] > 0)
+        old.rename(new)
+        _, errors = workers.communicate(timeout=120)
+    assert workers.returncode != 0
+    assert f"{old / 'experiments.db'} was renamed, deleted or replaced while workers had it open" in errors
+    assert f"with checkpoints in {new / 'experiments.db.files'}" in errors
+    assert "Traceback" not in errors
+    assert not old.exists()
+    (checkpoint,) = (new / "experiments.db.files" / "checkpoints").iterdir()
+    with closing(database.reader(new / "experiments.db")) as connection:
+        found = connection.execute("SELECT status, attempt FROM runs WHERE digest = ?", (checkpoint.stem,)).fetchone()
+        assert tuple(found) == ("waiting", 1)
+
+
+def test_what_is_written_follows_a_folder_that_is_renamed_and_makes_none_anew(tmp_path: Path) -> None:
+    lab, digest = tmp_path / "lab", "0" * 64
+    lab.mkdir()
+    folder, fixed = Folder.followed(lab / "x.db.files"), Folder(lab / "x.db.files")
+    folder.write_checkpoint(digest, b"first")
+    lab.rename(tmp_path / "moved")
+    folder.write_checkpoint(digest, b"second")
+    assert Folder(tmp_path / "moved" / "x.db.files").read_checkpoint(digest) == b"second"
+    with pytest.raises(FileNotFoundError):
+        fixed.write_checkpoint(digest, b"third")
+    shutil.rmtree(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError):
+        folder.write_checkpoint(digest, b"fourth")
+    assert not list(tmp_path.iterdir())
