@@ -52,7 +52,8 @@ GIB_A_WORKER = 3  # of memory that tests which train in several processes take
 
 def pytest_xdist_auto_num_workers() -> int:
     """How many tests run at once with `-n auto`: one a core, as far as memory and sense allow."""
-    return max(1, min(8, os.cpu_count() or 1, psutil.virtual_memory().available // (GIB_A_WORKER * 2**30)))
+    available: int = psutil.virtual_memory().available
+    return max(1, min(8, os.cpu_count() or 1, available // (GIB_A_WORKER * 2**30)))
 
 
 Cockpit = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -140,5 +140,6 @@ def test_the_three_lines_give_the_network_that_is_trained_here(folder: Path, mon
     theirs(images)  # the weight that a forward pass uses is made anew in it
     for name, mask in masks.items():
         weight = theirs.get_submodule(name.removesuffix(".weight")).weight
+        assert isinstance(weight, torch.Tensor)
         assert not weight[~mask].any()
         assert weight[mask].any()

@@ -37,12 +37,12 @@ def partial(folder: Path) -> Path:
 
 
 DRAWINGS: dict[str, Callable[[Path, Path], None]] = {
-    "accuracy": lambda output, _: figure("halves", output, db=FIXTURE),
-    "partial": lambda output, folder: figure("halves", output, db=partial(folder)),
-    "narrowed": lambda output, _: figure("halves", output, y=(0.9, 0.96), db=FIXTURE),
-    "remaining-full": lambda output, _: figure("halves", output, x="remaining", full=True, db=FIXTURE),
-    "ratios-pruned": lambda output, _: figure("halves", output, layers=True, db=FIXTURE),
-    "ratios-remaining": lambda output, _: figure("halves", output, layers=True, ratio="remaining", db=FIXTURE),
+    "accuracy": lambda output, _: figure("halves", output, db=str(FIXTURE)),
+    "partial": lambda output, folder: figure("halves", output, db=str(partial(folder))),
+    "narrowed": lambda output, _: figure("halves", output, y=(0.9, 0.96), db=str(FIXTURE)),
+    "remaining-full": lambda output, _: figure("halves", output, x="remaining", full=True, db=str(FIXTURE)),
+    "ratios-pruned": lambda output, _: figure("halves", output, layers=True, db=str(FIXTURE)),
+    "ratios-remaining": lambda output, _: figure("halves", output, layers=True, ratio="remaining", db=str(FIXTURE)),
 }
 
 

@@ -148,7 +148,9 @@ def test_no_curve_is_hidden_at_a_level_without_a_sign(several: int, levels: int)
         levels=tuple(range(levels)),
         remaining=tuple(0.9**level for level in range(levels)),
         means=(0.5,) * levels,
-        **dict.fromkeys(("deviations", "counts", "planned"), (1,) * levels),
+        deviations=(1,) * levels,
+        counts=(1,) * levels,
+        planned=(1,) * levels,
     )
     shown = [replace(one, name=str(number)) for number in range(several)]
     text = "".join(plain(charts.draw(shown, View(full=True, spread="none"), 80, 20))[:-2])

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -49,8 +50,8 @@ def test_export_writes_tidy_rows_whose_floats_round_trip(
         heading, expected = rows.export(connection, table)
         for line, row in zip(lines, expected, strict=True):
             for name, value in zip(heading, row, strict=True):
-                text = line[name]
-                assert value == (None if text == "" else type(value)(text)), name
+                text, kind = line[name], cast("Callable[[str], object]", type(value))
+                assert value == (None if text == "" else kind(text)), name
 
 
 def test_exported_tickets_are_known_by_their_names_and_accuracies_are_fractions(
@@ -197,7 +198,7 @@ def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: tuple[ob
 
     arrays = gray()
     save(tmp_path / "set.npz", arrays)
-    packed = {}
+    packed: dict[str, object] = {}
     for split in ("train", "test"):
         data, offsets = encoded(arrays[f"{split}_images"])
         labels = np.ravel(arrays[f"{split}_labels"])

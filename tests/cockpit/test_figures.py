@@ -50,7 +50,7 @@ def test_a_figure_of_other_data_does_not_look_like_the_reference(name: str, chan
         connection.execute(change)
         connection.commit()
     with without_text():
-        figure("halves", tmp_path / "other.png", layers=name.startswith("ratios"), db=copy)
+        figure("halves", tmp_path / "other.png", layers=name.startswith("ratios"), db=str(copy))
     assert differs(name, tmp_path / "other.png")
 
 
@@ -93,8 +93,13 @@ def test_the_same_data_makes_the_same_file_whatever_a_persons_style_is(
 def drawn_axes(path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Axes:
     """What is drawn of an experiment, to be looked into."""
     kept: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: (kept.append(self), Path(file).touch()))
-    figure("halves", path.with_name("drawn.png"), db=path, **options)
+
+    def keep(drawn: Figure, file: str | Path, **_: object) -> None:
+        kept.append(drawn)
+        Path(file).touch()
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    figure("halves", path.with_name("drawn.png"), db=str(path), **options)
     return kept[0].axes[0]
 
 

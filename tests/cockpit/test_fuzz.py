@@ -139,11 +139,11 @@ def program(
         monkeypatch.setattr(sys, "argv", ["cockpit", *arguments])
         for name in ("COCKPIT_DB", "COCKPIT_DATA", "COCKPIT_CONFIG"):
             monkeypatch.setenv(name, environment.get(name, ""))
-        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        said = io.BytesIO(), io.BytesIO()
+        out, err = (io.TextIOWrapper(stream, encoding="utf-8", write_through=True) for stream in said)
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
             cli.main()
-        said = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
-        return int(ended.value.code or 0), *said
+        return int(ended.value.code or 0), said[0].getvalue().decode(), said[1].getvalue().decode()
 
     return run  # type: ignore[return-value]
 

@@ -8,13 +8,16 @@ import pytest
 
 from cockpit.cli.commands import COMMANDS, GROUPS
 
-ALL = {(name,): module for name, module in COMMANDS.items()} | {
+ALL: dict[tuple[str, ...], str] = {(name,): module for name, module in COMMANDS.items()} | {
     (group, name): module for group, members in GROUPS.items() for name, module in members.items()
 }
 MODULES = set(ALL.values())
 ADDING = "cockpit.requests.adding"
 # What one command takes from another's module.
-TAKES = {("run",): {ADDING, "cockpit.cli.results"}, ("work",): {ADDING, "cockpit.cli.results"}}
+TAKES: dict[tuple[str, ...], set[str]] = {
+    ("run",): {ADDING, "cockpit.cli.results"},
+    ("work",): {ADDING, "cockpit.cli.results"},
+}
 TAKES |= {("presets", "list"): {ADDING}, ("presets", "show"): {ADDING}}
 HEAVY = {"torch", "torchvision", "numpy", "scipy", "sklearn", "textual", "plotext", "matplotlib", "pydantic", "psutil"}
 LIGHT = ("queue list", "queue pause one", "queue logs one", "export", "store gc --dry-run")

@@ -359,7 +359,7 @@ def test_a_backup_is_whole_or_not_there(path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match="No space"):
         care.backup(path, path.with_name("copy.db"), full)
     assert [place.name for place in path.parent.glob("*copy.db*")] == ["copy.db.files"]
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(InputError, match=r"has 0\.0 GB free, .* make room first"):
         care.backup(path, path.with_name("copy.db"), silently)
 

@@ -71,7 +71,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 def test_a_part_that_loses_a_class_is_refused(
     rare: str, part: str, options: dict[str, Any], message: str, end: str
 ) -> None:
-    ends = {"source": [f"{rare}{part}"], "target": [rare if not options else f"{rare}{part}"]}
+    ends: dict[str, Any] = {"source": [f"{rare}{part}"], "target": [rare if not options else f"{rare}{part}"]}
     if end == "target":
         ends = {"source": ends["target"], "target": ends["source"]}
     with pytest.raises(InputError, match=message):

@@ -7,7 +7,7 @@ import pynvml
 import pytest
 
 from engine.errors import InputError
-from engine.machine import devices
+from engine.machine import devices, processes
 from engine.machine.devices import Card, Device
 
 H100, A100, OLD = "NVIDIA H100", "NVIDIA A100", "Tesla V100"
@@ -33,7 +33,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, cards: list[Card], torch: dict[str,
         return torch
 
     monkeypatch.setattr(devices, "_cards", lambda: cards)
-    monkeypatch.setattr(devices.processes, "ask", ask)
+    monkeypatch.setattr(processes, "ask", ask)
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, *traces: Path, torch: dict[str, Any] | None = None) -> None:
@@ -126,7 +126,7 @@ def test_rocm_is_torchs_cuda_under_a_variable_of_its_own(monkeypatch: pytest.Mon
 
 def test_torch_answers_when_it_is_asked() -> None:
     torch = pytest.importorskip("torch")
-    found = devices.processes.ask("engine.machine.cards")
+    found = processes.ask("engine.machine.cards")
     assert len(found["cards"]) == torch.cuda.device_count()
     if not torch.version.hip and found["cards"]:
         assert {card["uuid"] for card in found["cards"]} <= {card.uuid for card in devices._cards()}

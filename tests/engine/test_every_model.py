@@ -12,7 +12,7 @@ from engine.datasets.load import Arrays
 from engine.datasets.pipeline import Data
 from engine.models import catalog
 from engine.pruning import magnitude
-from engine.recipes import Chain, Prunable, Rule, Run, Training
+from engine.recipes import Chain, Optimizer, Profile, Prunable, Rule, Run, Training
 from engine.tickets import starts
 from engine.training import checkpoints, loop, profiles
 from tests.engine.test_recipes import TRAINING
@@ -60,7 +60,7 @@ def trained(run: Run, data: Data, left: Left) -> loop.State:
     ("prunable", "optimizer", "profile"), [("conv", "sgd", "exact"), ("conv+linear", "adam", "fast")]
 )
 def test_it_is_trained_pruned_rewound_and_transferred(
-    name: str, prunable: Prunable, optimizer: str, profile: str
+    name: str, prunable: Prunable, optimizer: Optimizer, profile: Profile
 ) -> None:
     facts = catalog.MODELS[name]
     source = replace(NARROW, model=name, optimizer=optimizer, profile=profile)

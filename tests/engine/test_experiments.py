@@ -117,7 +117,7 @@ def test_evaluation_levels() -> None:
 
 
 def test_the_schedule_scales_with_the_epochs() -> None:
-    vgg19 = {"source": ["digits"], "model": "vgg-digits", "epochs": 8}
+    vgg19: dict[str, Any] = {"source": ["digits"], "model": "vgg-digits", "epochs": 8}
     assert define(**vgg19).milestones == (4, 6)
     # However short, the first epoch has the full rate, and no epoch drops it twice
     assert [define(source=["digits"], epochs=n).milestones for n in (1, 2, 3)] == [(1,), (1, 2), (2, 3)]

@@ -125,7 +125,12 @@ def test_an_image_is_read_once_and_then_known_by_size_and_time(
     before = specs.resolve(f"stream:{root}").identity
     looked: list[Path] = []
     original = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: (looked.append(self), original(self))[1])
+
+    def noted(self: Path) -> bytes:
+        looked.append(self)
+        return original(self)
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
     assert specs.resolve(f"stream:{root}").identity == before
     assert not looked
     changed = root / "train" / "dog" / "003.png"
@@ -159,6 +164,12 @@ def test_a_folder_that_has_changed_or_gone_since_it_was_queued_is_not_trained_on
 Change = Callable[[Path], object]
 
 
+def one_class(root: Path) -> None:
+    for split in ("train", "test"):
+        for name in CLASSES[1:]:
+            shutil.rmtree(root / split / name)
+
+
 def other_size(root: Path) -> None:
     Image.fromarray(np.zeros((32, 30, 3), np.uint8)).save(root / "train" / "dog" / "001.png")
 
@@ -177,10 +188,7 @@ def deep(root: Path) -> None:
         (lambda root: shutil.rmtree(root / "test" / "owl"), "only train/ has the classes owl: give test/"),
         (lambda root: empty(root / "train" / "owl"), "train/owl holds no image"),
         (lambda root: empty(root / "test"), "test has no folders of classes"),
-        (
-            lambda root: [shutil.rmtree(root / s / c) for s in ("train", "test") for c in CLASSES[1:]],
-            "has one class, cat",
-        ),
+        (one_class, "has one class, cat"),
         (lambda root: (root / "train" / "cat" / "002.png").write_text("hello"), "cat/002.png is no image that Pillow"),
         (lambda root: truncate(root / "test" / "owl" / "001.png"), "owl/001.png is damaged"),
         (deep, r"dog/001.png has more than eight bits a channel \(Pillow's mode I;16\): convert it"),
@@ -332,6 +340,13 @@ def test_what_systems_leave_behind_is_no_class_and_holds_no_image(tmp_path: Path
 
 
 NAMES = st.sampled_from(["a.png", "b.PNG", "c.jpg", "d.txt", "é.png", ".e.png", "@eaDir", "Thumbs.db", "g\n.png"])
+
+
+def nested(place: Path) -> None:
+    place.mkdir()
+    KINDS["image"](place / "deep.png")
+
+
 KINDS: dict[str, Change] = {
     "image": lambda place: Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(place, "PNG"),
     "gray": lambda place: Image.fromarray(np.zeros((4, 4), np.uint8)).save(place, "PNG"),
@@ -340,7 +355,7 @@ KINDS: dict[str, Change] = {
     "dangling": lambda place: place.symlink_to("nothing"),
     "loop": lambda place: place.symlink_to("."),
     "folder": lambda place: place.mkdir(),
-    "nested": lambda place: (place.mkdir(), KINDS["image"](place / "deep.png")),
+    "nested": nested,
 }
 
 

@@ -32,7 +32,7 @@ def test_vgg19_has_the_papers_20018880_prunable_weights() -> None:
 
 
 def test_vgg19_is_the_papers_sequence_of_layers() -> None:
-    names = [type(module).__name__ for module in nets.build("vgg19", 1.0, CIFAR, 10)]
+    names = [type(module).__name__ for module in nets.build("vgg19", 1.0, CIFAR, 10).children()]
     block = ["Conv2d", "BatchNorm2d", "ReLU"]
     expected = []
     for convolutions in (2, 2, 4, 4, 4):
@@ -85,7 +85,7 @@ def test_a_block_and_its_gradients_are_those_of_the_formula_written_out(before: 
 @pytest.mark.parametrize(("before", "after", "stride"), [(4, 4, 1), (4, 8, 2), (3, 3, 2)])
 def test_a_block_keeps_its_gradient_in_the_layout_of_its_input(before: int, after: int, stride: int) -> None:
     x = torch.randn(2, before, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
-    y = architectures.BasicBlock(before, after, stride).to(memory_format=torch.channels_last)(x)  # type: ignore[call-overload]
+    y = architectures.BasicBlock(before, after, stride).to(memory_format=torch.channels_last)(x)
     (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
     assert gradient.is_contiguous(memory_format=torch.channels_last)
 

@@ -55,12 +55,13 @@ def packed(train: list[Image.Image], test: list[Image.Image], form: str = "PNG")
 )
 def test_packed_images_are_gray_only_if_all_of_both_parts_are(train: list[str], test: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        images = [[image(mode, seed) for seed, mode in enumerate(modes)] for modes in (train, test)]
-        spec = save(Path(folder) / "set.npz", packed(*images))
+        parts = {"train": train, "test": test}
+        images = {part: [image(mode, seed) for seed, mode in enumerate(modes)] for part, modes in parts.items()}
+        spec = save(Path(folder) / "set.npz", packed(images["train"], images["test"]))
         facts, arrays = specs.resolve(spec), read(spec)
         all_gray = set(train + test) <= {"1", "L"}
         assert facts.shape[0] == arrays.train_images.shape[3] == arrays.test_images.shape[3] == (1 if all_gray else 3)
-        for found, originals in zip((arrays.train_images, arrays.test_images), images, strict=True):
+        for found, originals in zip((arrays.train_images, arrays.test_images), images.values(), strict=True):
             for pixels, original in zip(found, originals, strict=True):
                 expected = np.asarray(original.convert("L" if all_gray else "RGB"))
                 assert np.array_equal(pixels, expected.reshape(pixels.shape))
@@ -99,7 +100,8 @@ def test_an_image_that_a_folder_may_not_hold_is_refused_with_its_index(
 
 
 def test_a_truncated_packed_image_is_known_before_anything_is_trained(tmp_path: Path) -> None:
-    arrays = packed(*([image("RGB", seed, side=64) for seed in range(2)] for _ in "ab"))
+    images = [image("RGB", seed, side=64) for seed in range(2)]
+    arrays = packed(images, images)
     arrays["train_bytes"] = arrays["train_bytes"].copy()
     arrays["train_bytes"][arrays["train_offsets"][1] // 2 :][:2000] = 0
     with pytest.raises(InputError, match=r"image 0 of train_bytes is (damaged|no image)"):

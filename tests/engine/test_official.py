@@ -96,7 +96,8 @@ def test_a_set_is_read_as_it_was_written_and_as_torchvision_gives_it(
     ):
         assert np.array_equal(images if images.shape[3] == 3 else images[..., 0], parts[split][0])
         assert np.array_equal(labels, parts[split][1])
-        assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
+        assert images.dtype == np.uint8
+        assert labels.dtype == np.int64
         which: dict[str, Any] = {"split": split} if name == "svhn" else {"train": split == "train"}
         for place, (image, label) in enumerate(KINDS[name](folder, **which)):
             assert np.array_equal(np.asarray(image), images[place].squeeze())

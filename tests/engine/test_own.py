@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -462,19 +463,26 @@ def make(classes):
 
 
 def test_a_merge_brings_along_where_the_source_lies(lab: Path) -> None:
-    paths = [lab / "here.db", lab / "there.db"]
+    path, other = lab / "here.db", lab / "there.db"
     definition = definitions.define(source=["digits-a"], model="mynets:small", levels=1, replicates=1, random=["none"])
-    with closing(database.writer(paths[1])) as there:
+    with closing(database.writer(other)) as there:
         adding.add(there, "theirs", definition, "")
-    with closing(database.writer(paths[0])) as here:
+    with closing(database.writer(path)) as here:
         assert database.model_folder(here, definition.model) == ""
-        merge.merge(here, *paths, lambda *_: None)
+        merge.merge(here, path, other, lambda *_: None)
         assert database.model_folder(here, definition.model) == str(lab)
 
 
 def test_workers_find_it_from_elsewhere_and_refuse_a_changed_source(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = lab / "experiments.db"
-    tiny = {"source": ["digits-a"], "levels": 1, "replicates": 1, "epochs": 1, "random": ["none"], "profile": "exact"}
+    tiny: dict[str, Any] = {
+        "source": ["digits-a"],
+        "levels": 1,
+        "replicates": 1,
+        "epochs": 1,
+        "random": ["none"],
+        "profile": "exact",
+    }
 
     def add(name: str, seed: int) -> None:
         with closing(database.writer(path)) as connection:

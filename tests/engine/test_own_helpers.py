@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,7 +197,14 @@ def test_one_worker_trains_the_models_of_two_folders_each_with_its_own(
 ) -> None:
     path = tmp_path / "experiments.db"
     name, files = FORMS["from"]
-    tiny = {"source": ["digits-a"], "levels": 0, "replicates": 1, "epochs": 1, "random": ["none"], "profile": "exact"}
+    tiny: dict[str, Any] = {
+        "source": ["digits-a"],
+        "levels": 0,
+        "replicates": 1,
+        "epochs": 1,
+        "random": ["none"],
+        "profile": "exact",
+    }
     for number in (8, 16):
         folder = tmp_path / str(number)
         write(folder, files).write_text(f"CHANNELS = {number}\n")

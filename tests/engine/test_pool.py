@@ -38,7 +38,7 @@ def test_a_pool_gives_up_workers_that_crash_though_the_database_cannot_be_writte
         raise InputError("locked")
 
     program(monkeypatch, "raise SystemExit(1)")
-    monkeypatch.setattr(pool.workers, "record_loads", locked)
+    monkeypatch.setattr(workers, "record_loads", locked)
     crashing = Pool(path, [Device("cpu", None, False)])
     deadline = time.monotonic() + 30
     while crashing.running:

@@ -18,7 +18,7 @@ def setting(state: queue.State) -> queue.Change:
     return lambda connection, experiment: queue.set_state(connection, experiment, state)
 
 
-PAUSE, RESUME, CANCEL = map(setting, ("paused", "active", "cancelled"))
+PAUSE, RESUME, CANCEL = setting("paused"), setting("active"), setting("cancelled")
 
 
 def running(connection: sqlite3.Connection) -> claims.Claim:
@@ -46,8 +46,8 @@ def diverged(connection: sqlite3.Connection) -> None:
     records.diverged(connection, running(connection), 1, 1.0)
 
 
-def doing(*changes: queue.Change) -> Callable[[sqlite3.Connection], None]:
-    return lambda connection: [change(connection, 1) for change in changes] and None
+def doing(*changes: queue.Change) -> Callable[[sqlite3.Connection], object]:
+    return lambda connection: [change(connection, 1) for change in changes]
 
 
 @pytest.fixture

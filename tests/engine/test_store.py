@@ -7,7 +7,7 @@ import random
 import sqlite3
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, redirect_stdout
 from pathlib import Path
 
@@ -76,7 +76,8 @@ def test_experiments_share_the_runs_they_have_in_common(path: Path) -> None:
 
 def test_runs_are_claimed_once_and_only_when_what_they_need_is_done(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "one", replicates=1)
-    claimed, done = [], set()
+    claimed: list[str] = []
+    done: set[str] = set()
     holder = worker(connection)
     while claim := claims.claim(connection, holder):
         assert {needed.digest for needed in claim.run.needs()} <= done
@@ -174,14 +175,15 @@ def test_a_late_writer_changes_nothing(path: Path, connection: sqlite3.Connectio
     assert (newer.run_id, newer.number) == (late.run_id, late.number + 1)
     assert not claims.renew(connection, late)
     assert not claims.release(connection, late)
-    for write in (
+    writes: tuple[Callable[[], object], ...] = (
         lambda: records.start(connection, late, 1, {}, []),
         lambda: records.epoch(connection, late, 1, EPOCH),
         lambda: records.file(connection, late, "mask", "0" * 64, 1),
         lambda: records.done(connection, late, 0.5, 0, 1.0),
         lambda: records.failed(connection, late, "late"),
         lambda: records.diverged(connection, late, 0, 1.0),
-    ):
+    )
+    for write in writes:
         with pytest.raises(records.StaleClaim):
             write()
     assert claims.renew(connection, newer)

@@ -86,12 +86,12 @@ def by_hand() -> tuple[dict[str, Tensor], list[float]]:
             images, middle = data.normalised(pixels, torch.contiguous_format), len(labels) // 2
             before = {name: buffer.clone() for name, buffer in model.named_buffers()}
             second = F.cross_entropy(model(images[middle:]), labels[middle:], reduction="sum")
-            (second / len(labels)).backward()
+            (second / len(labels)).backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 for name, buffer in model.named_buffers():
                     buffer.copy_(before[name])
             first = F.cross_entropy(model(images[:middle]), labels[:middle], reduction="sum")
-            (first / len(labels)).backward()
+            (first / len(labels)).backward()  # type: ignore[no-untyped-call]
             for name, mask in state.masks.items():
                 gradient = model.get_parameter(name).grad
                 assert gradient is not None
@@ -378,7 +378,7 @@ def synchronise(rank: int, folder: Path) -> None:
     pixels, labels = batch(device)
     (own,) = shares(torch.arange(len(labels)), len(labels), crew.share)
     loss = F.cross_entropy(replica(pixels[own]), labels[own])
-    crew.weighed(loss, len(own), len(labels)).backward()
+    crew.weighed(loss, len(own), len(labels)).backward()  # type: ignore[no-untyped-call]
     found = model.state_dict() | {f"{name}.grad": p.grad for name, p in model.named_parameters() if p.grad is not None}
     (folder / f"rank{rank}").write_bytes(tensorfiles.pack(found, {}))
     distributed.destroy_process_group()
@@ -403,7 +403,7 @@ def test_synchronised_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> N
         process.start()
     model = two_layers(torch.device("cuda:0"))
     pixels, labels = batch(torch.device("cuda:0"))
-    F.cross_entropy(model(pixels), labels).backward()
+    F.cross_entropy(model(pixels), labels).backward()  # type: ignore[no-untyped-call]
     for process in both:
         process.join(300)
         assert process.exitcode == 0

@@ -14,7 +14,7 @@ from engine.datasets.pipeline import Data
 from engine.errors import InputError
 from engine.models import nets
 from engine.pruning import magnitude
-from engine.recipes import Chain, Dense, MaskKind, RandomGlobal, Rule, Run, Winning
+from engine.recipes import Chain, Dense, MaskKind, RandomGlobal, Rule, Run, Scope, Training, Winning
 from engine.store import database, records
 from engine.store.files import Folder, LostFile
 from engine.tickets import starts, tensorfiles
@@ -65,11 +65,13 @@ def state_after(run: Run, epochs: int) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("scope", ["global", "layerwise"])
 @pytest.mark.parametrize("target", [SHORT, TARGET])
-def test_survivors_start_bit_equal_to_the_state_at_the_rewind_epoch(trained: Path, scope: str, target: object) -> None:
-    chain = Chain(SHORT, Rule(scope=scope))  # type: ignore[arg-type]
+def test_survivors_start_bit_equal_to_the_state_at_the_rewind_epoch(
+    trained: Path, scope: Scope, target: Training
+) -> None:
+    chain = Chain(SHORT, Rule(scope=scope))
     expected = state_after(chain.run(0), 1)
     with files(trained) as read:
-        state, masks = start(Run(Winning(chain, 3), target), read)  # type: ignore[arg-type]
+        state, masks = start(Run(Winning(chain, 3), target), read)
     assert set(state) == set(expected)
     assert any("running_mean" in name for name in state)
     for name, value in state.items():
@@ -93,7 +95,7 @@ def test_rewinding_goes_to_any_epoch_the_first_and_the_last_included(tmp_path: P
 def test_recorded_layers_are_exact_and_nested_at_every_level(trained: Path) -> None:
     with closing(database.reader(trained)) as connection, files(trained) as read:
         for scope in ("global", "layerwise"):
-            chain = Chain(SHORT, Rule(scope=scope))  # type: ignore[arg-type]
+            chain = Chain(SHORT, Rule(scope=scope))
             before: magnitude.Masks | None = None
             for level in range(1, 4):
                 _, masks = start(chain.run(level), read)

@@ -145,7 +145,7 @@ def test_the_recorded_figures_are_those_of_the_epoch() -> None:
     assert second.images_per_second is not None
 
 
-def test_every_image_is_trained_on_once_an_epoch_the_last_batch_too() -> None:
+def test_every_image_is_trained_on_once_an_epoch_the_last_batch_too(monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = replace(SHORT, batch_size=100, epochs=1, milestones=())
     data, sizes = data_for(configuration), []
     original = data.batch
@@ -155,7 +155,7 @@ def test_every_image_is_trained_on_once_an_epoch_the_last_batch_too() -> None:
         sizes.append(len(found[1]))
         return found
 
-    data.batch = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(data, "batch", counted)
     list(loop.train(begun(configuration), data, configuration, ignore))
     assert sizes == [100] * 6 + [29]
 
@@ -278,7 +278,7 @@ def test_only_fast_training_on_one_cuda_device_is_recorded_and_not_what_a_person
 def test_fast_keeps_state_in_float32_and_learns_like_exact() -> None:
     results = {}
     for profile in ("exact", "fast"):
-        configuration = replace(TRAINING, profile=profile, epochs=6, milestones=(3, 4))  # type: ignore[arg-type]
+        configuration = replace(TRAINING, profile=profile, epochs=6, milestones=(3, 4))
         profiles.configure(configuration.profile, CPU)
         state = begun(configuration, level=2)
         results[profile] = list(loop.train(state, data_for(configuration), configuration, ignore))[-1]

@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,13 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as there:
         there.chdir(folder)
         there.setenv(trust.VARIABLE, str(folder / "trusted"))
-        tiny = {"source": ["digits-a"], "replicates": 1, "epochs": 1, "random": ["none"], "profile": "exact"}
+        tiny: dict[str, Any] = {
+            "source": ["digits-a"],
+            "replicates": 1,
+            "epochs": 1,
+            "random": ["none"],
+            "profile": "exact",
+        }
         with closing(database.writer(folder / "experiments.db")) as connection:
             adding.add(connection, "study", definitions.define(**tiny, levels=1, model="evil:small"), "")
             work_off(folder / "experiments.db")
@@ -140,7 +147,12 @@ def test_at_a_terminal_it_is_asked_and_the_answer_is_remembered(
     answer: bool, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(trusting, "_answered", lambda source: asked.append(source.name) or answer)
+
+    def answered(source: user_model.Source) -> bool:
+        asked.append(source.name)
+        return answer
+
+    monkeypatch.setattr(trusting, "_answered", answered)
     for _ in range(2):
         with nullcontext() if answer else pytest.raises(trust.Untrusted):
             trusting.asking(False, lambda: trust.require("evil:small"))

@@ -43,7 +43,7 @@ def test_below_the_minimum_of_free_space_nothing_is_claimed_and_the_worker_says_
 
         def said() -> str | None:
             row = reader.execute("SELECT message FROM workers").fetchone()
-            return row and row[0]
+            return str(row[0]) if row and row[0] else None
 
         victim.wait_until(said)
         assert "below the minimum of 1073741824.0 GiB (--min-free): make room" in (said() or "")

@@ -60,7 +60,7 @@ def test_a_worker_that_begins_while_the_database_is_locked_waits_for_as_long_as_
 def test_a_heartbeat_goes_on_where_the_database_was_locked_as_it_began(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = [InputError("locked"), database.writer(path)]
+    answers: list[InputError | sqlite3.Connection] = [InputError("locked"), database.writer(path)]
 
     def writer(_: Path, *, make: bool) -> sqlite3.Connection:
         assert not make  # a new database in the place of one that is gone would hide that it is
@@ -75,7 +75,7 @@ def test_a_heartbeat_goes_on_where_the_database_was_locked_as_it_began(
 
     place = Workplace(database.writer(path), Folder(tmp_path), torch.device("cpu"), "cpu", lambda: False)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.0)
-    monkeypatch.setattr(heartbeat.database, "writer", writer)
+    monkeypatch.setattr(database, "writer", writer)
     monkeypatch.setattr(heartbeat.Heartbeat, "_tell", tell)
     with pytest.raises(SystemExit):
         heartbeat.Heartbeat(path, 1, place, parent=0).run()

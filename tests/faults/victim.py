@@ -168,7 +168,7 @@ def _lay(trap: Trap, reporter: Connection) -> None:
     _before(records, "file", here("between ticket and its row"))
     _before(records, "done", here("between ticket and done"))
     _after(records, "done", here("after done"))
-    records.transaction = _uncommitted(trap)  # type: ignore[assignment]
+    setattr(records, "transaction", _uncommitted(trap))  # noqa: B010 - not exported
 
 
 def _before(owner: Any, name: str, call: Callable[..., None]) -> None:

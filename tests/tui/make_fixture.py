@@ -35,8 +35,8 @@ def make(path: Path, folder: Path) -> None:
     add(path, "later", **SMALL, levels=9)
     add(path, "never", **SMALL, levels=2, seed=100)
     with closing(database.writer(path)) as connection:
-        for name, state in (("later", "paused"), ("never", "cancelled")):
-            queue.set_state(connection, queue.experiment_id(connection, name), state)
+        queue.set_state(connection, queue.experiment_id(connection, "later"), "paused")
+        queue.set_state(connection, queue.experiment_id(connection, "never"), "cancelled")
 
 
 def main() -> None:

@@ -128,7 +128,8 @@ async def test_a_chart_is_painted_at_most_four_times_a_second_and_ends_with_the_
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
         await until(lambda: drawn(app))
-        plot, pictures, began = app.screen.query_one(Plot), [], time.monotonic()
+        plot, began = app.screen.query_one(Plot), time.monotonic()
+        pictures: list[object] = []
         for _ in range(16):
             await pilot.press("x")
             if not pictures or plot.picture is not pictures[-1]:

@@ -110,15 +110,16 @@ async def test_loads_have_their_last_hour_as_bars_and_pools_their_log(path: Path
     async with app.run_test(size=(160, 48)) as pilot:
         await pilot.press("6")
         await settle(pilot)
-        (cells,) = app.screen.query_one("#cards", LiveTable).shown.values()
+        (row,) = app.screen.query_one("#cards", LiveTable).shown.values()
+        cells = [str(cell) for cell in row]
         assert cells[1].strip().startswith("0% ")
         assert (cells[1].count("█"), cells[1].count("▁")) == (1, 1)
         assert cells[1].index("█") < cells[1].index("▁")
-        assert str(cells[2]).startswith("1.0 GiB of 2.0 GiB")
-        assert str(cells[3]).startswith("61 °C")
-        assert str(cells[4]).startswith("400 W")
-        (cells,) = app.screen.query_one("#pools", LiveTable).shown.values()
-        assert cells[2] == "/logs/pool.log"
+        assert cells[2].startswith("1.0 GiB of 2.0 GiB")
+        assert cells[3].startswith("61 °C")
+        assert cells[4].startswith("400 W")
+        (row,) = app.screen.query_one("#pools", LiveTable).shown.values()
+        assert row[2] == "/logs/pool.log"
 
 
 @pytest.mark.asyncio

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,10 @@ def said(screen: Layers, part: str) -> str:
     return str(screen.query_one(f"#layers-{part}", Static).content)
 
 
+def says(screen: Layers, part: str, text: str) -> bool:
+    return text in said(screen, part)
+
+
 def cells(screen: Layers) -> dict[str, list[str]]:
     return {key: [str(cell) for cell in row] for key, row in screen.query_one(LiveTable).shown.items()}
 
@@ -76,6 +81,8 @@ async def test_it_opens_with_the_two_scopes_at_the_sparsest_level(trained: Path)
             assert row[1] == f"{layer.weights:,}"
             assert row[2] == layers.percent(layer.remaining_a, spread=False)
             assert row[4] == layers.ratio(layer.remaining_ratio, False, digits=2)
+            assert layer.overlap is not None
+            assert layer.chance is not None
             assert row[6] == f"{layer.overlap.mean:.2f} ({layer.chance.mean:.2f})"
             assert "│" in row[7]
         assert screen.query_one(LiveTable).has_focus
@@ -146,7 +153,7 @@ async def test_r_goes_through_the_replicates_and_back_to_the_mean(trained: Path)
     async with opened(trained) as (pilot, screen):
         for expected in ("replicate 0", "replicate 1", "mean of 2"):
             await pilot.press("r")
-            await until(pilot, lambda expected=expected: expected in said(screen, "level"))
+            await until(pilot, partial(says, screen, "level", expected))
             assert screen.view is not None
             assert screen.view.comparison.n == (2 if expected == "mean of 2" else 1)
 
@@ -156,7 +163,7 @@ async def test_h_shows_the_heat_maps_of_a_and_b_and_escape_goes_back(trained: Pa
         heat = screen.query_one(Heat)
         for letter, name in (("A", "tiny:global"), ("B", "tiny:layerwise")):
             await pilot.press("h")
-            await until(pilot, lambda letter=letter: said(screen, "detail").startswith(f"{letter}: weights remaining"))
+            await until(pilot, partial(says, screen, "detail", f"{letter}: weights remaining"))
             assert heat.display
             assert heat.shown is not None
             assert heat.shown.side.name == name

@@ -2,16 +2,20 @@
 
 import ast
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 import cockpit.tui
 from cockpit.tui.app import Cockpit
 from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.help import Help
 from cockpit.tui.painting import Palette
+from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.layers import Layers
 from cockpit.tui.screens.queue import Queue
 from cockpit.tui.screens.transfer import Extend
@@ -24,6 +28,18 @@ from tests.tui.conftest import PATH, still, until
 TITLES = ("border_title", "border_subtitle", "tooltip")
 
 pytestmark = pytest.mark.usefixtures("fixed")
+
+
+def in_mode(app: Cockpit, mode: str) -> bool:
+    return app.current_mode == mode
+
+
+def chose(app: Cockpit, name: str) -> bool:
+    return app.experiment == name
+
+
+def asks(app: Cockpit, dialog: type[Screen[Any]]) -> bool:
+    return isinstance(app.screen, dialog)
 
 
 def shown(app: Cockpit) -> str:
@@ -60,9 +76,9 @@ async def test_every_screen_shows_hostile_names_as_text(place: int, size: tuple[
             "5234761", ("queue", "experiment", "compare", "layers", "logs", "devices", "dashboard"), strict=True
         ):
             await pilot.press(key)
-            await until(pilot, lambda mode=mode: app.current_mode == mode)
+            await until(pilot, partial(in_mode, app, mode))
             app.experiment = NAMES[place]
-            app.screen.ask()
+            cast("CockpitScreen", app.screen).ask()
             await seen(pilot, app)
             if mode == "logs":
                 await pilot.press("v")
@@ -83,7 +99,7 @@ async def test_every_dialog_and_notification_shows_hostile_names_as_text() -> No
         await still(pilot)
         for name in NAMES:
             app.screen.query_one("#experiments", LiveTable).point_at(name)
-            await until(pilot, lambda name=name: app.experiment == name)
+            await until(pilot, partial(chose, app, name))
             for key, dialog in (
                 ("C", Confirm),
                 ("D", Confirm),
@@ -95,7 +111,7 @@ async def test_every_dialog_and_notification_shows_hostile_names_as_text() -> No
                 ("e", TakeAway),
             ):
                 await pilot.press(key)
-                await until(pilot, lambda dialog=dialog: isinstance(app.screen, dialog))
+                await until(pilot, partial(asks, app, dialog))
                 if dialog is Palette:
                     await pilot.press(*"pause")
                 await pilot.pause(0.1)

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -334,7 +335,7 @@ async def test_an_action_says_what_it_changed_and_does_all_or_nothing(path: Path
         await choose(pilot, "other")
         for key, nothing in (("P", "other: nothing to pause"), ("R", "other: nothing to retry")):
             await pilot.press(key)
-            await until(pilot, lambda nothing=nothing: said(nothing))
+            await until(pilot, partial(said, nothing))
         assert look(path)["other"]["state"] == "active"
         assert app.done == ""  # nothing was done
         app.marked.update(("one", "other"))

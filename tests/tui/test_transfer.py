@@ -134,9 +134,10 @@ async def test_queueing_does_what_the_command_does(path: Path, tmp_path: Path) -
 
 
 async def test_an_experiment_is_extended_as_the_command_does_it(path: Path, tmp_path: Path) -> None:
-    async with Cockpit(path).run_test(size=(120, 40)) as pilot:
+    app = Cockpit(path)
+    async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("5")
-        await until(pilot, lambda: pilot.app.chosen() == ["tiny"])
+        await until(pilot, lambda: app.chosen() == ["tiny"])
         await pilot.press("E")
         await until(pilot, lambda: isinstance(pilot.app.screen, Extend) and pilot.app.focused is not None)
         fill(pilot, replicates="1")
