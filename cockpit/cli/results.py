@@ -158,21 +158,21 @@ def _titled(connection: sqlite3.Connection, experiment: str, target: str | None)
 
     Of a target that is named, also those trained with optimizers that tickets are only found with.
     """
-    from cockpit.views import curves
+    from cockpit.views import curves, names
 
-    found = rows.curves(connection, experiment)
+    found = [one for one in curves.read(connection, experiment) if not one.is_hidden]
     definition = queue.definition_of(connection, queue.experiment_id(connection, experiment))
     targets = [data.name for data in definition.targets]
     if target is not None:
-        have = sorted({row["target"] for row in found} | set(targets))
+        have = sorted({one.target for one in found} | set(targets))
         target = chosen("target", target, have)
         targets = [target]
     else:
-        found = [row for row in found if row["optimizer"] in definition.target_optimizers]
+        found = [one for one in found if one.optimizer in definition.target_optimizers]
     titled = {}
     for name in targets:
-        if series := curves.series([row for row in found if row["target"] == name]):
-            titled[f"{experiment}: test accuracy on {name}, %"] = series
+        if series := names.named([one for one in found if one.target == name]):
+            titled[names.title(series)] = list(series)
         else:
             todo = _next_command(connection, experiment)
             hints.warn(f"{experiment} has no results on {name} yet: {todo}")
@@ -204,7 +204,7 @@ def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
         return charts.printed(series, title, view, width)
 
     for title, series in titled.items():
-        tables.draw(partial(chart, title, series))
+        tables.draw(partial(chart, f"{title} · test accuracy, %", series))
         tables.show(*curves.table(series), keys=2)
 
 

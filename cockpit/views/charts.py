@@ -22,7 +22,10 @@ CROSSHAIR = (128, 128, 128)
 STRENGTH = 0.34  # of a band's colour, where it covers a cell
 DIMNESS = 0.25  # of the lines of random tickets: how much of the background is in their colour
 APART = [step * sign for step in range(1, 7) for sign in (1, -1)]  # columns: where a marker may stand beside another
-LEAST_PLOT, MOST_LABEL = 36, 0.42  # columns of curves, and the part of the width for names at their ends
+AXIS = 5  # columns: accuracies and their axis
+READING = len("100.0 ± 10.0 ")
+LEAST_PLOT, WIDE_PLOT = 36, 60  # columns of curves beside their names, and beside what the crosshair reads, too
+MOST_LABEL = 0.42  # of the width
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,15 @@ class Layout:
 
 def labelled(shown: Sequence[Series], view: View, width: int, height: int) -> bool:
     """Whether the names of the curves have room at their ends."""
-    names = [len(words.line(one.name)) for one in _visible(shown, view)]
-    room = 2 + max(names, default=0) + 1
-    return room <= MOST_LABEL * width and width - 5 - room >= LEAST_PLOT and len(names) <= height - 2
+    visible = _visible(shown, view)
+    room = _room(visible, 0)
+    return room <= MOST_LABEL * width and width - AXIS - room >= LEAST_PLOT and len(visible) <= height - 2
+
+
+def _room(visible: Sequence[Series], width: int) -> int:
+    """The columns for the names at the ends of curves, and in a wide chart for what the crosshair reads."""
+    names = 3 + max((len(words.line(one.called)) for one in visible), default=0)
+    return names + READING if width - AXIS - names - READING >= WIDE_PLOT else names
 
 
 def layout(shown: Sequence[Series], view: View, width: int, height: int) -> Layout:
@@ -48,8 +57,8 @@ def layout(shown: Sequence[Series], view: View, width: int, height: int) -> Layo
     means = [] if view.full else [mean for one in visible for mean in one.means]
     y_axis = axes.accuracy(means or [0.0, 1.0], view.y_range, max(2, height - 2))
     left = 1 + max(map(len, y_axis.labels), default=0)
-    right = 3 + max((len(words.line(one.name)) for one in visible), default=0) if view.labelled else 0
-    remaining = [left for one in visible for left in one.remaining]
+    right = _room(visible, width) if view.labelled else 0
+    remaining = [left for one in visible for left in (*one.remaining, *one.plan)]
     return Layout(axes.sparsity(remaining, view.x, view.x_range, max(2, width - left - right)), y_axis, left, right)
 
 
@@ -85,7 +94,7 @@ def _crosshair(canvas: Canvas, shown: Sequence[Series], view: View, where: Layou
 
 def _labels(lines: Sequence["_Line"], entries: Sequence[Entry], view: View, where: Layout) -> dict[int, Row]:
     """By row, what stands at the end of curves: marker and name, at the crosshair the reading before it."""
-    entry_of = {entry.name: entry for entry in entries}
+    entry_of = {entry.key: entry for entry in entries}
     found: dict[int, Row] = {}
     rows = _apart([line.end for line in lines], where.y.cells)
     for line, row in zip(lines, rows, strict=True):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from engine.analysis.statistics import Mean, matching
+from engine.store import rows, titles
 
 DENSE, WINNING = "dense", "winning"
 
@@ -31,6 +32,20 @@ class Series:
     deviations: tuple[float | None, ...]
     counts: tuple[int, ...]
     planned: tuple[int, ...]
+    width: float = 1.0
+    scope: str | None = None
+    source_optimizer: str | None = None
+    plan: tuple[float, ...] = ()  # the fractions remaining at the levels that are planned, with results or without
+    source_title: str | None = None  # that a person has given its data sets
+    target_title: str | None = None
+    title: str | None = None  # likewise, it
+    is_hidden: bool = False  # by a person, for good
+    label: str = ""  # among the curves that are shown together (`names.named`)
+
+    @property
+    def called(self) -> str:
+        """What a person reads."""
+        return self.label or self.name
 
     def value(self, i: int) -> str:
         """Mean and deviation of the level at place `i`, in per cent."""
@@ -47,24 +62,28 @@ class Series:
         return f"n={least}" + (f"-{most}" if most > least else "") + (f" of {planned}" if least < planned else "")
 
 
-def series(rows: Iterable[sqlite3.Row]) -> list[Series]:
-    """The rows of the view `curves` as series, winning tickets first, the dense network last."""
-    by_curve: dict[tuple[str, str], list[sqlite3.Row]] = {}
-    for row in rows:
-        by_curve.setdefault((row["experiment"], row["curve"]), []).append(row)
+def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
+    """The curves of an experiment that have results: winning tickets first, the dense network last."""
+    by_curve: dict[str, list[sqlite3.Row]] = {}
+    for row in rows.curves(connection, experiment):
+        by_curve.setdefault(row["curve"], []).append(row)
+    facts, said = titles.of_curves(connection, experiment), titles.of_data(connection, experiment)
     found = [
         Series(
             name=name,
-            experiment=experiment,
-            **{key: own[0][key] for key in ("source", "target", "model", "optimizer", "ticket")},
+            **{key: own[0][key] for key in ("experiment", "source", "target", "model", "optimizer", "ticket")},
             levels=tuple(row["level"] for row in own),
             remaining=tuple(1.0 - row["fraction_pruned"] for row in own),
             means=tuple(row["mean"] for row in own),
             deviations=tuple(row["std"] for row in own),
             counts=tuple(row["n"] for row in own),
             planned=tuple(row["replicates"] for row in own),
+            **{key: own[0][key] for key in ("scope", "source_optimizer")},
+            source_title=said.get(own[0]["source"]),
+            target_title=said.get(own[0]["target"]),
+            **facts[name],
         )
-        for (experiment, name), own in by_curve.items()
+        for name, own in by_curve.items()
     ]
     return sorted(found, key=lambda one: (one.ticket == DENSE, one.ticket != WINNING))
 
@@ -119,7 +138,7 @@ def table(shown: Sequence[Series]) -> tuple[list[str], list[list[str]]]:
         [str(level), f"{fractions[level] * 100:.2f}", *(cell(one, level) for one in shown)]
         for level in sorted(fractions)
     ]
-    return ["level", "remaining %", *(one.name for one in shown)], rows
+    return ["level", "remaining %", *(one.called for one in shown)], rows
 
 
 TIDY = (

@@ -176,7 +176,7 @@ def _curves(axes: "Axes", shown: Sequence[Series], view: legends.View, small: bo
 
 def _curve(axes: "Axes", number: int, one: Series, view: legends.View, small: bool) -> None:
     colour, marker = legends.style(number, one)
-    rgb, name = _rgb(colour), words.line(f"{one.name} ({one.all_counts()})")
+    rgb, name = _rgb(colour), words.line(f"{one.called} ({one.all_counts()})")
     name = f" {name}" if name.startswith("_") else name  # matplotlib takes that for a name to hide
     kept = [i for i, fraction in enumerate(one.remaining) if fraction > 0 or view.x == "pruned"]
     spreads = [one.deviations[i] or 0.0 for i in kept]

@@ -49,7 +49,8 @@ class Entry:
 
     colour: Colour
     marker: str
-    name: str
+    key: str  # the curve's name in the database
+    name: str  # what a person reads
     count: str
     reading: str
     remarks: tuple[str, ...]
@@ -89,7 +90,7 @@ def _entry(number: int, one: Series, shown: Sequence[Series], view: View, at: fl
             reading, count = one.value(i), one.count(i)
             if one.ticket != DENSE and at is not None and not math.isclose(one.remaining[i], at, rel_tol=0.05):
                 remarks.append(f"level {level} is {_per_cent(one, level)} here")
-    return Entry(*style(number, one), one.name, count, reading, tuple(remarks))
+    return Entry(*style(number, one), one.name, one.called, count, reading, tuple(remarks))
 
 
 def signs(shown: Sequence[Series], view: View) -> list[str]:
@@ -97,7 +98,7 @@ def signs(shown: Sequence[Series], view: View) -> list[str]:
     visible = [one for one in shown if one.name not in view.hidden]
     matching = any(matched(one, shown) is not None for one in visible)
     missing = any(count < plan for one in visible for count, plan in zip(one.counts, one.planned, strict=True))
-    found = {f"{MATCH} last level that matches dense": matching, "digit: replicates so far": missing}
+    found = {f"{MATCH} matches dense": matching, "digit: replicates so far": missing}
     return [sign for sign, is_there in found.items() if is_there]
 
 

@@ -136,6 +136,7 @@ def _bring_runs(connection: sqlite3.Connection) -> tuple[int, int]:
     """
     connection.execute(_BROUGHT)
     connection.execute("INSERT OR IGNORE INTO main.datasets SELECT * FROM other.datasets")
+    connection.execute("INSERT OR IGNORE INTO main.data_titles SELECT * FROM other.data_titles")
     connection.execute("INSERT OR IGNORE INTO main.about SELECT * FROM other.about WHERE key LIKE 'model %'")
     _bring_workers(connection)
     ended = "t.status IN ('done', 'failed', 'diverged')"

@@ -394,6 +394,19 @@ def version_4(db: Database) -> None:
         db.execute(f"ALTER TABLE {table} ADD COLUMN pid_namespace TEXT")
 
 
+@MIGRATIONS()
+def version_5(db: Database) -> None:
+    """What a person calls data sets and curves, and which curves are left out of charts."""
+    db.table("data_titles").create(
+        {"identity": str, "title": str},  # without its part: cifar10, npz:HASH
+        pk="identity",
+        not_null={"title"},
+        strict=True,
+    )
+    db.execute("ALTER TABLE experiment_curves ADD COLUMN title TEXT")
+    db.execute("ALTER TABLE experiment_curves ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0")  # 1: left out of charts
+
+
 def migrate(path: str) -> None:
     """Bring the file at `path`, which may be absent, to the newest version, in one transaction.
 

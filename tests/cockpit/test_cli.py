@@ -99,7 +99,7 @@ def test_plot_draws_a_chart_and_a_table_without_colours_where_there_is_no_termin
     cockpit: Cockpit, trained: Path
 ) -> None:
     found = cockpit("plot", "tiny", "--db", trained)
-    assert "tiny: test accuracy on digits-b, %" in found.stdout
+    assert "tiny · digits b · " in found.stdout
     assert "● digits-a -> digits-b winning" in found.stdout
     assert "weights remaining, %" in found.stdout
     assert "±" in found.stdout
@@ -112,7 +112,7 @@ def test_plot_draws_a_chart_and_a_table_without_colours_where_there_is_no_termin
     ]  # no number of the table is cut
     assert "fraction of weights pruned" in cockpit("plot", "tiny", "--x", "pruned", "--db", trained).stdout
     chain = cockpit("plot", "tiny", "--target", "digits-a", "--db", trained).stdout
-    assert "test accuracy on digits-a, %" in chain
+    assert "tiny · digits a · " in chain
     assert "digits-a -> digits-a winning layerwise" in chain
     assert "unknown target 'digits-c'" in cockpit("plot", "tiny", "--target", "digits-c", "--db", trained).stderr
     assert "did you mean 'tiny'" in cockpit("plot", "tinny", "--db", trained).stderr
@@ -225,7 +225,7 @@ def test_run_trains_draws_and_costs_nothing_the_second_time(cockpit: Cockpit, tm
     first = cockpit("run", *SMALL, "--profile", "exact", "--name", "tiny")
     assert first.returncode == 0, first.stderr
     assert "tiny: 4 curves, 26 runs: 26 new" in first.stderr
-    assert "tiny: test accuracy on digits-b, %" in first.stdout
+    assert "tiny · digits b · " in first.stdout
     began = time.monotonic()
     second = cockpit("run", *SMALL, "--profile", "exact", "--name", "tiny")
     assert time.monotonic() - began < 10  # no worker was started
@@ -312,7 +312,7 @@ def test_a_killed_worker_costs_nothing_but_time(cockpit: Cockpit, tmp_path: Path
     output, errors = process.communicate(timeout=240)
     if "workers crashed" in errors:  # not if this machine has but one core, whose worker it was
         assert process.returncode == 0, errors
-        assert "tiny: test accuracy on digits-b" in output
+        assert "tiny · digits b · " in output
     else:
         assert "runs are left, as the workers ended" in errors
         assert process.returncode == 1

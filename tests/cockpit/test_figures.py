@@ -59,13 +59,13 @@ def test_a_figure_of_other_data_does_not_look_like_the_reference(name: str, chan
     [
         (
             "accuracy",
-            ("digits-a -&gt; digits-b winning global (n=2)", "0.49", "90", "fraction of weights pruned", "50"),
+            ("from digits a, global (n=2)", "0.49", "90", "fraction of weights pruned", "50"),
         ),
         (
             "partial",
-            ("digits-a -&gt; digits-b winning global (n=1-2 of 2)", "digits-b dense (n=2)", "77 of 94 runs done"),
+            ("from digits a, global (n=1-2 of 2)", "dense (n=2)", "77 of 94 runs done"),
         ),
-        ("remaining-full", ("weights remaining, %", "51", "test accuracy, %", "halves: test accuracy on digits-b, %")),
+        ("remaining-full", ("weights remaining, %", "51", "test accuracy, %", "halves · digits b · VGG-digits x 1/2")),
         ("ratios-pruned", ("level 6, 73.79 % pruned (n=2)", "ratio of the fraction pruned", "layer", SIZES)),
         ("ratios-remaining", ("ratio of the fraction remaining", "1.5")),
     ],
@@ -134,8 +134,8 @@ def test_an_experiment_of_scopes_alone_is_drawn_layer_by_layer(cockpit: Cockpit,
         connection.commit()
     for arguments, title in (
         ((), "halves: fraction pruned, global / layerwise"),
-        (("--curves",), "halves: test accuracy on digits-b, %"),
-        (("--target", "digits-a"), "halves: test accuracy on digits-a, %"),
+        (("--curves",), "halves · digits b · VGG-digits x 1/2"),
+        (("--target", "digits-a"), "halves · digits a · VGG-digits x 1/2"),
     ):
         assert title in cockpit("plot", "halves", *arguments, "--db", copy).stdout
         cockpit("figure", "halves", *arguments, "-o", "drawn.svg", "--db", copy)

@@ -17,6 +17,7 @@ from engine.store import database, rows
 from engine.store.files import Folder
 from tests.conftest import add
 
+NOW = database.SCHEMA_VERSION
 VERSION_1 = Path(__file__).parents[1] / "data" / "version-1.db"
 
 
@@ -44,7 +45,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> 
 def test_a_newer_database_is_refused(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA user_version = 99")
     for opened in (database.reader, database.writer):
-        with pytest.raises(InputError, match=r"newer cockpit \(schema 99, this one knows 4\): upgrade"):
+        with pytest.raises(InputError, match=rf"newer cockpit \(schema 99, this one knows {NOW}\): upgrade"):
             opened(path)
 
 
@@ -106,10 +107,12 @@ def test_a_sample_stays_as_it_is_and_is_copied_on_the_first_write(path: Path) ->
 
 def test_an_older_database_is_migrated_by_what_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(path, "old")
-    monkeypatch.setattr(database, "SCHEMA_VERSION", 5)
+    monkeypatch.setattr(database, "SCHEMA_VERSION", NOW + 1)
     migrated: list[Path] = []
     monkeypatch.setattr(database, "_migrate", migrated.append)
-    with pytest.raises(InputError, match="of schema 4, this version reads 5: any command that writes migrates it"):
+    with pytest.raises(
+        InputError, match=f"of schema {NOW}, this version reads {NOW + 1}: any command that writes migrates it"
+    ):
         database.reader(path)
     database.writer(database.writable_path(path)).close()
     assert migrated == [path]

@@ -58,7 +58,7 @@ async def test_the_chart_of_the_experiment_under_the_cursor_is_drawn(two: Path) 
         await until(lambda: "┤" in drawn(app))
         assert len(chart(app).shown) == 8
         await pilot.press("j")
-        await until(lambda: str(chart(app).border_title).startswith("part: test accuracy on digits-b"))
+        await until(lambda: str(chart(app).border_title).startswith("part · digits b"))
         assert len(chart(app).shown) == 3
 
 
@@ -102,7 +102,7 @@ async def test_a_finished_level_appears_by_itself_but_does_not_move_a_zoomed_vie
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
         await until(lambda: chart(app).shown)
-        assert "● follows" in str(chart(app).border_subtitle)
+        assert "● live" in str(chart(app).border_subtitle)
         await pilot.press("i")
         held = chart(app).view
         assert "held" in str(chart(app).border_subtitle)
@@ -112,7 +112,7 @@ async def test_a_finished_level_appears_by_itself_but_does_not_move_a_zoomed_vie
         assert chart(app).view == held
         await pilot.press("0")
         assert chart(app).view.x_range is None
-        assert "● follows" in str(chart(app).border_subtitle)
+        assert "● live" in str(chart(app).border_subtitle)
 
 
 async def test_zooming_without_a_crosshair_goes_to_the_curves_and_not_to_an_empty_middle(two: Path) -> None:

@@ -19,7 +19,6 @@ from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import curves
 from cockpit.views.legends import Entry
-from engine.store import rows
 
 MORE = "Only {name}: mark more on the dashboard (1) with space, or pin them with p"
 HEADINGS = ("curve", "accuracy, %", "n", "remarks")
@@ -64,7 +63,7 @@ class Compare(ChartScreen):
     @on(Chart.Legend)
     def _list(self, message: Chart.Legend) -> None:
         hidden = self.query_one(Chart).view.hidden
-        cells = {entry.name: _cells(entry, entry.name in hidden) for entry in message.entries}
+        cells = {entry.key: _cells(entry, entry.key in hidden) for entry in message.entries}
         self.query_one("#curves", LiveTable).show(cells)
 
     def action_hide(self) -> None:
@@ -75,7 +74,7 @@ class Compare(ChartScreen):
 
 
 def _curves(connection: sqlite3.Connection, names: Sequence[str]) -> tuple[Sequence[str], list[curves.Series]]:
-    found = curves.series(row for name in names for row in rows.curves(connection, name))
+    found = [one for name in names for one in curves.read(connection, name)]
     return names, curves.with_experiments(found)
 
 

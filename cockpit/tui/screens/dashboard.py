@@ -116,4 +116,4 @@ class Dashboard(ChartScreen):
 
 def curves_of(name: str) -> Query:
     """Asks for the curves of an experiment, with its name."""
-    return lambda connection: (name, curves.series(rows.curves(connection, name)))
+    return lambda connection: (name, curves.read(connection, name))

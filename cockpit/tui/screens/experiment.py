@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 
+from cockpit.text import words
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
@@ -67,8 +68,7 @@ class Experiment(ChartScreen):
         table = self.query_one("#levels", LiveTable)
         headings, found = curves.table(message.shown)
         marked = {
-            entry.name: Text(f"{entry.marker} {one.ticket}", entry.style)
-            for one, entry in zip(message.shown, message.entries, strict=True)
+            entry.name: Text(f"{entry.marker} {words.line(entry.name)}", entry.style) for entry in message.entries
         }
         table.columned({heading: marked.get(heading, heading) for heading in headings})
         table.show({cells[0]: cells for cells in found})

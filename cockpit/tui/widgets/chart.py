@@ -14,6 +14,7 @@ from rich.text import Text
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.color import Color as Parsed
 from textual.containers import Vertical, VerticalScroll
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -22,7 +23,7 @@ from textual.widget import Widget
 
 from cockpit.text import words
 from cockpit.tui.plain import Plain, plain
-from cockpit.views import axes, charts, curves, legends
+from cockpit.views import axes, charts, curves, legends, names
 from cockpit.views.canvas import Colour
 from cockpit.views.legends import Entry, View
 
@@ -138,7 +139,7 @@ class Chart(Vertical, can_focus=True):
     def show(self, found: Sequence[curves.Series], name: str, empty: str) -> None:
         """Draw these curves, of what is called `name`; where there are none, say what `empty` does."""
         if name != self._named:
-            self.view = replace(self.view, x_range=None, y_range=None, crosshair=None, hidden=frozenset())
+            self.view = replace(self.view, x_range=None, y_range=None, crosshair=None, hidden=_hidden(found))
             self._named, self._chosen = name, ""
         self.found = found
         if found:
@@ -252,13 +253,16 @@ class Chart(Vertical, can_focus=True):
         return replace(view, x_range=(low + move, high + move))
 
     def _regroup(self) -> None:
-        self._groups = curves.groups(self.found, self.grouping)
+        found = curves.groups(self.found, self.grouping)
+        self._groups = {group: names.named(shown) for group, shown in found.items()}
         self._change(self.view)
 
     def _change(self, view: View) -> None:
         """Look at the curves like this: what is said of them changes at once, the picture when its time comes."""
         ansi, theme = self.app.native_ansi_color, self.app.current_theme
-        background = legends.BACKGROUNDS[theme.dark] if ansi else self.background_colors[1].rgb
+        background = (
+            legends.BACKGROUNDS[theme.dark] if ansi else Parsed.parse(self.app.theme_variables["background"]).rgb
+        )
         self.view = replace(view, background=background, sure=not ansi, labelled=self._labelled(view))
         entries = legends.legend(self.shown, self.view)
         self.query_one("#no-curves").display, self.query_one(Plot).display = not self.shown, bool(self.shown)
@@ -276,7 +280,7 @@ class Chart(Vertical, can_focus=True):
         self.query_one("#legend").display = self._own_legend and not self.view.labelled
         if self._own_legend:
             hidden = self.view.hidden
-            said = Text("\n").join(entry_text(entry) for entry in entries if entry.name not in hidden)
+            said = Text("\n").join(entry_text(entry) for entry in entries if entry.key not in hidden)
             if said != self._said:
                 self._said = said
                 self.query_one("#entries", Plain).update(said)
@@ -284,20 +288,20 @@ class Chart(Vertical, can_focus=True):
     @property
     def title(self) -> str:
         """What is drawn."""
-        return f"{self._named}: test accuracy on {self._group}, %" if self.shown else self._named
+        return f"{names.title(self.shown)} · test accuracy, %" if self.shown else self._named
 
     def _chips(self) -> str:
         if not self.shown:
             return ""
         chips = [axes.AXES[self.view.x], *legends.signs(self.shown, self.view)]
-        chips += [] if self.view.spread == "none" else [f"± 1 deviation as {self.view.spread}"]
+        chips += [] if self.view.spread == "none" else ["± 1 deviation"]
         if self.view.crosshair in self._levels():
             fraction = self._levels()[self.view.crosshair or 0]
             chips.insert(0, f"level {self.view.crosshair}: {fraction * 100:.3g} % remaining")
         if len(self._groups) > 1:
             chips.insert(0, f"[ {list(self._groups).index(self._group) + 1} of {len(self._groups)} ]")
         follows = self.view.x_range is None and self.view.y_range is None
-        return " │ ".join([*chips, "● follows" if follows else "○ held: 0 follows"])
+        return " │ ".join([*chips, "● live" if follows else "○ held (0: live)"])
 
     @on(Plot.Resized)
     def paint(self) -> None:
@@ -328,6 +332,10 @@ class Chart(Vertical, can_focus=True):
         plot.picture = found
         plot.refresh()
         self.paint()
+
+
+def _hidden(found: Sequence[curves.Series]) -> frozenset[str]:
+    return frozenset(one.name for one in found if one.is_hidden)
 
 
 def entry_text(entry: Entry) -> Text:

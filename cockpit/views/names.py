@@ -1,0 +1,96 @@
+"""What curves, charts and data sets are called where a person reads them: short, and no more than tells them apart."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from cockpit.views.curves import DENSE, WINNING, Series
+from engine.datasets.catalog import split_part, steps_of
+
+MASKS = {  # of random tickets: what became of the winning ticket's mask
+    "random-global": "permuted",
+    "random-local": "permuted in layers",
+    "random-preserved": "same mask",
+}
+MODELS = {"vgg": "VGG", "resnet": "ResNet"}
+SMALLEST_PART = 64  # of a network's width: 1/64
+
+
+def data(name: str, title: str | None = None) -> str:
+    """A data set as a person reads it: CIFAR-10 a (12,000). `title` is what a person calls the whole of it."""
+    base, part = split_part(name)
+    half, images = steps_of(part)
+    kind, _, path = base.partition(":")
+    said = [title or (path if path and kind in ("npz", "folder", "stream") else base), half]
+    return " ".join(filter(None, [*said, f"({images:,})" if images else ""]))
+
+
+def network(model: str, width: float) -> str:
+    """A model and its width: VGG11 x 1/8."""
+    stem = next((stem for stem in MODELS if model.startswith(stem)), "")
+    name = MODELS.get(stem, "") + model.removeprefix(stem)
+    part = Fraction(width).limit_denominator(SMALLEST_PART)
+    is_part = part.numerator == 1 and float(part) == width
+    return name if width == 1 else f"{name} x {part if is_part else f'{width:g}'}"
+
+
+def title(shown: Sequence[Series]) -> str:
+    """What a chart of these curves shows, of all of them: experiments, target, model and width."""
+    experiments = dict.fromkeys(one.experiment.removesuffix(f"@{one.model}") for one in shown)
+    targets = dict.fromkeys(_target(one) for one in shown)
+    networks = dict.fromkeys(network(one.model, one.width) for one in shown)
+    parts = [", ".join(experiments), *(next(iter(group)) for group in (targets, networks) if len(group) == 1)]
+    return " · ".join(parts)
+
+
+def named(shown: Sequence[Series]) -> tuple[Series, ...]:
+    """The curves with labels that say only what differs between them."""
+    labels = [one.title or ", ".join(_differences(one, shown)) for one in shown]
+    return tuple(
+        replace(one, label=label if labels.count(label) == 1 else one.name)
+        for one, label in zip(shown, labels, strict=True)
+    )
+
+
+def _differences(one: Series, shown: Sequence[Series]) -> Iterable[str]:
+    def differ(values: Iterable[object]) -> bool:
+        return len(set(values) - {None}) > 1
+
+    yield from [one.experiment] if differ(other.experiment for other in shown) else []
+    yield _kind(one, shown)
+    if one.source and one.ticket != WINNING and differ(other.source for other in shown if other.ticket == one.ticket):
+        yield f"from {_source(one)}"
+    if one.scope and differ(other.scope for other in shown):
+        yield one.scope
+    if one.source_optimizer and one.source_optimizer != one.optimizer:
+        yield f"found by {one.source_optimizer}"
+    for value, values in (
+        (one.optimizer, (other.optimizer for other in shown)),
+        (f"on {_target(one)}", (f"on {_target(other)}" for other in shown)),
+        (network(one.model, one.width), (network(other.model, other.width) for other in shown)),
+    ):
+        yield from [value] if differ(values) else []
+
+
+def _kind(one: Series, shown: Sequence[Series]) -> str:
+    """Which kind of ticket a curve is of."""
+    if one.ticket == DENSE:
+        return DENSE
+    if one.ticket == WINNING:
+        return "own" if one.source == one.target else f"from {_source(one)}"
+    if one.ticket in MASKS:
+        several = len({other.ticket for other in shown if other.ticket in MASKS}) > 1
+        return f"random, {MASKS[one.ticket]}" if several else "random"
+    return f"{one.ticket} {_source(one)}"
+
+
+def _source(one: Series) -> str:
+    """Its source, without how many images that has if the target has as many."""
+    base, part = split_part(one.source or "")
+    half, images = steps_of(part)
+    is_said = images == steps_of(split_part(one.target)[1])[1]
+    return data("-".join(filter(None, [base, half])) if is_said else one.source or "", one.source_title)
+
+
+def _target(one: Series) -> str:
+    return data(one.target, one.target_title)

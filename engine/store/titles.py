@@ -1,0 +1,83 @@
+"""What a person calls data sets and curves: for reading only, outside of every identity."""
+
+import json
+import sqlite3
+from typing import Any
+
+from engine.datasets.catalog import split_part
+from engine.errors import InputError, quoted
+from engine.store.database import transaction
+from engine.store.queue import Outcome
+
+LONGEST = 40  # characters
+
+
+def checked(title: str) -> str:
+    """A title without blanks around it. Raises InputError for one that cannot be read in a line, or is too long."""
+    title = title.strip()
+    if not title.isprintable() or len(title) > LONGEST:
+        raise InputError(f"name {quoted(title)} is not allowed: give 1 to {LONGEST} printable characters")
+    return title
+
+
+def name_data(connection: sqlite3.Connection, identity: str, title: str) -> Outcome:
+    """Call a data set, with all its parts, by a title; an empty one takes that away."""
+    base, title = split_part(identity)[0], checked(title)
+    with transaction(connection):
+        row = connection.execute("SELECT title FROM data_titles WHERE identity = ?", (base,)).fetchone()
+        before = row["title"] if row else ""
+        connection.execute("DELETE FROM data_titles WHERE identity = ?", (base,))
+        if title:
+            connection.execute("INSERT INTO data_titles (identity, title) VALUES (?, ?)", (base, title))
+    return Outcome(before != title, title or "no display name")
+
+
+def of_data(connection: sqlite3.Connection, experiment: str) -> dict[str, str]:
+    """The titles of an experiment's data sets, by the names that it has for them."""
+    titles = {row["identity"]: row["title"] for row in connection.execute("SELECT identity, title FROM data_titles")}
+    row = connection.execute("SELECT definition FROM experiments WHERE name = ?", (experiment,)).fetchone()
+    definition = json.loads(row["definition"]) if row and titles else {"sources": [], "targets": []}
+    named = {
+        data["name"]: split_part(data["identity"])[0] for key in ("sources", "targets") for data in definition[key]
+    }
+    return {name: titles[base] for name, base in named.items() if base in titles}
+
+
+def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, dict[str, Any]]:
+    """What the results do not say of each curve: its title, whether it is hidden, its width, the levels planned.
+
+    Those are fractions of weights, which the pruning rate gives; of imported tickets only the results say them.
+    """
+    found = connection.execute(
+        """
+        SELECT c.name, c.title, c.hidden, c.ticket, group_concat(DISTINCT p.level) AS levels,
+               json_extract(e.definition, '$.width') AS width, json_extract(e.definition, '$.rate') AS rate
+        FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id JOIN curve_points p ON p.curve_id = c.id
+        WHERE e.name = ? GROUP BY c.id
+        """,
+        (experiment,),
+    )
+    return {
+        row["name"]: {
+            "title": row["title"],
+            "is_hidden": bool(row["hidden"]),
+            "width": row["width"],
+            "plan": ()
+            if row["ticket"] == "imported"
+            else tuple((1.0 - row["rate"]) ** level for level in sorted(map(int, row["levels"].split(",")))),
+        }
+        for row in found
+    }
+
+
+def edit_curve(
+    connection: sqlite3.Connection, experiment: int, curve: str, title: str | None = None, hidden: bool | None = None
+) -> Outcome:
+    """Call a curve by a title (an empty one takes that away), leave it out of charts, or show it again."""
+    with transaction(connection):
+        rows = connection.execute("SELECT * FROM experiment_curves WHERE experiment_id = ?", (experiment,)).fetchall()
+        (row,) = [row for row in rows if row["name"] == curve]
+        now = row["title"] if title is None else checked(title) or None
+        out = row["hidden"] if hidden is None else int(hidden)
+        connection.execute("UPDATE experiment_curves SET title = ?, hidden = ? WHERE id = ?", (now, out, row["id"]))
+    return Outcome((now, out) != (row["title"], row["hidden"]), f"{now or curve}{' (hidden)' if out else ''}")
