@@ -90,6 +90,11 @@ class Rule(_Part):
     rewinds: Rewinds = "all"
     schedule: Schedule = "restart"
 
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that tell this rule from others."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
     def fraction(self, level: int) -> float:
         """The fraction of the prunable weights that remains after `level` pruning iterations."""
         return (1.0 - self.rate) ** level
@@ -116,6 +121,14 @@ class Chain(_Part):
             ticket: Ticket = Winning(self, level) if level else Dense(self.rule.rewind)
             self._runs[level] = Run(ticket, self.training)
         return self._runs[level]
+
+    def mask_of(self, level: int) -> tuple["Run", str]:
+        """The run that the mask of `level` (1 or more) comes from, and the kind of the file that holds it.
+
+        From level 2 on it is the link below. The dense run is shared by chains of every rule, so each has a kind of its
+        own of the masks of level 1.
+        """
+        return self.run(level - 1), "mask" if level > 1 else f"mask-{self.rule.digest}"
 
     @cached_property
     def _unpruned(self) -> "Chain":

@@ -19,6 +19,7 @@ from engine.machine.devices import Device
 from engine.plan.definitions import Definition
 from engine.plan.experiments import Curve, curves, runs
 from engine.recipes import Dense, Run
+from engine.store.chains import IS_LINK
 from engine.store.claims import SPLIT
 from engine.store.database import now
 
@@ -30,8 +31,7 @@ _WORK = f"""
     iif(instr(recipe, '"validation"'), json_extract(recipe, '$.training.validation'), 0.0),
     iif(instr(recipe, '"test_images"'), json_extract(recipe, '$.training.test_images'), NULL), target,
     CASE WHEN ticket = 'dense' THEN 'dense'
-         WHEN ticket = 'winning' AND level > 0 AND source_dataset = target_dataset AND source_optimizer = optimizer
-         THEN 'link' END
+         WHEN {IS_LINK} THEN 'link' END
 """
 
 

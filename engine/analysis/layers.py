@@ -302,12 +302,14 @@ def _mask_file(connection: sqlite3.Connection, run: int) -> str:
     """The SHA-256 of the file that holds the mask of a run's ticket. Raises LostFile, which says why, without one."""
     row = connection.execute("SELECT recipe FROM runs WHERE id = ?", (run,)).fetchone()
     match Run.from_json(row[0]).ticket:
-        case Winning(chain, level) | Random("preserved", level, chain) if chain is not None and level > 1:
-            if found := file_of(connection, chain.run(level - 1).digest, "mask"):
+        case Winning(chain, level) | Random("preserved", level, chain) if chain is not None and level > 0:
+            producer, kind = chain.mask_of(level)
+            if found := file_of(connection, producer.digest, kind):
                 return found
-            raise LostFile(f"the mask of level {level} is not in the database")
-        case Winning():
-            raise LostFile("masks of level 1 are not stored but pruned when needed")
+            again = (
+                "; trained again, a run of that level leaves it" if level == 1 else ""
+            )  # the first versions kept none
+            raise LostFile(f"the mask of level {level} is not in the database{again}")
     raise LostFile("masks of random tickets are not stored")
 
 

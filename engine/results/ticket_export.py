@@ -39,11 +39,15 @@ class Ticket:
 def ticket(connection: sqlite3.Connection, folder: Folder, digest: str) -> Ticket:
     """The ticket of the run of this digest, made of the files that its chain left. Raises InputError without those."""
     wanted = exports.of_run(connection, digest)
+    chain = wanted.run.chain
 
     def read(producer: Run, kind: str) -> bytes:
         try:
             return folder.get(records.file_of(connection, producer.digest, kind) or "")
         except LostFile:
+            if chain is not None and (producer, kind) == chain.mask_of(1):
+                layers = records.prunable_layers(connection, producer.digest, chain.rule.prunable)
+                return starts.first_mask(chain, layers, read)
             raise InputError(
                 f"the ticket of run {digest[:12]} cannot be made: the {kind} file of run {producer.digest[:12]} is not"
                 " here; it is there once that run is trained, and made again when a run that needs it is"

@@ -126,10 +126,15 @@ def _is_here(connection: sqlite3.Connection, folder: Folder, run: Run) -> bool:
     """Whether the files are there that a winning ticket is made of (`tickets.start`)."""
     assert isinstance(run.ticket, Winning)
     chain, level = run.ticket.chain, run.ticket.level
-    needed = [(chain.run(0), "rewind")]
-    needed += [(chain.run(level - 1), "mask" if level > 1 else "final")] if level else []
-    digests = [file_of(connection, producer.digest, kind) for producer, kind in needed]
-    return all(digest is not None and folder.has(digest) for digest in digests)
+    # A mask of level 1 that is not stored is pruned again.
+    needed = [[(chain.run(0), "rewind")]]
+    needed += [[chain.mask_of(level), *([(chain.run(0), "final")] if level == 1 else [])]] if level else []
+    return all(any(_has(connection, folder, *one) for one in alternatives) for alternatives in needed)
+
+
+def _has(connection: sqlite3.Connection, folder: Folder, producer: Run, kind: str) -> bool:
+    digest = file_of(connection, producer.digest, kind)
+    return digest is not None and folder.has(digest)
 
 
 def described(found: ticketfiles.TicketFile) -> dict[str, Any]:

@@ -105,12 +105,18 @@ def epochs(connection: sqlite3.Connection, claim: Claim, attempt: int) -> list[E
     return [Epoch(*row) for row in rows]
 
 
-def file(connection: sqlite3.Connection, claim: Claim, kind: str, sha256: str, size: int) -> None:
-    """Record a file that the run left: `rewind` and `final` states, or the `mask` of the next level."""
+def file(
+    connection: sqlite3.Connection, claim: Claim, kind: str, sha256: str, size: int, run: str | None = None
+) -> None:
+    """Record a file that the run left: `rewind` and `final` states, or the `mask` of the next level.
+
+    A run that starts from a mask of level 1 records it for the dense run of its chain, whose digest is `run`: see
+    `Chain.mask_of`.
+    """
     with _fenced(connection, claim):
         connection.execute(
-            "INSERT OR REPLACE INTO files (run_id, kind, sha256, bytes) VALUES (?, ?, ?, ?)",
-            (claim.run_id, kind, sha256, size),
+            "INSERT OR REPLACE INTO files (run_id, kind, sha256, bytes) SELECT id, ?, ?, ? FROM runs WHERE digest = ?",
+            (kind, sha256, size, run or claim.run.digest),
         )
 
 
@@ -120,6 +126,12 @@ def file_of(connection: sqlite3.Connection, digest: str, kind: str) -> str | Non
         "SELECT sha256 FROM files JOIN runs ON runs.id = run_id WHERE digest = ? AND kind = ?", (digest, kind)
     ).fetchone()
     return row[0] if row else None
+
+
+def prunable_layers(connection: sqlite3.Connection, digest: str, rule: Prunable) -> list[str]:
+    """The layers of a run that has been started which a rule prunes, in the order of the network."""
+    query = "SELECT name FROM layers_by_rule JOIN runs ON runs.id = run_id WHERE digest = ? AND rule = ? ORDER BY layer"
+    return [row[0] for row in connection.execute(query, (digest, rule))]
 
 
 def location_of(connection: sqlite3.Connection, identity: str) -> str:

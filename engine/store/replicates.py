@@ -8,10 +8,11 @@ from math import fsum
 from typing import Any
 
 from engine.datasets import specs
+from engine.store.chains import IS_CHAIN
 
-ACCURACIES = """
+ACCURACIES = f"""
     SELECT c.id AS curve_id, e.name AS experiment, c.name, c.source, c.target, c.model, c.source_optimizer, c.optimizer,
-           c.scope, c.ticket, p.level, r.id AS run, r.seed, r.status, r.test_accuracy,
+           c.scope, c.ticket, {IS_CHAIN} AS is_chain, p.level, r.id AS run, r.seed, r.status, r.test_accuracy,
            1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned, r.width, r.epochs,
            max(r.source_dataset) OVER (PARTITION BY c.id) AS source_dataset, r.target_dataset,
            d.name AS dataset, d.classes
@@ -21,7 +22,7 @@ ACCURACIES = """
     WHERE :experiment IS NULL OR e.name = :experiment ORDER BY e.id, c.id, p.level, r.seed
 """
 SAID = (
-    "experiment", "name", "source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket",
+    "experiment", "name", "source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket", "is_chain",
     "source_dataset", "target_dataset", "width", "epochs",
 )  # fmt: skip
 NEAR_CHANCE = 0.02  # of the way from chance to 1: a network that is no further has collapsed
@@ -40,6 +41,7 @@ class Curve:
     optimizer: str
     scope: str | None
     ticket: str
+    is_chain: bool  # whether its tickets are trained where they were found, so that its runs are the links of a chain
     source_dataset: str | None  # the identity
     target_dataset: str
     width: float
@@ -50,12 +52,6 @@ class Curve:
     chance: float  # the accuracy of a constant answer
     collapsed: Mapping[int, frozenset[int]]  # level -> seeds that are done and no better than chance
     diverged: Mapping[int, frozenset[int]]  # level -> seeds whose loss was no longer a number: they have no accuracy
-
-    @property
-    def is_chain(self) -> bool:
-        """Whether its tickets are trained where they were found, so that its runs are the links of a chain."""
-        same = self.source == self.target and self.source_optimizer == self.optimizer
-        return self.ticket == "winning" and same
 
     @property
     def planned(self) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from engine.errors import InputError, unknown
 from engine.recipes import Prunable
 from engine.store import rules
+from engine.store.chains import IS_CHAIN
 from engine.store.claims import OF_EXPERIMENT
 
 SCOPES = ("global", "layerwise")
@@ -99,7 +100,7 @@ def first_two(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Si
     nothing has been started.
     """
     named = _named(connection, experiment)
-    chosen = sorted(named, key=lambda name: not _is_chain(named[name]))
+    chosen = sorted(named, key=lambda name: not named[name]["is_chain"])
     sides: dict[tuple[str, ...], Side] = {}
     for name in chosen:
         curve = named[name]
@@ -115,7 +116,7 @@ def first_two(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Si
 def chains(connection: sqlite3.Connection, experiment: str) -> list[Side]:
     """The chains of an experiment that have been started."""
     named = _named(connection, experiment)
-    sides = [_side(connection, name, curve) for name, curve in named.items() if _is_chain(curve)]
+    sides = [_side(connection, name, curve) for name, curve in named.items() if curve["is_chain"]]
     return [side for side in sides if side.runs]
 
 
@@ -194,7 +195,7 @@ def _about(row: sqlite3.Row) -> str:
 
 def _only_chain(connection: sqlite3.Connection, experiment: str) -> Side:
     named = _named(connection, experiment)
-    chains = [name for name, curve in named.items() if _is_chain(curve)]
+    chains = [name for name, curve in named.items() if curve["is_chain"]]
     if not chains:
         raise InputError(NO_CHAINS.format(experiment))
     if len(chains) > 1:
@@ -209,7 +210,7 @@ def _curve(connection: sqlite3.Connection, experiment: str, what: str) -> Side:
             return _started(connection, name, curve)
     if what.casefold() not in SCOPES:
         raise unknown(f"scope or curve of {experiment}", what, [name.removeprefix(f"{experiment}:") for name in named])
-    scopes = {name: curve["scope"] for name, curve in named.items() if _is_chain(curve)}
+    scopes = {name: curve["scope"] for name, curve in named.items() if curve["is_chain"]}
     if not scopes:
         raise InputError(NO_CHAINS.format(experiment))
     if chains := [name for name, scope in scopes.items() if scope == what]:
@@ -222,23 +223,17 @@ def _named(connection: sqlite3.Connection, experiment: str) -> dict[str, sqlite3
     """The curves of an experiment by the shortest name of each: that of its scope if it is the only chain of it."""
     curves = connection.execute(
         f"""
-        SELECT c.*, {OF_EXPERIMENT} AS prunable
+        SELECT c.*, {OF_EXPERIMENT} AS prunable, {IS_CHAIN} AS is_chain
         FROM experiment_curves c JOIN experiments e ON e.id = c.experiment_id
         WHERE e.name = ? ORDER BY c.id
         """,
         (experiment,),
     ).fetchall()
-    scopes = [curve["scope"] for curve in curves if _is_chain(curve)]
+    scopes = [curve["scope"] for curve in curves if curve["is_chain"]]
     return {
-        f"{experiment}:{curve['scope' if _is_chain(curve) and scopes.count(curve['scope']) == 1 else 'name']}": curve
+        f"{experiment}:{curve['scope' if curve['is_chain'] and scopes.count(curve['scope']) == 1 else 'name']}": curve
         for curve in curves
     }
-
-
-def _is_chain(curve: sqlite3.Row) -> bool:
-    """Whether a curve's runs are the links of a chain: its tickets trained where they were found."""
-    same = curve["source"] == curve["target"] and curve["source_optimizer"] == curve["optimizer"]
-    return bool(curve["ticket"] == "winning" and same)
 
 
 def _started(connection: sqlite3.Connection, name: str, curve: sqlite3.Row) -> Side:

@@ -86,7 +86,7 @@ def _from_chain(
     layers = nets.prunable(model, chain.rule.prunable)
     if level == 0:
         return _everything(layers)
-    found = chain_masks(chain, level, layers, read)
+    found = unpack_masks(read(*chain.mask_of(level)))
     masks = {name: found[name] for name, weight in layers.items() if found[name].shape == weight.shape}
     if draw is not None and permute is not None:
         masks = (magnitude.permuted_globally if permute == "global" else magnitude.permuted_within_layers)(masks, draw)
@@ -100,16 +100,14 @@ def _fitted(masks: Masks, layers: Mapping[str, Tensor]) -> Masks:
     }
 
 
-def chain_masks(chain: Chain, level: int, layers: Iterable[str], read: Read) -> Masks:
-    """The masks of a chain's ticket of `level` (1 or more), of the shapes of its source's network.
+def first_mask(chain: Chain, layers: Iterable[str], read: Read) -> bytes:
+    """The file of a chain's mask of level 1, pruned from the final weights that its dense run left in these layers.
 
-    Level 1 is pruned here, from the dense run's final weights: that run is shared by chains of other scopes and
-    rates, and knows none of them. From level 1 on each link of the chain leaves the next mask behind.
+    That run is shared by chains of other scopes and rates, and knows none of them. From level 1 on each link of the
+    chain leaves the next mask behind.
     """
-    if level > 1:
-        return unpack_masks(read(chain.run(level - 1), "mask"))
     final = unpack_state(read(chain.run(0), "final"))
-    return magnitude.magnitude({name: final[name] for name in layers}, None, chain.rule, 1)
+    return pack_masks(magnitude.magnitude({name: final[name] for name in layers}, None, chain.rule, 1), chain, 1)
 
 
 def _everything(layers: Mapping[str, Tensor]) -> Masks:

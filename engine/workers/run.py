@@ -15,7 +15,7 @@ from engine.errors import InputError
 from engine.machine import processes
 from engine.models import catalog, nets, trust
 from engine.pruning import magnitude
-from engine.recipes import Dense, Run, Training, Winning
+from engine.recipes import Chain, Dense, Run, Training, Winning
 from engine.store import database, records
 from engine.store.claims import Claim
 from engine.store.files import Folder, LostFile
@@ -119,6 +119,8 @@ class Workplace:
 def execute(claim: Claim, place: Workplace) -> None:
     """Train a claimed run and record how it ended. Raises Stopped, StaleClaim, Untrusted, or what went wrong."""
     run, device = claim.run, place.device
+    if run.chain is not None and run.ticket.level == 1:
+        _prune_first(claim, place, run.chain)
     data, state = prepare(run, place)
     attempt, spent = _resume(state, claim, place)
     kept = magnitude.remaining(state.masks)
@@ -243,8 +245,16 @@ def _prune(claim: Claim, place: Workplace, state: loop.State) -> None:
         _keep(claim, place, "mask", starts.pack_masks(masks, chain, level))
 
 
-def _keep(claim: Claim, place: Workplace, kind: str, data: bytes) -> None:
-    records.file(place.connection, claim, kind, place.folder.put(data), len(data))
+def _prune_first(claim: Claim, place: Workplace, chain: Chain) -> None:
+    """Leave behind the mask of level 1 of a chain, if no run before this one did."""
+    producer, kind = chain.mask_of(1)
+    if not place.folder.has(records.file_of(place.connection, producer.digest, kind) or ""):
+        layers = records.prunable_layers(place.connection, producer.digest, chain.rule.prunable)
+        _keep(claim, place, kind, starts.first_mask(chain, layers, place.read), producer.digest)
+
+
+def _keep(claim: Claim, place: Workplace, kind: str, data: bytes, run: str | None = None) -> None:
+    records.file(place.connection, claim, kind, place.folder.put(data), len(data), run)
 
 
 def _reading(epochs: list[records.Epoch], configuration: Training) -> records.Epoch:

@@ -56,7 +56,7 @@ def numpy_masks(connection: sqlite3.Connection, folder: Folder, scope: str, seed
 
     return {
         name: mask.numpy()
-        for name, mask in starts.chain_masks(chain(connection, scope, seed), level, CONVS, read).items()
+        for name, mask in starts.unpack_masks(read(*chain(connection, scope, seed).mask_of(level))).items()
     }
 
 
@@ -89,11 +89,7 @@ def test_a_comparison_says_what_numpy_says_of_the_masks(
         same(layer.remaining_ratio, [a.sum() / b.sum() for a, b in both])
         same(layer.pruned_ratio, [(~a).sum() / (~b).sum() for a, b in both])
         same(layer.difference, [a.mean() - b.mean() for a, b in both])
-        if level > 1:
-            same(layer.overlap, [(a & b).sum() / (a | b).sum() for a, b in both])
-        else:
-            assert layer.overlap is None
-            assert "masks of level 1 are not stored" in found.notes[0]
+        same(layer.overlap, [(a & b).sum() / (a | b).sum() for a, b in both])
 
 
 def test_a_comparison_of_two_scopes_says_what_the_view_says(connection: sqlite3.Connection, folder: Folder) -> None:

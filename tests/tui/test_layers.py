@@ -108,8 +108,7 @@ async def test_left_and_right_change_the_level_and_stop_at_the_ends(trained: Pat
         assert "─●" not in said(screen, "level")
         await pilot.press("right")
         await until(pilot, lambda: level(screen) == 1)
-        assert "masks of level 1 are not stored" in said(screen, "notes")
-        assert cells(screen)["total"][6].startswith("- (")
+        assert cells(screen)["total"][6][0].isdigit()  # the overlap
 
 
 async def test_v_shows_fractions_pruned_and_back(trained: Path) -> None:
