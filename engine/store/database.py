@@ -14,6 +14,7 @@ from engine.errors import InputError
 from engine.machine import processes
 from engine.store.files import Folder, is_digest
 from engine.store.paths import appearing, beside, named, real
+from engine.store.waiting import Waiting, limit_log
 
 APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours
 SCHEMA_VERSION = 5  # the number of migrations in `schema`
@@ -26,7 +27,7 @@ PATIENCE_SECONDS = 1.0  # that a person waits for a lock without being told
 File = tuple[int, int]  # which file it is, whatever its path: device and inode
 
 
-class Connection(sqlite3.Connection):
+class Connection(Waiting):
     """A connection that knows which file it reads, and in which state the file was if it reads a copy of it."""
 
     path: Path
@@ -104,9 +105,10 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True)
         connection = _connect(path, "rw", min(busy_seconds, PATIENCE_SECONDS))
         if not _may_write(connection):
             on_wait(f"waiting for {path}, which another program holds")
-        connection.execute(f"PRAGMA busy_timeout = {round(busy_seconds * 1000)}")
+        connection.patience = busy_seconds
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":  # another program, or a copy, left it so
             connection.execute("PRAGMA journal_mode = WAL")
+        limit_log(connection)
         with transaction(connection):
             pass
     except sqlite3.OperationalError as error:
@@ -258,8 +260,14 @@ def _open(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> Connecti
     uri = f"file:{_quoted(file)}?mode={mode}{'&readonly_shm=1' if foreign else ''}"
     # Threads may close each other's connections: see `engine.results`.
     connection = sqlite3.connect(
-        uri, uri=True, timeout=busy_seconds, isolation_level=None, factory=Connection, check_same_thread=False
+        uri,
+        uri=True,
+        timeout=busy_seconds if mode == "ro" else 0,
+        isolation_level=None,
+        factory=Connection,
+        check_same_thread=False,
     )
+    connection.patience = busy_seconds
     connection.path, connection.file = path, _which(file)
     return connection
 

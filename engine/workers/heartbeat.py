@@ -11,7 +11,8 @@ import torch
 
 from engine.errors import InputError
 from engine.machine import processes
-from engine.store import claims, database
+from engine.store import claims, database, paths
+from engine.store.waiting import shorten_log
 from engine.workers.run import UnderWay, Workplace
 
 BEAT_SECONDS = 2.0
@@ -49,6 +50,7 @@ class Heartbeat(threading.Thread):
                 connection = connection or self._open()
                 self._hold(connection)
                 self._tell(connection)
+                shorten_log(connection, paths.beside(self.path, "-wal"))
             except Exception as error:  # locked, or a device that does not answer: the next beat may succeed
                 processes.say(f"no heartbeat: {error}")
         if connection:

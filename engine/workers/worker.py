@@ -22,6 +22,7 @@ from engine.machine import memory, processes
 from engine.models import trust
 from engine.store import claims, database, records, workers
 from engine.store.files import Folder
+from engine.store.waiting import jittered
 from engine.training import graphs
 from engine.training.team import RankLost
 from engine.workers import hooks
@@ -144,7 +145,7 @@ class Worker:
             raise PlaceFault(self.heart.gone or f"{self.options.db} and its files cannot be used: {error}") from error
         self.heart.message = f"cannot write ({error}): waiting"
         processes.say(self.heart.message)
-        self.heart.stop.wait(BACK_OFF_SECONDS)
+        self.heart.stop.wait(jittered(BACK_OFF_SECONDS))
 
     def _train(self, claim: claims.Claim) -> None:
         digest = claim.run.digest
@@ -296,7 +297,7 @@ def begun(options: argparse.Namespace) -> Worker:
             return Worker(options)
         except database.Busy as busy:
             processes.say(f"{busy}: waiting")
-        time.sleep(BACK_OFF_SECONDS)
+        time.sleep(jittered(BACK_OFF_SECONDS))
         if options.parent and os.getppid() != options.parent:
             sys.exit()
 
