@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.measuring import Rows
+from engine.errors import InputError
 from engine.machine import processes
 
 # Modules of this folder, each with a `measure`, imported when it is run: the GPU's need nothing of the dashboard's.
@@ -20,6 +21,7 @@ NAMES = (
     "export",
     "gpu",
     "growth",
+    "peers",
     "pipeline",
     "profiles",
     "pruning",
@@ -36,14 +38,25 @@ def main() -> None:
     parser.add_argument("name", choices=[*NAMES, "all"])
     parser.add_argument("--quick", action="store_true", help="a tenth of the size, to see that it works")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="growth: draw it, as .svg, .png or .pdf")
-    parser.add_argument("--images", type=Path, metavar="NPZ", help="profiles: CIFAR-10 as the README's npz files are")
+    parser.add_argument(
+        "--images", type=Path, metavar="NPZ", help="profiles, peers: CIFAR-10 as the README's npz files are"
+    )
+    parser.add_argument("--open-lth", type=Path, metavar="PATH", help="peers: a clone of facebookresearch/open_lth")
+    parser.add_argument("--threads", type=int, default=1, help="peers: of each side")
     options = parser.parse_args()
     if options.name == "all":
         sys.exit(_all(sys.argv[1:]))
     about = machine.about()
-    own = {"growth": {"plot": options.plot}, "profiles": {"images": options.images}}
+    own = {
+        "growth": {"plot": options.plot},
+        "peers": {"open_lth": options.open_lth, "images": options.images, "threads": options.threads},
+        "profiles": {"images": options.images},
+    }
     benchmark = importlib.import_module(f"benchmarks.{options.name}")
-    found: Mapping[str, float | Rows] = benchmark.measure(options.quick, **own.get(options.name, {}))
+    try:
+        found: Mapping[str, float | Rows] = benchmark.measure(options.quick, **own.get(options.name, {}))
+    except InputError as error:
+        parser.error(str(error))
     if not found:  # what it measures is not here
         return
     _show(found)

@@ -4,6 +4,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,6 +37,13 @@ def pictures(train: int, test: int) -> Arrays:
     )
 
 
+def as_npz(path: Path, arrays: Arrays) -> str:
+    """The name of a data set file that is made of pictures."""
+    parts = {key: getattr(arrays, key) for key in ("train_images", "train_labels", "test_images", "test_labels")}
+    np.savez(path, **parts)
+    return f"npz:{path}"
+
+
 def configuration(model: str, batch_size: int, epochs: int = 1, profile: Profile = "fast") -> Training:
     """The paper's training of a model, but for so many epochs."""
     return Training(
@@ -62,8 +70,9 @@ class OurLoop:
         device: torch.device = CPU,
         taking: Callable[[graphs.Step], graphs.Step] | None = None,
         between: Callable[[loop.State], None] = lambda _: None,
+        profile: Profile = "fast",
     ) -> None:
-        self.wanted = configuration(model, batch_size, epochs=10_000)
+        self.wanted = configuration(model, batch_size, epochs=10_000, profile=profile)
         profiles.configure(self.wanted.profile, device)
         self.data = Data(arrays, self.wanted, device)
         self.state = loop.begin(*masked(model), self.wanted, device)

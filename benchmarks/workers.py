@@ -9,9 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.measuring import pictures, spread
+from benchmarks.measuring import as_npz, pictures, spread
 from engine.machine import processes
 from engine.plan.definitions import define
 from engine.store import adding, database
@@ -52,15 +50,7 @@ def measure(quick: bool) -> dict[str, float]:
 
 def _noise(path: Path, train: int) -> str:
     """A data set file of noise in CIFAR-10's shape, with a fifth as many test images as training images."""
-    arrays = pictures(train, train // 5)
-    np.savez(
-        path,
-        train_images=arrays.train_images,
-        train_labels=arrays.train_labels,
-        test_images=arrays.test_images,
-        test_labels=arrays.test_labels,
-    )
-    return f"npz:{path}"
+    return as_npz(path, pictures(train, train // 5))
 
 
 def _shares(path: Path, options: dict[str, Any]) -> tuple[float, float]:
