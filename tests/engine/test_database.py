@@ -11,10 +11,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
 from engine.errors import InputError
-from engine.store import database, rows
+from engine.machine import processes
+from engine.store import database, rows, workers
 from engine.store.files import Folder
+from engine.store.schema import MIGRATIONS
 from tests.conftest import add
 
 NOW = database.SCHEMA_VERSION
@@ -59,6 +62,25 @@ def test_what_is_no_database_is_refused(path: Path, tmp_path: Path) -> None:
         database.writer(tmp_path / "absent" / "x.db")
     with pytest.raises(InputError, match="there is no database"):
         database.reader(tmp_path / "absent.db")
+
+
+@pytest.mark.parametrize("schema", range(1, NOW))
+def test_what_an_earlier_schema_says_of_processes_stays_and_judges_none_of_them(path: Path, schema: int) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        MIGRATIONS.apply(Database(old), stop_before=f"version_{schema + 1}")
+        old.execute(f"PRAGMA application_id = {database.APPLICATION_ID}")
+        old.execute(f"PRAGMA user_version = {schema}")
+        here = processes.identity()
+        tables = ("workers", "pools") if schema > 1 else ("workers",)
+        for table in tables:
+            old.execute(f"INSERT INTO {table} (pid, process_started, host) VALUES (:pid, 1e9, :host)", here)
+        old.commit()
+    with closing(database.writer(path)) as connection:
+        for table in tables:
+            (row,) = connection.execute(f"SELECT * FROM {table}").fetchall()
+            assert (row["pid"], row["process_started"], row["host"]) == (here["pid"], 1e9, here["host"])
+            assert processes.alive(row) is None
+        assert workers.live_pools(connection) == []
 
 
 def test_an_interrupted_migration_leaves_nothing_behind(path: Path) -> None:
