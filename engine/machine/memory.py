@@ -1,7 +1,15 @@
-"""Telling that memory has run out: the allocator, the driver and each library of a device have words of their own."""
+"""Memory: limiting what this process takes, and telling that some has run out, in each library's own words."""
 
 import re
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from engine.errors import InputError
+
+SHARE = 0.75  # of the memory that is free, for a process that looks at what a person gave
+_CGROUP = Path("/sys/fs/cgroup")
 
 WORDS = re.compile(
     r"out of memory"  # the allocators of CUDA, ROCm and Apple; the driver, when a graph is instantiated, too; NCCL
@@ -26,3 +34,36 @@ def _wake(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+@contextmanager
+def limited(what: str) -> Iterator[None]:
+    """Let this process take no more than most of the memory that is free; `what` takes it, for the error.
+
+    What is limited is data, as address space would be too much: builds of torch for CUDA reserve far more of it than
+    they use. Raises InputError where the limit is reached. It stays: the process ends after this.
+    """
+    limit = int(free() * SHARE)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    with suppress(ValueError, OSError):  # there is a lower one
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    try:
+        yield
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        raise InputError(
+            f"{what} needs more memory than it may take here ({limit / 2**30:.1f} GiB, {SHARE:.0%} of what is free):"
+            " choose a smaller --width, or a machine with more memory"
+        ) from error
+
+
+def free() -> int:
+    """The bytes of memory that this machine, or this container, has left."""
+    import psutil
+
+    found = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):  # no container, or none with a limit
+        most, used = ((_CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
+        found = min(found, max(0, int(most) - int(used)))
+    return found

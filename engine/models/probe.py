@@ -1,11 +1,12 @@
 """Looking at a network by building it and training one small batch: `python -m engine.models.probe WHAT` (JSON).
 
-It is a process of its own because it imports torch, and because the code of a person's own model runs in it.
+It is a process of its own because it imports torch, and because the code of a person's own model runs in it. Built-in
+networks are built without memory for their weights (torch's device meta); a person's own takes a limited share.
 """
 
 import json
 import sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.errors import InputError
-from engine.machine import processes
+from engine.machine import memory, processes
 from engine.models import nets, user_model
 from engine.models.catalog import End
 from engine.recipes import Prunable
@@ -29,15 +30,18 @@ def examine(name: str, width: float, ends: list[End], prunable: Prunable, folder
     Raises InputError where it cannot be built and trained for each of `ends`, or where its layers, but for the output
     layer, differ between them, so that no ticket fits all.
     """
-    shown = name.partition("@")[0]
-    models = [nets.build(name, width, end.shape, end.classes, folder) for end in ends]
-    for model, end in zip(models, ends, strict=True):
-        _check(shown, model, end, prunable)
-        _compare(shown, models[0], ends[0], model, end)
-    if user_model.is_own(name):
-        _check_builds(shown, *(nets.build(name, width, ends[0].shape, ends[0].classes, folder) for _ in range(2)))
-    found = describe(models[0], ends[0].shape, prunable)
-    return {**found, "elsewhere": list(map(str, user_model.elsewhere()))} if user_model.is_own(name) else found
+    shown, own = name.partition("@")[0], user_model.is_own(name)
+    with nullcontext() if own else torch.device("meta"):
+        models = [nets.build(name, width, end.shape, end.classes, folder) for end in ends]
+        for model, end in zip(models, ends, strict=True):
+            if own:
+                _check(shown, model, end)
+            _check_training(shown, model, end, prunable)
+            _compare(shown, models[0], ends[0], model, end)
+        if own:
+            _check_builds(shown, *(nets.build(name, width, ends[0].shape, ends[0].classes, folder) for _ in range(2)))
+        found = describe(models[0], ends[0].shape, prunable)
+    return {**found, "elsewhere": list(map(str, user_model.elsewhere()))} if own else found
 
 
 def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> dict[str, Any]:
@@ -85,11 +89,15 @@ def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> d
     }
 
 
-def _check(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
-    """Raises InputError where the network cannot be pruned, or cannot train on the smallest batch."""
+def _check(name: str, model: nn.Module, end: End) -> None:
+    """Raises InputError where tensors of a person's own network are none that can be drawn, kept and told apart."""
     _check_tensors(name, model)
     _check_parts(name, model, end.classes)
     _check_draws(name, model)
+
+
+def _check_training(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
+    """Raises InputError where the network cannot be pruned, or cannot train on the smallest batch."""
     weights = nets.prunable(model, rule)
     if not weights:
         others = [path for path, layer in model.named_modules() if isinstance(layer, nn.Conv1d | nn.Conv3d)]
@@ -281,8 +289,8 @@ def main() -> None:
     wanted["ends"] = [End(**{**end, "shape": tuple(end["shape"])}) for end in wanted["ends"]]
 
     def find() -> dict[str, Any]:
-        with redirect_stdout(sys.stderr):  # what a person's own code prints
-            return examine(**wanted)
+        with redirect_stdout(sys.stderr), memory.limited(f"model {wanted['name'].partition('@')[0]}"):
+            return examine(**wanted)  # which runs, and prints, what a person's own code does
 
     processes.answer(find)
 

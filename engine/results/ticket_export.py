@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import InputError
-from engine.machine import processes
+from engine.machine import memory, processes
 from engine.models import nets, trust, user_model
 from engine.pruning.magnitude import Masks
 from engine.recipes import Run
@@ -90,7 +90,9 @@ def compare(path: Path, folder: str) -> bool:
     """True. Raises InputError where a file's tensors are not those of its network, whose source lies in `folder`."""
     found = ticketfiles.read(path)
     trust.require(found.run.training.model, folder)
-    if wrong := _unlike_its_recipe(found, folder) + _not_finite(found):
+    with memory.limited(f"model {found.run.training.model.partition('@')[0]}"):  # whose code runs
+        wrong = _unlike_its_recipe(found, folder) + _not_finite(found)
+    if wrong:
         raise InputError(f"{path}: {wrong[0]}")
     return True
 
