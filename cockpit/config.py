@@ -44,7 +44,8 @@ Table = TypeVar("Table", Work, Screen, Data)
 
 def path() -> Path:
     """`COCKPIT_CONFIG`, else `cockpit/config.toml` where this system keeps its users' configuration."""
-    return Path(os.environ.get("COCKPIT_CONFIG") or user_config_path("cockpit") / "config.toml")
+    named = os.environ.get("COCKPIT_CONFIG")
+    return paths.given(named, "COCKPIT_CONFIG") if named else Path(user_config_path("cockpit") / "config.toml")
 
 
 def work() -> Work:

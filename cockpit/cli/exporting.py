@@ -10,6 +10,7 @@ from cockpit.requests import completing
 from cockpit.requests.shared import Database, to_read
 from engine.analysis import reports
 from engine.errors import InputError
+from engine.machine.paths import given
 from engine.store import database
 
 app = typer.Typer()
@@ -28,7 +29,15 @@ def export(
         str | None, typer.Option(help="Only this experiment.", autocompletion=completing.experiments)
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write. Default: standard output.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=given,
+            metavar="PATH",
+            help="File to write. Default: standard output.",
+            show_default=False,
+        ),
     ] = None,
     all_attempts: Annotated[
         bool, typer.Option("--all-attempts", help="With --table epochs: epochs of abandoned attempts, too.")

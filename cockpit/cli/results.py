@@ -18,6 +18,7 @@ from cockpit.text import hints
 from cockpit.views import tables
 from engine.analysis.layers import FRACTIONS, Fraction, Ratios, ratios
 from engine.errors import InputError, chosen
+from engine.machine.paths import given
 from engine.plan import presets
 from engine.store import database, queue, rows, sides
 
@@ -93,7 +94,9 @@ def show(
 @app.command("figure", epilog="Example: cockpit figure digits -o digits.pdf")
 def figure(
     experiment: Experiment,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file: .pdf, .png or .svg.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=given, metavar="PATH", help="The file: .pdf, .png or .svg.")
+    ],
     target: Target = None,
     x: X = "log-pruned",
     full: Full = False,

@@ -14,6 +14,7 @@ import typer
 from cockpit.requests.shared import Database, Json, to_read, to_write
 from cockpit.text import hints
 from engine.errors import InputError
+from engine.machine.paths import given
 from engine.store import care, database, labels
 from engine.store import merge as merging
 from engine.store.files import Folder, Found
@@ -127,7 +128,7 @@ def _size(files: frozenset[Found]) -> str:
 
 @app.command("backup", epilog="Example: cockpit store backup /mnt/disk/experiments.db")
 def backup(
-    place: Annotated[Path, typer.Argument(metavar="DEST", help="The database file to write.")],
+    place: Annotated[Path, typer.Argument(parser=given, metavar="DEST", help="The database file to write.")],
     no_files: Annotated[bool, typer.Option("--no-files", help="Leave out ticket files and checkpoints.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite DEST.")] = False,
     as_json: Json = False,
@@ -152,7 +153,10 @@ def backup(
 
 @app.command("merge", epilog="Example: cockpit store merge /mnt/laptop/experiments.db")
 def merge(
-    other: Annotated[Path, typer.Argument(help="The database whose runs are brought in; it is only read.")],
+    other: Annotated[
+        Path,
+        typer.Argument(parser=given, metavar="OTHER", help="The database whose runs are brought in; it is only read."),
+    ],
     as_json: Json = False,
     db: Database = None,
 ) -> None:

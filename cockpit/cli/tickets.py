@@ -2,8 +2,10 @@
 
 import json
 import shlex
+import sys
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +16,10 @@ from cockpit.requests import completing, trusting
 from cockpit.requests.shared import Database, Json, to_read, to_write
 from cockpit.requests.trusting import TrustModels
 from cockpit.views import tables
+from cockpit.views.export import whole
 from engine.errors import InputError
 from engine.machine import processes
+from engine.machine.paths import given, is_replaceable
 from engine.models import trust
 from engine.store import database, exports, imports, queue
 from engine.store.files import Folder
@@ -25,7 +29,7 @@ app = typer.Typer()
 
 TAKEAWAY = "engine.results.ticket_export"  # imports torch, so it runs in a process of its own
 
-Files = Annotated[list[Path], typer.Argument(help="Ticket files.", metavar="FILE...")]
+Files = Annotated[list[Path], typer.Argument(parser=given, help="Ticket files.", metavar="FILE...")]
 
 
 @app.command("list", epilog="Example: cockpit tickets list digits --json")
@@ -84,7 +88,14 @@ def export(
     replicate: Annotated[int, typer.Option(help="Which of the replicates.")] = 0,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write. Default: named after the ticket.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=given,
+            metavar="PATH",
+            help="File to write, or its folder. Default: named after the ticket.",
+            show_default=False,
+        ),
     ] = None,
     trust_models: TrustModels = False,
     as_json: Json = False,
@@ -102,8 +113,15 @@ def export(
     if output is not None and not output.parent.is_dir():
         raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another --output")
     trusting.asking(trust_models, lambda: trust.require(model, model_folder))
-    place, told = processes.ask(TAKEAWAY, "export", "--db", path, "--output", output or ".", digest)
-    print(json.dumps({"file": place, **told}) if as_json else f"{place}: {_describe(told)}")
+    ask = partial(processes.ask, TAKEAWAY, "export", "--db", path, digest, "--output")
+    if output is None or output.is_dir():
+        place, told = ask(output or ".")
+    else:
+        with whole(output) as written:
+            place, told = str(output), ask(written)[1]
+    # What is not kept as a file may be read from standard output.
+    to = sys.stdout if is_replaceable(Path(place)) else sys.stderr
+    print(json.dumps({"file": place, **told}) if as_json else f"{place}: {_describe(told)}", file=to)
 
 
 @app.command("verify", epilog="Example: cockpit tickets verify ticket.safetensors")

@@ -4,7 +4,6 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument
@@ -13,6 +12,7 @@ from cockpit.requests import completing, files
 from cockpit.requests.options import Wanted, check_name, experiment_options
 from cockpit.requests.trusting import TrustModels, asking
 from engine.errors import InputError
+from engine.machine import paths
 from engine.plan import presets
 
 What = Annotated[
@@ -56,8 +56,8 @@ def asked_for(what: Sequence[str], given: Mapping[str, Any]) -> list[Wanted]:
     asked: list[Wanted] = []
     for one in what:
         if one.endswith(files.SUFFIX):
-            asked += files.read(Path(one), beside)
-        elif Path(one + files.SUFFIX).is_file() and one not in presets.PRESETS:
+            asked += files.read(paths.given(one), beside)
+        elif paths.given(one + files.SUFFIX).is_file() and one not in presets.PRESETS:
             raise InputError(f"there is no preset {one!r}: the experiment file is named {one}{files.SUFFIX}")
         else:
             asked += [experiment_options(preset=member, **beside) for member in presets.members(one, beside)]

@@ -12,6 +12,7 @@ from typer import Argument, CallbackParam, Context, Option
 from cockpit.requests import completing
 from cockpit.text import hints
 from engine.errors import InputError, Range
+from engine.machine.paths import given
 from engine.store import database, paths
 
 LARGEST = 10**9  # whole number that a person gives, and some can be added to in the database
@@ -50,6 +51,8 @@ DataDir = Annotated[
     Path | None,
     Option(
         "--data-dir",
+        parser=given,
+        metavar="PATH",
         help="Folder searched first for the published data sets, and downloaded to.",
         show_default="COCKPIT_DATA, else the configuration file's, else the user's cache",
     ),

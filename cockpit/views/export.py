@@ -2,14 +2,17 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, TextIO
 
 from cockpit.text import terminal
 from engine.errors import InputError
 from engine.machine import processes
+from engine.machine.paths import is_replaceable
 from engine.store import paths
 
 
@@ -20,8 +23,7 @@ def write(
     if output is None:
         _write_to(terminal.data(), heading, rows, form)
         return
-    output = output.resolve()  # a link stays one
-    if output.exists() and not output.is_file():  # a pipe or a device is written to, not replaced
+    if not is_replaceable(output):  # row by row, as who reads the other end of a pipe may wait for the first
         with output.open("w", newline="", encoding="utf-8") as file:
             _write_to(file, heading, rows, form)
         return
@@ -31,9 +33,20 @@ def write(
 
 @contextmanager
 def whole(output: Path) -> Iterator[Path]:
-    """A file to write to, which takes the place of `output` once all has been written."""
+    """A file to write to, which takes the place of `output` once all has been written. A link stays one.
+
+    A pipe or a device is not replaced: what was written goes through it.
+    """
+    if not is_replaceable(output):
+        with TemporaryDirectory(prefix="cockpit-") as folder:
+            partial = Path(folder) / output.name
+            yield partial
+            with partial.open("rb") as written, output.open("wb") as place:
+                shutil.copyfileobj(written, place)
+        return
+    asked, output = output, output.resolve()
     if not output.absolute().parent.is_dir():
-        raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another file with -o")
+        raise InputError(f"there is no folder {asked.parent} for {asked.name}: make it, or name another file with -o")
     partial = output.with_name(f".{output.name}.{processes.mark()}")
     try:
         yield partial
@@ -41,7 +54,7 @@ def whole(output: Path) -> Iterator[Path]:
     except OSError as error:  # names the temporary file, which nobody asked for
         if error.errno in paths.DISK_FULL:
             raise
-        raise InputError(f"{output} cannot be written ({error.strerror}): name another file with -o") from None
+        raise InputError(f"{asked} cannot be written ({error.strerror}): name another file with -o") from None
     finally:
         with suppress(OSError):  # said already
             partial.unlink(missing_ok=True)

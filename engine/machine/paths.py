@@ -1,4 +1,4 @@
-"""Paths that a person gives."""
+"""Paths that a person gives: read with `~` expanded, and whether a file may be put there."""
 
 from pathlib import Path
 
@@ -24,3 +24,10 @@ def given(text: str, what: str = "path") -> Path:
     except FileNotFoundError:
         raise InputError("the current folder no longer exists (it was deleted): change to another with cd") from None
     return path
+
+
+def is_replaceable(path: Path) -> bool:
+    """Whether a new file may take the name `path`. A device, a pipe, or what stands for one is written to instead."""
+    if str(path.absolute()).startswith(("/dev/", "/proc/")):
+        return False
+    return path.is_file() or not path.exists()

@@ -77,11 +77,13 @@ class Results:
         names, found = reports.table(self.connection, table, experiment, all_attempts=all_attempts)
         return [dict(zip(names, row, strict=True)) for row in found]
 
-    def frame(self, table: str = "curves", experiment: str | None = None) -> "pandas.DataFrame":
+    def frame(
+        self, table: str = "curves", experiment: str | None = None, *, all_attempts: bool = False
+    ) -> "pandas.DataFrame":
         """The same as a DataFrame, if pandas is installed."""
         import pandas
 
-        names, found = reports.table(self.connection, table, experiment)
+        names, found = reports.table(self.connection, table, experiment, all_attempts=all_attempts)
         return pandas.DataFrame.from_records(list(found), columns=names)
 
     def run(self, name: str, level: int | None = None, replicate: int = 0) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from engine.errors import InputError
-from engine.machine.paths import given
+from engine.machine.paths import given, is_replaceable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LOGS = ("-wal", "-journal")  # what SQLite reads into the database of that name, whichever wrote it
@@ -55,6 +55,9 @@ def appearing(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Without `replace`, one that another process has put there meanwhile stays. Raises InputError where the log of
     another database lies beside `path`: SQLite would write what that holds into the new one.
     """
+    path = real(path)
+    if not is_replaceable(path):
+        raise InputError(f"{path} is no file, so no database can take its place: name another file")
     _ensure_no_log(path, replace)
     try:
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
