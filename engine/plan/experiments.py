@@ -4,8 +4,9 @@
 share are equal, so their digests are equal and they are trained once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import product
 
 from engine.datasets.catalog import DataSet
@@ -41,13 +42,14 @@ class Curve:
 def curves(definition: Definition) -> list[Curve]:
     """The curves of an experiment, chains first. A ticket evaluated on its own source is the chain's own curve."""
     d = definition
+    chains_of = cache(partial(_chains, d))  # curves share them, and so the runs that they have made
     found: list[Curve] = []
     for source, optimizer, scope in product(d.sources, d.optimizers, d.scopes):
-        chains = _chains(d, source, optimizer, scope)
+        chains = chains_of(source, optimizer, scope)
         points = [Point(level, r, chains[r].run(level)) for level, r in _grid(d, range(d.levels + 1))]
         found.append(_curve(d, source, source, optimizer, optimizer, scope, "winning", points))
     for target, optimizer in product(d.targets, d.target_optimizers):
-        found += _curves_on(d, target, optimizer)
+        found += _curves_on(d, target, optimizer, chains_of)
     return found
 
 
@@ -56,9 +58,14 @@ def runs(found: Iterable[Curve]) -> dict[str, Run]:
     return {point.run.digest: point.run for curve in found for point in curve.points}
 
 
-def _curves_on(d: Definition, target: DataSet, optimizer: Optimizer) -> list[Curve]:
+def _curves_on(
+    d: Definition,
+    target: DataSet,
+    optimizer: Optimizer,
+    chains_of: Callable[[DataSet, Optimizer, Scope], list[Chain]],
+) -> list[Curve]:
     """The curves of one target: its dense network, the tickets of every source, and the random tickets."""
-    own = _chains(d, target, optimizer, d.scopes[0])
+    own = chains_of(target, optimizer, d.scopes[0])
     trainings = [chain.training for chain in own]
     dense = [Point(0, r, own[r].run(0)) for r in range(d.replicates)]
     found = [_curve(d, None, target, None, optimizer, None, "dense", dense)]
@@ -76,7 +83,7 @@ def _curves_on(d: Definition, target: DataSet, optimizer: Optimizer) -> list[Cur
         points = [Point(level, r, Run(RandomGlobal.at(level, d.rate), trainings[r])) for level, r in grid]
         found.append(_curve(d, None, target, None, optimizer, None, "random-global", points))
     for source, source_optimizer, scope in product(d.sources, d.optimizers, d.scopes):
-        chains = _chains(d, source, source_optimizer, scope)
+        chains = chains_of(source, source_optimizer, scope)
         ends = (source, target, source_optimizer, optimizer, scope)
         if (source, source_optimizer) != (target, optimizer):
             points = [Point(level, r, Run(chains[r].ticket(level), trainings[r])) for level, r in grid]
