@@ -51,8 +51,12 @@ def error(row: Any) -> str:
 
 
 def short(text: str, width: int) -> str:
-    """A text of at most so many characters."""
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    """A text of at most so many columns of a terminal, where a wide character takes two."""
+    if text.isascii():
+        return text if len(text) <= width else f"{text[: width - 1]}…"
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"
 
 
 def duration(seconds: float) -> str:

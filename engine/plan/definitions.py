@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from engine.datasets import classes
-from engine.datasets.catalog import AUGMENTATIONS, DataSet, first, spec_of, split_part
+from engine.datasets.catalog import AUGMENTATIONS, DataSet, first, spec_of, split_part, steps_of
 from engine.datasets.specs import resolve
 from engine.errors import InputError, Range, chosen, quoted
 from engine.machine import devices, processes
@@ -247,7 +247,8 @@ def extended(
 ) -> Definition:
     """`definition` with more: `levels` and `replicates` are the new totals, the lists are added to what is there.
 
-    The levels evaluated grow along where they are those of `paper` or `all`. Raises InputError for a value that is not
+    The levels evaluated grow along where they are those of `paper` or `all`, and new data sets are cut to as many
+    images as those that are there (`--images`), unless they say how many. Raises InputError for a value that is not
     allowed, or that takes something away.
     """
     d = definition
@@ -263,8 +264,8 @@ def extended(
         left_out = ", ".join(map(str, sorted(lost)))
         raise InputError(f"--evaluate {evaluate} leaves out what is evaluated already ({left_out}): extend only adds")
     sources, targets = _data_sets(
-        [*d.sources, *map(resolve, source)],
-        [*d.targets, *map(resolve, target)],
+        [*d.sources, *(_as_in(d, spec) for spec in source)],
+        [*d.targets, *(_as_in(d, spec) for spec in target)],
     )
     return _checked(
         replace(
@@ -407,6 +408,16 @@ def _part(spec: str, images: int | None) -> DataSet:
         return data if images is None else first(data, images)
     except InputError as error:
         raise InputError(f"--images {images}: data set {spec!r}: {error}") from None
+
+
+def _as_in(d: Definition, spec: str) -> DataSet:
+    """One more data set of an experiment, cut to the images that its own were cut to, if none of them has more."""
+    own = d.sources + d.targets
+    cuts = [images for data in own if (images := steps_of(data.part)[1]) is not None]
+    most = max(cuts, default=None)
+    cut = most is not None and all(data.train_images <= most for data in own)
+    says = steps_of(split_part(spec)[1])[1] is not None
+    return _part(spec, most if cut and not says else None)
 
 
 def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:

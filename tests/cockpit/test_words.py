@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from rich.cells import cell_len
 
 from cockpit.text import words
 from cockpit.views import tables
@@ -33,6 +34,14 @@ def test_a_duration_has_its_two_largest_units(seconds: float, text: str) -> None
 )
 def test_a_size_has_one_unit(count: float, text: str) -> None:
     assert words.size(count) == text
+
+
+@pytest.mark.parametrize("text", ["digits", "日本語日本語", "a日本", "e\u0301te\u0301", "±±±±±±", ""])
+@pytest.mark.parametrize("width", [2, 3, 4, 5, 12])
+def test_a_shortened_text_has_room_in_its_columns(text: str, width: int) -> None:
+    found = words.short(text, width)
+    assert cell_len(found) == min(cell_len(text), width)
+    assert (found == text) == (cell_len(text) <= width)
 
 
 def test_a_table_is_aligned_and_takes_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -337,3 +337,24 @@ def test_a_limit_on_test_images_holds_for_each_data_set_that_is_larger() -> None
     definition = define(source=["mnist"], target=["svhn"], levels=1, test_images=10_000)
     limits = {c.target.name: {p.run.training.test_images for p in c.points} for c in curves(definition)}
     assert limits == {"mnist": {None}, "svhn": {10_000}}  # which have 10,000 and 26,032
+
+
+@pytest.mark.parametrize("images", [None, 100, 10_000])
+@pytest.mark.parametrize(("kind", "more"), [("target", "digits-b"), ("source", "digits-b"), ("target", "digits-b-60")])
+def test_what_an_experiment_is_extended_by_keeps_its_limits(images: int | None, kind: str, more: str) -> None:
+    given = {"images": images, "test_images": 50, "levels": 1, "replicates": 1}
+    before = define(source=["digits-a"], target=["digits-a"], **given)
+    found = extended(before, **{kind: [more]})
+    assert found.test_images == 50
+    counts = [data.train_images for data in found.sources + found.targets]
+    if images == 100:
+        assert counts[-1] == (60 if more.endswith("60") else 100)
+    if not more.endswith("60"):
+        wider = {"source": ["digits-a"], "target": ["digits-a"]}
+        wider[kind] = ["digits-a", more]
+        assert found == define(**wider, **given)  # type: ignore[arg-type]
+
+
+def test_a_set_that_was_named_with_its_number_limits_no_other() -> None:
+    before = define(source=["digits-a-100"], target=["digits-b"], levels=1, replicates=1)
+    assert extended(before, target=["digits"]).targets[-1].name == "digits"
