@@ -342,17 +342,18 @@ def test_a_limit_on_test_images_holds_for_each_data_set_that_is_larger() -> None
 @pytest.mark.parametrize("images", [None, 100, 10_000])
 @pytest.mark.parametrize(("kind", "more"), [("target", "digits-b"), ("source", "digits-b"), ("target", "digits-b-60")])
 def test_what_an_experiment_is_extended_by_keeps_its_limits(images: int | None, kind: str, more: str) -> None:
-    given = {"images": images, "test_images": 50, "levels": 1, "replicates": 1}
+    given: Any = {"images": images, "test_images": 50, "levels": 1, "replicates": 1}
     before = define(source=["digits-a"], target=["digits-a"], **given)
-    found = extended(before, **{kind: [more]})
+    added: Any = {kind: [more]}
+    found = extended(before, **added)
     assert found.test_images == 50
     counts = [data.train_images for data in found.sources + found.targets]
     if images == 100:
         assert counts[-1] == (60 if more.endswith("60") else 100)
     if not more.endswith("60"):
-        wider = {"source": ["digits-a"], "target": ["digits-a"]}
+        wider: Any = {"source": ["digits-a"], "target": ["digits-a"]}
         wider[kind] = ["digits-a", more]
-        assert found == define(**wider, **given)  # type: ignore[arg-type]
+        assert found == define(**wider, **given)
 
 
 def test_a_set_that_was_named_with_its_number_limits_no_other() -> None:
