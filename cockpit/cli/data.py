@@ -17,7 +17,7 @@ from engine.datasets import catalog, folders, npz, places
 from engine.datasets.specs import meant, resolve
 from engine.errors import InputError, unknown
 from engine.machine import processes
-from engine.store import database, located, rows
+from engine.store import database, located, rows, titles
 
 app = typer.Typer()
 
@@ -185,6 +185,23 @@ def locate(
         return
     for name, place in found.items():
         print(f"{name}: {place}")
+
+
+@app.command("name", epilog="Example: cockpit data name npz:cifar10.npz CIFAR-10")
+def name(
+    spec: Annotated[
+        str,
+        typer.Argument(help="A data set as --source or experiments name it.", autocompletion=completing.data_sets),
+    ],
+    title: Annotated[str, typer.Argument(help="What charts call it, with all its parts; '' removes that.")],
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Give a data set a display name. It is not part of any run's identity; `store merge` brings it along."""
+    with closing(database.writer(to_write(db))) as connection:
+        identity = titles.identity_of(connection, spec) or resolve(spec).identity
+        outcome = titles.name_data(connection, identity, title)
+    print(json.dumps({"data": spec, "name": title or None}) if as_json else f"{spec}: {outcome.said}")
 
 
 @app.command("check", epilog="Example: cockpit data check npz:photos.npz")

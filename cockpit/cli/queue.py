@@ -1,19 +1,34 @@
 """`cockpit queue`: changes of what is queued, and waiting for it."""
 
 import json
+import shlex
 import sqlite3
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cockpit.requests.shared import PRIORITY, SECONDS, Database, Json, Names, PauseAfter, to_read, to_write, within
+from cockpit.requests.shared import (
+    PRIORITY,
+    SECONDS,
+    Database,
+    Experiment,
+    Json,
+    Names,
+    PauseAfter,
+    to_read,
+    to_write,
+    within,
+)
 from cockpit.text import words
+from cockpit.views import tables
 from engine.errors import InputError
-from engine.store import database, labels, located, queue, rows
+from engine.store import database, labels, located, queue, rows, titles
 
 app = typer.Typer()
 
@@ -91,6 +106,43 @@ def annotate(
         db,
         lambda c, experiment: labels.annotate(c, experiment, notes=notes, tags=tag or (), untag=untag or ()),
     )
+
+
+@app.command("curve", epilog="Example: cockpit queue curve digits 'digits-b random-global' --name chance")
+def curve(
+    experiment: Experiment,
+    curve: Annotated[str | None, typer.Argument(help="A curve. Default: list the curves.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What charts call it; '' is what differs from others.", show_default=False)
+    ] = None,
+    hidden: Annotated[
+        bool | None, typer.Option("--hide/--show", help="Leave it out of charts.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Rename a curve of an experiment in charts, or hide it there. Results and exports keep it as it is."""
+    if curve is None:
+        if name is not None or hidden is not None:
+            raise InputError(f"name the curve: `cockpit queue curve {shlex.quote(experiment)}` lists them")
+        _list_curves(experiment, as_json, to_read(db))
+        return
+    if name is None and hidden is None:
+        raise InputError("nothing to change: give --name, --hide or --show")
+    change = partial(titles.edit_curve, curve=curve, title=name, hidden=hidden)
+    _change([experiment], as_json, db, change)
+
+
+def _list_curves(experiment: str, as_json: bool, path: Path) -> None:
+    with closing(database.reader(path)) as connection:
+        queue.experiment_id(connection, experiment)
+        found = titles.of_curves(connection, experiment)
+    listed = [{"curve": name, "name": one["title"], "hidden": one["is_hidden"]} for name, one in found.items()]
+    if as_json:
+        print(json.dumps(listed))
+        return
+    cells = [[str(row["curve"]), str(row["name"] or ""), "hidden" if row["hidden"] else ""] for row in listed]
+    tables.show(["curve", "called", ""], cells, left=3)
 
 
 @app.command("archive", epilog="Example: cockpit queue archive digits")

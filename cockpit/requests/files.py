@@ -1,7 +1,8 @@
 """Experiment files: the options of `cockpit queue add` as TOML, several experiments a file.
 
 `[defaults]` are options of all of them, each `[[experiment]]` is one, and its table `matrix` holds alternatives of
-options: one experiment for each combination. Keys are the options' names, as on the command line without `--`.
+options: one experiment for each combination. `[data-names]` says what charts call data sets. Keys are the options'
+names, as on the command line without `--`.
 """
 
 import itertools
@@ -16,11 +17,15 @@ from typing import Any, NoReturn
 from cockpit.requests.options import KINDS, Wanted, check_name, concerned, experiment_options
 from cockpit.text.toml import Place, line_of, mismatch
 from cockpit.text.toml import read as read_toml
+from engine.datasets.specs import resolve
 from engine.errors import InputError, quoted, unknown
 from engine.plan.definitions import Definition, options_of
+from engine.store import titles
 from engine.store.adding import joined_names, model_in_name
 
 SUFFIX = ".toml"
+DATA_NAMES = "data-names"
+TABLES = ("defaults", "experiment", DATA_NAMES)
 KEYS = {name.replace("_", "-"): name for name in KINDS}
 EXAMPLE = 'write [[experiment]], and below it its options, as in source = "digits-a"'
 MOST = 1000  # experiments of a file
@@ -59,6 +64,7 @@ def read(path: Path, beside: Mapping[str, Any]) -> list[Wanted]:
     file = File(path, text)
     _check_tables(file, found)
     names: dict[str, Place] = {}
+    data_names = _data_names(file, found.get(DATA_NAMES, {}))
     asked = []
     for place, options in _experiments(file, found):
         one = _wanted(file, place, options, beside)
@@ -67,7 +73,7 @@ def read(path: Path, beside: Mapping[str, Any]) -> list[Wanted]:
             fix = "give each its own, in a matrix with its keys in braces, as in name = '{source}-{optimizer}'"
             file.fail(place, f"{one.name!r} is also the name of the experiment of line {first}: {fix}")
         names[one.name] = place
-        asked.append(one)
+        asked.append(replace(one, data_names=data_names))
     return asked
 
 
@@ -86,9 +92,9 @@ def _literal(value: Any) -> str:
 
 def _check_tables(file: File, found: Mapping[str, Any]) -> None:
     for key in found:
-        if key not in ("defaults", "experiment"):
+        if key not in TABLES:
             misplaced = f"; {key} belongs into [defaults] or below [[experiment]]" if key in KEYS else ""
-            file.fail((key,), f"{unknown('table', key, ('defaults', 'experiment'))}{misplaced}")
+            file.fail((key,), f"{unknown('table', key, TABLES)}{misplaced}")
     if not isinstance(found.get("defaults", {}), dict):
         file.fail(("defaults",), "must be a table: write [defaults], and options below it")
     experiments = found.get("experiment")
@@ -96,6 +102,22 @@ def _check_tables(file: File, found: Mapping[str, Any]) -> None:
         raise InputError(f"experiment file {file.path} holds no experiment: {EXAMPLE}")
     if not isinstance(experiments, list) or not all(isinstance(table, dict) for table in experiments):
         file.fail(("experiment",), f"must be a list of tables: {EXAMPLE}")
+
+
+def _data_names(file: File, table: object) -> dict[str, str]:
+    """The display names of data sets, by identity."""
+    if not isinstance(table, dict):
+        file.fail((DATA_NAMES,), f'must be a table: write [{DATA_NAMES}], and below it "npz:cifar10.npz" = "CIFAR-10"')
+    found = {}
+    for spec, title in table.items():
+        place = (DATA_NAMES, spec)
+        if wanted := mismatch(title, str):
+            file.fail(place, f"is {quoted(title)}, must be {wanted}")
+        try:
+            found[resolve(_located(spec, file.path.parent)).identity] = titles.checked(title)
+        except InputError as error:
+            file.fail(place, str(error))
+    return found
 
 
 def _experiments(file: File, found: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Option]]]:

@@ -4,7 +4,7 @@ import inspect
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, get_args
 
 from typer import Option
@@ -16,7 +16,7 @@ from engine.errors import InputError, quoted
 from engine.models.catalog import MODELS
 from engine.plan import presets
 from engine.plan.definitions import Definition, define
-from engine.store import adding, labels, queue
+from engine.store import adding, labels, queue, titles
 
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 
@@ -31,6 +31,7 @@ class Wanted:
     definition: Definition
     profile_given: bool
     pause_after: int | None = None
+    data_names: Mapping[str, str] = field(default_factory=dict)  # display names of data sets, by identity
 
     @property
     def name(self) -> str:
@@ -46,7 +47,10 @@ class Wanted:
 def add_all(connection: sqlite3.Connection, asked: Sequence[Wanted], command: str | None = None) -> list[adding.Added]:
     """Put all of them into the queue, or none, with the command that does this: this one, if none is given."""
     wishes = [adding.Wish(one.name, one.resolved(connection), one.pause_after) for one in asked]
-    return adding.add_all(connection, wishes, command or command_line())
+    found = adding.add_all(connection, wishes, command or command_line())
+    for identity, title in {pair for one in asked for pair in one.data_names.items()}:
+        titles.name_data(connection, identity, title)
+    return found
 
 
 def _option(panel: str, help: str, default: str | None = None) -> Any:

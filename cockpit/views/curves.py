@@ -32,6 +32,7 @@ class Series:
     deviations: tuple[float | None, ...]
     counts: tuple[int, ...]
     planned: tuple[int, ...]
+    curve: str = ""  # its name within the experiment
     width: float = 1.0
     scope: str | None = None
     source_optimizer: str | None = None
@@ -71,6 +72,7 @@ def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
     found = [
         Series(
             name=name,
+            curve=name,
             **{key: own[0][key] for key in ("experiment", "source", "target", "model", "optimizer", "ticket")},
             levels=tuple(row["level"] for row in own),
             remaining=tuple(1.0 - row["fraction_pruned"] for row in own),

@@ -5,7 +5,7 @@ import sqlite3
 from typing import Any
 
 from engine.datasets.catalog import split_part
-from engine.errors import InputError, quoted
+from engine.errors import InputError, chosen, quoted
 from engine.store.database import transaction
 from engine.store.queue import Outcome
 
@@ -18,6 +18,13 @@ def checked(title: str) -> str:
     if not title.isprintable() or len(title) > LONGEST:
         raise InputError(f"name {quoted(title)} is not allowed: give 1 to {LONGEST} printable characters")
     return title
+
+
+def identity_of(connection: sqlite3.Connection, name: str) -> str | None:
+    """The identity of the data set that experiments call by a name, whichever part; None if none or several have it."""
+    known = connection.execute("SELECT name, identity FROM datasets")
+    found = {split_part(row["identity"])[0] for row in known if split_part(row["name"])[0] == name.removesuffix(".npz")}
+    return found.pop() if len(found) == 1 else None
 
 
 def name_data(connection: sqlite3.Connection, identity: str, title: str) -> Outcome:
@@ -76,7 +83,8 @@ def edit_curve(
     """Call a curve by a title (an empty one takes that away), leave it out of charts, or show it again."""
     with transaction(connection):
         rows = connection.execute("SELECT * FROM experiment_curves WHERE experiment_id = ?", (experiment,)).fetchall()
-        (row,) = [row for row in rows if row["name"] == curve]
+        by_name = {row["name"]: row for row in rows}
+        row = by_name[chosen("curve", curve, list(by_name))]
         now = row["title"] if title is None else checked(title) or None
         out = row["hidden"] if hidden is None else int(hidden)
         connection.execute("UPDATE experiment_curves SET title = ?, hidden = ? WHERE id = ?", (now, out, row["id"]))

@@ -10,7 +10,7 @@ import pytest
 from cockpit.requests.files import SUFFIX, read, write
 from cockpit.requests.options import KINDS, experiment_options
 from engine.errors import InputError
-from engine.store import database, queue
+from engine.store import database, queue, titles
 from tests.conftest import Cockpit
 from tests.engine.test_datasets import gray, save
 from tests.engine.test_experiments import CHANGED
@@ -108,6 +108,17 @@ def test_a_path_in_a_file_is_relative_to_the_file(
     monkeypatch.chdir(folder)
     (one,) = read(Path("mine.toml"), {})
     assert one.definition.sources[0].location == str(folder / "photos.npz")
+
+
+def test_a_file_says_what_charts_call_its_data_sets(cockpit: Cockpit, file: Path) -> None:
+    file.write_text('[data-names]\ndigits = "Handwriting"\n[[experiment]]\nname = "one"\nsource = "digits-a"\n')
+    cockpit("queue", "add", file)
+    with closing(database.reader(file.parent / "experiments.db")) as connection:
+        assert titles.of_data(connection, "one") == {"digits-a": "Handwriting"}
+    for line, said in (("digits = 3", "is 3, must be text"), ('digts = "x"', "unknown data set 'digts'")):
+        file.write_text(f'[data-names]\n{line}\n[[experiment]]\nsource = "digits-a"\n')
+        with pytest.raises(InputError, match=f"line 2, .*{said}"):
+            read(file, {})
 
 
 def test_one_name_is_for_one_experiment(cockpit: Cockpit, file: Path) -> None:

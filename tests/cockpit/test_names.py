@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from cockpit.views import names
+from cockpit.views.curves import Series
 from tests.cockpit.test_charts import curve, dense
 
 RANDOM = curve("random", "random-global", source=None)
 
 
-def labels(*shown: names.Series) -> list[str]:
+def labels(*shown: Series) -> list[str]:
     return [one.label for one in names.named(shown)]
 
 

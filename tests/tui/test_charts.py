@@ -246,3 +246,23 @@ async def test_the_dashboard_is_laid_out_anew_when_the_terminal_is_resized(two: 
         await until(lambda: app.screen.query_one("#too-small").region.area)
         await pilot.resize_terminal(160, 48)
         await until(lambda: app.screen.query_one(Plot).region.right > 80)
+
+
+async def test_a_curve_is_renamed_and_hidden_for_good(two: Path) -> None:
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: chart(app).shown)
+        await pilot.press("3")
+        await until(lambda: cells(app, "#curves"))
+        app.screen.query_one("#curves").focus()
+        await pilot.press("N")
+        await until(lambda: app.screen.query("Ask Input"))
+        await pilot.press(*"mine", "enter")
+        await until(lambda: "mine" in next(iter(cells(app, "#curves").values()))[0])
+        await pilot.press("H")
+        await until(lambda: "mine (hidden)" in next(iter(cells(app, "#curves").values()))[0])
+        await pilot.press("H")
+        await until(lambda: "hidden" not in next(iter(cells(app, "#curves").values()))[0])
+    with closing(database.reader(two)) as connection:
+        found = connection.execute("SELECT title, hidden FROM experiment_curves WHERE title IS NOT NULL").fetchall()
+    assert [tuple(row) for row in found] == [("mine", 0)]

@@ -1,16 +1,21 @@
 """The curves of several experiments in one chart, and a list of them that reads the crosshair."""
 
+import asyncio
+import shlex
 import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 from rich.text import Text
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
 from cockpit.text import words
+from cockpit.tui import actions
+from cockpit.tui.dialogs import Ask
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
@@ -19,6 +24,8 @@ from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import curves
 from cockpit.views.legends import Entry
+from engine.errors import InputError
+from engine.store import titles
 
 MORE = "Only {name}: mark more on the dashboard (1) with space, or pin them with p"
 HEADINGS = ("curve", "accuracy, %", "n", "remarks")
@@ -29,6 +36,22 @@ class Compare(ChartScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "hide", "Hide", id="compare.hide", tooltip="Hide the curve under the cursor, or show it"),
+        Binding(
+            "H",
+            "keep_hidden",
+            "Hide for good",
+            id="compare.keep-hidden",
+            show=False,
+            tooltip="Leave the curve under the cursor out of every chart, or show it again",
+        ),
+        Binding(
+            "N",
+            "rename",
+            "Rename",
+            id="compare.rename",
+            show=False,
+            tooltip="Call the curve under the cursor by another name, in every chart",
+        ),
         Binding("escape", "app.switch_mode('dashboard')", "Back", id="compare.back", tooltip="To the dashboard"),
     ]
 
@@ -71,6 +94,46 @@ class Compare(ChartScreen):
         if name := self.query_one("#curves", LiveTable).key:
             chart = self.query_one(Chart)
             chart.hide(chart.view.hidden ^ {name})
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether an action is offered: none is that changes something where this is read-only."""
+        return not (action in ("keep_hidden", "rename") and self.cockpit.read_only)
+
+    @work(group="acting")
+    async def action_keep_hidden(self) -> None:
+        """Hide the curve under the cursor in every chart, or show it again."""
+        if one := self._under_cursor():
+            await self._edit(one, "Show" if one.is_hidden else "Hide for good", hidden=not one.is_hidden)
+            chart = self.query_one(Chart)
+            hidden = chart.view.hidden
+            chart.hide(hidden - {one.name} if one.is_hidden else hidden | {one.name})
+
+    @work(group="acting")
+    async def action_rename(self) -> None:
+        """Ask for another name of the curve under the cursor."""
+        if one := self._under_cursor():
+            hint = "Enter saves, esc leaves it. Empty: the name that says what differs."
+            title = await self.app.push_screen_wait(Ask(f"Name of {one.called}", one.title or "", hint, lines=False))
+            if title is not None:
+                await self._edit(one, "Rename", title=title)
+
+    def _under_cursor(self) -> curves.Series | None:
+        key = self.query_one("#curves", LiveTable).key
+        return next((one for one in self.query_one(Chart).shown if one.name == key), None)
+
+    async def _edit(self, one: curves.Series, label: str, title: str | None = None, hidden: bool | None = None) -> None:
+        act = partial(titles.edit_curve, curve=one.curve, title=title, hidden=hidden)
+        try:
+            path = await self.cockpit.writable()
+            outcomes = await asyncio.to_thread(actions.carry_out, path, act, [one.experiment])
+        except (InputError, sqlite3.Error, OSError) as error:
+            self.cockpit.failed(label, error)
+            return
+        option = f"--name {shlex.quote(title)}" if title is not None else "--hide" if hidden else "--show"
+        command = f"cockpit queue curve {{names}} {shlex.quote(one.curve)} {option}"
+        said = outcomes[one.experiment].said
+        self.cockpit.say_done(label, said, actions.command(command, [one.experiment], path))
+        self.ask()
 
 
 def _curves(connection: sqlite3.Connection, names: Sequence[str]) -> tuple[Sequence[str], list[curves.Series]]:
