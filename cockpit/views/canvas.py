@@ -1,17 +1,20 @@
-"""Cells of a terminal to draw on: characters, braille lines, and backgrounds that blend where they overlap."""
+"""Cells of a terminal to draw on: characters, lines by plotext, and backgrounds that blend where they overlap."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import floor, prod
 from operator import itemgetter
 from typing import NamedTuple
 
-Colour = tuple[int, int, int]
+import plotext
 
-BLANK = 0x2800  # the braille pattern without dots
-DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of a braille pattern, by column and row
+Colour = tuple[int, int, int]
+Spot = tuple[float, float]  # column and row
+
+_PIECE = re.compile(r"(?:\x1b\[38;2;(\d+);(\d+);(\d+)m)?([^\x1b]+)(?:\x1b\[0m)?")  # of what plotext builds
 
 
 class Piece(NamedTuple):
@@ -41,21 +44,25 @@ class Canvas:
         if 0 <= column < self.width and 0 <= row < self.height:
             self._letters[column, row] = letter, colour
 
-    def line(self, x: float, y: float, x_to: float, y_to: float, colour: Colour) -> None:
-        """Draw a line of braille dots. Dots that a cell already has stay, in the new colour; other characters go."""
-        clips = _inside(x, x_to, self.width), _inside(y, y_to, self.height)
-        first, last = max(clip[0] for clip in clips), min(clip[1] for clip in clips)
-        steps = max(1, round(max(2 * abs(x_to - x), 4 * abs(y_to - y)) * (last - first)))
-        for step in range(steps + 1) if first <= last else ():
-            part = first + (last - first) * step / steps
-            self._dot(x + (x_to - x) * part, y + (y_to - y) * part, colour)
-
-    def _dot(self, x: float, y: float, colour: Colour) -> None:
-        cell = column, row = min(floor(x), self.width - 1), min(floor(y), self.height - 1)
-        now = ord(self._letters.get(cell, (" ", None))[0])
-        now = now if now & ~0xFF == BLANK else BLANK
-        dot = DOTS[min(floor(2 * (x - column)), 1)][min(floor(4 * (y - row)), 3)]
-        self._letters[cell] = chr(now | dot), colour
+    def lines(self, curves: Iterable[tuple[Sequence[Spot], Colour]]) -> None:
+        """Draw a line through the spots of each curve, the later over the earlier, over whatever its cells have."""
+        plotext.clear_figure()
+        plotext.theme("clear")
+        plotext.plot_size(self.width, self.height)
+        plotext.frame(False)
+        plotext.xticks([])
+        plotext.yticks([])
+        plotext.xlim(0, 2 * self.width - 1)  # a braille pattern has two columns of four dots
+        plotext.ylim(0, 4 * self.height - 1)
+        for spots, colour in curves:
+            for part in _inside(spots, self.width, self.height):
+                xs, ys = ([2 * x - 0.5 for x, _ in part], [4 * (self.height - y) - 0.5 for _, y in part])
+                plotext.plot(xs, ys, marker="braille", color=colour)
+        for row, text in enumerate(plotext.build().split("\n")):
+            letters = [(letter, piece) for piece in _PIECE.finditer(text) for letter in piece[4]]
+            for column, (letter, piece) in enumerate(letters):
+                if letter != " ":
+                    self.put(column, row, letter, (int(piece[1]), int(piece[2]), int(piece[3])))
 
     def tint(self, column: int, top: float, bottom: float, colour: Colour, strength: float) -> None:
         """Colour the background of a column from one height to another, each cell as far as it is covered."""
@@ -96,7 +103,26 @@ def mix(one: Colour, other: tuple[float, float, float], part: float) -> Colour:
     return red, green, blue
 
 
-def _inside(start: float, end: float, limit: float) -> tuple[float, float]:
+def _inside(spots: Sequence[Spot], width: int, height: int) -> Iterator[list[Spot]]:
+    """The parts of a line that lie on a canvas: plotext would follow it to wherever it goes."""
+    part: list[Spot] = []
+    for start, end in pairwise(spots):
+        clips = _between(start[0], end[0], width), _between(start[1], end[1], height)
+        first, last = max(clip[0] for clip in clips), min(clip[1] for clip in clips)
+        if first > last:
+            continue
+        if not part or first > 0:
+            yield from [part] if part else []
+            part = [_on_the_way(start, end, first)]
+        part.append(_on_the_way(start, end, last))
+    yield from [part] if part else []
+
+
+def _on_the_way(start: Spot, end: Spot, part: float) -> Spot:
+    return start[0] + (end[0] - start[0]) * part, start[1] + (end[1] - start[1]) * part
+
+
+def _between(start: float, end: float, limit: float) -> tuple[float, float]:
     """The first and last part of the way from `start` to `end` that lies between 0 and `limit`."""
     if start == end:
         return (0.0, 1.0) if 0 <= start <= limit else (1.0, 0.0)

@@ -12,7 +12,7 @@ from typing import Literal
 from cockpit.text import words
 from cockpit.views import axes
 from cockpit.views.axes import AXES, Axis, place
-from cockpit.views.canvas import Canvas, Colour, Piece, Row, mix
+from cockpit.views.canvas import Canvas, Colour, Piece, Row, Spot, mix
 from cockpit.views.curves import DENSE, Series, matched
 from cockpit.views.legends import MATCH, MORE, RULE, Entry, View, fractions, legend, signs, style
 
@@ -78,8 +78,8 @@ def draw(shown: Sequence[Series], view: View, width: int, height: int) -> list[R
         if view.spread == "bands":
             line.shade(canvas)
         line.draw(canvas)
-    for line in reversed(lines):  # again, the first series on top
-        line.trace(canvas)
+    traced = [line for line in reversed(lines) if line.one.ticket != DENSE]  # the first series on top
+    canvas.lines(part for line in traced for part in (*line.bars(), line.trace()))
     _mark(canvas, lines, shown)
     labels = _labels(lines, legend(shown, view), view, where) if view.labelled else {}
     return axes.framed(canvas.rows(), where.x, where.y, labels, where.right)
@@ -165,24 +165,21 @@ class _Line:
                 )
 
     def draw(self, canvas: Canvas) -> None:
-        """Draw what lies under all curves: a rule for the dense network, bars for deviations if they are to be seen."""
+        """Draw what lies under all curves: a rule for the dense network."""
         if self.one.ticket == DENSE:
             for column in range(canvas.width):
                 canvas.put(column, math.floor(self.spots[0][1]), RULE, self.colour)
-        elif self.view.spread == "bars":
-            for i, (x, _) in zip(self.kept, self.spots, strict=True):
-                if spread := self.one.deviations[i]:
-                    canvas.line(
-                        x, self._y(self.one.means[i] - spread), x, self._y(self.one.means[i] + spread), self.colour
-                    )
 
-    def trace(self, canvas: Canvas) -> None:
-        """Draw the line through its levels, that of random tickets dimmer."""
+    def bars(self) -> Iterator[tuple[Sequence[Spot], Colour]]:
+        """The lines that show deviations, if bars are to show them."""
+        for i, (x, _) in zip(self.kept, self.spots, strict=True) if self.view.spread == "bars" else ():
+            if spread := self.one.deviations[i]:
+                yield [(x, self._y(self.one.means[i] + sign * spread)) for sign in (-1, 1)], self.colour
+
+    def trace(self) -> tuple[Sequence[Spot], Colour]:
+        """The line through its levels, that of random tickets dimmer."""
         is_random = self.one.ticket.startswith("random")
-        colour = mix(self.colour, self.view.background, DIMNESS) if is_random else self.colour
-        if self.one.ticket != DENSE:
-            for start, end in pairwise(self.spots):
-                canvas.line(*start, *end, colour)
+        return self.spots, mix(self.colour, self.view.background, DIMNESS) if is_random else self.colour
 
     def marks(self) -> Iterator[tuple[int, int, str]]:
         """The cell of each level, and its marker: the number of replicates where some are missing."""

@@ -1,7 +1,6 @@
 """Two scopes layer by layer as a chart: the ratios of what they leave or prune, light to dark over the levels."""
 
 import math
-from itertools import pairwise
 
 from cockpit.text import words
 from cockpit.views.axes import STEPS, Axis, framed
@@ -29,10 +28,9 @@ def printed_ratios(found: Ratios, width: int) -> list[Row]:
     for number, level in enumerate(shown):
         colour, marker = shade(number, len(shown)), MARKERS[number]
         spots = [(layers.position(x), height - scale.position(y)) for x, y in ratio_points(found, level)]
-        for start, end in pairwise(spots):
-            canvas.line(*start, *end, colour)
         drawn.append((spots, marker, colour))
         entries.append([Piece(f"  {marker}", colour), Piece(f" {ratio_name(found, level)}")])
+    canvas.lines((spots, colour) for spots, _, colour in drawn)
     for spots, marker, colour in drawn:  # above all lines
         for x, y in spots:
             canvas.put(math.floor(x), math.floor(y), marker, colour)
