@@ -26,6 +26,7 @@ NAMES = (
     "profiles",
     "pruning",
     "queue",
+    "starting",
     "streams",
     "training",
     "workers",
