@@ -13,10 +13,10 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from cockpit.text import words
-from cockpit.views.canvas import Colour, Row
 
 if TYPE_CHECKING:
     from cockpit.text.console import Console
+    from cockpit.views.canvas import Colour, Row
 
 BLENDING = ("truecolor", "256", "windows")  # what Rich calls enough colours for backgrounds that blend
 HEADING_WIDTH = 16  # longer headings go over several lines
@@ -65,7 +65,7 @@ def say(text: str) -> None:
     console.print(text, soft_wrap=not console.is_terminal)
 
 
-def draw(chart: Callable[[int, bool], Iterable[Row]]) -> None:
+def draw(chart: "Callable[[int, bool], Iterable[Row]]") -> None:
     """Print a chart, for the width there is, and for whether there are colours that blend."""
     from rich.color import Color
     from rich.style import Style
@@ -73,7 +73,7 @@ def draw(chart: Callable[[int, bool], Iterable[Row]]) -> None:
 
     from cockpit.text.console import Console
 
-    def own(colour: Colour | None) -> Color | None:
+    def own(colour: "Colour | None") -> Color | None:
         return Color.from_rgb(*colour) if colour else None
 
     console = Console()
