@@ -21,7 +21,7 @@ from engine.analysis import claims, reports
 from engine.analysis.claims import FALLEN
 from engine.analysis.reports import Report
 from engine.machine import processes
-from engine.store import care, database, queue
+from engine.store import care, database, paths, queue
 from engine.store.files import Folder
 
 ROOT = Path(__file__).parents[1]
@@ -45,38 +45,43 @@ NEEDED = """
 
 def publish(source: Path, sample: Path, experiment: str = TICKETS) -> None:
     """Copy a database in which nothing is being trained, with the ticket files of one experiment and no others."""
-    sample.unlink(missing_ok=True)
-    database.snapshot(source, sample)
-    database.writer(sample).close()  # of this version's schema
-    with closing(sqlite3.connect(sample)) as connection:
-        connection.execute("UPDATE runs SET worker = NULL")
-        connection.execute("UPDATE attempts SET worker = NULL")
-        for table in ("workers", "pools", "loads"):
-            connection.execute(f"DELETE FROM {table}")
-        connection.execute("UPDATE datasets SET location = ''")
-        for table in ("experiments", "runs"):  # what followed --db, at the end of a command
-            connection.execute(
-                f"UPDATE {table} SET command = substr(command, 1, instr(command, ' --db ') - 1)"
-                " WHERE instr(command, ' --db ')"
-            )
-        connection.execute("REPLACE INTO about VALUES ('sample', ?)", (MARK,))
-        connection.commit()
-        files = dict(connection.execute(NEEDED, (experiment,)).fetchall())
-        connection.execute("PRAGMA journal_mode = DELETE")
-        connection.execute("VACUUM")
-    _publish_tickets(Folder(database.files_folder(source)), database.files_folder(sample), files)
+    with paths.appearing(sample, replace=True) as made:
+        database.snapshot(source, made)
+        database.writer(made).close()  # brings it to this version's schema
+        with closing(sqlite3.connect(made)) as connection:
+            files = dict(connection.execute(NEEDED, (experiment,)).fetchall())
+            connection.execute("UPDATE runs SET worker = NULL")
+            connection.execute("UPDATE attempts SET worker = NULL")
+            for table in ("workers", "pools", "loads"):
+                connection.execute(f"DELETE FROM {table}")
+            connection.execute("UPDATE datasets SET location = ''")
+            for table in ("experiments", "runs"):  # what followed --db, at the end of a command
+                connection.execute(
+                    f"UPDATE {table} SET command = substr(command, 1, instr(command, ' --db ') - 1)"
+                    " WHERE instr(command, ' --db ')"
+                )
+            connection.execute("REPLACE INTO about VALUES ('sample', ?)", (MARK,))
+            connection.commit()
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("VACUUM")
+        _publish_tickets(source, sample, experiment, files)
 
 
-def _publish_tickets(theirs: Folder, place: Path, files: dict[str, int]) -> None:
+def _publish_tickets(source: Path, sample: Path, experiment: str, files: dict[str, int]) -> None:
+    """Put the ticket files of an experiment, and no others, beside the sample. Exit if they are not all there."""
     if sum(files.values()) > MOST:
-        sys.exit(f"the ticket files of {TICKETS} are {sum(files.values()):,} bytes; at most {MOST:,} are published")
+        sys.exit(f"the ticket files of {experiment} are {sum(files.values()):,} bytes; at most {MOST:,} are published")
+    place = database.files_folder(sample)
     kept = place.with_name(f"{place.name}.new")
     shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir()
-    taken, absent = care.take_tickets(Folder(kept), theirs, files, lambda done, total: None)
+    for folder in (database.files_folder(source), place):  # what the sample has already may be absent from a copy of it
+        taken, absent = care.take_tickets(Folder(kept), Folder(folder), files, lambda *_: None)
+    if absent or not taken:
+        shutil.rmtree(kept, ignore_errors=True)
+        sys.exit(f"{source} lacks ticket files of {experiment}: train it there, as docs/sample.toml has it")
     shutil.rmtree(place, ignore_errors=True)
     kept.rename(place)
-    print(f"{taken} ticket files of {TICKETS} published, {sum(files.values()):,} bytes; {absent} absent")
+    print(f"{taken} ticket files of {experiment} published, {sum(files.values()):,} bytes")
 
 
 def results(text: str, connection: sqlite3.Connection) -> str:
@@ -195,9 +200,9 @@ MAKERS: dict[str, Callable[[sqlite3.Connection, str | None], Iterator[str]]] = {
 def draw(text: str, sample: Path, folder: Path) -> None:
     """Draw the pictures that a text shows, each of the experiment whose name begins like it."""
     with closing(database.reader(sample)) as connection:
-        names = [row[0] for row in connection.execute("SELECT name FROM experiments")]
+        names = [row[0] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]
     for picture in PICTURE.findall(text):
-        (name,) = (one for one in names if one.partition("@")[0] == Path(picture).name)
+        name = next(one for one in names if one.partition("@")[0] == Path(picture).name)
         command = ["figure", name, "-o", str(folder / f"{picture}.svg"), "--db", str(sample)]
         subprocess.run([*processes.python("cockpit"), *command], env=processes.environment(), check=True)
 
