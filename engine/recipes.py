@@ -37,6 +37,10 @@ Size = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Factor = Annotated[float, msgspec.Meta(ge=0)]
 
 
+class BadRecipe(InputError):
+    """A text is no recipe of a run."""
+
+
 class _Part:
     """A part of what a run is."""
 
@@ -272,7 +276,7 @@ class Run:
 
     @staticmethod
     def from_json(text: str) -> "Run":
-        """The run that `to_json` wrote. Raises InputError for anything else, and for one of other semantics."""
+        """The run that `to_json` wrote. Raises BadRecipe for anything else, InputError for other semantics."""
         try:
             found = json.loads(text)
             semantics = found["semantics"]
@@ -280,7 +284,7 @@ class Run:
                 return Run(_decode_ticket(found["ticket"]), _decode_training(found["training"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else error
-            raise InputError(f"the recipe {quoted(text)} describes no run: {why}") from None
+            raise BadRecipe(f"the recipe {quoted(text)} describes no run: {why}") from None
         raise InputError(f"a run of semantics {quoted(semantics)} cannot be trained by this version ({SEMANTICS})")
 
 

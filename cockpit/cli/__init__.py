@@ -16,7 +16,7 @@ from cockpit.requests.shared import Database
 from cockpit.text import hints, terminal
 from engine import __version__
 from engine.errors import InputError, quoted
-from engine.store import database
+from engine.store import damage, database
 
 app = typer.Typer(
     name="cockpit",
@@ -64,16 +64,11 @@ def main() -> None:
     """The program: runs a command; what a person got wrong becomes one line on stderr and exit code 2."""
     with terminal.guarded():
         database.on_wait = hints.warn
+        database.opened.clear()
         try:
             _check_text()
             code = typer.main.get_command(app).main(prog_name="cockpit", standalone_mode=False)
             sys.stdout.flush()
-        except InputError as error:
-            _fail(str(error), 2)
-        except sqlite3.OperationalError as error:
-            _fail(f"the database cannot be used ({error}): {_database_fix(str(error))}", 2)
-        except sqlite3.DatabaseError as error:
-            _fail(f"the database cannot be used ({error}): `cockpit store check` says whether it is damaged", 2)
         except TyperException as error:
             _fail(_helpful(error), error.exit_code)
         except (KeyboardInterrupt, Abort):
@@ -82,7 +77,20 @@ def main() -> None:
             raise
         except OSError as error:
             _fail(_file_error(error), 2)
+        except Exception as error:
+            if said := _said_of(error):
+                _fail(said, 2)
+            raise
         sys.exit(code or 0)
+
+
+def _said_of(error: Exception) -> str:
+    """What a person can do about an error, in a line; empty for a fault of this program."""
+    if damaged := damage.cause(error):
+        return str(damaged)
+    if isinstance(error, sqlite3.Error):
+        return f"the database cannot be used ({error}): {_database_fix(str(error))}"
+    return str(error) if isinstance(error, InputError) else ""
 
 
 def _check_text() -> None:

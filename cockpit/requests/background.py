@@ -74,7 +74,13 @@ def refuse_more(connection: sqlite3.Connection) -> None:
 
 def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | None:
     """Ask the pools of this database on this machine to end, and wait for them: which did; None if there are none."""
-    pools = workers.live_pools(connection)
+    pools, path = workers.live_pools(connection), database.path_of(connection)
+    for pool in pools:
+        if not processes.has_open(pool["pid"], path):  # whose pid a foreign or damaged database may name
+            raise InputError(
+                f"process {pool['pid']} does not work on {path}, though row {pool['id']} of its table pools says so:"
+                " nothing is stopped; end the workers by hand"
+            )
     for pool in pools:
         try:
             with suppress(ProcessLookupError):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual import events, on
 from textual.binding import Binding, BindingType
 
@@ -22,7 +23,7 @@ from cockpit.tui.screens.layers import Layers
 from cockpit.tui.screens.logs import Logs
 from cockpit.tui.screens.queue import Queue
 from engine.errors import chosen
-from engine.store import database
+from engine.store import damage, database
 
 QUIET_SECONDS = 0.15  # after a key, until something is done that nobody should wait for
 TIDY_SECONDS = 1.0
@@ -116,6 +117,14 @@ class Cockpit(ActingApp):
         if self._making is not None:
             await self._making
         await super()._shutdown()
+
+    def _handle_exception(self, error: Exception) -> None:
+        damaged = damage.cause(error, self.path)
+        if damaged is None:
+            super()._handle_exception(error)
+        else:
+            self._return_code = 2
+            self.panic(Text(f"cockpit: error: {damaged}"))
 
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.InputEvent):

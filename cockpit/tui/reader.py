@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from engine.errors import InputError
-from engine.store import database
+from engine.store import damage, database
 
 LOOK_SECONDS = 0.2  # between two looks at whether the database has changed
 SHARE = 4.0  # a query that takes t is made again after SHARE * t at the earliest, however often the database changes
@@ -77,6 +77,7 @@ class Reader(threading.Thread):
                     self._tell(None)
                     self._watch(connection)
             except Exception as error:  # whatever it is, a banner is better than a screen that stands still
+                error = damage.cause(error, self.path) or error
                 known = isinstance(error, InputError | sqlite3.Error | OSError)
                 self._tell(str(error) if known else f"{type(error).__name__}: {error}")
                 self._changed.wait(1.0)

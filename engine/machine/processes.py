@@ -174,3 +174,15 @@ def _look_elsewhere(pid: int) -> tuple[str, float]:
         raise ProcessLookupError from None
     except psutil.AccessDenied:
         raise PermissionError from None
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Whether the process of this pid, or one that it started, has a file open; True where that cannot be told."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        files = {file.path for one in (process, *process.children(recursive=True)) for file in one.open_files()}
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # it has just ended, or is another user's
+        return True
+    return str(path.resolve()) in files

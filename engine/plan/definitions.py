@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, get_args
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Annotated, Any, TypeVar, get_args
+
+import msgspec
 
 from engine.datasets import classes
 from engine.datasets.catalog import AUGMENTATIONS, DataSet, first, spec_of, split_part, steps_of
@@ -14,14 +16,21 @@ from engine.models import catalog as models
 from engine.models import trust, user_model
 from engine.recipes import (
     BatchNorm,
+    Count,
+    Epochs,
+    Factor,
+    Level,
     MaskKind,
     Optimizer,
     Profile,
     Prunable,
+    Rate,
     Rewinds,
     Rule,
     Schedule,
     Scope,
+    Seed,
+    Size,
 )
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import SPEC, TicketSource
@@ -41,6 +50,12 @@ NUMBERS = {
 }
 
 
+# What `from_json` lets in; what a person may ask for is narrower.
+Few = Annotated[int, msgspec.Meta(ge=0, le=1000)]
+_Choice = TypeVar("_Choice")
+Some = Annotated[tuple[_Choice, ...], msgspec.Meta(min_length=1)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Definition:
     """An experiment with every default resolved. Tuples hold alternatives: each combination is a curve."""
@@ -48,32 +63,32 @@ class Definition:
     sources: tuple[DataSet, ...]
     targets: tuple[DataSet, ...]
     model: str
-    width: float
-    optimizers: tuple[Optimizer, ...]  # of the sources' trainings
-    target_optimizers: tuple[Optimizer, ...]
-    learning_rate: float | None  # None: the optimizer's own (LEARNING_RATES)
-    weight_decay: float
-    scopes: tuple[Scope, ...]
+    width: Size
+    optimizers: Some[Optimizer]  # of the sources' trainings
+    target_optimizers: Some[Optimizer]
+    learning_rate: Factor | None  # None: the optimizer's own (LEARNING_RATES)
+    weight_decay: Factor
+    scopes: Some[Scope]
     random: tuple[MaskKind, ...]
-    levels: int
-    evaluate: tuple[int, ...]
-    rate: float
-    rewind: int | None  # None: the data set's own (REWINDS)
+    levels: Few
+    evaluate: tuple[Level, ...]
+    rate: Rate
+    rewind: Epochs | None  # None: the data set's own (REWINDS)
     prunable: Prunable
     rewinds: Rewinds
     schedule: Schedule
-    epochs: int
-    milestones: tuple[int, ...]
-    batch_size: int
+    epochs: Epochs
+    milestones: tuple[Epochs, ...]
+    batch_size: Count
     augmentation: str
-    validation: float
-    replicates: int
-    seed: int
+    validation: Rate
+    replicates: Few
+    seed: Seed
     profile: Profile
     tickets: tuple[TicketSource, ...] = ()  # sources that are files
-    split: int = 1
+    split: Count = 1
     batch_norm: BatchNorm = "part"
-    test_images: int | None = None  # None: all of each data set
+    test_images: Count | None = None  # None: all of each data set
     model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:
@@ -88,8 +103,11 @@ class Definition:
 
     @staticmethod
     def from_json(text: str, data_set: Callable[[str, str], DataSet]) -> "Definition":
-        """The definition that `to_json` wrote; `data_set` gives the data set of a name and an identity."""
-        found: dict[str, Any] = json.loads(text)
+        """The definition that `to_json` wrote; `data_set` gives the data set of a name and an identity.
+
+        Raises ValueError for anything else.
+        """
+        found = decoded(text)
         for key in ("sources", "targets"):
             found[key] = [data_set(data["name"], data["identity"]) for data in found[key]]
         tickets = [TicketSource(**{**t, "shape": tuple(t["shape"])}) for t in found.pop("tickets", ())]
@@ -97,6 +115,35 @@ class Definition:
         for key, value in found.items():
             found[key] = tuple(value) if isinstance(value, list) else value
         return Definition(**found)
+
+
+class _Named(msgspec.Struct, forbid_unknown_fields=True):
+    """A data set in the JSON of a definition."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    identity: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Ends(msgspec.Struct):
+    """What a definition holds otherwise in JSON."""
+
+    sources: list[_Named]
+    targets: Annotated[list[_Named], msgspec.Meta(min_length=1)]
+
+
+def decoded(text: str) -> dict[str, Any]:
+    """What `Definition.to_json` wrote, checked and as it was written. Raises ValueError for anything else."""
+    try:
+        found = msgspec.json.decode(text, type=dict[str, Any])
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if unknown := found.keys() - {field.name for field in fields(Definition)}:
+        raise ValueError(f"unknown keys {quoted(sorted(unknown))}")
+    msgspec.convert(found, _Ends)
+    msgspec.convert({**found, "sources": (), "targets": ()}, Definition)
+    if not found["sources"] and not found.get("tickets"):
+        raise ValueError("it has no source")
+    return found
 
 
 def define(

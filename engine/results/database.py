@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 from engine.analysis import reports
 from engine.errors import InputError
-from engine.store import database, exports
+from engine.store import damage, database, exports
 from engine.store.files import Folder
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Results:
     """A database that is only read, while workers write to it or not, from any thread.
 
-    Close it, or use it in a `with`.
+    Close it, or use it in a `with`. A damaged row raises `engine.store.damage.Damaged`, an InputError that names it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +58,8 @@ class Results:
 
     def experiments(self) -> list[str]:
         """The names of the experiments, oldest first."""
-        return [row[0] for row in self.connection.execute("SELECT name FROM experiments ORDER BY id")]
+        with damage.explained(self.path):
+            return [row[0] for row in self.connection.execute("SELECT name FROM experiments ORDER BY id")]
 
     def curves(self, experiment: str | None = None) -> list[dict[str, Any]]:
         """A record for each level of each curve: mean, sample standard deviation (`std`), n; accuracies in [0, 1]."""
@@ -74,8 +75,9 @@ class Results:
         Epochs are those of each run's last attempt, or of `all_attempts`.
         Raises InputError for another table, or an experiment that there is not.
         """
-        names, found = reports.table(self.connection, table, experiment, all_attempts=all_attempts)
-        return [dict(zip(names, row, strict=True)) for row in found]
+        with damage.explained(self.path):
+            names, found = reports.table(self.connection, table, experiment, all_attempts=all_attempts)
+            return [dict(zip(names, row, strict=True)) for row in found]
 
     def frame(
         self, table: str = "curves", experiment: str | None = None, *, all_attempts: bool = False
@@ -83,15 +85,17 @@ class Results:
         """The same as a DataFrame, if pandas is installed."""
         import pandas
 
-        names, found = reports.table(self.connection, table, experiment, all_attempts=all_attempts)
-        return pandas.DataFrame.from_records(list(found), columns=names)
+        with damage.explained(self.path):
+            names, found = reports.table(self.connection, table, experiment, all_attempts=all_attempts)
+            return pandas.DataFrame.from_records(list(found), columns=names)
 
     def run(self, name: str, level: int | None = None, replicate: int = 0) -> str:
         """The digest of a run: of EXPERIMENT:SCOPE or EXPERIMENT:CURVE at a level (None: the sparsest), or by digits.
 
         Raises InputError, with what there is, if none is called so.
         """
-        return exports.run_of(self.connection, name, level, replicate)
+        with damage.explained(self.path):
+            return exports.run_of(self.connection, name, level, replicate)
 
     def ticket(self, digest: str) -> "Ticket":
         """The ticket of the run of this digest: `state` (unmasked) and `masks` as tensors, `about` with its recipe.
@@ -100,7 +104,8 @@ class Results:
         """
         from engine.results import ticket_export
 
-        return ticket_export.ticket(self.connection, self._folder, digest)
+        with damage.explained(self.path):
+            return ticket_export.ticket(self.connection, self._folder, digest)
 
     def masks(self, digest: str) -> "dict[str, Tensor]":
         """The masks of that ticket: by the weight's name a bool tensor of its shape, True where a weight remains."""

@@ -19,7 +19,7 @@ from engine.machine import memory, processes
 from engine.models import nets, trust, user_model
 from engine.pruning.magnitude import Masks
 from engine.recipes import Run
-from engine.store import database, exports, files, records
+from engine.store import damage, database, exports, files, records
 from engine.store.files import Folder, LostFile
 from engine.tickets import starts, ticketfiles
 
@@ -132,7 +132,7 @@ def _few(problems: list[str]) -> list[str]:
 
 def export(path: Path, digest: str, output: Path) -> tuple[str, dict[str, Any]]:
     """Write the ticket of a run to a file, or into a folder: where, and what it says of itself."""
-    with closing(database.reader(path)) as connection:
+    with damage.explained(path), closing(database.reader(path)) as connection:
         found = ticketfiles.unpack(ticket(connection, Folder(database.files_folder(path)), digest).data)
     place = output / ticketfiles.file_name(found) if output.is_dir() else output
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """Care for a database and its files: check and repair them, free what nothing needs, copy all of it."""
 
-import hashlib
 import json
 import shutil
 import sqlite3
@@ -10,8 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from engine.errors import InputError
-from engine.recipes import Run
-from engine.store import claims, queue
+from engine.store import claims, damage, queue
 from engine.store.database import files_folder, now, snapshot, transaction, writer
 from engine.store.files import Folder, Found, is_being_written, is_digest, is_temporary
 from engine.store.paths import appearing, real
@@ -42,29 +40,28 @@ def check(connection: sqlite3.Connection, folder: Folder, progress: Progress) ->
 
     Absent files are no error: they are made again when a run needs them (see `engine.workers.run.Missing`).
     """
-    if broken := _broken(connection):
-        return Report({"database": broken}, [])
     found = folder.tickets(), folder.checkpoints()  # before the rows: a file lies there first, then it is recorded
     connection.execute("BEGIN")  # one moment for all rows; not kept for the hashing, in which the log would grow
     try:
-        runs, altered, incomplete, foreign = _runs(connection)
+        errors, foreign = damage.find(connection)
+        if errors.keys() & {"database", "rows"}:
+            return Report(errors, [])
+        runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
         known = dict(connection.execute("SELECT sha256, bytes FROM files").fetchall())
         strays = _strays(connection, folder, *found)
-        errors = {
-            "references": _dangling(connection),
-            "recipes": _some("runs whose recipe does not have their digest", altered),
-            "results": _some("runs that are done without all epochs, layers or accuracy", incomplete),
-            "queue": _unfit(connection),
-        }
-        notes = [_some("runs of other semantics, kept but never trained", foreign), _silent(connection)]
+        errors["queue"] = _unfit(connection)
+        notes = [damage.some("runs of other semantics, kept but never trained", foreign), _silent(connection)]
     finally:
         connection.rollback()
     absent, damaged = _hash_all(folder, {d: size for d, size in known.items() if is_digest(d)}, progress)
     nameless = [str(digest) for digest in known if not is_digest(digest)]
-    found_files = (_some("damaged ticket files", damaged), _some("ticket files named by no SHA-256", nameless))
+    found_files = (
+        damage.some("damaged ticket files", damaged),
+        damage.some("ticket files named by no SHA-256", nameless),
+    )
     errors["files"] = "; ".join(filter(None, found_files))
     checkpoints = folder.damaged_checkpoints()
-    errors["checkpoints"] = _some("damaged checkpoints, of the runs", checkpoints)
+    errors["checkpoints"] = damage.some("damaged checkpoints, of the runs", checkpoints)
     notes.append(_describe_strays(strays))
     if absent:
         notes.append(f"absent ticket files: {len(absent)} of {len(known)}; each is made again when a run needs it")
@@ -250,55 +247,9 @@ def _settle(copy: Path) -> dict[str, int]:
         connection.close()
 
 
-def _broken(connection: sqlite3.Connection) -> str:
-    """What SQLite finds wrong with the file itself."""
-    try:
-        found = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
-    except sqlite3.DatabaseError as error:
-        found = [str(error)]
-    if found == ["ok"]:
-        return ""
-    first = " ".join(found[0].split())
-    return f"SQLite finds the file damaged ({first}): keep it as it is, and go back to a backup or rescue what it holds"
-
-
-def _dangling(connection: sqlite3.Connection) -> str:
-    tables = sorted({row[0] for row in connection.execute("PRAGMA foreign_key_check")})
-    return f"rows refer to what is not there, in {', '.join(tables)}" if tables else ""
-
-
 def _unfit(connection: sqlite3.Connection) -> str:
     count = queue.unfit(connection)
     return f"runs whose place in the queue does not fit what is queued: {count}" if count else ""
-
-
-def _runs(connection: sqlite3.Connection) -> tuple[int, list[str], list[str], list[str]]:
-    """How many runs there are, and which are altered, incomplete though done, or of other semantics."""
-    count = 0
-    altered: list[str] = []
-    incomplete: list[str] = []
-    foreign: list[str] = []
-    for row in connection.execute(
-        """
-        SELECT digest, recipe, status, test_accuracy,
-               EXISTS (SELECT 1 FROM layers WHERE run_id = id) AS layers,
-               (SELECT count(*) FROM epochs WHERE run_id = id AND attempt = runs.attempt) AS epochs
-        FROM runs
-        """
-    ):
-        count += 1
-        try:
-            run = Run.from_json(row["recipe"])
-        except (ValueError, TypeError, KeyError):
-            whole = hashlib.sha256(row["recipe"].encode()).hexdigest() == row["digest"]
-            (foreign if whole else altered).append(row["digest"])
-            continue
-        if run.digest != row["digest"]:
-            altered.append(row["digest"])
-        whole = row["epochs"] == run.training.epochs - run.first_epoch and row["layers"]
-        if row["status"] == "done" and not (whole and row["test_accuracy"] is not None):
-            incomplete.append(row["digest"])
-    return count, altered, incomplete, foreign
 
 
 def _silent(connection: sqlite3.Connection) -> str:
@@ -355,9 +306,3 @@ def _standing(connection: sqlite3.Connection, condition: str) -> set[int]:
         """
     )
     return {row[0] for row in rows}
-
-
-def _some(what: str, digests: list[str]) -> str:
-    """How many there are of something, and the first few; empty if there are none."""
-    shown = ", ".join(digest[:12] for digest in digests[:3])
-    return f"{what}: {len(digests)} ({shown}{', ...' if digests[3:] else ''})" if digests else ""

@@ -48,6 +48,7 @@ def _wait_silently(said: str) -> None:
 
 
 on_wait: Callable[[str], None] = _wait_silently
+opened: dict[Path, None] = {}  # the databases that this process has opened, in that order (`damage.cause`)
 
 
 def default_path() -> Path:
@@ -269,6 +270,7 @@ def _open(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> Connecti
     )
     connection.patience = busy_seconds
     connection.path, connection.file = path, _which(file)
+    opened[path] = None
     return connection
 
 
@@ -280,6 +282,7 @@ def _copy(path: Path, busy_seconds: float) -> Connection:
     for _ in range(COPY_TRIES):
         copy = sqlite3.connect(":memory:", isolation_level=None, factory=Connection, check_same_thread=False)
         copy.path, copy.copied = path, _state(path)
+        opened[path] = None
         copy.file = copy.copied[0]
         if not copy.copied[3]:
             uri = f"file:{_quoted(real(path))}?mode=ro&immutable=1"

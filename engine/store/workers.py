@@ -13,6 +13,7 @@ from engine.store.database import now, transaction
 LOAD_SECONDS = 5.0  # between two samples of a host
 LOADS_KEPT_SECONDS = 3600.0
 SILENT_SECONDS = 40.0  # without a heartbeat, after which a worker is shown as silent
+LONG_AGO = "'1970-01-01T00:00:00.000Z'"  # for a worker's row without a time, which no worker writes
 MEASURES = ("busy", "memory_used", "celsius", "watts")
 
 
@@ -76,9 +77,10 @@ def present(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     `state` is training, idle, held up (`message` says by what), silent (no heartbeat), or dead: its process is gone.
     """
     found = connection.execute(
-        """
-        SELECT w.id, w.pid, w.process_started, w.host, w.boot, w.pid_namespace, w.device, w.pool, w.log, w.started_at,
-               w.heartbeat_at, w.message, w.memory, w.device_memory, w.images_per_second, w.epoch, w.batch, w.batches,
+        f"""
+        SELECT w.id, w.pid, w.process_started, w.host, w.boot, w.pid_namespace, w.device, w.pool, w.log,
+               coalesce(w.started_at, {LONG_AGO}) AS started_at, coalesce(w.heartbeat_at, {LONG_AGO}) AS heartbeat_at,
+               w.message, w.memory, w.device_memory, w.images_per_second, w.epoch, w.batch, w.batches,
                w.loss, w.accuracy, w.heartbeat_at < :silent AS silent, r.id AS run_id, r.digest, r.ticket, r.level,
                r.seed, r.source, r.target, r.model, r.epochs, r.batch_size, r.attempt
         FROM workers w LEFT JOIN runs r ON r.worker = w.id AND r.status = 'running'

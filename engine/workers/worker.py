@@ -20,7 +20,7 @@ import torch
 from engine.errors import InputError
 from engine.machine import memory, processes
 from engine.models import trust
-from engine.store import claims, database, records, workers
+from engine.store import claims, damage, database, records, workers
 from engine.store.files import Folder
 from engine.store.waiting import jittered
 from engine.training import graphs
@@ -281,8 +281,9 @@ def main() -> None:
         signal.signal(stop, lambda *_: worker.heart.stop.set())
     with closing(worker.connection):  # the last to close it empties the write-ahead log into the database
         try:
-            worker.work()
-        except PlaceFault as fault:
+            with damage.explained(options.db):
+                worker.work()
+        except (PlaceFault, damage.Damaged) as fault:
             _halt(fault)
     if (code := processes.spent()) is not None:  # nothing is torn down: what is broken could wait for ever
         sys.stdout.flush()

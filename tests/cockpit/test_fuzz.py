@@ -1,13 +1,10 @@
 """Whatever a person gives, the program ends soon with 0, 1 or 2, and what is wrong is one line, never a traceback."""
 
-import io
 import json
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,9 @@ from cockpit.requests.options import KINDS
 from engine.errors import InputError
 from engine.machine import processes
 from engine.store import database
+from tests import inprocess
 from tests.conftest import add
+from tests.inprocess import check_ended_well
 
 TRAINING = {("run",), ("work",), ("serve",)}
 BRIEF = settings(
@@ -113,9 +112,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def program(
-    tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., tuple[int, str, str]]]:
+def program(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """The program in this process, in a folder with a database, without the processes that it would start."""
 
     def refuse(*_: object, **__: object) -> Any:
@@ -136,26 +133,11 @@ def program(
         shutil.copy(template, folder)
         os.mkfifo(folder / "pipe.toml")
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", ["cockpit", *arguments])
         for name in ("COCKPIT_DB", "COCKPIT_DATA", "COCKPIT_CONFIG"):
             monkeypatch.setenv(name, environment.get(name, ""))
-        said = io.BytesIO(), io.BytesIO()
-        out, err = (io.TextIOWrapper(stream, encoding="utf-8", write_through=True) for stream in said)
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), said[0].getvalue().decode(), said[1].getvalue().decode()
+        return inprocess.run(*arguments)
 
-    return run  # type: ignore[return-value]
-
-
-def _well(code: int, err: str, allowed: tuple[int, ...] = (0, 1, 2)) -> None:
-    """An exit code of the documentation; what is wrong in one line that ends what is said."""
-    assert code in allowed
-    assert "Traceback" not in err
-    if code == 2:
-        assert [line.startswith("cockpit: error: ") for line in err.splitlines()].count(True) == 1, err
-        assert err.splitlines()[-1].startswith("cockpit: error: "), err
-        assert len(err.splitlines()[-1]) > len("cockpit: error: ")
+    return run
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -164,7 +146,7 @@ def test_no_argument_makes_a_traceback(words: tuple[str, ...], program: Callable
     @given(_arguments(COMMANDS[words]))
     def check(arguments: list[str]) -> None:
         code, _, err = program(*words, *arguments)
-        _well(code, err, (0, 1, 2, 3, 4) if words == ("queue", "wait") else (0, 1, 2))
+        check_ended_well(code, err, (0, 1, 2, 3, 4) if words == ("queue", "wait") else (0, 1, 2))
 
     check()
 
@@ -179,7 +161,7 @@ def test_no_environment_variable_makes_a_traceback(
     words: tuple[str, ...], name: str, value: str, program: Callable[..., tuple[int, str, str]]
 ) -> None:
     code, _, err = program(*words, **{name: value})
-    _well(code, err)
+    check_ended_well(code, err)
 
 
 def _refusal(read: Callable[[], object], otherwise: str) -> str:

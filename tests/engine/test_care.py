@@ -88,7 +88,11 @@ def test_all_is_well_with_a_trained_database_and_every_byte_is_told(path: Path, 
 @pytest.mark.parametrize(
     ("statement", "what", "said"),
     [
-        ("INSERT INTO layers VALUES (9999, 0, 'conv1.weight', 1, 2, 'conv')", "references", "in layers"),
+        (
+            "INSERT INTO layers VALUES (9999, 0, 'conv1.weight', 1, 2, 'conv')",
+            "references",
+            "of table layers refers to a row of runs",
+        ),
         ("UPDATE runs SET recipe = replace(recipe, '0.1', '0.2') WHERE id = 3", "recipes", "digest: 1 ("),
         ("DELETE FROM epochs WHERE epoch = 1 AND run_id < 6", "results", "accuracy: 5 ("),
         ("UPDATE runs SET test_accuracy = NULL WHERE id = 3", "results", "accuracy: 1 ("),
@@ -110,7 +114,14 @@ def test_a_run_of_other_semantics_is_noted(path: Path) -> None:
         recipe = json.loads(connection.execute("SELECT recipe FROM runs").fetchone()[0])
     text = json.dumps({**recipe, "semantics": 99})
     digest = hashlib.sha256(text.encode()).hexdigest()
-    change(path, f"INSERT INTO runs (digest, recipe, ticket, level) VALUES ('{digest}', '{text}', 'dense', 0)")
+    copied = (
+        "target, target_dataset, model, width, optimizer, learning_rate, epochs, batch_size, profile, seed, queued_at"
+    )
+    change(
+        path,
+        f"INSERT INTO runs (digest, recipe, ticket, level, queued_at, {copied})"
+        f" SELECT '{digest}', '{text}', 'new', 0, queued_at, {copied} FROM runs WHERE id = 1",
+    )
     report = checked(path)
     assert (report.errors, report.notes) == (
         {}, [f"runs of other semantics, kept but never trained: 1 ({digest[:12]})"],

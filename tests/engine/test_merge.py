@@ -62,7 +62,9 @@ def experiments(path: Path) -> dict[str, dict[str, Any]]:
 
 def register(connection: sqlite3.Connection, host: str) -> int:
     """A worker in a pool, on a host."""
-    pool = connection.execute("INSERT INTO pools (pid, process_started, host) VALUES (1, 0.0, ?)", (host,)).lastrowid
+    pool = connection.execute(
+        "INSERT INTO pools (pid, process_started, host, started_at) VALUES (1, 0.0, ?, ?)", (host, database.now())
+    ).lastrowid
     found = connection.execute(
         "INSERT INTO workers (pid, process_started, host, pool) VALUES (2, 0.0, ?, ?)", (host, pool)
     ).lastrowid
