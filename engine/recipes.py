@@ -266,7 +266,7 @@ class Run:
                 return (chain.run(0), chain.run(level - 1))
             case Winning(chain, _):
                 return (chain.run(0),)
-            case Random(_, level, chain) if chain is not None:
+            case Random(_, level, chain) if chain is not None and level:
                 return (chain.run(level - 1),)
         return ()
 

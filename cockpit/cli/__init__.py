@@ -16,7 +16,7 @@ from cockpit.requests.shared import Database
 from cockpit.text import hints, terminal
 from engine import __version__
 from engine.errors import InputError, quoted
-from engine.store import damage, database
+from engine.store import database
 
 app = typer.Typer(
     name="cockpit",
@@ -86,6 +86,8 @@ def main() -> None:
 
 def _said_of(error: Exception) -> str:
     """What a person can do about an error, in a line; empty for a fault of this program."""
+    from engine.store import damage  # reads definitions: only what fails takes the time for it
+
     if damaged := damage.cause(error):
         return str(damaged)
     if isinstance(error, sqlite3.Error):

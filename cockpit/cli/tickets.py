@@ -107,13 +107,13 @@ def export(
     """
     path = to_read(db)
     with closing(database.reader(path)) as connection:
-        digest = exports.run_of(connection, name, level, replicate)
+        digest, sparser = exports.runs_of(connection, name, level, replicate)
         model = exports.of_run(connection, digest).run.training.model
         model_folder = database.model_folder(connection, model)
     if output is not None and not output.parent.is_dir():
         raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another --output")
     trusting.asking(trust_models, lambda: trust.require(model, model_folder))
-    ask = partial(processes.ask, TAKEAWAY, "export", "--db", path, digest, "--output")
+    ask = partial(processes.ask, TAKEAWAY, "export", "--db", path, digest, sparser, "--output")
     if output is None or output.is_dir():
         place, told = ask(output or ".")
     else:

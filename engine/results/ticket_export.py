@@ -36,9 +36,12 @@ class Ticket:
     data: bytes  # all of it as a file
 
 
-def ticket(connection: sqlite3.Connection, folder: Folder, digest: str) -> Ticket:
-    """The ticket of the run of this digest, made of the files that its chain left. Raises InputError without those."""
-    wanted = exports.of_run(connection, digest)
+def ticket(connection: sqlite3.Connection, folder: Folder, digest: str, sparser: str | None = None) -> Ticket:
+    """The ticket of the run of this digest, made of the files that its chain left. Raises InputError without those.
+
+    A `sparser` run says of which chain a ticket of level 0 is (`exports.of_run`).
+    """
+    wanted = exports.of_run(connection, digest, sparser)
     chain = wanted.run.chain
 
     def read(producer: Run, kind: str) -> bytes:
@@ -130,10 +133,10 @@ def _few(problems: list[str]) -> list[str]:
     return problems if rest < 2 else [*problems[:FEW], f"{rest} more like this"]
 
 
-def export(path: Path, digest: str, output: Path) -> tuple[str, dict[str, Any]]:
+def export(path: Path, digest: str, sparser: str, output: Path) -> tuple[str, dict[str, Any]]:
     """Write the ticket of a run to a file, or into a folder: where, and what it says of itself."""
     with damage.explained(path), closing(database.reader(path)) as connection:
-        found = ticketfiles.unpack(ticket(connection, Folder(database.files_folder(path)), digest).data)
+        found = ticketfiles.unpack(ticket(connection, Folder(database.files_folder(path)), digest, sparser).data)
     place = output / ticketfiles.file_name(found) if output.is_dir() else output
     place.parent.mkdir(parents=True, exist_ok=True)
     files.write(place, found.data)
@@ -148,6 +151,7 @@ def main() -> None:
     exporting.add_argument("--db", type=Path, required=True)
     exporting.add_argument("--output", type=Path, required=True, help="a file, or a folder for one")
     exporting.add_argument("digest")
+    exporting.add_argument("sparser", help="the digest of a sparser run of the same chain, or the same")
     verbs.add_parser("verify").add_argument("files", type=Path, nargs="+")
     comparing = verbs.add_parser("compare")
     comparing.add_argument("--folder", default="", help="of the model's source")
@@ -158,7 +162,7 @@ def main() -> None:
     elif options.verb == "compare":
         processes.answer(lambda: [compare(path, options.folder) for path in options.files])
     else:
-        processes.answer(lambda: export(options.db, options.digest, options.output))
+        processes.answer(lambda: export(options.db, options.digest, options.sparser, options.output))
 
 
 if __name__ == "__main__":

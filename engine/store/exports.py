@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.errors import InputError
-from engine.recipes import Chain, Dense, Imported, Prunable, Rule, Run, Winning
+from engine.recipes import Chain, Dense, Imported, Prunable, Random, RandomGlobal, Rule, Run, Winning
 from engine.store import rules, sides
 from engine.store.files import Folder
 from engine.store.records import file_of
@@ -33,12 +33,16 @@ class Wanted:
         return int(self.data["classes"])
 
 
-def of_run(connection: sqlite3.Connection, digest: str) -> Wanted:
-    """The ticket that the run of this digest trains. Raises InputError if that is one that was imported."""
-    row = connection.execute("SELECT id, recipe FROM runs WHERE digest = ?", (digest,)).fetchone()
-    if row is None:
-        raise InputError(f"there is no run {digest}: see `cockpit tickets list`")
-    run = at_home(Run.from_json(row["recipe"]), rules.narrowest(connection, row["id"]))
+def of_run(connection: sqlite3.Connection, digest: str, sparser: str | None = None) -> Wanted:
+    """The ticket that the run of this digest trains. Raises InputError if that is one that was imported.
+
+    Chains of every rule share their run of level 0. A `sparser` run says of which the ticket of level 0 is meant.
+    """
+    run = _home_of(connection, digest)
+    if sparser is not None and isinstance(run.ticket, Winning | Random | RandomGlobal) and run.ticket.level == 0:
+        home = _home_of(connection, sparser)
+        assert isinstance(home.ticket, Winning | Random | RandomGlobal)
+        run = replace(home, ticket=replace(home.ticket, level=0))
     name, *shape, classes = connection.execute(
         "SELECT name, channels, height, width, classes FROM datasets WHERE identity = ?", (run.training.dataset,)
     ).fetchone()
@@ -53,6 +57,13 @@ def of_run(connection: sqlite3.Connection, digest: str) -> Wanted:
         )
     ]
     return Wanted(run, data, made_by)
+
+
+def _home_of(connection: sqlite3.Connection, digest: str) -> Run:
+    row = connection.execute("SELECT id, recipe FROM runs WHERE digest = ?", (digest,)).fetchone()
+    if row is None:
+        raise InputError(f"there is no run {digest}: see `cockpit tickets list`")
+    return at_home(Run.from_json(row["recipe"]), rules.narrowest(connection, row["id"]))
 
 
 def at_home(run: Run, prunable: Prunable) -> Run:
@@ -80,6 +91,11 @@ def run_of(connection: sqlite3.Connection, text: str, level: int | None, replica
 
     Raises InputError if there is none.
     """
+    return runs_of(connection, text, level, replicate)[0]
+
+
+def runs_of(connection: sqlite3.Connection, text: str, level: int | None, replicate: int) -> tuple[str, str]:
+    """The same, and the digest of the sparsest run of that replicate."""
     side = sides.find(connection, text)
     if not side.is_run:
         level = max(side.runs) if level is None else level
@@ -92,7 +108,12 @@ def run_of(connection: sqlite3.Connection, text: str, level: int | None, replica
     elif level is not None and level not in side.runs:
         raise InputError(f"run {side.name} is of level {next(iter(side.runs))}, not {level}: leave out --level")
     run = side.run(side.level(level or 0), replicate)
-    return str(connection.execute("SELECT digest FROM runs WHERE id = ?", (run,)).fetchone()[0])
+    sparsest = max((have, runs[replicate]) for have, runs in side.runs.items() if replicate in runs)[1]
+    digest, sparser = (
+        str(connection.execute("SELECT digest FROM runs WHERE id = ?", (one,)).fetchone()[0])
+        for one in (run, run if side.is_run else sparsest)
+    )
+    return digest, sparser
 
 
 def available(connection: sqlite3.Connection, folder: Folder, experiment: str | None = None) -> list[dict[str, Any]]:

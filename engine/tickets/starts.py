@@ -38,7 +38,7 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
         nets.initialise(model, stream, seed, head_stream=f"{stream}/head")
         draw = streams.generator(f"{stream}/mask", seed)
     match ticket:
-        case Dense() | Random(chain=None):
+        case Dense() | Random(chain=None) | Random(level=0):
             return model, _everything(nets.prunable(model, WIDEST))
         case RandomGlobal(level, rate):
             return model, magnitude.random_global(nets.prunable(model), Rule(rate=rate), level, draw)

@@ -27,8 +27,8 @@ from tests.engine.test_care import silently
 
 def export(path: Path, name: str, level: int, replicate: int, place: Path) -> Path:
     with closing(database.reader(path)) as connection:
-        digest = exports.run_of(connection, name, level, replicate)
-        place.write_bytes(ticket_export.ticket(connection, Folder(database.files_folder(path)), digest).data)
+        digests = exports.runs_of(connection, name, level, replicate)
+        place.write_bytes(ticket_export.ticket(connection, Folder(database.files_folder(path)), *digests).data)
     return place
 
 
@@ -56,6 +56,24 @@ def test_a_global_ticket_keeps_exactly_its_total_and_its_runs_are_named(trained:
     assert isinstance(run.ticket, Winning)
     assert [maker["digest"] for maker in told["made_by"]] == [needed.digest for needed in run.needs()]
     assert all(maker["test_accuracy"] is not None for maker in told["made_by"])
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "tiny:global",
+        "tiny:layerwise",
+        "tiny:digits-a -> digits-b winning layerwise",
+        "tiny:digits-b random-global",
+        "tiny:digits-a -> digits-b random-local layerwise",
+        "tiny:digits-a -> digits-b random-preserved global",
+    ],
+)
+def test_all_levels_of_a_chain_are_named_as_one_chain(trained: Path, tmp_path: Path, chain: str) -> None:
+    files = [export(trained, chain, level, 1, tmp_path / f"{level}.safetensors") for level in range(4)]
+    assert all(ticket_export.verify(file)["ok"] for file in files)
+    found = [ticketfiles.source(f"ticket:{file}") for file in files]
+    assert [[ticket.level for ticket in levels] for levels in ticketfiles.by_name(found).values()] == [[0, 1, 2, 3]]
 
 
 def test_the_ticket_of_a_dense_run_is_its_late_reset_state(trained: Path, tmp_path: Path) -> None:

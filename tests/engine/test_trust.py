@@ -55,7 +55,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
         with engine.open(folder / "experiments.db") as found:
             digest = found.run("study:global")
-        ticket_export.export(folder / "experiments.db", digest, folder / "ticket.safetensors")
+        ticket_export.export(folder / "experiments.db", digest, digest, folder / "ticket.safetensors")
     return folder
 
 
