@@ -90,15 +90,15 @@ def spent() -> int | None:
 def place() -> dict[str, str | None]:
     """Where a pid says which process: this host since it was booted, and this process's pid namespace (a container's).
 
-    None where that cannot be told. Systems without /proc have neither, and are told by their name.
+    None where that cannot be told. Systems without boot ids are told by their name.
     """
     found: dict[str, str | None] = {"host": socket.gethostname(), "boot": None, "pid_namespace": None}
     if not _PROC.exists():
         return {**found, "boot": found["host"], "pid_namespace": ""}
     with suppress(OSError):
         if os.readlink(_PROC / "self") == str(os.getpid()):  # else it shows another namespace's processes
-            found["boot"] = _BOOT_ID.read_text().strip()
             found["pid_namespace"] = os.readlink(_PROC / "self/ns/pid")
+            found["boot"] = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else found["host"]
     return found
 
 

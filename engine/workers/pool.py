@@ -126,7 +126,7 @@ class Pool:
                     with self._changing, suppress(OSError):  # no memory for another process
                         if self._replaceable(place):
                             self._replace(place)
-                if time.monotonic() - sampled >= workers.LOAD_SECONDS:
+                if time.monotonic() - sampled >= workers.LOAD_SECONDS and database.lies_at(self.path, self._file):
                     sampled = time.monotonic()
                     with suppress(sqlite3.Error, InputError, OSError):  # locked: the next sample comes soon
                         connection = connection or opened.enter_context(closing(database.writer(self.path, make=False)))

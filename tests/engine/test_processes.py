@@ -50,6 +50,21 @@ def test_the_process_of_another_place_is_not_judged(monkeypatch: pytest.MonkeyPa
     assert processes.marked_alive(mark) is None
 
 
+@PROC
+def test_a_system_without_boot_ids_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(processes, "_BOOT_ID", tmp_path / "none")
+    assert processes.place()["boot"] == processes.place()["host"]
+    assert processes.alive(processes.identity()) is True
+
+
+@PROC
+def test_where_proc_shows_another_namespace_nobody_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = processes.identity()
+    monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)
+    assert processes.alive(mine) is None
+    assert processes.alive(processes.identity()) is None
+
+
 def test_a_row_of_an_older_schema_names_no_place() -> None:
     assert processes.alive({**processes.identity(), "boot": None, "pid_namespace": None}) is None
 
