@@ -1,0 +1,53 @@
+"""Whatever a ticket file holds, commands that read it end with 0, 1 or 2, and say what is wrong in a line."""
+
+import copy
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.machine import processes
+from engine.results import ticket_export
+from tests import inprocess
+from tests.engine.test_takeaway import export
+from tests.engine.test_ticket_fuzz import VALUES, joined, parts, places
+
+
+def _answered(_: str, verb: str, *files: object) -> Any:
+    """What the process says that imports torch."""
+    assert verb == "verify"
+    return json.loads(json.dumps([ticket_export.verify(Path(str(file))) for file in files]))
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_no_ticket_file_makes_a_traceback(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject
+) -> None:
+    sound = tmp_path / "sound.safetensors"
+    if not sound.exists():
+        export(trained, "tiny:global", 2, 0, sound)
+    header, tensors = copy.deepcopy(parts(sound.read_bytes()))
+    holder, key = data.draw(st.sampled_from(places(header)))
+    if data.draw(st.booleans()):
+        holder[key] = data.draw(VALUES)
+    else:
+        del holder[key]
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    content = joined(header, tensors)
+    (folder / "t.safetensors").write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COCKPIT_DB", "experiments.db")
+    monkeypatch.setattr(processes, "ask", _answered)
+    add = "queue add --dry-run --source ticket:t.safetensors --target digits-b --epochs 1"
+    for command in ("tickets verify t.safetensors", "tickets verify --json t.safetensors", add):
+        code, _, err = inprocess.run(*command.split())
+        inprocess.check_ended_well(code, err)
