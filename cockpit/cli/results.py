@@ -163,7 +163,7 @@ def _titled(connection: sqlite3.Connection, experiment: str, target: str | None)
     """
     from cockpit.views import curves, names
 
-    found = [one for one in curves.read(connection, experiment) if not one.is_hidden]
+    found = [one for one in curves.read(connection, experiment) if one.levels and not one.is_hidden]
     definition = queue.definition_of(connection, queue.experiment_id(connection, experiment))
     targets = [data.name for data in definition.targets]
     if target is not None:

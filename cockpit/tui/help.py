@@ -19,9 +19,12 @@ from cockpit.tui import actions
 from cockpit.tui.host import Host, host_of
 from cockpit.tui.painting import Dialog
 from cockpit.tui.plain import plain
+from cockpit.tui.widgets.chart import Chart
+from cockpit.views import legends
 from engine.store import database
 
 KEYS_WIDTH, LABEL_WIDTH = 10, 20
+SIGNS = "Signs in charts"
 HERE, ACTING, EVERYWHERE, FOCUS = GROUPS = (
     "On this screen",
     "Actions on what is marked, else on what is under the cursor",
@@ -96,7 +99,7 @@ class Help(Dialog[None]):
 
 
 def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:
-    """The active bindings of a screen, those that other screens have, and at the end how the cursor moves."""
+    """The active bindings of a screen, those of others, how the cursor moves, and what the signs in a chart mean."""
     app = host_of(screen)
     keys: dict[tuple[str, str, str], list[str]] = {}
     seen: dict[tuple[str, str, str], Binding] = {}
@@ -111,6 +114,8 @@ def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:
     for (group, label, id), binding in seen.items():
         said = actions.command_of(id, names, database.default_path()) or binding.tooltip
         yield Line(group, " ".join(keys[group, label, id]), label, said)
+    if screen.query(Chart):
+        yield from (Line(SIGNS, sign, "", meaning) for sign, meaning in legends.SIGNS.items())
 
 
 def _elsewhere(app: Host, here: set[str | None]) -> Iterator[tuple[str, Binding]]:

@@ -37,9 +37,11 @@ def name_of(screen: CockpitScreen) -> str:
 
 def forms_of(screen: CockpitScreen) -> Forms:
     """What this screen can be written as: a chart's curves if there are some, else the table one is in."""
-    chart = next((chart for chart in screen.query(Chart) if chart.shown and chart.display), None)
+    chart = next(
+        (chart for chart in screen.query(Chart) if any(one.levels for one in chart.shown) and chart.display), None
+    )
     if chart is not None:
-        draw = partial(_draw, {chart.title: chart.shown}, chart.view)
+        draw = partial(_draw, {chart.title: tuple(one for one in chart.shown if one.levels)}, chart.view)
         tidy = list(curves.tidy(one for one in chart.shown if one.name not in chart.view.hidden))
         return {"csv": partial(_tabulate, list(curves.TIDY), tidy), "png": draw, "svg": draw}
     forms: Forms = {"svg": partial(_keep, screen.app.export_screenshot())}

@@ -7,6 +7,7 @@ from functools import lru_cache
 from itertools import groupby, pairwise
 from math import floor, prod
 from operator import itemgetter
+from threading import Lock
 from typing import NamedTuple
 
 import plotext
@@ -14,6 +15,7 @@ import plotext
 Colour = tuple[int, int, int]
 Spot = tuple[float, float]  # column and row
 
+_ONE_FIGURE = Lock()  # plotext has one for the whole process, and charts are drawn in threads
 _PIECE = re.compile(r"(?:\x1b\[38;2;(\d+);(\d+);(\d+)m)?([^\x1b]+)(?:\x1b\[0m)?")  # of what plotext builds
 
 
@@ -46,19 +48,22 @@ class Canvas:
 
     def lines(self, curves: Iterable[tuple[Sequence[Spot], Colour]]) -> None:
         """Draw a line through the spots of each curve, the later over the earlier, over whatever its cells have."""
-        plotext.clear_figure()
-        plotext.theme("clear")
-        plotext.plot_size(self.width, self.height)
-        plotext.frame(False)
-        plotext.xticks([])
-        plotext.yticks([])
-        plotext.xlim(0, 2 * self.width - 1)  # a braille pattern has two columns of four dots
-        plotext.ylim(0, 4 * self.height - 1)
-        for spots, colour in curves:
-            for part in _inside(spots, self.width, self.height):
-                xs, ys = ([2 * x - 0.5 for x, _ in part], [4 * (self.height - y) - 0.5 for _, y in part])
-                plotext.plot(xs, ys, marker="braille", color=colour)
-        for row, text in enumerate(plotext.build().split("\n")):
+        with _ONE_FIGURE:
+            plotext.clear_figure()
+            plotext.theme("clear")
+            plotext.limit_size(False, False)  # to that of the terminal
+            plotext.plot_size(self.width, self.height)
+            plotext.frame(False)
+            plotext.xticks([])
+            plotext.yticks([])
+            plotext.xlim(0, 2 * self.width - 1)  # a braille pattern has two columns of four dots
+            plotext.ylim(0, 4 * self.height - 1)
+            for spots, colour in curves:
+                for part in _inside(spots, self.width, self.height):
+                    xs, ys = ([2 * x - 0.5 for x, _ in part], [4 * (self.height - y) - 0.5 for _, y in part])
+                    plotext.plot(xs, ys, marker="braille", color=colour)
+            built = plotext.build()
+        for row, text in enumerate(built.split("\n")):
             letters = [(letter, piece) for piece in _PIECE.finditer(text) for letter in piece[4]]
             for column, (letter, piece) in enumerate(letters):
                 if letter != " ":

@@ -14,7 +14,7 @@ from cockpit.views import axes
 from cockpit.views.axes import AXES, Axis, place
 from cockpit.views.canvas import Canvas, Colour, Piece, Row, Spot, mix
 from cockpit.views.curves import DENSE, Series, matched
-from cockpit.views.legends import MATCH, MORE, RULE, Entry, View, fractions, legend, signs, style
+from cockpit.views.legends import LIVE, MATCH, MORE, RULE, Entry, View, fractions, legend, signs, style
 
 Spread = Literal["bands", "bars", "none"]
 SPREADS: tuple[Spread, ...] = ("bands", "bars", "none")
@@ -54,12 +54,16 @@ def _room(visible: Sequence[Series], width: int) -> int:
 def layout(shown: Sequence[Series], view: View, width: int, height: int) -> Layout:
     """Where everything goes in a chart of `width` columns and `height` rows."""
     visible = _visible(shown, view)
-    means = [] if view.full else [mean for one in visible for mean in one.means]
+    means = [] if view.full else [mean for one in visible for mean in (*one.means, *_so_far(one))]
     y_axis = axes.accuracy(means or [0.0, 1.0], view.y_range, max(2, height - 2))
     left = 1 + max(map(len, y_axis.labels), default=0)
     right = _room(visible, width) if view.labelled else 0
     remaining = [left for one in visible for left in (*one.remaining, *one.plan)]
     return Layout(axes.sparsity(remaining, view.x, view.x_range, max(2, width - left - right)), y_axis, left, right)
+
+
+def _so_far(one: Series) -> list[float]:
+    return [run.accuracy for run in one.live]
 
 
 def _visible(shown: Sequence[Series], view: View) -> list[Series]:
@@ -145,16 +149,17 @@ class _Line:
     @property
     def end(self) -> float:
         """The row in which it ends at the right, as far as it is seen."""
-        seen = [y for x, y in self.spots if x <= self.where.x.cells] or [y for _, y in self.spots] or [0.0]
+        spots = self.spots or [(0.0, self._y(accuracy)) for accuracy in _so_far(self.one)]
+        seen = [y for x, y in spots if x <= self.where.x.cells] or [y for _, y in spots]
         return seen[-1] - 0.5
 
     def shade(self, canvas: Canvas) -> None:
         """Tint one deviation to each side."""
-        edges = []
+        edges: list[tuple[float, float, float]] = []
         for i, (x, _) in zip(self.kept, self.spots, strict=True):
             spread = self.one.deviations[i] or 0.0
             edges.append((x, self._y(self.one.means[i] + spread), self._y(self.one.means[i] - spread)))
-        if self.one.ticket == DENSE:
+        if self.one.ticket == DENSE and edges:
             edges = [(0.0, *edges[0][1:]), (float(canvas.width), *edges[0][1:])]
         for (x, top, bottom), (x_to, top_to, bottom_to) in pairwise(edges):
             last = math.floor(x_to) + (x_to == edges[-1][0])  # its own column is the next part's
@@ -167,7 +172,7 @@ class _Line:
     def draw(self, canvas: Canvas) -> None:
         """Draw what lies under all curves: a rule for the dense network."""
         if self.one.ticket == DENSE:
-            for column in range(canvas.width):
+            for column in range(canvas.width) if self.spots else ():
                 canvas.put(column, math.floor(self.spots[0][1]), RULE, self.colour)
 
     def bars(self) -> Iterator[tuple[Sequence[Spot], Colour]]:
@@ -186,6 +191,9 @@ class _Line:
         for i, (x, y) in zip(self.kept, self.spots, strict=True) if self.one.ticket != DENSE else ():
             count = self.one.counts[i]
             yield math.floor(x), math.floor(y), str(min(count, 9)) if count < self.one.planned[i] else self.marker
+        for run in self.one.live:
+            x, y = self.where.x.position(place(run.remaining, self.view.x)), self._y(run.accuracy)
+            yield math.floor(x), math.floor(y), LIVE
 
 
 def _mark(canvas: Canvas, lines: Sequence[_Line], shown: Sequence[Series]) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from engine.analysis.statistics import Mean, matching
-from engine.store import rows, titles
+from engine.store import live, rows, titles
+from engine.store.live import Live
 
 DENSE, WINNING = "dense", "winning"
 
@@ -41,6 +42,7 @@ class Series:
     target_title: str | None = None
     title: str | None = None  # likewise, it
     is_hidden: bool = False  # by a person, for good
+    live: tuple[Live, ...] = ()  # what is being trained for it
     label: str = ""  # among the curves that are shown together (`names.named`)
 
     @property
@@ -59,34 +61,39 @@ class Series:
 
     def all_counts(self) -> str:
         """How many replicates stand behind the curve: one number, or the least and the most of what is planned."""
+        if not self.counts:
+            return "in training"
         least, most, planned = min(self.counts), max(self.counts), max(self.planned)
         return f"n={least}" + (f"-{most}" if most > least else "") + (f" of {planned}" if least < planned else "")
 
 
 def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
-    """The curves of an experiment that have results: winning tickets first, the dense network last."""
+    """The curves of an experiment that have results or are in training: winning tickets first, dense last."""
     by_curve: dict[str, list[sqlite3.Row]] = {}
     for row in rows.curves(connection, experiment):
         by_curve.setdefault(row["curve"], []).append(row)
     facts, said = titles.of_curves(connection, experiment), titles.of_data(connection, experiment)
-    found = [
-        Series(
-            name=name,
-            curve=name,
-            **{key: own[0][key] for key in ("experiment", "source", "target", "model", "optimizer", "ticket")},
-            levels=tuple(row["level"] for row in own),
-            remaining=tuple(1.0 - row["fraction_pruned"] for row in own),
-            means=tuple(row["mean"] for row in own),
-            deviations=tuple(row["std"] for row in own),
-            counts=tuple(row["n"] for row in own),
-            planned=tuple(row["replicates"] for row in own),
-            **{key: own[0][key] for key in ("scope", "source_optimizer")},
-            source_title=said.get(own[0]["source"]),
-            target_title=said.get(own[0]["target"]),
-            **facts[name],
-        )
-        for name, own in by_curve.items()
-    ]
+    running = live.of_curves(connection, experiment)
+    found = []
+    for name, fact in facts.items():
+        own = by_curve.get(name, [])
+        if own or name in running:
+            series = Series(
+                name=name,
+                curve=name,
+                experiment=experiment,
+                levels=tuple(row["level"] for row in own),
+                remaining=tuple(1.0 - row["fraction_pruned"] for row in own),
+                means=tuple(row["mean"] for row in own),
+                deviations=tuple(row["std"] for row in own),
+                counts=tuple(row["n"] for row in own),
+                planned=tuple(row["replicates"] for row in own),
+                source_title=said.get(fact["source"]),
+                target_title=said.get(fact["target"]),
+                live=tuple(running.get(name, ())),
+                **fact,
+            )
+            found.append(series)
     return sorted(found, key=lambda one: (one.ticket == DENSE, one.ticket != WINNING))
 
 
@@ -116,7 +123,11 @@ def matched(one: Series, shown: Iterable[Series]) -> int | None:
     """The sparsest level to which a winning ticket matches dense (`engine.analysis.statistics`), or None."""
     likewise = (one.experiment, one.target, one.model, one.optimizer)
     for dense in shown if one.ticket == WINNING else ():
-        if dense.ticket == DENSE and (dense.experiment, dense.target, dense.model, dense.optimizer) == likewise:
+        if (
+            dense.ticket == DENSE
+            and dense.means
+            and (dense.experiment, dense.target, dense.model, dense.optimizer) == likewise
+        ):
             means = dict(zip(one.levels, one.means, strict=True))
             return matching(means, Mean(dense.means[0], dense.deviations[0], dense.counts[0]))
     return None

@@ -23,7 +23,17 @@ NEUTRAL = (148, 148, 148)  # of dense networks, which others are compared with
 MARKERS = "●×▲■◆▼★✚"  # one more than colours, so that 56 curves look different
 RULE = "─"
 MATCH = "▾"  # stands over the last level that matches dense
+LIVE = "○"  # stands where a run in training is so far
 MORE = "⁰¹²³⁴⁵⁶⁷⁸⁹"  # how many more curves lie at a point
+SIGNS = {  # what a chart's signs mean, for the help
+    RULE: "the dense network",
+    "dim line": "random tickets",
+    "background": "one sample standard deviation to each side of a mean",
+    MATCH: "stands over the last level down to which a winning ticket matches dense",
+    LIVE: "a run in training: its accuracy so far, on test images where its last epoch was tested",
+    "1 2 3": "how many replicates are done, where some of the planned ones are missing",
+    MORE[2:5]: "so many curves lie here, without room side by side",
+}
 BACKGROUNDS = {True: (18, 18, 18), False: (255, 255, 255)}  # of a terminal that does not say: dark, or light
 
 
@@ -99,6 +109,7 @@ def signs(shown: Sequence[Series], view: View) -> list[str]:
     matching = any(matched(one, shown) is not None for one in visible)
     missing = any(count < plan for one in visible for count, plan in zip(one.counts, one.planned, strict=True))
     found = {f"{MATCH} matches dense": matching, "digit: replicates so far": missing}
+    found[f"{LIVE} in training"] = any(one.live for one in visible)
     return [sign for sign, is_there in found.items() if is_there]
 
 

@@ -10,6 +10,7 @@ from engine.store.database import transaction
 from engine.store.queue import Outcome
 
 LONGEST = 40  # characters
+WHAT = ("source", "target", "model", "width", "source_optimizer", "optimizer", "scope", "ticket", "title")
 
 
 def checked(title: str) -> str:
@@ -51,24 +52,24 @@ def of_data(connection: sqlite3.Connection, experiment: str) -> dict[str, str]:
 
 
 def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, dict[str, Any]]:
-    """What the results do not say of each curve: its title, whether it is hidden, its width, the levels planned.
+    """What each curve is, whether it has results or not: its title, whether it is hidden, the levels planned.
 
     Those are fractions of weights, which the pruning rate gives; of imported tickets only the results say them.
     """
     found = connection.execute(
         """
-        SELECT c.name, c.title, c.hidden, c.ticket, group_concat(DISTINCT p.level) AS levels,
+        SELECT c.name, c.title, c.hidden, c.source, c.target, c.model, c.source_optimizer, c.optimizer, c.scope,
+               c.ticket, group_concat(DISTINCT p.level) AS levels,
                json_extract(e.definition, '$.width') AS width, json_extract(e.definition, '$.rate') AS rate
         FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id JOIN curve_points p ON p.curve_id = c.id
-        WHERE e.name = ? GROUP BY c.id
+        WHERE e.name = ? GROUP BY c.id ORDER BY c.id
         """,
         (experiment,),
     )
     return {
         row["name"]: {
-            "title": row["title"],
+            **{key: row[key] for key in WHAT},
             "is_hidden": bool(row["hidden"]),
-            "width": row["width"],
             "plan": ()
             if row["ticket"] == "imported"
             else tuple((1.0 - row["rate"]) ** level for level in sorted(map(int, row["levels"].split(",")))),

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cockpit.views import axes, charts, curves, legends
+from cockpit.views import axes, charts, curves, epochs, legends
 from cockpit.views.canvas import Colour, Row, mix
 from cockpit.views.curves import Series
 from cockpit.views.legends import View
+from engine.store.live import Live
 
 DENSE_MEAN = 0.9
 
@@ -73,6 +74,14 @@ def test_a_chart_fills_the_size_that_it_is_given(size: tuple[int, int], x: str, 
     view = View(x=x, spread=spread, crosshair=2)
     lines = plain(charts.draw([curve(), curve("random", "random-global"), dense()], view, *size))
     assert [len(line) for line in lines] == [size[0]] * size[1]
+
+
+@pytest.mark.parametrize("size", [(40, 12), (80, 20), (200, 55)])
+def test_lines_reach_from_the_first_level_to_the_last_whatever_the_terminal_is(size: tuple[int, int]) -> None:
+    where = charts.layout([curve()], View(spread="none"), *size)
+    rows = plain(charts.draw([curve()], View(spread="none"), *size))[:-2]
+    reached = {column for row in rows for column, letter in enumerate(row[where.left :]) if letter != " "}
+    assert reached == set(range(where.x.cells))
 
 
 def test_a_chart_whose_curves_are_all_hidden_is_empty_and_still_has_its_size() -> None:
@@ -262,6 +271,44 @@ def test_names_at_the_ends_keep_their_order_and_never_share_a_row(heights: list[
     assert all(0 <= row < rows for row in chosen)
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     assert [chosen[i] for i in order] == sorted(chosen)
+
+
+RUN = Live(level=3, remaining=0.125, accuracy=0.6, epochs=4, losses=(2.0, 0.5), accuracies=(0.3, 0.6))
+
+
+def test_a_run_in_training_is_a_hollow_marker_at_its_level_with_and_without_results() -> None:
+    partial = curve(levels=(0, 1), remaining=(1.0, 0.5), means=(0.9, 0.8), deviations=(None, None), counts=(1, 1),
+                    planned=(1, 1), plan=(1.0, 0.5, 0.25, 0.125), live=(RUN,))  # fmt: skip
+    empty: dict[str, Any] = {"levels": (), "remaining": (), "means": (), "deviations": (), "counts": (), "planned": ()}
+    for shown in ([partial], [replace(partial, **empty)], [partial, dense(**empty, live=(replace(RUN, level=0),))]):
+        view = View(spread="bands", labelled=True)
+        lines = plain(charts.draw(shown, view, 80, 20))
+        where = charts.layout(shown, view, 80, 20)
+        column = where.left + where.x.cell(axes.place(0.125, "remaining"))
+        row = where.y.cells - 1 - where.y.cell(0.6)
+        assert lines[row][column] == legends.LIVE
+        assert [len(line) for line in lines] == [80] * 20
+        assert any("in training" in sign for sign in legends.signs(shown, view))
+        assert legends.legend(shown, View(crosshair=0))
+
+
+def test_the_axis_spans_the_planned_levels_from_the_first_result_on() -> None:
+    first = curve(levels=(0,), remaining=(1.0,), means=(0.9,), deviations=(None,), counts=(1,), planned=(1,))
+    assert charts.layout([first], View(), 80, 20).x.high == pytest.approx(0.1)
+    planned = charts.layout([replace(first, plan=(1.0, 0.5, 0.25))], View(), 80, 20).x
+    assert planned.high == pytest.approx(axes.place(0.25, "remaining"))
+    assert planned.labels == ("100", "50", "25")
+
+
+@pytest.mark.parametrize("width", [30, 80, 200])
+@pytest.mark.parametrize("done", [1, 2, 4])
+def test_epochs_are_drawn_over_those_that_are_planned(width: int, done: int) -> None:
+    run = replace(RUN, losses=RUN.losses[:1] * done, accuracies=RUN.accuracies[:1] * done)
+    rows = plain(epochs.draw(run, width, (0, 0, 0)))
+    assert len(rows) == epochs.HEIGHT
+    assert f"epoch {done} of 4" in rows[0]
+    assert all(len(line) == width for line in rows[1:])
+    assert drawn(epochs.draw(run, width, (0, 0, 0))).count(legends.LIVE) == 2
 
 
 def test_zooming_in_keeps_the_point_and_zooming_out_ends_with_the_whole() -> None:

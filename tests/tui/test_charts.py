@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from cockpit.tui import help
 from cockpit.tui.app import Cockpit
 from cockpit.tui.widgets.chart import PAINT_SECONDS, Chart, Plot
 from cockpit.tui.widgets.table import LiveTable
+from cockpit.views import legends
 from engine.store import database
 from tests.conftest import add
 
@@ -266,3 +268,10 @@ async def test_a_curve_is_renamed_and_hidden_for_good(two: Path) -> None:
     with closing(database.reader(two)) as connection:
         found = connection.execute("SELECT title, hidden FROM experiment_curves WHERE title IS NOT NULL").fetchall()
     assert [tuple(row) for row in found] == [("mine", 0)]
+
+
+async def test_the_help_explains_the_signs_in_charts(two: Path) -> None:
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE):
+        explained = {line.keys for line in help.lines(app.screen, ()) if line.group == help.SIGNS}
+    assert {legends.MATCH, legends.LIVE, legends.RULE} <= explained

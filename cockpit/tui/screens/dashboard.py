@@ -19,7 +19,7 @@ from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import curves
 from engine.store import rows, workers
 
-NAME_WIDTH = 16  # of an experiment, so that its status and progress stay in sight
+NAME_WIDTH = 15  # of an experiment, so that its status and progress stay in sight
 EMPTY = "No experiments yet.\n\nAdd one with n here, or in a shell:\n\n  cockpit run digits"
 UNTRAINED = "{name} has no results yet.\n\nWorkers train it: w starts them, or in a shell:\n\n  cockpit work --detach"
 QUEUED = 12  # experiments of the queue, at most

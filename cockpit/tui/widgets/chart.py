@@ -23,14 +23,16 @@ from textual.widget import Widget
 
 from cockpit.text import words
 from cockpit.tui.plain import Plain, plain
-from cockpit.views import axes, charts, curves, legends, names
-from cockpit.views.canvas import Colour
+from cockpit.views import axes, charts, curves, epochs, legends, names
+from cockpit.views.canvas import Colour, Row
 from cockpit.views.legends import Entry, View
+from engine.store.live import Live
 
 PAINT_SECONDS = 0.25  # between two paints, at least
 CACHED = 8  # pictures
 SMALLEST = (24, 6)
 ZOOM = 0.7
+HIGH = 26  # rows, from which on a chart spares some for the run in training
 
 Picture = tuple[Strip, ...]
 
@@ -38,9 +40,11 @@ Picture = tuple[Strip, ...]
 @lru_cache(maxsize=CACHED)
 def picture(shown: tuple[curves.Series, ...], view: View, size: Size) -> Picture:
     """A chart as lines that need nothing more than to be shown."""
-    return tuple(
-        Strip([Segment(text, _style(*colours)) for text, *colours in row]) for row in charts.draw(shown, view, *size)
-    )
+    return tuple(map(_strip, charts.draw(shown, view, *size)))
+
+
+def _strip(row: Row) -> Strip:
+    return Strip([Segment(text, _style(*colours)) for text, *colours in row])
 
 
 @lru_cache(maxsize=4096)
@@ -54,19 +58,13 @@ def _rich(colour: Colour | None) -> Color | None:
     return Color.from_rgb(*colour) if colour else None
 
 
-class Plot(Widget):
-    """A picture."""
+class Drawn(Widget):
+    """Lines that were drawn beside the event loop."""
 
-    class Resized(Message):
-        """It has another size, so another picture is needed."""
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
         self.picture: Picture = ()
         self._base = Style()
-
-    def on_resize(self) -> None:
-        self.post_message(self.Resized())
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The lines of a region."""
@@ -77,6 +75,16 @@ class Plot(Widget):
         """A line of the picture that was built last."""
         strip = self.picture[y] if y < len(self.picture) else Strip.blank(self.size.width)
         return strip.adjust_cell_length(self.size.width).apply_style(self._base)
+
+
+class Plot(Drawn):
+    """The curves."""
+
+    class Resized(Message):
+        """It has another size, so another picture is needed."""
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized())
 
 
 class Chart(Vertical, can_focus=True):
@@ -115,6 +123,7 @@ class Chart(Vertical, can_focus=True):
     def compose(self) -> ComposeResult:
         yield Plain(id="no-curves")
         yield Plot()
+        yield Drawn(id="epochs")
         with VerticalScroll(can_focus=False, id="legend"):
             yield Plain(id="entries")
 
@@ -273,17 +282,24 @@ class Chart(Vertical, can_focus=True):
     def _labelled(self, view: View) -> bool:
         """Whether curves are named at their ends, for which the legend leaves its lines."""
         size = self.content_size
-        return bool(self._own_legend and self.shown) and charts.labelled(self.shown, view, *size)
+        height = size.height - epochs.HEIGHT * self._has_epochs
+        return bool(self._own_legend and self.shown) and charts.labelled(self.shown, view, size.width, height)
 
     def _say(self, entries: Sequence[Entry]) -> None:
         self.border_title, self.border_subtitle = plain(self.title), plain(self._chips())
         self.query_one("#legend").display = self._own_legend and not self.view.labelled
+        self.query_one("#epochs").display = self._has_epochs
         if self._own_legend:
             hidden = self.view.hidden
             said = Text("\n").join(entry_text(entry) for entry in entries if entry.key not in hidden)
             if said != self._said:
                 self._said = said
                 self.query_one("#entries", Plain).update(said)
+
+    @property
+    def _has_epochs(self) -> bool:
+        """Whether loss and accuracy of the run in training stand below, for which only a high chart spares the rows."""
+        return self._own_legend and bool(_in_training(self.shown)) and self.content_size.height >= HIGH
 
     @property
     def title(self) -> str:
@@ -324,14 +340,21 @@ class Chart(Vertical, can_focus=True):
     @work(thread=True, exclusive=True)
     def _build(self, shown: tuple[curves.Series, ...], view: View, size: Size) -> None:
         found = picture(shown, view, size) if shown and size.width >= SMALLEST[0] and size.height >= SMALLEST[1] else ()
-        self.app.call_from_thread(self._built, found, (shown, view, size))
+        below: Picture = ()
+        if found and (run := _in_training(shown)):
+            below = tuple(map(_strip, epochs.draw(run, size.width, view.background)))
+        self.app.call_from_thread(self._built, found, below, (shown, view, size))
 
-    def _built(self, found: Picture, painted: tuple[object, ...]) -> None:
+    def _built(self, found: Picture, below: Picture, painted: tuple[object, ...]) -> None:
         self._waiting, self._painted, self._painted_at = False, painted, time.monotonic()
-        plot = self.query_one(Plot)
-        plot.picture = found
-        plot.refresh()
+        for drawn, one in ((self.query_one(Plot), found), (self.query_one("#epochs", Drawn), below)):
+            drawn.picture = one
+            drawn.refresh()
         self.paint()
+
+
+def _in_training(shown: Sequence[curves.Series]) -> Live | None:
+    return next((run for one in shown for run in one.live), None)
 
 
 def _hidden(found: Sequence[curves.Series]) -> frozenset[str]:

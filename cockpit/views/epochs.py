@@ -1,0 +1,48 @@
+"""Loss and accuracy of a run in training, epoch by epoch, as a small chart."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import floor
+
+from cockpit.views.axes import Axis, framed, starts
+from cockpit.views.canvas import Canvas, Colour, Piece, Row
+from cockpit.views.legends import LIVE
+from engine.store.live import Live
+
+LOSS, ACCURACY = (213, 94, 0), (0, 114, 178)
+HEIGHT = 7  # rows, with its heading
+
+
+def draw(one: Live, width: int, background: Colour) -> list[Row]:
+    """A heading, and the two curves over the epochs that are planned; the loss from 0 to the most of it."""
+    most = max(one.losses) or 1.0
+    heading = [
+        Piece(f"level {one.level} in training, epoch {len(one.losses)} of {one.epochs}: "),
+        Piece(f"loss {one.losses[-1]:.3f}", LOSS),
+        Piece("  "),
+        Piece(f"training accuracy {one.accuracies[-1]:.1%}", ACCURACY),
+    ]
+    cells = HEIGHT - 3
+    y = Axis(0.0, 1.0, (0.0, 1.0), ("0", f"{most:.2g} │ 100"), cells)
+    left = 1 + max(map(len, y.labels))
+    x = _epochs(one.epochs, max(2, width - left))
+    canvas = Canvas(x.cells, cells, background)
+    values = (([loss / most for loss in one.losses], LOSS), (one.accuracies, ACCURACY))
+    lines = [
+        ([(x.position(epoch), cells - y.position(value)) for epoch, value in enumerate(reached, 1)], colour)
+        for reached, colour in values
+    ]
+    canvas.lines(lines)
+    for spots, colour in lines:
+        column, row = map(floor, spots[-1])
+        canvas.put(column, row, LIVE, colour)
+    return [heading, *framed(canvas.rows(), x, y)]
+
+
+def _epochs(number: int, cells: int) -> Axis:
+    """An axis with a tick at the first, the middle and the last epoch, as far as they differ and have room."""
+    ticks: Sequence[int] = sorted({1, (number + 1) // 2, number})
+    axis = Axis(1.0 - (number == 1), float(number), tuple(ticks), tuple(map(str, ticks)), cells)
+    columns = starts(axis)
+    has_room = all(after - before > len(str(number)) for before, after in pairwise(columns))
+    return axis if has_room else Axis(axis.low, axis.high, (float(number),), (str(number),), cells)

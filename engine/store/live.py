@@ -1,0 +1,53 @@
+"""What is being trained now, epoch by epoch."""
+
+import sqlite3
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Live:
+    """A run that is being trained: its place on a curve, how accurate it is so far, and what each epoch came to.
+
+    The accuracy is that on test images where the last epoch was tested, else that on training images.
+    """
+
+    level: int
+    remaining: float  # the fraction of weights
+    accuracy: float
+    epochs: int
+    losses: tuple[float, ...]  # on training images, of the epochs that have ended and the one under way
+    accuracies: tuple[float, ...]
+
+
+def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, list[Live]]:
+    """By curve, the runs of an experiment that are being trained and have come to something."""
+    found: dict[str, list[Live]] = {}
+    running = connection.execute(
+        """
+        SELECT c.name, p.level, r.id, r.epochs, r.attempt, w.epoch, w.loss, w.accuracy,
+               json_extract(e.definition, '$.rate') AS rate
+        FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id JOIN curve_points p ON p.curve_id = c.id
+        JOIN runs r ON r.id = p.run_id AND r.status = 'running' LEFT JOIN workers w ON w.id = r.worker
+        WHERE e.name = ? ORDER BY c.id, p.level, r.id
+        """,
+        (experiment,),
+    )
+    for row in running.fetchall():
+        ended = connection.execute(
+            "SELECT train_loss, train_accuracy, test_accuracy FROM epochs WHERE run_id = ? AND attempt = ?"
+            " AND train_loss IS NOT NULL ORDER BY epoch",
+            (row["id"], row["attempt"]),
+        ).fetchall()
+        points = [(epoch["train_loss"], epoch["train_accuracy"]) for epoch in ended]
+        if row["loss"] is not None and row["accuracy"] is not None and row["epoch"] == len(points):
+            points.append((row["loss"], row["accuracy"]))
+        if not points:
+            continue
+        tested = ended[-1]["test_accuracy"] if len(points) == len(ended) else None
+        losses, accuracies = zip(*points, strict=True)
+        accuracy = accuracies[-1] if tested is None else tested
+        remaining = (1.0 - row["rate"]) ** row["level"]
+        found.setdefault(row["name"], []).append(
+            Live(row["level"], remaining, accuracy, row["epochs"], losses, accuracies)
+        )
+    return found
