@@ -2,23 +2,84 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 LONGEST_SHOWN = 100  # characters of a value in a message
 
 Name = TypeVar("Name", bound=str)
 
 
+class OptionName(str):
+    """The name of an option inside a message, as Python has it (`prune_rate`). Each front end words it its own way."""
+
+
 class InputError(ValueError):
     """Something a person gave cannot be used. The message names the value, what is allowed, and the fix.
 
-    It is one line whatever a value or a file's name holds.
+    `message` is text, with an `OptionName` where an option is meant; an InputError in it keeps its data. `option` is
+    the one to mend: if none is given, the first that the message names. The message is one line whatever a value or a
+    file's name holds.
     """
 
-    def __init__(self, message: object) -> None:
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(message)))
+    def __init__(
+        self, *message: object, option: str | None = None, value: object = None, allowed: object = None
+    ) -> None:
+        self.parts = tuple(_printable(part) for part in _flat(message))
+        inner = next((part for part in message if isinstance(part, InputError)), None)
+        named = next((str(part) for part in self.parts if isinstance(part, OptionName)), None)
+        self.option: str | None = option or (inner.option if inner else None) or named
+        self.value: object = inner.value if inner else value
+        self.allowed: object = inner.allowed if inner else allowed
+        super().__init__(self.worded(str))
+
+    def worded(self, word: Callable[[str], str]) -> str:
+        """The message, in which `word` says how an option is written."""
+        return "".join(word(str(part)) if isinstance(part, OptionName) else part for part in self.parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The error for another process."""
+        return {"option": self.option, "parts": [[isinstance(part, OptionName), part] for part in self.parts]}
+
+    @staticmethod
+    def from_json(found: Mapping[str, Any]) -> "InputError":
+        """The error that `to_json` wrote."""
+        parts = (OptionName(part) if is_name else part for is_name, part in found["parts"])
+        return InputError(*parts, option=found["option"])
+
+
+@contextmanager
+def concerning(option: str) -> Iterator[None]:
+    """An InputError raised inside that names no option is about this one."""
+    try:
+        yield
+    except InputError as error:
+        error.option = error.option or option
+        raise
+
+
+def command(words: str, **options: object) -> str:
+    """A command of the program in a message, as a person would type it; an option that is True has no value."""
+    names = ((f" --{name.replace('_', '-')}", value) for name, value in options.items())
+    given = (name if value is True else f"{name} {shlex.quote(str(value))}" for name, value in names)
+    return f"`cockpit {words}{''.join(given)}`"
+
+
+def _flat(message: Iterable[object]) -> Iterator[str]:
+    for part in message:
+        if isinstance(part, InputError):
+            yield from part.parts
+        elif isinstance(part, tuple):
+            yield from _flat(part)
+        else:
+            yield part if isinstance(part, OptionName) else str(part)
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)
@@ -50,10 +111,11 @@ class Range:
             return _number(self.most) if self.least is not None else f"at most {_number(self.most)}"
         return "" if self.below is None else f"below {_number(self.below)}"
 
-    def check(self, option: str, value: float, why: str = "") -> None:
+    def check(self, option: str, value: float, *why: str) -> None:
         """Raises InputError for a value of an option that is not in the range; `why` it is that range comes last."""
         if value not in self:
-            raise InputError(f"{option} {_number(value)} is out of range ({self})" + (f": {why}" if why else ""))
+            message = (option, f" {_number(value)} is out of range ({self})", ": " if why else "", why)
+            raise InputError(message, value=value, allowed=self)
 
 
 def chosen(kind: str, value: str, allowed: Iterable[Name]) -> Name:
@@ -66,13 +128,14 @@ def chosen(kind: str, value: str, allowed: Iterable[Name]) -> Name:
     raise unknown(kind, value, names)
 
 
-def unknown(kind: str, value: str, allowed: Iterable[str]) -> InputError:
+def unknown(kind: object, value: str, allowed: Iterable[str]) -> InputError:
     """The error for a name that is not among those allowed, with the nearest of them as a suggestion."""
     names = list(allowed)
     folded = {name.casefold(): name for name in reversed(names)}
     near = difflib.get_close_matches(value.casefold(), folded, n=1, cutoff=0.5)
     hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
-    return InputError(f"unknown {kind} {quoted(value)}: choose from {', '.join(names)}{hint}")
+    said = f" {quoted(value)}: choose from {', '.join(names)}{hint}"
+    return InputError("unknown ", kind, said, value=value, allowed=names)
 
 
 def quoted(value: object) -> str:

@@ -89,10 +89,10 @@ def _said_of(error: Exception) -> str:
     from engine.store import damage  # reads definitions: only what fails takes the time for it
 
     if damaged := damage.cause(error):
-        return str(damaged)
+        return damaged.worded(hints.flag) if isinstance(damaged, InputError) else str(damaged)
     if isinstance(error, sqlite3.Error):
         return f"the database cannot be used ({error}): {_database_fix(str(error))}"
-    return str(error) if isinstance(error, InputError) else ""
+    return error.worded(hints.flag) if isinstance(error, InputError) else ""
 
 
 def _check_text() -> None:

@@ -24,9 +24,9 @@ COMMANDS = {
 }
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "queue": {
-        "add": "cockpit.requests.adding",
-        "extend": "cockpit.requests.adding",
-        "estimate": "cockpit.requests.adding",
+        "add": "cockpit.cli.adding",
+        "extend": "cockpit.cli.adding",
+        "estimate": "cockpit.cli.adding",
         "logs": "cockpit.cli.logs",
         "list": "cockpit.cli.listing",
         **dict.fromkeys(

@@ -12,11 +12,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from cockpit import config
+from cockpit.cli.parameters import takes_experiments
 from cockpit.cli.results import show
 from cockpit.config import MIN_FREE
 from cockpit.requests import background, trusting
 from cockpit.requests.adding import absent, describe
-from cockpit.requests.asking import takes_experiments
 from cockpit.requests.options import Wanted, add_all
 from cockpit.requests.shared import Database, DataDir, to_read, to_write, use_data, within
 from cockpit.requests.trusting import TrustModels

@@ -14,25 +14,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cockpit.requests.options import KINDS, Wanted, check_name, concerned, experiment_options
+from cockpit.requests.options import NAME, Wanted, check_name, wanted
+from cockpit.text import hints
 from cockpit.text.toml import Place, line_of, mismatch
 from cockpit.text.toml import read as read_toml
 from engine.datasets.specs import resolve
 from engine.errors import InputError, quoted, unknown
 from engine.plan.definitions import Definition, options_of
+from engine.plan.options import OPTIONS
 from engine.store import titles
 from engine.store.adding import joined_names, model_in_name
 
 SUFFIX = ".toml"
 DATA_NAMES = "data-names"
 TABLES = ("defaults", "experiment", DATA_NAMES)
-KEYS = {name.replace("_", "-"): name for name in KINDS}
+KEYS = {option.written: name for name, option in OPTIONS.items()}
 EXAMPLE = 'write [[experiment]], and below it its options, as in source = "digits-a"'
 MOST = 1000  # experiments of a file
 
 
 @dataclass(frozen=True)
-class Option:
+class Given:
     """The value of an option, and where it stands."""
 
     value: Any
@@ -46,13 +48,17 @@ class File:
     path: Path
     text: str
 
-    def fail(self, place: Place, problem: str) -> NoReturn:
+    def fail(self, place: Place, problem: str | InputError) -> NoReturn:
         """Raise the InputError for a problem at a place, with its line and key."""
         key = next((step for step in reversed(place) if isinstance(step, str)), "")
         where = f"[{key}]" if key in ("defaults", "experiment", "matrix") else key
-        # An option is written without dashes here.
-        said = re.sub(r"--([a-z][a-z-]*)", lambda option: option[1] if option[1] in KEYS else option[0], problem)
+        said = problem.worded(_written) if isinstance(problem, InputError) else problem
         raise InputError(f"{self.path}, line {line_of(self.text, place)}, {where}: {said}")
+
+
+def _written(option: str) -> str:
+    """An option in a message: as a key where it is one, else it is one of the command line."""
+    return OPTIONS[option].written if option in OPTIONS else hints.flag(option)
 
 
 def read(path: Path, beside: Mapping[str, Any]) -> list[Wanted]:
@@ -111,16 +117,16 @@ def _data_names(file: File, table: object) -> dict[str, str]:
     found = {}
     for spec, title in table.items():
         place = (DATA_NAMES, spec)
-        if wanted := mismatch(title, str):
-            file.fail(place, f"is {quoted(title)}, must be {wanted}")
+        if must := mismatch(title, str):
+            file.fail(place, f"is {quoted(title)}, must be {must}")
         try:
             found[resolve(_located(spec, file.path.parent)).identity] = titles.checked(title)
         except InputError as error:
-            file.fail(place, str(error))
+            file.fail(place, error)
     return found
 
 
-def _experiments(file: File, found: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Option]]]:
+def _experiments(file: File, found: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Given]]]:
     """The options of each experiment, and where it stands; a matrix makes several."""
     defaults, count = _options(file, ("defaults",), found.get("defaults", {})), 0
     for number, table in enumerate(found["experiment"]):
@@ -135,7 +141,7 @@ def _experiments(file: File, found: Mapping[str, Any]) -> Iterator[tuple[Place, 
             yield place, {**defaults, **own, **dict(zip(axes, chosen, strict=True))}
 
 
-def _axes(file: File, place: Place, matrix: object, own: Mapping[str, Option]) -> dict[str, list[Option]]:
+def _axes(file: File, place: Place, matrix: object, own: Mapping[str, Given]) -> dict[str, list[Given]]:
     """The alternatives of each option in a matrix."""
     if not isinstance(matrix, dict):
         file.fail(place, 'must be a table of alternatives, as in matrix = { source = ["digits-a", "digits-b"] }')
@@ -151,7 +157,7 @@ def _axes(file: File, place: Place, matrix: object, own: Mapping[str, Option]) -
     return axes
 
 
-def _options(file: File, place: Place, table: Mapping[str, object], tables: tuple[str, ...] = ()) -> dict[str, Option]:
+def _options(file: File, place: Place, table: Mapping[str, object], tables: tuple[str, ...] = ()) -> dict[str, Given]:
     """The options of a table, by their names in Python. It may have these tables, too."""
     for key in table:
         _check_key(file, (*place, key), (*KEYS, *tables))
@@ -163,15 +169,16 @@ def _check_key(file: File, place: Place, allowed: tuple[str, ...] | list[str]) -
         file.fail(place, str(unknown("key", str(place[-1]), allowed)))
 
 
-def _option(file: File, place: Place, key: str, value: Any) -> Option:
+def _option(file: File, place: Place, key: str, value: Any) -> Given:
     """A value, checked against what the option takes; a path in it is relative to the file."""
-    if wanted := mismatch(value, KINDS[KEYS[key]]):
-        file.fail(place, f"is {quoted(value)}, must be {wanted}")
-    if KINDS[KEYS[key]] == list[str]:
+    option = OPTIONS[KEYS[key]]
+    if must := mismatch(value, list[str] if option.several else option.kind):
+        file.fail(place, f"is {quoted(value)}, must be {must}")
+    if option.several:
         value = [value] if isinstance(value, str) else value
-    if key in ("source", "target"):
+    if option.data_set:
         value = [_located(spec, file.path.parent) for spec in value]
-    return Option(value, place)
+    return Given(value, place)
 
 
 def _located(spec: str, folder: Path) -> str:
@@ -180,18 +187,21 @@ def _located(spec: str, folder: Path) -> str:
     return f"{kind}:{folder / path}" if colon and path and not path.startswith("~") else spec
 
 
-def _wanted(file: File, place: Place, options: Mapping[str, Option], beside: Mapping[str, Any]) -> Wanted:
+def _wanted(file: File, place: Place, options: Mapping[str, Given], beside: Mapping[str, Any]) -> Wanted:
     values = {key: option.value for key, option in options.items()} | dict(beside)
     template = values.pop("name", None)
+    shared = {key for key, option in options.items() if option.place[0] == "defaults"} - beside.keys()
     try:
-        found: Wanted = experiment_options(**values)
+        found = wanted(
+            {key: value for key, value in values.items() if key not in shared},
+            {key: value for key, value in values.items() if key in shared},
+        )
         return found if template is None else replace(found, given_name=_name(template, found.definition))
     except InputError as error:
-        texts = {key: value if isinstance(value, list) else [str(value)] for key, value in values.items()}
-        key = concerned(str(error), texts)
-        if key in beside:
+        if error.option in beside:
             raise
-        file.fail(options[key].place if key and key in options else place, str(error))
+        key = error.option
+        file.fail(options[key].place if key is not None and key in options else place, error)
 
 
 def _name(template: str, definition: Definition) -> str:
@@ -203,7 +213,7 @@ def _name(template: str, definition: Definition) -> str:
 
     def word(match: re.Match[str]) -> str:
         if KEYS.get(match[1]) not in words:
-            raise unknown("key in --name", match[1], [key for key, name in KEYS.items() if name in words])
+            raise unknown(("key in ", NAME), match[1], [key for key, name in KEYS.items() if name in words])
         return words[KEYS[match[1]]]
 
     name = re.sub(r"\{([^{}]*)\}", word, template)

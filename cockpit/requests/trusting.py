@@ -7,6 +7,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from cockpit.text import hints
 from engine.errors import InputError
 from engine.models import trust, user_model
 from engine.store import database, queue
@@ -42,7 +43,7 @@ def of_queue(connection: sqlite3.Connection, allowed: bool) -> None:
         try:
             asking(allowed, lambda model=model, folder=folder: trust.require(model, folder))  # type: ignore[misc]
         except trust.Untrusted as error:
-            print(f"not trained: {error}", file=sys.stderr)
+            hints.warn(InputError("not trained: ", error))
         except InputError:  # its runs will say what is wrong
             continue
 

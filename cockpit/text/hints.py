@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from engine.errors import InputError
+
 _COMMAND = re.compile(r"`cockpit ((?:[a-z-]+ ?)+)([^`]*)`")
 _told: Path | None = None
 _taking: Callable[[Sequence[str]], int] = len
@@ -23,8 +25,14 @@ def use(database: Path) -> None:
     _told = database
 
 
-def complete(text: str) -> str:
-    """A message whose commands, in backticks, can be copied as they are."""
+def flag(option: str) -> str:
+    """An option as the command line has it."""
+    return "--" + option.replace("_", "-")
+
+
+def complete(message: str | InputError) -> str:
+    """A message with options as they are typed, whose commands, in backticks, can be copied as they are."""
+    text = message.worded(flag) if isinstance(message, InputError) else message
     if _told is None:
         return text
     return _COMMAND.sub(_completed, text)
@@ -35,7 +43,7 @@ def say(text: str) -> None:
     print(complete(text))
 
 
-def warn(text: str) -> None:
+def warn(text: str | InputError) -> None:
     """Print a message on stderr."""
     print(complete(text), file=sys.stderr, flush=True)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.analysis.statistics import Difference, Mean, matching, mean_of, paired
-from engine.errors import InputError, chosen
+from engine.errors import InputError, OptionName, chosen
 from engine.store import queue, rows
 from engine.store.replicates import Curve, read
 
@@ -176,7 +176,8 @@ def table(
         queue.experiment_id(connection, experiment)
     name = chosen("table", name, TABLES)
     if all_attempts and name != "epochs":
-        raise InputError(f"--all-attempts goes with --table epochs, not {name}: the other tables have one row a run")
+        why = f" goes with the table epochs, not {name}: the other tables have one row a run"
+        raise InputError(OptionName("all_attempts"), why)
     if name in rows.EXPORTS:
         return rows.export(connection, name, experiment, all_attempts=all_attempts)
     return HEADING, (tuple(record[key] for key in HEADING) for record in records(of(connection, experiment)))

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from engine.errors import InputError, unknown
+from engine.errors import InputError, OptionName, unknown
 
 Part = str  # of the training images: all (empty), a half (a, b), the first so many (5000), or those of a half (a-5000)
 
@@ -144,7 +144,7 @@ class DataSet:
                 return "none"
             case "standard":
                 return "crop-flip" if self.flips else "crop"
-        raise unknown("--augmentation", wish, AUGMENTATIONS)
+        raise unknown(OptionName("augmentation"), wish, AUGMENTATIONS)
 
 
 def network_shape(channels: int, height: int, width: int) -> tuple[int, int, int]:

@@ -80,7 +80,7 @@ def resolve(spec: str) -> DataSet:
             seen = _look(pictures)
             channels, height, width = shape = _shape(named, pictures, seen)
     except InputError as error:
-        raise InputError(f"data set {spec!r}: {error}") from None
+        raise InputError(f"data set {spec!r}: ", error) from None
     suffix = f"-{named.part}" if named.part else ""
     side = f"@{named.side}" if named.side else ""
     return DataSet(

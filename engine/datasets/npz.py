@@ -94,7 +94,7 @@ def resolve(spec: str) -> DataSet:
                 raise InputError(f"there is no file {path}; {hint}")
             return _describe(path, part)
     except InputError as error:
-        raise InputError(f"data set {spec!r}: {error}") from None
+        raise InputError(f"data set {spec!r}: ", error) from None
 
 
 def _describe(path: Path, part: Part) -> DataSet:

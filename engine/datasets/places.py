@@ -7,7 +7,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from engine.datasets.catalog import PHOTOGRAPHS, SETS, split_part
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.machine import paths
 
 VARIABLE = "COCKPIT_DATA"
@@ -42,7 +42,9 @@ def absent(name: str) -> InputError:
         return InputError(
             f"data set {name} is not on this machine; searched: {', '.join(map(str, folders()))}. Get it from its"
             f" publisher, unpack it as {below}/train/CLASS/ and {below}/val/CLASS/ in one of these folders, or say"
-            f" where that is with --data-dir or {VARIABLE}; photographs of your own are stream:PATH"
+            " where that is with ",
+            OptionName("data_dir"),
+            f" or {VARIABLE}; photographs of your own are stream:PATH",
         )
     files = SETS[name].files
     searched = []
@@ -54,8 +56,9 @@ def absent(name: str) -> InputError:
     what = " and ".join(sorted(parents) or files)
     return InputError(
         f"data set {name} is not on this machine; searched: {', '.join(searched)}. Get it with `cockpit data get"
-        f" {name}`, or copy {what} into one of these folders, or say where it is with --data-dir or {VARIABLE},"
-        " or name a file of your own as npz:PATH"
+        f" {name}`, or copy {what} into one of these folders, or say where it is with ",
+        OptionName("data_dir"),
+        f" or {VARIABLE}, or name a file of your own as npz:PATH",
     )
 
 

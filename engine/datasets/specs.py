@@ -40,7 +40,7 @@ def resolve(spec: str) -> DataSet:
     try:
         return _registered(base, part, spec)
     except InputError as error:
-        raise InputError(f"data set {spec!r}: {error}") from None
+        raise InputError(f"data set {spec!r}: ", error) from None
 
 
 def meant(name: str) -> str | None:

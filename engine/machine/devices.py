@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import InputError, Range
+from engine.errors import InputError, OptionName, Range
 from engine.machine import processes
 
 PER_DEVICE = Range(1, 64)  # workers
@@ -54,19 +54,20 @@ def chosen(workers: int | None, per_device: int = 1, split: int = 1) -> list[Dev
     With `split`, each place is so many devices, which train one run together. Raises InputError for a number there are
     no devices for.
     """
-    devices = found()
+    devices, named = found(), OptionName("per_device")
     kind = "CUDA devices" if devices[0].visible else "cores"
-    Range(1, len(devices)).check("--split", split, f"this machine has {len(devices)} {kind}")
+    Range(1, len(devices)).check(OptionName("split"), split, f"this machine has {len(devices)} {kind}")
     if split > 1:
         if per_device > 1:
-            raise InputError(f"--per-device {per_device} does not go with --split {split}: give one of them")
+            why = f" {per_device} does not go with "
+            raise InputError(named, why, OptionName("split"), f" {split}: give one of them")
         devices = [together(devices[place : place + split]) for place in range(0, len(devices) - split + 1, split)]
         kind = f"groups of {split} {kind}"
     if workers is not None:
-        Range(1, len(devices)).check("--workers", workers, f"this machine has {len(devices)} {kind}")
-    PER_DEVICE.check("--per-device", per_device)
+        Range(1, len(devices)).check(OptionName("workers"), workers, f"this machine has {len(devices)} {kind}")
+    PER_DEVICE.check(named, per_device)
     if per_device > 1 and not devices[0].visible:
-        raise InputError(f"--per-device {per_device} needs a CUDA device, this machine has none: leave it out")
+        raise InputError(named, f" {per_device} needs a CUDA device, this machine has none: leave it out")
     return [device for device in devices[:workers] for _ in range(per_device)]
 
 

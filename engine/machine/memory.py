@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 
 SHARE = 0.75  # of the memory that is free, for a process that looks at what a person gave
 _CGROUP = Path("/sys/fs/cgroup")
@@ -54,7 +54,9 @@ def limited(what: str) -> Iterator[None]:
             raise
         raise InputError(
             f"{what} needs more memory than it may take here ({limit / 2**30:.1f} GiB, {SHARE:.0%} of what is free):"
-            " choose a smaller --width, or a machine with more memory"
+            " choose a smaller ",
+            OptionName("width"),
+            ", or a machine with more memory",
         ) from error
 
 

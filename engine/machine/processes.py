@@ -45,7 +45,7 @@ def ask(module: str, *arguments: object) -> Any:
     except ValueError:
         raise InputError(f"{module} ended with code {done.returncode} and no answer") from None
     if "error" in found:
-        raise InputError(found["error"])
+        raise InputError.from_json(found["error"])
     return found["answer"]
 
 
@@ -54,9 +54,10 @@ def answer(find: Callable[[], object]) -> None:
     try:
         print(json.dumps({"answer": find()}))
     except InputError as error:
-        print(json.dumps({"error": str(error)}))
+        print(json.dumps({"error": error.to_json()}))
     except OSError as error:
-        print(json.dumps({"error": f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"}))
+        problem = InputError(f"{error.filename or 'a file'} cannot be used: {error.strerror or error}")
+        print(json.dumps({"error": problem.to_json()}))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -6,7 +6,7 @@ from engine.errors import InputError
 
 FIX = (
     "install both anew, together and from one index (a CPU-only torch and a torchvision for CUDA do not go together):"
-    " pip install --force-reinstall torch torchvision"
+    " pip uninstall torch torchvision, then pip install torch torchvision"
 )
 
 

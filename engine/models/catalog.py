@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from engine.datasets.catalog import DataSet
-from engine.errors import InputError, Range, unknown
+from engine.errors import InputError, OptionName, Range, unknown
 from engine.machine import processes
 from engine.models import trust, user_model
 from engine.recipes import Optimizer, Prunable
@@ -72,11 +72,13 @@ def default_for(shape: tuple[int, int, int]) -> str:
 def check(name: str, width: float, shape: tuple[int, int, int]) -> None:
     """Raises InputError where the model cannot take images of `shape` or the width is no positive number."""
     model = find(name)
-    WIDTH.check("--width", width)
+    WIDTH.check(OptionName("width"), width)
     if min(shape[1:]) < model.smallest_side:
         raise InputError(
             f"{name} needs images of at least {model.smallest_side} pixels a side, these have {shape[1]}x{shape[2]}:"
-            f" choose --model {default_for(shape)}"
+            " choose ",
+            OptionName("model"),
+            f" {default_for(shape)}",
         )
 
 
@@ -91,8 +93,11 @@ def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int
     least = 2 * split if split > 1 else 2 if one_pixel else 1
     if images < least:
         raise InputError(
-            f"only {images} images are left to train on, {name} needs {least}: give --images or --validation another"
-            " value"
+            f"only {images} images are left to train on, {name} needs {least}: give ",
+            OptionName("images"),
+            " or ",
+            OptionName("validation"),
+            " another value",
         )
     if 0 < (last := images % batch_size) < least:
         why = (
@@ -102,8 +107,8 @@ def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int
         )
         other = next(size for size in count(batch_size + 1) if not 0 < images % size < least)
         raise InputError(
-            f"--batch-size {batch_size} leaves a last batch of {why} ({images:,} training images): choose another,"
-            f" e.g. {other}"
+            OptionName("batch_size"),
+            f" {batch_size} leaves a last batch of {why} ({images:,} training images): choose another, e.g. {other}",
         )
 
 

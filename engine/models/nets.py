@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from engine import streams
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.models import user_model
 from engine.models.architectures import ConvN, LeNet5, ResNet20, Shape, Vgg, torchvision_resnet
 from engine.models.catalog import find
@@ -101,7 +101,8 @@ def _arguments(factory: Callable[..., Any], name: str, known: dict[str, Any]) ->
             f"model {name} needs {needed[0]!r}: it is given classes and, if asked for, {_listed(OPTIONAL)}"
         )
     if known["width"] != 1 and "width" not in takes:
-        raise InputError(f"model {name} takes no `width`: leave --width out, or let the factory have it")
+        why = f"model {name} takes no `width`: leave "
+        raise InputError(why, OptionName("width"), " out, or let the factory have it")
     return {key: value for key, value in known.items() if key in takes}
 
 

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.machine import memory, processes
 from engine.models import nets, user_model
 from engine.models.catalog import End
@@ -85,6 +85,8 @@ def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> d
         "output_layer": nets.output_layer(model),
         "parameters": sum(value.numel() for value in model.parameters()),
         "prunable": sum(value.numel() for value in pruned.values()),
+        "buffers": len(model.state_dict()) > len(dict(model.named_parameters())),  # all that carries more than weights
+        "batch_norm": any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()),
         "flops": counter.get_total_flops(),
     }
 
@@ -100,20 +102,25 @@ def _check_training(name: str, model: nn.Module, end: End, rule: Prunable) -> No
     """Raises InputError where the network cannot be pruned, or cannot train on the smallest batch."""
     weights = nets.prunable(model, rule)
     if not weights:
+        option = OptionName("prunable")
         others = [path for path, layer in model.named_modules() if isinstance(layer, nn.Conv1d | nn.Conv3d)]
         kind = type(model.get_submodule(others[0])).__name__ if others else ""
         named = f", and the attribute net.prunable = {[f'{others[0]}.weight']} a {kind} layer" if others else ""
         raise InputError(
-            f"model {name} has no {'Conv2d layers' if others else 'convolutions'}, so --prunable {rule} prunes nothing:"
-            f" --prunable conv+linear prunes linear layers{named}"
+            f"model {name} has no {'Conv2d layers' if others else 'convolutions'}, so ",
+            option,
+            f" {rule} prunes nothing: ",
+            option,
+            f" conv+linear prunes linear layers{named}",
         )
     size = "x".join(map(str, end.shape))
     try:
         logits = model.train()(torch.rand(end.batch, *end.shape))
     except (Exception, SystemExit) as error:
         many = "one image" if end.batch == 1 else f"{end.batch} images"
-        fix = ": a last batch of one image is left, choose another --batch-size" if end.batch == 1 else ""
-        raise InputError(f"model {name} fails on {many} of {size} with {user_model.describe(error)}{fix}") from error
+        why = f"model {name} fails on {many} of {size} with {user_model.describe(error)}"
+        fix = (": a last batch of one image is left, choose another ", OptionName("batch_size"))
+        raise InputError(why, fix if end.batch == 1 else "") from error
     wanted = (end.batch, end.classes)
     if not isinstance(logits, Tensor) or logits.shape != wanted:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
@@ -245,7 +252,7 @@ def _check_parts(name: str, model: nn.Module, classes: int) -> None:
     try:
         head = nets.output_layer(model)
     except InputError as error:
-        raise InputError(f"model {name}: {error}") from None
+        raise InputError(f"model {name}: ", error) from None
     layers = {path: m for path, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
     if head not in layers:
         raise InputError(f"model {name}: output_layer {head!r} is no linear or convolutional layer of it")

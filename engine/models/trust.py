@@ -9,7 +9,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.models import user_model
 
 VARIABLE = "COCKPIT_TRUSTED_MODELS"
@@ -21,7 +21,10 @@ class Untrusted(InputError):
     def __init__(self, source: user_model.Source) -> None:
         super().__init__(
             f"model {source.name} is Python code that was not named here before, and may come from elsewhere: read"
-            f" {source.file}, then give --trust-models once to run it"
+            f" {source.file}, then give ",
+            OptionName("trust_models"),
+            " once to run it",
+            option="model",
         )
         self.source = source
 

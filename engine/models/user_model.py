@@ -19,7 +19,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.machine.processes import ROOT
 
 DIGITS = 16  # of the source's hash, in an identity
@@ -87,7 +87,9 @@ def find(name: str, folder: str = "") -> Source:
     if expected and sha256[:DIGITS] != expected:
         raise InputError(
             f"the source of model {given} is not what it was when this was queued ({root} has hash {sha256[:DIGITS]},"
-            f" not {expected}): put it back, or queue the model as it is now under another --name"
+            f" not {expected}): put it back, or queue the model as it is now under another ",
+            OptionName("name"),
+            option="model",
         )
     return Source(module, factory, root.parent, file, sha256, names, dict(code.values()))
 

@@ -1,19 +1,21 @@
 """What an experiment is: options become a `Definition`, every default explicit and checked. No torch here."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Annotated, Any, TypeVar, get_args
+from itertools import product
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from engine.datasets import classes
-from engine.datasets.catalog import AUGMENTATIONS, DataSet, first, spec_of, split_part, steps_of
+from engine.datasets.catalog import DataSet, first, spec_of, split_part, steps_of
 from engine.datasets.specs import resolve
-from engine.errors import InputError, Range, chosen, quoted
+from engine.errors import InputError, OptionName, Range, concerning, quoted
 from engine.machine import devices, processes
 from engine.models import catalog as models
 from engine.models import trust, user_model
+from engine.plan.options import NONE, OPTIONS, given
 from engine.recipes import (
     BatchNorm,
     Count,
@@ -26,7 +28,6 @@ from engine.recipes import (
     Prunable,
     Rate,
     Rewinds,
-    Rule,
     Schedule,
     Scope,
     Seed,
@@ -37,17 +38,14 @@ from engine.tickets.ticketfiles import SPEC, TicketSource
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 3e-4, "adamw": 3e-4}  # the paper's section 3 and A.1
 REWINDS = {"imagenet": 3, "places365": 3}  # epochs of late resetting, by data set (A.1); of all others 1
-LEVELS = Range(0, 200)
-NUMBERS = {
-    "--epochs": Range(1, 100_000),
-    "--replicates": Range(1, 1000),
-    "--seed": Range(0, 2**62),
-    "--batch-size": Range(2, 1_000_000),
-    "--prune-rate": Range(above=0, below=1),
-    "--validation": Range(0, 0.5),
-    "--learning-rate": Range(above=0),
-    "--weight-decay": Range(0),
-}
+DEFINING = {name: option for name, option in OPTIONS.items() if option.defines}
+FIELDS = {name: option.field or name for name, option in DEFINING.items() if name not in ("source", "target", "images")}
+UNEVALUATED = "no ticket is trained on another data set, and none compared with a random ticket"
+OF_CHAINS = ("scope", "rewind", "rewinds")  # what says nothing where no chain is trained
+
+
+class Unused(InputError):
+    """An option was given that an experiment does not use."""
 
 
 # What `from_json` lets in; what a person may ask for is narrower.
@@ -97,7 +95,9 @@ class Definition:
         del found["model_folder"]
         for key in ("sources", "targets"):
             found[key] = [{"name": data.name, "identity": data.identity} for data in found[key]]
-        tickets = [asdict(replace(ticket, location="")) for ticket in found.pop("tickets")]
+        tickets = [asdict(replace(ticket, location="", rule=None)) for ticket in found.pop("tickets")]
+        for ticket in tickets:
+            del ticket["rule"]
         found |= {"tickets": tickets} if tickets else {}
         return json.dumps(found, sort_keys=True)
 
@@ -146,210 +146,249 @@ def decoded(text: str) -> dict[str, Any]:
     return found
 
 
-def define(
-    *,
-    source: Sequence[str],
-    target: Sequence[str] = (),
-    model: str | None = None,
-    width: float | None = None,
-    optimizer: Sequence[str] = (),
-    target_optimizer: Sequence[str] = (),
-    learning_rate: float | None = None,
-    weight_decay: float = 1e-4,
-    scope: Sequence[str] = ("global",),
-    random: Sequence[str] = ("global",),
-    levels: int = 30,
-    evaluate: str = "paper",
-    prune_rate: float | None = None,
-    rewind: int | None = None,
-    prunable: str = "conv",
-    rewinds: str = "all",
-    schedule: str = "restart",
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    images: int | None = None,
-    test_images: int | None = None,
-    augmentation: str = "standard",
-    validation: float = 0.0,
-    replicates: int = 6,
-    seed: int = 0,
-    profile: str | None = None,
-    split: int = 1,
-    batch_norm: str = "part",
-) -> Definition:
-    """The definition that these options stand for. Raises InputError for a value that is not allowed.
+def define(requested: Collection[str] | None = None, **options: Any) -> Definition:
+    """The definition that options stand for (`engine.plan.options`). Raises InputError for a value that is not allowed.
 
     Without a target each source is its own. `images` are the most that any data set is trained on, `test_images` the
     most that it is tested on. Model, optimizer, epochs, milestones and batch size default to those of the images' shape
     and the model (`engine.models.catalog`), the profile to what this machine's devices do natively.
+
+    `requested` are the options that are meant for this experiment (None: all): one that it does not use is refused,
+    while that of a preset or of a file's [defaults] is left out.
     """
-    if not source:
-        raise InputError("no source: name the data set that tickets are found on with --source, e.g. digits-a")
-    tickets = tuple(ticketfiles.source(spec) for spec in source if spec.startswith(SPEC))
-    source = [spec for spec in source if not spec.startswith(SPEC)]
-    if tickets and not target:
-        raise InputError(f"no target: {tickets[0].name} is a ticket, so name what it is trained on with --target")
-    sources, targets = _data_sets(*([_part(spec, images) for spec in group] for group in (source, target or source)))
-    named = model is not None
+    options = given(options)
+    if strange := options.keys() - DEFINING.keys():
+        raise TypeError(f"define() takes no option {min(strange)!r}")
+    requested = set(options if requested is None else options.keys() & set(requested))
+    if "source" not in options:
+        source = OptionName("source")
+        raise InputError("no source: name the data set that tickets are found on with ", source, ", e.g. digits-a")
+    values = {
+        name: option.read(options[name]) if name in options else option.default for name, option in DEFINING.items()
+    }
+    with concerning("source"):
+        tickets = tuple(ticketfiles.source(spec) for spec in values["source"] if spec.startswith(SPEC))
+    specs = [spec for spec in values["source"] if not spec.startswith(SPEC)]
+    if tickets and not values["target"]:
+        target = OptionName("target")
+        raise InputError(f"no target: {tickets[0].name} is a ticket, so name what it is trained on with ", target)
+    ends = {"source": specs, "target": values["target"] or specs}
+    sources, targets = _data_sets(*(_parts(name, group, values["images"]) for name, group in ends.items()))
+    values["random"] = _random(values["random"])
     if tickets:
-        model = model or tickets[0].model
-        width = tickets[0].width if width is None else width
-        prune_rate = tickets[0].rate if prune_rate is None else prune_rate
+        values |= {name: value for name, value in tickets[0].options.items() if name not in options}
     if not sources:
-        levels = max(ticket.level for ticket in tickets)
-        evaluate = ",".join(str(ticket.level) for ticket in tickets) if evaluate.casefold() == "paper" else evaluate
-    model, folder = model or models.default_for(sources[0].shape), ""
-    if user_model.is_own(model):
-        found = trust.named(model) if named else user_model.find(model)
-        model, folder = found.identity, str(found.folder)
-    facts = models.find(model)
-    epochs = facts.epochs if epochs is None else epochs
-    optimizers = _choices("--optimizer", optimizer or [facts.optimizer], Optimizer)
-    return _checked(
-        Definition(
-            sources=sources,
-            tickets=tickets,
-            targets=targets,
-            model=model,
-            width=1.0 if width is None else float(width),
-            optimizers=optimizers,
-            target_optimizers=_choices("--target-optimizer", target_optimizer, Optimizer) or optimizers,
-            learning_rate=learning_rate,
-            weight_decay=float(weight_decay),
-            scopes=_choices("--scope", scope, Scope),
-            random=_random(random),
-            levels=levels,
-            evaluate=evaluation_levels(evaluate, levels),
-            rate=Rule.rate if prune_rate is None else prune_rate,
-            rewind=rewind,
-            prunable=_choices("--prunable", [prunable], Prunable)[0],
-            rewinds=_choices("--rewinds", [rewinds], Rewinds)[0],
-            schedule=_choices("--schedule", [schedule], Schedule)[0],
-            epochs=epochs,
-            milestones=facts.milestones_for(epochs),
-            batch_size=facts.batch_size if batch_size is None else batch_size,
-            augmentation=chosen("--augmentation", augmentation, AUGMENTATIONS),
-            validation=float(validation),
-            replicates=replicates,
-            seed=seed,
-            profile=_choices("--profile", [profile or devices.default_profile()], Profile)[0],
-            split=split,
-            batch_norm=_choices("--batch-norm", [batch_norm], BatchNorm)[0],
-            test_images=test_images,
-            model_folder=folder,
-        )
+        values |= _of_tickets_alone(tickets, values, requested)
+    with concerning("model"):
+        model, folder = values["model"] or models.default_for(sources[0].shape), ""
+        if user_model.is_own(model):
+            found = trust.named(model) if "model" in options else user_model.find(model)
+            model, folder = found.identity, str(found.folder)
+        facts = models.find(model)
+    values |= {
+        "model": model,
+        "epochs": values["epochs"] or facts.epochs,
+        "batch_size": values["batch_size"] or facts.batch_size,
+        "profile": values["profile"] or devices.default_profile(),
+        "optimizer": values["optimizer"] or (facts.optimizer,),
+        "evaluate": evaluation_levels(values["evaluate"], values["levels"]),
+    }
+    values["target_optimizer"] = values["target_optimizer"] or values["optimizer"]
+    definition = Definition(
+        sources=sources,
+        tickets=tickets,
+        targets=targets,
+        milestones=facts.milestones_for(values["epochs"]),
+        model_folder=folder,
+        **{field: values[name] for name, field in FIELDS.items()},
     )
+    return _without_unused(_checked(definition), requested)
+
+
+def _of_tickets_alone(
+    tickets: Sequence[TicketSource], values: Mapping[str, Any], requested: Collection[str]
+) -> dict[str, Any]:
+    """The values of the options that ticket files decide where they are the only sources: no chain is trained.
+
+    Raises InputError where one was requested otherwise.
+    """
+    levels = max(ticket.level for ticket in tickets)
+    evaluate = ",".join(str(ticket.level) for ticket in tickets)
+    own: dict[str, Any] = {"levels": levels, "evaluate": evaluate}
+    if "levels" in requested and values["levels"] != levels:
+        raise _not_theirs("levels", values["levels"], levels)
+    if "evaluate" in requested and evaluation_levels(values["evaluate"], levels) != evaluation_levels(evaluate, levels):
+        raise _not_theirs("evaluate", values["evaluate"], evaluate)
+    for name in OF_CHAINS:
+        theirs = {getattr(ticket.rule, name) for ticket in tickets}
+        asked = set(values[name]) if OPTIONS[name].several else {values[name]}
+        if name in requested and asked != theirs:
+            raise _not_theirs(name, *(" ".join(sorted(map(str, group))) for group in (asked, theirs)))
+        own[name] = values[name] if name in requested else OPTIONS[name].default
+    if "optimizer" in requested and values["target_optimizer"] not in (None, values["optimizer"]):
+        target, names = OptionName("target_optimizer"), " ".join(values["optimizer"])
+        raise _unused("optimizer", names, "no source is trained, and ", target, " says how targets are")
+    own["random"] = tuple(kind for kind in values["random"] if kind == "global" and values["prunable"] == "conv")
+    if "random" in requested and (lost := [kind for kind in values["random"] if kind not in own["random"]]):
+        why = f"their masks prune {values['prunable']}, so only their chain could tell" if lost == ["global"] else ""
+        raise InputError(
+            OptionName("random"),
+            f" {' '.join(lost)} needs a data set as ",
+            OptionName("source"),
+            f": a ticket file has no chain here{why and '; ' + why}",
+        )
+    return own
+
+
+def _not_theirs(option: str, value: object, theirs: object) -> InputError:
+    return _unused(option, value, f"the sources are ticket files alone, whose own is {theirs}")
+
+
+def _unused(option: str, value: object, *why: str) -> InputError:
+    """The error for a value of an option that changes nothing in an experiment."""
+    return Unused(OptionName(option), f" {value} is not used: ", why, ": leave it out", value=value)
+
+
+_OF_BATCH_NORM: Sequence[tuple[str, Literal["batch norm", "batch-norm statistics"]]] = (
+    ("rewinds", "batch-norm statistics"),
+    ("batch_norm", "batch norm"),
+)
+
+
+def _without_unused(d: Definition, requested: Collection[str]) -> Definition:
+    """`d` with the defaults of what it does not use. Raises InputError where that was requested."""
+    unused: dict[str, Any] = {}
+    if not uses_evaluate(d):
+        unused["evaluate"] = UNEVALUATED
+    for name, what in _OF_BATCH_NORM:
+        if getattr(d, name) != OPTIONS[name].default and not _has(d, what):
+            unused[name] = f"{d.model.partition('@')[0]} has no {what}"
+    for name, why in unused.items():
+        if name in requested:
+            value = getattr(d, name)
+            raise _unused(name, evaluation_rule(value, d.levels) if name == "evaluate" else value, why)
+        if name == "evaluate":
+            levels = ",".join(str(ticket.level) for ticket in d.tickets) if not d.sources else OPTIONS[name].default
+            d = replace(d, evaluate=evaluation_levels(levels, d.levels))
+        else:
+            d = replace(d, **{name: OPTIONS[name].default})
+    return d
+
+
+def uses_evaluate(d: Definition) -> bool:
+    """Whether a curve has the levels that are evaluated: one of a ticket on a target not its own, or of random ones."""
+    ends = (set(product(d.sources, d.optimizers)), set(product(d.targets, d.target_optimizers)))
+    transfers = len(ends[0] | ends[1]) > 1 and bool(d.sources)
+    return transfers or bool(d.random and (d.sources or d.prunable == "conv"))
 
 
 def options_of(definition: Definition) -> dict[str, Any]:
     """The options from which `define` makes this definition again; what it has no value of is left out."""
     d = definition
-    found: dict[str, Any] = {
+    found: dict[str, Any] = {name: getattr(d, field) for name, field in FIELDS.items()} | {
         "source": [
             *(spec_of(data.identity, data.location) for data in d.sources),
             *(f"{SPEC}{ticket.location}" for ticket in d.tickets),
         ],
         "target": [spec_of(data.identity, data.location) for data in d.targets],
-        "model": d.model,
-        "width": d.width,
-        "replicates": d.replicates,
-        "seed": d.seed,
-        "levels": d.levels,
-        "evaluate": evaluation_rule(d.evaluate, d.levels),
-        "prune_rate": d.rate,
-        "scope": list(d.scopes),
-        "rewind": d.rewind,
-        "random": list(d.random) or ["none"],
-        "optimizer": list(d.optimizers),
-        "target_optimizer": list(d.target_optimizers),
-        "learning_rate": d.learning_rate,
-        "weight_decay": d.weight_decay,
-        "epochs": d.epochs,
-        "batch_size": d.batch_size,
-        "profile": d.profile,
-        "augmentation": d.augmentation,
-        "prunable": d.prunable,
-        "rewinds": d.rewinds,
-        "schedule": d.schedule,
-        "validation": d.validation,
-        "split": d.split,
-        "batch_norm": d.batch_norm,
-        "test_images": d.test_images,
+        "evaluate": evaluation_rule(d.evaluate, d.levels) if uses_evaluate(d) else None,
+        "random": d.random or [NONE],
     }
-    return {key: value for key, value in found.items() if value is not None}
+    if not d.sources:
+        found |= {name: None for name in OF_CHAINS if found[name] == OPTIONS[name].default}
+        found |= {"optimizer": None} if d.optimizers != d.target_optimizers else {}
+    return {
+        name: list(found[name]) if option.several else found[name]
+        for name, option in DEFINING.items()
+        if found.get(name) is not None
+    }
 
 
-def extended(
-    definition: Definition,
-    *,
-    source: Sequence[str] = (),
-    target: Sequence[str] = (),
-    optimizer: Sequence[str] = (),
-    target_optimizer: Sequence[str] = (),
-    scope: Sequence[str] = (),
-    random: Sequence[str] = (),
-    levels: int | None = None,
-    evaluate: str | None = None,
-    replicates: int | None = None,
-) -> Definition:
+def extended(definition: Definition, **more: Any) -> Definition:
     """`definition` with more: `levels` and `replicates` are the new totals, the lists are added to what is there.
 
-    The levels evaluated grow along where they are those of `paper` or `all`, and new data sets are cut to as many
-    images as those that are there (`--images`), unless they say how many. Raises InputError for a value that is not
-    allowed, or that takes something away.
+    It takes the options with a help text for it, `more` (`engine.plan.options`). The levels evaluated grow along where
+    they are those of `paper` or `all`, and new data sets are cut to as many images as those that are there (`images`),
+    unless they say how many. Raises InputError for a value that is not allowed, that takes something away, or that
+    would not be used.
     """
     d = definition
-    levels = d.levels if levels is None else levels
-    replicates = d.replicates if replicates is None else replicates
-    for option, new, old in (("--levels", levels, d.levels), ("--replicates", replicates, d.replicates)):
-        if new < old:
-            raise InputError(f"{option} {new} is less than the {old} that are there: extend only adds")
-    if evaluate is None:
-        evaluate = evaluation_rule(d.evaluate, d.levels)
-    evaluated = evaluation_levels(evaluate, levels)
+    added = {name: OPTIONS[name].read(value) for name, value in given(more).items()}
+    if strange := [name for name in added if not OPTIONS[name].more]:
+        raise TypeError(f"extended() takes no option {strange[0]!r}")
+    totals = {name: added.get(name, getattr(d, name)) for name in ("levels", "replicates")}
+    for name, new in totals.items():
+        if new < (old := getattr(d, name)):
+            raise InputError(OptionName(name), f" {new} is less than the {old} that are there: extend only adds")
+    if NONE in added.get("random", ()):
+        raise _unused("random", NONE, "it adds no random ticket")
+    evaluate = added.get("evaluate", evaluation_rule(d.evaluate, d.levels))
+    evaluated = evaluation_levels(evaluate, totals["levels"])
     if lost := set(d.evaluate) - set(evaluated):
-        left_out = ", ".join(map(str, sorted(lost)))
-        raise InputError(f"--evaluate {evaluate} leaves out what is evaluated already ({left_out}): extend only adds")
-    sources, targets = _data_sets(
-        [*d.sources, *(_as_in(d, spec) for spec in source)],
-        [*d.targets, *(_as_in(d, spec) for spec in target)],
-    )
-    return _checked(
-        replace(
-            d,
-            sources=sources,
-            targets=targets,
-            optimizers=_choices("--optimizer", [*d.optimizers, *optimizer], Optimizer),
-            target_optimizers=_choices("--target-optimizer", [*d.target_optimizers, *target_optimizer], Optimizer),
-            scopes=_choices("--scope", [*d.scopes, *scope], Scope),
-            random=_random([*d.random, *random]),
-            levels=levels,
-            evaluate=evaluated,
-            replicates=replicates,
-        )
-    )
+        left_out = f" {evaluate} leaves out what is evaluated already ({', '.join(map(str, sorted(lost)))})"
+        raise InputError(OptionName("evaluate"), left_out, ": extend only adds")
+    sources = [*d.sources, *(_as_in(d, spec, "source") for spec in added.get("source", ()))]
+    targets = [*d.targets, *(_as_in(d, spec, "target") for spec in added.get("target", ()))]
+    joined_sources, joined_targets = _data_sets(sources, targets)
+    joined: dict[str, Any] = {
+        field: tuple(dict.fromkeys([*getattr(d, field), *added.get(name, ())]))
+        for name, field in FIELDS.items()
+        if OPTIONS[name].more and OPTIONS[name].several
+    }
+    changes: dict[str, Any] = {"sources": joined_sources, "targets": joined_targets, "evaluate": evaluated}
+    wider = replace(d, **changes, **totals, **joined)
+    if not wider.sources:
+        _check_wider_tickets(d, wider)
+    if "evaluate" in added and not uses_evaluate(wider):
+        raise _unused("evaluate", evaluate, UNEVALUATED)
+    return _checked(wider)
+
+
+def _check_wider_tickets(d: Definition, wider: Definition) -> None:
+    """Raises InputError where an experiment of ticket files alone gets more of what only a chain has."""
+    for name in ("levels", "evaluate", "scope", "optimizer"):
+        new, old = (getattr(one, FIELDS[name]) for one in (wider, d))
+        if new != old:
+            value = " ".join(map(str, new)) if isinstance(new, tuple) else new
+            raise _unused(name, value, "the sources are ticket files alone, so no source is trained")
+    if lost := [kind for kind in wider.random if kind != "global" or wider.prunable != "conv"]:
+        raise _unused("random", " ".join(lost), "the sources are ticket files alone, which have no chain here")
 
 
 def _checked(d: Definition) -> Definition:
-    """`d`, if it can be trained. Raises InputError where a value is out of range or two do not go together."""
-    ticketfiles.check(d.tickets, d.model, d.width, d.rate)
-    if d.tickets and not d.sources and set(d.random) - {"global"}:
-        raise InputError("--random local and preserved need a data set as --source: a ticket file has no chain here")
+    """`d`, if it can be trained. Raises InputError where two values do not go together, or do not fit the data."""
+    ticketfiles.check(d.tickets, model=d.model, width=d.width, prune_rate=d.rate, prunable=d.prunable)
+    if d.tickets and d.schedule == "continue":
+        why = " does not go with a ticket file, which is trained from the start of the schedule: leave it out"
+        raise InputError(OptionName("schedule"), f" {d.schedule}", why)
     _check_shapes(d)
     _check_numbers(d)
     _check_rewinds(d)
     _check_classes(d)
     images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
     for data, count in images.items():
-        data.augmentation(d.augmentation)
         if count is not None:  # else `engine.workers.run.prepare` looks
             models.check_batches(d.model, count, d.batch_size, data.shape, d.split)
     if user_model.is_own(d.model):
-        ends = [models.End.of(data, count, d.batch_size) for data, count in images.items()]
-        models.examine(d.model, d.width, tuple(dict.fromkeys(ends)), d.prunable, d.model_folder)
+        _examined(d)
         if files := [ticket.location for ticket in d.tickets if ticket.location]:
-            processes.ask("engine.results.ticket_export", "compare", "--folder", d.model_folder, *files)
+            processes.ask("engine.results.ticket_export", "compare", d.model_folder, *files)
     return d
+
+
+def _examined(d: Definition) -> Any:
+    """What building a person's own model tells. Raises InputError where it cannot be trained."""
+    images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
+    ends = [models.End.of(data, count, d.batch_size) for data, count in images.items()]
+    with concerning("model"):
+        return models.examine(d.model, d.width, tuple(dict.fromkeys(ends)), d.prunable, d.model_folder)
+
+
+def _has(d: Definition, what: Literal["batch norm", "batch-norm statistics"]) -> bool:
+    """Whether the network has layers of batch norm, or anything but weights that a ticket carries."""
+    if not user_model.is_own(d.model):
+        return models.find(d.model).batch_norm
+    return bool(_examined(d)["batch_norm" if what == "batch norm" else "buffers"])
 
 
 def _check_shapes(d: Definition) -> None:
@@ -370,18 +409,16 @@ def _check_shapes(d: Definition) -> None:
 
 
 def _check_numbers(d: Definition) -> None:
-    """Raises InputError where a number is out of range."""
-    given = {**vars(d), "prune_rate": d.rate}
-    for option, allowed in NUMBERS.items():
-        if (value := given[option[2:].replace("-", "_")]) is not None:
-            allowed.check(option, value)
+    """Raises InputError where a number does not fit the data, or another."""
     if d.test_images is not None:
         for data in d.sources + d.targets:
             why = f"at least one of each class of data set {data.name}"
-            Range(data.classes).check("--test-images", d.test_images, why)
-    Range(1, d.batch_size // 2).check("--split", d.split, "each device needs two images of a batch")
+            Range(data.classes).check(OptionName("test_images"), d.test_images, why)
+    split = OptionName("split")
+    Range(1, d.batch_size // 2).check(split, d.split, "each device needs two images of a batch")
     if d.batch_norm == "whole" and d.split == 1:
-        raise InputError("--batch-norm whole is for batches that are split over devices: say how many with --split")
+        why = " whole is for batches that are split over devices: say how many with "
+        raise InputError(OptionName("batch_norm"), why, split)
 
 
 def _check_classes(d: Definition) -> None:
@@ -396,27 +433,25 @@ def _check_classes(d: Definition) -> None:
         if not images:
             raise InputError(f"no training image is left of {of}: take the whole set, or give the class more images")
         if d.validation and images <= classes.held_out(images, d.validation):
-            raise InputError(
-                f"--validation {d.validation:g} leaves no training image of {of}, which has {images}: leave it out, or"
-                " give the class more images"
-            )
+            why = f" {d.validation:g} leaves no training image of {of}, which has {images}"
+            raise InputError(OptionName("validation"), why, ": leave it out, or give the class more images")
 
 
 def _check_rewinds(d: Definition) -> None:
     """Raises InputError where the epoch rewound to is not one that is trained, or nothing is left after it."""
+    name, epochs = OptionName("rewind"), OptionName("epochs")
     for data in d.sources + d.targets:
         rewind = rewind_epoch(d, data)
         own = "" if d.rewind is not None else f"; {rewind} is the paper's for {data.name}"
-        Range(0, d.epochs).check("--rewind", rewind, f"at most --epochs{own}")
+        Range(0, d.epochs).check(name, rewind, "at most ", epochs, own)
         if d.schedule == "continue" and rewind >= d.epochs:
-            raise InputError(
-                f"--schedule continue leaves nothing to train: --rewind {rewind} is the last of {d.epochs} epochs"
-            )
+            why = " continue leaves nothing to train: "
+            raise InputError(OptionName("schedule"), why, name, f" {rewind} is the last of {d.epochs} epochs")
 
 
 def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
     """The levels at which tickets are trained on a target: `paper` (0-6, then every third), `all`, or `0-6,9,12`."""
-    LEVELS.check("--levels", levels)
+    name = OptionName("evaluate")
     rule = text.casefold()
     if rule == "paper":
         return tuple(level for level in range(levels + 1) if level <= 6 or level % 3 == 0)
@@ -430,9 +465,10 @@ def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
         except ValueError:
             low, high = 1, 0
         if low > high:
-            raise InputError(f"--evaluate {quoted(text)} is not understood: give paper, all, or levels as in 0-6,9,12")
+            raise InputError(name, f" {quoted(text)} is not understood: give paper, all, or levels as in 0-6,9,12")
         if high > levels:
-            raise InputError(f"--evaluate {quoted(text)} names levels outside 0 to {levels} (--levels)")
+            why = f" {quoted(text)} names levels outside 0 to {levels} ("
+            raise InputError(name, why, OptionName("levels"), ")")
         chosen |= set(range(low, high + 1))
     return tuple(sorted(chosen))
 
@@ -448,23 +484,27 @@ def rewind_epoch(d: Definition, data: DataSet) -> int:
     return REWINDS.get(split_part(data.identity)[0], 1) if d.rewind is None else d.rewind
 
 
-def _part(spec: str, images: int | None) -> DataSet:
-    """The data set of this name, or no more than its first `images` training images."""
-    data = resolve(spec)
-    try:
-        return data if images is None else first(data, images)
-    except InputError as error:
-        raise InputError(f"--images {images}: data set {spec!r}: {error}") from None
+def _parts(option: str, specs: Sequence[str], images: int | None) -> list[DataSet]:
+    """The data sets of these names, or no more than their first `images` training images."""
+    found = []
+    for spec in specs:
+        with concerning(option):
+            data = resolve(spec)
+        try:
+            found.append(data if images is None else first(data, images))
+        except InputError as error:
+            raise InputError(OptionName("images"), f" {images}: data set {spec!r}: ", error) from None
+    return found
 
 
-def _as_in(d: Definition, spec: str) -> DataSet:
+def _as_in(d: Definition, spec: str, option: str) -> DataSet:
     """One more data set of an experiment, cut to the images that its own were cut to, if none of them has more."""
     own = d.sources + d.targets
     cuts = [images for data in own if (images := steps_of(data.part)[1]) is not None]
     most = max(cuts, default=None)
     cut = most is not None and all(data.train_images <= most for data in own)
     says = steps_of(split_part(spec)[1])[1] is not None
-    return _part(spec, most if cut and not says else None)
+    return _parts(option, [spec], most if cut and not says else None)[0]
 
 
 def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:
@@ -480,13 +520,12 @@ def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:
     return [tuple(found[identity] for identity in dict.fromkeys(data.identity for data in group)) for group in groups]
 
 
-def _random(kinds: Sequence[str]) -> tuple[MaskKind, ...]:
-    return tuple(kind for kind in _choices("--random", kinds, MaskKind, extra=("none",)) if kind != "none")
-
-
-def _choices(option: str, values: Sequence[str], allowed: Any, extra: tuple[str, ...] = ()) -> tuple[Any, ...]:
-    """`values` without repetition, each checked against the names that the Literal type `allowed` holds."""
-    return tuple(dict.fromkeys(chosen(option, value, get_args(allowed) + extra) for value in values))
+def _random(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The kinds of random tickets. Raises InputError where none is beside others."""
+    if NONE in kinds and len(kinds) > 1:
+        others = " ".join(kind for kind in kinds if kind != NONE)
+        raise InputError(OptionName("random"), f" {NONE} contradicts {others}: give one of them")
+    return tuple(kind for kind in kinds if kind != NONE)
 
 
 def _size(shape: tuple[int, int, int]) -> str:

@@ -8,30 +8,19 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.errors import InputError, chosen, unknown
+from engine.errors import InputError, OptionName, chosen, concerning, unknown
 from engine.models import catalog as models
 from engine.plan.definitions import Definition
+from engine.plan.options import OPTIONS, SCALES, SIZES
 
+SCALE = OptionName("scale")
 SMALL = ("svhn", "fashion-mnist", "cifar10", "cifar100")
 LARGE = ("imagenet", "places365")
 ON_LARGE = (*LARGE, "cifar100", "cifar10")
 INFERRED = (
     "The sources are an inference: the paper evaluated only tickets from larger sets on ImageNet and Places365, and"
-    " compares CIFAR-10 with CIFAR-100 tickets in figure 3e. Change them with --source."
+    " compares CIFAR-10 with CIFAR-100 tickets in figure 3e. Change them by naming others."
 )
-
-NAMED_SCALES = {
-    "small": "width=0.125,epochs=8,levels=15,replicates=2,images=5000,batch=64",
-    "tiny": "width=0.0625,epochs=4,levels=3,replicates=1,images=1000,batch=50",
-}
-SCALE_KEYS: dict[str, tuple[str, type]] = {  # what each changes, and what it is
-    "width": ("width", float),
-    "epochs": ("epochs", int),
-    "levels": ("levels", int),
-    "replicates": ("replicates", int),
-    "images": ("images", int),
-    "batch": ("batch_size", int),
-}
 
 
 @dataclass(frozen=True)
@@ -119,7 +108,8 @@ PRESETS: Mapping[str, Preset] = {
 
 def named(name: str) -> str:
     """The name of the preset called `name`, in upper or lower case. Raises InputError for an unknown one."""
-    return chosen("preset", name, PRESETS)
+    with concerning("preset"):
+        return chosen("preset", name, PRESETS)
 
 
 def find(name: str) -> Preset:
@@ -147,49 +137,46 @@ def members(name: str, given: Collection[str] = ()) -> tuple[str, ...]:
     own = {option for member in listed for option in PRESETS[member].options}
     for option in given:
         if option in own:
-            raise InputError(
-                f"--{option.replace('_', '-')} tells the experiments of preset {name!r} apart: give it beside one of"
-                f" {', '.join(listed)}"
-            )
+            why = f" tells the experiments of preset {name!r} apart: give it beside one of {', '.join(listed)}"
+            raise InputError(OptionName(option), why)
     return listed or (named(name),)
 
 
 def scale(text: str) -> Scale:
-    """What `--scale` stands for: a name of `NAMED_SCALES`, sizes as in `width=0.125,epochs=8`, or a name and sizes.
+    """What the option `scale` stands for: a name of `SCALES`, sizes as in `width=0.125,epochs=8`, or a name and sizes.
 
     Raises InputError for what is none of these.
     """
     name, _, rest = text.partition(",")
     name = name.casefold()
-    if name in NAMED_SCALES:
+    if name in SCALES:
         own = _sizes(rest) if rest else {}
-        return Scale(",".join([name, *_written(own)]), {**_sizes(NAMED_SCALES[name]), **own})
+        return Scale(",".join([name, *_written(own)]), {**_sizes(SCALES[name]), **own})
     if "=" not in name:
-        raise unknown("--scale", name, (*NAMED_SCALES, *(f"{key}=..." for key in SCALE_KEYS)))
+        raise unknown(SCALE, name, (*SCALES, *(f"{key}=..." for key in SIZES)))
     own = _sizes(text)
     return Scale(",".join(_written(own)), own)
 
 
 def _sizes(text: str) -> dict[str, Any]:
     """The options that `width=0.125,epochs=8` stands for."""
-    options: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for part in text.split(","):
         key, _, value = part.strip().partition("=")
-        key = chosen("--scale", key, SCALE_KEYS)
-        option, kind = SCALE_KEYS[key]
-        if option in options:
-            raise InputError(f"--scale {text!r} gives {key} twice")
+        option = OPTIONS[SIZES[chosen(SCALE, key, SIZES)]]
+        if option.name in found:
+            raise InputError(SCALE, f" {text!r} gives {key} twice")
         try:
-            options[option] = kind(value)
+            found[option.name] = option.kind(value)
         except ValueError:
-            wanted = "a whole number" if kind is int else "a number"
-            raise InputError(f"--scale {key}={value} is not {wanted}") from None
-    return options
+            wanted = "a whole number" if option.kind is int else "a number"
+            raise InputError(SCALE, f" {key}={value} is not {wanted}") from None
+    return found
 
 
-def _written(options: Mapping[str, Any]) -> list[str]:
+def _written(sizes: Mapping[str, Any]) -> list[str]:
     """Sizes in the one form that names have."""
-    return [f"{key}={options[option]}" for key, (option, _) in SCALE_KEYS.items() if option in options]
+    return [f"{key}={sizes[option]}" for key, option in SIZES.items() if option in sizes]
 
 
 def differences(definition: Definition) -> str:
@@ -199,10 +186,10 @@ def differences(definition: Definition) -> str:
     """
     d, paper = definition, models.find(definition.model)
     sizes = (
-        (f"width {d.width:g}", d.width != 1),
+        (f"width {d.width:g}", d.width != OPTIONS["width"].default),
         (number(d.epochs, "epoch"), d.epochs != paper.epochs),
-        (number(d.levels, "level"), d.levels != 30),
-        (number(d.replicates, "replicate"), d.replicates != 6),
+        (number(d.levels, "level"), d.levels != OPTIONS["levels"].default),
+        (number(d.replicates, "replicate"), d.replicates != OPTIONS["replicates"].default),
         (f"batches of {d.batch_size}", d.batch_size != paper.batch_size),
     )
     return ", ".join(text for text, differs in sizes if differs)

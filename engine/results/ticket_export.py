@@ -154,7 +154,7 @@ def main() -> None:
     exporting.add_argument("sparser", help="the digest of a sparser run of the same chain, or the same")
     verbs.add_parser("verify").add_argument("files", type=Path, nargs="+")
     comparing = verbs.add_parser("compare")
-    comparing.add_argument("--folder", default="", help="of the model's source")
+    comparing.add_argument("folder", help="of the model's source")
     comparing.add_argument("files", type=Path, nargs="+")
     options = parser.parse_args()
     if options.verb == "verify":

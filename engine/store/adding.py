@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.datasets.catalog import DataSet
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.plan.definitions import Definition
 from engine.plan.experiments import Curve, curves, runs
 from engine.recipes import Dense, Run
@@ -132,8 +132,9 @@ def same_experiment(
         old, new = (_without_names(text) for text in (row["definition"], definition.to_json()))
         differing = [f"{key} {old.get(key)!r} is now {new[key]!r}" for key in new if old.get(key) != new[key]]
         raise InputError(
-            f"experiment {name!r} exists with another definition ({'; '.join(differing)}): give this one another"
-            f" --name, or add to that one with `cockpit queue extend {shlex.quote(name)}`"
+            f"experiment {name!r} exists with another definition ({'; '.join(differing)}): give this one another ",
+            OptionName("name"),
+            f", or add to that one with `cockpit queue extend {shlex.quote(name)}`",
         )
     return int(row["id"])
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.store import claims, damage, queue
 from engine.store.database import files_folder, now, snapshot, transaction, writer
 from engine.store.files import Folder, Found, is_being_written, is_digest, is_temporary
@@ -219,7 +219,7 @@ def take_tickets(here: Folder, there: Folder, sizes: dict[str, int], progress: P
 def _ensure_free(path: Path, place: Path, force: bool) -> None:
     """Raise InputError if a backup cannot, or must not, be written to `place`."""
     if not path.exists():
-        raise InputError(f"there is no database {path}: name one that exists with --db")
+        raise InputError(f"there is no database {path}: name one that exists with ", OptionName("db"))
     if not place.parent.is_dir():
         raise InputError(f"there is no folder {place.parent} for the backup {place.name}: make it first")
     if place.is_dir():
@@ -231,7 +231,7 @@ def _ensure_free(path: Path, place: Path, force: bool) -> None:
     if place.samefile(path):
         raise InputError(f"{place} is the database itself: name another file for the backup")
     if not force:
-        raise InputError(f"{place} exists: name another file, or let it be overwritten with --force")
+        raise InputError(f"{place} exists: name another file, or let it be overwritten with ", OptionName("force"))
 
 
 def _settle(copy: Path) -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import InputError, quoted
+from engine.errors import InputError, command, quoted
 from engine.plan import definitions
 from engine.recipes import BadRecipe, Run
 from engine.store import columns, database
@@ -40,7 +40,7 @@ class Damaged(InputError):
 
     def __init__(self, path: Path, found: str) -> None:
         super().__init__(
-            f"{path} is damaged: {found}; `cockpit store check --db {path}` says what else is: go back to a backup, or"
+            f"{path} is damaged: {found}; {command('store check', db=path)} says what else is: go back to a backup, or"
             " correct it there"
         )
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from math import sqrt
 from pathlib import Path
 
-from engine.errors import InputError
+from engine.errors import InputError, OptionName, command
 from engine.machine import processes
 from engine.store.files import Folder, is_digest
 from engine.store.paths import appearing, beside, named, real
@@ -59,6 +59,9 @@ def default_path() -> Path:
     return local if local.exists() else Path("experiments.db")
 
 
+_OTHER_FILE = ("name another file with ", OptionName("db"))
+
+
 def reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> Connection:
     """A read-only connection, which never blocks a writer. Raises InputError if the file is missing or not ours.
 
@@ -70,7 +73,7 @@ def reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> Connection:
     if schema < SCHEMA_VERSION:
         raise InputError(
             f"{path} is of schema {schema}, this version reads {SCHEMA_VERSION}: any command that writes migrates it,"
-            " e.g. `cockpit work --drain`"
+            f" e.g. {command('work', drain=True)}"
         )
     return _connect(path, "ro", busy_seconds)
 
@@ -87,7 +90,8 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True)
     if not file.parent.is_dir():
         asked = file if path.is_symlink() else path
         raise InputError(
-            f"there is no folder {asked.parent} for the database {path.name}: make it, or name another --db"
+            f"there is no folder {asked.parent} for the database {path.name}: make it, or name another ",
+            OptionName("db"),
         )
     if not make:
         ensure_exists(path)
@@ -95,7 +99,7 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True)
         if place.exists() and not os.access(place, os.W_OK):  # SQLite would find out at the first change only
             raise InputError(
                 f"{place.absolute()} cannot be written, so nothing is changed: results can be looked at, and"
-                f" `cockpit store backup PLACE --db {path}` makes a copy to go on with"
+                f" {command('store backup PLACE', db=path)} makes a copy to go on with"
             )
     if not file.exists():
         with appearing(file) as made:
@@ -123,14 +127,15 @@ class Busy(InputError):
 
 def _unusable(problem: str, path: Path, error: sqlite3.Error) -> InputError:
     """What to raise where SQLite cannot use a file."""
-    return (Busy if "locked" in str(error) else InputError)(f"{problem} ({error}): {_fix(path, error)}")
+    return (Busy if "locked" in str(error) else InputError)(f"{problem} ({error}): ", _fix(path, error))
 
 
 def ensure_exists(path: Path) -> None:
     """Raise InputError if there is no database at `path`."""
     if not real(path).exists():
         raise InputError(
-            f"there is no database {path}: queue something with `cockpit queue add`, or name one with --db"
+            f"there is no database {path}: queue something with `cockpit queue add`, or name one with ",
+            OptionName("db"),
         )
 
 
@@ -149,7 +154,7 @@ def snapshot(path: Path, place: Path) -> None:
     except sqlite3.DatabaseError as error:
         found = str(error)
     if found != "ok":
-        raise InputError(f"{path} is damaged ({found.splitlines()[-1]}): see `cockpit store check --db {path}`")
+        raise InputError(f"{path} is damaged ({found.splitlines()[-1]}): see {command('store check', db=path)}")
 
 
 def _may_write(connection: sqlite3.Connection) -> bool:
@@ -327,9 +332,9 @@ def version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
     """The schema version of a file. Raises InputError where it is no database of ours, or of a newer version."""
     try:
         if path.is_dir():
-            raise InputError(f"{path} is a folder: --db names a database file")
+            raise InputError(f"{path} is a folder: ", OptionName("db"), " names a database file")
         if path.exists() and not path.is_file():  # a pipe would be waited for without end
-            raise InputError(f"{path} is a pipe or a device: --db names a database file")
+            raise InputError(f"{path} is a pipe or a device: ", OptionName("db"), " names a database file")
         with closing(_open(path, "ro", busy_seconds)) as connection:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             found: int = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -337,13 +342,14 @@ def version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
     except sqlite3.DatabaseError as error:
         raise _unusable(f"{path} cannot be opened as a database", path, error) from None
     except OSError as error:
-        raise InputError(f"{path} cannot be opened ({error.strerror}): name another file with --db") from None
+        raise InputError(f"{path} cannot be opened ({error.strerror}): ", *_OTHER_FILE) from None
     if tables and application != APPLICATION_ID:
-        raise InputError(f"{path} is a database of another program: name another file with --db")
+        raise InputError(f"{path} is a database of another program: ", *_OTHER_FILE)
     if found > SCHEMA_VERSION:
         raise InputError(
             f"{path} was written by a newer cockpit (schema {found}, this one knows {SCHEMA_VERSION}):"
-            " upgrade lottery-cockpit, or name another file with --db"
+            " upgrade lottery-cockpit, or ",
+            *_OTHER_FILE,
         )
     return found
 
@@ -355,7 +361,7 @@ def _is_sample(path: Path) -> bool:
         return connection.execute("SELECT 1 FROM about WHERE key = 'sample'").fetchone() is not None
 
 
-def _fix(path: Path, error: sqlite3.Error) -> str:
+def _fix(path: Path, error: sqlite3.Error) -> str | tuple[str, ...]:
     """What to do where SQLite cannot use a file."""
     if "locked" in str(error):
         return "wait for the program that holds it"
@@ -364,7 +370,7 @@ def _fix(path: Path, error: sqlite3.Error) -> str:
         return f"the disk of {folder} is full: make room there"
     if beside(path, "-wal").exists() and not beside(path, "-shm").exists():
         return f"its last changes lie in {path.name}-wal; open it once where its folder can be written"
-    return "name another file with --db"
+    return _OTHER_FILE
 
 
 def _migrate(file: Path, asked: Path | None = None) -> None:

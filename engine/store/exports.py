@@ -5,7 +5,7 @@ import sqlite3
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.recipes import Chain, Dense, Imported, Prunable, Random, RandomGlobal, Rule, Run, Winning
 from engine.store import rules, sides
 from engine.store.files import Folder
@@ -96,17 +96,18 @@ def run_of(connection: sqlite3.Connection, text: str, level: int | None, replica
 
 def runs_of(connection: sqlite3.Connection, text: str, level: int | None, replicate: int) -> tuple[str, str]:
     """The same, and the digest of the sparsest run of that replicate."""
-    side = sides.find(connection, text)
+    side, option = sides.find(connection, text), OptionName("level")
     if not side.is_run:
         level = max(side.runs) if level is None else level
         if level not in side.runs:
             have = ", ".join(map(str, sorted(side.runs)))
-            raise InputError(f"{side.name} has no ticket of level {level} (--level): it has {have}")
+            raise InputError(f"{side.name} has no ticket of level {level} (", option, f"): it has {have}")
         if replicate not in side.runs[level]:
             have = ", ".join(map(str, side.runs[level]))
-            raise InputError(f"{side.name} has no replicate {replicate} at level {level} (--replicate): it has {have}")
+            missing = f"{side.name} has no replicate {replicate} at level {level} ("
+            raise InputError(missing, OptionName("replicate"), f"): it has {have}")
     elif level is not None and level not in side.runs:
-        raise InputError(f"run {side.name} is of level {next(iter(side.runs))}, not {level}: leave out --level")
+        raise InputError(f"run {side.name} is of level {next(iter(side.runs))}, not {level}: leave out ", option)
     run = side.run(side.level(level or 0), replicate)
     sparsest = max((have, runs[replicate]) for have, runs in side.runs.items() if replicate in runs)[1]
     digest, sparser = (

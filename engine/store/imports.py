@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.store.database import files_folder, path_of
 from engine.store.files import Folder, write
 from engine.tickets import ticketfiles
@@ -56,7 +56,8 @@ def _stored(connection: sqlite3.Connection, ticket: TicketSource) -> tuple[str, 
     ).fetchone()
     if found is None:
         raise InputError(
-            f"the file of ticket {ticket.name}, level {ticket.level}, was freed: `cockpit queue add` with its file as"
-            " --source puts it back"
+            f"the file of ticket {ticket.name}, level {ticket.level}, was freed: `cockpit queue add` with its file as ",
+            OptionName("source"),
+            " puts it back",
         )
     return found[0], found[1]

@@ -9,7 +9,7 @@ from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from engine.errors import InputError, quoted
+from engine.errors import InputError, command, quoted
 from engine.store import claims, labels, queue
 from engine.store.care import Progress, ensure_space, forget_nameless, take_tickets
 from engine.store.database import files_folder, now, snapshot, transaction, writer
@@ -113,7 +113,7 @@ def _refuse_altered(theirs: sqlite3.Connection, other: Path) -> None:
         if hashlib.sha256(recipe.encode()).hexdigest() != digest:
             raise InputError(
                 f"{other}: the recipe of run {quoted(digest[:12])} does not have its digest, so nothing is merged:"
-                f" see `cockpit store check --db {other}`"
+                f" see {command('store check', db=other)}"
             )
 
 

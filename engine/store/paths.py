@@ -8,18 +8,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.machine.paths import given, is_replaceable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LOGS = ("-wal", "-journal")  # what SQLite reads into the database of that name, whichever wrote it
 
 
-def named(text: str | os.PathLike[str], option: str = "--db") -> Path:
+def named(text: str | os.PathLike[str], option: str = OptionName("db")) -> Path:
     """The database that a person names, `~` expanded. Raises InputError for what cannot be the name of a file."""
     said = os.fspath(text)
     if not said:
-        raise InputError(f"{option} is empty: name a database file, or leave {option} out")
+        raise InputError(option, " is empty: name a database file, or leave ", option, " out")
     return given(said, option)
 
 

@@ -28,8 +28,6 @@ class Outcome:
 
 Change = Callable[[sqlite3.Connection, int], Outcome]
 
-PAUSE_AFTER = 3  # failures in a row; the default in the schema
-
 _PRIORITY = """
     (SELECT max(e.priority) FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
      JOIN experiments e ON e.id = c.experiment_id WHERE p.run_id = runs.id AND e.state = 'active')

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.errors import InputError, unknown
+from engine.errors import InputError, command, unknown
 from engine.recipes import Prunable
 from engine.store import rules
 from engine.store.chains import IS_CHAIN
@@ -69,7 +69,7 @@ def find(connection: sqlite3.Connection, text: str) -> Side:
     by = f"a run is named by {LEAST_DIGITS} or more digits of its digest"
     if not names:
         raise InputError(f"{text!r} names nothing: the database holds no experiment; add one with `cockpit queue add`")
-    raise InputError(f"{unknown('experiment', text.partition(':')[0], names)}; {by}")
+    raise InputError(unknown("experiment", text.partition(":")[0], names), f"; {by}")
 
 
 def of_scopes(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Side]:
@@ -174,7 +174,7 @@ def _run(connection: sqlite3.Connection, digits: str) -> Side:
     ).fetchall()
     if not found:
         raise InputError(
-            f"no experiment and no run's digest begins with {digits!r}: see `cockpit queue show NAME --runs`"
+            f"no experiment and no run's digest begins with {digits!r}: see {command('queue show NAME', runs=True)}"
         )
     if len(found) > 1:
         shown = "; ".join(f"{row['digest'][:DIGITS_SHOWN]} ({_about(row)})" for row in found[:CANDIDATES_SHOWN])
@@ -215,8 +215,8 @@ def _curve(connection: sqlite3.Connection, experiment: str, what: str) -> Side:
         raise InputError(NO_CHAINS.format(experiment))
     if chains := [name for name, scope in scopes.items() if scope == what]:
         raise InputError(f"{experiment} has several {what} chains: name one of {', '.join(map(repr, chains))}")
-    adds = f"cockpit queue extend {shlex.quote(experiment)} --scope {what}"
-    raise InputError(f"{experiment} has no {what} scope: `{adds}` adds it")
+    adds = command(f"queue extend {shlex.quote(experiment)}", scope=what)
+    raise InputError(f"{experiment} has no {what} scope: {adds} adds it")
 
 
 def _named(connection: sqlite3.Connection, experiment: str) -> dict[str, sqlite3.Row]:

@@ -8,13 +8,13 @@ the ticket where it was found, the data set's facts, what made it, and the diges
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.machine import paths
 from engine.recipes import Dense, Imported, Random, RandomGlobal, Rule, Run, Winning
 from engine.tickets import headers
@@ -86,6 +86,13 @@ class TicketSource:
     width: float
     shape: tuple[int, int, int]
     location: str = ""
+    rule: Rule | None = field(default=None, compare=False)  # None where only the database remembers it
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of an experiment that the ticket decides."""
+        own = {"model": self.model, "width": self.width, "prune_rate": self.rate}
+        return own | ({"prunable": self.rule.prunable} if self.rule else {})
 
 
 def about(run: Run, data: Mapping[str, Any], made_by: list[dict[str, Any]]) -> dict[str, Any]:
@@ -121,7 +128,7 @@ def read(path: Path) -> TicketFile:
     try:
         found = unpack(path.read_bytes())
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: ", error) from None
     if wrong := problems(found):
         raise InputError(f"{path}: {wrong[0]}: have it exported again")
     return found
@@ -194,30 +201,28 @@ def source(spec: str) -> TicketSource:
     try:
         found = read(path)
     except InputError as error:
-        raise InputError(f"source {spec!r}: {error}") from None
-    training, data = found.run.training, found.about["data"]
+        raise InputError(f"source {spec!r}: ", error) from None
+    training, data, rule = found.run.training, found.about["data"], rule_of(found.run)
     return TicketSource(
         name=name_of(found),
         digest=found.digest,
         level=found.run.ticket.level,
-        rate=rule_of(found.run).rate,
+        rate=rule.rate,
         model=training.model,
         width=training.width,
         shape=tuple(data["shape"]),
         location=str(path.absolute()),
+        rule=rule,
     )
 
 
-def check(tickets: Sequence[TicketSource], model: str, width: float, rate: float) -> None:
+def check(tickets: Sequence[TicketSource], **options: object) -> None:
     """Raises InputError for sources that do not go with the rest of an experiment, or with each other."""
     for number, ticket in enumerate(tickets):
-        for option, ours, theirs in (
-            ("--model", model, ticket.model),
-            ("--width", width, ticket.width),
-            ("--prune-rate", rate, ticket.rate),
-        ):
-            if ours != theirs:
-                raise InputError(f"{option} {ours} is not that of {ticket.name}, which has {theirs}: leave it out")
+        for option, theirs in ticket.options.items():
+            if options[option] != theirs:
+                said = f" {options[option]} is not that of {ticket.name}, which has {theirs}: leave it out"
+                raise InputError(OptionName(option), said)
         if any((other.name, other.level) == (ticket.name, ticket.level) for other in tickets[:number]):
             raise InputError(f"two files are the ticket of level {ticket.level} of {ticket.name}: give one of them")
 

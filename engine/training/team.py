@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from engine.datasets.pipeline import Share
-from engine.errors import InputError
+from engine.errors import InputError, OptionName
 from engine.machine import memory, processes
 from engine.recipes import Training
 
@@ -93,7 +93,8 @@ def synchronised(model: nn.Module, training: Training, device: torch.device) -> 
     if training.batch_norm == "part":
         return model
     if device.type != "cuda":
-        raise InputError("--batch-norm whole needs CUDA devices: torch synchronises batch norm nowhere else")
+        why = " whole needs CUDA devices: torch synchronises batch norm nowhere else"
+        raise InputError(OptionName("batch_norm"), why)
     found: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return found
 

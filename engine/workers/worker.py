@@ -117,7 +117,7 @@ class Worker:
         free = shutil.disk_usage(self.options.db.parent).free
         if free < self.options.min_free:
             has, needs = (f"{size / 2**30:.1f} GiB" for size in (free, self.options.min_free))
-            return f"the disk has {has} left, below the minimum of {needs} (--min-free): make room"
+            return f"the disk has {has} left, below the minimum of {needs}: make room, or lower the minimum"
         return self._crowded() if self.options.shared_device else None
 
     def _crowded(self) -> str | None:
@@ -210,7 +210,7 @@ class Worker:
             connection,
             claim,
             f"out of memory on {self.label}, tried once more alone: {training.model} x {training.width:g} with"
-            f" batches of {training.batch_size} does not fit; queue it with a smaller --batch-size or --width,"
+            f" batches of {training.batch_size} does not fit; queue it with a smaller batch size or width,"
             f" or on a larger device\n{error}",
         )
 

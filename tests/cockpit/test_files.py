@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from cockpit.requests.files import SUFFIX, read, write
-from cockpit.requests.options import KINDS, experiment_options
+from cockpit.requests.options import wanted
 from engine.errors import InputError
+from engine.plan.options import OPTIONS
 from engine.store import database, queue, titles
 from tests.conftest import Cockpit
 from tests.engine.test_datasets import gray, save
@@ -202,13 +203,13 @@ def test_a_file_that_is_not_there_is_said(cockpit: Cockpit, file: Path) -> None:
     assert "the experiment file is named study.toml" in cockpit("queue", "add", "study").stderr
 
 
-@pytest.mark.parametrize("option", [option for option in KINDS if option != "preset"])
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option != "preset"])
 def test_an_experiment_that_was_queued_is_printed_as_a_file_that_makes_the_same(
     cockpit: Cockpit, tmp_path: Path, file: Path, option: str
 ) -> None:
     more = {"name": "ünusual 'quoted\" name\\", "pause_after": 7, "images": 300, "scale": "replicates=2,images=300"}
     given: dict[str, Any] = {"source": ["digits-a"], "levels": 8, "epochs": 3, "width": 0.25, "split": 2}
-    one = experiment_options(**{**given, option: {**CHANGED, **more}[option]})
+    one = wanted({**given, option: {**CHANGED, **more}[option]})
     file.write_text(write(one.name, one.definition, 3 if one.pause_after is None else one.pause_after))
     (again,) = read(file, {})
     assert (again.name, again.definition) == (one.name, one.definition)

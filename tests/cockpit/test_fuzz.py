@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from cockpit import cli, config
 from cockpit.requests import files
-from cockpit.requests.options import KINDS
 from engine.errors import InputError
 from engine.machine import processes
+from engine.plan.options import OPTIONS
 from engine.store import database
 from tests import inprocess
 from tests.conftest import add
@@ -220,7 +220,7 @@ def _document(headings: list[str], keys: list[str]) -> st.SearchStrategy[bytes]:
 
 EXPERIMENTS = _document(
     ["[[experiment]]", "[defaults]", "[experiment.matrix]", "[[experiment]]\nsource = 'digits'", "[[defaults]]"],
-    [name.replace("_", "-") for name in KINDS] + ["matrix", "a.b"],
+    [name.replace("_", "-") for name in OPTIONS] + ["matrix", "a.b"],
 )
 CONFIGURATIONS = _document(
     ["[work]", "[screen]", "[data]", "[keys]", "[[work]]"],

@@ -12,13 +12,8 @@ ALL: dict[tuple[str, ...], str] = {(name,): module for name, module in COMMANDS.
     (group, name): module for group, members in GROUPS.items() for name, module in members.items()
 }
 MODULES = set(ALL.values())
-ADDING = "cockpit.requests.adding"
 # What one command takes from another's module.
-TAKES: dict[tuple[str, ...], set[str]] = {
-    ("run",): {ADDING, "cockpit.cli.results"},
-    ("work",): {ADDING, "cockpit.cli.results"},
-}
-TAKES |= {("presets", "list"): {ADDING}, ("presets", "show"): {ADDING}}
+TAKES: dict[tuple[str, ...], set[str]] = {("run",): {"cockpit.cli.results"}, ("work",): {"cockpit.cli.results"}}
 HEAVY = {"torch", "torchvision", "numpy", "scipy", "sklearn", "textual", "plotext", "matplotlib", "pydantic", "psutil"}
 LIGHT = ("queue list", "queue pause one", "queue logs one", "export", "store gc --dry-run")
 

@@ -60,9 +60,9 @@ def rare(tmp_path: Path) -> str:
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("-a", {}, "no training image is left of class 4 of data set npz:rare-a: take the whole set"),
     ("-a-7", {}, "no training image is left of class 4 of data set npz:rare-a-7"),
-    ("", {"validation": 0.1}, "--validation 0.1 leaves no training image of class 4 of data set npz:rare, which has 1"),
-    ("-20", {"validation": 0.1}, "--validation 0.1 leaves no training image of class 4"),
-    ("-b", {"validation": 0.5}, "--validation 0.5 leaves no training image of class 4"),
+    ("", {"validation": 0.1}, "validation 0.1 leaves no training image of class 4 of data set npz:rare, which has 1"),
+    ("-20", {"validation": 0.1}, "validation 0.1 leaves no training image of class 4"),
+    ("-b", {"validation": 0.5}, "validation 0.5 leaves no training image of class 4"),
 ]
 
 
@@ -134,10 +134,10 @@ def test_the_images_trained_on_are_unknown_where_counts_are_approximate(spec: st
     [
         (
             {"batch_size": 3},
-            r"--batch-size 3 leaves a last batch of one image.* \(565 training images\).*e\.g\. 5",
+            r"batch_size 3 leaves a last batch of one image.* \(565 training images\).*e\.g\. 5",
         ),
-        ({"batch_size": 141}, r"--batch-size 141 leaves a last batch of one image.*e\.g\. 142"),
-        ({"batch_size": 40, "split": 4}, "--batch-size 40 leaves a last batch of 5, too few images to be split over 4"),
+        ({"batch_size": 141}, r"batch_size 141 leaves a last batch of one image.*e\.g\. 142"),
+        ({"batch_size": 40, "split": 4}, "batch_size 40 leaves a last batch of 5, too few images to be split over 4"),
     ],
 )
 def test_batches_are_those_of_the_images_trained_on(tmp_path: Path, options: dict[str, Any], message: str) -> None:

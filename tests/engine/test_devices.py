@@ -138,7 +138,7 @@ def test_without_cards_each_core_is_a_device(monkeypatch: pytest.MonkeyPatch) ->
     assert len(found) == devices.cores()
     assert {device.name for device in found} == {"cpu"}
     assert devices.chosen(1) == found[:1]
-    with pytest.raises(InputError, match=r"--workers 99 is out of range \(1 to \d+\): this machine has \d+ cores"):
+    with pytest.raises(InputError, match=r"workers 99 is out of range \(1 to \d+\): this machine has \d+ cores"):
         devices.chosen(99)
 
 
@@ -151,9 +151,9 @@ def test_several_cards_are_the_place_of_one_worker(monkeypatch: pytest.MonkeyPat
     ]
     assert devices.Meter(devices.chosen(1, split=3)).cards == {f"cuda:{i}": f"GPU-{i}" for i in range(3)}
     for arguments, said in (
-        ((None, 1, 6), r"--split 6 is out of range \(1 to 5\): this machine has 5 CUDA devices"),
-        ((3, 1, 2), r"--workers 3 is out of range \(1 to 2\): this machine has 2 groups of 2 CUDA devices"),
-        ((None, 2, 2), "--per-device 2 does not go with --split 2"),
+        ((None, 1, 6), r"split 6 is out of range \(1 to 5\): this machine has 5 CUDA devices"),
+        ((3, 1, 2), r"workers 3 is out of range \(1 to 2\): this machine has 2 groups of 2 CUDA devices"),
+        ((None, 2, 2), "per_device 2 does not go with split 2"),
     ):
         with pytest.raises(InputError, match=said):
             devices.chosen(*arguments)

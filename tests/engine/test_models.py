@@ -172,7 +172,7 @@ def test_every_model_in_the_catalog_is_built_and_takes_its_smallest_image(name: 
 
 
 def test_a_last_batch_of_one_image_of_one_pixel_is_refused() -> None:
-    with pytest.raises(InputError, match=r"--batch-size 64 leaves a last batch of one image.*e\.g\. 65"):
+    with pytest.raises(InputError, match=r"batch_size 64 leaves a last batch of one image.*e\.g\. 65"):
         catalog.check_batches("vgg-digits", 129, 64, (1, 2, 2))
     catalog.check_batches("vgg-digits", 129, 64, (1, 8, 8))
     catalog.check_batches("vgg-digits", 130, 64, (1, 2, 2))

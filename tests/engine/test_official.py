@@ -163,7 +163,7 @@ def test_what_is_absent_is_said_with_every_folder_and_every_way_to_get_it(folder
         load.load("cifar10-a", "")
     said = str(caught.value)
     assert f"{folder} (which lacks cifar-10-batches-py/test_batch), {tmp_path / 'cache'}" in said
-    for way in ("`cockpit data get cifar10`", "copy cifar-10-batches-py", "--data-dir or COCKPIT_DATA", "npz:PATH"):
+    for way in ("`cockpit data get cifar10`", "copy cifar-10-batches-py", "data_dir or COCKPIT_DATA", "npz:PATH"):
         assert way in said
 
 

@@ -438,7 +438,7 @@ def test_a_ticket_must_fit_all_of_its_ends(lab: Path) -> None:
 def test_a_last_batch_of_one_image_is_tried(lab: Path) -> None:
     code = "def make(classes): return nn.Sequential(nn.Conv2d(1, 4, 8), nn.BatchNorm2d(4), " + HEAD
     examine(code)
-    with pytest.raises(InputError, match=r"fails on one image of 1x8x8 .* choose another --batch-size"):
+    with pytest.raises(InputError, match=r"fails on one image of 1x8x8 .* choose another batch_size"):
         examine(code, End((1, 8, 8), 10, batch=1))
 
 

@@ -12,6 +12,7 @@ import pytest
 from engine.errors import InputError
 from engine.plan import experiments, presets
 from engine.plan.definitions import Definition, define
+from engine.plan.options import SCALES
 from engine.plan.presets import PRESETS
 from engine.recipes import Dense, Run
 
@@ -130,7 +131,7 @@ def test_the_preset_says_that_the_sources_on_large_sets_are_an_inference() -> No
 def test_what_tells_the_experiments_of_a_list_apart_is_not_given_beside_it() -> None:
     assert presets.members("paper", ["replicates", "levels"]) == PRESETS["paper"].members
     assert presets.members("fig5a", ["target_optimizer"]) == ("fig5a",)
-    with pytest.raises(InputError, match="--target-optimizer tells the experiments of preset 'paper-small' apart"):
+    with pytest.raises(InputError, match="target_optimizer tells the experiments of preset 'paper-small' apart"):
         presets.members("paper-small", ["target_optimizer"])
     with pytest.raises(InputError, match="preset 'paper' is 19 experiments: name one of fig1a, fig1b,"):
         presets.options("paper")
@@ -155,12 +156,12 @@ def test_a_scale_changes_sizes_and_is_written_in_one_form() -> None:
     ("text", "said"),
     [
         ("smal", "did you mean 'small'"),
-        ("widht=1", "unknown --scale 'widht'.*did you mean 'width'"),
+        ("widht=1", "unknown scale 'widht'.*did you mean 'width'"),
         ("epochs=1.5", "epochs=1.5 is not a whole number"),
         ("width=", "width= is not a number"),
         ("epochs=2,epochs=3", "gives epochs twice"),
-        ("epochs=3,small", "unknown --scale 'small'"),
-        ("", "unknown --scale ''"),
+        ("epochs=3,small", "unknown scale 'small'"),
+        ("", "unknown scale ''"),
     ],
 )
 def test_a_scale_that_is_not_understood_is_refused(text: str, said: str) -> None:
@@ -168,7 +169,7 @@ def test_a_scale_that_is_not_understood_is_refused(text: str, said: str) -> None
         presets.scale(text)
 
 
-@pytest.mark.parametrize("scale", presets.NAMED_SCALES)
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", PRESETS["paper"].members)
 def test_every_preset_can_be_made_small(name: str, scale: str) -> None:
     options = {**PRESETS[name].options, **presets.scale(scale).options}

@@ -57,7 +57,7 @@ def test_the_same_experiment_twice_costs_nothing(path: Path) -> None:
 def test_another_definition_under_the_same_name_is_refused_and_nothing_is_written(path: Path) -> None:
     add(path, "one")
     with pytest.raises(
-        InputError, match=r"'one' exists with another definition \(evaluate .*; levels 3 is now 2\): .*--name"
+        InputError, match=r"'one' exists with another definition \(evaluate .*; levels 3 is now 2\): .*another name"
     ):
         add(path, "one", levels=2, evaluate="0-2")
     with pytest.raises(InputError, match="seed 0 is now 7"):

@@ -192,7 +192,7 @@ def test_an_imported_ticket_trains_to_the_same_bits_as_where_it_was_found(traine
     """The transfer of a ticket is the same training whether its chain was trained here or its file came along."""
     place = export(trained, "tiny:global", 3, 1, tmp_path / "t.safetensors")
     path = tmp_path / "experiments.db"
-    add(path, "theirs", source=[f"ticket:{place}"], width=None, seed=1, replicates=1)
+    add(path, "theirs", source=[f"ticket:{place}"], width=None, levels=None, seed=1, replicates=1)
     place.unlink()  # it was taken along
     work_off(path)
     query = "SELECT test_accuracy FROM runs WHERE target = 'digits-b' AND level = 3 AND seed = 1 AND ticket = ?"
@@ -209,7 +209,7 @@ def test_an_imported_ticket_trains_to_the_same_bits_as_where_it_was_found(traine
 def test_an_experiment_of_a_ticket_can_be_extended_without_its_file(trained: Path, tmp_path: Path) -> None:
     place = export(trained, "tiny:global", 3, 1, tmp_path / "t.safetensors")
     path = tmp_path / "experiments.db"
-    added = add(path, "theirs", source=[f"ticket:{place}"], width=None, seed=1, replicates=1)
+    added = add(path, "theirs", source=[f"ticket:{place}"], width=None, levels=None, seed=1, replicates=1)
     place.unlink()
     with closing(database.writer(path)) as connection:
         wider = definitions.extended(queue.definition_of(connection, added.experiment), replicates=2)
@@ -222,7 +222,13 @@ def test_an_experiment_of_a_ticket_can_be_extended_without_its_file(trained: Pat
 def test_a_lost_imported_file_fails_the_run_and_queueing_it_again_heals_it(trained: Path, tmp_path: Path) -> None:
     place = export(trained, "tiny:global", 3, 1, tmp_path / "t.safetensors")
     path = tmp_path / "experiments.db"
-    wanted: dict[str, Any] = {"source": [f"ticket:{place}"], "width": None, "replicates": 1, "random": ["none"]}
+    wanted: dict[str, Any] = {
+        "source": [f"ticket:{place}"],
+        "width": None,
+        "levels": None,
+        "replicates": 1,
+        "random": ["none"],
+    }
     added = add(path, "theirs", **wanted)
     folder = Folder(database.files_folder(path))
     for file in folder.tickets():
@@ -258,16 +264,16 @@ def cockpit_import(path: Path, ticket: Path) -> None:
     ("options", "said"),
     [
         ({"target": ()}, "no target: ticket:digits-a@"),
-        ({"model": "resnet20"}, "--model resnet20 is not that of ticket:digits-a@"),
-        ({"width": 0.5}, "--width 0.5 is not that of ticket:digits-a@"),
-        ({"random": ["local"]}, "need a data set as --source"),
+        ({"model": "resnet20"}, "model resnet20 is not that of ticket:digits-a@"),
+        ({"width": 0.5}, "width 0.5 is not that of ticket:digits-a@"),
+        ({"random": ["local"]}, "needs a data set as source"),
     ],
 )
 def test_options_that_do_not_go_with_a_ticket_are_refused(ticket: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        definitions.define(**{**TINY, "source": [f"ticket:{ticket}"], "width": None, **options})
+        definitions.define(**{**TINY, "source": [f"ticket:{ticket}"], "width": None, "levels": None, **options})
     with pytest.raises(InputError, match="two files are the ticket of level 2"):
-        definitions.define(**{**TINY, "source": [f"ticket:{ticket}"] * 2, "width": None})
+        definitions.define(**{**TINY, "source": [f"ticket:{ticket}"] * 2, "width": None, "levels": None})
 
 
 def test_a_recipe_of_an_imported_ticket_is_read_back() -> None:

@@ -350,9 +350,9 @@ def wait_for_epochs(path: Path, recorded: int, worker: "subprocess.Popen[bytes]"
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"split": 0}, "--split 0 is out of range"),
-        ({"split": 33}, r"--split 33 is out of range \(1 to 32\)"),
-        ({"batch_norm": "whole"}, "say how many with --split"),
+        ({"split": 0}, "split 0 is out of range"),
+        ({"split": 33}, r"split 33 is out of range \(1 to 32\)"),
+        ({"batch_norm": "whole"}, "say how many with split"),
         ({"split": 8, "batch_size": 69}, "leaves a last batch of 8, too few images to be split over 8 devices"),
     ],
 )

@@ -46,7 +46,7 @@ def test_below_the_minimum_of_free_space_nothing_is_claimed_and_the_worker_says_
             return str(row[0]) if row and row[0] else None
 
         victim.wait_until(said)
-        assert "below the minimum of 1073741824.0 GiB (--min-free): make room" in (said() or "")
+        assert "below the minimum of 1073741824.0 GiB: make room, or lower the minimum" in (said() or "")
         worker.signal(SIGTERM)
         assert worker.end() == 0
         assert reader.execute("SELECT max(claim) FROM runs").fetchone()[0] == 0

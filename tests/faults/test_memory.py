@@ -30,7 +30,7 @@ def test_a_run_that_does_not_fit_is_tried_alone_and_fails_and_the_rest_is_traine
         assert [row["status"] for row in runs] == ["done", "failed"], victim.log_of(path).read_text()
         assert runs[1]["error"].startswith(
             "out of memory on cpu, tried once more alone: vgg-digits x 8 with batches of 1257 does not fit;"
-            " queue it with a smaller --batch-size or --width, or on a larger device"
+            " queue it with a smaller batch size or width, or on a larger device"
         )
         attempts = "SELECT outcome FROM attempts WHERE run_id = ? ORDER BY attempt"
         outcomes = [row[0] for row in connection.execute(attempts, (runs[1]["id"],))]

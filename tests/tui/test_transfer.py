@@ -8,12 +8,12 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Collapsible, Input, Static
 
-from cockpit.requests.options import experiment_options
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens.form import LastPart
 from cockpit.tui.screens.queue import Queue
 from cockpit.tui.screens.transfer import Extend, Transfer
 from engine.plan import experiments
+from engine.plan.options import OPTIONS
 from engine.store import database, queue, rows
 from tests.conftest import TINY, add, run_cockpit
 from tests.tui.test_queue import look, until
@@ -60,7 +60,7 @@ async def test_the_form_has_every_option_of_the_command_and_reads_what_is_typed(
         "width": 0.5,
         "profile": "exact",
     }
-    assert set(Transfer.FIELDS) == set(experiment_options.__annotations__) - {"preset", "return"}
+    assert set(Transfer.FIELDS) == set(OPTIONS) - {"preset"}
     assert await LastPart(["digits-a"]).get_suggestion("digits, dig") == "digits, digits-a"
 
 
@@ -82,10 +82,10 @@ async def test_what_it_comes_to_is_said_while_one_types(path: Path) -> None:
     [
         ({"source": "digitz"}, "source", "did you mean 'digits'?"),
         ({"source": "digits", "target": "npz:absent.npz"}, "target", "absent.npz"),
-        ({"source": "digits", "replicates": "0"}, "replicates", "--replicates 0 is out of range"),
-        ({"source": "digits", "levels": "many"}, "levels", "--levels 'many' is not a whole number"),
+        ({"source": "digits", "replicates": "0"}, "replicates", "replicates 0 is out of range"),
+        ({"source": "digits", "levels": "many"}, "levels", "levels 'many' is not a whole number"),
         ({"source": "digits", "optimizer": "sgd, adm"}, "optimizer", "did you mean 'adam'?"),
-        ({"source": "digits", "prune_rate": "2"}, "prune_rate", "--prune-rate 2 is out of range"),
+        ({"source": "digits", "prune_rate": "2"}, "prune_rate", "prune rate 2 is out of range"),
         ({"source": "digits", "name": "tiny"}, "name", "exists with another definition"),
     ],
 )
@@ -141,12 +141,10 @@ async def test_an_experiment_is_extended_as_the_command_does_it(path: Path, tmp_
         await pilot.press("E")
         await until(pilot, lambda: isinstance(pilot.app.screen, Extend) and pilot.app.focused is not None)
         fill(pilot, replicates="1")
-        await until(
-            pilot, lambda: "--replicates 1 is less than the 2 that are there" in said(pilot, "wrong-replicates")
-        )
+        await until(pilot, lambda: "replicates 1 is less than the 2 that are there" in said(pilot, "wrong-replicates"))
         fill(pilot, replicates="3", target="digits")
         await until(pilot, lambda: " new, 26 there" in said(pilot, "planned"))
-        assert "cockpit queue extend tiny --replicates 3 --target digits" in said(pilot, "add-command")
+        assert "cockpit queue extend tiny --target digits --replicates 3" in said(pilot, "add-command")
         await pilot.press("ctrl+s")
         await until(pilot, lambda: isinstance(pilot.app.screen, Queue))
     other = tmp_path / "other" / "experiments.db"

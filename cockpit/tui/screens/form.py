@@ -1,14 +1,12 @@
 """A form in the words of the command line, which says what it would come to while one types."""
 
 import asyncio
-import inspect
 import shlex
 import sqlite3
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -19,59 +17,31 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Button, Collapsible, Input, Label
 
-from cockpit.requests.choices import ALLOWED
-from cockpit.requests.options import concerned
+from cockpit.text import hints
 from cockpit.tui import actions
 from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from engine.datasets.catalog import REGISTERED
 from engine.errors import InputError
+from engine.plan.options import OPTIONS, Option
 from engine.store import rows
 
-DATA_SETS = ("source", "target")
 PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
 AT_ONCE = 3  # fields that are added to the form between two paintings
 
 
-@dataclass(frozen=True)
-class Field:
-    """An option of a command as a field of the form."""
-
-    name: str
-    hint: str  # the default, and what it is
-    kind: type
-    several: bool
-
-    @property
-    def option(self) -> str:
-        """As it is called on the command line."""
-        return "--" + self.name.replace("_", "-")
-
-    def read(self, text: str) -> Any:
-        """What was typed. Raises InputError if it is no number where one is wanted."""
-        if self.several:
-            return [part.strip() for part in text.split(",") if part.strip()]
-        try:
-            return self.kind(text.strip())
-        except ValueError:
-            wanted = "a whole number" if self.kind is int else "a number"
-            raise InputError(f"{self.option} {text.strip()!r} is not {wanted}") from None
+def hint(option: Option, help: str, default: str = "") -> str:
+    """What an empty field shows: the default, and what the option is."""
+    several = ". Several: commas" if option.several else ""
+    return f"{default}: {help}{several}" if default else f"{help}{several}"
 
 
-def fields_of(command: Callable[..., Any], without: Sequence[str]) -> dict[str, Field]:
-    """The options of a command `without` some, by their names, with their help as hints."""
-    found = {}
-    for name, parameter in inspect.signature(command).parameters.items():
-        if name in without:
-            continue
-        kind = get_args(get_args(parameter.annotation)[0])[0]  # of Annotated[kind | None, ...]
-        help, _, default = parameter.annotation.__metadata__[0].help.partition(" Default: ")
-        several = kind == list[str]
-        hint = help.replace(" Repeatable.", " Several: commas.")
-        default = default.removesuffix(".")
-        found[name] = Field(name, f"{default}: {hint}" if default else hint, str if several else kind, several)
-    return found
+def _spoken(error: Exception) -> str:
+    """What is wrong, with options as the form has them."""
+    if not isinstance(error, InputError):
+        return str(error)
+    return error.worded(lambda name: OPTIONS[name].spoken if name in OPTIONS else hints.flag(name))
 
 
 class LastPart(Suggester):
@@ -100,7 +70,7 @@ class Form(CockpitScreen):
         Binding("down", "app.focus_next", "Next field", id="form.next", show=False, priority=True),
         Binding("up", "app.focus_previous", "Field before", id="form.previous", show=False, priority=True),
     ]
-    FIELDS: ClassVar[Mapping[str, Field]]
+    FIELDS: ClassVar[Mapping[str, str]]  # the options that it has, by name, each with its hint
     FIRST: ClassVar[Sequence[str]]  # the fields that are not under "More options"
     COMMAND: ClassVar[str]  # {names} stands for the names of the experiments
     heading: str
@@ -108,7 +78,8 @@ class Form(CockpitScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.offered: dict[str, Sequence[str]] = dict(ALLOWED)  # what fields complete
+        # What fields complete.
+        self.offered: dict[str, Sequence[str]] = {name: OPTIONS[name].choices for name in self.FIELDS}
 
     @abstractmethod
     def enough(self, options: Mapping[str, Any]) -> bool:
@@ -160,14 +131,14 @@ class Form(CockpitScreen):
 
     def _rows(self, names: Sequence[str]) -> Iterator[Widget]:
         for name in names:
-            yield from self._row(self.FIELDS[name])
+            yield from self._row(name)
 
-    def _row(self, field: Field) -> tuple[Label, Input]:
-        box = Input(placeholder=field.hint, id=field.name, compact=True)
-        if field.name in self.offered:
-            box.suggester = LastPart(self.offered[field.name])
-        label = Label(plain(field.name.replace("_", " ")), id=f"label-{field.name}")
-        label.tooltip = plain(field.hint)
+    def _row(self, name: str) -> tuple[Label, Input]:
+        box = Input(placeholder=self.FIELDS[name], id=name, compact=True)
+        if self.offered[name]:
+            box.suggester = LastPart(self.offered[name])
+        label = Label(plain(OPTIONS[name].spoken), id=f"label-{name}")
+        label.tooltip = plain(self.FIELDS[name])
         return label, box
 
     def on_mount(self) -> None:
@@ -181,18 +152,19 @@ class Form(CockpitScreen):
     def command(self) -> str:
         words = []
         for name, text in self._texts().items():
-            field = self.FIELDS[name]
-            for value in field.read(text) if field.several else [text.strip()] if text.strip() else []:
-                words += [field.option, value]
+            several = OPTIONS[name].several
+            for value in OPTIONS[name].parsed(text) if several else [text.strip()] if text.strip() else []:
+                words += [hints.flag(name), value]
         return actions.command(
             " ".join(filter(None, [self.COMMAND, shlex.join(words)])), self.chosen(), self.cockpit.path
         )
 
     def show_data_sets(self, found: Sequence[str]) -> None:
         """Complete the names of data sets."""
-        self.offered |= {name: [*REGISTERED, *found] for name in DATA_SETS}
+        named = [name for name in self.FIELDS if OPTIONS[name].data_set]
+        self.offered |= {name: [*REGISTERED, *found] for name in named}
         for box in self.query(Input):  # without those that are not there yet
-            if box.id in DATA_SETS:
+            if box.id in named:
                 box.suggester = LastPart(self.offered[box.id])
 
     def _texts(self) -> dict[str, str]:
@@ -201,7 +173,7 @@ class Form(CockpitScreen):
 
     def options(self, texts: Mapping[str, str]) -> dict[str, Any]:
         """What was typed, by the names of the fields, as options. Raises InputError."""
-        return {name: self.FIELDS[name].read(text) for name, text in texts.items() if text.strip(" ,")}
+        return {name: OPTIONS[name].parsed(text) for name, text in texts.items() if text.strip(" ,")}
 
     @on(Input.Changed)
     def _changed(self) -> None:
@@ -221,14 +193,16 @@ class Form(CockpitScreen):
             options = self.options(texts)
             lines = await asyncio.to_thread(self.outlook, options) if self.enough(options) else [self.empty]
         except (InputError, sqlite3.Error, OSError) as error:
-            await self._wrong(error, texts)
+            await self._wrong(error)
         else:
             await self._say("\n".join(lines), None)
 
-    async def _wrong(self, error: Exception, texts: Mapping[str, str]) -> None:
-        problem = str(error)
-        field = concerned(problem, {name: text.split(",") for name, text in texts.items()})
-        await self._say(f"Not yet: see {field.replace('_', ' ')}" if field else problem, field, problem)
+    async def _wrong(self, error: Exception) -> None:
+        problem, field = _spoken(error), error.option if isinstance(error, InputError) else None
+        if field is not None and field in self.FIELDS:
+            await self._say(f'Fix "{OPTIONS[field].spoken}" first', field, problem)
+        else:
+            await self._say(problem, None)
 
     async def _say(self, outlook: str, wrong: str | None, problem: str = "") -> None:
         """Show what it comes to, and what is wrong under the field where it is."""
@@ -263,8 +237,8 @@ class Form(CockpitScreen):
             path = await self.cockpit.writable()
             done = await asyncio.to_thread(self.carry_out, self.options(texts), path, said)
         except (InputError, sqlite3.Error, OSError) as error:
-            await self._wrong(error, texts)
-            self.cockpit.failed("Not queued", error)
+            await self._wrong(error)
+            self.cockpit.failed("Not queued", InputError(_spoken(error)))
             return
         self.cockpit.say_done("Queued", "\n".join(what for _, what in done), said)
         self.cockpit.experiment = done[0][0]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cockpit.requests import adding
-from cockpit.requests.options import Wanted, add_all, experiment_options
-from cockpit.tui.screens.form import Field, Form, fields_of
+from cockpit.requests.options import add_all, wanted
+from cockpit.tui.screens.form import Form, hint
 from engine.analysis.estimates import Preview
 from engine.plan.definitions import Definition
+from engine.plan.options import OPTIONS
 from engine.store import database
 
 
@@ -17,7 +18,9 @@ class Transfer(Form):
     """A new experiment."""
 
     AUTO_FOCUS = "#source"
-    FIELDS: ClassVar[Mapping[str, Field]] = fields_of(experiment_options, without=("preset",))
+    FIELDS: ClassVar[Mapping[str, str]] = {
+        name: hint(one, one.help, one.default_text) for name, one in OPTIONS.items() if name != "preset"
+    }
     FIRST = (
         "source",
         "target",
@@ -46,13 +49,13 @@ class Transfer(Form):
         return "source" in options
 
     def outlook(self, options: Mapping[str, Any]) -> list[str]:
-        asked: Wanted = experiment_options(**options)
+        asked = wanted(options)
         _, found, workers = adding.preview([asked], self.cockpit.path)
         return _said(asked.name, found, workers, [asked.definition])
 
     def carry_out(self, options: Mapping[str, Any], path: Path, said: str) -> list[tuple[str, str]]:
         with closing(database.writer(path)) as connection:
-            (added,) = add_all(connection, [experiment_options(**options)], said)
+            (added,) = add_all(connection, [wanted(options)], said)
         return [(added.name, adding.describe(added.name, added))]
 
 
@@ -60,7 +63,7 @@ class Extend(Form):
     """More levels, replicates, data sets or tickets for experiments that are there."""
 
     AUTO_FOCUS = "#levels"
-    FIELDS: ClassVar[Mapping[str, Field]] = fields_of(adding.extend, without=("names", "trust_models", "as_json", "db"))
+    FIELDS: ClassVar[Mapping[str, str]] = {name: hint(one, one.more) for name, one in OPTIONS.items() if one.more}
     FIRST = ("levels", *(name for name in FIELDS if name != "levels"))
     COMMAND = "cockpit queue extend {names}"
     empty = "Say what there is to be more of. Only what is new is trained."

@@ -117,11 +117,12 @@ def test_a_paused_experiment_stays_so_and_what_stands_on_a_failed_run_is_blocked
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "nothing to add: say what there is to be more of, as in --replicates 6"),
+        ((), "Nothing to extend: give --levels, --replicates, --target, ..."),
         (("--replicates", 1), "--replicates 1 is less than the 2 that are there: extend only adds"),
         (("--levels", 2), "--levels 2 is less than the 3 that are there: extend only adds"),
         (("--levels", 201), "--levels 201 is out of range (0 to 200)"),
-        (("--evaluate", "0"), "experiment 'tiny': --evaluate 0 leaves out what is evaluated already (1, 2, 3)"),
+        (("--evaluate", "0"), "experiment 'one': --evaluate 0 is not used: no ticket is trained on another data set"),
+        (("--evaluate", "0", "--target", "digits"), "--evaluate 0 leaves out what is evaluated already (1"),
         (("--target", "digits-c"), "unknown data set 'digits-c'"),
         (("--scope", "locally"), "unknown --scope 'locally'"),
         (("--seed", 3), "No such option: --seed"),

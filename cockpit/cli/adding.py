@@ -1,0 +1,164 @@
+"""`cockpit queue add`, `extend` and `estimate`: what joins the queue, and how long it will take."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cockpit.cli.parameters import takes_experiments, takes_more
+from cockpit.requests import completing
+from cockpit.requests.adding import HEADINGS, absent, basis, cells, describe, estimate_json, preview, widen
+from cockpit.requests.options import Wanted, add_all
+from cockpit.requests.shared import Database, Json, Names, command_line, to_read, to_write
+from cockpit.requests.trusting import asking
+from cockpit.text import hints, words
+from cockpit.views import tables
+from engine.analysis import estimates
+from engine.analysis.estimates import Estimate, Preview
+from engine.errors import InputError
+from engine.machine import devices
+from engine.plan.definitions import Definition
+from engine.plan.options import given
+from engine.store import adding, database, located, queue, rows
+
+app = typer.Typer()
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Queue nothing: only say what is new, and how long it would take here.")
+]
+
+
+@app.command("add", epilog="Example: cockpit queue add study.toml --dry-run")
+@takes_experiments
+def add(
+    asked: list[Wanted],
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Queue experiments: all that are asked for, or none. Runs that another has, or had, are not trained again.
+
+    With --json, each is a line.
+    """
+    _say_what_is_absent(one.definition for one in asked)
+    if dry_run:
+        _preview(asked, as_json, to_read(db))
+        return
+    with closing(database.writer(to_write(db, make=True))) as connection:
+        found = add_all(connection, asked)
+        states = [rows.experiment(connection, added.experiment) for added in found]
+    for added, state in zip(found, states, strict=True):
+        print(json.dumps(_counts(added.name, added)) if as_json else describe(added.name, added))
+        _say_what_halts(state)
+
+
+def _preview(asked: Sequence[Wanted], as_json: bool, path: Path) -> None:
+    """Say what adding experiments, one after the other, would do."""
+    each, together, workers = preview(asked, path)
+    for wanted, one in zip(asked, each, strict=True):
+        counts = {**_counts(wanted.name, one), "estimate": estimate_json(one.estimate)}
+        print(json.dumps(counts) if as_json else describe(wanted.name, one))
+    if as_json:
+        return
+    if len(asked) > 1:
+        print(describe("all", together))
+    found = {wanted.name: one.estimate for wanted, one in zip(asked, each, strict=True)}
+    _show(found, together.estimate, workers)
+
+
+def _counts(name: str, found: adding.Added | Preview) -> dict[str, object]:
+    counts = {"curves": found.curves, "runs": found.runs, "new": found.new, "existing": found.existing}
+    return {"experiment": name, **counts}
+
+
+def _say_what_is_absent(definitions: Iterable[Definition]) -> None:
+    """Say on stderr which published data sets are not on this machine yet."""
+    for absence in absent(definitions):
+        hints.warn(absence)
+
+
+def _say_what_halts(state: Mapping[str, object]) -> None:
+    """Say on stderr why an experiment that was added will not be trained to its end, and what helps."""
+    name = str(state["name"])
+    if state["state"] != "active":
+        why = f" ({state['reason']})" if state["reason"] else ""
+        hints.warn(f"{name} is {state['state']}{why}: `cockpit queue resume {shlex.quote(name)}`")
+    if state["failed"]:
+        hints.warn(f"{words.problems(state)}: `cockpit queue retry {shlex.quote(name)}`")
+
+
+@app.command("extend", epilog="Example: cockpit queue extend digits --replicates 6 --target digits")
+@takes_more
+def extend(
+    names: Names,
+    more: Mapping[str, Any],
+    trust_models: bool = False,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Give experiments more levels, replicates, data sets or tickets, finished ones too; only the new is trained."""
+    if not given(more):
+        raise InputError("Nothing to extend: give --levels, --replicates, --target, ...")
+    with closing(database.writer(to_write(db))) as connection:
+        found = asking(trust_models, lambda: widen(connection, names, more, command_line()))
+        ids = [added.experiment for added in found]
+        states = [rows.experiment(connection, one) for one in ids]
+        wider = [queue.definition_of(connection, one) for one in ids]
+        lost = dict.fromkeys(str(problem) for one in ids for problem in located.lost(connection, one))
+    if as_json:
+        print(json.dumps([_counts(added.name, added) for added in found]))
+    _say_what_is_absent(wider)
+    for problem in lost:
+        print(problem, file=sys.stderr)
+    for added, state in zip(found, states, strict=True):
+        if not as_json:
+            print(describe(added.name, added))
+        _say_what_halts(state)
+
+
+@app.command("estimate", epilog="Example: cockpit queue estimate --workers 2")
+def estimate(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names of experiments. Default: all that are active.",
+            show_default=False,
+            autocompletion=completing.experiments,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="As if with so many. Default: one a CUDA device, else one a core.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    db: Database = None,
+) -> None:
+    """Estimate how long experiments will take on this machine, and how much disk, from what was measured.
+
+    What is claimed before theirs counts in. An experiment that is named counts as active.
+    """
+    places = devices.chosen(workers)
+    with closing(database.reader(to_read(db))) as connection:
+        for name in names or ():
+            queue.experiment_id(connection, name)
+        found, total = estimates.estimate(connection, names or (), places)
+    if as_json:
+        each = [{"experiment": name, **estimate_json(one)} for name, one in found.items()]
+        print(json.dumps({"workers": len(places), "experiments": each, "total": estimate_json(total)}))
+    elif total.runs:
+        _show(found, total, len(places))
+    else:
+        print("nothing left" if names else "nothing left in the active experiments")
+
+
+def _show(found: Mapping[str, Estimate], total: Estimate, workers: int) -> None:
+    """Print estimates as a table, what they rest on, and what is not known yet."""
+    lines = [[name, *cells(one)] for name, one in found.items()]
+    tables.show(HEADINGS, lines + ([["all", *cells(total)]] if len(lines) > 1 else []), left=1)
+    for line in basis(total, workers):
+        print(line)

@@ -1,0 +1,351 @@
+"""The options of an experiment: each is declared here, once. No torch here.
+
+The command line, experiment files, the dashboard's forms, completion, `queue show --toml`, `queue extend` and the table
+in docs/experiment-files.md are made from these. To add an option, add it here, and where it is used: a field of
+`engine.plan.definitions.Definition`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from engine.datasets.catalog import AUGMENTATIONS, FORMS, PHOTOGRAPHS, SETS
+from engine.errors import InputError, OptionName, Range, chosen
+from engine.models.catalog import MODELS, WIDTH
+from engine.recipes import BatchNorm, MaskKind, Optimizer, Profile, Prunable, Rewinds, Rule, Schedule, Scope, Training
+
+WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
+NONE = "none"  # no random ticket
+
+# How experiments are made small: by a name, or by sizes, each of which stands for an option.
+SCALES = {
+    "small": "width=0.125,epochs=8,levels=15,replicates=2,images=5000,batch=64",
+    "tiny": "width=0.0625,epochs=4,levels=3,replicates=1,images=1000,batch=50",
+}
+SIZES = {
+    "width": "width",
+    "epochs": "epochs",
+    "levels": "levels",
+    "replicates": "replicates",
+    "images": "images",
+    "batch": "batch_size",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """An option of an experiment. `help` is a noun phrase, or sentences without the last full stop."""
+
+    name: str  # in Python; elsewhere with - or a blank for each _
+    panel: str  # under which `--help` lists it
+    help: str
+    kind: type[str] | type[int] | type[float] = str
+    several: bool = False
+    choices: tuple[str, ...] = ()  # what it takes, or, where it is `open`, some of it
+    open: bool = False
+    data_set: bool = False  # names of data sets: completed from what is known, and may hold a path
+    range: Range | None = None
+    default: Any = None  # None: it depends, `otherwise` says on what
+    otherwise: str = ""
+    defines: bool = True  # `engine.plan.definitions.define` takes it
+    field: str = ""  # of the definition, where that is not called as the option is
+    identity: bool = True  # a run's digest may depend on it
+    more: str = ""  # help of `queue extend`, where that takes it
+
+    @property
+    def written(self) -> str:
+        """Its name in an experiment file, and on the command line behind --."""
+        return self.name.replace("_", "-")
+
+    @property
+    def spoken(self) -> str:
+        """Its name in a form."""
+        return self.name.replace("_", " ")
+
+    @property
+    def default_text(self) -> str:
+        """The default in words."""
+        default = [self.default] if isinstance(self.default, str | int | float) else self.default or ()
+        return self.otherwise or ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in default)
+
+    def read(self, value: Any) -> Any:
+        """A value of the option's kind as `define` uses it. Raises InputError where it is not allowed."""
+        name = OptionName(self.name)
+        if self.range is not None:
+            self.range.check(name, value)
+        if self.choices and not self.open:
+            if self.several:
+                return tuple(dict.fromkeys(chosen(name, one, self.choices) for one in value))
+            return chosen(name, value, self.choices)
+        return tuple(value) if self.several else self.kind(value) if self.kind is not int else value
+
+    def parsed(self, text: str) -> Any:
+        """The value that is typed as a text; several between commas. Raises InputError for what is no number."""
+        if self.several:
+            return [part.strip() for part in text.split(",") if part.strip()]
+        try:
+            return self.kind(text.strip())
+        except ValueError:
+            wanted = "a whole number" if self.kind is int else "a number"
+            raise InputError(OptionName(self.name), f" {text.strip()!r} is not {wanted}") from None
+
+
+_ALL = (
+    Option(
+        name="preset",
+        panel=WHAT,
+        help="Preset whose options these override: see `cockpit presets list`",
+        defines=False,
+        identity=False,
+    ),
+    Option(
+        name="name",
+        panel=WHAT,
+        help="The experiment's name",
+        otherwise="from its contents",
+        defines=False,
+        identity=False,
+    ),
+    Option(
+        name="source",
+        panel=WHAT,
+        data_set=True,
+        help=f"Data set that tickets are found on: {', '.join((*SETS, *PHOTOGRAPHS, *FORMS))}; its half with -a or -b"
+        " behind it; or a ticket file, ticket:FILE",
+        several=True,
+        more="Another data set to find tickets on",
+    ),
+    Option(
+        name="target",
+        panel=WHAT,
+        data_set=True,
+        help="Data set that tickets are trained on",
+        several=True,
+        otherwise="each source its own",
+        more="Another data set to train on",
+    ),
+    Option(
+        name="model",
+        panel=WHAT,
+        help=f"The network: {', '.join(MODELS)}, or your own as package.module:factory. See `cockpit models list`",
+        choices=tuple(MODELS),
+        open=True,
+        otherwise="by the size of the images",
+    ),
+    Option(
+        name="width",
+        panel=WHAT,
+        help="Multiplier of the model's channels",
+        kind=float,
+        range=WIDTH,
+        default=Training.width,
+    ),
+    Option(name="images", panel=WHAT, help="Use at most N training images per data set", kind=int, otherwise="all"),
+    Option(name="test_images", panel=WHAT, help="Use at most N test images per data set", kind=int, otherwise="all"),
+    Option(
+        name="replicates",
+        panel=WHAT,
+        help="Seeds that each point is trained with",
+        kind=int,
+        range=Range(1, 1000),
+        default=6,
+        identity=False,
+        more="New number of replicates",
+    ),
+    Option(
+        name="seed",
+        panel=WHAT,
+        help="The first replicate's seed; the next has the next",
+        kind=int,
+        range=Range(0, 2**62),
+        default=0,
+    ),
+    Option(
+        name="levels",
+        panel=TICKETS,
+        help="Pruning iterations",
+        kind=int,
+        range=Range(0, 200),
+        default=30,
+        identity=False,
+        more="New number of pruning iterations",
+    ),
+    Option(
+        name="evaluate",
+        panel=TICKETS,
+        help="Levels trained on a target: paper (0-6, then every third), all, or a list as 0-6,9,12",
+        choices=("paper", "all"),
+        open=True,
+        default="paper",
+        identity=False,
+        more="All levels trained on a target: paper, all, or a list; paper and all grow with the levels",
+    ),
+    Option(
+        name="prune_rate",
+        panel=TICKETS,
+        help="Fraction of the remaining weights pruned at each level",
+        kind=float,
+        range=Range(above=0, below=1),
+        default=Rule.rate,
+        field="rate",
+    ),
+    Option(
+        name="scope",
+        panel=TICKETS,
+        help="Pool of weights compared: global or layerwise",
+        several=True,
+        choices=get_args(Scope),
+        default=(Rule.scope,),
+        field="scopes",
+        more="Another pool of weights: global or layerwise",
+    ),
+    Option(
+        name="rewind",
+        panel=TICKETS,
+        help="Epoch rewound to (late resetting); 0 is the start",
+        kind=int,
+        otherwise="1; of imagenet and places365 3",
+    ),
+    Option(
+        name="random",
+        panel=TICKETS,
+        help="Random tickets to compare with: global, local, preserved, none",
+        several=True,
+        choices=(*get_args(MaskKind), NONE),
+        default=("global",),
+        more="Another random ticket: global, local, preserved",
+    ),
+    Option(
+        name="optimizer",
+        panel=TRAINING,
+        help="Optimizer on the source: sgd, adam or adamw",
+        several=True,
+        choices=get_args(Optimizer),
+        otherwise="the model's",
+        field="optimizers",
+        more="Another optimizer on the source",
+    ),
+    Option(
+        name="target_optimizer",
+        panel=TRAINING,
+        help="Optimizer on the target",
+        several=True,
+        choices=get_args(Optimizer),
+        otherwise="the source's",
+        field="target_optimizers",
+        more="Another optimizer on the target",
+    ),
+    Option(
+        name="learning_rate",
+        panel=TRAINING,
+        help="Learning rate of the first epoch",
+        kind=float,
+        range=Range(above=0),
+        otherwise="0.1 for sgd, 0.0003 for adam and adamw",
+    ),
+    Option(
+        name="weight_decay",
+        panel=TRAINING,
+        help="L2 penalty; decoupled with adamw",
+        kind=float,
+        range=Range(0),
+        default=Training.weight_decay,
+    ),
+    Option(
+        name="epochs",
+        panel=TRAINING,
+        help="Epochs; the milestones move along",
+        kind=int,
+        range=Range(1, 100_000),
+        otherwise="the model's",
+    ),
+    Option(
+        name="batch_size",
+        panel=TRAINING,
+        help="Images a step",
+        kind=int,
+        range=Range(2, 1_000_000),
+        otherwise="the model's",
+    ),
+    Option(
+        name="profile",
+        panel=TRAINING,
+        help="exact: float32, same bits again; fast: bfloat16",
+        choices=get_args(Profile),
+        otherwise="fast where the devices have bfloat16",
+    ),
+    Option(
+        name="split",
+        panel=TRAINING,
+        help="Devices that each batch is split over: see `cockpit work --help`",
+        kind=int,
+        default=Training.split,
+    ),
+    Option(
+        name="batch_norm",
+        panel=TRAINING,
+        help="Over each device's part of a batch, or, on CUDA, over the whole",
+        choices=get_args(BatchNorm),
+        default=Training.batch_norm,
+    ),
+    Option(
+        name="augmentation",
+        panel=OPEN,
+        help="none, crop, crop-flip, or standard: by the data set (flips unless characters)",
+        choices=AUGMENTATIONS,
+        default="standard",
+    ),
+    Option(
+        name="prunable",
+        panel=OPEN,
+        help="conv; conv+output: the output layer too; conv+linear: every linear layer too",
+        choices=get_args(Prunable),
+        default=Rule.prunable,
+    ),
+    Option(
+        name="rewinds",
+        panel=OPEN,
+        help="all, or weights: without batch-norm statistics",
+        choices=get_args(Rewinds),
+        default=Rule.rewinds,
+    ),
+    Option(
+        name="schedule",
+        panel=OPEN,
+        help="After rewinding: restart from epoch 0, or continue from the rewind epoch",
+        choices=get_args(Schedule),
+        default=Rule.schedule,
+    ),
+    Option(
+        name="validation",
+        panel=OPEN,
+        help="Fraction of the training set held out; accuracy is read at its best epoch, not the last",
+        kind=float,
+        range=Range(0, 0.5),
+        default=Training.validation,
+    ),
+    Option(
+        name="scale",
+        panel=WHAT,
+        help=f"Make it small, and say so in its name: {', '.join(SCALES)}, sizes ({', '.join(SIZES)}) as in"
+        " width=0.125,epochs=8, or both as in small,replicates=3",
+        defines=False,
+        identity=False,
+    ),
+    Option(
+        name="pause_after",
+        panel=WHAT,
+        help="Failures in a row after which it is paused; 0: never",
+        kind=int,
+        range=Range(0, 10**9),
+        default=3,
+        defines=False,
+        identity=False,
+    ),
+)
+OPTIONS: Mapping[str, Option] = {option.name: option for option in _ALL}
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some values that a person gave: None, and an empty list, stand for an option that was left out."""
+    return {name: value for name, value in values.items() if value is not None and value not in ([], ())}
