@@ -40,6 +40,7 @@ class Claim:
     number: int
     attempt: int
     run: "Run"
+    lost: int = 0  # workers that ended in the run before this claim, with no epoch recorded since
 
 
 def _ours() -> str:
@@ -76,7 +77,7 @@ def claim(
             WHERE other.status = 'running' AND (other.alone OR first.alone)
           )
         )
-        RETURNING id, claim, attempt, recipe
+        RETURNING id, claim, attempt, recipe, lost
         """,
         {
             "worker": worker,
@@ -88,7 +89,9 @@ def claim(
     ).fetchone()
     from engine.recipes import Run  # takes longer than what most commands do here
 
-    return Claim(row["id"], row["claim"], row["attempt"], Run.from_json(row["recipe"])) if row else None
+    if row is None:
+        return None
+    return Claim(row["id"], row["claim"], row["attempt"], Run.from_json(row["recipe"]), row["lost"])
 
 
 def _ready(experiment: int | None) -> str:

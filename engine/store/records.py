@@ -13,6 +13,9 @@ from engine.store.database import now, transaction
 LOST_ALLOWED = 5  # worker processes that may end in a run, without an epoch recorded in between
 
 
+_VALID = "WHERE id = ? AND digest = ? AND claim = ? AND status = 'running'"  # the claim of these is in force
+
+
 class StaleClaim(Exception):
     """The run was claimed by another worker meanwhile: what this one still has to say is dropped."""
 
@@ -41,12 +44,21 @@ class Layer:
 
 
 @contextmanager
+def _unflushed(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is committed meanwhile reaches the disk with the next commit that is flushed: a power cut may take it."""
+    connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA synchronous = FULL")
+
+
+@contextmanager
 def _fenced(connection: sqlite3.Connection, claim: Claim) -> Iterator[None]:
     """A transaction in which the claim is known to be valid. Raises StaleClaim if it is not."""
     with transaction(connection):
         row = connection.execute(
-            "SELECT 1 FROM runs WHERE id = ? AND digest = ? AND claim = ? AND status = 'running'",
-            (claim.run_id, claim.run.digest, claim.number),
+            f"SELECT 1 FROM runs {_VALID}", (claim.run_id, claim.run.digest, claim.number)
         ).fetchone()
         if row is None:
             raise StaleClaim(claim.run.digest)
@@ -63,9 +75,10 @@ def start(
     """Record that training begins: on what, with which versions, and how many weights each layer has left.
 
     A run that knows no rule has the layers of the widest; its totals are those of the narrowest by which it is wanted.
+    Not flushed to disk: what comes of the attempt is, but for a checkpoint, which is not used where it is unknown.
     """
     columns = {"attempt": attempt, "started_at": now(), "error": None, **environment}
-    with _fenced(connection, claim):
+    with _unflushed(connection), _fenced(connection, claim):
         rule = rules.narrowest(connection, claim.run_id) if claim.run.knows_no_rule else rules.RULES[-1]
         counted = [layer for layer in layers if rules.is_within(layer.prunable, rule)]
         columns["weights_total"] = sum(layer.weights_total for layer in counted)
@@ -80,19 +93,20 @@ def start(
 
 
 def epoch(connection: sqlite3.Connection, claim: Claim, attempt: int, record: Epoch) -> None:
-    """Record an epoch. Not flushed to disk: a power cut may take it, and then a newer checkpoint is not used."""
-    connection.execute("PRAGMA synchronous = NORMAL")
-    try:
-        with _fenced(connection, claim):
-            connection.execute(
-                "INSERT OR REPLACE INTO epochs (run_id, attempt, epoch, train_loss, train_accuracy,"
-                " validation_accuracy, test_accuracy, learning_rate, images_per_second)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (claim.run_id, attempt, *vars(record).values()),
-            )
-            connection.execute("UPDATE runs SET lost = 0 WHERE id = ? AND lost > 0", (claim.run_id,))
-    finally:
-        connection.execute("PRAGMA synchronous = FULL")
+    """Record an epoch in one statement. Raises StaleClaim.
+
+    Not flushed to disk: a power cut may take it, and then a newer checkpoint is not used.
+    """
+    with _unflushed(connection):
+        recorded = connection.execute(
+            "INSERT OR REPLACE INTO epochs (run_id, attempt, epoch, train_loss, train_accuracy, validation_accuracy,"
+            f" test_accuracy, learning_rate, images_per_second) SELECT id, ?, ?, ?, ?, ?, ?, ?, ? FROM runs {_VALID}",
+            (attempt, *vars(record).values(), claim.run_id, claim.run.digest, claim.number),
+        )
+        if recorded.rowcount != 1:
+            raise StaleClaim(claim.run.digest)
+        if claim.lost:
+            connection.execute(f"UPDATE runs SET lost = 0 {_VALID}", (claim.run_id, claim.run.digest, claim.number))
 
 
 def epochs(connection: sqlite3.Connection, claim: Claim, attempt: int) -> list[Epoch]:

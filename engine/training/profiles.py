@@ -18,7 +18,8 @@ def configure(profile: Profile, device: torch.device) -> None:
     exact = profile == "exact"
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(exact)
+    # As `use_deterministic_algorithms` does, without its import of torch's compiler, which takes seconds.
+    torch.set_deterministic_debug_mode("error" if exact else "default")
     torch.backends.cudnn.benchmark = not exact
     torch.backends.cudnn.deterministic = exact
     if device.type == "cuda":

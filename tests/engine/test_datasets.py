@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -352,3 +354,17 @@ def test_the_halves_of_cifar10_are_25000_with_2500_of_each_class(shared_data: Pa
     assert specs.resolve(spec + "-a").train_images == specs.resolve(spec + "-b").train_images == 25_000
     labels = np.load(shared_data / "cifar10.npz")["train_labels"]
     assert np.bincount(labels[load.half(labels, "b")]).tolist() == [2500] * 10
+
+
+def test_digits_are_read_and_exact_is_set_without_what_takes_long_to_import() -> None:
+    check = [
+        "import sys, torch",
+        "from engine.datasets import load",
+        "from engine.training import profiles",
+        "profiles.configure('exact', torch.device('cpu'))",
+        "load.load('digits', '')",
+        "assert torch.are_deterministic_algorithms_enabled()",
+        "print([name for name in ('sklearn', 'scipy', 'torch._inductor') if name in sys.modules])",
+    ]
+    done = subprocess.run([sys.executable, "-c", "; ".join(check)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

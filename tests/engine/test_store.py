@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,28 @@ def test_a_late_writer_changes_nothing(path: Path, connection: sqlite3.Connectio
     assert claims.renew(connection, newer)
     finish(connection, newer, 0.75)
     assert connection.execute("SELECT test_accuracy FROM runs WHERE id = ?", (newer.run_id,)).fetchone()[0] == 0.75
+
+
+def test_one_statement_records_an_epoch_and_the_first_after_a_loss_ends_the_count(
+    path: Path, connection: sqlite3.Connection
+) -> None:
+    add(path, "one")
+    holder = worker(connection)
+    for lost in (0, 1):
+        claim = claims.claim(connection, holder)
+        assert claim is not None
+        assert claim.lost == lost
+        records.start(connection, claim, claim.attempt + 1, {}, [])
+        if not lost:
+            records.lost(connection, claim.run_id, claim.number)
+    said: list[str] = []
+    connection.set_trace_callback(said.append)
+    records.epoch(connection, replace(claim, lost=0), 2, EPOCH)
+    connection.set_trace_callback(None)
+    assert [text.split()[0] for text in said if not text.startswith("PRAGMA")] == ["INSERT"]
+    records.epoch(connection, claim, 2, replace(EPOCH, epoch=1))
+    assert connection.execute("SELECT lost FROM runs WHERE id = ?", (claim.run_id,)).fetchone()[0] == 0
+    assert [one.epoch for one in records.epochs(connection, claim, 2)] == [EPOCH.epoch, 1]
 
 
 def test_a_late_writer_changes_no_other_run_that_was_given_its_runs_id(
