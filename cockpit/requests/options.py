@@ -61,13 +61,16 @@ def wanted(requested: Mapping[str, Any], defaults: Mapping[str, Any] | None = No
     if patience is not None:
         patience = OPTIONS["pause_after"].read(patience)
     preset = presets.named(preset) if preset else None
-    basis = dict(presets.options(preset)) if preset else {}
+    own = presets.options(preset) if preset else {}
+    basis = dict(own)
     if shrunk is not None:
         sizes = presets.scale(shrunk)
         if twice := sizes.options.keys() & options:
             why = f" {shrunk} gives, and names say: give it in one of them"
             raise InputError(OptionName(min(twice)), " is a size that ", OptionName("scale"), why)
         basis |= sizes.options
+    if "evaluate" in own and {**basis, **options}["levels"] != own["levels"]:
+        del basis["evaluate"]  # which are some of the preset's levels
     definition = define(requested.keys() & DEFINING.keys(), **{**basis, **options})
     if shrunk is not None and named is None:
         named = sizes.of(preset or adding.default_name(definition))

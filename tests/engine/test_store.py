@@ -197,13 +197,14 @@ def test_one_statement_records_an_epoch_and_the_first_after_a_loss_ends_the_coun
 ) -> None:
     add(path, "one")
     holder = worker(connection)
-    for lost in (0, 1):
-        claim = claims.claim(connection, holder)
-        assert claim is not None
-        assert claim.lost == lost
-        records.start(connection, claim, claim.attempt + 1, {}, [])
-        if not lost:
-            records.lost(connection, claim.run_id, claim.number)
+    first = claims.claim(connection, holder)
+    assert first is not None
+    records.start(connection, first, 1, {}, [])
+    records.lost(connection, first.run_id, first.number)
+    claim = claims.claim(connection, holder)
+    assert claim is not None
+    assert (first.lost, claim.lost) == (0, 1)
+    records.start(connection, claim, 2, {}, [])
     said: list[str] = []
     connection.set_trace_callback(said.append)
     records.epoch(connection, replace(claim, lost=0), 2, EPOCH)

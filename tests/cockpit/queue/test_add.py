@@ -27,7 +27,7 @@ def test_queue_add_says_what_is_new_and_what_exists(cockpit: Cockpit) -> None:
 
 
 def test_queue_add_takes_a_preset_and_options_beside_it(cockpit: Cockpit) -> None:
-    assert "digits: 4 curves, 124 runs" in cockpit("queue", "add", "digits").stdout
+    assert "digits: 4 curves, 60 runs" in cockpit("queue", "add", "digits").stdout
     changed = cockpit("queue", "add", "digits", "--levels", 2)
     assert changed.returncode == 2
     assert "give this one another --name" in changed.stderr
