@@ -1,5 +1,6 @@
 """One run, from its ticket to its record: build the ticket, train it, record every epoch, prune, save. Section 3."""
 
+import gc
 import math
 import os
 import time
@@ -159,6 +160,7 @@ def prepare(run: Run, place: Workplace) -> tuple[Feed, loop.State]:
     device = place.device
     profiles.configure(run.training.profile, device)
     if device.type == "cuda":  # what this run will have reserved is measured, not what others left
+        gc.collect()  # importing torch's compiler keeps the frames of the run that needed it first
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     data, t = place.data(run.training), run.training

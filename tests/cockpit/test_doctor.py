@@ -52,7 +52,7 @@ def test_where_everything_works_it_says_so_in_a_line_each_and_ends_with_0(cockpi
     assert all(line.startswith(("✓ ok ", "! warning ")) for line in lines)
     for subject in ("python", "torch", "devices", "bfloat16", "data", "database", "disk", "workers", "terminal"):
         assert any(f" {subject}: " in line for line in lines), subject
-    assert "experiments.db: 124 runs" in found.stdout
+    assert "experiments.db: 60 runs" in found.stdout
     as_json = json.loads(cockpit("doctor", "--json").stdout)
     assert as_json["ok"] is True
     said = [f"{one['subject']}: {one['said']}"[:20] for one in as_json["findings"]]
