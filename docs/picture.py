@@ -1,4 +1,4 @@
-"""A command's coloured output as an SVG picture: `python docs/picture.py docs/digits.svg cockpit plot digits`."""
+"""A command's coloured output as an SVG picture: `python docs/picture.py docs/digits.svg cockpit plot scopes@digits`."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ WIDTH = 100
 
 def main(path: str, command: list[str]) -> None:
     """Run `command` and draw what it printed."""
-    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(WIDTH)}
+    environment = {**os.environ, "FORCE_COLOR": "1", "COLORTERM": "truecolor", "COLUMNS": str(WIDTH)}
     printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     with open(os.devnull, "w") as nowhere:
         console = Console(record=True, width=WIDTH, file=nowhere)
