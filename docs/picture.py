@@ -1,4 +1,4 @@
-"""A command's coloured output as an SVG picture: `python docs/picture.py docs/digits.svg cockpit plot scopes@digits`."""
+"""A command's coloured output as an SVG: `python docs/picture.py docs/digits.svg cockpit plot scopes@digits`."""
 
 import os
 import subprocess

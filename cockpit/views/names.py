@@ -36,7 +36,7 @@ def network(model: str, width: float) -> str:
 
 def title(shown: Sequence[Series]) -> str:
     """What a chart of these curves shows, of all of them: experiments, target, model and width."""
-    experiments = dict.fromkeys(one.experiment.removesuffix(f"@{one.model}") for one in shown)
+    experiments = dict.fromkeys(map(_experiment, shown))
     targets = dict.fromkeys(_target(one) for one in shown)
     networks = dict.fromkeys(network(one.model, one.width) for one in shown)
     parts = [", ".join(experiments), *(next(iter(group)) for group in (targets, networks) if len(group) == 1)]
@@ -56,7 +56,7 @@ def _differences(one: Series, shown: Sequence[Series]) -> Iterable[str]:
     def differ(values: Iterable[object]) -> bool:
         return len(set(values) - {None}) > 1
 
-    yield from [one.experiment] if differ(other.experiment for other in shown) else []
+    yield from [_experiment(one)] if differ(map(_experiment, shown)) else []
     yield _kind(one, shown)
     if one.source and one.ticket != WINNING and differ(other.source for other in shown if other.ticket == one.ticket):
         yield f"from {_source(one)}"
@@ -82,6 +82,11 @@ def _kind(one: Series, shown: Sequence[Series]) -> str:
         several = len({other.ticket for other in shown if other.ticket in MASKS}) > 1
         return f"random, {MASKS[one.ticket]}" if several else "random"
     return f"{one.ticket} {_source(one)}"
+
+
+def _experiment(one: Series) -> str:
+    """Its experiment, without the model that a preset's name ends with."""
+    return one.experiment.removesuffix(f"@{one.model}")
 
 
 def _source(one: Series) -> str:
