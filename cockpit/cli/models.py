@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -12,8 +12,9 @@ from cockpit.requests import choices
 from cockpit.requests.shared import Json, within
 from cockpit.requests.trusting import TrustModels, asking
 from cockpit.views import tables
-from engine.errors import InputError, Range, chosen
+from engine.errors import InputError, Range
 from engine.models import catalog, trust, user_model
+from engine.plan.options import OPTIONS
 from engine.recipes import Prunable
 
 app = typer.Typer()
@@ -75,7 +76,7 @@ def show(
 
     FLOPs are those of convolutions and linear layers; a multiplication and an addition are two.
     """
-    prunable = chosen("--prunable", prunable, get_args(Prunable))
+    prunable = OPTIONS["prunable"].read(prunable)
     folder, files = "", []
     if user_model.is_own(name):
         source = trust.named(name)

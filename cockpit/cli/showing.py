@@ -12,13 +12,14 @@ from cockpit.requests.shared import Database, Json, Names, to_read
 from cockpit.text import terminal, words
 from cockpit.views import tables
 from engine.errors import InputError
+from engine.plan.options import OPTIONS
 from engine.store import database, queue, rows
 
 app = typer.Typer()
 
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
 # Where a definition says nothing.
-OWN = {"learning_rate": "the optimizer's own", "rewind": "each source's own", "test_images": "all"}
+OWN = {option.field or name: option.otherwise for name, option in OPTIONS.items()}
 
 
 @app.command("show", epilog="Example: cockpit queue show digits --toml")

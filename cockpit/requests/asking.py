@@ -28,7 +28,9 @@ def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Wanted]:
         elif paths.given(one + files.SUFFIX).is_file() and one not in presets.PRESETS:
             raise InputError(f"there is no preset {one!r}: the experiment file is named {one}{files.SUFFIX}")
         else:
-            asked += [wanted({"preset": member, **beside}) for member in presets.members(one, beside)]
+            members = presets.members(one, beside)
+            alone = beside if len(members) == 1 else {}  # what several share, one of them may have no use for
+            asked += [wanted({"preset": member, **alone}, beside) for member in members]
     if name is None:
         return asked
     check_name(name)

@@ -277,7 +277,7 @@ _ALL = (
     Option(
         name="split",
         panel=TRAINING,
-        help="Devices that each batch is split over: see `cockpit work --help`",
+        help="Devices that each batch is split over; `cockpit work` takes the same",
         kind=int,
         default=Training.split,
     ),
