@@ -128,10 +128,12 @@ def lead(
         return
     with TemporaryDirectory(prefix="cockpit-") as folder:
         meeting, over = Path(folder) / "meeting", threading.Event()
-        ranks = [_start(command, rank, size, device, meeting) for rank in range(1, size)]
+        ranks: list[subprocess.Popen[bytes]] = []
         crew = Team(0, size, ranks)
-        threading.Thread(target=_watch, args=(crew, over, caught), daemon=True).start()
         try:
+            for rank in range(1, size):
+                ranks.append(_start(command, rank, size, device, meeting))
+            threading.Thread(target=_watch, args=(crew, over, caught), daemon=True).start()
             join(0, size, device, meeting)
             yield crew
             over.set()
@@ -143,9 +145,9 @@ def lead(
             raise
         finally:
             over.set()
-            for rank in ranks:
-                rank.kill()
-                rank.wait()
+            for process in ranks:
+                process.kill()
+                process.wait()
 
 
 def _part() -> None:

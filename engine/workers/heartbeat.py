@@ -56,10 +56,13 @@ class Heartbeat(threading.Thread):
         if connection:
             connection.close()
 
-    def end(self) -> None:
-        """Beat no more, and leave the database: the last to do so empties the write-ahead log into it."""
+    def end(self, seconds: float | None = None) -> None:
+        """Beat no more, and leave the database: the last to do so empties the write-ahead log into it.
+
+        Wait no longer than so many seconds, for a beat that may be reading from a device which never answers.
+        """
         self._over.set()
-        self.join()
+        self.join(seconds)
 
     def look_for_database(self) -> None:
         """Find out whether the database is `gone` from its path: what is written to it then is lost to others."""

@@ -32,6 +32,7 @@ from engine.workers.run import CHECKPOINT_SECONDS, Missing, Stopped, Workplace, 
 IDLE_SECONDS = 0.25  # between two looks at a queue that has nothing to give
 BACK_OFF_SECONDS = 5.0  # after the disk was full, or the database locked for longer than is waited
 BUSY_SECONDS = 90.0  # that another program may lock the database, and training only waits
+SPENT_SECONDS = 5.0  # that a process which trains no more waits for its heartbeat to end
 MIN_FREE = 2**30  # bytes of the disk, below which nothing is claimed
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_BROKEN = (errno.EIO, errno.EROFS, errno.ESTALE)
@@ -86,7 +87,7 @@ class Worker:
         finally:
             with suppress(sqlite3.Error):  # full, locked or lost: its process is gone all the same
                 self.connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (database.now(), self.id))
-            self.heart.end()
+            self.heart.end(None if processes.spent() is None else SPENT_SECONDS)
 
     def _train_next(self) -> bool:
         """Claim a run and train it; False if there is none that can start."""

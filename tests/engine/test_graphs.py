@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from engine.machine import processes
 from engine.store import database
 from engine.training import graphs
+from engine.workers import heartbeat, worker
 from tests.conftest import add, work_off
 
 CUDA = torch.device("cuda:0")
@@ -134,6 +136,32 @@ def test_a_worker_trains_its_run_to_the_end_without_recordings_and_makes_way(tmp
             results.append([tuple(row) for row in connection.execute(query)])
     assert results[0] == results[1]
     assert {row[1:3] for row in results[0]} == {("done", 1)}
+
+
+def test_a_process_that_is_spent_does_not_wait_for_a_heartbeat_that_its_device_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "one", levels=0, replicates=1, random=["none"])
+    monkeypatch.setattr(processes, "_spent", [processes.RENEWED])
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(worker, "SPENT_SECONDS", 0.1)
+    held, over = threading.Event(), threading.Event()
+
+    def tell(*_: object) -> None:
+        held.set()
+        over.wait(60)
+
+    monkeypatch.setattr(heartbeat.Heartbeat, "_tell", tell)
+    spent = worker.begun(worker.parser().parse_args(["--db", str(path), "--device", "cpu"]))
+    spent.heart.start()
+    assert held.wait(30)
+    monkeypatch.setattr(spent.heart, "start", lambda: None)
+    spent.work()
+    assert spent.heart.is_alive()
+    over.set()
+    spent.heart.join()
+    spent.connection.close()
 
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

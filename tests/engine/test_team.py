@@ -1,5 +1,6 @@
 """Runs whose batches are split over processes: against one process that does so by hand, and when one is killed."""
 
+import errno
 import multiprocessing
 import signal
 import subprocess
@@ -208,6 +209,24 @@ def test_between_batches_it_is_seen_that_a_rank_has_failed(spent: list[int], cod
         check_for(60, crew)
     assert spent
     distributed.destroy_process_group()
+
+
+def test_ranks_that_were_started_end_where_there_is_no_memory_for_the_next(
+    spent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = team._start
+    started: list[subprocess.Popen[bytes]] = []
+
+    def only_one(*arguments: Any) -> "subprocess.Popen[bytes]":
+        if started:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        started.append(start(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(team, "_start", only_one)
+    with pytest.raises(OSError, match="allocate"), team.lead(a_rank(), 3, CPU):
+        pass
+    assert [process.poll() is not None for process in started] == [True]
 
 
 def wait_for_ever(folder: Path, code: int) -> None:
