@@ -171,7 +171,7 @@ def _end_one(connection: sqlite3.Connection, own: str) -> None:
 def _seen(connection: sqlite3.Connection) -> int:
     """How many results the chart of the experiment can show."""
     name = connection.execute("SELECT name FROM experiments WHERE id = ?", (LIVE,)).fetchone()[0]
-    found: int = sum(row["n"] for row in rows.curves(connection, name) if row["target"] == "digits-b")
+    found: int = sum(row.n for row in rows.curves(connection, name) if row.target == "digits-b")
     return found
 
 

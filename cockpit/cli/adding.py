@@ -25,6 +25,7 @@ from engine.machine import devices
 from engine.plan.definitions import Definition
 from engine.plan.options import given
 from engine.store import adding, database, located, queue, rows
+from engine.store.row_types import Experiment
 
 app = typer.Typer()
 
@@ -82,13 +83,13 @@ def _say_what_is_absent(definitions: Iterable[Definition]) -> None:
         hints.warn(absence)
 
 
-def _say_what_halts(state: Mapping[str, object]) -> None:
+def _say_what_halts(state: Experiment) -> None:
     """Say on stderr why an experiment that was added will not be trained to its end, and what helps."""
-    name = str(state["name"])
-    if state["state"] != "active":
-        why = f" ({state['reason']})" if state["reason"] else ""
-        hints.warn(f"{name} is {state['state']}{why}: `cockpit queue resume {shlex.quote(name)}`")
-    if state["failed"]:
+    name = state.name
+    if state.state != "active":
+        why = f" ({state.reason})" if state.reason else ""
+        hints.warn(f"{name} is {state.state}{why}: `cockpit queue resume {shlex.quote(name)}`")
+    if state.failed:
         hints.warn(f"{words.problems(state)}: `cockpit queue retry {shlex.quote(name)}`")
 
 

@@ -77,7 +77,7 @@ def _files(path: Path) -> list[dict[str, str]]:
         return []
     with closing(database.reader(path)) as connection:
         return [
-            {**dict(row), "state": _state(row["identity"], row["location"])} for row in rows.data_set_files(connection)
+            {**row.as_json(), "state": _state(row.identity, row.location)} for row in rows.data_set_files(connection)
         ]
 
 

@@ -2,7 +2,7 @@
 
 import json
 from contextlib import closing
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from cockpit.text import hints, words
 from cockpit.views import tables
 from engine.errors import chosen
 from engine.store import database, rows
+from engine.store.row_types import Experiment
 
 app = typer.Typer()
 
@@ -32,12 +33,12 @@ def list_(
     """List the experiments, the state of each, and how many of its runs are done."""
     with closing(database.reader(to_read(db))) as connection:
         everything = rows.experiments(connection)
-    found = [row for row in everything if all_ or row["archived"] == archived]
+    found = [row for row in everything if all_ or row.archived == archived]
     if status is not None:
         status = chosen("--status", status, words.OF_EXPERIMENTS)
-        found = [row for row in found if row["status"] == status]
+        found = [row for row in found if row.status == status]
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps([row.as_json() for row in found]))
         return
     if not everything:
         hints.say("no experiments: add one with `cockpit queue add`, or try `cockpit run digits`")
@@ -48,15 +49,15 @@ def list_(
     tables.show(HEADINGS, [_cells(row) for row in found], left=2)
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    done = f"{row['done']}/{row['runs']}"
+def _cells(row: Experiment) -> list[str]:
+    done = f"{row.done}/{row.runs}"
     return [
-        row["name"],
-        words.state(row["status"]),
+        row.name,
+        words.state(row.status),
         done,
-        str(row["waiting"]),
-        str(row["running"]),
+        str(row.waiting),
+        str(row.running),
         words.problems(row),
-        row["waits_for"],
-        " ".join(row["tags"]),
+        row.waits_for,
+        " ".join(row.tags),
     ]

@@ -3,13 +3,14 @@
 import json
 import time
 from contextlib import closing
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cockpit.requests.shared import COUNT, Database, Json, Names, to_read, within
 from cockpit.text import words
 from engine.store import database, history, queue, rows
+from engine.store.row_types import Event
 
 app = typer.Typer()
 
@@ -17,8 +18,6 @@ LOOK_SECONDS = 0.5
 LATE_SECONDS = 60.0  # how much later than its own time an event may be written, by a worker that had to wait
 
 MOVING = ("waiting", "running")
-
-Event = dict[str, Any]
 
 
 @app.command("logs", epilog="Example: cockpit queue logs digits --follow")
@@ -41,13 +40,13 @@ def logs(
 
         def look(since: str = "") -> list[Event]:
             found = {_key(event): event for one in ids for event in history.events(connection, one, since)}
-            return sorted(found.values(), key=lambda event: str(event["at"]))
+            return sorted(found.values(), key=lambda event: event.at)
 
         found = look()
         _print(found if lines is None else found[max(0, len(found) - lines) :], as_json)
         seen = set(map(_key, found))
         while follow:
-            moving = any(row["status"] in MOVING for one in ids for row in rows.experiments(connection, one))
+            moving = any(row.status in MOVING for one in ids for row in rows.experiments(connection, one))
             fresh = [event for event in look(database.now(-LATE_SECONDS)) if _key(event) not in seen]
             _print(fresh, as_json)
             seen |= set(map(_key, fresh))
@@ -56,9 +55,9 @@ def logs(
 
 
 def _key(event: Event) -> tuple[object, ...]:
-    return event["run_id"], event["attempt"], event["claim"], event["event"]
+    return event.run_id, event.attempt, event.claim, event.event
 
 
 def _print(events: list[Event], as_json: bool) -> None:
     for event in events:
-        print(json.dumps(event) if as_json else words.event(event), flush=True)
+        print(json.dumps(event.as_json()) if as_json else words.event(event), flush=True)

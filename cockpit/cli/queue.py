@@ -188,7 +188,7 @@ def wait(
     with closing(database.reader(to_read(db))) as connection:
         ids = [queue.experiment_id(connection, name) for name in names]
         while True:
-            states = [str(rows.experiment(connection, experiment)["status"]) for experiment in ids]
+            states = [str(rows.experiment(connection, experiment).status) for experiment in ids]
             moving = {"waiting", "running"} & set(states)
             late = deadline is not None and time.monotonic() >= deadline
             if not moving or late:
@@ -204,7 +204,7 @@ def _change(names: list[str], as_json: bool, db: str | None, change: queue.Chang
     with closing(database.writer(to_write(db))) as connection, database.transaction(connection):
         outcomes = queue.change(connection, names, change)
         ids = {name: queue.experiment_id(connection, name) for name in outcomes}
-        states = {name: str(rows.experiments(connection, one)[0]["status"]) for name, one in ids.items()}
+        states = {name: str(rows.experiments(connection, one)[0].status) for name, one in ids.items()}
     _print_states(states, as_json, {name: f": {outcome.said}" for name, outcome in outcomes.items()})
 
 

@@ -28,7 +28,7 @@ def show(
     if as_json:
         print(json.dumps(reports.as_json(experiment, found)))
         return
-    print(f"{experiment}: {words.state(status['status'])}, {status['done']} of {status['runs']} runs done\n")
+    print(f"{experiment}: {words.state(status.status)}, {status.done} of {status.runs} runs done\n")
     tables.show(reports.OVERVIEW, reports.overview(found), left=1)
     tables.say(
         "\nmatches dense: down to this level its mean is never more than one standard deviation of the dense network"

@@ -186,7 +186,7 @@ def _remarks(connection: sqlite3.Connection, experiment: str) -> list[str]:
     """What is to be known of a picture of an experiment: how much of it is done, what is not the paper's size."""
     number = queue.experiment_id(connection, experiment)
     found, sizes = rows.experiment(connection, number), presets.differences(queue.definition_of(connection, number))
-    remarks = [f"{found['done']} of {found['runs']} runs done"] if found["done"] < found["runs"] else []
+    remarks = [f"{found.done} of {found.runs} runs done"] if found.done < found.runs else []
     return [*remarks, *([f"not of the paper's sizes: {sizes}"] if sizes else [])]
 
 
@@ -220,7 +220,7 @@ def _is_dark() -> bool:
 
 def _next_command(connection: sqlite3.Connection, experiment: str) -> str:
     """What to do about an experiment that has nothing to show."""
-    state = rows.experiment(connection, queue.experiment_id(connection, experiment))["status"]
+    state = rows.experiment(connection, queue.experiment_id(connection, experiment)).status
     if state in ("waiting", "running"):
         return "train it with `cockpit work --drain`"
     if state in ("paused", "cancelled"):

@@ -4,7 +4,7 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from textwrap import fill, indent
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from cockpit.views import tables
 from engine.errors import InputError
 from engine.plan.options import OPTIONS
 from engine.store import database, queue, rows
+from engine.store.row_types import Run
 
 app = typer.Typer()
 
@@ -44,38 +45,38 @@ def show(
 
             definitions = [queue.definition_of(connection, experiment) for experiment in ids]
             written = [
-                files.write(one["name"], replace(d, tickets=imports.located(connection, d.tickets)), one["pause_after"])
+                files.write(one.name, replace(d, tickets=imports.located(connection, d.tickets)), one.pause_after)
                 for one, d in zip(found, definitions, strict=True)
             ]
             terminal.data().write("\n\n".join(written) + "\n")
             return
-        if runs:
-            found = [{**one, "every_run": rows.runs(connection, one["id"])} for one in found]
+        every_run = [rows.runs(connection, one) for one in ids] if runs else []
     if as_json:
-        print(json.dumps(found))
+        every = [{"every_run": [run.as_json() for run in one]} for one in every_run] if runs else [{}] * len(found)
+        print(json.dumps([one.as_json() | more for one, more in zip(found, every, strict=True)]))
         return
-    for one in found:
-        reason = f" ({one['reason']})" if one["reason"] else ""
-        print(f"{one['name']}: {words.state(one['status'])}{reason}, priority {one['priority']}")
-        print(f"  {one['command']}")
-        if one["tags"]:
-            print(f"  tags: {' '.join(one['tags'])}")
-        if one["notes"]:
-            print(indent(one["notes"], "  "))
-        definition = ", ".join(f"{key} {_plain(key, value)}" for key, value in one["definition"].items())
+    for place, one in enumerate(found):
+        reason = f" ({one.reason})" if one.reason else ""
+        print(f"{one.name}: {words.state(one.status)}{reason}, priority {one.priority}")
+        print(f"  {one.command}")
+        if one.tags:
+            print(f"  tags: {' '.join(one.tags)}")
+        if one.notes:
+            print(indent(one.notes, "  "))
+        definition = ", ".join(f"{key} {_plain(key, value)}" for key, value in one.definition.items())
         print(fill(definition, initial_indent="  ", subsequent_indent="  "))
-        cells = [[c["name"], f"{c['done']}/{c['runs']}", str(c["running"]), c["waits_for"]] for c in one["curves"]]
+        cells = [[c.name, f"{c.done}/{c.runs}", str(c.running), c.waits_for] for c in one.by_curve]
         tables.show(["curve", "done", "running", "waits for"], cells, left=1)
         if runs:
-            tables.show(RUN_HEADINGS, [_run_cells(run) for run in one["every_run"]], left=4)
-        for row in one["errors"]:
+            tables.show(RUN_HEADINGS, [_run_cells(run) for run in every_run[place]], left=4)
+        for row in one.errors:
             print(f"  {words.error(row)}")
 
 
-def _run_cells(run: dict[str, Any]) -> list[str]:
-    accuracy = f"{run['test_accuracy']:.2%}" if run["test_accuracy"] is not None else ""
-    waits_for = run["waits_for"] if run["status"] != "running" else f"(on {run['device']})"
-    return [run["digest"][:12], words.run(run), words.state(run["status"]), waits_for, str(run["attempt"]), accuracy]
+def _run_cells(run: Run) -> list[str]:
+    accuracy = f"{run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
+    waits_for = run.waits_for if run.status != "running" else f"(on {run.device})"
+    return [run.digest[:12], words.run(run), words.state(run.status), waits_for, str(run.attempt), accuracy]
 
 
 def _plain(key: str, value: object) -> str:

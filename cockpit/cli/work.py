@@ -83,8 +83,8 @@ def _train(connection: sqlite3.Connection, added: adding.Added, open_pool: Calla
     show(connection, added.name)
     problems = _report_errors(connection, added.experiment)
     state = rows.experiment(connection, added.experiment)
-    if left := state["waiting"] + state["running"]:
-        why = "the workers ended" if state["state"] == "active" else f"it was {state['state']} from elsewhere"
+    if left := state.waiting + state.running:
+        why = "the workers ended" if state.state == "active" else f"it was {state.state} from elsewhere"
         print(f"{left} runs are left, as {why}; the same command continues", file=sys.stderr)
     return not problems and not left
 
@@ -145,7 +145,7 @@ def work(
     least = _least(wish.min_free if min_free is None else min_free)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
-        halted = [row["name"] for row in rows.experiments(connection) if row["status"] in ("paused", "cancelled")]
+        halted = [row.name for row in rows.experiments(connection) if row.status in ("paused", "cancelled")]
         if halted:
             hints.warn(f"left alone until `cockpit queue resume`: {', '.join(halted)}")
         for other in sorted(claims.splits(connection) - {split}):
@@ -227,11 +227,11 @@ def _report_errors(connection: sqlite3.Connection, experiment: int | None) -> bo
         print(words.error(row), file=sys.stderr)
     if len(found) > ERRORS_SHOWN:
         hints.warn(f"and {len(found) - ERRORS_SHOWN} more: `cockpit queue show NAME`")
-    for row in rows.experiments(connection, experiment):
-        if row["blocked"] and (row["state"] == "active" or row["reason"]):
-            print(f"{row['blocked']} runs of {row['name']} stand on those and are blocked", file=sys.stderr)
-        if row["reason"]:
-            print(f"{row['name']} is paused: {row['reason']}", file=sys.stderr)
-        if row["failed"] and (row["state"] == "active" or row["reason"]):
-            hints.warn(f"mended? `cockpit queue retry {shlex.quote(row['name'])}` trains them again")
-    return any(row["status"] == "failed" for row in found)
+    for one in rows.experiments(connection, experiment):
+        if one.blocked and (one.state == "active" or one.reason):
+            print(f"{one.blocked} runs of {one.name} stand on those and are blocked", file=sys.stderr)
+        if one.reason:
+            print(f"{one.name} is paused: {one.reason}", file=sys.stderr)
+        if one.failed and (one.state == "active" or one.reason):
+            hints.warn(f"mended? `cockpit queue retry {shlex.quote(one.name)}` trains them again")
+    return any(row.status == "failed" for row in found)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from cockpit.text import hints, words
 from cockpit.views import tables
 from engine.errors import InputError
 from engine.machine import processes
 from engine.store import database, workers
+from engine.store.row_types import Load, Row, Worker
 
 START_SECONDS = 30.0
 LOOK_SECONDS = 0.2
@@ -42,7 +42,7 @@ def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] =
             start_new_session=True,  # what ends the terminal does not end it
         )
     deadline = time.monotonic() + START_SECONDS
-    while not any(pool["pid"] == process.pid for pool in workers.live_pools(connection)):
+    while not any(pool.pid == process.pid for pool in workers.live_pools(connection)):
         if process.poll() is not None or time.monotonic() > deadline:
             process.terminate()
             said = log.read_text(errors="replace").strip()
@@ -65,7 +65,7 @@ def detach(path: Path, connection: sqlite3.Connection, arguments: Sequence[str])
 def refuse_more(connection: sqlite3.Connection) -> None:
     """Raises InputError if workers are at work here already: more of them would share the same devices."""
     if pools := workers.live_pools(connection):
-        pids = ", ".join(str(pool["pid"]) for pool in pools)
+        pids = ", ".join(str(pool.pid) for pool in pools)
         raise InputError(
             f"workers of this database are at work here already (pid {pids}): `cockpit work --status` shows them,"
             " --stop ends them, and --workers N adds so many all the same"
@@ -76,25 +76,25 @@ def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | Non
     """Ask the pools of this database on this machine to end, and wait for them: which did; None if there are none."""
     pools, path = workers.live_pools(connection), database.path_of(connection)
     for pool in pools:
-        if not processes.has_open(pool["pid"], path):  # whose pid a foreign or damaged database may name
+        if not processes.has_open(pool.pid, path):  # whose pid a foreign or damaged database may name
             raise InputError(
-                f"process {pool['pid']} does not work on {path}, though row {pool['id']} of its table pools says so:"
+                f"process {pool.pid} does not work on {path}, though row {pool.id} of its table pools says so:"
                 " nothing is stopped; end the workers by hand"
             )
     for pool in pools:
         try:
             with suppress(ProcessLookupError):
-                os.kill(pool["pid"], signal.SIGTERM)
+                os.kill(pool.pid, signal.SIGTERM)
         except PermissionError:
-            raise InputError(f"the workers of pid {pool['pid']} are another user's: have them stopped there") from None
+            raise InputError(f"the workers of pid {pool.pid} are another user's: have them stopped there") from None
     if not pools:
         say("no workers to stop")
         return None
     say("stopping: each worker ends its step and leaves a checkpoint (again: at once)")
-    asked = {pool["id"] for pool in pools}
-    while any(pool["id"] in asked for pool in workers.live_pools(connection)):
+    asked = {pool.id for pool in pools}
+    while any(pool.id in asked for pool in workers.live_pools(connection)):
         time.sleep(LOOK_SECONDS)
-    return f"stopped: pid {', '.join(str(pool['pid']) for pool in pools)}"
+    return f"stopped: pid {', '.join(str(pool.pid) for pool in pools)}"
 
 
 def stop(connection: sqlite3.Connection) -> None:
@@ -106,49 +106,46 @@ def stop(connection: sqlite3.Connection) -> None:
 
 def status(connection: sqlite3.Connection, as_json: bool) -> None:
     """Print the pools, their workers, and the load of the host and its cards."""
-    found = {
-        "pools": [dict(row) for row in workers.live_pools(connection)],
-        "workers": workers.present(connection),
-        "loads": [dict(row) for row in workers.loads(connection)],
-    }
+    pools, present, loads = workers.live_pools(connection), workers.present(connection), workers.loads(connection)
     if as_json:
-        print(json.dumps(found))
+        found: dict[str, Sequence[Row]] = {"pools": pools, "workers": present, "loads": loads}
+        print(json.dumps({name: [row.as_json() for row in every] for name, every in found.items()}))
         return
     if killed := workers.killed_pool(connection):
-        print(f"the pool {killed['pid']} was killed; its workers leave checkpoints and end: {killed['log']}")
-    if not found["workers"]:
-        if not found["pools"]:
+        print(f"the pool {killed.pid} was killed; its workers leave checkpoints and end: {killed.log}")
+    if not present:
+        if not pools:
             hints.say("no workers: start them with `cockpit work`, or `cockpit work --detach` in the background")
-        for pool in found["pools"]:
-            print(f"the workers of pool {pool['pid']} are starting: {pool['log']}")
+        for pool in pools:
+            print(f"the workers of pool {pool.pid} are starting: {pool.log}")
         return
     headings = ("worker", "device", "state", "trains", "epoch", "img/s", "memory, GiB", "heartbeat")
-    tables.show(headings, [_cells(row) for row in found["workers"]], left=4)
-    for row in found["workers"]:
-        if row["message"]:
-            print(f"{row['pid']}: {row['message']}")
-    for row in found["loads"]:
-        print(_load(row))
-    for pool in found["pools"]:
-        print(f"pool {pool['pid']}, since {pool['started_at']}: {pool['log']}")
+    tables.show(headings, [_cells(row) for row in present], left=4)
+    for row in present:
+        if row.message:
+            print(f"{row.pid}: {row.message}")
+    for load in loads:
+        print(_load(load))
+    for pool in pools:
+        print(f"pool {pool.pid}, since {pool.started_at}: {pool.log}")
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    memory = [row["memory"], row["device_memory"]]
+def _cells(row: Worker) -> list[str]:
+    memory = [row.memory, row.device_memory]
     return [
-        str(row["pid"]),
-        row["device"],
-        words.state(row["state"]),
-        words.run(row) if row["run_id"] else "",
-        f"{row['epoch'] + 1}/{row['epochs']}" if row["run_id"] and row["epoch"] is not None else "",
-        f"{row['images_per_second']:,.0f}" if row["images_per_second"] else "",
+        str(row.pid),
+        row.device,
+        words.state(row.state),
+        words.run(row) if row.run_id else "",
+        f"{row.epoch + 1}/{row.epochs}" if row.run_id and row.epoch is not None else "",
+        f"{row.images_per_second:,.0f}" if row.images_per_second else "",
         " + ".join(f"{size / GIB:.1f}" for size in memory if size is not None),
-        f"{database.age(row['heartbeat_at']):.0f} s ago",
+        f"{database.age(row.heartbeat_at):.0f} s ago",
     ]
 
 
-def _load(row: dict[str, Any]) -> str:
-    parts = [f"{row['busy']:.0%} busy", f"{row['memory_used'] / GIB:.1f} of {row['memory_total'] / GIB:.1f} GiB"]
-    parts += [f"{row['celsius']:.0f} °C"] if row["celsius"] is not None else []
-    parts += [f"{row['watts']:.0f} W"] if row["watts"] is not None else []
-    return f"{row['device']} of {row['host']}: {', '.join(parts)}, {database.age(row['at']):.0f} s ago"
+def _load(row: Load) -> str:
+    parts = [f"{row.busy:.0%} busy", f"{row.memory_used / GIB:.1f} of {row.memory_total / GIB:.1f} GiB"]
+    parts += [f"{row.celsius:.0f} °C"] if row.celsius is not None else []
+    parts += [f"{row.watts:.0f} W"] if row.watts is not None else []
+    return f"{row.device} of {row.host}: {', '.join(parts)}, {database.age(row.at):.0f} s ago"

@@ -1,11 +1,11 @@
 """How things are said to a person, the same on the command line and on the screen: states, runs, durations, sizes."""
 
 import re
-from collections.abc import Mapping
 from datetime import datetime
 from math import ceil
 from textwrap import indent
-from typing import Any
+
+from engine.store.row_types import Event, Experiment, Failure, Run, Worker
 
 ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?"
@@ -38,16 +38,17 @@ def state(word: str) -> str:
     return f"{(OF_EXPERIMENTS | OF_WORKERS | OF_CHECKS)[word]} {word}"
 
 
-def run(row: Mapping[str, Any]) -> str:
+def run(row: Run | Event | Worker) -> str:
     """A run in a line: its ticket, where that comes from, what it is trained on."""
-    source = f"{row['source']} -> " if row["source"] else ""
-    return line(f"{source}{row['target']} {row['ticket']}, level {row['level']}, seed {row['seed']}")
+    source = f"{row.source} -> " if row.source else ""
+    return line(f"{source}{row.target} {row.ticket}, level {row.level}, seed {row.seed}")
 
 
-def error(row: Any) -> str:
+def error(row: Failure) -> str:
     """What went wrong with a run, in a line."""
-    what = f"{row['ticket']} level {row['level']} on {row['target']}, seed {row['seed']}"
-    return line(f"{row['status']}: {what} ({row['digest'][:12]}): {row['error'].strip().splitlines()[-1]}")
+    why = ((row.error or "").strip() or "no error was recorded").splitlines()[-1]
+    what = f"{row.ticket} level {row.level} on {row.target}, seed {row.seed}"
+    return line(f"{row.status}: {what} ({row.digest[:12]}): {why}")
 
 
 def short(text: str, width: int) -> str:
@@ -85,19 +86,20 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def problems(row: Mapping[str, Any]) -> str:
+def problems(row: Experiment) -> str:
     """How many runs of an experiment did not end well, and how."""
-    return ", ".join(f"{row[status]} {status}" for status in ("failed", "diverged", "blocked") if row[status])
+    counts = {"failed": row.failed, "diverged": row.diverged, "blocked": row.blocked}
+    return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
 
 
-def event(row: Any) -> str:
+def event(row: Event) -> str:
     """What happened to a run (`history.events`) in a line, and its error below."""
-    at = datetime.fromisoformat(row["at"]).astimezone()
-    accuracy = f" {row['test_accuracy']:.2%}" if row["test_accuracy"] is not None else ""
-    where = f"{row['device']}, pid {row['pid']}"
-    text = f"{at:%Y-%m-%d %H:%M:%S}  {row['event'] + accuracy:<13}  {run(row)}"
-    text += f"  (attempt {row['attempt']}, {where}, run {row['digest'][:12]})"
-    return text + ("\n" + indent(row["error"].rstrip(), "    ") if row["error"] else "")
+    at = datetime.fromisoformat(row.at).astimezone()
+    accuracy = f" {row.test_accuracy:.2%}" if row.test_accuracy is not None else ""
+    where = f"{row.device}, pid {row.pid}"
+    text = f"{at:%Y-%m-%d %H:%M:%S}  {row.event + accuracy:<13}  {run(row)}"
+    text += f"  (attempt {row.attempt}, {where}, run {row.digest[:12]})"
+    return text + ("\n" + indent(row.error.rstrip(), "    ") if row.error else "")
 
 
 def visible(text: str) -> str:

@@ -21,7 +21,7 @@ from textual.screen import Screen
 from cockpit.requests import background
 from cockpit.text import words
 from cockpit.tui import actions
-from cockpit.tui.actions import ACTIONS, Action, Row
+from cockpit.tui.actions import ACTIONS, Action
 from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.help import Help
 from cockpit.tui.host import Host
@@ -31,6 +31,7 @@ from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.transfer import Extend, Transfer
 from engine.errors import InputError
 from engine.store import database, labels, workers
+from engine.store.row_types import Experiment
 
 HARMLESS = Harmless()
 
@@ -156,17 +157,17 @@ class ActingApp(Host):
         else:
             self.notify(said, title=action.label, severity="warning")
 
-    async def _sure(self, action: Action, found: Sequence[Row]) -> bool:
-        number = f"{len(found)} experiments" if len(found) > 1 else found[0]["name"]
-        command = action.named([row["name"] for row in found], self.path)
+    async def _sure(self, action: Action, found: Sequence[Experiment]) -> bool:
+        number = f"{len(found)} experiments" if len(found) > 1 else found[0].name
+        command = action.named([row.name for row in found], self.path)
         verb = f"{action.label} {number}"
         return await self.push_screen_wait(Confirm(f"{verb}?", actions.describe(found), action.loses, verb, command))
 
-    async def _completed(self, action: Action, found: Sequence[Row]) -> Action | None:
+    async def _completed(self, action: Action, found: Sequence[Experiment]) -> Action | None:
         """The action with what a person types for it; None if nothing was to change."""
-        names = ", ".join(row["name"] for row in found)
+        names = ", ".join(row.name for row in found)
         if action.id == "tags":
-            shared = set.intersection(*(set(row["tags"]) for row in found))
+            shared = set.intersection(*(set(row.tags) for row in found))
             hint = "Tags, separated by spaces. Enter saves, esc leaves them as they are."
             text = await self.push_screen_wait(Ask(f"Tags of {names}", " ".join(sorted(shared)), hint, lines=False))
             wanted = shared if text is None else set(text.replace(",", " ").split())
@@ -174,7 +175,7 @@ class ActingApp(Host):
             options = [f"--tag {shlex.quote(tag)}" for tag in more] + [f"--untag {shlex.quote(tag)}" for tag in less]
             change = partial(labels.annotate, tags=more, untag=less)
         elif action.id == "notes":
-            before = found[0]["notes"] or ""
+            before = found[0].notes or ""
             hint = "Ctrl+s saves, esc leaves them as they are. They replace what was there."
             text = await self.push_screen_wait(Ask(f"Notes of {names}", before, hint, lines=True))
             options = [f"--notes {shlex.quote(text)}"] if text is not None and text.strip() != before else []
@@ -246,6 +247,6 @@ def _at_work(path: Path) -> list[str]:
         return []
     with closing(database.reader(path)) as connection:
         pools = workers.live_pools(connection)
-        present = [row for row in workers.present(connection) if row["pool"] in {pool["id"] for pool in pools}]
-    lines = [f"pool {pool['pid']}: at work since {words.duration(database.age(pool['started_at']))}" for pool in pools]
-    return lines + [f"  {row['device']} trains {words.run(row)}" for row in present if row["run_id"]]
+        present = [row for row in workers.present(connection) if row.pool in {pool.id for pool in pools}]
+    lines = [f"pool {pool.pid}: at work since {words.duration(database.age(pool.started_at))}" for pool in pools]
+    return lines + [f"  {row.device} trains {words.run(row)}" for row in present if row.run_id]

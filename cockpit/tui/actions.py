@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from textual.binding import Binding
 
 from cockpit.text import words
 from engine.store import database, labels, located, queue, rows
+from engine.store.row_types import Experiment
 
-Row = dict[str, Any]
 Act = queue.Change
 
 NAMED_AT_MOST = 8
@@ -41,7 +40,7 @@ class Action:
     act: Act | None = None  # None: the application knows more to do than a call for each experiment
     loses: str = ""  # what a destructive action takes away, and what stays
     undo: str = ""  # the action that the key does instead where all that are chosen have had this one done
-    had: Callable[[Row], bool] = lambda row: False
+    had: Callable[[Experiment], bool] = lambda row: False
 
     def named(self, names: Sequence[str], path: Path) -> str:
         """The command for these experiments."""
@@ -76,7 +75,7 @@ _TABLE = (
         "cockpit queue pause {names}",
         _state("paused"),
         undo="resume",
-        had=lambda row: row["state"] != "active",
+        had=lambda row: row.state != "active",
     ),
     Action(
         "resume",
@@ -132,7 +131,7 @@ _TABLE = (
         "cockpit queue archive {names}",
         _archive(True),
         undo="unarchive",
-        had=lambda row: bool(row["archived"]),
+        had=lambda row: bool(row.archived),
     ),
     Action(
         "unarchive",
@@ -193,7 +192,7 @@ def command_of(binding: str, names: Sequence[str], path: Path) -> str:
     return command(SCREENS[rest], names, path) if kind == "screen" and rest in SCREENS else ""
 
 
-def look(path: Path, names: Sequence[str]) -> list[Row]:
+def look(path: Path, names: Sequence[str]) -> list[Experiment]:
     """How these experiments stand."""
     if not path.exists() or not names:
         return []
@@ -214,13 +213,13 @@ def outlined(outcomes: Mapping[str, queue.Outcome]) -> list[str]:
     return _first([f"{name}: {outcome.said}" for name, outcome in lines])
 
 
-def describe(found: Sequence[Row]) -> list[str]:
+def describe(found: Sequence[Experiment]) -> list[str]:
     """Experiments as a person must see them who is asked whether to give them up: name, age, what is done."""
     lines = []
     for row in found:
-        parts = [f"queued {words.duration(database.age(row['created_at']))} ago", f"{row['done']}/{row['runs']} done"]
-        parts += [f"{row['running']} running"] if row["running"] else []
-        lines.append(f"{row['name']}: {', '.join(parts)}")
+        parts = [f"queued {words.duration(database.age(row.created_at))} ago", f"{row.done}/{row.runs} done"]
+        parts += [f"{row.running} running"] if row.running else []
+        lines.append(f"{row.name}: {', '.join(parts)}")
     return _first(lines)
 
 

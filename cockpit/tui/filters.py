@@ -1,34 +1,35 @@
 """What is typed behind `/`: words that experiments are found by."""
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-KEYS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
-    "status": lambda row: [row["status"]],
-    "tag": lambda row: row["tags"],
-    "name": lambda row: [row["name"]],
-    "source": lambda row: row["sources"],
-    "target": lambda row: row["targets"],
+from engine.store.row_types import Experiment
+
+KEYS: Mapping[str, Callable[[Experiment], Sequence[str]]] = {
+    "status": lambda row: [row.status],
+    "tag": lambda row: row.tags,
+    "name": lambda row: [row.name],
+    "source": lambda row: row.sources,
+    "target": lambda row: row.targets,
 }
 HINT = "status: tag: name: source: target: or any word; - in front excludes, as in  tag:paper -status:done"
 _WORD = re.compile(r"(?P<no>[-!]?)(?:(?P<key>" + "|".join(KEYS) + r"):)?(?P<value>\S*)")
 
 
-def matches(row: Mapping[str, Any], text: str) -> bool:
+def matches(row: Experiment, text: str) -> bool:
     """Whether an experiment is meant by all of the words. Its tag must begin with one, all else contain it."""
     return all(_matches(row, word) for word in text.lower().split())
 
 
-def _matches(row: Mapping[str, Any], word: str) -> bool:
+def _matches(row: Experiment, word: str) -> bool:
     found = _WORD.fullmatch(word)
     assert found is not None
     key, value = found["key"], found["value"]
     if not value:  # not typed to the end, as in `status:`
         return True
     if key == "tag":
-        hit = any(tag.lower().startswith(value) for tag in row["tags"])
+        hit = any(tag.lower().startswith(value) for tag in row.tags)
     else:
         texts = KEYS[key](row) if key else [text for values in KEYS.values() for text in values(row)]
-        hit = any(value in text.lower() for text in texts + ([] if key else [row["notes"] or ""]))
+        hit = any(value in text.lower() for text in (*texts, *([] if key else [row.notes or ""])))
     return hit != bool(found["no"])

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 from engine.analysis.statistics import Mean, matching
 from engine.store import live, rows, titles
 from engine.store.live import Live
+from engine.store.row_types import Point
 
 DENSE, WINNING = "dense", "winning"
 
@@ -69,9 +70,9 @@ class Series:
 
 def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
     """The curves of an experiment that have results or are in training: winning tickets first, dense last."""
-    by_curve: dict[str, list[sqlite3.Row]] = {}
+    by_curve: dict[str, list[Point]] = {}
     for row in rows.curves(connection, experiment):
-        by_curve.setdefault(row["curve"], []).append(row)
+        by_curve.setdefault(row.curve, []).append(row)
     facts, said = titles.of_curves(connection, experiment), titles.of_data(connection, experiment)
     running = live.of_curves(connection, experiment)
     found = []
@@ -82,12 +83,12 @@ def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
                 name=name,
                 curve=name,
                 experiment=experiment,
-                levels=tuple(row["level"] for row in own),
-                remaining=tuple(1.0 - row["fraction_pruned"] for row in own),
-                means=tuple(row["mean"] for row in own),
-                deviations=tuple(row["std"] for row in own),
-                counts=tuple(row["n"] for row in own),
-                planned=tuple(row["replicates"] for row in own),
+                levels=tuple(row.level for row in own),
+                remaining=tuple(1.0 - row.fraction_pruned for row in own),
+                means=tuple(row.mean for row in own),
+                deviations=tuple(row.std for row in own),
+                counts=tuple(row.n for row in own),
+                planned=tuple(row.replicates for row in own),
                 source_title=said.get(fact["source"]),
                 target_title=said.get(fact["target"]),
                 live=tuple(running.get(name, ())),

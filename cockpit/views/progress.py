@@ -22,6 +22,7 @@ from rich.text import Text
 from cockpit.text import words
 from cockpit.text.console import Console
 from engine.store import rows, workers
+from engine.store.row_types import Running
 from engine.workers.pool import Pool
 
 REFRESH_SECONDS = 0.5
@@ -94,16 +95,14 @@ def _time_left(first: rows.Counts, counts: rows.Counts, seconds: float) -> str:
 def _held_up(connection: sqlite3.Connection) -> list[str]:
     """Why workers train nothing though there is something to train."""
     return [
-        words.line(f"  {row['device']}: {row['message']}")
-        for row in workers.present(connection)
-        if row["state"] == "held up"
+        words.line(f"  {row.device}: {row.message}") for row in workers.present(connection) if row.state == "held up"
     ]
 
 
-def _describe(row: sqlite3.Row) -> str:
+def _describe(row: Running) -> str:
     """What a worker does, the numbers first: they must not be what a narrow terminal cuts."""
-    source = f"{row['source']} -> " if row["source"] else ""
-    epoch = 0 if row["epoch"] is None else row["epoch"] + 1
-    speed = f"{row['images_per_second']:>7,.0f} img/s" if row["images_per_second"] else " " * 13
-    numbers = f"  {row['device']:<6} level {row['level']:>2}  seed {row['seed']}  epoch {epoch:>2}/{row['epochs']}"
-    return words.line(f"{numbers} {speed}  {row['ticket']} {source}{row['target']}")
+    source = f"{row.source} -> " if row.source else ""
+    epoch = 0 if row.epoch is None else row.epoch + 1
+    speed = f"{row.images_per_second:>7,.0f} img/s" if row.images_per_second else " " * 13
+    numbers = f"  {row.device:<6} level {row.level:>2}  seed {row.seed}  epoch {epoch:>2}/{row.epochs}"
+    return words.line(f"{numbers} {speed}  {row.ticket} {source}{row.target}")

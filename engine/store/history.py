@@ -1,10 +1,10 @@
 """What happened to the runs of an experiment, attempt by attempt, and what ended with a run."""
 
 import sqlite3
-from typing import Any
 
 from engine.store.claims import WANTED
 from engine.store.database import now
+from engine.store.row_types import Event, typed
 
 _EVENTS = f"""
 WITH tried AS (
@@ -27,14 +27,14 @@ ORDER BY at, run_id, attempt, claim, event IN ('started', 'continued') DESC
 """
 
 
-def events(connection: sqlite3.Connection, experiment: int, since: str = "") -> list[dict[str, Any]]:
+def events(connection: sqlite3.Connection, experiment: int, since: str = "") -> list[Event]:
     """What happened to the runs of an experiment since a moment, in order of time.
 
     `event` is started, continued (from a checkpoint), done, failed, diverged, out-of-memory, stopped (its worker was
     asked to, or nothing wanted the run any more) or lost: its worker's process ended, or its lease ran out. `error` has
     the traceback of what failed.
     """
-    return [dict(row) for row in connection.execute(_EVENTS, {"experiment": experiment, "since": since})]
+    return [typed(Event, row) for row in connection.execute(_EVENTS, {"experiment": experiment, "since": since})]
 
 
 def take_endings(connection: sqlite3.Connection, run_id: int) -> list[int]:

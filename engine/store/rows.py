@@ -5,10 +5,12 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+
+from msgspec import structs
 
 from engine.errors import InputError
 from engine.store.claims import OF_EXPERIMENT, SPLIT, WANTED
+from engine.store.row_types import Curve, DataSetFile, Detail, Experiment, Failure, Point, Run, Running, typed
 
 EXPORTS = {
     "curves": """
@@ -69,12 +71,13 @@ def export(
     return [column[0] for column in cursor.description], cursor
 
 
-def curves(connection: sqlite3.Connection, experiment: str) -> list[sqlite3.Row]:
+def curves(connection: sqlite3.Connection, experiment: str) -> list[Point]:
     """The rows of the view `curves` for one experiment, in order of curve and level."""
-    return connection.execute("SELECT * FROM curves WHERE experiment = ?", (experiment,)).fetchall()
+    found = connection.execute("SELECT * FROM curves WHERE experiment = ?", (experiment,))
+    return [typed(Point, row) for row in found]
 
 
-def experiments(connection: sqlite3.Connection, only: int | None = None) -> list[dict[str, Any]]:
+def experiments(connection: sqlite3.Connection, only: int | None = None) -> list[Experiment]:
     """Every experiment (or one) with how many of its runs have each status, and the status that follows from those."""
     counts = ", ".join(
         f"count(DISTINCT CASE WHEN r.status = '{status}' THEN r.id END) AS {status}" for status in STATUSES
@@ -91,22 +94,23 @@ def experiments(connection: sqlite3.Connection, only: int | None = None) -> list
         """,
         {"only": only},
     )
-    found = []
-    for row in rows:
-        status = _state(row)
-        waits_for = "" if status != "waiting" else "a device" if row["ready"] else "its source chain"
-        if status in ("paused", "cancelled"):
-            waits_for = f"resume ({row['reason']})" if row["reason"] else "resume"
-        about = {
-            "tags": json.loads(row["tags"] or "[]"),
-            "archived": bool(row["archived"]),
-            **_data_sets(row["definition"]),
-            "status": status,
-            "waits_for": waits_for,
-        }
-        found.append({**dict(row), **about})
-        del found[-1]["ready"], found[-1]["definition"]
-    return found
+    return [typed(Experiment, _experiment(row)) for row in rows]
+
+
+def _experiment(row: sqlite3.Row) -> dict[str, object]:
+    """The fields of an experiment: its columns, and what follows from them."""
+    status = _state(row)
+    waits_for = "" if status != "waiting" else "a device" if row["ready"] else "its source chain"
+    if status in ("paused", "cancelled"):
+        waits_for = f"resume ({row['reason']})" if row["reason"] else "resume"
+    return {
+        **dict(row),
+        "tags": json.loads(row["tags"] or "[]"),
+        "archived": bool(row["archived"]),
+        **_data_sets(row["definition"]),
+        "status": status,
+        "waits_for": waits_for,
+    }
 
 
 @lru_cache(maxsize=10_000)
@@ -116,7 +120,7 @@ def _data_sets(definition: str) -> dict[str, list[str]]:
     return {key: [data["name"] for data in found[key]] for key in ("sources", "targets")}
 
 
-def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any]:
+def experiment(connection: sqlite3.Connection, experiment: int) -> Detail:
     """One experiment with its definition, the command that queued it, its curves, and what went wrong.
 
     A curve that is not done says what it waits for: a device, a pause, or the chain that its tickets come from.
@@ -137,16 +141,16 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> dict[str, Any
         """,
         (experiment,),
     )
-    return {
-        **found,
-        "command": command,
-        "definition": json.loads(definition),
-        "curves": [{**dict(row), "waits_for": _waits_for(row, found["state"])} for row in curves],
-        "errors": errors(connection, experiment),
-    }
+    return Detail(
+        **structs.asdict(found),
+        command=command,
+        definition=json.loads(definition),
+        by_curve=tuple(typed(Curve, {**dict(row), "waits_for": _waits_for(row, found.state)}) for row in curves),
+        errors=tuple(errors(connection, experiment)),
+    )
 
 
-def runs(connection: sqlite3.Connection, experiment: int) -> list[dict[str, Any]]:
+def runs(connection: sqlite3.Connection, experiment: int) -> list[Run]:
     """Each run of an experiment: which it is, its status, and what it waits for or is blocked by.
 
     A run that no active experiment wants is paused, or cancelled if none is paused either.
@@ -165,22 +169,19 @@ def runs(connection: sqlite3.Connection, experiment: int) -> list[dict[str, Any]
         """,
         {"experiment": experiment},
     )
-    return [_run(dict(row)) for row in found]
+    return [_run(row) for row in found]
 
 
-def _run(row: dict[str, Any]) -> dict[str, Any]:
-    taken_out = ("need", "pausing", "unmet", "alone", "priority", "split")
-    need, pausing, unmet, alone, priority, split = (row.pop(key) for key in taken_out)
-    waits_for = ""
-    if row["status"] == "waiting" and priority is None:
-        row["status"] = "paused" if pausing else "cancelled"
-        waits_for = "resume"
-    elif row["status"] == "waiting":
-        device = f"{split} devices together" if split > 1 else "a device to itself" if alone else "a device"
-        waits_for = f"run {need}" if unmet else device
-    elif row["status"] == "blocked":
-        waits_for = row["error"].removeprefix("stands on ")
-    return {**row, "waits_for": waits_for}
+def _run(row: sqlite3.Row) -> Run:
+    status, waits_for, split = row["status"], "", row["split"]
+    if status == "waiting" and row["priority"] is None:
+        status, waits_for = "paused" if row["pausing"] else "cancelled", "resume"
+    elif status == "waiting":
+        device = f"{split} devices together" if split > 1 else "a device to itself" if row["alone"] else "a device"
+        waits_for = f"run {row['need']}" if row["unmet"] else device
+    elif status == "blocked":
+        waits_for = (row["error"] or "").removeprefix("stands on ")
+    return typed(Run, {**dict(row), "status": status, "waits_for": waits_for})
 
 
 def _waits_for(curve: sqlite3.Row, state: str) -> str:
@@ -232,10 +233,10 @@ def totals(connection: sqlite3.Connection) -> dict[str, int]:
     return {status: found.get(status, 0) for status in STATUSES}
 
 
-def data_set_files(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+def data_set_files(connection: sqlite3.Connection) -> list[DataSetFile]:
     """The name, identity and location of the data sets that were read from a person's own files."""
     query = "SELECT name, identity, location FROM datasets WHERE instr(identity, ':') ORDER BY name, identity"
-    return connection.execute(query).fetchall()
+    return [typed(DataSetFile, row) for row in connection.execute(query)]
 
 
 def data_sets_wanted(connection: sqlite3.Connection) -> list[str]:
@@ -252,12 +253,12 @@ def data_sets(connection: sqlite3.Connection) -> list[str]:
     return [spec_of(identity, location) for identity, location in found]
 
 
-def running(connection: sqlite3.Connection, experiment: int | None = None) -> list[sqlite3.Row]:
+def running(connection: sqlite3.Connection, experiment: int | None = None) -> list[Running]:
     """What is being trained, for an experiment or at all: the run, its device, and the last epoch recorded."""
-    return connection.execute(
+    found = connection.execute(
         """
-        SELECT DISTINCT r.id, r.ticket, r.level, r.seed, r.source, r.target, r.epochs, w.device,
-               x.epoch, x.images_per_second
+        SELECT DISTINCT r.id, r.ticket, r.level, r.seed, r.source, r.target, r.epochs,
+               coalesce(w.device, '?') AS device, x.epoch, x.images_per_second
         FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
         JOIN workers w ON w.id = r.worker
         LEFT JOIN epochs x ON x.run_id = r.id AND x.attempt = r.attempt
@@ -265,15 +266,16 @@ def running(connection: sqlite3.Connection, experiment: int | None = None) -> li
         WHERE (:experiment IS NULL OR c.experiment_id = :experiment) AND r.status = 'running' ORDER BY r.id
         """,
         {"experiment": experiment},
-    ).fetchall()
+    )
+    return [typed(Running, row) for row in found]
 
 
-def training(connection: sqlite3.Connection, experiment: str) -> dict[int, dict[str, Any]]:
+def training(connection: sqlite3.Connection, experiment: str) -> dict[int, list[float]]:
     """What is being trained for an experiment, by run: its test accuracies so far, epoch by epoch.
 
     An epoch at whose end nothing was tested has none.
     """
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[int, list[float]] = {}
     for row in connection.execute(
         """
         SELECT DISTINCT r.id, x.epoch, x.test_accuracy
@@ -284,13 +286,13 @@ def training(connection: sqlite3.Connection, experiment: str) -> dict[int, dict[
         """,
         (experiment,),
     ):
-        run = found.setdefault(row["id"], {"accuracies": []})
+        accuracies = found.setdefault(row["id"], [])
         if row["test_accuracy"] is not None:
-            run["accuracies"].append(row["test_accuracy"])
+            accuracies.append(row["test_accuracy"])
     return found
 
 
-def errors(connection: sqlite3.Connection, experiment: int | None = None) -> list[dict[str, Any]]:
+def errors(connection: sqlite3.Connection, experiment: int | None = None) -> list[Failure]:
     """The failed and diverged runs of an experiment, or of all that are active, and what was wrong with each."""
     found = connection.execute(
         """
@@ -302,4 +304,4 @@ def errors(connection: sqlite3.Connection, experiment: int | None = None) -> lis
         """,
         {"experiment": experiment},
     )
-    return [dict(row) for row in found]
+    return [typed(Failure, row) for row in found]

@@ -4,11 +4,14 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+
+from msgspec import structs
 
 from engine.machine import processes
 from engine.machine.devices import Load
+from engine.store import row_types
 from engine.store.database import now, transaction
+from engine.store.row_types import LoadHistory, Pool, Worker, typed
 
 LOAD_SECONDS = 5.0  # between two samples of a host
 LOADS_KEPT_SECONDS = 3600.0
@@ -58,27 +61,28 @@ def record_loads(connection: sqlite3.Connection, host: str, loads: Iterable[Load
         )
 
 
-def live_pools(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    """The pools whose process runs here, on this host and in this container: the rows of their table."""
+def live_pools(connection: sqlite3.Connection) -> list[Pool]:
+    """The pools whose process runs here, on this host and in this container."""
     found = connection.execute("SELECT * FROM pools WHERE ended_at IS NULL ORDER BY id").fetchall()
-    return [row for row in found if processes.alive(row)]
+    return [typed(Pool, row) for row in found if processes.alive(row)]
 
 
-def killed_pool(connection: sqlite3.Connection) -> sqlite3.Row | None:
+def killed_pool(connection: sqlite3.Connection) -> Pool | None:
     """The newest pool of this place, if its process ended without a word; its workers stop by themselves then."""
     here = "(host, boot, pid_namespace) = (:host, :boot, :pid_namespace)"
     row = connection.execute(f"SELECT * FROM pools WHERE {here} ORDER BY id DESC", processes.place()).fetchone()
-    return row if row and not row["ended_at"] and processes.alive(row) is False else None
+    return typed(Pool, row) if row and not row["ended_at"] and processes.alive(row) is False else None
 
 
-def present(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+def present(connection: sqlite3.Connection) -> list[Worker]:
     """The workers that have not ended, and those that died with a run in hand: what each is, does and trains.
 
     `state` is training, idle, held up (`message` says by what), silent (no heartbeat), or dead: its process is gone.
     """
     found = connection.execute(
         f"""
-        SELECT w.id, w.pid, w.process_started, w.host, w.boot, w.pid_namespace, w.device, w.pool, w.log,
+        SELECT w.id, w.pid, w.process_started, w.host, w.boot, w.pid_namespace,
+               coalesce(w.device, '?') AS device, w.pool, w.log,
                coalesce(w.started_at, {LONG_AGO}) AS started_at, coalesce(w.heartbeat_at, {LONG_AGO}) AS heartbeat_at,
                w.message, w.memory, w.device_memory, w.images_per_second, w.epoch, w.batch, w.batches,
                w.loss, w.accuracy, w.heartbeat_at < :silent AS silent, r.id AS run_id, r.digest, r.ticket, r.level,
@@ -88,8 +92,8 @@ def present(connection: sqlite3.Connection) -> list[dict[str, Any]]:
         """,
         {"silent": now(-SILENT_SECONDS), "recent": now(-LOADS_KEPT_SECONDS)},
     ).fetchall()
-    rows = [{**dict(row), "state": _state(row)} for row in found]
-    return [row for row in rows if row["state"] != "dead" or row["run_id"]]
+    every = [typed(Worker, {**dict(row), "state": _state(row)}) for row in found]
+    return [worker for worker in every if worker.state != "dead" or worker.run_id]
 
 
 def _state(worker: sqlite3.Row) -> str:
@@ -100,17 +104,18 @@ def _state(worker: sqlite3.Row) -> str:
     return "held up" if worker["message"] else "training" if worker["run_id"] else "idle"
 
 
-def loads(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    """The newest sample of each device: host, device, at, and the fields of `Load`."""
-    return connection.execute(
+def loads(connection: sqlite3.Connection) -> list[row_types.Load]:
+    """The newest sample of each device."""
+    found = connection.execute(
         """
         SELECT host, device, max(at) AS at, busy, memory_used, memory_total, celsius, watts FROM loads
         GROUP BY host, device ORDER BY host, device
         """
-    ).fetchall()
+    )
+    return [typed(row_types.Load, row) for row in found]
 
 
-def load_history(connection: sqlite3.Connection, parts: int) -> list[dict[str, Any]]:
+def load_history(connection: sqlite3.Connection, parts: int) -> list[LoadHistory]:
     """The newest sample of each device, and its last hour in equal parts.
 
     `history` has, by measure, the mean of each part, oldest first; None where nothing was measured.
@@ -134,4 +139,10 @@ def load_history(connection: sqlite3.Connection, parts: int) -> list[dict[str, A
             for measure in MEASURES:
                 history[measure][row["part"] - first] = row[measure]
     # A device whose first sample was written just now has no history yet.
-    return [{**dict(row), "history": histories[row["host"], row["device"]]} for row in loads(connection)]
+    return [
+        LoadHistory(
+            **structs.asdict(load),
+            history={measure: tuple(means) for measure, means in histories[load.host, load.device].items()},
+        )
+        for load in loads(connection)
+    ]

@@ -18,11 +18,11 @@ def notify(connection: sqlite3.Connection, path: Path, command: str, run_id: int
     ended = history.take_endings(connection, run_id)
     for found in (row for experiment in ended for row in rows.experiments(connection, experiment)):
         about = {
-            "COCKPIT_EXPERIMENT": found["name"],
-            "COCKPIT_STATUS": found["status"],
+            "COCKPIT_EXPERIMENT": found.name,
+            "COCKPIT_STATUS": found.status,
             "COCKPIT_DB": str(path.absolute()),
         }
-        processes.say(f"{found['name']} is {found['status']}: calling {command}")
+        processes.say(f"{found.name} is {found.status}: calling {command}")
         try:
             subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, env={**os.environ, **about})
         except OSError as error:

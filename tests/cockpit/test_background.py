@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
         with closing(database.reader(found)) as connection:
             for row in workers.live_pools(connection):
                 with suppress(ProcessLookupError):
-                    os.kill(row["pid"], signal.SIGKILL)
+                    os.kill(row.pid, signal.SIGKILL)
 
 
 def status(cockpit: Cockpit) -> Any:

@@ -344,7 +344,7 @@ def test_work_says_what_failed(cockpit: Cockpit, tmp_path: Path) -> None:
 def test_results_in_a_folder_that_cannot_be_written_are_read(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK)  # root may write everywhere
     with closing(database.reader(trained)) as connection:
-        assert rows.experiments(connection)[0]["status"] == "done"
+        assert rows.experiments(connection)[0].status == "done"
 
 
 @pytest.mark.slow

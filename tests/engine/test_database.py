@@ -123,7 +123,7 @@ def test_a_sample_stays_as_it_is_and_is_copied_on_the_first_write(path: Path) ->
     assert database.writable_path(path) == local
     assert database.writable_path(local) == local
     with closing(database.reader(local)) as found:
-        assert [row["name"] for row in rows.experiments(found)] == ["sampled", "mine"]
+        assert [row.name for row in rows.experiments(found)] == ["sampled", "mine"]
     assert path.read_bytes() == before
 
 
@@ -186,7 +186,7 @@ def test_a_checked_in_database_of_version_1_opens_and_migrates(tmp_path: Path) -
         attempts = found.execute("SELECT outcome, count(*), max(error) FROM attempts GROUP BY 1")
         error = "Traceback (most recent call last):\nValueError: out of luck"
         assert [tuple(row) for row in attempts] == [("done", 18, None), ("failed", 1, error)]
-        assert [row["status"] for row in rows.experiments(found)] == ["done", "paused", "waiting"]
+        assert [row.status for row in rows.experiments(found)] == ["done", "paused", "waiting"]
         assert found.execute("PRAGMA foreign_key_check").fetchall() == []
 
 

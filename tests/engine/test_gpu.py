@@ -184,7 +184,7 @@ def test_a_run_on_two_cards_ends_and_its_process_goes_on_to_the_next(tmp_path: P
     add(path, "tiny", profile="fast", split=2)
     assert "trains nothing more" not in work_off(path, device="cuda:0", split=2)
     with closing(database.reader(path)) as connection:
-        assert rows.experiments(connection)[0]["status"] == "done"
+        assert rows.experiments(connection)[0].status == "done"
 
 
 def test_an_experiment_runs_to_the_end_on_the_device(tmp_path: Path) -> None:
@@ -192,5 +192,5 @@ def test_an_experiment_runs_to_the_end_on_the_device(tmp_path: Path) -> None:
     add(path, "tiny", profile="fast", random=["global", "local", "preserved"])
     work_off(path, device="cuda:0")
     with closing(database.reader(path)) as connection:
-        assert rows.experiments(connection)[0]["status"] == "done"
+        assert rows.experiments(connection)[0].status == "done"
         assert {tuple(row) for row in connection.execute("SELECT device, dtype FROM runs")} == {("cuda:0", "bfloat16")}

@@ -13,6 +13,7 @@ from engine.store import care, claims, database, queue, rows
 from engine.store import records as recording
 from engine.store.files import Folder
 from engine.store.merge import PLACE, RECORD, Merged, merge
+from engine.store.row_types import Experiment
 from tests.conftest import add, work_off
 from tests.engine.test_care import checked, silently, ticket_files
 from tests.engine.test_database import VERSION_1
@@ -55,9 +56,9 @@ def digests(path: Path) -> set[str]:
         return {row[0] for row in connection.execute("SELECT digest FROM runs")}
 
 
-def experiments(path: Path) -> dict[str, dict[str, Any]]:
+def experiments(path: Path) -> dict[str, Experiment]:
     with closing(database.reader(path)) as connection:
-        return {row["name"]: row for row in rows.experiments(connection)}
+        return {row.name: row for row in rows.experiments(connection)}
 
 
 def register(connection: sqlite3.Connection, host: str) -> int:
@@ -152,7 +153,7 @@ def test_a_result_from_there_ends_a_run_that_failed_here_and_ones_own_attempts_s
     for path in (here, there):
         add(path, "shared", **ONE)
     pretend(here, is_dense, end="failed")
-    assert experiments(here)["shared"]["blocked"] == 3 + 4
+    assert experiments(here)["shared"].blocked == 3 + 4
     pretend(there, is_dense)
     assert merged(here, there).finished == 2
     with closing(database.reader(here)) as connection:
@@ -181,8 +182,8 @@ def test_what_failed_there_is_brought_and_blocks_but_what_is_known_here_stays(he
     found = merged(here, there)
     assert found.paused == ["theirs"]  # its random tickets wait, and what is blocked may be retried
     states = experiments(here)
-    assert (states["mine"]["waiting"], states["mine"]["failed"]) == (13, 0)
-    assert (states["theirs"]["waiting"], states["theirs"]["failed"], states["theirs"]["blocked"]) == (4, 2, 7)
+    assert (states["mine"].waiting, states["mine"].failed) == (13, 0)
+    assert (states["theirs"].waiting, states["theirs"].failed, states["theirs"].blocked) == (4, 2, 7)
     assert not checked(here).errors
 
 
@@ -232,7 +233,7 @@ def test_experiments_are_told_apart_by_their_runs(here: Path, there: Path) -> No
     found = merged(here, there)
     assert found.experiments == {"taken": "taken (there.db)", "given up": "given up"}
     assert (found.paused, found.known) == (["taken (there.db)"], {"alias": "mine"})
-    assert {name: row["state"] for name, row in experiments(here).items()} == {
+    assert {name: row.state for name, row in experiments(here).items()} == {
         "same": "active", "mine": "active", "taken": "active", "taken (there.db)": "paused", "given up": "cancelled",
     }  # fmt: skip
     with closing(database.writer(there)) as connection:

@@ -108,7 +108,7 @@ def test_pools_of_another_place_are_neither_live_nor_killed_here(
 ) -> None:
     connection = database.writer(tmp_path / "experiments.db")
     workers.open_pool(connection, "a log")
-    assert [row["pid"] for row in workers.live_pools(connection)] == [os.getpid()]
+    assert [row.pid for row in workers.live_pools(connection)] == [os.getpid()]
     with monkeypatch.context() as patched:
         elsewhere(patched, change)
         assert workers.live_pools(connection) == []
@@ -117,7 +117,7 @@ def test_pools_of_another_place_are_neither_live_nor_killed_here(
     assert workers.live_pools(connection) == []
     killed = workers.killed_pool(connection)
     assert killed is not None
-    assert killed["log"] == "a log"
+    assert killed.log == "a log"
     connection.close()
 
 
@@ -133,7 +133,7 @@ def test_a_clock_that_is_set_neither_stops_loads_nor_kills_pools(
         monkeypatch.setattr(workers, name, _stepped(step)[name])
     for busy in (0.2, 0.3):
         workers.record_loads(connection, "here", [Load("cpu", busy, 1, 2)])
-    found = {row["host"]: row["busy"] for row in workers.loads(connection)}
+    found = {row.host: row.busy for row in workers.loads(connection)}
     assert found.pop("here") == 0.2  # the next is too soon
     assert found == ({} if step == 3600.0 else {"elsewhere": 0.1})
     assert len(workers.live_pools(connection)) == 1

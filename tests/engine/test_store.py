@@ -254,7 +254,7 @@ def test_what_stands_on_a_lost_run_is_blocked_and_says_by_what(
     while claim := claims.claim(connection, holder):  # the rest of the experiment goes on
         finish(connection, claim, 0.5)
     state = rows.experiments(connection)[0]
-    assert (state["status"], state["done"], state[how]) == (how, 4 + 1, 1)
+    assert (state.status, state.done, getattr(state, how)) == (how, 4 + 1, 1)
     # Queueing it again under another name does not make the blocked ones start
     assert add(path, "again", replicates=1).new == 0
     assert claims.claim(connection, holder) is None
@@ -274,11 +274,11 @@ def test_retrying_one_experiment_unblocks_what_waited_for_its_runs_in_another(
     records.failed(connection, lost, "out of luck")
     while claim := claims.claim(connection, holder):
         finish(connection, claim, 0.5)
-    assert [row["status"] for row in rows.experiments(connection)] == ["failed", "failed"]
+    assert [row.status for row in rows.experiments(connection)] == ["failed", "failed"]
     queue.retry_failed(connection, one.experiment)
     while claim := claims.claim(connection, holder):
         finish(connection, claim, 0.5)
-    assert [row["status"] for row in rows.experiments(connection)] == ["done", "done"]
+    assert [row.status for row in rows.experiments(connection)] == ["done", "done"]
 
 
 def test_the_view_of_curves_gives_mean_sample_deviation_and_n(path: Path, connection: sqlite3.Connection) -> None:

@@ -310,7 +310,7 @@ def test_tickets_of_real_photographs_go_to_small_images_and_back(shared_data: Pa
         add(path, name, source=[source], target=[target], **tiny)
     work_off(path)
     with closing(database.reader(path)) as connection:
-        assert {row["status"] for row in rows.experiments(connection)} == {"done"}
+        assert {row.status for row in rows.experiments(connection)} == {"done"}
         carried = connection.execute("SELECT DISTINCT source, target FROM runs WHERE source <> target").fetchall()
     assert len(carried) == 2
 

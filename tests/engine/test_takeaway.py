@@ -200,7 +200,7 @@ def test_an_imported_ticket_trains_to_the_same_bits_as_where_it_was_found(traine
     with closing(database.reader(path)) as here, closing(database.reader(trained)) as there:
         (ours,), (theirs,) = here.execute(query, ("imported",)), there.execute(query, ("winning",))
         assert tuple(ours) == tuple(theirs)
-        points = {row["curve"]: (row["level"], row["n"]) for row in rows.curves(here, "theirs")}
+        points = {row.curve: (row.level, row.n) for row in rows.curves(here, "theirs")}
     assert sorted(points.values()) == [(0, 1), (3, 1), (3, 1)]  # dense, imported, random
     with engine.open(path) as db, pytest.raises(InputError, match="was imported"):
         db.ticket(next(run["digest"] for run in db.runs() if run["ticket"] == "imported"))
@@ -236,7 +236,7 @@ def test_a_lost_imported_file_fails_the_run_and_queueing_it_again_heals_it(train
     work_off(path)
     with closing(database.writer(path)) as connection:
         (failed,) = rows.errors(connection)
-        assert "nothing here can make it again" in failed["error"]
+        assert "nothing here can make it again" in (failed.error or "")
         add(path, "theirs", **wanted)
         queue.retry_failed(connection, added.experiment)
         work_off(path)

@@ -98,7 +98,7 @@ def test_a_run_whose_lease_ran_out_is_taken_over(tmp_path: Path) -> None:
         connection.execute("UPDATE runs SET lease_expires_at = ? WHERE id = ?", (database.now(-1), claim.run_id))
     work_off(path)
     with closing(database.reader(path)) as connection:
-        assert rows.experiments(connection)[0]["status"] == "done"
+        assert rows.experiments(connection)[0].status == "done"
         assert connection.execute("SELECT claim FROM runs WHERE id = ?", (claim.run_id,)).fetchone()[0] == 2
 
 
@@ -109,8 +109,8 @@ def test_a_diverging_run_is_recorded_with_its_epoch_and_the_experiment_goes_on(t
     work_off(path)
     with closing(database.reader(path)) as connection:
         wild, tame = rows.experiments(connection)
-        assert (wild["status"], tame["status"]) == ("diverged", "done")
-        assert (wild["diverged"], wild["blocked"], wild["done"]) == (8, 6, 0)
+        assert (wild.status, tame.status) == ("diverged", "done")
+        assert (wild.diverged, wild.blocked, wild.done) == (8, 6, 0)
         found = connection.execute("SELECT status, diverged_epoch, test_accuracy FROM runs WHERE status = 'diverged'")
         assert {tuple(row) for row in found} == {("diverged", 0, None)}
         assert connection.execute("SELECT count(*) FROM curves WHERE experiment = 'wild'").fetchone()[0] == 0
@@ -126,8 +126,8 @@ def test_a_data_set_that_is_gone_fails_its_runs_with_the_reason_and_the_rest_goe
     work_off(path)
     with closing(database.writer(path)) as connection:
         lost, kept = rows.experiments(connection)
-        assert (lost["status"], lost["failed"], lost["blocked"], kept["status"]) == ("failed", 3, 1, "done")
-        errors = {row["error"] for row in rows.errors(connection, added.experiment)}
+        assert (lost.status, lost.failed, lost.blocked, kept.status) == ("failed", 3, 1, "done")
+        errors = {row.error for row in rows.errors(connection, added.experiment)}
         assert errors == {
             f"data set npz:set is gone from {tmp_path / 'set.npz'}: put it back, or name where it is with"
             " `cockpit data locate npz:PATH`"
@@ -139,7 +139,7 @@ def test_a_data_set_that_is_gone_fails_its_runs_with_the_reason_and_the_rest_goe
         queue.retry_failed(connection, added.experiment)
     work_off(path)
     with closing(database.reader(path)) as connection:
-        assert rows.experiments(connection)[0]["status"] == "done"
+        assert rows.experiments(connection)[0].status == "done"
         found = "SELECT attempt, group_concat(DISTINCT outcome) FROM attempts GROUP BY 1"
         assert dict(map(tuple, connection.execute(found))) == {1: "failed,done", 2: "done"}
 
@@ -149,7 +149,7 @@ def test_levels_that_leave_a_net_without_weights_are_trained_and_recorded(tmp_pa
     add(path, "bare", prune_rate=0.99, levels=3, replicates=1, scope=["global", "layerwise"], random=["local"])
     work_off(path)
     with closing(database.reader(path)) as connection:
-        assert rows.experiments(connection)[0]["status"] == "done"
+        assert rows.experiments(connection)[0].status == "done"
         left = (
             "SELECT level, weights_remaining FROM runs"
             " WHERE ticket = 'winning' AND scope = 'global' AND source = target AND level > 0"
@@ -182,7 +182,7 @@ def test_every_setting_that_the_paper_leaves_open_trains_to_the_end(tmp_path: Pa
     add(path, "setting", **{"levels": 2, "replicates": 1, **options})
     work_off(path)
     with closing(database.reader(path)) as connection:
-        assert rows.experiments(connection)[0]["status"] == "done"
+        assert rows.experiments(connection)[0].status == "done"
         if options.get("schedule") == "continue":
             rewound = "SELECT min(epoch) FROM epochs JOIN runs ON runs.id = run_id WHERE ticket = 'winning'"
             assert connection.execute(rewound).fetchone()[0] == 1
@@ -212,7 +212,7 @@ def test_lost_and_damaged_ticket_files_are_made_again_by_the_runs_that_left_them
     add(path, "second", replicates=1, random=["none"], target=["digits"])
     work_off(path)
     with closing(database.reader(path)) as connection:
-        assert [row["status"] for row in rows.experiments(connection)] == ["done", "done"]
+        assert [row.status for row in rows.experiments(connection)] == ["done", "done"]
     after = records(path)
     outcome = {row[0]: row[3:] for row in after["runs"]}
     assert all(outcome[row[0]] == row[3:] for row in before["runs"])  # the same accuracies

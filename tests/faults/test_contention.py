@@ -63,7 +63,7 @@ def test_a_worker_finishes_between_two_who_write_without_a_gap(tmp_path: Path) -
         assert victim.start(path).end(seconds=300) == 0
         outcomes.check_done_once(path)
     with closing(database.reader(path)) as connection:
-        assert rows.experiments(connection)[0]["status"] == "done"
+        assert rows.experiments(connection)[0].status == "done"
         assert connection.execute("SELECT max(claim), max(attempt) FROM runs").fetchone()[:] == (1, 1)
 
 

@@ -92,9 +92,9 @@ async def test_a_key_that_was_changed_does_the_action_and_the_old_one_does_not(p
         await opened(pilot, 1)
         await pilot.press("P")
         await pilot.pause(0.3)
-        assert look(path)["one"]["state"] == "active"
+        assert look(path)["one"].state == "active"
         await pilot.press("f9")
-        await until(pilot, lambda: look(path)["one"]["state"] == "paused")
+        await until(pilot, lambda: look(path)["one"].state == "paused")
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))
         assert isinstance(app.screen, Help)
@@ -142,7 +142,7 @@ async def test_the_palette_offers_every_action_and_screen_with_its_command_and_d
         await pilot.press(*"Sooner")
         await pilot.pause(0.5)
         await pilot.press("enter")
-        await until(pilot, lambda: look(path)["one"]["priority"] == 1)
+        await until(pilot, lambda: look(path)["one"].priority == 1)
 
 
 @pytest.mark.slow

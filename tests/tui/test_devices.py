@@ -141,8 +141,8 @@ def test_the_history_of_a_load_is_in_equal_parts_of_the_last_hour(path: Path) ->
         connection.execute("UPDATE loads SET at = ?", (database.now(-1800.0),))
         workers.record_loads(connection, "here", [Load("cpu", 1.0, GIB, 2 * GIB)])
         (found,) = workers.load_history(connection, 4)
-    history = found["history"]["busy"]
-    assert found["busy"] == 1.0
+    history = found.history["busy"]
+    assert found.busy == 1.0
     assert history[3] == 1.0
     assert 0.5 in history[1:3]
-    assert found["history"]["watts"] == [None] * 4
+    assert found.history["watts"] == (None,) * 4

@@ -21,6 +21,7 @@ from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.table import LiveTable
 from engine.machine import processes
 from engine.store import claims, database, labels, queue, rows
+from engine.store.row_types import Experiment
 from tests.conftest import add
 from tests.engine.test_store import finish, worker
 
@@ -60,9 +61,9 @@ async def until(pilot: Pilot[None], condition: Callable[[], Any], seconds: float
     raise AssertionError(f"in vain, on {pilot.app.screen}")
 
 
-def look(path: Path) -> dict[str, dict[str, Any]]:
+def look(path: Path) -> dict[str, Experiment]:
     with closing(database.reader(path)) as connection:
-        return {row["name"]: row for row in rows.experiments(connection)}
+        return {row.name: row for row in rows.experiments(connection)}
 
 
 def table(pilot: Pilot[None], id: str = "experiments") -> LiveTable:
@@ -130,14 +131,14 @@ async def test_an_action_works_on_all_that_are_marked_and_says_the_command_that_
         await pilot.press("space", "space")  # other, then one: the cursor goes on
         assert app.chosen() == ["other", "one"]
         await pilot.press("P")
-        await until(pilot, lambda: look(path)["one"]["state"] == "paused")
+        await until(pilot, lambda: look(path)["one"].state == "paused")
         await until(pilot, lambda: app.done)
-        assert [row["state"] for row in look(path).values()] == ["paused", "paused", "active"]
+        assert [row.state for row in look(path).values()] == ["paused", "paused", "active"]
         assert app.done == f"cockpit queue pause other one --db {path}"
         await pilot.press("Y")
         assert app.clipboard == app.done
         await pilot.press("P")  # they are paused now
-        await until(pilot, lambda: look(path)["one"]["state"] == "active")
+        await until(pilot, lambda: look(path)["one"].state == "active")
         await pilot.press("escape")
         assert app.marked == set()
         await pilot.press("y")
@@ -172,8 +173,8 @@ async def test_what_takes_something_away_asks_first(path: Path, key: str, answer
         if left != "active":
             await until(pilot, lambda: app.done)
         found = look(path)
-        assert (found["other"]["state"] if "other" in found else None) == left
-        assert (found["one"]["state"], found["third"]["state"]) == ("active", "active")
+        assert (found["other"].state if "other" in found else None) == left
+        assert (found["one"].state, found["third"].state) == ("active", "active")
 
 
 async def test_priority_retry_and_archive(path: Path) -> None:
@@ -191,10 +192,10 @@ async def test_priority_retry_and_archive(path: Path) -> None:
         assert listed(pilot)[0] == "one"
         await choose(pilot, "one")
         await pilot.press("plus", "plus", "minus")
-        await until(pilot, lambda: look(path)["one"]["priority"] == 1)
+        await until(pilot, lambda: look(path)["one"].priority == 1)
         await choose(pilot, "third")
         await pilot.press("R")
-        await until(pilot, lambda: look(path)["third"]["status"] == "waiting")
+        await until(pilot, lambda: look(path)["third"].status == "waiting")
         await pilot.press("A")  # has something left to train
         await until(pilot, lambda: any("left to train" in note.message for note in app._notifications))
         await choose(pilot, "other")
@@ -204,7 +205,7 @@ async def test_priority_retry_and_archive(path: Path) -> None:
         assert "other" in listed(pilot)
         await choose(pilot, "other")
         await pilot.press("A")
-        await until(pilot, lambda: not look(path)["other"]["archived"])
+        await until(pilot, lambda: not look(path)["other"].archived)
 
 
 async def test_tags_and_notes_are_typed(path: Path) -> None:
@@ -217,19 +218,19 @@ async def test_tags_and_notes_are_typed(path: Path) -> None:
         await until(pilot, lambda: isinstance(app.screen, Ask))
         app.screen.query_one(Input).value = "paper new"
         await pilot.press("enter")
-        await until(pilot, lambda: look(path)["other"]["tags"] == ["new", "paper"])
+        await until(pilot, lambda: look(path)["other"].tags == ("new", "paper"))
         await until(pilot, lambda: app.done)
         assert app.done == f"cockpit queue annotate other --tag new --untag old --db {path}"
         await pilot.press("N")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.press("a", "space", "b", "ctrl+s")
-        await until(pilot, lambda: look(path)["other"]["notes"] == "a b")
+        await until(pilot, lambda: look(path)["other"].notes == "a b")
         await until(pilot, lambda: "annotate other --notes 'a b'" in app.done)
         await pilot.press("t")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.press("escape")
         await pilot.pause()
-        assert look(path)["other"]["tags"] == ["new", "paper"]
+        assert look(path)["other"].tags == ("new", "paper")
 
 
 async def test_a_run_whose_worker_is_dead_is_shown_as_such(path: Path) -> None:
@@ -272,7 +273,7 @@ async def test_nothing_is_offered_where_the_cockpit_is_read_only(path: Path) -> 
         await pilot.press("P", "C", "D", "n", "plus", "w")
         await pilot.pause(0.3)
         assert isinstance(app.screen, CockpitScreen)
-        assert {row["state"] for row in look(path).values()} == {"active"}
+        assert {row.state for row in look(path).values()} == {"active"}
         assert not [command for command in app.get_system_commands(app.screen) if "cockpit queue pause" in command.help]
         assert not [found for found in app.screen.active_bindings.values() if (found.binding.id or "")[:4] == "act."]
         assert "read-only" in str(app.screen.query_one("#status", Static).render())
@@ -313,9 +314,9 @@ async def test_a_sample_is_copied_before_something_is_done_to_it(path: Path, tmp
         await opened(pilot)
         await pilot.press("P")
         local = tmp_path / "sample.local.db"
-        await until(pilot, lambda: local.exists() and look(local)["other"]["state"] == "paused")
+        await until(pilot, lambda: local.exists() and look(local)["other"].state == "paused")
         await until(pilot, lambda: "‖ paused" in table(pilot).shown["other"])  # what is shown is the copy
-        assert look(sample)["other"]["state"] == "active"
+        assert look(sample)["other"].state == "active"
         assert app.path == local
 
 
@@ -336,13 +337,13 @@ async def test_an_action_says_what_it_changed_and_does_all_or_nothing(path: Path
         for key, nothing in (("P", "other: nothing to pause"), ("R", "other: nothing to retry")):
             await pilot.press(key)
             await until(pilot, partial(said, nothing))
-        assert look(path)["other"]["state"] == "active"
+        assert look(path)["other"].state == "active"
         assert app.done == ""  # nothing was done
         app.marked.update(("one", "other"))
         await pilot.press("P")
         await until(pilot, lambda: said("one: 1 of 1 runs left\nother: nothing to pause"))
-        assert [row["state"] for row in look(path).values()] == ["paused", "active", "active"]
+        assert [row.state for row in look(path).values()] == ["paused", "active", "active"]
         app.clear_notifications()
         await pilot.press("A")  # one has a run left to train, so other is not archived, either
         await until(pilot, lambda: said("left to train"))
-        assert not any(row["archived"] for row in look(path).values())
+        assert not any(row.archived for row in look(path).values())

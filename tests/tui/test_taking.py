@@ -40,7 +40,7 @@ async def test_a_chart_is_taken_as_csv_with_every_digit_and_as_a_figure(trained:
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
     assert "matplotlib" in (tmp_path / "chart.svg").read_text()
     with closing(database.reader(trained)) as connection:
-        means = {(row["curve"], row["level"]): row["mean"] for row in rows.curves(connection, "tiny")}
+        means = {(row.curve, row.level): row.mean for row in rows.curves(connection, "tiny")}
     found = list(csv.DictReader((tmp_path / "curves.csv").open()))
     assert found
     for row in found:

@@ -128,8 +128,8 @@ async def test_queueing_does_what_the_command_does(path: Path, tmp_path: Path) -
     definitions = []
     for one in (path, other):
         with closing(database.reader(one)) as connection:
-            (row,) = [row for row in rows.experiments(connection) if row["name"] == "my own"]
-            definitions.append(json.dumps(rows.experiment(connection, row["id"])["definition"]))
+            (row,) = [row for row in rows.experiments(connection) if row.name == "my own"]
+            definitions.append(json.dumps(rows.experiment(connection, row.id).definition))
     assert definitions[0] == definitions[1]
 
 
@@ -155,4 +155,4 @@ async def test_an_experiment_is_extended_as_the_command_does_it(path: Path, tmp_
         assert list(experiments.runs(experiments.curves(queue.definition_of(ours, 1)))) == list(
             experiments.runs(experiments.curves(queue.definition_of(theirs, 1)))
         )
-        assert rows.experiments(ours)[0]["runs"] == rows.experiments(theirs)[0]["runs"] > 26
+        assert rows.experiments(ours)[0].runs == rows.experiments(theirs)[0].runs > 26

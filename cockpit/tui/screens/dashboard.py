@@ -1,8 +1,7 @@
 """The dashboard: experiments, the curves of the one under the cursor, devices, workers, the queue."""
 
-import sqlite3
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -18,6 +17,7 @@ from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import curves
 from engine.store import rows, workers
+from engine.store.row_types import Experiment, Load, Worker
 
 NAME_WIDTH = 15  # of an experiment, so that its status and progress stay in sight
 EMPTY = "No experiments yet.\n\nAdd one with n here, or in a shell:\n\n  cockpit run digits"
@@ -53,9 +53,9 @@ class Dashboard(ChartScreen):
         wanted: dict[str, Query] = {"experiments": rows.experiments, "loads": workers.loads}
         return {"curves": curves_of(chosen), **wanted} if chosen else wanted
 
-    def show_experiments(self, found: list[dict[str, Any]]) -> None:
+    def show_experiments(self, found: list[Experiment]) -> None:
         """Show the experiments that are not archived, and which of them are in the queue."""
-        self.found = [row for row in found if not row["archived"]]
+        self.found = [row for row in found if not row.archived]
         self._list()
         self.query_one("#queued", Plain).update(panes.queued(found, QUEUED))
         if not found:
@@ -65,13 +65,13 @@ class Dashboard(ChartScreen):
         """Show the experiments, those that are pinned first."""
         pinned, marked = self.cockpit.pinned, self.cockpit.marked
         cells = {}
-        for row in sorted(self.found, key=lambda row: row["name"] not in pinned):
-            name, mark = row["name"], PINNED if row["name"] in pinned else MARKED if row["name"] in marked else " "
+        for row in sorted(self.found, key=lambda row: row.name not in pinned):
+            name, mark = row.name, PINNED if row.name in pinned else MARKED if row.name in marked else " "
             cells[name] = (
                 mark,
                 words.short(name, NAME_WIDTH),
-                words.state(row["status"]),
-                f"{row['done']}/{row['runs']}",
+                words.state(row.status),
+                f"{row.done}/{row.runs}",
             )
         self.query_one("#experiments", LiveTable).show(cells)
 
@@ -105,11 +105,11 @@ class Dashboard(ChartScreen):
         if name == self.cockpit.experiment:
             self.query_one(Chart).show(series, name, UNTRAINED.format(name=name))
 
-    def show_loads(self, found: list[sqlite3.Row]) -> None:
+    def show_loads(self, found: list[Load]) -> None:
         """Show how busy the devices are."""
         self.query_one("#loads", Plain).update(panes.devices(found))
 
-    def show_workers(self, present: list[dict[str, Any]]) -> None:
+    def show_workers(self, present: list[Worker]) -> None:
         """Show the workers and what each trains."""
         self.query_one("#workers", Plain).update(panes.workers(present))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -16,12 +16,12 @@ from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.panes import BARS, seconds_left
 from cockpit.tui.widgets.table import LiveTable
 from engine.store import database, workers
+from engine.store.row_types import LoadHistory, Pool, Worker
 
 EMPTY = "no workers: start them with w here, or in a shell:\n\n  cockpit work --detach"
 HOTTEST = 100.0  # °C, the top of a temperature's history
 FIGURES = 64  # columns of the loads without their histories
 SHORTEST = 12  # columns of a history
-MEMORIES = (("memory", "on the host"), ("device_memory", "on the device"))
 WIDE = 110  # columns, from which all four measures have a history
 OLD_SECONDS = 4 * workers.LOAD_SECONDS  # a load that was measured longer ago is not that of now
 
@@ -45,8 +45,8 @@ class Devices(CockpitScreen):
             yield LiveTable(("pool", "since", "log"), id="pools")
 
     def on_mount(self) -> None:
-        self.present: dict[str, dict[str, Any]] = {}
-        self.logs: dict[str, str] = {}  # of the pools
+        self.present: dict[str, Worker] = {}
+        self.logs: dict[str, str | None] = {}  # of the pools
         self.query_one("#cards").border_title = "load, and its last hour"
         self.query_one("#at-work").border_title = "workers"
         self.query_one("#pools").border_title = "pools"
@@ -63,7 +63,7 @@ class Devices(CockpitScreen):
                 workers.load_history(connection, busy),
                 workers.load_history(connection, other) if other else [],
             ),
-            "pools": lambda connection: list(map(dict, workers.live_pools(connection))),
+            "pools": workers.live_pools,
         }
 
     def _columns(self) -> tuple[int, int]:
@@ -76,30 +76,30 @@ class Devices(CockpitScreen):
     def on_resize(self) -> None:
         self.call_after_refresh(self.ask)  # another width has room for another history
 
-    def show_cards(self, found: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> None:
+    def show_cards(self, found: tuple[list[LoadHistory], list[LoadHistory]]) -> None:
         """Show the load of each host and card."""
         busy, others = found
         besides = iter(others)
         table = self.query_one("#cards", LiveTable)
         table.display = bool(busy)
-        several = len({row["host"] for row in busy}) > 1
-        table.show({f"{row['host']} {row['device']}": _load(row, next(besides, None), several) for row in busy})
+        several = len({row.host for row in busy}) > 1
+        table.show({f"{row.host} {row.device}": _load(row, next(besides, None), several) for row in busy})
 
-    def show_workers(self, present: list[dict[str, Any]]) -> None:
+    def show_workers(self, present: list[Worker]) -> None:
         """Show the workers, and all about the one under the cursor."""
-        self.present = {str(row["id"]): row for row in present}
+        self.present = {str(row.id): row for row in present}
         self.query_one("#at-work", LiveTable).show({key: _worker(row) for key, row in self.present.items()})
         self.query_one("#at-work").display = bool(present)
         self._describe()
 
-    def show_pools(self, found: list[dict[str, Any]]) -> None:
+    def show_pools(self, found: list[Pool]) -> None:
         """Show the pools of this host and where their workers print to."""
-        self.logs = {str(row["pid"]): row["log"] for row in found}
+        self.logs = {str(row.pid): row.log for row in found}
         table = self.query_one("#pools", LiveTable)
         table.display = bool(found)
         table.show(
             {
-                str(row["pid"]): (f"pid {row['pid']}", words.duration(database.age(row["started_at"])), row["log"])
+                str(row.pid): (f"pid {row.pid}", words.duration(database.age(row.started_at)), row.log or "")
                 for row in found
             }
         )
@@ -116,7 +116,7 @@ class Devices(CockpitScreen):
         """Open the log of the worker or the pool under the cursor."""
         pools = self.query_one("#pools", LiveTable)
         worker = self.present.get(self.query_one("#at-work", LiveTable).key or "")
-        log = self.logs.get(pools.key or "") if pools.has_focus else worker["log"] if worker else None
+        log = self.logs.get(pools.key or "") if pools.has_focus else worker.log if worker else None
         if log is None:
             self.notify("there is no log: nothing works here", severity="warning")
             return
@@ -124,52 +124,50 @@ class Devices(CockpitScreen):
         self.app.switch_mode("logs")
 
 
-def describe(row: dict[str, Any]) -> str:
+def describe(row: Worker) -> str:
     """All about a worker, in two or three lines."""
-    where = f"{words.state(row['state'])}: pid {row['pid']} on {row['host']}, {row['device']}"
-    started, beat = (words.duration(database.age(row[moment])) for moment in ("started_at", "heartbeat_at"))
-    since = row["started_at"][:16].replace("T", " ")
+    where = f"{words.state(row.state)}: pid {row.pid} on {row.host}, {row.device}"
+    started, beat = (words.duration(database.age(moment)) for moment in (row.started_at, row.heartbeat_at))
+    since = row.started_at[:16].replace("T", " ")
     lines = [f"{where}, started {since} UTC ({started} ago), last heartbeat {beat} ago"]
-    if row["run_id"]:
-        batch = f", batch {row['batch']} of {row['batches']}" if row["batches"] else ""
-        lines.append(f"{words.run(row)} (run {row['digest'][:12]}, attempt {row['attempt']}{batch})")
-    memory = [f"{words.size(row[key])} {place}" for key, place in MEMORIES if row[key] is not None]
-    if row["message"] or memory:
-        lines.append(row["message"] or "memory: " + ", ".join(memory))
+    if row.digest:
+        batch = f", batch {row.batch} of {row.batches}" if row.batches else ""
+        lines.append(f"{words.run(row)} (run {row.digest[:12]}, attempt {row.attempt}{batch})")
+    sizes = (row.memory, "on the host"), (row.device_memory, "on the device")
+    memory = [f"{words.size(size)} {place}" for size, place in sizes if size is not None]
+    if row.message or memory:
+        lines.append(row.message or "memory: " + ", ".join(memory))
     return "\n".join(lines)
 
 
-def _worker(row: dict[str, Any]) -> tuple[str, ...]:
-    training = row["run_id"] is not None and row["epoch"] is not None
+def _worker(row: Worker) -> tuple[str, ...]:
     left = seconds_left(row)
     return (
-        words.state(row["state"]),
-        row["device"],
-        str(row["pid"]),
-        f"{row['epoch'] + 1}/{row['epochs']}" if training else "",
-        f"{row['images_per_second']:,.0f}" if row["images_per_second"] else "",
-        f"{row['loss']:.3f}" if row["loss"] is not None else "",
-        f"{row['accuracy']:.1%}" if row["accuracy"] is not None else "",
+        words.state(row.state),
+        row.device,
+        str(row.pid),
+        f"{row.epoch + 1}/{row.epochs}" if row.run_id is not None and row.epoch is not None else "",
+        f"{row.images_per_second:,.0f}" if row.images_per_second else "",
+        f"{row.loss:.3f}" if row.loss is not None else "",
+        f"{row.accuracy:.1%}" if row.accuracy is not None else "",
         words.duration(left) if left is not None else "",
-        words.run(row) if row["run_id"] else "",
+        words.run(row) if row.run_id else "",
     )
 
 
-def _load(row: dict[str, Any], other: dict[str, Any] | None, several: bool) -> tuple[str, ...]:
+def _load(row: LoadHistory, other: LoadHistory | None, several: bool) -> tuple[str, ...]:
     """The cells of a device; `other` has the history of what is measured besides how busy it is, if there is room."""
-    history = other["history"] if other else dict.fromkeys(workers.MEASURES, ())
+    history = other.history if other else dict.fromkeys(workers.MEASURES, ())
     watts = [value for value in history["watts"] if value is not None]
-    age = database.age(row["at"])
-    name = f"{row['device']} of {row['host']}" if several else row["device"]
-    memory = f"{words.size(row['memory_used'])} of {words.size(row['memory_total'])}"
+    age = database.age(row.at)
+    name = f"{row.device} of {row.host}" if several else row.device
+    memory = f"{words.size(row.memory_used)} of {words.size(row.memory_total)}"
     return (
         name if age < OLD_SECONDS else f"{name}, {words.duration(age)} ago",
-        f"{row['busy']:4.0%} {sparkline(row['history']['busy'], 1.0)}",
-        f"{memory} {sparkline(history['memory_used'], row['memory_total'])}".rstrip(),
-        f"{row['celsius']:.0f} °C {sparkline(history['celsius'], HOTTEST)}" if row["celsius"] is not None else "",
-        f"{row['watts']:.0f} W {sparkline(history['watts'], max(watts, default=1.0))}"
-        if row["watts"] is not None
-        else "",
+        f"{row.busy:4.0%} {sparkline(row.history['busy'], 1.0)}",
+        f"{memory} {sparkline(history['memory_used'], row.memory_total)}".rstrip(),
+        f"{row.celsius:.0f} °C {sparkline(history['celsius'], HOTTEST)}" if row.celsius is not None else "",
+        f"{row.watts:.0f} W {sparkline(history['watts'], max(watts, default=1.0))}" if row.watts is not None else "",
     )
 
 

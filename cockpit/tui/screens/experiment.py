@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on
@@ -20,6 +20,7 @@ from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import curves
 from engine.store import rows
+from engine.store.row_types import Detail, Worker
 
 
 class Experiment(ChartScreen):
@@ -43,8 +44,8 @@ class Experiment(ChartScreen):
                     yield Plain()
 
     def on_mount(self) -> None:
-        self.present: list[dict[str, Any]] = []
-        self.running: dict[int, dict[str, Any]] = {}
+        self.present: list[Worker] = []
+        self.running: dict[int, list[float]] = {}
 
     def queries(self) -> Mapping[str, Query]:
         chosen = self.cockpit.experiment
@@ -73,17 +74,17 @@ class Experiment(ChartScreen):
         table.columned({heading: marked.get(heading, heading) for heading in headings})
         table.show({cells[0]: cells for cells in found})
 
-    def show_experiment(self, found: dict[str, Any] | None) -> None:
+    def show_experiment(self, found: Detail | None) -> None:
         """Show how far it is."""
         said = panes.experiment(found) if found else "this experiment has been removed: 1 shows what there is"
         self.query_one("#state Plain", Plain).update(said)
 
-    def show_running(self, found: dict[int, dict[str, Any]]) -> None:
+    def show_running(self, found: dict[int, list[float]]) -> None:
         """Show which of its runs are being trained."""
         self.running = found
         self._show_training()
 
-    def show_workers(self, present: list[dict[str, Any]]) -> None:
+    def show_workers(self, present: list[Worker]) -> None:
         """Show how far those are."""
         self.present = present
         self._show_training()
@@ -92,6 +93,6 @@ class Experiment(ChartScreen):
         self.query_one("#training Plain", Plain).update(panes.training(self.present, self.running))
 
 
-def _experiment(connection: sqlite3.Connection, name: str) -> dict[str, Any] | None:
+def _experiment(connection: sqlite3.Connection, name: str) -> Detail | None:
     row = connection.execute("SELECT id FROM experiments WHERE name = ?", (name,)).fetchone()
     return rows.experiment(connection, row[0]) if row else None

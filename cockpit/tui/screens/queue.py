@@ -12,12 +12,12 @@ from textual.widgets import Input
 
 from cockpit.text import words
 from cockpit.tui import actions, filters
-from cockpit.tui.actions import Row
 from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.table import Cells, LiveTable
 from engine.store import database, rows
+from engine.store.row_types import Experiment, Run, Worker
 
 MARK = "■"
 NAME_WIDTH = 40  # of an experiment, so that its status stays in sight
@@ -45,12 +45,12 @@ AGE_SECONDS = 30.0
 
 # What comes first has something to be trained; then what could have.
 RANKS = {"running": 0, "waiting": 0, "paused": 1}
-SORTS: Mapping[str, Callable[[Row], tuple[Any, ...]]] = {
-    "priority, then age": lambda row: (RANKS.get(row["status"], 2), -row["priority"], row["id"]),
-    "name": lambda row: (row["name"].lower(),),
-    "status": lambda row: (row["status"], -row["priority"], row["id"]),
-    "what is left": lambda row: (row["done"] - row["runs"], row["id"]),
-    "newest": lambda row: (-row["id"],),
+SORTS: Mapping[str, Callable[[Experiment], tuple[Any, ...]]] = {
+    "priority, then age": lambda row: (RANKS.get(row.status, 2), -row.priority, row.id),
+    "name": lambda row: (row.name.lower(),),
+    "status": lambda row: (row.status, -row.priority, row.id),
+    "what is left": lambda row: (row.done - row.runs, row.id),
+    "newest": lambda row: (-row.id,),
 }
 
 
@@ -77,7 +77,7 @@ class Queue(CockpitScreen):
             yield LiveTable(RUN_HEADINGS, id="runs")
 
     def on_mount(self) -> None:
-        self.found: list[Row] | None = None
+        self.found: list[Experiment] | None = None
         self.runs: Mapping[str, Cells] = {}
         self.runs_of: str | None = None  # the experiment whose runs those are
         self.dead: Mapping[str, int] = {}  # the pid of the dead worker of a run, by the run's id
@@ -93,7 +93,7 @@ class Queue(CockpitScreen):
     def queries(self) -> Mapping[str, Query]:
         wanted: dict[str, Query] = {"experiments": rows.experiments}
         row = self._row(self.cockpit.experiment)
-        return {**wanted, "runs": runs_of(row["id"])} if row else wanted
+        return {**wanted, "runs": runs_of(row.id)} if row else wanted
 
     def chosen(self) -> Sequence[str]:
         """Those that are marked, of what is listed; else the one under the cursor."""
@@ -101,7 +101,7 @@ class Queue(CockpitScreen):
         marked = [name for name in table.shown if name in self.cockpit.marked]
         return marked or ([table.key] if table.key else [])
 
-    def show_experiments(self, found: list[Row]) -> None:
+    def show_experiments(self, found: list[Experiment]) -> None:
         """List the experiments."""
         known = self._row(self.cockpit.experiment)
         self.found = found
@@ -113,29 +113,29 @@ class Queue(CockpitScreen):
         """List the runs of the experiment under the cursor."""
         experiment, cells = found
         row = self._row(self.cockpit.experiment)
-        if row and row["id"] == experiment:
+        if row and row.id == experiment:
             self.runs, self.runs_of = cells, self.cockpit.experiment
             self._list_runs()
 
-    def show_workers(self, present: list[dict[str, Any]]) -> None:
+    def show_workers(self, present: list[Worker]) -> None:
         """Show which runs are in the hands of a worker that is dead."""
-        self.dead = {str(row["run_id"]): row["pid"] for row in present if row["state"] == "dead"}
+        self.dead = {str(row.run_id): row.pid for row in present if row.state == "dead"}
         self._list_runs()
 
-    def _row(self, name: str | None) -> Row | None:
-        return next((row for row in self.found or () if row["name"] == name), None)
+    def _row(self, name: str | None) -> Experiment | None:
+        return next((row for row in self.found or () if row.name == name), None)
 
     def _list(self) -> None:
         if self.found is None:
             return
         wanted = self.query_one("#filter", Input).value
-        visible = [row for row in self.found if self.with_archived or not row["archived"]]
+        visible = [row for row in self.found if self.with_archived or not row.archived]
         listed = sorted((row for row in visible if filters.matches(row, wanted)), key=SORTS[self.sorted_by])
         marked = self.cockpit.marked
         table = self.query_one("#experiments", LiveTable)
-        table.show({row["name"]: _cells(row, row["name"] in marked) for row in listed})
+        table.show({row.name: _cells(row, row.name in marked) for row in listed})
         table.border_title = plain(f"queue, by {self.sorted_by}")
-        number = sum(row["name"] in marked for row in listed)
+        number = sum(row.name in marked for row in listed)
         parts = [f"{number} marked"] if number else []
         parts += [f"{len(listed)} of {len(visible)}, filter: {wanted}"] if wanted else []
         parts += [f"{len(self.found) - len(visible)} in the archive"] if len(self.found) > len(visible) else []
@@ -215,19 +215,19 @@ class Queue(CockpitScreen):
             self.app.switch_mode("dashboard")
 
 
-def _cells(row: Row, marked: bool) -> Cells:
+def _cells(row: Experiment, marked: bool) -> Cells:
     return (
         MARK if marked else " ",
-        words.short(row["name"], NAME_WIDTH),
-        words.state(row["status"]) + (", archived" if row["archived"] else ""),
-        f"{row['done']}/{row['runs']}",
+        words.short(row.name, NAME_WIDTH),
+        words.state(row.status) + (", archived" if row.archived else ""),
+        f"{row.done}/{row.runs}",
         words.problems(row),
-        row["waits_for"],
-        str(row["priority"]),
-        str(row["waiting"] or ""),
-        str(row["running"] or ""),
-        " ".join(row["tags"]),
-        words.duration(database.age(row["created_at"])),
+        row.waits_for,
+        str(row.priority),
+        str(row.waiting or ""),
+        str(row.running or ""),
+        " ".join(row.tags),
+        words.duration(database.age(row.created_at)),
     )
 
 
@@ -235,12 +235,12 @@ def runs_of(experiment: int) -> Query:
     """Asks for the runs of an experiment as cells by the run's id, made beside the event loop: they may be many."""
 
     def query(connection: sqlite3.Connection) -> tuple[int, Mapping[str, Cells]]:
-        return experiment, {str(run["id"]): _run_cells(run) for run in rows.runs(connection, experiment)}
+        return experiment, {str(run.id): _run_cells(run) for run in rows.runs(connection, experiment)}
 
     return query
 
 
-def _run_cells(run: Row) -> Cells:
-    accuracy = f"{run['test_accuracy']:.2%}" if run["test_accuracy"] is not None else ""
-    waits_for = run["waits_for"] if run["status"] != "running" else f"(on {run['device']})"
-    return words.state(run["status"]), words.run(run), waits_for, str(run["attempt"] or ""), accuracy
+def _run_cells(run: Run) -> Cells:
+    accuracy = f"{run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
+    waits_for = run.waits_for if run.status != "running" else f"(on {run.device})"
+    return words.state(run.status), words.run(run), waits_for, str(run.attempt or ""), accuracy

@@ -1,13 +1,12 @@
 """What stands beside charts and tables: runs under way, the state of an experiment, devices, the queue."""
 
-import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich.text import Text
 
 from cockpit.text import words
 from engine.store import database
+from engine.store.row_types import Detail, Experiment, Load, Worker
 
 GIB = 2**30
 BARS = "▁▂▃▄▅▆▇█"
@@ -22,94 +21,102 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(BARS[round((value - least) / span * (len(BARS) - 1)) if span else 0] for value in values)
 
 
-def training(present: Sequence[Mapping[str, Any]], running: Mapping[int, Mapping[str, Any]]) -> Text:
+def training(present: Sequence[Worker], running: Mapping[int, Sequence[float]]) -> Text:
     """The runs of an experiment that are being trained, each with what it came to so far.
 
     `present` is who works, `running` what belongs to the experiment.
     """
-    blocks = [_run(row, running[row["run_id"]]) for row in present if row["run_id"] in running]
+    blocks = [_run(row, running[row.run_id]) for row in present if row.run_id is not None and row.run_id in running]
     return Text("\n\n").join(blocks) if blocks else Text("nothing is being trained for it now", "dim")
 
 
-def _run(row: Mapping[str, Any], run: Mapping[str, Any]) -> Text:
-    lines = [Text(f"{words.state(row['state'])}  {words.run(row)}", "bold" if row["state"] == "training" else "")]
-    if row["message"]:
-        lines.append(Text(row["message"]))
-    memory = " + ".join(f"{size / GIB:.1f}" for size in (row["memory"], row["device_memory"]) if size is not None)
-    lines.append(Text(f"{row['device']} of {row['host']}, pid {row['pid']}" + (f", {memory} GiB" if memory else "")))
-    if row["epoch"] is not None and row["batches"]:
-        speed, left = row["images_per_second"], seconds_left(row)
-        parts = [f"epoch {row['epoch'] + 1}/{row['epochs']}", f"batch {row['batch']}/{row['batches']}"]
+def _run(row: Worker, accuracies: Sequence[float]) -> Text:
+    lines = [Text(f"{words.state(row.state)}  {words.run(row)}", "bold" if row.state == "training" else "")]
+    if row.message:
+        lines.append(Text(row.message))
+    memory = " + ".join(f"{size / GIB:.1f}" for size in (row.memory, row.device_memory) if size is not None)
+    lines.append(Text(f"{row.device} of {row.host}, pid {row.pid}" + (f", {memory} GiB" if memory else "")))
+    if row.epoch is not None and row.batches:
+        speed, left = row.images_per_second, seconds_left(row)
+        parts = [f"epoch {row.epoch + 1}/{row.epochs}", f"batch {row.batch}/{row.batches}"]
         parts += [f"{speed:,.0f} images/s"] if speed else []
         parts += [f"{words.duration(left)} left"] if left is not None else []
         lines.append(Text(", ".join(parts)))
-    if row["loss"] is not None and row["accuracy"] is not None:
-        lines.append(Text(f"loss {row['loss']:.3f}, training accuracy {row['accuracy']:.1%}"))
-    if accuracies := run["accuracies"]:
+    if row.loss is not None and row.accuracy is not None:
+        lines.append(Text(f"loss {row.loss:.3f}, training accuracy {row.accuracy:.1%}"))
+    if accuracies:
         lines.append(Text(f"test {accuracies[-1]:.1%} {sparkline(accuracies, 24)}"))
     return Text("\n").join(lines)
 
 
-def seconds_left(row: Mapping[str, Any]) -> float | None:
+def seconds_left(row: Worker) -> float | None:
     """How long the training of a worker's run still takes at its pace of now; None where that is not known."""
-    if not row["run_id"] or not row["images_per_second"] or not row["batches"]:
-        return None
-    batches = (row["epochs"] - row["epoch"]) * row["batches"] - row["batch"]
-    return float(max(0, batches) * row["batch_size"] / row["images_per_second"])
+    match row:
+        case Worker(
+            epoch=int(epoch),
+            epochs=int(epochs),
+            batch=int(batch),
+            batches=int(batches),
+            batch_size=int(batch_size),
+            images_per_second=float(speed),
+        ) if batches and speed:
+            return max(0, (epochs - epoch) * batches - batch) * batch_size / speed
+    return None
 
 
-def experiment(found: Mapping[str, Any]) -> Text:
+def experiment(found: Detail) -> Text:
     """How far an experiment is, what went wrong, and what a person noted."""
-    reason = f" ({found['reason']})" if found["reason"] else ""
-    lines = [f"{words.state(found['status'])}{reason}, {found['done']} of {found['runs']} runs done"]
-    open_ = [f"{found[status]} {status}" for status in ("waiting", "running") if found[status]]
+    reason = f" ({found.reason})" if found.reason else ""
+    lines = [f"{words.state(found.status)}{reason}, {found.done} of {found.runs} runs done"]
+    counts = {"waiting": found.waiting, "running": found.running}
+    open_ = [f"{count} {status}" for status, count in counts.items() if count]
     if said := ", ".join([*open_, *filter(None, [words.problems(found)])]):
         lines.append(said)
-    if found["tags"]:
-        lines.append("tags: " + ", ".join(found["tags"]))
-    if found["notes"]:
-        lines += ["", found["notes"]]
+    if found.tags:
+        lines.append("tags: " + ", ".join(found.tags))
+    if found.notes:
+        lines += ["", found.notes]
     lines.append("")
-    for curve in found["curves"]:
-        waits = f", waits for {curve['waits_for']}" if curve["waits_for"] else ""
-        lines.append(f"{curve['done']:>3}/{curve['runs']:<3} {curve['name']}{waits}")
-    if found["errors"]:
-        lines += ["", *map(words.error, found["errors"])]
+    for curve in found.by_curve:
+        waits = f", waits for {curve.waits_for}" if curve.waits_for else ""
+        lines.append(f"{curve.done:>3}/{curve.runs:<3} {curve.name}{waits}")
+    if found.errors:
+        lines += ["", *map(words.error, found.errors)]
     return Text("\n".join(lines))
 
 
-def devices(loads: Sequence[sqlite3.Row]) -> Text:
+def devices(loads: Sequence[Load]) -> Text:
     """How busy every host and card is."""
     lines = []
     for row in loads:
-        full = round(row["busy"] * GAUGE)
-        parts = [f"{row['memory_used'] / GIB:.0f}/{row['memory_total'] / GIB:.0f} GiB"]
-        parts += [f"{row['celsius']:.0f} °C"] if row["celsius"] is not None else []
-        parts += [f"{row['watts']:.0f} W"] if row["watts"] is not None else []
-        age = database.age(row["at"])
+        full = round(row.busy * GAUGE)
+        parts = [f"{row.memory_used / GIB:.0f}/{row.memory_total / GIB:.0f} GiB"]
+        parts += [f"{row.celsius:.0f} °C"] if row.celsius is not None else []
+        parts += [f"{row.watts:.0f} W"] if row.watts is not None else []
+        age = database.age(row.at)
         parts += [f"{words.duration(age)} ago"] if age > FRESH_SECONDS else []
-        lines.append(f"{row['device']:<7} {'█' * full}{'░' * (GAUGE - full)} {row['busy']:>4.0%}  {'  '.join(parts)}")
+        lines.append(f"{row.device:<7} {'█' * full}{'░' * (GAUGE - full)} {row.busy:>4.0%}  {'  '.join(parts)}")
     return Text("\n".join(lines) or "no load recorded: workers do that")
 
 
-def workers(present: Sequence[Mapping[str, Any]]) -> Text:
+def workers(present: Sequence[Worker]) -> Text:
     """The workers, and what each trains."""
     lines = []
     for row in present:
-        lines.append(f"{words.state(row['state'])}  {row['device']}  pid {row['pid']}")
-        if row["run_id"]:
+        lines.append(f"{words.state(row.state)}  {row.device}  pid {row.pid}")
+        if row.run_id:
             lines.append(f"  {words.run(row)}")
     return Text("\n".join(lines) or "no workers: w starts them")
 
 
-def queued(experiments: Sequence[Mapping[str, Any]], most: int) -> Text:
+def queued(experiments: Sequence[Experiment], most: int) -> Text:
     """The experiments that are not done, in the order in which their runs are claimed, at most so many."""
-    unfinished = [row for row in experiments if row["status"] in ("running", "waiting", "paused")]
-    unfinished.sort(key=lambda row: (row["status"] == "paused", -row["priority"]))
+    unfinished = [row for row in experiments if row.status in ("running", "waiting", "paused")]
+    unfinished.sort(key=lambda row: (row.status == "paused", -row.priority))
     lines = []
     for row in unfinished[:most]:
-        waits = f"  waits for {row['waits_for']}" if row["waits_for"] else ""
-        lines.append(f"{words.state(row['status'])}  {row['name']}  {row['runs'] - row['done']} runs left{waits}")
+        waits = f"  waits for {row.waits_for}" if row.waits_for else ""
+        lines.append(f"{words.state(row.status)}  {row.name}  {row.runs - row.done} runs left{waits}")
     if len(unfinished) > most:
         lines.append(f"and {len(unfinished) - most} more")
     return Text("\n".join(lines) or "nothing is queued")

@@ -34,12 +34,12 @@ class StatusLine(Plain):
             self.update("the database cannot be read now" if self.unread else "reading …")
             return
         present = self.found["workers"]
-        states = [worker["state"] for worker in present]
+        states = [worker.state for worker in present]
         at_work = ", ".join(f"{words.state(state)} {states.count(state)}" for state in dict.fromkeys(states))
         read_only = host_of(self).read_only
         nobody = "no workers" if read_only else "no workers (w starts them)"
         parts = [*(["read-only"] if read_only else []), f"workers: {at_work}" if states else nobody]
-        if beats := [worker["heartbeat_at"] for worker in present]:
+        if beats := [worker.heartbeat_at for worker in present]:
             age = database.age(max(beats))
             parts.append(f"stale: last heartbeat {words.duration(age)} ago" if age > SILENT_SECONDS else "live")
         parts += [f"{words.state(status)} {count}" for status, count in self.found["totals"].items() if count]

@@ -72,7 +72,7 @@ def test_runs_of_other_experiments_are_shared_and_curves_are_named_anew(path: Pa
     found = cockpit("queue", "extend", "one", "--levels", 1, "--scope", "layerwise", "--optimizer", "adam")
     assert found.stdout.startswith("one: 7 curves, 18 runs: 14 new, 4 exist already")
     with closing(database.reader(path)) as connection:
-        names = [curve["name"] for curve in rows.experiment(connection, 1)["curves"]]
+        names = [curve.name for curve in rows.experiment(connection, 1).by_curve]
         assert names[:2] == [
             "digits-a (sgd) -> digits-a (sgd) winning global",
             "digits-a (sgd) -> digits-a (sgd) winning layerwise",
@@ -92,7 +92,7 @@ def test_data_sets_that_are_gone_are_known_from_the_database(path: Path, cockpit
     found = cockpit("queue", "extend", "mine", "--target", specs[1])
     assert found.stdout == "mine: 7 curves, 66 runs: 27 new, 39 exist already\n"
     with closing(database.reader(path)) as connection:
-        assert rows.experiments(connection)[-1]["targets"] == ["npz:mnist-a", "npz:new"]
+        assert rows.experiments(connection)[-1].targets == ("npz:mnist-a", "npz:new")
 
 
 def test_a_paused_experiment_stays_so_and_what_stands_on_a_failed_run_is_blocked(path: Path, cockpit: Cockpit) -> None:
