@@ -1,5 +1,8 @@
 """Curves and their charts."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +15,7 @@ from cockpit.views.canvas import Colour, Row, mix
 from cockpit.views.curves import Series
 from cockpit.views.legends import View
 from engine.store.live import Live
+from tests.cockpit.pictures import FIXTURE
 
 DENSE_MEAN = 0.9
 
@@ -344,3 +348,11 @@ def test_curves_of_several_experiments_carry_their_names() -> None:
     assert [one.name for one in curves.with_experiments([curve()])] == ["winning"]
     both = curves.with_experiments([curve(), curve(experiment="f")])
     assert [one.name for one in both] == ["e: winning", "f: winning"]
+
+
+@pytest.mark.parametrize(("environment", "is_tinted"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_plot_prints_bands_where_there_are_colours_that_blend(environment: dict[str, str], is_tinted: bool) -> None:
+    colours = {"FORCE_COLOR": "1", "COLORTERM": "truecolor", "TERM": "xterm-256color", "COLUMNS": "80"}
+    command = [sys.executable, "-m", "cockpit", "plot", "halves", "--db", str(FIXTURE)]
+    done = subprocess.run(command, env={**os.environ, **colours, **environment}, capture_output=True, check=True)
+    assert ("\x1b[48;2;" in done.stdout.decode() or ";48;2;" in done.stdout.decode()) == is_tinted

@@ -275,3 +275,13 @@ async def test_the_help_explains_the_signs_in_charts(two: Path) -> None:
     async with app.run_test(size=SIZE):
         explained = {line.keys for line in help.lines(app.screen, ()) if line.group == help.SIGNS}
     assert {legends.MATCH, legends.LIVE, legends.RULE} <= explained
+
+
+async def test_without_colours_bars_stand_for_bands(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = Cockpit(two)
+    async with app.run_test(size=SIZE):
+        await until(lambda: drawn(app))
+        assert chart(app).view.spread == "bars"
+        strips = app.screen.query_one(Plot).picture
+        assert not any(segment.style and segment.style.bgcolor for strip in strips for segment in strip)
