@@ -109,7 +109,7 @@ def _pretend(path: Path, count: int) -> None:
         connection.execute(
             """
             WITH RECURSIVE places (layer) AS (SELECT 0 UNION ALL SELECT layer + 1 FROM places WHERE layer < :most)
-            INSERT INTO layers
+            INSERT INTO layers (run_id, layer, name, weights_remaining, weights_total)
             SELECT id, layer, 'layer ' || layer, weights_remaining / (layer + 1), weights_total / (layer + 1)
             FROM runs, places WHERE status = 'done' AND seed < 200
             """,
