@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.datasets.load import Arrays
 from engine.datasets.pipeline import Data
 from engine.models import nets
-from engine.pruning import magnitude
+from engine.pruning import pruner
 from engine.recipes import Profile, Rule, Training
 from engine.training import graphs, loop, profiles
 
@@ -110,10 +110,10 @@ def _train_beside(model: str, batch_size: int, steps: int, device: torch.device,
     return sum(paces) / len(paces)
 
 
-def masked(model: str) -> tuple[torch.nn.Module, magnitude.Masks]:
+def masked(model: str) -> tuple[torch.nn.Module, pruner.Masks]:
     """A fresh network and the mask of half of its prunable weights."""
     net = nets.initialise(network(model), "init", 0)
-    return net, magnitude.magnitude(nets.prunable(net), None, Rule(rate=0.5), 1)
+    return net, pruner.prune(nets.prunable(net), None, Rule(rate=0.5), 1)
 
 
 def network(model: str) -> torch.nn.Module:

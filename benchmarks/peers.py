@@ -27,7 +27,7 @@ from engine.datasets.npz import file_digest
 from engine.errors import InputError
 from engine.machine import processes
 from engine.plan import definitions
-from engine.pruning import magnitude
+from engine.pruning import pruner
 from engine.recipes import Profile, Rule
 from engine.store import adding, database
 
@@ -164,7 +164,7 @@ def one_prune(open_lth: Path) -> dict[str, float]:
         net = peer("models.registry").get(wanted.model_hparams, outputs=10)
         left = peer("pruning.registry").get(wanted.pruning_hparams)(net, None)
     weights = {name: value for name, value in net.state_dict().items() if value.dim() == 4}
-    ours = magnitude.magnitude(weights, None, Rule(rate=RATE), 1)
+    ours = pruner.prune(weights, None, Rule(rate=RATE), 1)
     kept = {name: left[name].bool() for name in weights}
     both, either = (
         sum(int(combine(ours[name], kept[name]).sum()) for name in weights)

@@ -15,7 +15,7 @@ from engine.datasets.load import Arrays
 from engine.datasets.npz import file_digest
 from engine.datasets.pipeline import Data
 from engine.models import nets
-from engine.pruning import magnitude
+from engine.pruning import pruner
 from engine.recipes import Chain, Profile, Rule, Run, Training
 from engine.tickets import starts
 from engine.training import loop, profiles
@@ -141,7 +141,7 @@ def _chain(arrays: Arrays, study: Study, profile: Profile, seed: int, reordered:
         if level == 0:
             files[run.digest, "final"] = starts.pack_state(state.model)
         else:
-            masks = magnitude.magnitude(nets.prunable(state.model), state.masks, chain.rule, level + 1)
+            masks = pruner.prune(nets.prunable(state.model), state.masks, chain.rule, level + 1)
             files[run.digest, "mask"] = starts.pack_masks(masks, chain, level + 1)
 
 

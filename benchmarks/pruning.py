@@ -10,8 +10,8 @@ from torch.nn.utils import prune
 
 from benchmarks.measuring import alternating, network, ratios, spread
 from engine.models import nets
-from engine.pruning import magnitude
-from engine.pruning.magnitude import Masks
+from engine.pruning import pruner
+from engine.pruning.pruner import Masks
 from engine.recipes import Rule
 
 ROUNDS = 5
@@ -49,7 +49,7 @@ class Prunes:
         self.weights = nets.prunable(self.net)
         self.before: Masks | None = None
         if level > 1:
-            self.before = magnitude.magnitude(self.weights, None, self.rule, level - 1)
+            self.before = pruner.prune(self.weights, None, self.rule, level - 1)
             with torch.no_grad():
                 for name, mask in self.before.items():
                     self.weights[name].masked_fill_(~mask, 0.0)
@@ -57,7 +57,7 @@ class Prunes:
     def ours(self) -> tuple[float, Masks]:
         """Seconds of the engine's pruning, and its masks."""
         began = time.perf_counter()
-        found = magnitude.magnitude(self.weights, self.before, self.rule, self.level)
+        found = pruner.prune(self.weights, self.before, self.rule, self.level)
         return time.perf_counter() - began, found
 
     def torchs(self) -> tuple[float, Masks]:

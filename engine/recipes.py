@@ -23,10 +23,8 @@ Prunable = Literal["conv", "conv+output", "conv+linear"]  # each has all that th
 Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
 Profile = Literal["exact", "fast"]
-Optimizer = Literal["sgd", "adam", "adamw"]
 BatchNorm = Literal["part", "whole"]
 Augmentation = Literal["none", "crop", "crop-flip"]
-MaskKind = Literal["global", "local", "preserved"]
 # What `from_json` lets in; what a person may ask for is narrower (`engine.plan.definitions`).
 Level = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 Epochs = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
@@ -34,6 +32,8 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Size = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+# The name of ours, or NAME@DISTRIBUTION==VERSION of a plug-in (`engine.machine.plugins`).
+Plugin = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 Factor = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -68,7 +68,7 @@ class Training(_Part):
     dataset: str
     model: str
     width: Size = 1.0
-    optimizer: Optimizer = "sgd"
+    optimizer: Plugin = "sgd"
     learning_rate: Factor
     weight_decay: Factor = 1e-4
     epochs: Epochs
@@ -81,6 +81,7 @@ class Training(_Part):
     split: Count = 1
     batch_norm: BatchNorm = "part"
     test_images: int | None = None
+    lr_schedule: Plugin = "step"  # of `engine.plan.optimizers`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,7 @@ class Rule(_Part):
     prunable: Prunable = "conv"
     rewinds: Rewinds = "all"
     schedule: Schedule = "restart"
+    criterion: Plugin = "magnitude"  # of `engine.pruning.criteria`
 
     @property
     def digest(self) -> str:
@@ -112,10 +114,10 @@ class Chain(_Part):
     rule: Rule
 
     def ticket(self, level: int) -> "Winning":
-        """The winning ticket of `level`. That of level 0 is the same however the chain prunes from there."""
+        """The winning ticket of `level`. That of level 0 is the same however the chain prunes."""
         return Winning(self if level else self._unpruned, level)
 
-    def random(self, mask: MaskKind, level: int) -> "Random":
+    def random(self, mask: str, level: int) -> "Random":
         """The random ticket that is made of this chain's ticket of `level`."""
         return Random(mask, level, self if level else None)
 
@@ -136,7 +138,7 @@ class Chain(_Part):
 
     @cached_property
     def _unpruned(self) -> "Chain":
-        return Chain(self.training, replace(self.rule, scope=Rule.scope, rate=Rule.rate))
+        return Chain(self.training, replace(self.rule, scope=Rule.scope, rate=Rule.rate, criterion=Rule.criterion))
 
     @cached_property
     def _runs(self) -> dict[int, "Run"]:
@@ -183,7 +185,7 @@ class Random(_Part):
     At level 0 nothing is masked, and no chain is named.
     """
 
-    mask: MaskKind
+    mask: Plugin
     level: Level
     chain: Chain | None = None
 

@@ -19,7 +19,7 @@ from cockpit import config
 from cockpit.text import words
 from engine.datasets import catalog, places
 from engine.errors import InputError
-from engine.machine import devices, paths
+from engine.machine import devices, paths, plugins, processes
 from engine.store import database, rows, workers
 
 State = Literal["ok", "warning", "problem"]
@@ -64,6 +64,7 @@ def findings(path: Path) -> Iterator[Finding]:
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("python", _python),
         ("torch", _torch),
+        ("plug-ins", _plugins),
         ("data", lambda: _data(path)),
         ("database", lambda: _database(path)),
         ("database", lambda: _files(path)),
@@ -90,6 +91,31 @@ def _python() -> Iterator[Finding]:
         yield Finding("python", "problem", f"its {sqlite} is too old", "take a Python with SQLite 3.37 or newer")
     else:
         yield Finding("python", "ok", f"{version} with {sqlite}, {sys.executable}")
+
+
+def _plugins() -> Iterator[Finding]:
+    """What other packages add, and whether it can be imported."""
+    offered = list(plugins.installed())
+    if not offered:
+        return
+    tried = "import json, sys; from engine.machine import plugins; print(json.dumps(plugins.failures()))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", tried],
+        env=processes.environment(),
+        capture_output=True,
+        text=True,
+        timeout=TORCH_SECONDS,
+        check=False,
+    )
+    failures = json.loads(done.stdout.splitlines()[-1]) if done.stdout else {}
+    for group, point in offered:
+        name = f"{group} {point.name}, of {plugins.version(point)}"
+        if why := failures.get(f"{group} {point.name}"):
+            yield Finding(
+                "plug-ins", "problem", f"{name}, cannot be imported ({why})", "mend or uninstall that package"
+            )
+        else:
+            yield Finding("plug-ins", "ok", name)
 
 
 def _torch() -> Iterator[Finding]:

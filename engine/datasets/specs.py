@@ -7,7 +7,7 @@ classes evenly: `cifar10-a`, `cifar10-5000`, `cifar10-a-5000`.
 
 import re
 
-from engine.datasets import folders, npz
+from engine.datasets import converting, folders, npz
 from engine.datasets.catalog import (
     FORMS,
     PHOTOGRAPH_SHAPE,
@@ -28,6 +28,8 @@ def resolve(spec: str) -> DataSet:
         return npz.resolve(spec)
     if spec.startswith(("folder:", "stream:")):
         return folders.resolve(spec)
+    if spec.partition(":")[0] in converting.KINDS.offered:
+        return converting.resolve(spec)
     base, part = split_part(spec)
     if base not in SETS and base not in PHOTOGRAPHS:
         if known := meant(spec) or meant(base):
@@ -36,7 +38,8 @@ def resolve(spec: str) -> DataSet:
         if spec.endswith(".npz"):
             raise InputError(f"unknown data set {spec!r}: a file is named as npz:{spec}")
         behind = f"-{part}" if part else ""
-        raise unknown("data set", spec, [f"{name}{behind}" for name in (*SETS, *PHOTOGRAPHS, *FORMS)])
+        forms = (*FORMS, *(f"{kind}:PATH" for kind in converting.KINDS.names()))
+        raise unknown("data set", spec, [f"{name}{behind}" for name in (*SETS, *PHOTOGRAPHS, *forms)])
     try:
         return _registered(base, part, spec)
     except InputError as error:

@@ -9,8 +9,9 @@ from typing import Any
 from engine.datasets.catalog import DataSet
 from engine.errors import InputError, OptionName, Range, unknown
 from engine.machine import processes
+from engine.machine.plugins import Door
 from engine.models import trust, user_model
-from engine.recipes import Optimizer, Prunable
+from engine.recipes import Prunable
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Model:
     epochs: int
     milestones: tuple[int, ...]
     batch_size: int
-    optimizer: Optimizer = "sgd"
+    optimizer: str = "sgd"
     pooled: bool = True  # ends in a global average pool, so that its weights fit images of any size
     batch_norm: bool = True
 
@@ -51,8 +52,15 @@ MODELS = {
     "conv-6": Model("6 convolutions, 3 linear layers (Frankle & Carbin 2019)", 8, 36, (), 60, "adam", False, False),
     "lenet-5": Model("LeNet-5 (LeCun et al. 1998), with ReLU and max pool", 16, 50, (), 60, "adam", False, False),
 }
+PLUGINS = Door("models", "model", {})
 WIDTH = Range(above=0, most=64)
 OWN = Model("your own", 1, *_CIFAR)  # whether images of a size fit it, only building it tells: see `examine`
+
+
+def named(name: str) -> str:
+    """The model that a person's name means: a plug-in's is the `package.module:factory` that its entry point names."""
+    point = None if name in MODELS else PLUGINS.offered.get(name)
+    return point.value if point else name
 
 
 def find(name: str) -> Model:
@@ -60,7 +68,7 @@ def find(name: str) -> Model:
     if user_model.is_own(name):
         return OWN
     if name not in MODELS:
-        raise unknown("model", name, [*MODELS, "package.module:factory"])
+        raise unknown("model", name, [*MODELS, *PLUGINS.names(), "package.module:factory"])
     return MODELS[name]
 
 

@@ -22,16 +22,17 @@ from engine.recipes import (
     Epochs,
     Factor,
     Level,
-    MaskKind,
-    Optimizer,
+    Plugin,
     Profile,
     Prunable,
     Rate,
     Rewinds,
+    Rule,
     Schedule,
     Scope,
     Seed,
     Size,
+    Training,
 )
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import SPEC, TicketSource
@@ -41,7 +42,7 @@ REWINDS = {"imagenet": 3, "places365": 3}  # epochs of late resetting, by data s
 DEFINING = {name: option for name, option in OPTIONS.items() if option.defines}
 FIELDS = {name: option.field or name for name, option in DEFINING.items() if name not in ("source", "target", "images")}
 UNEVALUATED = "no ticket is trained on another data set, and none compared with a random ticket"
-OF_CHAINS = ("scope", "rewind", "rewinds")  # what says nothing where no chain is trained
+OF_CHAINS = ("scope", "criterion", "rewind", "rewinds")  # what says nothing where no chain is trained
 
 
 class Unused(InputError):
@@ -62,12 +63,12 @@ class Definition:
     targets: tuple[DataSet, ...]
     model: str
     width: Size
-    optimizers: Some[Optimizer]  # of the sources' trainings
-    target_optimizers: Some[Optimizer]
+    optimizers: Some[Plugin]  # of the sources' trainings
+    target_optimizers: Some[Plugin]
     learning_rate: Factor | None  # None: the optimizer's own (LEARNING_RATES)
     weight_decay: Factor
     scopes: Some[Scope]
-    random: tuple[MaskKind, ...]
+    random: tuple[Plugin, ...]
     levels: Few
     evaluate: tuple[Level, ...]
     rate: Rate
@@ -87,6 +88,8 @@ class Definition:
     split: Count = 1
     batch_norm: BatchNorm = "part"
     test_images: Count | None = None  # None: all of each data set
+    lr_schedule: Plugin = Training.lr_schedule
+    criterion: Plugin = Rule.criterion
     model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:
@@ -180,7 +183,7 @@ def define(requested: Collection[str] | None = None, **options: Any) -> Definiti
     if not sources:
         values |= _of_tickets_alone(tickets, values, requested)
     with concerning("model"):
-        model, folder = values["model"] or models.default_for(sources[0].shape), ""
+        model, folder = models.named(values["model"] or models.default_for(sources[0].shape)), ""
         if user_model.is_own(model):
             found = trust.named(model) if "model" in options else user_model.find(model)
             model, folder = found.identity, str(found.folder)
@@ -419,6 +422,9 @@ def _check_numbers(d: Definition) -> None:
     if d.batch_norm == "whole" and d.split == 1:
         why = " whole is for batches that are split over devices: say how many with "
         raise InputError(OptionName("batch_norm"), why, split)
+    others = [name for name in d.optimizers + d.target_optimizers if name not in LEARNING_RATES]
+    if others and d.learning_rate is None:
+        raise InputError(f"optimizer {others[0]!r} has no learning rate of its own: give ", OptionName("learning_rate"))
 
 
 def _check_classes(d: Definition) -> None:

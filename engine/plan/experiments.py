@@ -11,7 +11,7 @@ from itertools import product
 
 from engine.datasets.catalog import DataSet
 from engine.plan.definitions import LEARNING_RATES, Definition, rewind_epoch
-from engine.recipes import Chain, Imported, Optimizer, RandomGlobal, Rule, Run, Scope, Training
+from engine.recipes import Chain, Imported, RandomGlobal, Rule, Run, Scope, Training
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import TicketSource
 
@@ -61,8 +61,8 @@ def runs(found: Iterable[Curve]) -> dict[str, Run]:
 def _curves_on(
     d: Definition,
     target: DataSet,
-    optimizer: Optimizer,
-    chains_of: Callable[[DataSet, Optimizer, Scope], list[Chain]],
+    optimizer: str,
+    chains_of: Callable[[DataSet, str, Scope], list[Chain]],
 ) -> list[Curve]:
     """The curves of one target: its dense network, the tickets of every source, and the random tickets."""
     own = chains_of(target, optimizer, d.scopes[0])
@@ -99,7 +99,7 @@ def _grid(d: Definition, levels: Sequence[int]) -> list[tuple[int, int]]:
     return list(product(levels, range(d.replicates)))
 
 
-def _chains(d: Definition, source: DataSet, optimizer: Optimizer, scope: Scope) -> list[Chain]:
+def _chains(d: Definition, source: DataSet, optimizer: str, scope: Scope) -> list[Chain]:
     """The chains of all replicates: replicate r uses seed `seed` + r, for sources and targets alike."""
     rule = Rule(
         rate=d.rate,
@@ -108,11 +108,12 @@ def _chains(d: Definition, source: DataSet, optimizer: Optimizer, scope: Scope) 
         prunable=d.prunable,
         rewinds=d.rewinds,
         schedule=d.schedule,
+        criterion=d.criterion,
     )
     return [Chain(_training(d, source, optimizer, d.seed + r), rule) for r in range(d.replicates)]
 
 
-def _training(d: Definition, data: DataSet, optimizer: Optimizer, seed: int) -> Training:
+def _training(d: Definition, data: DataSet, optimizer: str, seed: int) -> Training:
     return Training(
         dataset=data.identity,
         model=d.model,
@@ -129,6 +130,7 @@ def _training(d: Definition, data: DataSet, optimizer: Optimizer, seed: int) -> 
         seed=seed,
         split=d.split,
         batch_norm=d.batch_norm,
+        lr_schedule=d.lr_schedule,
         test_images=d.test_images if d.test_images is not None and d.test_images < data.test_images else None,
     )
 

@@ -11,8 +11,12 @@ from typing import Any, get_args
 
 from engine.datasets.catalog import AUGMENTATIONS, FORMS, PHOTOGRAPHS, SETS
 from engine.errors import InputError, OptionName, Range, chosen
+from engine.machine.plugins import Door
 from engine.models.catalog import MODELS, WIDTH
-from engine.recipes import BatchNorm, MaskKind, Optimizer, Profile, Prunable, Rewinds, Rule, Schedule, Scope, Training
+from engine.plan.optimizers import OPTIMIZERS, SCHEDULES
+from engine.pruning.criteria import CRITERIA
+from engine.recipes import BatchNorm, Profile, Prunable, Rewinds, Rule, Schedule, Scope, Training
+from engine.tickets.permutations import PERMUTATIONS
 
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 NONE = "none"  # no random ticket
@@ -42,6 +46,7 @@ class Option:
     kind: type[str] | type[int] | type[float] = str
     several: bool = False
     choices: tuple[str, ...] = ()  # what it takes, or, where it is `open`, some of it
+    door: Door | None = None  # through which packages add to what it takes
     open: bool = False
     data_set: bool = False  # names of data sets: completed from what is known, and may hold a path
     range: Range | None = None
@@ -75,9 +80,14 @@ class Option:
             self.range.check(name, value)
         if self.choices and not self.open:
             if self.several:
-                return tuple(dict.fromkeys(chosen(name, one, self.choices) for one in value))
-            return chosen(name, value, self.choices)
+                return tuple(dict.fromkeys(self._chosen(name, one) for one in value))
+            return self._chosen(name, value)
         return tuple(value) if self.several else self.kind(value) if self.kind is not int else value
+
+    def _chosen(self, name: OptionName, value: str) -> str:
+        if self.door is None or value.casefold() in self.choices:
+            return chosen(name, value, self.choices)
+        return self.door.identity(value, name)
 
     def parsed(self, text: str) -> Any:
         """The value that is typed as a text; several between commas. Raises InputError for what is no number."""
@@ -200,6 +210,14 @@ _ALL = (
         more="Another pool of weights: global or layerwise",
     ),
     Option(
+        name="criterion",
+        panel=TICKETS,
+        help=f"What decides which weights stay: {', '.join(CRITERIA.built_in)}",
+        choices=tuple(CRITERIA.built_in),
+        door=CRITERIA,
+        default=Rule.criterion,
+    ),
+    Option(
         name="rewind",
         panel=TICKETS,
         help="Epoch rewound to (late resetting); 0 is the start",
@@ -211,7 +229,8 @@ _ALL = (
         panel=TICKETS,
         help="Random tickets to compare with: global, local, preserved, none",
         several=True,
-        choices=(*get_args(MaskKind), NONE),
+        choices=(*PERMUTATIONS.built_in, NONE),
+        door=PERMUTATIONS,
         default=("global",),
         more="Another random ticket: global, local, preserved",
     ),
@@ -220,7 +239,8 @@ _ALL = (
         panel=TRAINING,
         help="Optimizer on the source: sgd, adam or adamw",
         several=True,
-        choices=get_args(Optimizer),
+        choices=tuple(OPTIMIZERS.built_in),
+        door=OPTIMIZERS,
         otherwise="the model's",
         field="optimizers",
         more="Another optimizer on the source",
@@ -230,7 +250,8 @@ _ALL = (
         panel=TRAINING,
         help="Optimizer on the target",
         several=True,
-        choices=get_args(Optimizer),
+        choices=tuple(OPTIMIZERS.built_in),
+        door=OPTIMIZERS,
         otherwise="the source's",
         field="target_optimizers",
         more="Another optimizer on the target",
@@ -242,6 +263,14 @@ _ALL = (
         kind=float,
         range=Range(above=0),
         otherwise="0.1 for sgd, 0.0003 for adam and adamw",
+    ),
+    Option(
+        name="lr_schedule",
+        panel=TRAINING,
+        help="Learning rate over the epochs: step (a tenth at each milestone), cosine, constant",
+        choices=tuple(SCHEDULES.built_in),
+        door=SCHEDULES,
+        default=Training.lr_schedule,
     ),
     Option(
         name="weight_decay",

@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.errors import InputError
 from engine.machine import memory, processes
 from engine.models import nets, trust, user_model
-from engine.pruning.magnitude import Masks
+from engine.pruning.pruner import Masks
 from engine.recipes import Run
 from engine.store import damage, database, exports, files, records
 from engine.store.files import Folder, LostFile

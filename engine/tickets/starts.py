@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from engine import streams
 from engine.models import nets
-from engine.pruning import magnitude
-from engine.pruning.magnitude import Masks
+from engine.pruning import pruner
+from engine.pruning.pruner import Masks
 from engine.recipes import Chain, Dense, Imported, Prunable, Random, RandomGlobal, Rule, Run, Winning
 from engine.tickets import tensorfiles, ticketfiles
+from engine.tickets.permutations import PERMUTATIONS
 
 # The file of a kind that a run left (rewind, final, mask), or for an imported ticket starts from (ticket).
 Read = Callable[[Run, str], bytes]
@@ -41,7 +42,7 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
         case Dense() | Random(chain=None) | Random(level=0):
             return model, _everything(nets.prunable(model, WIDEST))
         case RandomGlobal(level, rate):
-            return model, magnitude.random_global(nets.prunable(model), Rule(rate=rate), level, draw)
+            return model, pruner.random_global(nets.prunable(model), Rule(rate=rate), level, draw)
         case Winning(chain, level):
             carry(model, unpack_state(read(chain.run(0), "rewind")), chain.rule)
             return model, _from_chain(chain, level, model, read)
@@ -52,8 +53,7 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
             return model, _fitted(masks, nets.prunable(model, ticketfiles.rule_of(found.run).prunable))
         case Random(kind, level, chain):
             assert chain is not None
-            masks = _from_chain(chain, level, model, read, None if kind == "preserved" else kind, draw)
-            return model, masks
+            return model, _from_chain(chain, level, model, read, PERMUTATIONS.load(kind), draw)
 
 
 def carry(model: nn.Module, state: Mapping[str, Tensor], rule: Rule) -> None:
@@ -76,7 +76,7 @@ def _from_chain(
     level: int,
     model: nn.Module,
     read: Read,
-    permute: str | None = None,
+    permute: Callable[[Masks, torch.Generator | None], Masks] = lambda masks, _: masks,
     draw: torch.Generator | None = None,
 ) -> Masks:
     """The masks of a chain's level, permuted if asked, as they fit the target's `model`.
@@ -88,9 +88,7 @@ def _from_chain(
         return _everything(layers)
     found = unpack_masks(read(*chain.mask_of(level)))
     masks = {name: found[name] for name, weight in layers.items() if found[name].shape == weight.shape}
-    if draw is not None and permute is not None:
-        masks = (magnitude.permuted_globally if permute == "global" else magnitude.permuted_within_layers)(masks, draw)
-    return _fitted(masks, layers)
+    return _fitted(permute(masks, draw), layers)
 
 
 def _fitted(masks: Masks, layers: Mapping[str, Tensor]) -> Masks:
@@ -106,8 +104,10 @@ def first_mask(chain: Chain, layers: Iterable[str], read: Read) -> bytes:
     That run is shared by chains of other scopes and rates, and knows none of them. From level 1 on each link of the
     chain leaves the next mask behind.
     """
-    final = unpack_state(read(chain.run(0), "final"))
-    return pack_masks(magnitude.magnitude({name: final[name] for name in layers}, None, chain.rule, 1), chain, 1)
+    dense = chain.run(0)
+    final, rewound = (unpack_state(read(dense, kind)) for kind in ("final", "rewind"))
+    weights = {name: final[name] for name in layers}
+    return pack_masks(pruner.prune(weights, None, chain.rule, 1, rewound, chain.training.seed), chain, 1)
 
 
 def _everything(layers: Mapping[str, Tensor]) -> Masks:

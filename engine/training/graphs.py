@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.machine import memory, processes
+from engine.machine.plugins import is_plugin
 from engine.models import user_model
 from engine.recipes import Training
 from engine.training.team import Team
@@ -26,15 +27,16 @@ WARM_UP = 3  # steps of a shape taken as they are: they choose kernels, and leav
 def chosen(training: Training, device: torch.device, team: Team) -> Callable[[Step], Step]:
     """How the steps of a training are taken: recorded on a CUDA device in `fast`, else as they are.
 
-    `exact` is the algorithm as it is written. A person's own model may decide something in Python at every step, which
-    a recording would decide once and for all. Where batches are split, torch overlaps sending gradients with the
-    backward pass by itself.
+    `exact` is the algorithm as it is written. A person's own model, or a plug-in's optimizer, may decide something in
+    Python at every step, which a recording would decide once and for all. Where batches are split, torch overlaps
+    sending gradients with the backward pass by itself.
     """
     if (
         device.type == "cuda"
         and training.profile == "fast"
         and team.size == 1
         and not user_model.is_own(training.model)
+        and not is_plugin(training.optimizer)
     ):
         return lambda step: Recorded(step, Cuda(device))
     return as_it_is

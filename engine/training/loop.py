@@ -10,18 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.datasets.feed import Feed, Images
-from engine.pruning.magnitude import Masks
+from engine.plan.optimizers import SCHEDULES
+from engine.pruning.pruner import Masks
 from engine.recipes import Training
 from engine.store.records import Epoch
-from engine.training import graphs, profiles
+from engine.training import graphs, optimizers, profiles
 from engine.training.team import Team, synchronised
 
-MOMENTUM = 0.9
-BETAS = (0.9, 0.999)
 EVALUATION_BATCH = {"cuda": 1000, "cpu": 250}  # images; what a layer makes of more does not fit a core's cache
 SMALL_PIXELS = 32 * 32  # of an image; of larger ones no more are evaluated at once than are trained on
 ALONE = Team()
-DROP = 10.0  # at each milestone the learning rate is divided by it
 
 
 @dataclass
@@ -46,28 +44,14 @@ def begin(model: nn.Module, masks: Masks, training: Training, device: torch.devi
         for name, mask in masks.items():
             model.get_parameter(name).masked_fill_(~mask, 0.0)
     zero = torch.zeros((), dtype=torch.float64, device=device)
-    return State(model, masks, _optimizer(model, training, device), first_epoch, 0, zero, zero.long())
-
-
-def _optimizer(model: nn.Module, training: Training, device: torch.device) -> torch.optim.Optimizer:
-    parameters, decay = model.parameters(), training.weight_decay
-    rate: float | Tensor = training.learning_rate
-    fused = None
-    if device.type == "cuda" and training.profile == "fast":
-        # One kernel, which reads its rate on the device: a step that was recorded reads what stands there by then.
-        rate, fused = torch.tensor(rate, device=device), True
-    match training.optimizer:
-        case "sgd":
-            return torch.optim.SGD(parameters, rate, MOMENTUM, weight_decay=decay, fused=fused)
-        case "adam":
-            return torch.optim.Adam(parameters, rate, BETAS, weight_decay=decay, capturable=bool(fused), fused=fused)
-        case "adamw":
-            return torch.optim.AdamW(parameters, rate, BETAS, weight_decay=decay, capturable=bool(fused), fused=fused)
+    fused = device if device.type == "cuda" and training.profile == "fast" else None
+    optimizer = optimizers.make(training.optimizer, model, training.learning_rate, training.weight_decay, fused)
+    return State(model, masks, optimizer, first_epoch, 0, zero, zero.long())
 
 
 def learning_rate(training: Training, epoch: int) -> float:
-    """The learning rate of an epoch, a function of nothing else: a tenth for each milestone that is reached."""
-    return training.learning_rate / DROP ** sum(epoch >= milestone for milestone in training.milestones)
+    """The learning rate of an epoch, a function of nothing else."""
+    return float(SCHEDULES.load(training.lr_schedule)(training, epoch))
 
 
 def train(

@@ -15,7 +15,7 @@ from engine.datasets.feed import Feed, open_feed
 from engine.errors import InputError
 from engine.machine import processes
 from engine.models import catalog, nets, trust
-from engine.pruning import magnitude
+from engine.pruning import pruner
 from engine.recipes import Chain, Dense, Run, Training, Winning
 from engine.store import database, records
 from engine.store.claims import Claim
@@ -124,7 +124,7 @@ def execute(claim: Claim, place: Workplace) -> None:
         _prune_first(claim, place, run.chain)
     data, state = prepare(run, place)
     attempt, spent = _resume(state, claim, place)
-    kept = magnitude.remaining(state.masks)
+    kept = pruner.remaining(state.masks)
     rules = nets.rules(state.model)
     layers = [records.Layer(name, kept[name], mask.numel(), rules[name]) for name, mask in state.masks.items()]
     environment = {**profiles.environment(run.training.profile, device), "device": place.label}
@@ -243,7 +243,8 @@ def _prune(claim: Claim, place: Workplace, state: loop.State) -> None:
     elif isinstance(run.ticket, Winning) and run.is_link:
         chain, level = run.ticket.chain, run.ticket.level + 1
         weights = {name: state.model.get_parameter(name) for name in nets.prunable(state.model, chain.rule.prunable)}
-        masks = magnitude.magnitude(weights, state.masks, chain.rule, level)
+        rewound = starts.unpack_state(place.read(chain.run(0), "rewind"))
+        masks = pruner.prune(weights, state.masks, chain.rule, level, rewound, chain.training.seed)
         _keep(claim, place, "mask", starts.pack_masks(masks, chain, level))
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from engine.datasets.load import Arrays
 from engine.datasets.pipeline import Data
 from engine.models import catalog
-from engine.pruning import magnitude
-from engine.recipes import Chain, Optimizer, Profile, Prunable, Rule, Run, Training
+from engine.pruning import pruner
+from engine.recipes import Chain, Profile, Prunable, Rule, Run, Training
 from engine.tickets import starts
 from engine.training import checkpoints, loop, profiles
 from tests.engine.test_recipes import TRAINING
@@ -60,7 +60,7 @@ def trained(run: Run, data: Data, left: Left) -> loop.State:
     ("prunable", "optimizer", "profile"), [("conv", "sgd", "exact"), ("conv+linear", "adam", "fast")]
 )
 def test_it_is_trained_pruned_rewound_and_transferred(
-    name: str, prunable: Prunable, optimizer: Optimizer, profile: Profile
+    name: str, prunable: Prunable, optimizer: str, profile: Profile
 ) -> None:
     facts = catalog.MODELS[name]
     source = replace(NARROW, model=name, optimizer=optimizer, profile=profile)
@@ -69,7 +69,7 @@ def test_it_is_trained_pruned_rewound_and_transferred(
     trained(chain.run(0), noise(source, side, 5), left)
     own = trained(chain.run(1), noise(source, side, 5), left)
     total = sum(mask.numel() for mask in own.masks.values())
-    assert sum(magnitude.remaining(own.masks).values()) == round(0.8 * total)
+    assert sum(pruner.remaining(own.masks).values()) == round(0.8 * total)
 
     target = replace(source, dataset="digits-b")
     moved = trained(Run(chain.ticket(1), target), noise(target, side, 7), left)
@@ -81,7 +81,7 @@ def test_it_is_trained_pruned_rewound_and_transferred(
             assert torch.equal(mask, own.masks[layer])
 
 
-def started(run: Run, side: int, left: Left) -> tuple[dict[str, Tensor], magnitude.Masks]:
+def started(run: Run, side: int, left: Left) -> tuple[dict[str, Tensor], pruner.Masks]:
     model, masks = starts.start(run, (3, side, side), 5, lambda one, kind: left[one.digest, kind])
     return model.state_dict(), masks
 

@@ -14,8 +14,8 @@ from engine.datasets import load, specs
 from engine.datasets.feed import open_feed
 from engine.datasets.pipeline import Data, EpochPlan
 from engine.models import catalog
-from engine.pruning import magnitude
-from engine.recipes import Optimizer, Profile, RandomGlobal, Rule, Run, Scope
+from engine.pruning import pruner
+from engine.recipes import Profile, RandomGlobal, Rule, Run, Scope
 from engine.store import database, rows
 from engine.tickets import starts
 from engine.training import checkpoints, graphs, loop, profiles
@@ -65,9 +65,9 @@ def test_streamed_batches_are_the_same_bits_as_on_the_cpu(tmp_path: Path, monkey
 @pytest.mark.parametrize("ties", [False, True])
 def test_masks_are_the_same_as_on_the_cpu(scope: Scope, ties: bool) -> None:
     for level in (1, 5, 20):
-        on_cpu = magnitude.magnitude(weights(level, ties), None, Rule(scope=scope), level)
+        on_cpu = pruner.prune(weights(level, ties), None, Rule(scope=scope), level)
         there = {name: value.to(GPU) for name, value in weights(level, ties).items()}
-        on_gpu = magnitude.magnitude(there, None, Rule(scope=scope), level)
+        on_gpu = pruner.prune(there, None, Rule(scope=scope), level)
         assert all(on_gpu[name].is_cuda and torch.equal(on_gpu[name].cpu(), mask) for name, mask in on_cpu.items())
 
 
@@ -92,7 +92,7 @@ def test_pruned_weights_stay_zero_and_exact_repeats_its_bits(model: str, profile
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("model", ["vgg-digits", "resnet20"])
-def test_recorded_steps_come_to_the_same_bits_as_steps_taken_as_they_are(model: str, optimizer: Optimizer) -> None:
+def test_recorded_steps_come_to_the_same_bits_as_steps_taken_as_they_are(model: str, optimizer: str) -> None:
     configuration = replace(
         TRAINING, model=model, optimizer=optimizer, learning_rate=0.01, profile="fast", epochs=6, milestones=(4,)
     )

@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 
 from engine import streams
 from engine.models import nets
-from engine.pruning import magnitude
+from engine.pruning import pruner
 from engine.recipes import Rule, Scope
 
 LEVELS = range(1, 31)
@@ -46,8 +46,8 @@ def test_counts_are_exact_and_masks_nested_at_each_of_30_levels(scope: Scope, ti
         layers = weights(level, ties)  # other weights at each level, as after another training
         if masks is not None:
             layers = {name: value * masks[name] for name, value in layers.items()}
-        found = magnitude.magnitude(layers, masks, rule, level)
-        counts = magnitude.remaining(found)
+        found = pruner.prune(layers, masks, rule, level)
+        counts = pruner.remaining(found)
         if scope == "global":
             assert sum(counts.values()) == round(total * (1 - rate) ** level)
         else:
@@ -64,7 +64,7 @@ def test_global_masks_are_those_of_sorting_everything(ties: bool) -> None:
     for level in LEVELS:
         layers = {name: value * masks[name] for name, value in weights(level, ties).items()}
         expected = by_sorting(layers, masks, round(total * 0.8**level))
-        masks = magnitude.magnitude(layers, masks, Rule(), level)
+        masks = pruner.prune(layers, masks, Rule(), level)
         assert as_set(masks) == expected
 
 
@@ -77,7 +77,7 @@ def test_global_masks_are_those_of_torchs_global_unstructured() -> None:
     before = total
     for level in LEVELS:
         current = {name: weight.detach().clone() for name, weight in layers.items()}
-        masks = magnitude.magnitude(current, masks, rule, level)
+        masks = pruner.prune(current, masks, rule, level)
         after = round(total * 0.8**level)
         prune.global_unstructured(modules, pruning_method=prune.L1Unstructured, amount=before - after)
         for (module, _), (name, mask) in zip(modules, masks.items(), strict=True):
@@ -87,12 +87,12 @@ def test_global_masks_are_those_of_torchs_global_unstructured() -> None:
 
 def test_a_pruned_weight_never_comes_back_even_when_all_that_is_left_is_zero() -> None:
     first = {"a": torch.tensor([True, False, True, False, True])}
-    found = magnitude.magnitude({"a": torch.zeros(5)}, first, Rule(rate=0.5), 1)
+    found = pruner.prune({"a": torch.zeros(5)}, first, Rule(rate=0.5), 1)
     assert found["a"].tolist() == [True, False, True, False, False]  # round(5 / 2) = 2, the lowest indices
 
 
 def test_the_lower_index_wins_among_equals() -> None:
-    assert magnitude.largest(torch.tensor([1.0, 2.0, 1.0, 1.0]), 3).tolist() == [True, True, True, False]
+    assert pruner.largest(torch.tensor([1.0, 2.0, 1.0, 1.0]), 3).tolist() == [True, True, True, False]
 
 
 @pytest.mark.parametrize("kept", [1, 999, 50_000, 99_000, 100_000])
@@ -103,51 +103,51 @@ def test_the_largest_of_many_are_those_of_a_stable_sort(kind: str, kept: int) ->
     if kind == "ties":
         scores = (scores * 4).round()
     if kind == "sampled":  # what is looked at first is nothing like the rest
-        scores[:: magnitude.SAMPLED] += 10
+        scores[:: pruner.SAMPLED] += 10
     if kind == "pruned":
         scores[torch.rand(100_000, generator=draw) < 0.9] = -1.0
         kept = min(kept, int((scores >= 0).sum()))
     expected = torch.zeros(100_000, dtype=torch.bool)
     expected[scores.sort(descending=True, stable=True).indices[:kept]] = True
-    assert torch.equal(magnitude.largest(scores, kept), expected)
+    assert torch.equal(pruner.largest(scores, kept), expected)
 
 
 def test_a_layer_and_a_whole_net_may_be_left_without_weights() -> None:
     layers = {"small": torch.full((4,), 0.1), "large": torch.arange(1.0, 13.0)}
-    found = magnitude.magnitude(layers, None, Rule(), 4)  # round(16 x 0.41) = 7
-    assert magnitude.remaining(found) == {"small": 0, "large": 7}
-    found = magnitude.magnitude(layers, None, Rule(), 30)
-    assert magnitude.remaining(found) == {"small": 0, "large": 0}
+    found = pruner.prune(layers, None, Rule(), 4)  # round(16 x 0.41) = 7
+    assert pruner.remaining(found) == {"small": 0, "large": 7}
+    found = pruner.prune(layers, None, Rule(), 30)
+    assert pruner.remaining(found) == {"small": 0, "large": 0}
 
 
 def test_pruning_compares_in_float64_as_in_float32() -> None:
     layers = weights()
-    single = magnitude.magnitude(layers, None, Rule(), 3)
-    double = magnitude.magnitude({name: value.double() for name, value in layers.items()}, None, Rule(), 3)
+    single = pruner.prune(layers, None, Rule(), 3)
+    double = pruner.prune({name: value.double() for name, value in layers.items()}, None, Rule(), 3)
     assert as_set(single) == as_set(double)
 
 
 def test_permutations_keep_the_counts_they_promise() -> None:
-    masks = magnitude.magnitude(weights(), None, Rule(), 5)
-    local = magnitude.permuted_within_layers(masks, streams.generator("x", 0))
-    pooled = magnitude.permuted_globally(masks, streams.generator("x", 0))
-    assert magnitude.remaining(local) == magnitude.remaining(masks)
+    masks = pruner.prune(weights(), None, Rule(), 5)
+    local = pruner.permuted_within_layers(masks, streams.generator("x", 0))
+    pooled = pruner.permuted_globally(masks, streams.generator("x", 0))
+    assert pruner.remaining(local) == pruner.remaining(masks)
     assert as_set(local) != as_set(masks)
     assert len(as_set(pooled)) == len(as_set(masks))
-    assert magnitude.remaining(pooled) != magnitude.remaining(masks)
+    assert pruner.remaining(pooled) != pruner.remaining(masks)
 
 
 def test_permutations_are_uniform() -> None:
     mask = {"a": torch.tensor([True, True, False, False, False, False])}
     hits = torch.zeros(6)
     for seed in range(3000):
-        hits += magnitude.permuted_within_layers(mask, streams.generator("x", seed))["a"]
+        hits += pruner.permuted_within_layers(mask, streams.generator("x", seed))["a"]
     assert ((hits - 1000) ** 2 / 1000).sum() < 30  # about chi-square with 5 degrees; beyond 1e-4
 
 
 def test_a_chainless_global_permutation_has_the_chains_exact_count() -> None:
     layers: dict[str, Tensor] = dict(nn.ParameterDict({k: nn.Parameter(v) for k, v in weights().items()}).items())
     total = sum(value.numel() for value in layers.values())
-    counts = [len(as_set(magnitude.random_global(layers, Rule(), n, streams.generator("x", n)))) for n in range(31)]
+    counts = [len(as_set(pruner.random_global(layers, Rule(), n, streams.generator("x", n)))) for n in range(31)]
     assert counts == [round(total * 0.8**n) for n in range(31)]
     assert all(a > b for a, b in pairwise(counts[:20]))

@@ -13,8 +13,8 @@ from engine.datasets import load
 from engine.datasets.pipeline import Data
 from engine.errors import InputError
 from engine.models import nets
-from engine.pruning import magnitude
-from engine.recipes import Chain, Dense, MaskKind, RandomGlobal, Rule, Run, Scope, Training, Winning
+from engine.pruning import pruner
+from engine.recipes import Chain, Dense, RandomGlobal, Rule, Run, Scope, Training, Winning
 from engine.store import database, records
 from engine.store.files import Folder, LostFile
 from engine.tickets import starts, tensorfiles
@@ -45,7 +45,7 @@ def no_files(run: Run, kind: str) -> bytes:
     raise AssertionError(f"{run.ticket} needs no {kind} file")
 
 
-def start(run: Run, read: starts.Read = no_files, classes: int = 10) -> tuple[dict[str, Tensor], magnitude.Masks]:
+def start(run: Run, read: starts.Read = no_files, classes: int = 10) -> tuple[dict[str, Tensor], pruner.Masks]:
     model, masks = starts.start(run, (1, 8, 8), classes, read)
     return {name: value.clone() for name, value in model.state_dict().items()}, masks
 
@@ -96,14 +96,14 @@ def test_recorded_layers_are_exact_and_nested_at_every_level(trained: Path) -> N
     with closing(database.reader(trained)) as connection, files(trained) as read:
         for scope in ("global", "layerwise"):
             chain = Chain(SHORT, Rule(scope=scope))
-            before: magnitude.Masks | None = None
+            before: pruner.Masks | None = None
             for level in range(1, 4):
                 _, masks = start(chain.run(level), read)
                 rows = connection.execute(
                     "SELECT name, layers.weights_remaining FROM layers JOIN runs ON runs.id = run_id WHERE digest = ?",
                     (chain.run(level).digest,),
                 )
-                assert dict(map(tuple, rows)) == magnitude.remaining(masks)
+                assert dict(map(tuple, rows)) == pruner.remaining(masks)
                 if before is not None:
                     assert all(bool((before[name] | ~masks[name]).all()) for name in masks)
                 before = masks
@@ -152,7 +152,7 @@ def chain_files(rule: Rule, classes: int) -> tuple[Chain, starts.Read, dict[str,
     for name, buffer in model.named_buffers():
         if "running" in name:
             buffer.fill_(0.5)
-    masks = magnitude.magnitude(nets.prunable(model, rule.prunable), None, rule, 3)
+    masks = pruner.prune(nets.prunable(model, rule.prunable), None, rule, 3)
 
     def read(run: Run, kind: str) -> bytes:
         assert (run, kind) in ((chain.run(0), "rewind"), (chain.run(2), "mask"))
@@ -191,15 +191,15 @@ def test_a_prunable_output_layer_is_left_out_of_the_ticket_where_class_counts_di
     _, masks = start(Run(Winning(chain, 3), TARGET), read)
     assert not bool(masks["output.weight"].all())
     total = sum(mask.numel() for mask in masks.values())
-    assert sum(magnitude.remaining(masks).values()) == round(total * 0.8**3)
+    assert sum(pruner.remaining(masks).values()) == round(total * 0.8**3)
 
 
 @pytest.mark.parametrize("kind", ["global", "local"])
-def test_a_head_that_is_left_out_takes_no_part_in_permutations(kind: MaskKind) -> None:
+def test_a_head_that_is_left_out_takes_no_part_in_permutations(kind: str) -> None:
     chain, read, _ = chain_files(Rule(prunable="conv+output"), classes=26)
     found = [start(Run(t, TARGET), read)[1] for t in (Winning(chain, 3), chain.random(kind, 3))]
     assert bool(found[1]["output.weight"].all())
-    assert len({sum(magnitude.remaining(masks).values()) for masks in found}) == 1
+    assert len({sum(pruner.remaining(masks).values()) for masks in found}) == 1
 
 
 def test_rewinding_weights_only_leaves_batch_norm_statistics_fresh() -> None:
@@ -212,7 +212,7 @@ def test_rewinding_weights_only_leaves_batch_norm_statistics_fresh() -> None:
 
 
 @pytest.mark.parametrize("kind", ["global", "local", "preserved"])
-def test_random_tickets_have_fresh_weights_under_the_mask_of_their_kind(kind: MaskKind) -> None:
+def test_random_tickets_have_fresh_weights_under_the_mask_of_their_kind(kind: str) -> None:
     chain, read, source = chain_files(Rule(), classes=10)
     _, winning = start(Run(Winning(chain, 3), TARGET), read)
     state, masks = start(Run(chain.random(kind, 3), TARGET), read)
@@ -221,14 +221,14 @@ def test_random_tickets_have_fresh_weights_under_the_mask_of_their_kind(kind: Ma
         assert not torch.equal(state[name], source[name])
         assert not torch.equal(state[name], dense[name])
     same = {name: torch.equal(masks[name], winning[name]) for name in masks}
-    counts = [magnitude.remaining(m) for m in (masks, winning)]
+    counts = [pruner.remaining(m) for m in (masks, winning)]
     assert sum(counts[0].values()) == sum(counts[1].values())
     assert all(same.values()) == (kind == "preserved")
     assert (counts[0] == counts[1]) == (kind != "global")
 
 
 @pytest.mark.parametrize("kind", ["global", "local", "preserved"])
-def test_random_tickets_differ_between_replicates_and_levels(kind: MaskKind) -> None:
+def test_random_tickets_differ_between_replicates_and_levels(kind: str) -> None:
     chain, read, _ = chain_files(Rule(), classes=10)
     found = []
     for seed in (0, 1):

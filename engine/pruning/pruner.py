@@ -1,7 +1,7 @@
 """Masks: which weights a ticket keeps. A mask is a bool tensor a layer, True where the weight remains.
 
-Counts are exact: after n iterations round(N (1 - rate)^n) of the N prunable weights remain, by magnitude, ties going
-to the lower index, and never one that an earlier iteration pruned. Section 3.1.
+Counts are exact: after n iterations round(N (1 - rate)^n) of the N prunable weights remain, by the rule's criterion,
+ties going to the lower index, and never one that an earlier iteration pruned. Section 3.1.
 """
 
 import math
@@ -10,6 +10,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from engine import streams
+from engine.errors import InputError
+from engine.pruning.criteria import CRITERIA
 from engine.recipes import Rule
 
 Masks = dict[str, Tensor]
@@ -18,22 +21,55 @@ SAMPLED = 127  # every so many-th score is looked at first: a prime, so that no 
 SIGMAS = 4  # that the sample may be wrong by
 
 
-def magnitude(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None, rule: Rule, level: int) -> Masks:
-    """The masks of `level` (1 or more): the largest of the weights that `masks` (None: all) leaves.
+def prune(
+    weights: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor] | None,
+    rule: Rule,
+    level: int,
+    rewound: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
+) -> Masks:
+    """The masks of `level` (1 or more): of the weights that `masks` (None: all) leaves, those that the rule keeps.
 
-    `weights` are the final weights of the run of level - 1, finite, in the order of the layers. They are compared in
-    their own precision, on the device they are on.
+    `weights` are the final weights of the run of level - 1, finite, in the order of the layers, and `rewound` those
+    that tickets are rewound to, which magnitude does without. They are compared in their own precision, on the device
+    they are on. Raises InputError where a criterion gives anything but one number for each weight.
     """
+    scored = _scores(weights, rule.criterion, level, rewound or {}, seed)
     pools = [[name] for name in weights] if rule.scope == "layerwise" else [list(weights)]
     found: Masks = {}
     for names in pools:
-        scores = torch.cat([weights[name].detach().flatten() for name in names]).abs_()
+        scores = _not_negative(torch.cat([scored[name].flatten() for name in names]))
         if masks is not None:
-            # Below every magnitude, so that a pruned weight never comes back, not even among zeros.
+            # Below every score, so that a pruned weight never comes back, not even among zeros.
             scores.masked_fill_(~torch.cat([masks[name].flatten() for name in names]), -1.0)
         kept = largest(scores, round(scores.numel() * rule.fraction(level)))
         found |= split(kept, {name: weights[name] for name in names})
     return found
+
+
+def _scores(
+    weights: Mapping[str, Tensor], criterion: str, level: int, rewound: Mapping[str, Tensor], seed: int
+) -> dict[str, Tensor]:
+    """What a criterion makes of each weight."""
+    final = {name: weight.detach() for name, weight in weights.items()}
+    before = {name: rewound[name].to(weight.device) for name, weight in final.items() if name in rewound}
+    draw = streams.generator(f"prune/{criterion}/{level}", seed)
+    found: dict[str, Tensor] = CRITERIA.load(criterion)(final, before, draw)
+    for name, weight in final.items():
+        if name not in found or found[name].shape != weight.shape or found[name].isnan().any():
+            raise InputError(f"pruning criterion {criterion!r} gives no number to some weight of {name}")
+    return {name: found[name].to(weight.device) for name, weight in final.items()}
+
+
+def _not_negative(scores: Tensor) -> Tensor:
+    """Scores in the same order, from 0 on: as they are, or else as ranks, of which no two are equal."""
+    if not bool((scores < 0).any()):
+        return scores
+    order = scores.sort(descending=True, stable=True).indices
+    ranks = torch.empty(scores.shape, dtype=torch.float64, device=scores.device)
+    ranks[order] = torch.arange(len(order) - 1, -1, -1, dtype=torch.float64, device=scores.device)
+    return ranks
 
 
 def largest(scores: Tensor, count: int) -> Tensor:
@@ -84,6 +120,11 @@ def permuted_within_layers(masks: Mapping[str, Tensor], generator: torch.Generat
 def permuted_globally(masks: Mapping[str, Tensor], generator: torch.Generator) -> Masks:
     """All layers' masks pooled, in random order: only the total count stays. Section 3.3."""
     return split(_permuted(torch.cat([mask.flatten() for mask in masks.values()]), generator), masks)
+
+
+def preserved(masks: Mapping[str, Tensor], generator: torch.Generator) -> Masks:
+    """The masks as they are: every layer keeps its count and its places. Appendix A.2."""
+    return dict(masks)
 
 
 def random_global(layers: Mapping[str, Tensor], rule: Rule, level: int, generator: torch.Generator) -> Masks:

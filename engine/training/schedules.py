@@ -1,0 +1,22 @@
+"""Learning-rate schedules: the learning rate of an epoch, a pure function of the training and the epoch's number."""
+
+import math
+
+from engine.recipes import Training
+
+DROP = 10.0  # at each milestone the learning rate is divided by it
+
+
+def step(training: Training, epoch: int) -> float:
+    """A tenth for each milestone that is reached (section 3)."""
+    return training.learning_rate / DROP ** sum(epoch >= milestone for milestone in training.milestones)
+
+
+def cosine(training: Training, epoch: int) -> float:
+    """Half a cosine from the first epoch's rate to nearly 0 (Loshchilov and Hutter 2017, without restarts)."""
+    return training.learning_rate * (1 + math.cos(math.pi * epoch / training.epochs)) / 2
+
+
+def constant(training: Training, epoch: int) -> float:
+    """The first epoch's rate."""
+    return training.learning_rate
