@@ -31,14 +31,14 @@ LINEAR: dict[type[nn.Module], tuple[str, ...]] = {
 OPTIONAL = ("channels", "width", "shape")  # what a person's factory may take beside `classes`
 
 
-def build(name: str, width: float, shape: Shape, classes: int, folder: str = "") -> nn.Module:
+def build(name: str, width: float, shape: Shape, classes: int, folder: str = "", seed: int = 0) -> nn.Module:
     """The network `name` for images of `shape` (channels, height, width), its weights not drawn yet (`initialise`).
 
-    `folder` is where the source of a person's own model lies. Raises InputError for an unknown name, and where the
-    own model cannot be built.
+    `folder` is where the source of a person's own model lies, `seed` of what its factory draws: 0 but to look for
+    that. Raises InputError for an unknown name, and where the own model cannot be built.
     """
     if user_model.is_own(name):
-        return _own(name, width, shape, classes, folder)
+        return _own(name, width, shape, classes, folder, seed)
     find(name)  # raises for an unknown one
     if name in VGG:
         return Vgg(VGG[name], width, shape[0], classes)
@@ -52,13 +52,13 @@ def build(name: str, width: float, shape: Shape, classes: int, folder: str = "")
     return torchvision_resnet(base, width, shape[0], classes, small_stem=base != name)
 
 
-def _own(name: str, width: float, shape: Shape, classes: int, folder: str) -> nn.Module:
+def _own(name: str, width: float, shape: Shape, classes: int, folder: str, seed: int) -> nn.Module:
     """What a person's factory makes, called with those of its parameters that it has."""
     factory = user_model.load(name, folder)
     given = _arguments(factory, name, {"channels": shape[0], "width": width, "shape": shape, "classes": classes})
     # What the factory draws that `initialise` does not draw again is at least the same every time.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         try:
             model = factory(**given)
         except (Exception, SystemExit) as error:

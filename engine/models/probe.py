@@ -39,7 +39,11 @@ def examine(name: str, width: float, ends: list[End], prunable: Prunable, folder
             _check_training(shown, model, end, prunable)
             _compare(shown, models[0], ends[0], model, end)
         if own:
-            _check_builds(shown, *(nets.build(name, width, ends[0].shape, ends[0].classes, folder) for _ in range(2)))
+            first, again, other = (
+                nets.build(name, width, ends[0].shape, ends[0].classes, folder, s) for s in (0, 0, 1)
+            )
+            _check_builds(shown, first, again)
+            _check_constants(shown, first, other)
         found = describe(models[0], ends[0].shape, prunable)
     return {**found, "elsewhere": list(map(str, user_model.elsewhere()))} if own else found
 
@@ -177,27 +181,31 @@ def _check_tensors(name: str, model: nn.Module) -> None:
 
 def _check_draws(name: str, model: nn.Module) -> None:
     """Raises InputError where a parameter is neither constant nor drawn by the seed. Leaves those of seed 0."""
-
-    def drawn(seed: int) -> dict[str, Tensor]:
-        try:
-            nets.initialise(model, "init", seed)
-        except Exception as error:
-            raise InputError(f"model {name} cannot be initialised: {user_model.describe(error)}") from error
-        values = ((path, value.detach()) for path, value in model.named_parameters())
-        return {path: value.clone() for path, value in values if value.numel() > 1 and _is_drawn(value)}
-
-    other, first, again = drawn(1), drawn(0), drawn(0)
+    other, first, again = ({k: v.clone() for k, v in _drawn(name, model, seed).items()} for seed in (1, 0, 0))
     for path, value in first.items():
         if not _same(value, again[path]):
             raise InputError(
                 f"model {name}: parameter {path!r} differs between two draws with one seed: draw it with torch's"
                 " default generator"
             )
-        if _same(value, other[path]) and not _same(value, value.flatten()[0].expand_as(value)):
-            raise InputError(
-                f"model {name}: parameter {path!r} is the same for every seed: draw it in reset_parameters() of its"
-                " module, or make it a buffer if it is fixed"
-            )
+        if value.numel() > 1 and _same(value, other[path]) and not _same(value, value.flatten()[0].expand_as(value)):
+            raise _undrawn(name, path)
+
+
+def _drawn(name: str, model: nn.Module, seed: int) -> dict[str, Tensor]:
+    """The parameters that this seed should draw, once it has. Raises InputError where it cannot."""
+    try:
+        nets.initialise(model, "init", seed)
+    except Exception as error:
+        raise InputError(f"model {name} cannot be initialised: {user_model.describe(error)}") from error
+    return {path: value.detach() for path, value in model.named_parameters() if _is_drawn(value)}
+
+
+def _undrawn(name: str, path: str) -> InputError:
+    return InputError(
+        f"model {name}: parameter {path!r} is the same for every seed: draw it in reset_parameters() of its module, or"
+        " make it a buffer if it is fixed"
+    )
 
 
 def _is_drawn(value: Tensor) -> bool:
@@ -212,18 +220,27 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 def _check_builds(name: str, first: nn.Module, again: nn.Module) -> None:
     """Raises InputError where a factory makes another network each time, in what no seed of a run draws again."""
-    shapes = [{path: tuple(value.shape) for path, value in model.named_parameters()} for model in (first, again)]
-    buffers = [dict(model.named_buffers()) for model in (first, again)]
-    paths = sorted(set(shapes[0]) | set(shapes[1]) | set(buffers[0]) | set(buffers[1]))
-    for path in paths:
-        there, here = (values.get(path) for values in buffers)
-        if shapes[0].get(path) != shapes[1].get(path) or (
-            there is not here and (there is None or here is None or not _same(there, here))
-        ):
+    for model in (first, again):
+        _drawn(name, model, 0)
+    values = [dict([*model.named_parameters(), *model.named_buffers()]) for model in (first, again)]
+    for path in sorted(set(values[0]) | set(values[1])):
+        there, here = (each.get(path) for each in values)
+        if there is not here and (there is None or here is None or not _same(there, here)):
             raise InputError(
                 f"model {name}: {path} is another each time that the factory is called: draw it with torch's default"
                 " generator, or seed what draws it"
             )
+
+
+def _check_constants(name: str, first: nn.Module, other: nn.Module) -> None:
+    """Raises InputError where a parameter looks constant, as one number does, and the factory drew it.
+
+    The two were built with different seeds of torch, and every run builds with one.
+    """
+    there = _drawn(name, other, 0)
+    for path, value in _drawn(name, first, 0).items():
+        if path in there and there[path].shape == value.shape and not _same(value, there[path]):
+            raise _undrawn(name, path)
 
 
 def _check_leaves(name: str, model: nn.Module, loss: Tensor) -> None:

@@ -300,6 +300,16 @@ RESET = "\n    def reset_parameters(self):\n        "
         ),
         (with_extra(f"self.own = nn.Parameter(torch.ones(4)){RESET}1 / 0"), "cannot be initialised: ZeroDivisionError"),
         (with_extra("self.own = torch.randn(4, requires_grad=True)"), "uses a 4 tensor that requires a gradient"),
+        (with_extra("self.own = nn.Parameter(torch.randn(1))"), "'0.own' is the same for every seed"),
+        (with_extra("self.own = nn.Parameter(torch.rand(()))"), "'0.own' is the same for every seed"),
+        (with_extra("self.own = nn.Parameter(torch.rand(1).repeat(4))"), "'0.own' is the same for every seed"),
+        (with_extra("self.own = nn.Parameter(torch.rand(1))", **CONV_WITH), "'0.own' is the same for every seed"),
+        (with_extra("self.own = nn.Parameter(torch.tensor(random.random()))"), "0.own is another each time"),
+        (with_extra("self.own = nn.Parameter(torch.full((4,), random.random()))"), "0.own is another each time"),
+        (
+            with_extra(f"self.own = nn.Parameter(torch.ones(1)){RESET}self.own.data.fill_(random.random())"),
+            "'0.own' differs between two draws with one seed",
+        ),
         (with_extra("self.own = [nn.Conv2d(1, 1, 1)]", "self.own[0](x)"), "uses a 1(x1x1x1)? tensor .* nn.ModuleList"),
         (with_extra("", "x if self.training else 1 / 0"), "fails in evaluation with ZeroDivisionError"),
         (
@@ -338,6 +348,21 @@ def test_what_the_seed_does_not_draw_is_refused_by_its_name(lab: Path, code: str
     with pytest.raises(InputError, match=said) as raised:
         examine(code)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "nn.Parameter(torch.ones(1))",
+        "nn.Parameter(torch.tensor(0.5))",
+        "nn.Parameter(torch.zeros(0))",
+        "nn.Parameter(torch.full((4,), 0.1))",
+        f"nn.Parameter(torch.empty(1)){RESET}nn.init.normal_(self.own)",
+    ],
+)
+def test_a_constant_parameter_and_one_that_resets_itself_pass(lab: Path, own: str) -> None:
+    reset = "; self.reset_parameters()" if RESET in own else ""
+    assert examine(with_extra(f"self.own = {own.replace(RESET, reset + RESET)}", "x * self.own.sum()"))["parameters"]
 
 
 ATTENTION = """
