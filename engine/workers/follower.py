@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from engine.machine import memory
+from engine.machine import memory, processes
 from engine.recipes import Run
-from engine.store import database
+from engine.store import damage, database
 from engine.store.files import Folder
 from engine.training import checkpoints, loop, team
 from engine.workers.run import Workplace, prepare
@@ -63,9 +63,13 @@ def main() -> None:
     options = parser.parse_args()
     threading.Thread(target=_end_with, args=(options.parent,), daemon=True).start()
     try:
-        follow(options)
+        with damage.explained(options.db):
+            follow(options)
     except Exception as error:
-        traceback.print_exc()
+        if isinstance(error, damage.Damaged):  # which the worker finds, too, when this process has ended
+            processes.say(str(error))
+        else:
+            traceback.print_exc()
         # Nothing is torn down: NCCL would wait for the others, who wait for this process.
         os._exit(team.OUT_OF_MEMORY if memory.ran_out(error) else 1)
 

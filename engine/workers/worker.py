@@ -158,6 +158,7 @@ class Worker:
         except records.StaleClaim:
             processes.say(f"run {digest} was taken over by another worker")
         except RankLost as lost:
+            self._stop_if_damaged(claim, lost)
             processes.say(f"run {digest} goes back: {lost}")
             records.lost(self.connection, claim.run_id, claim.number)
         except trust.Untrusted as error:
@@ -171,7 +172,14 @@ class Worker:
             if self._is_of_the_place(error):
                 self._release(claim)
                 raise
+            self._stop_if_damaged(claim, error)
             self._fail(claim, error)
+
+    def _stop_if_damaged(self, claim: claims.Claim, error: Exception) -> None:
+        """Give the run back and raise Damaged where a damaged row explains an error."""
+        if not memory.ran_out(error) and (damaged := damage.cause(error, self.options.db)):
+            self._release(claim)
+            raise damaged from error
 
     def _is_of_the_place(self, error: Exception) -> bool:
         """Whether an error is one of the database, its files or their disk, and not of the run or its data set."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from engine.results import ticket_export
 from engine.store import adding, care, database, exports, merge, queue, rows
 from engine.store.files import Folder
 from engine.tickets import starts, tensorfiles, ticketfiles
-from tests.conftest import TINY, add, work_off
+from tests.conftest import TINY, add, copied, work_off
 from tests.engine.test_care import silently
 
 
@@ -312,6 +313,27 @@ def test_records_are_the_rows_of_the_export_and_masks_those_of_the_run(trained: 
             db.records("statistics", "tin")
         pandas = pytest.importorskip("pandas")
         assert isinstance(db.frame("runs"), pandas.DataFrame)
+
+
+def test_records_and_frames_hold_the_last_attempt_of_each_run_or_all(trained: Path, tmp_path: Path) -> None:
+    path = copied(trained, tmp_path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        (abandoned,) = connection.execute("SELECT min(id) FROM runs").fetchone()
+        connection.execute("UPDATE runs SET attempt = 2 WHERE id = ?", (abandoned,))
+        names = ", ".join(row[1] for row in connection.execute("PRAGMA table_info(epochs)") if row[1] != "attempt")
+        recorded = connection.execute(
+            f"INSERT INTO epochs (attempt, {names}) SELECT 2, {names} FROM epochs WHERE run_id = ?", (abandoned,)
+        ).rowcount
+    with engine.open(path) as db:
+        last, every = (db.records("epochs", all_attempts=chosen) for chosen in (False, True))
+        assert len(every) - len(last) == recorded > 0
+        pytest.importorskip("pandas")
+        for chosen, records in ((False, last), (True, every)):
+            frame = db.frame("epochs", all_attempts=chosen)
+            assert list(frame.columns) == list(records[0])
+            assert frame["digest"].tolist() == [record["digest"] for record in records]
+            assert frame["attempt"].tolist() == [record["attempt"] for record in records]
+        assert db.frame("epochs").equals(db.frame("epochs", all_attempts=False))
 
 
 def test_an_absent_database_is_an_error_in_words(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Workers that are killed, stopped, or meet runs that cannot be trained: real processes on real training."""
 
 import hashlib
+import os
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.machine import processes
 from engine.store import care, claims, database, queue, rows
 from engine.store.files import Folder
 from tests.conftest import add, work_off
@@ -37,9 +39,9 @@ def records(path: Path) -> dict[str, Any]:
         }
 
 
-def start_worker(path: Path, checkpoint_seconds: float) -> "subprocess.Popen[bytes]":
+def start_worker(path: Path, checkpoint_seconds: float, **options: Any) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "engine.workers.worker", "--db", str(path), "--device", "cpu", "--drain"]
-    return subprocess.Popen([*command, "--checkpoint-seconds", str(checkpoint_seconds)])
+    return subprocess.Popen([*command, "--checkpoint-seconds", str(checkpoint_seconds)], **options)
 
 
 def wait_for_epochs(path: Path, recorded: int, worker: "subprocess.Popen[bytes]") -> None:
@@ -289,3 +291,45 @@ def test_runs_that_another_version_queued_are_left_to_it(tmp_path: Path) -> None
     with closing(database.reader(path)) as connection:
         statuses = connection.execute("SELECT seed, status FROM runs ORDER BY seed").fetchall()
     assert {tuple(row) for row in statuses} == {(0, "done"), (9, "waiting")}
+
+
+DAMAGE = [
+    ("DELETE FROM datasets", "refers to a row of datasets that is not there"),
+    ("DELETE FROM layers", "runs that are done without all epochs, layers or accuracy"),
+]
+
+
+@pytest.mark.parametrize(("statement", "said"), DAMAGE)
+def test_a_damaged_row_met_in_a_training_stops_the_worker_and_fails_no_run(
+    tmp_path: Path, statement: str, said: str
+) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "done", levels=0, replicates=1, random=["none"])
+    work_off(path)
+    add(path, "next", levels=1, replicates=2, random=["none"], target=["digits-a"])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+    with start_worker(path, 60, stdout=subprocess.PIPE) as worker:
+        output, _ = worker.communicate(timeout=120)
+    assert worker.returncode == processes.HALTED
+    (halted,) = (line for line in output.decode().splitlines() if line.startswith(processes.HALT))
+    assert f"{path} is damaged: " in halted
+    assert said in halted
+    with closing(database.reader(path)) as connection:
+        statuses = {row[0] for row in connection.execute("SELECT DISTINCT status FROM runs")}
+        assert statuses == {"done", "waiting"}
+
+
+def test_a_follower_that_meets_a_damaged_row_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "next", levels=0, replicates=1, random=["none"])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        (digest,) = connection.execute("SELECT digest FROM runs").fetchone()
+        connection.execute("DELETE FROM datasets")
+    given = {"db": path, "digest": digest, "parent": os.getpid(), "rank": 1, "size": 2, "device": "cpu", "meeting": "m"}
+    options = [str(part) for key, value in given.items() for part in (f"--{key}", value)]
+    command = [*processes.python("engine.workers.follower"), *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert f"{path} is damaged: " in ended.stdout
+    assert "Traceback" not in ended.stdout + ended.stderr
