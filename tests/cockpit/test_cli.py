@@ -100,11 +100,11 @@ def test_plot_draws_a_chart_and_a_table_without_colours_where_there_is_no_termin
 ) -> None:
     found = cockpit("plot", "tiny", "--db", trained)
     assert "tiny · digits b · " in found.stdout
-    assert "● digits-a -> digits-b winning" in found.stdout
+    assert "● from digits a, global" in found.stdout
     assert "weights remaining, %" in found.stdout
     assert "±" in found.stdout
     assert "\x1b" not in found.stdout
-    chart = found.stdout.split("  ● ")[0]
+    chart = found.stdout.split("weights remaining, %")[0]
     assert max(map(len, chart.splitlines())) == 120
     narrow = cockpit("plot", "tiny", "--db", trained, COLUMNS="30").stdout
     assert [line.split() for line in narrow.splitlines()[-4:]] == [
@@ -113,7 +113,7 @@ def test_plot_draws_a_chart_and_a_table_without_colours_where_there_is_no_termin
     assert "fraction of weights pruned" in cockpit("plot", "tiny", "--x", "pruned", "--db", trained).stdout
     chain = cockpit("plot", "tiny", "--target", "digits-a", "--db", trained).stdout
     assert "tiny · digits a · " in chain
-    assert "digits-a -> digits-a winning layerwise" in chain
+    assert "own, layerwise" in chain
     assert "unknown target 'digits-c'" in cockpit("plot", "tiny", "--target", "digits-c", "--db", trained).stderr
     assert "did you mean 'tiny'" in cockpit("plot", "tinny", "--db", trained).stderr
 
