@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cockpit import config
-from cockpit.text import words
+from cockpit.text import hints, words
 from engine.datasets import catalog, places
 from engine.errors import InputError
 from engine.machine import devices, paths, plugins, processes
@@ -77,7 +77,7 @@ def findings(path: Path) -> Iterator[Finding]:
         try:
             yield from check()
         except InputError as error:
-            yield Finding(subject, "problem", str(error))
+            yield Finding(subject, "problem", hints.complete(error))
         except Exception as error:  # a doctor must not fall ill
             yield Finding(subject, "warning", f"could not be looked at ({type(error).__name__}: {error})")
 
@@ -332,7 +332,7 @@ def _configuration() -> Iterator[Finding]:
         config.work()
         folder = config.data().folder
     except InputError as error:
-        yield Finding("configuration", "problem", str(error), "mend the file, or remove it")
+        yield Finding("configuration", "problem", hints.complete(error), "mend the file, or remove it")
         return
     try:
         from cockpit.tui import keys

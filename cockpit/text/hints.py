@@ -30,9 +30,9 @@ def flag(option: str) -> str:
     return "--" + option.replace("_", "-")
 
 
-def complete(message: str | InputError) -> str:
+def complete(message: str | Exception) -> str:
     """A message with options as they are typed, whose commands, in backticks, can be copied as they are."""
-    text = message.worded(flag) if isinstance(message, InputError) else message
+    text = message.worded(flag) if isinstance(message, InputError) else str(message)
     if _told is None:
         return text
     return _COMMAND.sub(_completed, text)
@@ -43,7 +43,7 @@ def say(text: str) -> None:
     print(complete(text))
 
 
-def warn(text: str | InputError) -> None:
+def warn(text: str | Exception) -> None:
     """Print a message on stderr."""
     print(complete(text), file=sys.stderr, flush=True)
 

@@ -19,7 +19,7 @@ from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from cockpit.requests import background
-from cockpit.text import words
+from cockpit.text import hints, words
 from cockpit.tui import actions
 from cockpit.tui.actions import ACTIONS, Action
 from cockpit.tui.dialogs import Ask, Confirm
@@ -228,7 +228,7 @@ class ActingApp(Host):
 
     def failed(self, title: str, error: Exception) -> None:
         """Say why something could not be done."""
-        self.notify(str(error), title=title, severity="error", timeout=10)
+        self.notify(hints.complete(error), title=title, severity="error", timeout=10)
 
 
 def _start_workers(path: Path) -> str:

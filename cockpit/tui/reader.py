@@ -12,6 +12,7 @@ from typing import Any
 from textual.message import Message
 from textual.message_pump import MessagePump
 
+from cockpit.text import hints
 from engine.errors import InputError
 from engine.store import damage, database
 
@@ -79,7 +80,7 @@ class Reader(threading.Thread):
             except Exception as error:  # whatever it is, a banner is better than a screen that stands still
                 error = damage.cause(error, self.path) or error
                 known = isinstance(error, InputError | sqlite3.Error | OSError)
-                self._tell(str(error) if known else f"{type(error).__name__}: {error}")
+                self._tell(hints.complete(error) if known else f"{type(error).__name__}: {error}")
                 self._changed.wait(1.0)
                 self._changed.clear()
 
