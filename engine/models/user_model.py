@@ -24,6 +24,10 @@ from engine.machine.processes import ROOT
 
 DIGITS = 16  # of the source's hash, in an identity
 OURS = ("cockpit", "engine")
+# What every network stands on, and what trains it: no module of a folder can be imported in place of these.
+NEEDED = {"PIL", "mpmath", "msgspec", "numpy", "platformdirs", "psutil", "safetensors", "scipy", "sklearn"} | {
+    "sqlite_utils", "sympy", "torch", "torchgen", "torchvision", "triton", "typing_extensions",
+}  # fmt: skip
 INSTALLED = ("site-packages", "dist-packages")  # folders that hold distributions, whatever environment they are of
 
 
@@ -334,11 +338,11 @@ def _use(source: Source) -> None:
         if _of_installed.setdefault(top, source.sha256) != source.sha256:
             raise InputError(f"package {top!r} has changed since this process imported it: start the process again")
         return
-    for name in source.names:
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if file and _installed(Path(file).absolute()):
+    for name in NEEDED & source.names:
+        found = PathFinder.find_spec(name)
+        if found and found.origin and _installed(Path(found.origin).absolute()):
             raise InputError(
-                f"module {name!r} in {source.folder} cannot be imported: {file} has that name too; rename yours"
+                f"module {name!r} in {source.folder} cannot be imported: {found.origin} has that name too; rename yours"
             )
     wanted = _loaded.setdefault((source.folder, source.sha256), _Loaded(source))
     if wanted not in _in_use:

@@ -1,5 +1,6 @@
 """What a person's own model imports from its folder: hashed with it, and loaded for it alone."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -162,6 +163,41 @@ def test_a_name_that_is_taken_is_refused_with_its_file(taken: str, importing: bo
     write(tmp_path, {"net.py": f"import {taken}\n{NN}{MAKE}", f"{taken}.py": NN + MAKE})
     with pytest.raises(InputError, match=rf"{taken}\.py cannot be imported: .* has that name too; rename yours"):
         user_model.find("net:make" if importing else f"{taken}:make", str(tmp_path))
+
+
+@pytest.mark.parametrize("installed", ["utils", "requests", "yaml", "pluggy"])
+@pytest.mark.parametrize("form", ["a module", "a package"])
+@pytest.mark.parametrize("imported", [True, False])
+def test_a_helper_may_be_called_as_an_installed_package(
+    installed: str, form: str, imported: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    write(site / installed, {"__init__.py": "from . import deep\nCHANNELS = 99\n", "deep.py": ""})
+    monkeypatch.syspath_prepend(site)
+    for name in [name for name in sys.modules if name.partition(".")[0] == installed]:
+        monkeypatch.delitem(sys.modules, name)
+    package = importlib.import_module(installed) if imported else None
+    sources = []
+    for number in (4, 6):
+        folder = tmp_path / str(number)
+        helper = f"{installed}.py" if form == "a module" else f"{installed}/__init__.py"
+        write(folder, {"net.py": f"{NN}from {installed} import CHANNELS\n{MAKE}", helper: f"CHANNELS = {number}\n"})
+        sources.append((user_model.find("net:make", str(folder)).identity, folder, number))
+    assert sources[0][0] != sources[1][0]
+    for identity, folder, number in sources * 2:
+        assert channels(identity, folder) == number
+    user_model.put_back()
+    assert sys.modules.get(installed) is package
+    assert importlib.import_module(f"{installed}.deep").__file__ == str(site / installed / "deep.py")
+    for name in (installed, f"{installed}.deep"):
+        monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.parametrize("needed", ["torch", "numpy", "PIL", "sympy"])
+def test_a_helper_cannot_take_the_place_of_what_networks_need(needed: str, tmp_path: Path) -> None:
+    write(tmp_path, {"net.py": f"import {needed}\n{NN}{MAKE}", f"{needed}.py": HELPER})
+    with pytest.raises(InputError, match=rf"'{needed}' in .* cannot be imported: .* has that name too; rename yours"):
+        user_model.load("net:make", str(tmp_path))
 
 
 def test_nothing_of_a_folder_is_left_to_whoever_imports_later(tmp_path: Path) -> None:
