@@ -101,7 +101,7 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["python.md", "tickets.md"])
+@pytest.mark.parametrize("page", ["python.md", "tickets.md", "statistics.md"])
 def test_the_examples_run_as_they_are_printed(page: str, folder: Path) -> None:
     code = "\n".join(blocks(page))
     project = str(DOCS.parent)
@@ -114,7 +114,7 @@ def test_the_examples_run_as_they_are_printed(page: str, folder: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert {"python.md": "conv4.weight ", "tickets.md": "3 digits-a"}[page] in done.stdout
+    assert {"python.md": "conv4.weight ", "tickets.md": "3 digits-a", "statistics.md": "digits-a "}[page] in done.stdout
 
 
 def test_the_three_lines_give_the_network_that_is_trained_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
