@@ -198,6 +198,8 @@ CHANGED: dict[str, Any] = {
     "levels": 8,
     "evaluate": "0,1,2,8",
     "prune_rate": 0.3,
+    "criterion": "random",
+    "lr_schedule": "cosine",
     "rewind": 2,
     "prunable": "conv+output",
     "rewinds": "weights",
