@@ -1,7 +1,9 @@
-"""What `--help` says: every command has an example, in one form, that can be typed."""
+"""What `--help` says: every command has an example, in one form, that can be typed. So can the commands of the docs."""
 
+import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -9,6 +11,8 @@ import typer
 from cockpit.cli import app
 
 FORM = "Example: cockpit "
+FOLDER = Path(__file__).parents[2]
+PAGES = ["README.md", "CONTRIBUTING.md", *(str(page.relative_to(FOLDER)) for page in sorted(FOLDER.glob("docs/*.md")))]
 
 
 def commands(
@@ -50,3 +54,15 @@ def test_a_command_and_its_options_are_explained(path: tuple[str, ...]) -> None:
     assert command.help
     for parameter in command.params:
         assert getattr(parameter, "help", None), f"{parameter.name} is not explained"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_parse(page: str) -> None:
+    for block in re.findall(r"^```sh\n(.*?)^```", (FOLDER / page).read_text(), flags=re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] != ["cockpit"] or words[1:] in ([], ["--install-completion"], ["--show-completion"]):
+                continue
+            path = next((path for path in ALL if tuple(words[1 : 1 + len(path)]) == path), None)
+            assert path, f"no such command: {line}"
+            ALL[path].make_context(" ".join(path), words[1 + len(path) :]).close()
