@@ -41,3 +41,20 @@ def test_readme_names_only_files_that_exist() -> None:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in link:
                 assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_index_of_decisions_lists_every_record() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text()
+    listed = {}
+    for section in index.split("\n## ")[1:]:
+        page = re.findall(r"\(([a-z]+\.md)\)", section)[0]
+        listed[page] = re.findall(r"^\| (\d{4}-\d\d-\d\d) \| (.+) \|$", section, flags=re.MULTILINE)
+    records = {
+        page.name: [
+            (date, title) for title, date in re.findall(r"^## (.+)\n\n\*(.+)\*$", page.read_text(), flags=re.MULTILINE)
+        ]
+        for page in folder.glob("*.md")
+        if page.name != "README.md"
+    }
+    assert listed == records
