@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine.machine import processes
 from engine.results import ticket_export
 from tests import inprocess
+from tests.conftest import copied
 from tests.engine.test_takeaway import export
 from tests.engine.test_ticket_fuzz import VALUES, joined, parts, places
 
@@ -47,7 +48,25 @@ def test_no_ticket_file_makes_a_traceback(
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COCKPIT_DB", "experiments.db")
     monkeypatch.setattr(processes, "ask", _answered)
+    if data.draw(st.booleans()):
+        copied(trained, folder)
     add = "queue add --dry-run --source ticket:t.safetensors --target digits-b --epochs 1"
     for command in ("tickets verify t.safetensors", "tickets verify --json t.safetensors", add):
         code, _, err = inprocess.run(*command.split())
         inprocess.check_ended_well(code, err)
+    verified, _, _ = inprocess.run("tickets", "verify", "t.safetensors")
+    there = Path("experiments.db").exists()
+    before = _kept(folder)
+    code, _, err = inprocess.run("tickets", "import", "t.safetensors")
+    inprocess.check_ended_well(code, err, (0, 2))
+    assert (code == 0) == (verified == 0)  # what is kept has been found whole
+    if code:
+        assert _kept(folder) == before
+        assert Path("experiments.db").exists() == there
+    else:
+        assert content in _kept(folder)
+
+
+def _kept(folder: Path) -> list[bytes]:
+    """The content of the files beside the database."""
+    return [file.read_bytes() for file in sorted(folder.glob("*.files/**/*")) if file.is_file()]
