@@ -108,6 +108,13 @@ class Work(NamedTuple):
         return (self.model, self.width, self.leaves)
 
 
+class Plan(NamedTuple):
+    """What training a run is, and the runs that it needs, by their digests."""
+
+    work: Work
+    needs: list[str]
+
+
 class Task(NamedTuple):
     """A run that is still to be trained, and its place in the queue."""
 
@@ -180,20 +187,9 @@ def previews(
     """What `preview` says of each of these groups of experiments by itself. Each experiment is expanded once."""
     expanded = {definition: curves(definition) for group in groups for definition in group}
     each = {definition: runs(found) for definition, found in expanded.items()}
-    return [
-        _preview(connection, group, [expanded[one] for one in group], [each[one] for one in group], places)
-        for group in groups
-    ]
-
-
-def _preview(
-    connection: sqlite3.Connection | None,
-    definitions: Sequence[Definition],
-    expanded: Sequence[Sequence[Curve]],
-    each: Sequence[Mapping[str, Run]],
-    places: Sequence[Device],
-) -> tuple[list[Preview], Preview]:
-    wanted = {digest: run for own in each for digest, run in own.items()}
+    data_sets = {data.identity: data for one in expanded for data in one.sources + one.targets}
+    wanted = {digest: run for own in each.values() for digest, run in own.items()}
+    plans = _plans(wanted, {data.identity: data.name for data in data_sets.values()})
     load, measured = Load({}, [], {}, {}), Measured({}, {}, {}, {})
     known: dict[str, tuple[int, str]] = {}
     if connection is not None:
@@ -203,14 +199,34 @@ def _preview(
             (json.dumps(list(wanted)),),
         )
         known = {row["digest"]: (row["id"], row["status"]) for row in rows}
-    data_sets = {data.identity: data for d in definitions for data in d.sources + d.targets}
     pixels = {data.identity: data.train_images * data.shape[1] * data.shape[2] for data in data_sets.values()}
-    ids = _join(load, wanted, known, {data.identity: data.name for data in data_sets.values()})
+    measured = replace(measured, pixels={**measured.pixels, **pixels})
+
+    def of(group: Sequence[Definition]) -> tuple[list[Preview], Preview]:
+        expansions, parts = [expanded[one] for one in group], [each[one] for one in group]
+        return _preview(load, known, plans, expansions, parts, measured, len(places))
+
+    return [of(group) for group in groups]
+
+
+def _preview(
+    others: Load,
+    known: Mapping[str, tuple[int, str]],
+    plans: Mapping[str, Plan],
+    expanded: Sequence[Sequence[Curve]],
+    each: Sequence[Mapping[str, Run]],
+    measured: Measured,
+    slots: int,
+) -> tuple[list[Preview], Preview]:
+    load = Load({**others.tasks}, [*others.needs], {**others.wanted}, {**others.priorities})
+    wanted = dict.fromkeys(digest for own in each for digest in own)
+    known = {digest: known[digest] for digest in wanted if digest in known} if known else {}
+    ids = _join(load, {digest: plans[digest] for digest in wanted}, known)
     for place, own in enumerate(each):
         load.wanted[f"{_NEW}{place}"] = {ids[digest] for digest in own if digest in ids}
         load.priorities[f"{_NEW}{place}"] = 0
     names = [f"{_NEW}{place}" for place in range(len(each))]
-    estimated, total = _estimates(load, names, replace(measured, pixels={**measured.pixels, **pixels}), len(places))
+    estimated, total = _estimates(load, names, measured, slots)
     done = {digest for digest, (_, status) in known.items() if status == "done"}
     found_of, there = [], set(known)
     for found, own, left in zip(expanded, each, estimated.values(), strict=True):
@@ -282,9 +298,31 @@ def _load(connection: sqlite3.Connection, names: Sequence[str]) -> Load:
     return Load(tasks, needs, dict(wanted), priorities)
 
 
-def _join(
-    load: Load, wanted: Mapping[str, Run], known: Mapping[str, tuple[int, str]], names: Mapping[str, str]
-) -> dict[str, int]:
+def _plans(wanted: Mapping[str, Run], names: Mapping[str, str]) -> dict[str, Plan]:
+    """What to plan of each of these runs by its digest; `names` are those of the data sets."""
+    works: dict[tuple[int, str | None], Work] = {}  # there are but a few
+    found: dict[str, Plan] = {}
+    for digest, run in wanted.items():
+        t = run.training
+        leaves = "dense" if isinstance(run.ticket, Dense) else "link" if run.is_link else None
+        if (work := works.get((id(t), leaves))) is None:
+            kind = (
+                t.model,
+                t.width,
+                t.batch_size,
+                t.profile,
+                t.split,
+                t.dataset,
+                t.epochs,
+                t.validation,
+                t.test_images,
+            )
+            work = works[id(t), leaves] = Work(*kind, names[t.dataset], leaves)
+        found[digest] = Plan(work, [needed.digest for needed in run.needs()])
+    return found
+
+
+def _join(load: Load, wanted: Mapping[str, Plan], known: Mapping[str, tuple[int, str]]) -> dict[str, int]:
     """Add to a load what is left to train of these runs, by digest; some have an id and a status already. All ids.
 
     What stands on a run that failed is not trained.
@@ -292,21 +330,25 @@ def _join(
     ids = {digest: run for digest, (run, _) in known.items() if run in load.tasks}
     lost = {digest for digest, (run, status) in known.items() if run not in load.tasks and status != "done"}
     numbers = count(1 + max((*load.tasks, *(run for run, _ in known.values())), default=0))
-    for digest, run in wanted.items():
+    dependents: Counter[int] = Counter()
+    added: dict[int, Work] = {}
+    for digest, plan in wanted.items():
         if digest in known:
             continue
-        needs = [needed.digest for needed in run.needs()]
-        if lost.intersection(needs):
+        if lost and lost.intersection(plan.needs):
             lost.add(digest)
             continue
         ids[digest] = number = next(numbers)
-        t = run.training
-        leaves = "dense" if isinstance(run.ticket, Dense) else "link" if run.is_link else None
-        kind = (t.model, t.width, t.batch_size, t.profile, t.split, t.dataset, t.epochs, t.validation, t.test_images)
-        load.tasks[number] = Task(number, None, 0, 0, Work(*kind, names[t.dataset], leaves))
-        for needed in (ids[digest] for digest in needs if digest in ids):
-            load.needs.append((number, needed))
-            load.tasks[needed] = load.tasks[needed]._replace(dependents=load.tasks[needed].dependents + 1)
+        added[number] = plan.work
+        for needed in plan.needs:
+            if needed in ids:
+                load.needs.append((number, ids[needed]))
+                dependents[ids[needed]] += 1
+    load.tasks.update(
+        (number, Task(number, None, 0, dependents.pop(number, 0), work)) for number, work in added.items()
+    )
+    for run, more in dependents.items():
+        load.tasks[run] = load.tasks[run]._replace(dependents=load.tasks[run].dependents + more)
     return ids
 
 
@@ -359,7 +401,7 @@ def _estimates(
     times = {work: measured.time(work) for work in {task.work for task in order}}
     left = [max(0.0, (times[task.work] or 0.0) - (task.elapsed or 0.0)) for task in order]
     needs = ((places[run], places[needed]) for run, needed in load.needs if run in places and needed in places)
-    ends = schedule(left, needs, slots)
+    ends = schedule(left, needs, slots) if any(left) else left
 
     def of(runs: set[int]) -> Estimate:
         mine = [places[run] for run in runs]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import product
+from weakref import WeakValueDictionary
 
 from engine.datasets.catalog import DataSet
 from engine.plan.definitions import LEARNING_RATES, Definition, rewind_epoch
@@ -110,7 +111,15 @@ def _chains(d: Definition, source: DataSet, optimizer: str, scope: Scope) -> lis
         schedule=d.schedule,
         criterion=d.criterion,
     )
-    return [Chain(_training(d, source, optimizer, d.seed + r), rule) for r in range(d.replicates)]
+    return [_chain(_training(d, source, optimizer, d.seed + r), rule) for r in range(d.replicates)]
+
+
+def _chain(training: Training, rule: Rule) -> Chain:
+    """The chain of a training and a rule, one for all experiments: its runs keep their digests."""
+    return _living.get((training, rule)) or _living.setdefault((training, rule), Chain(training, rule))
+
+
+_living: WeakValueDictionary[tuple[Training, Rule], Chain] = WeakValueDictionary()
 
 
 def _training(d: Definition, data: DataSet, optimizer: str, seed: int) -> Training:
