@@ -190,17 +190,20 @@ def out_of_memory(connection: sqlite3.Connection, claim: Claim, error: str) -> b
         if connection.execute("SELECT alone FROM runs WHERE id = ?", (claim.run_id,)).fetchone()[0]:
             _end(connection, claim.run_id, claim.number, "failed", error=error)
             return True
-        _close(connection, claim.run_id, claim.number, "out-of-memory", error)
-        _update(connection, claim.run_id, {"status": "waiting", "alone": 1, "worker": None, "lease_expires_at": None})
+        _ensure_begun(connection, claim.run_id, claim.number)
+        again = {"status": "waiting", "alone": 1, "worker": None, "lease_expires_at": None, "error": error}
+        _update(connection, claim.run_id, again)
         return False
 
 
 def lost(connection: sqlite3.Connection, run_id: int, number: int) -> None:
     """Put a run back whose worker's process has ended; after `LOST_ALLOWED` such ends in a row it has failed."""
     with transaction(connection):
-        query = "SELECT r.lost, w.log FROM runs r JOIN workers w ON w.id = r.worker WHERE r.id = ?"
+        query = "SELECT r.lost, r.status, r.claim, w.log FROM runs r JOIN workers w ON w.id = r.worker WHERE r.id = ?"
         before = connection.execute(query, (run_id,)).fetchone()
-        if reclaim(connection, run_id, number, lost=True) and before["lost"] + 1 >= LOST_ALLOWED:
+        if before["lost"] + 1 < LOST_ALLOWED:
+            reclaim(connection, run_id, number, lost=True)
+        elif (before["status"], before["claim"]) == ("running", number):
             error = (
                 f"{LOST_ALLOWED} times in a row the worker's process ended in this run: it was killed, perhaps for lack"
                 f" of memory, or crashed in a library; its output is in {before['log'] or 'no file'}"
@@ -215,8 +218,8 @@ def is_over(connection: sqlite3.Connection, digest: str) -> bool:
 
 
 def _end(connection: sqlite3.Connection, run_id: int, number: int, status: str, **columns: object) -> None:
-    """A run and the attempt that this claim made at it are over."""
-    _close(connection, run_id, number, status, columns.get("error"))
+    """A run is over, and with it the attempt that this claim made at it (the trigger `attempt_over`)."""
+    _ensure_begun(connection, run_id, number)
     over = {"status": status, "finished_at": now(), "lease_expires_at": None, "alone": 0, "lost": 0}
     _update(connection, run_id, {**over, **columns})
     if status != "done":
@@ -234,14 +237,12 @@ def _begin(connection: sqlite3.Connection, run_id: int, attempt: int) -> None:
     )
 
 
-def _close(connection: sqlite3.Connection, run_id: int, number: int, outcome: str, error: object) -> None:
-    """The attempt of a claim is over. One that ended before its training began is an attempt all the same."""
-    close = "UPDATE attempts SET ended_at = ?, outcome = ?, error = ? WHERE run_id = ? AND claim = ?"
-    values = (outcome, error, run_id, number)
-    if not connection.execute(close, (now(), *values)).rowcount:
+def _ensure_begun(connection: sqlite3.Connection, run_id: int, number: int) -> None:
+    """Record an attempt for this claim if it has none: one that ends before its training begins is an attempt, too."""
+    begun = "SELECT 1 FROM attempts WHERE run_id = ? AND claim = ?"
+    if connection.execute(begun, (run_id, number)).fetchone() is None:
         again = "UPDATE runs SET attempt = attempt + 1 WHERE id = ? RETURNING attempt"
         _begin(connection, run_id, connection.execute(again, (run_id,)).fetchall()[0][0])
-        connection.execute(close, (now(), *values))
 
 
 def _update(connection: sqlite3.Connection, run_id: int, columns: Mapping[str, object]) -> None:

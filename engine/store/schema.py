@@ -407,6 +407,28 @@ def version_5(db: Database) -> None:
     db.execute("ALTER TABLE experiment_curves ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0")  # 1: left out of charts
 
 
+# The one writer of how an attempt ended, whoever changes the run's status: its worker, another, a pool, or a merge.
+ATTEMPT_OVER = """
+CREATE TRIGGER attempt_over AFTER UPDATE OF status ON runs
+WHEN OLD.status = 'running' AND NEW.status <> 'running' BEGIN
+  UPDATE attempts SET ended_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),
+    outcome = CASE WHEN NEW.status <> 'waiting' THEN NEW.status
+                   WHEN NEW.alone > OLD.alone THEN 'out-of-memory'
+                   WHEN NEW.lost > OLD.lost OR OLD.lease_expires_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now') THEN 'lost'
+                   ELSE 'stopped' END,
+    error = CASE WHEN NEW.status <> 'waiting' OR NEW.alone > OLD.alone THEN NEW.error END
+  WHERE run_id = NEW.id AND claim = NEW.claim AND ended_at IS NULL;
+END
+"""
+
+
+@MIGRATIONS()
+def version_6(db: Database) -> None:
+    """An attempt ends with its run's status, by one trigger."""
+    db.execute("DROP TRIGGER run_taken_back")
+    db.execute(ATTEMPT_OVER)
+
+
 def migrate(path: str) -> None:
     """Bring the file at `path`, which may be absent, to the newest version, in one transaction.
 
