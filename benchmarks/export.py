@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.measuring import alternating, ratios, spread
 from engine.machine import processes
-from engine.plan.definitions import define
+from engine.plan.defining import define
 from engine.store import adding, database
 from engine.store import rows as store_rows
 

@@ -21,7 +21,7 @@ from benchmarks import queue as queues
 from benchmarks.measuring import CPU, Rows
 from cockpit.views import figures
 from engine.datasets.feed import Feed
-from engine.plan.definitions import define
+from engine.plan.defining import define
 from engine.recipes import Training
 from engine.store import adding, claims, database, queue, workers
 from engine.store.files import Folder

@@ -26,7 +26,7 @@ from engine.datasets.load import Arrays
 from engine.datasets.npz import file_digest
 from engine.errors import InputError
 from engine.machine import processes
-from engine.plan import definitions
+from engine.plan import defining
 from engine.pruning import pruner
 from engine.recipes import Profile, Rule
 from engine.store import adding, database
@@ -118,7 +118,7 @@ def our_pace(model: str, arrays: Arrays, profile: Profile) -> float:
 def our_chain(path: Path, arrays: Arrays) -> None:
     """Queue a chain in a database of its own, and have a worker train it."""
     path.mkdir()
-    definition = definitions.define(
+    definition = defining.define(
         source=[as_npz(path / "images.npz", arrays)],
         model=CHAIN,
         levels=LEVELS,

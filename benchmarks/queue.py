@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from engine.machine import processes
-from engine.plan.definitions import define
+from engine.plan.defining import define
 from engine.store import adding, claims, database
 
 EXPERIMENTS = 1000

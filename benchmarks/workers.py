@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.measuring import as_npz, pictures, spread
 from engine.machine import processes
-from engine.plan.definitions import define
+from engine.plan.defining import define
 from engine.store import adding, database
 
 BATCH = 128

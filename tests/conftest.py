@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from engine.plan import definitions
+from engine.plan import defining
 from engine.store import adding, database
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -121,7 +121,7 @@ def work_off(path: Path, **options: Any) -> str:
 def add(path: Path, name: str, **options: Any) -> adding.Added:
     """Queue an experiment: `TINY`, changed by `options`."""
     with closing(database.writer(path)) as connection:
-        return adding.add(connection, name, definitions.define(**{**TINY, **options}), "cockpit queue add")
+        return adding.add(connection, name, defining.define(**{**TINY, **options}), "cockpit queue add")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from engine.datasets import places
 from engine.errors import InputError
 from engine.machine import devices
 from engine.plan import experiments
-from engine.plan.definitions import Definition, extended
+from engine.plan.defining import extended
+from engine.plan.definitions import Definition
 from engine.store import adding, database, queue
 
 HEADINGS = ("experiment", "runs left", "device time", "done in", "ticket files")

@@ -20,7 +20,8 @@ from cockpit.text.toml import Place, line_of, mismatch
 from cockpit.text.toml import read as read_toml
 from engine.datasets.specs import resolve
 from engine.errors import InputError, quoted, unknown
-from engine.plan.definitions import Definition, options_of
+from engine.plan.defining import options_of
+from engine.plan.definitions import Definition
 from engine.plan.options import OPTIONS
 from engine.store import titles
 from engine.store.adding import joined_names, model_in_name

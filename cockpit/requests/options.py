@@ -8,8 +8,9 @@ from typing import Any
 from cockpit.requests.shared import command_line
 from engine.errors import InputError, OptionName, quoted
 from engine.plan import presets
-from engine.plan.definitions import DEFINING, Definition, define
-from engine.plan.options import OPTIONS, given
+from engine.plan.defining import define
+from engine.plan.definitions import Definition
+from engine.plan.options import DEFINING, OPTIONS, given
 from engine.store import adding, labels, queue, titles
 
 NAME = OptionName("name")

@@ -52,7 +52,7 @@ class Option:
     range: Range | None = None
     default: Any = None  # None: it depends, `otherwise` says on what
     otherwise: str = ""
-    defines: bool = True  # `engine.plan.definitions.define` takes it
+    defines: bool = True  # `engine.plan.defining.define` takes it
     field: str = ""  # of the definition, where that is not called as the option is
     identity: bool = True  # a run's digest may depend on it
     more: str = ""  # help of `queue extend`, where that takes it
@@ -373,6 +373,9 @@ _ALL = (
     ),
 )
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _ALL}
+# Those that `engine.plan.defining.define` takes, and the field of a definition that each fills.
+DEFINING = {name: option for name, option in OPTIONS.items() if option.defines}
+FIELDS = {name: option.field or name for name, option in DEFINING.items() if name not in ("source", "target", "images")}
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:

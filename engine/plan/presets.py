@@ -1,6 +1,6 @@
 """The paper's experiments by name, and how one is made small. No torch here.
 
-A preset is the options of one experiment (those of `engine.plan.definitions.define`, whose defaults are the paper's),
+A preset is the options of one experiment (those of `engine.plan.defining.define`, whose defaults are the paper's),
 or a list of presets, each an experiment under its own name.
 """
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from engine.datasets import catalog, classes, load, specs
 from engine.datasets.feed import open_feed
 from engine.errors import InputError
-from engine.plan.definitions import define
+from engine.plan.defining import define
 from engine.plan.experiments import curves
 from engine.store import database
 from engine.store.files import Folder

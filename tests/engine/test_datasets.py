@@ -194,7 +194,7 @@ def test_identity_is_the_content_and_not_the_path(tmp_path: Path) -> None:
 
 
 def test_two_files_of_one_name_are_told_apart_in_an_experiment(tmp_path: Path) -> None:
-    from engine.plan.definitions import define
+    from engine.plan.defining import define
 
     (tmp_path / "there").mkdir()
     specs = [save(tmp_path / "set.npz", gray()), save(tmp_path / "there" / "set.npz", gray(seed=1))]
@@ -205,7 +205,7 @@ def test_two_files_of_one_name_are_told_apart_in_an_experiment(tmp_path: Path) -
 
 
 def test_the_same_content_from_two_places_is_one_data_set(tmp_path: Path) -> None:
-    from engine.plan.definitions import define
+    from engine.plan.defining import define
     from engine.plan.experiments import curves
 
     spec = save(tmp_path / "set.npz", gray())
@@ -224,7 +224,7 @@ def test_a_half_knows_all_classes_of_the_whole(tmp_path: Path) -> None:
 
 
 def test_images_of_another_shape_are_refused_as_a_target(tmp_path: Path) -> None:
-    from engine.plan.definitions import define
+    from engine.plan.defining import define
 
     spec = save(tmp_path / "set.npz", gray())
     with pytest.raises(InputError, match="images of digits are 1x8x8 but those of npz:set 3x32x32"):

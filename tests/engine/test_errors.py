@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import LONGEST_SHOWN, InputError, Range, chosen, quoted, unknown
 from engine.plan import presets
-from engine.plan.definitions import define
+from engine.plan.defining import define
 from tests.conftest import TINY
 
 

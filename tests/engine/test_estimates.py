@@ -13,7 +13,7 @@ import pytest
 
 from engine.analysis.estimates import Estimate, Unknown, estimate, preview, previews, schedule
 from engine.machine.devices import Device
-from engine.plan.definitions import define
+from engine.plan.defining import define
 from engine.plan.experiments import curves
 from engine.recipes import Run
 from engine.store import adding, claims, database, queue, records

@@ -9,8 +9,10 @@ from engine.datasets.catalog import DataSet, remembered, spec_of
 from engine.datasets.specs import resolve
 from engine.errors import InputError
 from engine.plan import experiments
-from engine.plan.definitions import DEFINING, Definition, define, evaluation_levels, extended, options_of
+from engine.plan.defining import define, extended, options_of
+from engine.plan.definitions import Definition, evaluation_levels
 from engine.plan.experiments import curves
+from engine.plan.options import DEFINING
 from engine.plan.presets import PRESETS
 from engine.recipes import Dense
 from tests.conftest import TINY

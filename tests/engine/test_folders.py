@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F
 
 from engine.datasets import catalog, folders, load, manifests, specs
 from engine.errors import InputError
-from engine.plan.definitions import define
+from engine.plan.defining import define
 from tests.engine.folders import CLASSES, empty, make, truncate
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from engine.errors import InputError, OptionName, Range, chosen, command, concerning
-from engine.plan.definitions import DEFINING, FIELDS, Definition, define
+from engine.plan.defining import define
+from engine.plan.definitions import Definition
 from engine.plan.experiments import curves
-from engine.plan.options import OPTIONS, SIZES, Option
+from engine.plan.options import DEFINING, FIELDS, OPTIONS, SIZES, Option
 from tests.conftest import TINY
 from tests.engine.test_experiments import CHANGED
 

@@ -10,7 +10,7 @@ import pytest
 from engine.errors import InputError
 from engine.models import nets, user_model
 from engine.models.catalog import End
-from engine.plan import definitions
+from engine.plan import defining
 from engine.store import adding, database, merge, queue
 from tests.conftest import work_off
 from tests.engine.own import DIGITS, HEAD, NET, examine
@@ -219,7 +219,7 @@ def test_a_last_batch_of_one_image_is_tried(lab: Path) -> None:
 
 def test_a_merge_brings_along_where_the_source_lies(lab: Path) -> None:
     path, other = lab / "here.db", lab / "there.db"
-    definition = definitions.define(source=["digits-a"], model="mynets:small", levels=1, replicates=1, random=["none"])
+    definition = defining.define(source=["digits-a"], model="mynets:small", levels=1, replicates=1, random=["none"])
     with closing(database.writer(other)) as there:
         adding.add(there, "theirs", definition, "")
     with closing(database.writer(path)) as here:
@@ -241,7 +241,7 @@ def test_workers_find_it_from_elsewhere_and_refuse_a_changed_source(lab: Path, m
 
     def add(name: str, seed: int) -> None:
         with closing(database.writer(path)) as connection:
-            adding.add(connection, name, definitions.define(**tiny, model="mynets:small", seed=seed), "")
+            adding.add(connection, name, defining.define(**tiny, model="mynets:small", seed=seed), "")
 
     def outcomes() -> list[tuple[str, str | None]]:
         with closing(sqlite3.connect(path)) as connection:
@@ -267,4 +267,4 @@ def test_workers_find_it_from_elsewhere_and_refuse_a_changed_source(lab: Path, m
         definition = queue.definition_of(connection, queue.experiment_id(connection, "two"))
         assert definition.model_folder == str(lab)
         with pytest.raises(InputError, match="is not what it was"):
-            definitions.extended(definition, replicates=2)
+            defining.extended(definition, replicates=2)

@@ -15,7 +15,7 @@ import pytest
 from engine.errors import InputError
 from engine.machine import processes
 from engine.models import nets, user_model
-from engine.plan import definitions
+from engine.plan import defining
 from engine.store import adding, database
 from tests.conftest import work_off
 
@@ -246,7 +246,7 @@ def test_one_worker_trains_the_models_of_two_folders_each_with_its_own(
         write(folder, files).write_text(f"CHANNELS = {number}\n")
         monkeypatch.chdir(folder)
         with closing(database.writer(path)) as connection:
-            adding.add(connection, str(number), definitions.define(**tiny, model=name), "")
+            adding.add(connection, str(number), defining.define(**tiny, model=name), "")
     work_off(path)
     with closing(database.reader(path)) as connection:
         found = connection.execute("SELECT status, weights_total FROM runs ORDER BY id").fetchall()

@@ -11,7 +11,8 @@ import pytest
 
 from engine.errors import InputError
 from engine.plan import experiments, presets
-from engine.plan.definitions import Definition, define
+from engine.plan.defining import define
+from engine.plan.definitions import Definition
 from engine.plan.options import SCALES
 from engine.plan.presets import PRESETS
 from engine.recipes import Dense, Run

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import engine
 from engine.errors import InputError
-from engine.plan import definitions, experiments
+from engine.plan import defining, experiments
 from engine.recipes import Imported, Random, RandomGlobal, Run, Winning
 from engine.results import ticket_export
 from engine.store import adding, care, database, exports, merge, queue, rows
@@ -213,7 +213,7 @@ def test_an_experiment_of_a_ticket_can_be_extended_without_its_file(trained: Pat
     added = add(path, "theirs", source=[f"ticket:{place}"], width=None, levels=None, seed=1, replicates=1)
     place.unlink()
     with closing(database.writer(path)) as connection:
-        wider = definitions.extended(queue.definition_of(connection, added.experiment), replicates=2)
+        wider = defining.extended(queue.definition_of(connection, added.experiment), replicates=2)
         assert adding.extend(connection, added.experiment, wider, "extend").new == 3
         files = connection.execute("SELECT count(*), count(DISTINCT sha256) FROM files WHERE kind = 'ticket'")
         assert tuple(files.fetchone()) == (2, 1)
@@ -272,13 +272,13 @@ def cockpit_import(path: Path, ticket: Path) -> None:
 )
 def test_options_that_do_not_go_with_a_ticket_are_refused(ticket: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        definitions.define(**{**TINY, "source": [f"ticket:{ticket}"], "width": None, "levels": None, **options})
+        defining.define(**{**TINY, "source": [f"ticket:{ticket}"], "width": None, "levels": None, **options})
     with pytest.raises(InputError, match="two files are the ticket of level 2"):
-        definitions.define(**{**TINY, "source": [f"ticket:{ticket}"] * 2, "width": None, "levels": None})
+        defining.define(**{**TINY, "source": [f"ticket:{ticket}"] * 2, "width": None, "levels": None})
 
 
 def test_a_recipe_of_an_imported_ticket_is_read_back() -> None:
-    run = Run(Imported("ab" * 32, 4), experiments.curves(definitions.define(**TINY))[0].points[0].run.training)
+    run = Run(Imported("ab" * 32, 4), experiments.curves(defining.define(**TINY))[0].points[0].run.training)
     assert Run.from_json(run.to_json()) == run
     assert run.needs() == ()
 

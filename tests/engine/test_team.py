@@ -22,7 +22,7 @@ from engine.datasets.pipeline import Data, shares
 from engine.errors import InputError
 from engine.machine import processes
 from engine.models import nets
-from engine.plan import definitions
+from engine.plan import defining
 from engine.recipes import RandomGlobal, Run
 from engine.store import claims, database
 from engine.tickets import starts, tensorfiles
@@ -377,7 +377,7 @@ def wait_for_epochs(path: Path, recorded: int, worker: "subprocess.Popen[bytes]"
 )
 def test_what_cannot_be_split_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        definitions.define(**{**TINY, "batch_size": 64, **options})
+        defining.define(**{**TINY, "batch_size": 64, **options})
 
 
 def test_synchronised_batch_norm_needs_cuda() -> None:

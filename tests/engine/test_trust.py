@@ -14,7 +14,7 @@ import engine
 from cockpit.requests import trusting
 from engine.errors import InputError
 from engine.models import trust, user_model
-from engine.plan import definitions
+from engine.plan import defining
 from engine.store import adding, database
 from tests.conftest import Cockpit, copied, work_off
 
@@ -47,10 +47,10 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "profile": "exact",
         }
         with closing(database.writer(folder / "experiments.db")) as connection:
-            adding.add(connection, "study", definitions.define(**tiny, levels=1, model="evil:small"), "")
+            adding.add(connection, "study", defining.define(**tiny, levels=1, model="evil:small"), "")
             work_off(folder / "experiments.db")
-            adding.add(connection, "more", definitions.define(**tiny, levels=2, model="evil:small"), "")
-            adding.add(connection, "plain", definitions.define(**tiny, levels=0, width=0.25), "")
+            adding.add(connection, "more", defining.define(**tiny, levels=2, model="evil:small"), "")
+            adding.add(connection, "plain", defining.define(**tiny, levels=0, width=0.25), "")
         from engine.results import ticket_export
 
         with engine.open(folder / "experiments.db") as found:

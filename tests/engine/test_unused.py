@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from engine.errors import InputError
-from engine.plan.definitions import DEFINING, Definition, Unused, define, extended, options_of
+from engine.plan.checks import Unused
+from engine.plan.defining import define, extended, options_of
+from engine.plan.definitions import Definition
 from engine.plan.experiments import curves
+from engine.plan.options import DEFINING
 from engine.recipes import Rule
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import TicketSource

@@ -1,0 +1,164 @@
+"""Whether an experiment can be trained as it is defined, and uses all that was requested. No torch here."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, Literal
+
+from engine.datasets import classes
+from engine.errors import InputError, OptionName, Range, concerning
+from engine.machine import processes
+from engine.models import catalog as models
+from engine.models import user_model
+from engine.plan.definitions import LEARNING_RATES, Definition, evaluation_levels, evaluation_rule, rewind_epoch
+from engine.plan.options import OPTIONS
+from engine.tickets import ticketfiles
+
+UNEVALUATED = "no ticket is trained on another data set, and none compared with a random ticket"
+
+
+class Unused(InputError):
+    """An option was given that an experiment does not use."""
+
+
+def not_theirs(option: str, value: object, theirs: object) -> InputError:
+    return unused(option, value, f"the sources are ticket files alone, whose own is {theirs}")
+
+
+def unused(option: str, value: object, *why: str) -> InputError:
+    """The error for a value of an option that changes nothing in an experiment."""
+    return Unused(OptionName(option), f" {value} is not used: ", why, ": leave it out", value=value)
+
+
+_OF_BATCH_NORM: Sequence[tuple[str, Literal["batch norm", "batch-norm statistics"]]] = (
+    ("rewinds", "batch-norm statistics"),
+    ("batch_norm", "batch norm"),
+)
+
+
+def without_unused(d: Definition, requested: Collection[str]) -> Definition:
+    """`d` with the defaults of what it does not use. Raises InputError where that was requested."""
+    why_not: dict[str, Any] = {}
+    if not uses_evaluate(d):
+        why_not["evaluate"] = UNEVALUATED
+    for name, what in _OF_BATCH_NORM:
+        if getattr(d, name) != OPTIONS[name].default and not _has(d, what):
+            why_not[name] = f"{d.model.partition('@')[0]} has no {what}"
+    for name, why in why_not.items():
+        if name in requested:
+            value = getattr(d, name)
+            raise unused(name, evaluation_rule(value, d.levels) if name == "evaluate" else value, why)
+        if name == "evaluate":
+            levels = ",".join(str(ticket.level) for ticket in d.tickets) if not d.sources else OPTIONS[name].default
+            d = replace(d, evaluate=evaluation_levels(levels, d.levels))
+        else:
+            d = replace(d, **{name: OPTIONS[name].default})
+    return d
+
+
+def uses_evaluate(d: Definition) -> bool:
+    """Whether a curve has the levels that are evaluated: one of a ticket on a target not its own, or of random ones."""
+    ends = (set(product(d.sources, d.optimizers)), set(product(d.targets, d.target_optimizers)))
+    transfers = len(ends[0] | ends[1]) > 1 and bool(d.sources)
+    return transfers or bool(d.random and (d.sources or d.prunable == "conv"))
+
+
+def checked(d: Definition) -> Definition:
+    """`d`, if it can be trained. Raises InputError where two values do not go together, or do not fit the data."""
+    ticketfiles.check(d.tickets, model=d.model, width=d.width, prune_rate=d.rate, prunable=d.prunable)
+    if d.tickets and d.schedule == "continue":
+        why = " does not go with a ticket file, which is trained from the start of the schedule: leave it out"
+        raise InputError(OptionName("schedule"), f" {d.schedule}", why)
+    _check_shapes(d)
+    _check_numbers(d)
+    _check_rewinds(d)
+    _check_classes(d)
+    images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
+    for data, count in images.items():
+        if count is not None:  # else `engine.workers.run.prepare` looks
+            models.check_batches(d.model, count, d.batch_size, data.shape, d.split)
+    if user_model.is_own(d.model):
+        _examined(d)
+        if files := [ticket.location for ticket in d.tickets if ticket.location]:
+            processes.ask("engine.results.ticket_export", "compare", d.model_folder, *files)
+    return d
+
+
+def _examined(d: Definition) -> Any:
+    """What building a person's own model tells. Raises InputError where it cannot be trained."""
+    images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
+    ends = [models.End.of(data, count, d.batch_size) for data, count in images.items()]
+    with concerning("model"):
+        return models.examine(d.model, d.width, tuple(dict.fromkeys(ends)), d.prunable, d.model_folder)
+
+
+def _has(d: Definition, what: Literal["batch norm", "batch-norm statistics"]) -> bool:
+    """Whether the network has layers of batch norm, or anything but weights that a ticket carries."""
+    if not user_model.is_own(d.model):
+        return models.find(d.model).batch_norm
+    return bool(_examined(d)["batch_norm" if what == "batch norm" else "buffers"])
+
+
+def _check_shapes(d: Definition) -> None:
+    """Raises InputError where images differ as no ticket can serve, or the model cannot take them."""
+    (first, *_), pooled = d.sources + d.tickets, models.find(d.model).pooled
+    for other in d.sources + d.tickets + d.targets:
+        if other.shape[0] != first.shape[0] or (other.shape != first.shape and not pooled):
+            why = (
+                f"{d.model} does not end in a global average pool, so its ticket fits only images of the size"
+                if not pooled
+                else "a ticket fits only images of as many channels as those"
+            )
+            raise InputError(
+                f"images of {first.name} are {_size(first.shape)} but those of {other.name} {_size(other.shape)}"
+                f" (channels x height x width, as networks see them): {why} it was found on"
+            )
+        models.check(d.model, d.width, other.shape)
+
+
+def _check_numbers(d: Definition) -> None:
+    """Raises InputError where a number does not fit the data, or another."""
+    if d.test_images is not None:
+        for data in d.sources + d.targets:
+            why = f"at least one of each class of data set {data.name}"
+            Range(data.classes).check(OptionName("test_images"), d.test_images, why)
+    split = OptionName("split")
+    Range(1, d.batch_size // 2).check(split, d.split, "each device needs two images of a batch")
+    if d.batch_norm == "whole" and d.split == 1:
+        why = " whole is for batches that are split over devices: say how many with "
+        raise InputError(OptionName("batch_norm"), why, split)
+    others = [name for name in d.optimizers + d.target_optimizers if name not in LEARNING_RATES]
+    if others and d.learning_rate is None:
+        raise InputError(f"optimizer {others[0]!r} has no learning rate of its own: give ", OptionName("learning_rate"))
+
+
+def _check_classes(d: Definition) -> None:
+    """Raises InputError where a part of a data set, or what validation leaves of it, lacks a class.
+
+    Data sets that only the database remembers were checked when they were first queued.
+    """
+    for data in (data for data in d.sources + d.targets if data.counts):
+        counts = classes.of_part(data.counts or (), data.part)
+        label, images = min(enumerate(counts), key=lambda one: one[1])
+        of = f"class {label} of data set {data.name}"
+        if not images:
+            raise InputError(f"no training image is left of {of}: take the whole set, or give the class more images")
+        if d.validation and images <= classes.held_out(images, d.validation):
+            why = f" {d.validation:g} leaves no training image of {of}, which has {images}"
+            raise InputError(OptionName("validation"), why, ": leave it out, or give the class more images")
+
+
+def _check_rewinds(d: Definition) -> None:
+    """Raises InputError where the epoch rewound to is not one that is trained, or nothing is left after it."""
+    name, epochs = OptionName("rewind"), OptionName("epochs")
+    for data in d.sources + d.targets:
+        rewind = rewind_epoch(d, data)
+        own = "" if d.rewind is not None else f"; {rewind} is the paper's for {data.name}"
+        Range(0, d.epochs).check(name, rewind, "at most ", epochs, own)
+        if d.schedule == "continue" and rewind >= d.epochs:
+            why = " continue leaves nothing to train: "
+            raise InputError(OptionName("schedule"), why, name, f" {rewind} is the last of {d.epochs} epochs")
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    return "x".join(map(str, shape))
