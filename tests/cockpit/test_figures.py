@@ -151,9 +151,9 @@ def test_a_chain_of_an_optimizer_that_is_only_a_source_is_not_in_the_figure(cock
         connection.commit()
     cockpit("figure", "five", "-o", "five.svg")
     text = (tmp_path / "five.svg").read_text()
-    assert "digits-a (adam) -&gt; digits-a (sgd) winning (n=2)" in text
-    assert "digits-a (adam) -&gt; digits-a (adam)" not in text
-    assert "digits-a (adam) -> digits-a (adam)" in cockpit("plot", "five", "--target", "digits-a").stdout
+    assert "own, found by adam (n=2)" in text
+    assert "own, adam" not in text
+    assert "own, adam" in cockpit("plot", "five", "--target", "digits-a").stdout
 
 
 def test_ratios_on_the_terminal_are_those_of_the_view(cockpit: Cockpit) -> None:
@@ -206,7 +206,7 @@ def test_a_figure_of_hostile_names_shows_them_as_text(cockpit: Cockpit, tmp_path
         assert "Traceback" not in found.stderr
     with closing(sqlite3.connect(tmp_path / "experiments.db")) as connection, connection:
         connection.execute("UPDATE experiments SET name = '_$x^{$ _'  WHERE name = ?", (NAMES[0],))
-        connection.execute("UPDATE experiment_curves SET name = '_$\\frac{' || id")
+        connection.execute("UPDATE experiment_curves SET title = '_$\\frac{' || id")
     assert cockpit("figure", "_$x^{$ _", "--curves", "-o", "drawn.svg").returncode == 0
     text = (tmp_path / "drawn.svg").read_text()
     ElementTree.fromstring(text)

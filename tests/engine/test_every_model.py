@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.datasets.load import Arrays
 from engine.datasets.pipeline import Data
-from engine.models import catalog
+from engine.models import catalog, nets
 from engine.pruning import pruner
 from engine.recipes import Chain, Profile, Prunable, Rule, Run, Training
 from engine.tickets import starts
@@ -39,7 +39,14 @@ def noise(configuration: Training, side: int, classes: int) -> Data:
 def trained(run: Run, data: Data, left: Left) -> loop.State:
     """The state at the end of a run, which goes through a checkpoint after each step; what it leaves is in `left`."""
     profiles.configure(run.training.profile, CPU)
-    model, masks = starts.start(run, data.shape, data.classes, lambda one, kind: left[one.digest, kind])
+
+    def read(one: Run, kind: str) -> bytes:
+        return left[one.digest, kind]
+
+    if run.chain is not None and (key := (run.chain.run(0).digest, run.chain.mask_of(1)[1])) not in left:
+        network = nets.build(run.training.model, run.training.width, data.shape, data.classes)
+        left[key] = starts.first_mask(run.chain, nets.prunable(network, run.chain.rule.prunable), read)
+    model, masks = starts.start(run, data.shape, data.classes, read)
     state = loop.begin(model, masks, run.training, CPU)
     if run.ticket.level == 0:
         left[run.digest, "rewind"] = starts.pack_state(model)

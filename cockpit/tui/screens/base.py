@@ -84,4 +84,4 @@ class CockpitScreen(PaintedOnce[None]):
         banner = self.query_one("#banner", Plain)
         banner.update(why or "")
         banner.display = why is not None
-        self.query_one(StatusLine).unread = why is not None
+        self.query_one(StatusLine).trouble(why is not None)

@@ -17,12 +17,16 @@ class StatusLine(Plain):
 
     QUERIES: ClassVar[Mapping[str, Query]] = {"totals": rows.totals, "workers": workers.present}
 
-    unread = False  # the database cannot be read now; the banner says why
-
     def on_mount(self) -> None:
         self.found: dict[str, Any] = {}
+        self.unread = False
         self._update()
         self.set_interval(1.0, self._update)
+
+    def trouble(self, unread: bool) -> None:
+        """Say whether the database cannot be read now; the banner says why."""
+        self.unread = unread
+        self._update()
 
     def show(self, name: str, value: Any) -> None:
         """Show the answer to one of `QUERIES`."""
