@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from cockpit.text import hints
 from engine.plan import defining
 from engine.store import adding, database
 
@@ -63,6 +64,12 @@ Cockpit = Callable[..., "subprocess.CompletedProcess[str]"]
 def _trusted_models(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What tests let run is not remembered for the person who runs them."""
     os.environ["COCKPIT_TRUSTED_MODELS"] = str(tmp_path_factory.mktemp("trust") / "trusted-models")
+
+
+@pytest.fixture(autouse=True)
+def _nobody_told_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What commands that ran in this process told of --db is not this test's."""
+    monkeypatch.setattr(hints, "_told", None)
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,7 @@ def whole(output: Path) -> Iterator[Path]:
         raise InputError(f"there is no folder {asked.parent} for {asked.name}: make it, or name another file with -o")
     partial = output.with_name(f".{output.name}.{processes.mark()}")
     try:
+        partial.touch()  # a folder that cannot be written is found before another process tries
         yield partial
         partial.replace(output)
     except OSError as error:  # names the temporary file, which nobody asked for

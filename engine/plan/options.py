@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from engine.datasets.catalog import AUGMENTATIONS, FORMS, PHOTOGRAPHS, SETS
 from engine.errors import InputError, OptionName, Range, chosen
-from engine.machine.plugins import Door
+from engine.machine.plugins import Door, is_plugin
 from engine.models.catalog import MODELS, WIDTH
 from engine.plan.optimizers import OPTIMIZERS, SCHEDULES
 from engine.pruning.criteria import CRITERIA
@@ -87,7 +87,10 @@ class Option:
     def _chosen(self, name: OptionName, value: str) -> str:
         if self.door is None or value.casefold() in self.choices:
             return chosen(name, value, self.choices)
-        return self.door.identity(value, name)
+        offered = self.door.offered
+        if value in offered or is_plugin(value):
+            return self.door.identity(value, name)
+        return chosen(name, value, (*self.choices, *sorted(offered)))
 
     def parsed(self, text: str) -> Any:
         """The value that is typed as a text; several between commas. Raises InputError for what is no number."""

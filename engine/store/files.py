@@ -199,8 +199,12 @@ class Folder:
 
 def write(place: Path, data: bytes) -> None:
     """Give a file this content in one step: readers see what was there before, or all of it."""
-    with _complete(place) as partial:
-        partial.write_bytes(data)
+    try:
+        with _complete(place) as partial:
+            partial.write_bytes(data)
+    except OSError as error:
+        error.filename, error.filename2 = str(place), None  # not the temporary file, which nobody asked for
+        raise
 
 
 def _take(source: Path, place: Path, digest: str | None = None) -> bool:

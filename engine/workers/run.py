@@ -251,7 +251,7 @@ def _prune(claim: Claim, place: Workplace, state: loop.State) -> None:
 def _prune_first(claim: Claim, place: Workplace, chain: Chain) -> None:
     """Leave behind the mask of level 1 of a chain, if no run before this one did."""
     producer, kind = chain.mask_of(1)
-    if not place.folder.has(records.file_of(place.connection, producer.digest, kind) or ""):
+    if not place.folder.is_whole(records.file_of(place.connection, producer.digest, kind) or ""):
         layers = records.prunable_layers(place.connection, producer.digest, chain.rule.prunable)
         _keep(claim, place, kind, starts.first_mask(chain, layers, place.read), producer.digest)
 

@@ -389,6 +389,6 @@ def test_a_damaged_database_and_numbers_out_of_range_are_said_in_a_line(cockpit:
         damaged.write(b"\xff" * size)
     found = cockpit("queue", "list")
     assert found.returncode == 2
-    assert found.stderr.startswith("cockpit: error: the database cannot be used (")
+    assert found.stderr.startswith("cockpit: error: experiments.db is damaged: ")
     assert "cockpit store check" in found.stderr
     assert found.stderr.count("\n") == 1

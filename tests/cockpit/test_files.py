@@ -257,5 +257,5 @@ def test_the_experiments_of_a_file_are_trained_one_after_the_other(cockpit: Cock
     file.write_text(f'{DEFAULTS}\n[[experiment]]\nname = "s{{seed}}"\nsource = "digits-a"\nlevels = 0\n{axes}')
     found = cockpit("run", file)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.index("s0: test accuracy") < found.stdout.index("s1: test accuracy")
+    assert found.stdout.index("s0 · ") < found.stdout.index("s1 · ")
     assert {row["status"] for row in json.loads(cockpit("queue", "list", "--json").stdout)} == {"done"}

@@ -34,6 +34,7 @@ LISTINGS: dict[tuple[str, ...], str] = {
     ("queue", "annotate"): "{name} --tag x",
     ("queue", "archive"): "{name}",
     ("queue", "cancel"): "{name}",
+    ("queue", "curve"): "{name}",
     ("queue", "estimate"): "",
     ("queue", "list"): "",
     ("queue", "logs"): "{name}",
@@ -54,7 +55,8 @@ LISTINGS: dict[tuple[str, ...], str] = {
 }
 NAMELESS = {
     ("run",), ("serve",), ("figure",), ("queue", "add"), ("queue", "extend"), ("store", "backup"),
-    ("data", "get"), ("data", "locate"), ("data", "path"), ("data", "check"), ("models", "list"), ("models", "show"),
+    ("data", "get"), ("data", "locate"), ("data", "name"), ("data", "path"), ("data", "check"),
+    ("models", "list"), ("models", "show"),
     ("presets", "list"), ("presets", "show"), ("tickets", "export"), ("tickets", "verify"), ("tickets", "import"),
 }  # fmt: skip
 

@@ -27,10 +27,10 @@ def runs(definition: Definition) -> list[str]:
     return [point.run.digest for curve in curves(definition) for point in curve.points]
 
 
-def test_the_demonstration_is_31_levels_of_the_chain_and_the_papers_15_of_each_ticket() -> None:
+def test_the_demonstration_is_19_levels_of_the_chain_and_5_of_each_ticket() -> None:
     definition = define(**PRESETS["digits"].options)
-    assert definition.evaluate == (0, 1, 2, 3, 4, 5, 6, 9, 12, 15, 18, 21, 24, 27, 30)
-    assert len(set(runs(definition))) == 2 * (31 + 15 + 15 + 1)  # chain, transferred, random, the target's dense
+    assert definition.evaluate == (0, 6, 12, 15, 18)
+    assert len(set(runs(definition))) == 2 * (19 + 5 + 5 + 1)  # chain, transferred, random, the target's dense
 
 
 def test_a_ticket_on_its_own_source_is_the_chains_own_run() -> None:
