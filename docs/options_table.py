@@ -29,7 +29,7 @@ def _cells(option: Option) -> list[str]:
 
 
 def page() -> str:
-    """The page with the table as it is declared now."""
+    """The page with the table of the present declaration."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
 

@@ -2,7 +2,7 @@
 
 Typer 0.29 gives every value of the command line to pydantic, even that of an option that was left out. Importing
 pydantic and making a validator for each option takes longer than most commands, so plain values are converted here.
-This is the only module that looks into Typer. A Typer that makes its converters elsewhere is left as it is.
+This is the only module that looks into Typer. A Typer that makes its converters elsewhere is left unchanged.
 `python -m benchmarks starting` measures what this buys.
 """
 

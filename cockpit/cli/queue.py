@@ -121,7 +121,7 @@ def curve(
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Rename a curve of an experiment in charts, or hide it there. Results and exports keep it as it is."""
+    """Rename a curve of an experiment in charts, or hide it there. Results and exports keep its name and its rows."""
     if curve is None:
         if name is not None or hidden is not None:
             raise InputError(f"name the curve: `cockpit queue curve {shlex.quote(experiment)}` lists them")

@@ -70,7 +70,7 @@ class Canvas:
                     self.put(column, row, letter, (int(piece[1]), int(piece[2]), int(piece[3])))
 
     def tint(self, column: int, top: float, bottom: float, colour: Colour, strength: float) -> None:
-        """Colour the background of a column from one height to another, each cell as far as it is covered."""
+        """Colour the background of a column from one height to another, each cell by how much of it is covered."""
         steps = 8 if self.sure else 1  # a character's own finest
         top, bottom = max(top, 0.0), min(bottom, float(self.height))
         for row in range(floor(top), min(floor(bottom) + 1, self.height)):

@@ -148,7 +148,7 @@ class _Line:
 
     @property
     def end(self) -> float:
-        """The row in which it ends at the right, as far as it is seen."""
+        """The row of its last visible point."""
         spots = self.spots or [(0.0, self._y(accuracy)) for accuracy in _so_far(self.one)]
         seen = [y for x, y in spots if x <= self.where.x.cells] or [y for _, y in spots]
         return seen[-1] - 0.5
@@ -222,7 +222,7 @@ def _mark(canvas: Canvas, lines: Sequence[_Line], shown: Sequence[Series]) -> No
 
 
 def printed(shown: Sequence[Series], title: str, view: View, width: int) -> list[Row]:
-    """The curves as the command line prints them: a chart with a title, and below it what there is to know of it."""
+    """The curves as the command line prints them: a chart with a title, and its legend and signs below."""
     height = max(15, min(30, width // 4))
     view = replace(view, labelled=labelled(shown, view, width, height))
     below = [[Piece(AXES[view.x].rjust(width))]]

@@ -114,7 +114,7 @@ def _cuda() -> list[Device]:
     wish = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
         cards = _cards()
-    except pynvml.NVMLError:  # not there, or at odds with the driver: torch may use a card all the same
+    except pynvml.NVMLError:  # not there, or at odds with the driver: torch may still use a card
         return _asked(wish) if any(Path(trace).exists() for trace in TRACES) else []
     names = [name for card in cards for name in card.slices or (card.uuid,)] if wish is None else visible(wish, cards)
     if names is None:

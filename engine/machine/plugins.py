@@ -50,7 +50,7 @@ class Door:
         point = self._point(identity)
         try:
             return point.load()
-        except Exception as error:  # whatever somebody's module raises as it is imported
+        except Exception as error:  # importing somebody's module may raise anything
             raise InputError(
                 f"{self.what} {point.name!r} of {version(point)} cannot be imported ({type(error).__name__}: {error}):"
                 " mend or reinstall that package"

@@ -91,7 +91,7 @@ def find(name: str, folder: str = "") -> Source:
     if expected and sha256[:DIGITS] != expected:
         raise InputError(
             f"the source of model {given} is not what it was when this was queued ({root} has hash {sha256[:DIGITS]},"
-            f" not {expected}): put it back, or queue the model as it is now under another ",
+            f" not {expected}): put it back, or queue the present model under another ",
             OptionName("name"),
             option="model",
         )

@@ -1,4 +1,4 @@
-"""Whether an experiment can be trained as it is defined, and uses all that was requested. No torch here."""
+"""Whether an experiment can be trained, and uses all that was requested. No torch here."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace

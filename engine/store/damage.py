@@ -103,7 +103,9 @@ def broken(connection: sqlite3.Connection) -> str:
     if found == ["ok"]:
         return ""
     first = " ".join(str(found[0]).split())
-    return f"SQLite finds the file damaged ({first}): keep it as it is, and go back to a backup or rescue what it holds"
+    return (
+        f"SQLite finds the file damaged ({first}): do not write to it, and go back to a backup or rescue what it holds"
+    )
 
 
 def rows(connection: sqlite3.Connection) -> Iterator[str]:

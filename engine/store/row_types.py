@@ -80,7 +80,7 @@ class Detail(Experiment, frozen=True):
     """An experiment with its definition, the command that queued it, its curves, and what went wrong."""
 
     command: str | None
-    definition: dict[str, Any]  # as it is written down; `queue.definition_of` reads it
+    definition: dict[str, Any]  # the stored JSON; `queue.definition_of` reads it
     by_curve: tuple[Curve, ...]
     errors: tuple[Failure, ...]
 

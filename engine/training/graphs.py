@@ -27,9 +27,9 @@ WARM_UP = 3  # steps of a shape taken as they are: they choose kernels, and leav
 def chosen(training: Training, device: torch.device, team: Team) -> Callable[[Step], Step]:
     """How the steps of a training are taken: recorded on a CUDA device in `fast`, else as they are.
 
-    `exact` is the algorithm as it is written. A person's own model, or a plug-in's optimizer, may decide something in
-    Python at every step, which a recording would decide once and for all. Where batches are split, torch overlaps
-    sending gradients with the backward pass by itself.
+    `exact` records nothing. A person's own model, or a plug-in's optimizer, may decide something in Python at every
+    step, which a recording would decide once and for all. Where batches are split, torch overlaps sending gradients
+    with the backward pass by itself.
     """
     if (
         device.type == "cuda"

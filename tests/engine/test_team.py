@@ -302,25 +302,19 @@ def test_only_a_worker_of_as_many_devices_claims_a_split_run(tmp_path: Path) -> 
         assert not claims.unfinished(connection, split=3)
 
 
+def split_worker(path: Path) -> list[str]:
+    """The command of a worker that splits batches over two processes."""
+    module = [sys.executable, "-m", "engine.workers.worker"]
+    return [*module, "--db", str(path), "--device", "cpu", "--drain", "--split", "2"]
+
+
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     undisturbed, path = tmp_path / "undisturbed.db", tmp_path / "experiments.db"
     for place in (undisturbed, path):
         add(place, "split", split=2, **WANTED)
     work_off(undisturbed, split=2)
-    command = [
-        sys.executable,
-        "-m",
-        "engine.workers.worker",
-        "--db",
-        str(path),
-        "--device",
-        "cpu",
-        "--drain",
-        "--split",
-        "2",
-    ]
-    worker = subprocess.Popen([*command, "--checkpoint-seconds", "0"])
+    worker = subprocess.Popen([*split_worker(path), "--checkpoint-seconds", "0"])
     wait_for_epochs(path, 3, worker)
     (follower,) = psutil.Process(worker.pid).children()
     assert "engine.workers.follower" in follower.cmdline()
@@ -337,19 +331,7 @@ def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp
 def test_followers_end_with_their_worker(tmp_path: Path) -> None:
     path = tmp_path / "experiments.db"
     add(path, "split", split=2, **WANTED)
-    command = [
-        sys.executable,
-        "-m",
-        "engine.workers.worker",
-        "--db",
-        str(path),
-        "--device",
-        "cpu",
-        "--drain",
-        "--split",
-        "2",
-    ]
-    worker = subprocess.Popen(command)
+    worker = subprocess.Popen(split_worker(path))
     wait_for_epochs(path, 1, worker)
     (follower,) = psutil.Process(worker.pid).children()
     worker.kill()
