@@ -75,7 +75,7 @@ def first(path: Path) -> str | None:
             return next(iter(find(connection)[0].values()), None)
     except InputError:
         return None
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # what SQLite says of a broken schema quotes it
+    except sqlite3.Error as error:
         return f"SQLite cannot read its tables ({error})"
 
 

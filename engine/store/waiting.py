@@ -32,6 +32,8 @@ class Waiting(sqlite3.Connection):
             except sqlite3.OperationalError as error:
                 if not _may_pass(error) or time.monotonic() >= until:
                     raise
+            except UnicodeDecodeError as error:  # what SQLite says of a damaged schema quotes bytes of it
+                raise sqlite3.DatabaseError(error.object.decode(errors="backslashreplace")) from None
             time.sleep(_chance.uniform(*ASK_SECONDS))
 
 

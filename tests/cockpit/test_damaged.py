@@ -159,6 +159,18 @@ def test_no_damage_makes_a_traceback_and_none_is_written_over(
     assert os.listdir(folder) == ["experiments.db"]
 
 
+def test_a_schema_that_is_no_text_is_told(lax: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "experiments.db"
+    content = lax.read_bytes()
+    assert b"CREATE INDEX runs_ready" in content
+    path.write_bytes(
+        content.replace(b"CREATE INDEX runs_ready", b"CREATX INDEX runs_ready").replace(b"runs_ready", b"runs\xf3ready")
+    )
+    monkeypatch.chdir(tmp_path)
+    code, _, err = inprocess.run("queue", "list")
+    assert (code, "\\xf3" in err, err.count("\n")) == (2, True, 1), err
+
+
 def change(path: Path, *statements: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
