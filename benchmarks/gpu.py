@@ -110,7 +110,7 @@ def waits(device: torch.device, steps: int) -> int:
                 pass
             watching.stop()
 
-    loop = OurLoop("resnet20", pictures(PLAIN_BATCH * steps, 8), PLAIN_BATCH, device, between=watch)
+    loop = OurLoop("resnet20", pictures(PLAIN_BATCH * steps, 8), PLAIN_BATCH, device, after_batch=watch)
     loop.pace()
     loop.pace()
     events = watching.events()  # type: ignore[no-untyped-call]

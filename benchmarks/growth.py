@@ -23,11 +23,11 @@ from cockpit.views import figures
 from engine.datasets.feed import Feed
 from engine.plan.defining import define
 from engine.recipes import Training
-from engine.store import adding, claims, database, queue, workers
+from engine.store import adding, database, leases, queue, workers
 from engine.store.files import Folder
 from engine.store.records import Epoch
 from engine.training import loop, profiles
-from engine.workers.run import Workplace, execute
+from engine.workers.run import RunContext, execute
 from engine.workers.worker import drop_stale_checkpoints, take_over
 
 RUNS_IN_DATABASE = (100, 1_000, 10_000, 100_000)
@@ -146,19 +146,19 @@ def _train(path: Path, runs: int, seconds: float = 0.0) -> list[Cost]:
     """
     profiles.configure("exact", CPU)
     with closing(database.writer(path)) as connection, mock.patch.object(loop, "train", _sleep(seconds)):
-        place = Workplace(connection, Folder(database.files_folder(path)), CPU, "cpu", lambda: False)
+        context = RunContext(connection, Folder(database.files_folder(path)), CPU, "cpu", lambda: False)
         worker = workers.open_worker(connection, "cpu", None, None)
-        return [_train_next(place, worker, seconds) for _ in range(1 + runs)][1:]
+        return [_train_next(context, worker, seconds) for _ in range(1 + runs)][1:]
 
 
-def _train_next(place: Workplace, worker: int, seconds: float) -> Cost:
+def _train_next(context: RunContext, worker: int, seconds: float) -> Cost:
     began = time.perf_counter()
-    take_over(place.connection)
-    drop_stale_checkpoints(place.connection, place.folder)
-    claim = claims.claim(place.connection, worker)
+    take_over(context.connection)
+    drop_stale_checkpoints(context.connection, context.folder)
+    claim = leases.claim(context.connection, worker)
     claimed = time.perf_counter()
     assert claim is not None
-    execute(claim, place)
+    execute(claim, context)
     whole = time.perf_counter() - began - seconds
     return Cost(claim.run.ticket.level, (claimed - began) * 1000, whole * 1000)
 
@@ -167,13 +167,13 @@ def _sleep(seconds: float) -> Callable[..., Iterator[Epoch]]:
     """In the place of `training.train`: the epochs take so many seconds in sum, and change nothing."""
 
     def train(
-        state: loop.State, data: Feed, wanted: Training, between: Callable[[loop.State], None], team: object
+        state: loop.State, data: Feed, wanted: Training, after_batch: Callable[[loop.State], None], team: object
     ) -> Iterator[Epoch]:
         until = time.perf_counter()
         while state.epoch < wanted.epochs:
             until += seconds / wanted.epochs
             time.sleep(max(0.0, until - time.perf_counter()))
-            between(state)
+            after_batch(state)
             record = Epoch(state.epoch, 0.1, 0.9, None, 0.9, loop.learning_rate(wanted, state.epoch), 1000.0)
             state.epoch += 1
             yield record

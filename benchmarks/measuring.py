@@ -69,14 +69,14 @@ class OurLoop:
         batch_size: int,
         device: torch.device = CPU,
         taking: Callable[[graphs.Step], graphs.Step] | None = None,
-        between: Callable[[loop.State], None] = lambda _: None,
+        after_batch: Callable[[loop.State], None] = lambda _: None,
         profile: Profile = "fast",
     ) -> None:
         self.wanted = configuration(model, batch_size, epochs=10_000, profile=profile)
         profiles.configure(self.wanted.profile, device)
         self.data = Data(arrays, self.wanted, device)
         self.state = loop.begin(*masked(model), self.wanted, device)
-        self.epochs = loop.train(self.state, self.data, self.wanted, between, taking=taking)
+        self.epochs = loop.train(self.state, self.data, self.wanted, after_batch, taking=taking)
 
     def pace(self) -> float:
         """Images a second of one epoch's training steps."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.machine import processes
 from engine.plan.defining import define
-from engine.store import adding, claims, database
+from engine.store import adding, database, leases
 
 EXPERIMENTS = 1000
 CLAIMERS, CLAIMS = 8, 15  # of each
@@ -64,7 +64,7 @@ def _claim_now_and_then(path: Path, times: int) -> list[float]:
         worker: int = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
         for _ in range(times):
             began = time.perf_counter()
-            assert claims.claim(connection, worker) is not None
+            assert leases.claim(connection, worker) is not None
             found.append((time.perf_counter() - began) * 1000)
             time.sleep(1)
     return found

@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cockpit.views import claims as claims_as_text
-from cockpit.views.reports import agreement, points
+from cockpit.views.report_tables import agreement, points
 from engine.analysis import claims, reports
 from engine.analysis.claims import FALLEN
 from engine.analysis.reports import Report

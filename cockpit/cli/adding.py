@@ -13,7 +13,7 @@ import typer
 from cockpit.cli.parameters import takes_experiments, takes_more
 from cockpit.requests import completing
 from cockpit.requests.adding import HEADINGS, absent, basis, cells, describe, estimate_json, preview, widen
-from cockpit.requests.options import Wanted, add_all
+from cockpit.requests.options import Request, add_all
 from cockpit.requests.shared import Database, Json, Names, command_line, to_read, to_write
 from cockpit.requests.trusting import asking
 from cockpit.text import hints, words
@@ -37,7 +37,7 @@ DryRun = Annotated[
 @app.command("add", epilog="Example: cockpit queue add study.toml --dry-run")
 @takes_experiments
 def add(
-    asked: list[Wanted],
+    asked: list[Request],
     dry_run: DryRun = False,
     as_json: Json = False,
     db: Database = None,
@@ -58,17 +58,17 @@ def add(
         _say_what_halts(state)
 
 
-def _preview(asked: Sequence[Wanted], as_json: bool, path: Path) -> None:
+def _preview(asked: Sequence[Request], as_json: bool, path: Path) -> None:
     """Say what adding experiments, one after the other, would do."""
     each, together, workers = preview(asked, path)
-    for wanted, one in zip(asked, each, strict=True):
-        counts = {**_counts(wanted.name, one), "estimate": estimate_json(one.estimate)}
-        print(json.dumps(counts) if as_json else describe(wanted.name, one))
+    for request, one in zip(asked, each, strict=True):
+        counts = {**_counts(request.name, one), "estimate": estimate_json(one.estimate)}
+        print(json.dumps(counts) if as_json else describe(request.name, one))
     if as_json:
         return
     if len(asked) > 1:
         print(describe("all", together))
-    found = {wanted.name: one.estimate for wanted, one in zip(asked, each, strict=True)}
+    found = {request.name: one.estimate for request, one in zip(asked, each, strict=True)}
     _show(found, together.estimate, workers)
 
 

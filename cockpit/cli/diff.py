@@ -9,8 +9,8 @@ from typer import Argument, Option
 
 from cockpit.requests import completing
 from cockpit.requests.shared import Database, Json, to_read
-from cockpit.views import layers, tables
-from engine.analysis.layers import FRACTIONS, Comparison, Fraction, Layer, compare
+from cockpit.views import layer_tables, tables
+from engine.analysis.comparing import FRACTIONS, Comparison, Fraction, Layer, compare
 from engine.errors import chosen
 from engine.store import database, sides
 from engine.store.files import Folder
@@ -54,14 +54,14 @@ def diff(
         )
         found = compare(connection, Folder(database.files_folder(path)), side_a, side_b, level, replicate)
     if as_json:
-        print(json.dumps(layers.as_json(found)))
+        print(json.dumps(layer_tables.as_json(found)))
     else:
         show(found, x)
 
 
 def show(found: Comparison, x: Fraction) -> None:
     """Print a comparison as a table, with what is compared above it and what is missing below."""
-    print("\n".join(layers.heading(found)))
+    print("\n".join(layer_tables.heading(found)))
     print(f"mean ± standard deviation of {found.n} replicates" if found.n > 1 else "one pair of tickets")
     headings = (
         "layer",
@@ -78,7 +78,7 @@ def show(found: Comparison, x: Fraction) -> None:
         "less in A │ more",
     )
     shown = [*found.layers, found.total]
-    drawn = layers.bars(shown, x, BAR_WIDTH)
+    drawn = layer_tables.bars(shown, x, BAR_WIDTH)
     tables.show(headings, [_cells(layer, bar, x, found.n) for layer, bar in zip(shown, drawn, strict=True)], left=1)
     for note in found.notes:
         print(note)
@@ -88,14 +88,14 @@ def _cells(layer: Layer, bar: str, x: Fraction, n: int) -> list[str]:
     return [
         layer.name.removesuffix(".weight"),
         f"{layer.weights:,}",
-        layers.count(layer.kept_a, of=n),
-        layers.count(layer.kept_b, of=n),
-        layers.percent(getattr(layer, f"{x}_a"), of=n),
-        layers.percent(getattr(layer, f"{x}_b"), of=n),
-        layers.ratio(layer.remaining_ratio, of=n),
-        layers.ratio(layer.pruned_ratio, of=n),
-        layers.points(layers.difference(layer, x), of=n),
-        layers.ratio(layer.overlap, of=n),
-        layers.ratio(layer.chance, of=n),
+        layer_tables.count(layer.kept_a, of=n),
+        layer_tables.count(layer.kept_b, of=n),
+        layer_tables.percent(getattr(layer, f"{x}_a"), of=n),
+        layer_tables.percent(getattr(layer, f"{x}_b"), of=n),
+        layer_tables.ratio(layer.remaining_ratio, of=n),
+        layer_tables.ratio(layer.pruned_ratio, of=n),
+        layer_tables.points(layer_tables.difference(layer, x), of=n),
+        layer_tables.ratio(layer.overlap, of=n),
+        layer_tables.ratio(layer.chance, of=n),
         bar,
     ]

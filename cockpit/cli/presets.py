@@ -12,7 +12,7 @@ import typer
 from cockpit.requests import completing
 from cockpit.requests.adding import basis, cells, estimate_json
 from cockpit.requests.asking import asked_for
-from cockpit.requests.options import Wanted
+from cockpit.requests.options import Request
 from cockpit.requests.shared import Database, Json, to_read
 from cockpit.views import tables
 from engine.analysis import estimates
@@ -89,7 +89,7 @@ def show(
         print(line)
 
 
-def _outlooks(groups: Sequence[Sequence[Wanted]], path: Path) -> list[tuple[list[Preview], Preview]]:
+def _outlooks(groups: Sequence[Sequence[Request]], path: Path) -> list[tuple[list[Preview], Preview]]:
     """What adding the experiments of each group would do, whatever has their names now."""
     places = devices.found()
     with _uncollected():
@@ -145,7 +145,7 @@ def _about(name: str) -> dict[str, object]:
     return {"preset": name, "summary": preset.summary, "note": preset.note or None}
 
 
-def _member(one: Wanted, preview: Preview) -> dict[str, object]:
+def _member(one: Request, preview: Preview) -> dict[str, object]:
     named = [{"name": curve.name, "runs": len(curve.points)} for curve in curves(one.definition)]
     about = {"experiment": one.name, "definition": json.loads(one.definition.to_json()), "curve_names": named}
     return {**about, **_counts(preview)}

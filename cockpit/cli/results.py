@@ -16,7 +16,7 @@ from cockpit.requests import completing
 from cockpit.requests.shared import Database, Experiment, to_read
 from cockpit.text import hints
 from cockpit.views import tables
-from engine.analysis.layers import FRACTIONS, Fraction, Ratios, ratios
+from engine.analysis.comparing import FRACTIONS, Fraction, Ratios, ratios
 from engine.errors import InputError, chosen
 from engine.machine.paths import given
 from engine.plan import presets
@@ -191,10 +191,10 @@ def _remarks(connection: sqlite3.Connection, experiment: str) -> list[str]:
 
 
 def _print_ratios(found: Ratios) -> None:
-    from cockpit.views import layers, ratio_charts
+    from cockpit.views import layer_tables, ratio_charts
 
     tables.draw(lambda width, _: ratio_charts.printed_ratios(found, width))
-    tables.show(*layers.ratio_table(found), keys=2)
+    tables.show(*layer_tables.ratio_table(found), keys=2)
 
 
 def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:

@@ -17,13 +17,13 @@ from cockpit.cli.results import show
 from cockpit.config import MIN_FREE
 from cockpit.requests import background, trusting
 from cockpit.requests.adding import absent, describe
-from cockpit.requests.options import Wanted, add_all
+from cockpit.requests.options import Request, add_all
 from cockpit.requests.shared import Database, DataDir, to_read, to_write, use_data, within
 from cockpit.requests.trusting import TrustModels
 from cockpit.text import hints, words
 from engine.errors import InputError
 from engine.machine import devices
-from engine.store import adding, claims, database, located, queue, rows
+from engine.store import adding, database, leases, located, queue, rows
 from engine.workers.pool import Pool
 
 app = typer.Typer()
@@ -37,7 +37,7 @@ Workers = Annotated[
 @app.command("run", epilog="Example: cockpit run digits")
 @takes_experiments
 def run(
-    asked: list[Wanted],
+    asked: list[Request],
     workers: Workers = None,
     data_dir: DataDir = None,
     db: Database = None,
@@ -57,7 +57,7 @@ def run(
             for added in all_added:
                 queue.retry_failed(connection, added.experiment)
                 queue.set_state(connection, added.experiment, "active")
-            unfinished = (claims.unfinished(connection, added.experiment) for added in all_added)
+            unfinished = (leases.unfinished(connection, added.experiment) for added in all_added)
             for absence in absent(one.definition for one, left in zip(asked, unfinished, strict=True) if left):
                 raise absence
         for added in all_added:
@@ -69,7 +69,7 @@ def run(
             ]
         except KeyboardInterrupt:
             for added in all_added:
-                if claims.unfinished(connection, added.experiment):
+                if leases.unfinished(connection, added.experiment):
                     queue.set_state(connection, added.experiment, "paused")
                     print(f"{added.name} is paused; the same command continues it", file=sys.stderr)
             sys.exit(130)
@@ -78,7 +78,7 @@ def run(
 
 def _train(connection: sqlite3.Connection, added: adding.Added, open_pool: Callable[..., Pool]) -> bool:
     """Train an experiment that was added, and draw its curves; whether nothing failed and nothing is left."""
-    if claims.unfinished(connection, added.experiment):
+    if leases.unfinished(connection, added.experiment):
         _attend(open_pool(experiment=added.experiment), connection, added.experiment)
     show(connection, added.name)
     problems = _report_errors(connection, added.experiment)
@@ -148,12 +148,12 @@ def work(
         halted = [row.name for row in rows.experiments(connection) if row.status in ("paused", "cancelled")]
         if halted:
             hints.warn(f"left alone until `cockpit queue resume`: {', '.join(halted)}")
-        for other in sorted(claims.splits(connection) - {split}):
+        for other in sorted(leases.splits(connection) - {split}):
             them = f"split over {other} devices" if other > 1 else "not split over several devices"
             hints.warn(f"left alone are runs that are {them}: `cockpit work --split {other}`")
-        if others := claims.foreign(connection):
+        if others := leases.foreign(connection):
             print(f"skipped {others} runs that another version of cockpit queued: train them with it", file=sys.stderr)
-        if drain and not claims.unfinished(connection, split=split):
+        if drain and not leases.unfinished(connection, split=split):
             print("nothing is waiting in the queue", file=sys.stderr)
             return
         trusting.of_queue(connection, trust_models)
@@ -171,7 +171,7 @@ def work(
             hints.warn("stopped; `cockpit work` continues")
             sys.exit(130)
         problems = _report_errors(connection, None)
-        left = claims.unfinished(connection, split=split)
+        left = leases.unfinished(connection, split=split)
     sys.exit(1 if problems or left else 0)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cockpit.requests.options import Wanted
+from cockpit.requests.options import Request
 from cockpit.requests.shared import use_data
 from cockpit.text import words
 from engine.analysis import estimates
@@ -23,7 +23,7 @@ from engine.store import adding, database, queue
 HEADINGS = ("experiment", "runs left", "device time", "done in", "ticket files")
 
 
-def preview(asked: Sequence[Wanted], path: Path) -> tuple[list[Preview], Preview, int]:
+def preview(asked: Sequence[Request], path: Path) -> tuple[list[Preview], Preview, int]:
     """What adding experiments would do, to each and to all, and with how many workers they would be trained.
 
     Nothing is written, not even a new database. Raises InputError where another experiment has one of the names.

@@ -5,23 +5,23 @@ from dataclasses import replace
 from typing import Any
 
 from cockpit.requests import files
-from cockpit.requests.options import NAME, Wanted, check_name, wanted
+from cockpit.requests.options import NAME, Request, check_name, request_of
 from engine.errors import InputError
 from engine.machine import paths
 from engine.plan import presets
 from engine.plan.options import given
 
 
-def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Wanted]:
+def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Request]:
     """The experiments of presets and experiment files, each with the options given beside them.
 
     Raises InputError where there is something wrong with one of them.
     """
     beside = given(options)
     if not what:
-        return [wanted(beside)]
+        return [request_of(beside)]
     name = beside.pop("name", None)
-    asked: list[Wanted] = []
+    asked: list[Request] = []
     for one in what:
         if one.endswith(files.SUFFIX):
             asked += files.read(paths.given(one), beside)
@@ -30,7 +30,7 @@ def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Wanted]:
         else:
             members = presets.members(one, beside)
             alone = beside if len(members) == 1 else {}  # what several share, one of them may have no use for
-            asked += [wanted({"preset": member, **alone}, beside) for member in members]
+            asked += [request_of({"preset": member, **alone}, beside) for member in members]
     if name is None:
         return asked
     check_name(name)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cockpit.requests.options import NAME, Wanted, check_name, wanted
+from cockpit.requests.options import NAME, Request, check_name, request_of
 from cockpit.text import hints
 from cockpit.text.toml import Place, line_of, mismatch
 from cockpit.text.toml import read as read_toml
@@ -62,7 +62,7 @@ def _written(option: str) -> str:
     return OPTIONS[option].written if option in OPTIONS else hints.flag(option)
 
 
-def read(path: Path, beside: Mapping[str, Any]) -> list[Wanted]:
+def read(path: Path, beside: Mapping[str, Any]) -> list[Request]:
     """The experiments of a file; the options given `beside` it override its own.
 
     Raises InputError, with the line and the key, for whatever is wrong in it.
@@ -74,7 +74,7 @@ def read(path: Path, beside: Mapping[str, Any]) -> list[Wanted]:
     data_names = _data_names(file, found.get(DATA_NAMES, {}))
     asked = []
     for place, options in _experiments(file, found):
-        one = _wanted(file, place, options, beside)
+        one = _request(file, place, options, beside)
         if one.name in names:
             first = line_of(file.text, names[one.name])
             fix = "give each its own, in a matrix with its keys in braces, as in name = '{source}-{optimizer}'"
@@ -188,12 +188,12 @@ def _located(spec: str, folder: Path) -> str:
     return f"{kind}:{folder / path}" if colon and path and not path.startswith("~") else spec
 
 
-def _wanted(file: File, place: Place, options: Mapping[str, Given], beside: Mapping[str, Any]) -> Wanted:
+def _request(file: File, place: Place, options: Mapping[str, Given], beside: Mapping[str, Any]) -> Request:
     values = {key: option.value for key, option in options.items()} | dict(beside)
     template = values.pop("name", None)
     shared = {key for key, option in options.items() if option.place[0] == "defaults"} - beside.keys()
     try:
-        found = wanted(
+        found = request_of(
             {key: value for key, value in values.items() if key not in shared},
             {key: value for key, value in values.items() if key in shared},
         )

@@ -17,7 +17,7 @@ NAME = OptionName("name")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Request:
     """An experiment that a person asked for: the name, if one was given, and what it is."""
 
     given_name: str | None
@@ -37,16 +37,16 @@ class Wanted:
         return replace(self.definition, profile=stored) if stored else self.definition
 
 
-def add_all(connection: sqlite3.Connection, asked: Sequence[Wanted], command: str | None = None) -> list[adding.Added]:
+def add_all(connection: sqlite3.Connection, asked: Sequence[Request], command: str | None = None) -> list[adding.Added]:
     """Put all of them into the queue, or none, with the command that does this: this one, if none is given."""
-    wishes = [adding.Wish(one.name, one.resolved(connection), one.pause_after) for one in asked]
-    found = adding.add_all(connection, wishes, command or command_line())
+    additions = [adding.Addition(one.name, one.resolved(connection), one.pause_after) for one in asked]
+    found = adding.add_all(connection, additions, command or command_line())
     for identity, title in {pair for one in asked for pair in one.data_names.items()}:
         titles.name_data(connection, identity, title)
     return found
 
 
-def wanted(requested: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Wanted:
+def request_of(requested: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Request:
     """The experiment that options stand for, by their names in Python: those of a preset if they name one.
 
     `defaults` are options that several experiments share: one that this does not use is no mistake. Raises InputError.
@@ -75,7 +75,7 @@ def wanted(requested: Mapping[str, Any], defaults: Mapping[str, Any] | None = No
     definition = define(requested.keys() & DEFINING.keys(), **{**basis, **options})
     if shrunk is not None and named is None:
         named = sizes.of(preset or adding.default_name(definition))
-    return Wanted(named or preset, definition, "profile" in basis | options, patience)
+    return Request(named or preset, definition, "profile" in basis | options, patience)
 
 
 def check_name(name: str) -> None:

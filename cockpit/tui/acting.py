@@ -139,7 +139,7 @@ class ActingApp(Host):
     async def _act(self, action: Action, names: Sequence[str]) -> None:
         try:
             found = await asyncio.to_thread(actions.look, self.path, names)
-            if action.undo and all(map(action.had, found)):
+            if action.undo and all(map(action.already_applied, found)):
                 action = ACTIONS[action.undo]
             given = await self._completed(action, found)
             if given is None or (given.loses and not await self._sure(given, found)):

@@ -40,7 +40,7 @@ class Action:
     act: Act | None = None  # None: the application knows more to do than a call for each experiment
     loses: str = ""  # what a destructive action takes away, and what stays
     undo: str = ""  # the action that the key does instead where all that are chosen have had this one done
-    had: Callable[[Experiment], bool] = lambda row: False
+    already_applied: Callable[[Experiment], bool] = lambda row: False
 
     def named(self, names: Sequence[str], path: Path) -> str:
         """The command for these experiments."""
@@ -75,7 +75,7 @@ _TABLE = (
         "cockpit queue pause {names}",
         _state("paused"),
         undo="resume",
-        had=lambda row: row.state != "active",
+        already_applied=lambda row: row.state != "active",
     ),
     Action(
         "resume",
@@ -131,7 +131,7 @@ _TABLE = (
         "cockpit queue archive {names}",
         _archive(True),
         undo="unarchive",
-        had=lambda row: bool(row.archived),
+        already_applied=lambda row: bool(row.archived),
     ),
     Action(
         "unarchive",

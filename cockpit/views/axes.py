@@ -113,7 +113,7 @@ def accuracy(means: Sequence[float], zoom: Range | None, cells: int) -> Axis:
     most = max(1, min(6, (cells - 1) // 2))  # steps: each label has a line of its own, with one between
     step = next((step for step in steps if (high - low) / step <= most), steps[-1])
     if zoom:
-        ticks = between(low, high, step)
+        ticks = multiples(low, high, step)
     else:
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         ticks = tuple(step * at for at in range(first, max(last, first + 1) + 1))
@@ -121,7 +121,7 @@ def accuracy(means: Sequence[float], zoom: Range | None, cells: int) -> Axis:
     return Axis(low, high, ticks, tuple(f"{round(tick * 100, 2):g}" for tick in ticks), cells)
 
 
-def between(low: float, high: float, step: float) -> tuple[float, ...]:
+def multiples(low: float, high: float, step: float) -> tuple[float, ...]:
     """The multiples of a step in a range."""
     return tuple(step * at for at in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from cockpit.views.reports import agreement, points, ranges
+from cockpit.views.report_tables import agreement, points, ranges
 from engine.analysis.claims import HIGH_SPARSITY, Comparison, Finding, Source, Study
 from engine.analysis.statistics import CONFIDENCE
 

@@ -18,8 +18,8 @@ from cockpit.views.axes import AXES, place
 from cockpit.views.canvas import Colour
 from cockpit.views.curves import DENSE, Series, evenly
 from cockpit.views.export import whole
-from cockpit.views.layers import ratio_title
-from engine.analysis.layers import Ratios
+from cockpit.views.layer_tables import ratio_title
+from engine.analysis.comparing import Ratios
 from engine.errors import InputError, unknown
 from engine.machine import processes
 

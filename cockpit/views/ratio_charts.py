@@ -6,9 +6,9 @@ from cockpit.text import words
 from cockpit.views.axes import STEPS, Axis, framed
 from cockpit.views.canvas import Canvas, Colour, Piece, Row
 from cockpit.views.curves import evenly
-from cockpit.views.layers import ratio_title
+from cockpit.views.layer_tables import ratio_title
 from cockpit.views.legends import BACKGROUNDS, MARKERS
-from engine.analysis.layers import Ratios
+from engine.analysis.comparing import Ratios
 
 LIGHT, DARK = (190, 215, 240), (8, 64, 150)  # the first level, and the sparsest
 LEVELS = 6  # whose ratios are drawn as text

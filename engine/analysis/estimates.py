@@ -20,8 +20,8 @@ from engine.plan.definitions import Definition
 from engine.plan.experiments import Curve, curves, runs
 from engine.recipes import Dense, Run
 from engine.store.chains import IS_LINK
-from engine.store.claims import SPLIT
 from engine.store.database import now
+from engine.store.leases import SPLIT
 
 _NEW = "\0"  # begins the names, which no other has, of the experiments that a preview is of
 # The columns of `Work`. What a run leaves behind: a dense network two states, a later link of a chain one mask, others

@@ -13,13 +13,13 @@ from engine.plan.definitions import Definition
 from engine.plan.experiments import Curve, curves, runs
 from engine.recipes import Dense, Run
 from engine.store import imports, located, queue
-from engine.store.claims import block_dependents
 from engine.store.database import keep_model_folder, now, transaction
+from engine.store.leases import block_dependents
 from engine.tickets.ticketfiles import TicketSource
 
 
 @dataclass(frozen=True)
-class Wish:
+class Addition:
     """An experiment to add: its name, what it is, and after how many failures in a row it pauses (None: as it is)."""
 
     name: str
@@ -64,28 +64,28 @@ def add(connection: sqlite3.Connection, name: str, definition: Definition, comma
 
     The same name with the same definition changes nothing; with another one it raises InputError.
     """
-    (added,) = add_all(connection, [Wish(name, definition)], command)
+    (added,) = add_all(connection, [Addition(name, definition)], command)
     return added
 
 
-def add_all(connection: sqlite3.Connection, wishes: Sequence[Wish], command: str) -> list[Added]:
+def add_all(connection: sqlite3.Connection, additions: Sequence[Addition], command: str) -> list[Added]:
     """Add several experiments as `add` does, all of them or, where one cannot be added, none."""
-    expanded = [curves(wish.definition) for wish in wishes]
+    expanded = [curves(addition.definition) for addition in additions]
     with transaction(connection):
-        return [_add(connection, wish, found, command) for wish, found in zip(wishes, expanded, strict=True)]
+        return [_add(connection, addition, found, command) for addition, found in zip(additions, expanded, strict=True)]
 
 
-def _add(connection: sqlite3.Connection, wish: Wish, found: list[Curve], command: str) -> Added:
-    experiment = same_experiment(connection, wish.name, wish.definition, found)
-    total, new = _add_runs(connection, wish.definition, found, command)
+def _add(connection: sqlite3.Connection, addition: Addition, found: list[Curve], command: str) -> Added:
+    experiment = same_experiment(connection, addition.name, addition.definition, found)
+    total, new = _add_runs(connection, addition.definition, found, command)
     if experiment is None:
-        experiment = _add_experiment(connection, wish.name, wish.definition, command)
-        _add_curves(connection, experiment, wish.definition.model, found)
+        experiment = _add_experiment(connection, addition.name, addition.definition, command)
+        _add_curves(connection, experiment, addition.definition.model, found)
         queue.set_priorities(connection, experiment)
-    if wish.pause_after is not None:
-        queue.set_pause_after(connection, experiment, wish.pause_after)
+    if addition.pause_after is not None:
+        queue.set_pause_after(connection, experiment, addition.pause_after)
     located.check(connection, experiment)
-    return Added(experiment, wish.name, len(found), total, new)
+    return Added(experiment, addition.name, len(found), total, new)
 
 
 def extend(connection: sqlite3.Connection, experiment: int, definition: Definition, command: str) -> Added:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from engine.errors import InputError, OptionName
-from engine.store import claims, damage, queue
+from engine.store import damage, leases, queue
 from engine.store.database import files_folder, now, snapshot, transaction, writer
 from engine.store.files import Folder, Found, is_being_written, is_digest, is_temporary
 from engine.store.paths import appearing, real
@@ -239,7 +239,7 @@ def _settle(copy: Path) -> dict[str, int]:
     connection = writer(copy)
     try:
         with transaction(connection):
-            claims.reclaim_all(connection)
+            leases.reclaim_all(connection)
             for table in ("workers", "pools"):
                 connection.execute(f"UPDATE {table} SET ended_at = ? WHERE ended_at IS NULL", (now(),))
         return dict(connection.execute("SELECT sha256, bytes FROM files").fetchall())
@@ -253,7 +253,7 @@ def _unfit(connection: sqlite3.Connection) -> str:
 
 
 def _silent(connection: sqlite3.Connection) -> str:
-    count = sum(holder["expired"] for holder in claims.holders(connection))
+    count = sum(holder["expired"] for holder in leases.holders(connection))
     return f"running runs whose worker is silent: {count}; the next `cockpit work` takes them over" if count else ""
 
 

@@ -14,7 +14,7 @@ from engine.tickets import ticketfiles
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TicketToExport:
     """A ticket to be given away: the run that trains it where it was found, and what its file says beside that."""
 
     run: Run
@@ -33,7 +33,7 @@ class Wanted:
         return int(self.data["classes"])
 
 
-def of_run(connection: sqlite3.Connection, digest: str, sparser: str | None = None) -> Wanted:
+def of_run(connection: sqlite3.Connection, digest: str, sparser: str | None = None) -> TicketToExport:
     """The ticket that the run of this digest trains. Raises InputError if that is one that was imported.
 
     Chains of every rule share their run of level 0. A `sparser` run says of which the ticket of level 0 is meant.
@@ -56,7 +56,7 @@ def of_run(connection: sqlite3.Connection, digest: str, sparser: str | None = No
             (needed.digest,),
         )
     ]
-    return Wanted(run, data, made_by)
+    return TicketToExport(run, data, made_by)
 
 
 def _home_of(connection: sqlite3.Connection, digest: str) -> Run:

@@ -2,8 +2,8 @@
 
 import sqlite3
 
-from engine.store.claims import WANTED
 from engine.store.database import now
+from engine.store.leases import WANTED
 from engine.store.row_types import Event, typed
 
 _EVENTS = f"""

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Collection
 
 from engine.errors import InputError
-from engine.store.claims import WANTED
 from engine.store.database import transaction
+from engine.store.leases import WANTED
 from engine.store.queue import Outcome
 
 LONGEST_NAME = 100  # characters

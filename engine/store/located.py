@@ -6,7 +6,7 @@ from pathlib import Path
 from engine.datasets import places
 from engine.datasets.catalog import DataSet, split_part
 from engine.errors import InputError
-from engine.store.claims import WANTED
+from engine.store.leases import WANTED
 
 
 def lost(connection: sqlite3.Connection, experiment: int | None = None, *, unplaced: bool = False) -> list[InputError]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from engine.errors import InputError, command, quoted
-from engine.store import claims, labels, queue
+from engine.store import labels, leases, queue
 from engine.store.care import Progress, ensure_space, forget_nameless, take_tickets
 from engine.store.database import files_folder, now, snapshot, transaction, writer
 from engine.store.files import Folder
@@ -85,7 +85,7 @@ def merge(connection: sqlite3.Connection, path: Path, other: Path, progress: Pro
                 """
             ).fetchone()
             new, finished = _bring_runs(connection)
-            claims.unblock(connection)
+            leases.unblock(connection)
             experiments, paused, known = _bring_experiments(connection, other.name)
             queue.refit(connection)
     return Merged(new, finished, running, differing, experiments, paused, known, files, absent)
@@ -301,7 +301,7 @@ def _bring_experiment(connection: sqlite3.Connection, row: dict[str, object]) ->
 def _would_train(connection: sqlite3.Connection, experiment: int) -> bool:
     row = connection.execute(
         f"SELECT EXISTS (SELECT 1 FROM main.runs WHERE status IN ('waiting', 'running', 'blocked')"
-        f" AND id IN ({claims.WANTED}))",
+        f" AND id IN ({leases.WANTED}))",
         {"experiment": experiment},
     ).fetchone()
     return bool(row[0])

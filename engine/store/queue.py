@@ -1,4 +1,4 @@
-"""The queue of experiments: what is wanted, in which order. `adding` fills it, and `claims` knows who trains it."""
+"""The queue of experiments: what is wanted, in which order. `adding` fills it, and `leases` knows who trains it."""
 
 import json
 import shlex
@@ -12,8 +12,8 @@ from engine.errors import InputError, unknown
 from engine.plan.definitions import Definition
 from engine.recipes import Profile
 from engine.store import located
-from engine.store.claims import WANTED, unblock
 from engine.store.database import model_folder, now, transaction
+from engine.store.leases import WANTED, unblock
 
 State = Literal["active", "paused", "cancelled"]
 
@@ -79,9 +79,8 @@ _VERBS: dict[State, str] = {"active": "resume", "paused": "pause", "cancelled": 
 def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> Outcome:
     """Make an experiment active, paused or cancelled. Only an active one has its runs claimed.
 
-    A worker that trains a run which nothing active wants any more leaves a checkpoint and gives it back (`wanted`).
-    Where nothing is left to train, there is nothing to pause or to cancel: it stays as it is, so that what it is
-    extended by later is trained.
+    A worker that trains a run which nothing active wants any more leaves a checkpoint and gives it back
+    (`leases.is_wanted`). Where nothing is left to train, the state stays: what it is extended by later is trained.
     """
     with transaction(connection):
         left = _left(connection, experiment)

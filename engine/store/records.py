@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from engine.recipes import Prunable
 from engine.store import queue, rules
-from engine.store.claims import Claim, block_dependents, reclaim
 from engine.store.database import now, transaction
+from engine.store.leases import Claim, block_dependents, reclaim
 
 LOST_ALLOWED = 5  # worker processes that may end in a run, without an epoch recorded in between
 

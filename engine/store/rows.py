@@ -9,7 +9,7 @@ from functools import lru_cache
 from msgspec import structs
 
 from engine.errors import InputError
-from engine.store.claims import OF_EXPERIMENT, SPLIT, WANTED
+from engine.store.leases import OF_EXPERIMENT, SPLIT, WANTED
 from engine.store.row_types import Curve, DataSetFile, Detail, Experiment, Failure, Point, Run, Running, typed
 
 EXPORTS = {

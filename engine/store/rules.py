@@ -7,7 +7,7 @@ import sqlite3
 from typing import get_args
 
 from engine.recipes import Prunable
-from engine.store.claims import OF_EXPERIMENT
+from engine.store.leases import OF_EXPERIMENT
 
 RULES: tuple[Prunable, ...] = get_args(Prunable)
 

@@ -14,7 +14,7 @@ from engine.errors import InputError, command, unknown
 from engine.recipes import Prunable
 from engine.store import rules
 from engine.store.chains import IS_CHAIN
-from engine.store.claims import OF_EXPERIMENT
+from engine.store.leases import OF_EXPERIMENT
 
 SCOPES = ("global", "layerwise")
 LEAST_DIGITS = 6

@@ -58,7 +58,7 @@ def train(
     state: State,
     data: Feed,
     training: Training,
-    between: Callable[[State], None],
+    after_batch: Callable[[State], None],
     team: Team = ALONE,
     taking: Callable[[graphs.Step], graphs.Step] | None = None,
 ) -> Iterator[Epoch]:
@@ -66,7 +66,7 @@ def train(
 
     A pruned weight, its gradient and its optimizer state are exactly 0 after every step: the weight starts at 0 and
     its gradient is masked, so momentum, decay and Adam's moments have nothing to move. The last, shorter batch is
-    trained on like the others. `between` is called after every batch, of training and of evaluation. It may raise,
+    trained on like the others. `after_batch` is called after every batch, of training and of evaluation. It may raise,
     to stop; the state then stands after a whole step. Of a `team` every process trains on its share of each batch.
     Steps are taken as `taking` says, by default as `graphs.chosen` does.
     """
@@ -79,7 +79,7 @@ def train(
         for pixels, labels in data.epoch(training.seed, state.epoch, first, size, team.share):
             take(pixels, labels, min(size, count - state.step * size))
             state.step += 1
-            between(state)
+            after_batch(state)
         loss_mean = float(state.loss_sum) / count  # the first time that the host waits for the device
         seconds = time.perf_counter() - began
         record = Epoch(
@@ -88,8 +88,8 @@ def train(
             train_accuracy=int(state.correct) / count,
             validation_accuracy=None
             if data.validation is None
-            else accuracy(state, data, data.validation, training, between, team),
-            test_accuracy=accuracy(state, data, data.test, training, between, team),
+            else accuracy(state, data, data.validation, training, after_batch, team),
+            test_accuracy=accuracy(state, data, data.test, training, after_batch, team),
             learning_rate=learning_rate(training, state.epoch),
             images_per_second=(count - first) / seconds if first < count else None,
         )
@@ -137,9 +137,14 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 @torch.no_grad()
 def accuracy(
-    state: State, data: Feed, images: Images, training: Training, between: Callable[[State], None], team: Team = ALONE
+    state: State,
+    data: Feed,
+    images: Images,
+    training: Training,
+    after_batch: Callable[[State], None],
+    team: Team = ALONE,
 ) -> float:
-    """The fraction of `images` that the model classifies rightly, in evaluation mode; `between` batches may stop it."""
+    """The fraction of `images` that the model classifies rightly, in evaluation mode; `after_batch` may stop it."""
     model, layout = state.model.eval(), profiles.memory_format(training.profile)
     correct = torch.zeros((), dtype=torch.int64, device=data.device)
     _, height, width = data.shape
@@ -151,7 +156,7 @@ def accuracy(
         with profiles.autocast(training.profile, data.device):
             logits = model(data.normalised(pixels, layout))
         correct += (logits.argmax(1) == labels).sum()
-        between(state)
+        after_batch(state)
     return int(*team.total(correct)) / len(images)
 
 

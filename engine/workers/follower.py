@@ -17,19 +17,19 @@ from engine.recipes import Run
 from engine.store import damage, database
 from engine.store.files import Folder
 from engine.training import checkpoints, loop, team
-from engine.workers.run import Workplace, prepare
+from engine.workers.run import RunContext, prepare
 
 
 def follow(options: argparse.Namespace) -> None:
     """Train the run as its worker does, and record nothing."""
     with closing(database.reader(options.db)) as connection:
         folder, device = Folder(database.files_folder(options.db)), torch.device(options.device)
-        place = Workplace(connection, folder, device, options.device, lambda: False, decoders=options.decoders)
+        context = RunContext(connection, folder, device, options.device, lambda: False, decoders=options.decoders)
         if device.type == "cuda":
             torch.cuda.set_device(device)  # else what names no device takes room on the worker's
         recipe = connection.execute("SELECT recipe FROM runs WHERE digest = ?", (options.digest,)).fetchone()[0]
         run = Run.from_json(recipe)
-        data, state = prepare(run, place)
+        data, state = prepare(run, context)
         if options.resume:  # the worker steps, and so writes the next checkpoint, only when all have joined
             checkpoints.unpack(folder.read_checkpoint(options.digest) or b"").restore(state)
         crew = team.join(options.rank, options.size, device, options.meeting)

@@ -11,31 +11,31 @@ import torch
 
 from engine.errors import InputError
 from engine.machine import processes
-from engine.store import claims, database, paths
+from engine.store import database, leases, paths
 from engine.store.waiting import shorten_log
-from engine.workers.run import UnderWay, Workplace
+from engine.workers.run import RunContext, UnderWay
 
 BEAT_SECONDS = 2.0
 
 
 class Heartbeat(threading.Thread):
-    """Renews the lease of `claim` and reports what `place` trains, until the process ends.
+    """Renews the lease of `claim` and reports what `context` trains, until the process ends.
 
     A worker has to `stop` when it was asked to, when the process that started it has ended, and when the database is no
     longer where it was: `gone` says so.
     """
 
-    def __init__(self, path: Path, worker: int, place: Workplace, parent: int) -> None:
+    def __init__(self, path: Path, worker: int, context: RunContext, parent: int) -> None:
         super().__init__(daemon=True)
-        self.path, self.worker, self.place, self.parent = path, worker, place, parent
-        self.claim: claims.Claim | None = None
+        self.path, self.worker, self.context, self.parent = path, worker, context, parent
+        self.claim: leases.Claim | None = None
         self.message: str | None = None  # why nothing is being trained
         self.gone: str | None = None  # that another file, or none, has the place of the database
         self.stop = threading.Event()
         self._over = threading.Event()
         # Each is set to the claim of which this was found out.
-        self.lost: claims.Claim | None = None  # gone to another worker
-        self.unwanted: claims.Claim | None = None  # no active experiment wants its run any more
+        self.lost: leases.Claim | None = None  # gone to another worker
+        self.unwanted: leases.Claim | None = None  # no active experiment wants its run any more
         self._renewed = time.monotonic()
         self._looked: tuple[UnderWay | None, float, int] = (None, 0.0, 0)  # at what, when, and its images then
 
@@ -66,7 +66,7 @@ class Heartbeat(threading.Thread):
 
     def look_for_database(self) -> None:
         """Find out whether the database is `gone` from its path: what is written to it then is lost to others."""
-        if not self.gone and not database.lies_at(self.path, database.file_of(self.place.connection)):
+        if not self.gone and not database.lies_at(self.path, database.file_of(self.context.connection)):
             self.gone = f"{self.path} was renamed, deleted or replaced while workers had it open"
             self.stop.set()
 
@@ -81,10 +81,10 @@ class Heartbeat(threading.Thread):
         claim = self.claim
         if claim is None:
             return
-        if not claims.wanted(connection, claim):
+        if not leases.is_wanted(connection, claim):
             self.unwanted = claim
-        if time.monotonic() - self._renewed >= claims.RENEWAL_SECONDS:
-            if not claims.renew(connection, claim):
+        if time.monotonic() - self._renewed >= leases.RENEWAL_SECONDS:
+            if not leases.renew(connection, claim):
                 self.lost = claim
             self._renewed = time.monotonic()
 
@@ -94,7 +94,7 @@ class Heartbeat(threading.Thread):
             **self._progress(),
             "message": self.message,
             "memory": psutil.Process().memory_info().rss,
-            "device_memory": torch.cuda.memory_reserved() if self.place.device.type == "cuda" else None,
+            "device_memory": torch.cuda.memory_reserved() if self.context.device.type == "cuda" else None,
             "heartbeat_at": database.now(),
         }
         settings = ", ".join(f"{column} = ?" for column in row)
@@ -102,7 +102,7 @@ class Heartbeat(threading.Thread):
 
     def _progress(self) -> dict[str, float | None]:
         """How far the training under way is, and its images per second since the last look."""
-        under_way, moment = self.place.under_way, time.monotonic()
+        under_way, moment = self.context.under_way, time.monotonic()
         if under_way is None:
             self._looked = None, 0.0, 0  # or a run that is over would keep its memory on the device until the next
             return {}

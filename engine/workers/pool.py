@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.machine import devices, processes
-from engine.store import claims, database, workers
+from engine.store import database, leases, workers
 from engine.store.files import Folder
 
 TEND_SECONDS = 0.5
@@ -169,4 +169,4 @@ class Pool:
             return
         with closing(database.writer(self.path, make=False)) as connection:
             workers.close_pool(connection, self.id)
-            claims.give_back(connection, self.id)
+            leases.give_back(connection, self.id)

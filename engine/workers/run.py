@@ -18,8 +18,8 @@ from engine.models import catalog, nets, trust
 from engine.pruning import pruner
 from engine.recipes import Chain, Dense, Run, Training, Winning
 from engine.store import database, records
-from engine.store.claims import Claim
 from engine.store.files import Folder, LostFile
+from engine.store.leases import Claim
 from engine.tickets import starts
 from engine.training import checkpoints, loop, profiles, team
 
@@ -74,7 +74,7 @@ class UnderWay:
 
 
 @dataclass
-class Workplace:
+class RunContext:
     """Where runs are trained: a device, the database and its files, and the data sets that were used last."""
 
     connection: Connection
@@ -117,68 +117,68 @@ class Workplace:
             torch.cuda.empty_cache()
 
 
-def execute(claim: Claim, place: Workplace) -> None:
+def execute(claim: Claim, context: RunContext) -> None:
     """Train a claimed run and record how it ended. Raises Stopped, StaleClaim, Untrusted, or what went wrong."""
-    run, device = claim.run, place.device
+    run, device = claim.run, context.device
     if run.chain is not None and run.ticket.level == 1:
-        _prune_first(claim, place, run.chain)
-    data, state = prepare(run, place)
-    attempt, spent = _resume(state, claim, place)
+        _prune_first(claim, context, run.chain)
+    data, state = prepare(run, context)
+    attempt, spent = _resume(state, claim, context)
     kept = pruner.remaining(state.masks)
     rules = nets.rules(state.model)
     layers = [records.Layer(name, kept[name], mask.numel(), rules[name]) for name, mask in state.masks.items()]
-    environment = {**profiles.environment(run.training.profile, device), "device": place.label}
-    records.start(place.connection, claim, attempt, environment, layers)
+    environment = {**profiles.environment(run.training.profile, device), "device": context.label}
+    records.start(context.connection, claim, attempt, environment, layers)
 
-    place.under_way = UnderWay(state, len(data.train), run.training.batch_size)
-    clock = _Clock(claim, attempt, spent, place)
+    context.under_way = UnderWay(state, len(data.train), run.training.batch_size)
+    clock = _Clock(claim, attempt, spent, context)
     if isinstance(run.ticket, Dense) and run.ticket.rewind == state.epoch == state.step == 0:
-        _keep(claim, place, "rewind", starts.pack_state(state.model))
+        _keep(claim, context, "rewind", starts.pack_state(state.model))
     resumes = bool(state.epoch > run.first_epoch or state.step)
-    caught, diverged = partial(place.caught, claim), None
-    with team.lead(_followers(run, place, resumes), run.training.split, device, caught) as crew:
+    caught, diverged = partial(context.caught, claim), None
+    with team.lead(_followers(run, context, resumes), run.training.split, device, caught) as crew:
         clock.crew = crew
-        for epoch in loop.train(state, data, run.training, clock.between, crew):
-            records.epoch(place.connection, claim, attempt, epoch)
+        for epoch in loop.train(state, data, run.training, clock.after_batch, crew):
+            records.epoch(context.connection, claim, attempt, epoch)
             if loop.has_diverged(epoch, state.model):
                 diverged = epoch.epoch
                 break
             if isinstance(run.ticket, Dense) and run.ticket.rewind == epoch.epoch + 1:
-                _keep(claim, place, "rewind", starts.pack_state(state.model))
+                _keep(claim, context, "rewind", starts.pack_state(state.model))
     if diverged is not None:
-        records.diverged(place.connection, claim, diverged, clock.seconds())
+        records.diverged(context.connection, claim, diverged, clock.seconds())
     else:
-        _prune(claim, place, state)
-        read_at = _reading(records.epochs(place.connection, claim, attempt), run.training)
+        _prune(claim, context, state)
+        read_at = _reading(records.epochs(context.connection, claim, attempt), run.training)
         memory = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
-        records.done(place.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
-    place.folder.drop_checkpoint(run.digest)
+        records.done(context.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
+    context.folder.drop_checkpoint(run.digest)
 
 
-def prepare(run: Run, place: Workplace) -> tuple[Feed, loop.State]:
+def prepare(run: Run, context: RunContext) -> tuple[Feed, loop.State]:
     """The data of a run and the state before its first step, on the device."""
-    device = place.device
+    device = context.device
     profiles.configure(run.training.profile, device)
     if device.type == "cuda":  # what this run will have reserved is measured, not what others left
         gc.collect()  # importing torch's compiler keeps the frames of the run that needed it first
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    data, t = place.data(run.training), run.training
+    data, t = context.data(run.training), run.training
     catalog.check_batches(t.model, len(data.train), t.batch_size, data.shape, t.split)
-    folder = database.model_folder(place.connection, run.training.model)
+    folder = database.model_folder(context.connection, run.training.model)
     trust.require(run.training.model, folder)
-    model, masks = starts.start(run, data.shape, data.classes, place.read, folder)
+    model, masks = starts.start(run, data.shape, data.classes, context.read, folder)
     return data, loop.begin(model, masks, run.training, device, run.first_epoch)
 
 
-def _followers(run: Run, place: Workplace, resumes: bool) -> list[str]:
+def _followers(run: Run, context: RunContext, resumes: bool) -> list[str]:
     """The command of the other processes, where the batches of a run are split: see `engine.workers.follower`."""
-    command = [*processes.python("engine.workers.follower"), "--db", str(database.path_of(place.connection))]
-    command += ["--digest", run.digest, "--parent", str(os.getpid()), "--decoders", str(place.decoders)]
+    command = [*processes.python("engine.workers.follower"), "--db", str(database.path_of(context.connection))]
+    command += ["--digest", run.digest, "--parent", str(os.getpid()), "--decoders", str(context.decoders)]
     return command + (["--resume"] if resumes else [])
 
 
-def _resume(state: loop.State, claim: Claim, place: Workplace) -> tuple[int, float]:
+def _resume(state: loop.State, claim: Claim, context: RunContext) -> tuple[int, float]:
     """Go on from the checkpoint of the last attempt if it left one, else begin another attempt.
 
     A checkpoint is used only if it is whole, which else is said, and the database holds all that was recorded before
@@ -186,17 +186,17 @@ def _resume(state: loop.State, claim: Claim, place: Workplace) -> tuple[int, flo
     """
     run, begin_again = claim.run, (claim.attempt + 1, 0.0)
     try:
-        data = place.folder.read_checkpoint(run.digest) if claim.attempt else None
+        data = context.folder.read_checkpoint(run.digest) if claim.attempt else None
         if data is None:
             return begin_again
         left = checkpoints.unpack(data)
     except (InputError, LostFile) as damage:
         processes.say(f"run {run.digest} starts over: {damage}")
         return begin_again
-    recorded = {epoch.epoch for epoch in records.epochs(place.connection, claim, claim.attempt)}
+    recorded = {epoch.epoch for epoch in records.epochs(context.connection, claim, claim.attempt)}
     complete = recorded >= set(range(run.first_epoch, left.epoch))
     if isinstance(run.ticket, Dense) and run.ticket.rewind <= left.epoch:
-        complete &= records.file_of(place.connection, run.digest, "rewind") is not None
+        complete &= records.file_of(context.connection, run.digest, "rewind") is not None
     if not complete or (left.digest, left.attempt) != (run.digest, claim.attempt):
         return begin_again
     left.restore(state)
@@ -210,7 +210,7 @@ class _Clock:
     claim: Claim
     attempt: int
     spent: float
-    place: Workplace
+    context: RunContext
     crew: team.Team = loop.ALONE
 
     def __post_init__(self) -> None:
@@ -219,45 +219,45 @@ class _Clock:
     def seconds(self) -> float:
         return self.spent + time.monotonic() - self.began
 
-    def between(self, state: loop.State) -> None:
-        """Between two batches: save a checkpoint when it is time for one, and stop if the worker was asked to.
+    def after_batch(self, state: loop.State) -> None:
+        """Save a checkpoint when it is time for one, and stop if the worker was asked to.
 
         Raises RankLost or MemoryError if another process that trains the run has failed.
         """
         self.crew.check()
-        stop = self.place.stop()
-        if stop or time.monotonic() - self.saved >= self.place.checkpoint_seconds:
+        stop = self.context.stop()
+        if stop or time.monotonic() - self.saved >= self.context.checkpoint_seconds:
             digest = self.claim.run.digest
             data = checkpoints.pack(state, digest, self.attempt, self.seconds())
-            self.place.folder.write_checkpoint(digest, data)
+            self.context.folder.write_checkpoint(digest, data)
             self.saved = time.monotonic()
         if stop:
             raise Stopped
 
 
-def _prune(claim: Claim, place: Workplace, state: loop.State) -> None:
+def _prune(claim: Claim, context: RunContext, state: loop.State) -> None:
     """Leave behind what the next level of the chain stands on, if this run is a link of its chain."""
     run = claim.run
     if isinstance(run.ticket, Dense):
-        _keep(claim, place, "final", starts.pack_state(state.model))
+        _keep(claim, context, "final", starts.pack_state(state.model))
     elif isinstance(run.ticket, Winning) and run.is_link:
         chain, level = run.ticket.chain, run.ticket.level + 1
         weights = {name: state.model.get_parameter(name) for name in nets.prunable(state.model, chain.rule.prunable)}
-        rewound = starts.unpack_state(place.read(chain.run(0), "rewind"))
+        rewound = starts.unpack_state(context.read(chain.run(0), "rewind"))
         masks = pruner.prune(weights, state.masks, chain.rule, level, rewound, chain.training.seed)
-        _keep(claim, place, "mask", starts.pack_masks(masks, chain, level))
+        _keep(claim, context, "mask", starts.pack_masks(masks, chain, level))
 
 
-def _prune_first(claim: Claim, place: Workplace, chain: Chain) -> None:
+def _prune_first(claim: Claim, context: RunContext, chain: Chain) -> None:
     """Leave behind the mask of level 1 of a chain, if no run before this one did."""
     producer, kind = chain.mask_of(1)
-    if not place.folder.is_whole(records.file_of(place.connection, producer.digest, kind) or ""):
-        layers = records.prunable_layers(place.connection, producer.digest, chain.rule.prunable)
-        _keep(claim, place, kind, starts.first_mask(chain, layers, place.read), producer.digest)
+    if not context.folder.is_whole(records.file_of(context.connection, producer.digest, kind) or ""):
+        layers = records.prunable_layers(context.connection, producer.digest, chain.rule.prunable)
+        _keep(claim, context, kind, starts.first_mask(chain, layers, context.read), producer.digest)
 
 
-def _keep(claim: Claim, place: Workplace, kind: str, data: bytes, run: str | None = None) -> None:
-    records.file(place.connection, claim, kind, place.folder.put(data), len(data), run)
+def _keep(claim: Claim, context: RunContext, kind: str, data: bytes, run: str | None = None) -> None:
+    records.file(context.connection, claim, kind, context.folder.put(data), len(data), run)
 
 
 def _reading(epochs: list[records.Epoch], configuration: Training) -> records.Epoch:

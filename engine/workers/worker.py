@@ -20,14 +20,14 @@ import torch
 from engine.errors import InputError
 from engine.machine import memory, processes
 from engine.models import trust
-from engine.store import claims, damage, database, records, workers
+from engine.store import damage, database, leases, records, workers
 from engine.store.files import Folder
 from engine.store.waiting import jittered
 from engine.training import graphs
 from engine.training.team import RankLost
 from engine.workers import hooks
 from engine.workers.heartbeat import Heartbeat
-from engine.workers.run import CHECKPOINT_SECONDS, Missing, Stopped, Workplace, execute
+from engine.workers.run import CHECKPOINT_SECONDS, Missing, RunContext, Stopped, execute
 
 IDLE_SECONDS = 0.25  # between two looks at a queue that has nothing to give
 BACK_OFF_SECONDS = 5.0  # after the disk was full, or the database locked for longer than is waited
@@ -38,7 +38,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_BROKEN = (errno.EIO, errno.EROFS, errno.ESTALE)
 
 
-class PlaceFault(Exception):
+class StorageFault(Exception):
     """The database, its files or their disk cannot be used. That is no run's fault: the run goes back."""
 
 
@@ -52,12 +52,12 @@ class Worker:
         self.connection = database.writer(options.db, BUSY_SECONDS, make=False)
         self.id = workers.open_worker(self.connection, self.label, options.pool, options.log)
         folder = Folder.followed(database.files_folder(options.db))
-        self.place = Workplace(
+        self.context = RunContext(
             self.connection, folder, device, self.label, self._must_stop, options.checkpoint_seconds, options.decoders
         )
-        self.place.caught = self._caught
-        self.heart = Heartbeat(options.db, self.id, self.place, options.parent)
-        self.unreleased: claims.Claim | None = None
+        self.context.caught = self._caught
+        self.heart = Heartbeat(options.db, self.id, self.context, options.parent)
+        self.unreleased: leases.Claim | None = None
         self.untrusted: dict[str, trust.Untrusted] = {}  # by model, whose runs are left alone
 
     def _must_stop(self) -> bool:
@@ -67,14 +67,14 @@ class Worker:
         return (claim is not None and heart.unwanted is claim) or heart.stop.is_set()
 
     def work(self) -> None:
-        """Train run after run. Raises PlaceFault where the database, its files or their disk cannot be used."""
+        """Train run after run. Raises StorageFault where the database, its files or their disk cannot be used."""
         self.heart.start()
         try:
             while not (self.heart.stop.is_set() or processes.spent()):
                 try:
                     if self._train_next():
                         continue
-                    if self.options.drain and not claims.unfinished(
+                    if self.options.drain and not leases.unfinished(
                         self.connection, self.options.experiment, self.options.split, self.untrusted
                     ):
                         break
@@ -82,8 +82,8 @@ class Worker:
                 except (sqlite3.Error, OSError) as error:
                     self._wait_for_better_times(error)
             if self.heart.gone:
-                where = self.place.folder.path
-                raise PlaceFault(f"{self.heart.gone}: its runs have gone back, with checkpoints in {where}")
+                where = self.context.folder.path
+                raise StorageFault(f"{self.heart.gone}: its runs have gone back, with checkpoints in {where}")
         finally:
             with suppress(sqlite3.Error):  # full, locked or lost: its process is gone all the same
                 self.connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (database.now(), self.id))
@@ -92,10 +92,10 @@ class Worker:
     def _train_next(self) -> bool:
         """Claim a run and train it; False if there is none that can start."""
         if self.unreleased:
-            claims.release(self.connection, self.unreleased)
+            leases.release(self.connection, self.unreleased)
             self.unreleased = None
         take_over(self.connection)
-        drop_stale_checkpoints(self.connection, self.place.folder)
+        drop_stale_checkpoints(self.connection, self.context.folder)
         self.heart.message = self._obstacle()
         if self.heart.message:
             return False
@@ -108,7 +108,7 @@ class Worker:
         try:
             self._train(claim)
         finally:
-            self.heart.claim = self.place.under_way = None
+            self.heart.claim = self.context.under_way = None
         if self.options.notify:
             hooks.notify(self.connection, self.options.db, self.options.notify, claim.run_id)
         return True
@@ -119,40 +119,40 @@ class Worker:
         if free < self.options.min_free:
             has, needs = (f"{size / 2**30:.1f} GiB" for size in (free, self.options.min_free))
             return f"the disk has {has} left, below the minimum of {needs}: make room, or lower the minimum"
-        return self._crowded() if self.options.shared_device else None
+        return self._reason_to_wait() if self.options.shared_device else None
 
-    def _crowded(self) -> str | None:
+    def _reason_to_wait(self) -> str | None:
         torch.cuda.empty_cache()  # what runs before left to this process is free, too
-        free = torch.cuda.mem_get_info(self.place.device)[0]
-        return claims.crowded(
+        free = torch.cuda.mem_get_info(self.context.device)[0]
+        return leases.reason_to_wait(
             self.connection, self.id, free, self.options.experiment, self.options.split, self.untrusted
         )
 
-    def _claim(self) -> claims.Claim | None:
+    def _claim(self) -> leases.Claim | None:
         """The next run, on a shared device if there still is room for it: two workers are not told so of the same."""
         with database.transaction(self.connection) if self.options.shared_device else nullcontext():
-            self.heart.message = self._crowded() if self.options.shared_device else None
+            self.heart.message = self._reason_to_wait() if self.options.shared_device else None
             if self.heart.message:
                 return None
-            return claims.claim(self.connection, self.id, self.options.experiment, self.options.split, self.untrusted)
+            return leases.claim(self.connection, self.id, self.options.experiment, self.options.split, self.untrusted)
 
     def _wait_for_better_times(self, error: sqlite3.Error | OSError) -> None:
         """The disk is full, or the database is locked: what could not be written will be trained again.
 
-        Raises PlaceFault for what time does not mend.
+        Raises StorageFault for what time does not mend.
         """
         if not _passes(error):
             self.heart.look_for_database()
-            raise PlaceFault(self.heart.gone or f"{self.options.db} and its files cannot be used: {error}") from error
+            raise StorageFault(self.heart.gone or f"{self.options.db} and its files cannot be used: {error}") from error
         self.heart.message = f"cannot write ({error}): waiting"
         processes.say(self.heart.message)
         self.heart.stop.wait(jittered(BACK_OFF_SECONDS))
 
-    def _train(self, claim: claims.Claim) -> None:
+    def _train(self, claim: leases.Claim) -> None:
         digest = claim.run.digest
         processes.say(f"{database.now()} run {digest}, claim {claim.number}")
         try:
-            execute(claim, self.place)
+            execute(claim, self.context)
         except Stopped:
             self._release(claim)
         except records.StaleClaim:
@@ -167,53 +167,53 @@ class Worker:
             self._release(claim)
         except Missing as lost:
             processes.say(f"{lost}: training run {lost.producer.digest} again, then {digest}")
-            claims.send_back(self.connection, claim, lost.producer.digest)
+            leases.send_back(self.connection, claim, lost.producer.digest)
         except Exception as error:
-            if self._is_of_the_place(error):
+            if self._is_storage_fault(error):
                 self._release(claim)
                 raise
             self._stop_if_damaged(claim, error)
             self._fail(claim, error)
 
-    def _stop_if_damaged(self, claim: claims.Claim, error: Exception) -> None:
+    def _stop_if_damaged(self, claim: leases.Claim, error: Exception) -> None:
         """Give the run back and raise Damaged where a damaged row explains an error."""
         if not memory.ran_out(error) and (damaged := damage.cause(error, self.options.db)):
             self._release(claim)
             raise damaged from error
 
-    def _is_of_the_place(self, error: Exception) -> bool:
+    def _is_storage_fault(self, error: Exception) -> bool:
         """Whether an error is one of the database, its files or their disk, and not of the run or its data set."""
         if isinstance(error, OSError):
             if error.filename is None:
                 return error.errno in DISK_FULL + DISK_BROKEN
-            return Path(os.fsdecode(error.filename)).is_relative_to(self.place.folder.path)
+            return Path(os.fsdecode(error.filename)).is_relative_to(self.context.folder.path)
         return isinstance(error, sqlite3.Error)
 
-    def _release(self, claim: claims.Claim) -> None:
+    def _release(self, claim: leases.Claim) -> None:
         """Give a run back; if the database cannot be written now, before the next is claimed."""
         self.unreleased = claim
-        claims.release(self.connection, claim)
+        leases.release(self.connection, claim)
         self.unreleased = None
 
-    def _fail(self, claim: claims.Claim, error: Exception) -> None:
+    def _fail(self, claim: leases.Claim, error: Exception) -> None:
         said = str(error) if isinstance(error, InputError) else traceback.format_exc()
         processes.say(f"run {claim.run.digest} failed: {said}")
         try:
             if memory.ran_out(error):
                 self._out_of_memory(self.connection, claim, error)
                 error.__traceback__ = None  # its frames hold the tensors
-                self.place.under_way = None
+                self.context.under_way = None
                 if not processes.spent():  # else it may wait for a device for ever
-                    self.place.free_memory()
+                    self.context.free_memory()
             else:
                 records.failed(self.connection, claim, said)
         except records.StaleClaim:
             return
-        self.place.folder.drop_checkpoint(claim.run.digest)
+        self.context.folder.drop_checkpoint(claim.run.digest)
         if not processes.spent():
-            torch.zeros(1, device=self.place.device)  # after some errors a GPU takes nothing more from a process
+            torch.zeros(1, device=self.context.device)  # after some errors a GPU takes nothing more from a process
 
-    def _out_of_memory(self, connection: sqlite3.Connection, claim: claims.Claim, error: Exception) -> None:
+    def _out_of_memory(self, connection: sqlite3.Connection, claim: leases.Claim, error: Exception) -> None:
         training = claim.run.training
         records.out_of_memory(
             connection,
@@ -223,7 +223,7 @@ class Worker:
             f" or on a larger device\n{error}",
         )
 
-    def _caught(self, claim: claims.Claim, error: Exception) -> None:
+    def _caught(self, claim: leases.Claim, error: Exception) -> None:
         """Record what became of a run, in another thread than the one that is caught in a call to its device."""
         with closing(database.writer(self.options.db, BUSY_SECONDS, make=False)) as connection:
             if memory.ran_out(error):
@@ -241,11 +241,11 @@ def _passes(error: sqlite3.Error | OSError) -> bool:
 
 def take_over(connection: sqlite3.Connection) -> None:
     """Put runs back into the queue whose worker's process is gone, or whose lease has run out."""
-    for holder in claims.holders(connection):
+    for holder in leases.holders(connection):
         if processes.alive(holder) is False:
             records.lost(connection, holder["run_id"], holder["claim"])
         elif holder["expired"]:
-            claims.reclaim(connection, holder["run_id"], holder["claim"], lost=False)
+            leases.reclaim(connection, holder["run_id"], holder["claim"], lost=False)
 
 
 def drop_stale_checkpoints(connection: sqlite3.Connection, folder: Folder) -> None:
@@ -292,7 +292,7 @@ def main() -> None:
         try:
             with damage.explained(options.db):
                 worker.work()
-        except (PlaceFault, damage.Damaged) as fault:
+        except (StorageFault, damage.Damaged) as fault:
             _halt(fault)
     if (code := processes.spent()) is not None:  # nothing is torn down: what is broken could wait for ever
         sys.stdout.flush()

@@ -15,7 +15,7 @@ import pytest
 
 from engine.errors import InputError
 from engine.machine import processes
-from engine.store import care, claims, database, queue
+from engine.store import care, database, leases, queue
 from engine.store.care import check, collect, plan
 from engine.store.files import Folder
 from tests.conftest import add, work_off
@@ -280,7 +280,7 @@ def test_a_file_is_kept_while_one_row_that_is_kept_names_it(path: Path, folder: 
         queue.remove(connection, queue.experiment_id(connection, "tiny"))
         add(path, "other", seed=9, levels=0)
         holder = worker(connection)
-        claim = claims.claim(connection, holder)
+        claim = leases.claim(connection, holder)
         assert claim is not None
         connection.execute("INSERT INTO files VALUES (?, 'rewind', ?, 1)", (claim.run_id, digest))  # the same weights
         collect(connection, folder, plan(connection, folder))
@@ -436,7 +436,7 @@ def test_a_backup_of_an_older_database_is_of_the_newest_version(tmp_path: Path) 
 def test_a_run_whose_worker_is_silent_is_noted(path: Path) -> None:
     add(path, "later", seed=5)
     with closing(database.writer(path)) as connection:
-        claim = claims.claim(connection, worker(connection))
+        claim = leases.claim(connection, worker(connection))
         assert claim is not None
         assert checked(path).notes == []
         connection.execute("UPDATE runs SET lease_expires_at = '2000' WHERE id = ?", (claim.run_id,))

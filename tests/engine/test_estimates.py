@@ -16,7 +16,7 @@ from engine.machine.devices import Device
 from engine.plan.defining import define
 from engine.plan.experiments import curves
 from engine.recipes import Run
-from engine.store import adding, claims, database, queue, records
+from engine.store import adding, database, leases, queue, records
 from tests.conftest import TINY, add
 from tests.engine.test_store import worker
 
@@ -38,14 +38,14 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
         yield found
 
 
-def train(connection: sqlite3.Connection, claim: claims.Claim, seconds: float, device: str = "cpu") -> None:
+def train(connection: sqlite3.Connection, claim: leases.Claim, seconds: float, device: str = "cpu") -> None:
     records.start(connection, claim, 1, {"device": device}, [])
     records.done(connection, claim, 0.5, 0, seconds)
 
 
 def train_all(connection: sqlite3.Connection, times: dict[str, float] = TIMES, device: str = "cpu") -> None:
     holder = worker(connection)
-    while claim := claims.claim(connection, holder):
+    while claim := leases.claim(connection, holder):
         train(connection, claim, times[claim.run.training.dataset], device)
 
 
@@ -90,14 +90,14 @@ def test_experiments_end_when_the_real_queue_would_end_them(
 
     wanted = {
         name: {
-            row[0] for row in connection.execute(claims.WANTED, {"experiment": queue.experiment_id(connection, name)})
+            row[0] for row in connection.execute(leases.WANTED, {"experiment": queue.experiment_id(connection, name)})
         }
         for name in found
     }
     holder, time, ends = worker(connection), 0.0, dict[int, float]()
-    busy: list[tuple[float, int, claims.Claim]] = []
+    busy: list[tuple[float, int, leases.Claim]] = []
     while True:
-        while len(busy) < slots and (claim := claims.claim(connection, holder)):
+        while len(busy) < slots and (claim := leases.claim(connection, holder)):
             ends[claim.run_id] = time + TIMES[claim.run.training.dataset]
             heapq.heappush(busy, (ends[claim.run_id], claim.run_id, claim))
         if not busy:
@@ -139,7 +139,7 @@ def test_times_are_medians_of_the_same_kind_else_scaled_by_pixels_and_epochs_els
     holder = worker(connection)
     for seed, seconds in enumerate((1.0, 2.0, 9.0)):
         one_run(path, f"seed {seed}", seed=seed)
-        claim = claims.claim(connection, holder)
+        claim = leases.claim(connection, holder)
         assert claim is not None
         train(connection, claim, seconds)
     one_run(path, "same", seed=10)
@@ -169,7 +169,7 @@ def test_runs_of_other_test_images_are_of_another_kind(connection: sqlite3.Conne
     limits = (None, 10, 100)
     for limit in limits:
         one_run(path, f"{limit}", test_images=limit)
-        claim = claims.claim(connection, holder)
+        claim = leases.claim(connection, holder)
         assert claim is not None
         train(connection, claim, 1.0 if limit is None else float(limit))
     for limit in limits:
@@ -192,7 +192,7 @@ def test_of_a_run_under_way_only_the_rest_is_left(connection: sqlite3.Connection
     one_run(path, "measured", seed=1)
     train_all(connection, {"digits-a": 1000.0})
     one_run(path, "one")
-    claim = claims.claim(connection, worker(connection))
+    claim = leases.claim(connection, worker(connection))
     assert claim is not None
     assert seconds_of(connection, "one") == (1000.0, ())  # claimed, not begun
     records.start(connection, claim, 1, {"device": "cpu"}, [])
@@ -210,7 +210,7 @@ def test_the_disk_is_that_of_what_dense_runs_and_links_of_chains_have_left(
     add(path, "measured", replicates=1)
     assert estimate(connection, [], places(1))[1].unsized == 5  # the chain's four runs, the target's dense one
     holder = worker(connection)
-    while claim := claims.claim(connection, holder):
+    while claim := leases.claim(connection, holder):
         for kind in {"dense": ["rewind", "final"]}.get(claim.run.ticket.name, ["mask"] if claim.run.is_link else []):
             records.file(connection, claim, kind, "0" * 64, 1000 if kind == "mask" else 40_000)
         train(connection, claim, 1.0)
@@ -264,7 +264,7 @@ def test_a_preview_of_several_says_of_each_what_those_before_it_leave(
 
 def test_a_preview_leaves_out_what_stands_on_a_failed_run(connection: sqlite3.Connection, path: Path) -> None:
     one_run(path, "lost")
-    claim = claims.claim(connection, worker(connection))
+    claim = leases.claim(connection, worker(connection))
     assert claim is not None
     records.failed(connection, claim, "out of luck")
     _, found = preview(connection, [define(**{**TINY, "replicates": 1})], places(1))

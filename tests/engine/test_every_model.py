@@ -51,10 +51,10 @@ def trained(run: Run, data: Data, left: Left) -> loop.State:
     if run.ticket.level == 0:
         left[run.digest, "rewind"] = starts.pack_state(model)
 
-    def between(state: loop.State) -> None:
+    def after_batch(state: loop.State) -> None:
         checkpoints.unpack(checkpoints.pack(state, run.digest, 1, 0.0)).restore(state)
 
-    (epoch,) = loop.train(state, data, run.training, between)
+    (epoch,) = loop.train(state, data, run.training, after_batch)
     assert epoch.train_loss is not None
     for name, mask in state.masks.items():
         assert not model.get_parameter(name)[~mask].any()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import InputError
-from engine.store import care, claims, database, queue, rows
+from engine.store import care, database, leases, queue, rows
 from engine.store import records as recording
 from engine.store.files import Folder
 from engine.store.merge import PLACE, RECORD, Merged, merge
@@ -73,7 +73,7 @@ def register(connection: sqlite3.Connection, host: str) -> int:
     return found
 
 
-def pretend(path: Path, wanted: Callable[[claims.Claim], bool] = lambda _: True, end: str = "done") -> int:
+def pretend(path: Path, wanted: Callable[[leases.Claim], bool] = lambda _: True, end: str = "done") -> int:
     """Claim everything that can start and record an end of those that are wanted, an accuracy that the run gives.
 
     Returns how many there were. The others are released.
@@ -81,7 +81,7 @@ def pretend(path: Path, wanted: Callable[[claims.Claim], bool] = lambda _: True,
     count = 0
     with closing(database.writer(path)) as connection:
         holder, left = register(connection, path.stem), []
-        while claim := claims.claim(connection, holder):
+        while claim := leases.claim(connection, holder):
             if not wanted(claim):
                 left.append(claim)
                 continue
@@ -94,11 +94,11 @@ def pretend(path: Path, wanted: Callable[[claims.Claim], bool] = lambda _: True,
             else:
                 recording.failed(connection, claim, "out of luck")
         for claim in left:
-            claims.release(connection, claim)
+            leases.release(connection, claim)
     return count
 
 
-def is_dense(claim: claims.Claim) -> bool:
+def is_dense(claim: leases.Claim) -> bool:
     return claim.run.ticket.name == "dense"
 
 
@@ -191,14 +191,14 @@ def test_a_run_under_way_here_is_left_to_its_worker(here: Path, there: Path) -> 
     for path in (here, there):
         add(path, "shared", **ONE)
     with closing(database.writer(here)) as connection:
-        claim = claims.claim(connection, register(connection, "here"))
+        claim = leases.claim(connection, register(connection, "here"))
         assert claim is not None
         pretend(there)
         found = merged(here, there)
         assert (found.running, found.finished) == (1, 12)
         recording.start(connection, claim, 1, {}, [recording.Layer("conv1.weight", 3, 4)])
         recording.epoch(connection, claim, 1, EPOCH)
-        claims.release(connection, claim)
+        leases.release(connection, claim)
         assert merged(here, there).finished == 1
         with pytest.raises(recording.StaleClaim):
             recording.epoch(connection, claim, 1, EPOCH)
@@ -208,14 +208,14 @@ def test_a_run_under_way_here_is_left_to_its_worker(here: Path, there: Path) -> 
 def test_what_is_under_way_there_waits_here_and_does_not_start_by_itself(here: Path, there: Path) -> None:
     add(there, "theirs", **ONE)
     with closing(database.writer(there)) as connection:
-        claim = claims.claim(connection, register(connection, "there"))
+        claim = leases.claim(connection, register(connection, "there"))
         assert claim is not None
         recording.start(connection, claim, 1, {}, [recording.Layer("conv1.weight", 3, 4)])
         assert merged(here, there).paused == ["theirs"]
     with closing(database.writer(here)) as connection:
         row = connection.execute("SELECT state, reason FROM experiments").fetchone()
         assert tuple(row) == ("paused", "merged from there.db")
-        assert claims.claim(connection, register(connection, "here")) is None
+        assert leases.claim(connection, register(connection, "here")) is None
         queue.set_state(connection, 1, "active")
     assert pretend(here) == 13
 
@@ -325,10 +325,10 @@ def test_claims_made_after_a_merge_follow_those_of_both_databases(here: Path, th
         add(path, "shared", **ONE)
     for _ in range(3):
         with closing(database.writer(there)) as connection:
-            stopped = claims.claim(connection, register(connection, "there"))
+            stopped = leases.claim(connection, register(connection, "there"))
             assert stopped is not None
             recording.start(connection, stopped, stopped.attempt + 1, {}, [recording.Layer("conv1.weight", 3, 4)])
-            claims.release(connection, stopped)
+            leases.release(connection, stopped)
     pretend(there, is_dense, end="done" if known else "failed")
     if known:
         pretend(here, is_dense, end="failed")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
-from engine.store import claims, database, labels, queue, records
+from engine.store import database, labels, leases, queue, records
 from tests.conftest import add
 from tests.engine.test_store import finish, worker
 
@@ -21,14 +21,14 @@ def setting(state: queue.State) -> queue.Change:
 PAUSE, RESUME, CANCEL = setting("paused"), setting("active"), setting("cancelled")
 
 
-def running(connection: sqlite3.Connection) -> claims.Claim:
-    claim = claims.claim(connection, worker(connection))
+def running(connection: sqlite3.Connection) -> leases.Claim:
+    claim = leases.claim(connection, worker(connection))
     assert claim is not None
     return claim
 
 
 def finished(connection: sqlite3.Connection) -> None:
-    while claim := claims.claim(connection, worker(connection)):
+    while claim := leases.claim(connection, worker(connection)):
         finish(connection, claim, 0.5)
 
 

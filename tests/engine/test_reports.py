@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cockpit.views.reports import few, missing
+from cockpit.views.report_tables import few, missing
 from engine.analysis import reports
 from engine.store import database
 from tests.conftest import Cockpit, add, copied

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.analysis import layers
+from engine.analysis import comparing
 from engine.store import database, rows, schema, sides
 from engine.store.files import Folder
 from tests.conftest import add, work_off
@@ -77,12 +77,12 @@ def test_every_level_counts_the_same_weights(shared: Path, experiment: str, expe
             assert [(name, weights) for name, _, weights in found] == expected
             assert sum(kept for _, kept, _ in found) == run["weights_remaining"]
         side = sides.find(connection, f"{experiment}:digits-a -> digits-a winning")
-        heat = layers.heat_map(connection, side)
+        heat = comparing.heat_map(connection, side)
         assert [*heat.layers] == [*dict(expected), "total"]
         assert {fractions[0] for fractions in heat.layers.values()} == {1.0}
         dense = sides.find(connection, next(str(run["digest"]) for run in runs if run["ticket"] == "winning"))
         for a, b in ((side, None), (side, dense), (dense, side)):
-            compared = layers.compare(connection, Folder(shared.parent), a, b, 0)
+            compared = comparing.compare(connection, Folder(shared.parent), a, b, 0)
             assert [(layer.name, layer.weights) for layer in compared.layers] == expected
             assert not compared.notes
 

@@ -16,7 +16,7 @@ import pytest
 
 from engine.errors import InputError
 from engine.machine import processes
-from engine.store import claims, database, history, queue, records, rows
+from engine.store import database, history, leases, queue, records, rows
 from tests.conftest import add
 
 EPOCH = records.Epoch(0, 0.5, 0.9, None, 0.8, 0.1, 1000.0)
@@ -41,7 +41,7 @@ def worker(connection: sqlite3.Connection) -> int:
     return found
 
 
-def finish(connection: sqlite3.Connection, claim: claims.Claim, accuracy: float) -> None:
+def finish(connection: sqlite3.Connection, claim: leases.Claim, accuracy: float) -> None:
     records.start(connection, claim, 1, {"device": "cpu"}, [records.Layer("conv1.weight", 30, 40)])
     records.epoch(connection, claim, 1, EPOCH)
     records.done(connection, claim, accuracy, 0, 1.0)
@@ -80,18 +80,18 @@ def test_runs_are_claimed_once_and_only_when_what_they_need_is_done(path: Path, 
     claimed: list[str] = []
     done: set[str] = set()
     holder = worker(connection)
-    while claim := claims.claim(connection, holder):
+    while claim := leases.claim(connection, holder):
         assert {needed.digest for needed in claim.run.needs()} <= done
         claimed.append(claim.run.digest)
         finish(connection, claim, 0.5)
         done.add(claim.run.digest)
     assert len(claimed) == len(set(claimed)) == 4 + 4 + 4 + 1
-    assert not claims.unfinished(connection)
+    assert not leases.unfinished(connection)
 
 
 def test_the_run_that_most_others_wait_for_is_claimed_first(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "one")
-    claim = claims.claim(connection, worker(connection))
+    claim = leases.claim(connection, worker(connection))
     assert claim is not None
     # digits-a's dense run: the next link and two transfers wait for it; nothing waits for a random ticket
     assert (claim.run.ticket.name, claim.run.training.dataset) == ("dense", "digits-a")
@@ -101,7 +101,7 @@ def test_the_next_claim_is_one_look_into_an_index(path: Path, connection: sqlite
     add(path, "one")
     plans: list[str] = []
     connection.set_trace_callback(plans.append)
-    claims.claim(connection, worker(connection))
+    leases.claim(connection, worker(connection))
     connection.set_trace_callback(None)
     statement = next(text for text in plans if "RETURNING" in text)
     plan = [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
@@ -127,11 +127,11 @@ def test_what_a_claim_is_ordered_by_always_fits_the_queue(path: Path, connection
             queue.move(connection, one, draw.randrange(-3, 4))
         elif action == 2:
             queue.retry_failed(connection, one)
-        elif claim := claims.claim(connection, holder):
+        elif claim := leases.claim(connection, holder):
             if draw.random() < 0.1:
                 records.failed(connection, claim, "out of luck")
             elif draw.random() < 0.2 and claim.run.needs():
-                claims.send_back(connection, claim, claim.run.needs()[0].digest)
+                leases.send_back(connection, claim, claim.run.needs()[0].digest)
             else:
                 finish(connection, claim, 0.5)
         wrong = connection.execute(
@@ -153,29 +153,29 @@ def test_only_unpaused_experiments_are_worked_on(path: Path, connection: sqlite3
     one, other = add(path, "one"), add(path, "other", seed=10)
     holder = worker(connection)
     queue.set_state(connection, one.experiment, "paused")
-    claim = claims.claim(connection, holder)
+    claim = leases.claim(connection, holder)
     assert claim is not None
     assert claim.run.training.seed >= 10
-    assert claims.claim(connection, holder, one.experiment) is None
+    assert leases.claim(connection, holder, one.experiment) is None
     queue.set_state(connection, other.experiment, "paused")
-    assert claims.claim(connection, holder) is None
-    assert not claims.unfinished(connection)
+    assert leases.claim(connection, holder) is None
+    assert not leases.unfinished(connection)
     queue.set_state(connection, one.experiment, "active")
-    assert claims.claim(connection, holder, one.experiment) is not None
+    assert leases.claim(connection, holder, one.experiment) is not None
 
 
 def test_a_late_writer_changes_nothing(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "one")
     holder = worker(connection)
-    late = claims.claim(connection, holder)
+    late = leases.claim(connection, holder)
     assert late is not None
-    claims.reclaim(connection, late.run_id, late.number, lost=False)
-    claims.reclaim(connection, late.run_id, late.number, lost=False)  # a second time changes nothing
-    newer = claims.claim(connection, holder)
+    leases.reclaim(connection, late.run_id, late.number, lost=False)
+    leases.reclaim(connection, late.run_id, late.number, lost=False)  # a second time changes nothing
+    newer = leases.claim(connection, holder)
     assert newer is not None
     assert (newer.run_id, newer.number) == (late.run_id, late.number + 1)
-    assert not claims.renew(connection, late)
-    assert not claims.release(connection, late)
+    assert not leases.renew(connection, late)
+    assert not leases.release(connection, late)
     writes: tuple[Callable[[], object], ...] = (
         lambda: records.start(connection, late, 1, {}, []),
         lambda: records.epoch(connection, late, 1, EPOCH),
@@ -187,7 +187,7 @@ def test_a_late_writer_changes_nothing(path: Path, connection: sqlite3.Connectio
     for write in writes:
         with pytest.raises(records.StaleClaim):
             write()
-    assert claims.renew(connection, newer)
+    assert leases.renew(connection, newer)
     finish(connection, newer, 0.75)
     assert connection.execute("SELECT test_accuracy FROM runs WHERE id = ?", (newer.run_id,)).fetchone()[0] == 0.75
 
@@ -197,11 +197,11 @@ def test_one_statement_records_an_epoch_and_the_first_after_a_loss_ends_the_coun
 ) -> None:
     add(path, "one")
     holder = worker(connection)
-    first = claims.claim(connection, holder)
+    first = leases.claim(connection, holder)
     assert first is not None
     records.start(connection, first, 1, {}, [])
     records.lost(connection, first.run_id, first.number)
-    claim = claims.claim(connection, holder)
+    claim = leases.claim(connection, holder)
     assert claim is not None
     assert (first.lost, claim.lost) == (0, 1)
     records.start(connection, claim, 2, {}, [])
@@ -220,19 +220,19 @@ def test_a_late_writer_changes_no_other_run_that_was_given_its_runs_id(
 ) -> None:
     removed = add(path, "one", replicates=1)
     holder = worker(connection)
-    late = claims.claim(connection, holder)
+    late = leases.claim(connection, holder)
     assert late is not None
     queue.remove(connection, removed.experiment)
     add(path, "other", replicates=1, batch_size=50)
-    newer = claims.claim(connection, holder)
+    newer = leases.claim(connection, holder)
     assert newer is not None
     assert (newer.run_id, newer.number) == (late.run_id, late.number)
-    assert not claims.wanted(connection, late)
-    assert not claims.renew(connection, late)
+    assert not leases.is_wanted(connection, late)
+    assert not leases.renew(connection, late)
     with pytest.raises(records.StaleClaim):
         records.epoch(connection, late, 1, EPOCH)
-    assert claims.wanted(connection, newer)
-    assert claims.renew(connection, newer)
+    assert leases.is_wanted(connection, newer)
+    assert leases.renew(connection, newer)
 
 
 @pytest.mark.parametrize("how", ["failed", "diverged"])
@@ -241,7 +241,7 @@ def test_what_stands_on_a_lost_run_is_blocked_and_says_by_what(
 ) -> None:
     added = add(path, "one", replicates=1)
     holder = worker(connection)
-    lost = claims.claim(connection, holder)
+    lost = leases.claim(connection, holder)
     assert lost is not None
     records.start(connection, lost, 1, {}, [])
     if how == "failed":
@@ -251,15 +251,15 @@ def test_what_stands_on_a_lost_run_is_blocked_and_says_by_what(
     blocked = connection.execute("SELECT error FROM runs WHERE status = 'blocked'").fetchall()
     assert len(blocked) == 3 + 4  # the chain's other levels, and all its transfers
     assert {row[0] for row in blocked} == {f"stands on run {lost.run.digest} {how}"}
-    while claim := claims.claim(connection, holder):  # the rest of the experiment goes on
+    while claim := leases.claim(connection, holder):  # the rest of the experiment goes on
         finish(connection, claim, 0.5)
     state = rows.experiments(connection)[0]
     assert (state.status, state.done, getattr(state, how)) == (how, 4 + 1, 1)
     # Queueing it again under another name does not make the blocked ones start
     assert add(path, "again", replicates=1).new == 0
-    assert claims.claim(connection, holder) is None
+    assert leases.claim(connection, holder) is None
     queue.retry_failed(connection, added.experiment)
-    again = claims.claim(connection, holder)
+    again = leases.claim(connection, holder)
     assert (again is not None) == (how == "failed")
 
 
@@ -269,14 +269,14 @@ def test_retrying_one_experiment_unblocks_what_waited_for_its_runs_in_another(
     one = add(path, "one", replicates=1)
     add(path, "other", replicates=1, target=["digits"])
     holder = worker(connection)
-    lost = claims.claim(connection, holder)  # digits-a's dense run, which both stand on
+    lost = leases.claim(connection, holder)  # digits-a's dense run, which both stand on
     assert lost is not None
     records.failed(connection, lost, "out of luck")
-    while claim := claims.claim(connection, holder):
+    while claim := leases.claim(connection, holder):
         finish(connection, claim, 0.5)
     assert [row.status for row in rows.experiments(connection)] == ["failed", "failed"]
     queue.retry_failed(connection, one.experiment)
-    while claim := claims.claim(connection, holder):
+    while claim := leases.claim(connection, holder):
         finish(connection, claim, 0.5)
     assert [row.status for row in rows.experiments(connection)] == ["done", "done"]
 
@@ -284,7 +284,7 @@ def test_retrying_one_experiment_unblocks_what_waited_for_its_runs_in_another(
 def test_the_view_of_curves_gives_mean_sample_deviation_and_n(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "one", replicates=4)
     holder, accuracies = worker(connection), {}
-    while claim := claims.claim(connection, holder):
+    while claim := leases.claim(connection, holder):
         seed = claim.run.training.seed
         if (claim.run.ticket.name, claim.run.ticket.level, seed) == ("random-global", 2, 3):
             records.start(connection, claim, 1, {}, [])
@@ -304,7 +304,7 @@ def test_the_view_of_curves_gives_mean_sample_deviation_and_n(path: Path, connec
 
 def test_one_replicate_has_no_deviation(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "one", replicates=1)
-    claim = claims.claim(connection, worker(connection))
+    claim = leases.claim(connection, worker(connection))
     assert claim is not None
     finish(connection, claim, 0.5)
     found = connection.execute("SELECT n, mean, std FROM curves").fetchall()
@@ -331,11 +331,11 @@ def test_a_pause_is_told_once_though_runs_that_others_want_go_on(path: Path, con
     one = queue.experiment_id(connection, "one")
     queue.set_pause_after(connection, one, 1)
     mine = worker(connection)
-    claim = claims.claim(connection, mine)
+    claim = leases.claim(connection, mine)
     assert claim is not None
     records.failed(connection, claim, "out of luck")
     assert history.take_endings(connection, claim.run_id) == [one]
-    following = claims.claim(connection, mine)
+    following = leases.claim(connection, mine)
     assert following is not None
     time.sleep(0.002)  # its end is later, in milliseconds
     finish(connection, following, 0.5)
@@ -355,7 +355,7 @@ def test_removing_what_a_finished_run_needed_leaves_its_needs_right(connection: 
     """A producer that is trained again for a lost file is not done while what stands on it is."""
     added = add(path, "one")
     hand = worker(connection)
-    while claim := claims.claim(connection, hand):
+    while claim := leases.claim(connection, hand):
         finish(connection, claim, 0.5)
     connection.execute("UPDATE runs SET status = 'waiting' WHERE ticket = 'dense'")
     queue.remove(connection, added.experiment)

@@ -378,6 +378,6 @@ def test_each_process_of_a_team_has_its_share_of_the_decoders(monkeypatch: pytes
     monkeypatch.setattr(run, "open_feed", lambda location, training, device, decoders: opened.append(decoders))
     monkeypatch.setattr(written, "location_of", lambda *_: "")
     for decoders, split in ((15, 1), (255, 8), (3, 4)):
-        place: Any = run.Workplace(None, None, CPU, "cpu", lambda: False, decoders=decoders)  # type: ignore[arg-type]
-        place.data(replace(TRAINING, split=split))
+        context: Any = run.RunContext(None, None, CPU, "cpu", lambda: False, decoders=decoders)  # type: ignore[arg-type]
+        context.data(replace(TRAINING, split=split))
     assert opened == [15, 31, 1]

@@ -24,7 +24,7 @@ from engine.machine import processes
 from engine.models import nets
 from engine.plan import defining
 from engine.recipes import RandomGlobal, Run
-from engine.store import claims, database
+from engine.store import database, leases
 from engine.tickets import starts, tensorfiles
 from engine.training import checkpoints, loop, profiles, team
 from engine.training.team import Team
@@ -293,13 +293,13 @@ def test_only_a_worker_of_as_many_devices_claims_a_split_run(tmp_path: Path) -> 
     with closing(database.writer(path)) as connection:
         worker = connection.execute("INSERT INTO workers (pid, host, device) VALUES (1, 'x', 'cpu')").lastrowid
         assert worker is not None
-        assert claims.splits(connection) == {1, 2}
-        assert claims.claim(connection, worker, split=3) is None
-        claimed = [claims.claim(connection, worker, split=split) for split in (2, 1)]
+        assert leases.splits(connection) == {1, 2}
+        assert leases.claim(connection, worker, split=3) is None
+        claimed = [leases.claim(connection, worker, split=split) for split in (2, 1)]
         assert [claim.run.training.split for claim in claimed if claim] == [2, 1]
-        assert claims.claim(connection, worker) is None
-        assert claims.unfinished(connection, split=2)
-        assert not claims.unfinished(connection, split=3)
+        assert leases.claim(connection, worker) is None
+        assert leases.unfinished(connection, split=2)
+        assert not leases.unfinished(connection, split=3)
 
 
 def split_worker(path: Path) -> list[str]:

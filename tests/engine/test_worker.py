@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engine.machine import processes
-from engine.store import care, claims, database, queue, rows
+from engine.store import care, database, leases, queue, rows
 from engine.store.files import Folder
 from tests.conftest import add, work_off
 from tests.engine.test_datasets import gray, save
@@ -95,7 +95,7 @@ def test_a_run_whose_lease_ran_out_is_taken_over(tmp_path: Path) -> None:
             "INSERT INTO workers (pid, process_started, host) VALUES (1, 0, 'far away')"
         ).lastrowid
         assert holder is not None
-        claim = claims.claim(connection, holder)
+        claim = leases.claim(connection, holder)
         assert claim is not None
         connection.execute("UPDATE runs SET lease_expires_at = ? WHERE id = ?", (database.now(-1), claim.run_id))
     work_off(path)
@@ -286,7 +286,7 @@ def test_runs_that_another_version_queued_are_left_to_it(tmp_path: Path) -> None
         connection.execute(
             """UPDATE runs SET recipe = replace(recipe, '"semantics":1', '"semantics":2') WHERE seed = 9"""
         )
-        assert claims.foreign(connection) == len(theirs)
+        assert leases.foreign(connection) == len(theirs)
     work_off(path)
     with closing(database.reader(path)) as connection:
         statuses = connection.execute("SELECT seed, status FROM runs ORDER BY seed").fetchall()

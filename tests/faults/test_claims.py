@@ -7,7 +7,7 @@ from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from engine.store import claims, database
+from engine.store import database, leases
 from tests.conftest import add
 
 PROCESSES, RUNS = 8, 2000
@@ -25,7 +25,7 @@ def _claim_all(path: Path) -> list[tuple[int, int]]:
     with closing(database.writer(path)) as connection:
         worker = connection.execute("INSERT INTO workers (pid) VALUES (?)", (os.getpid(),)).lastrowid
         assert worker is not None
-        while claim := claims.claim(connection, worker):
+        while claim := leases.claim(connection, worker):
             made.append((claim.run_id, claim.number))
             if len(made) == 1:
                 _all_have_one.wait()

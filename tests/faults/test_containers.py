@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.machine import processes
-from engine.store import claims, database, workers
+from engine.store import database, leases, workers
 from engine.workers import worker as worker_module
 from tests.faults import outcomes
 
@@ -49,15 +49,15 @@ def test_only_its_lease_counts_for_a_worker_of_another_place(
     with closing(database.writer(path)) as connection:
         worker = workers.open_worker(connection, "cpu", None, None)
         connection.execute("UPDATE workers SET pid = ?", (2**22 + 1,))  # which nobody has here
-        claim = claims.claim(connection, worker)
+        claim = leases.claim(connection, worker)
         assert claim is not None
         here = processes.place()
         monkeypatch.setattr(processes, "place", lambda: here | change)
         worker_module.take_over(connection)
-        assert claims.renew(connection, claim)
+        assert leases.renew(connection, claim)
         connection.execute("UPDATE runs SET lease_expires_at = ? WHERE id = ?", (database.now(-1), claim.run_id))
         worker_module.take_over(connection)
-        assert not claims.renew(connection, claim)
+        assert not leases.renew(connection, claim)
         assert connection.execute("SELECT max(lost) FROM runs").fetchone()[0] == 0
 
 
@@ -66,9 +66,9 @@ def test_a_device_is_the_same_in_all_containers_of_a_machine_and_on_no_other(pat
         ids = [workers.open_worker(connection, "cuda:0", None, None) for _ in range(3)]
         connection.execute("UPDATE workers SET host = 'other', pid_namespace = 'other' WHERE id = ?", (ids[1],))
         connection.execute("UPDATE workers SET boot = 'other' WHERE id = ?", (ids[2],))
-        assert claims.claim(connection, ids[0]) is not None
-        assert "trained alone" in str(claims.crowded(connection, ids[1], free=2**40))
-        assert claims.crowded(connection, ids[2], free=2**40) is None
+        assert leases.claim(connection, ids[0]) is not None
+        assert "trained alone" in str(leases.reason_to_wait(connection, ids[1], free=2**40))
+        assert leases.reason_to_wait(connection, ids[2], free=2**40) is None
         connection.execute("UPDATE runs SET alone = 1 WHERE status = 'running'")
-        assert claims.claim(connection, ids[1]) is None
-        assert claims.claim(connection, ids[2]) is not None
+        assert leases.claim(connection, ids[1]) is None
+        assert leases.claim(connection, ids[2]) is not None

@@ -15,7 +15,7 @@ from engine.store import database
 from engine.store.files import Folder
 from engine.workers import heartbeat
 from engine.workers import worker as worker_module
-from engine.workers.run import Workplace
+from engine.workers.run import RunContext
 from tests.faults import outcomes, victim
 
 LOCKED_SECONDS = 61.0
@@ -73,10 +73,10 @@ def test_a_heartbeat_goes_on_where_the_database_was_locked_as_it_began(
         connection.close()
         raise SystemExit  # or it would go on for ever
 
-    place = Workplace(database.writer(path), Folder(tmp_path), torch.device("cpu"), "cpu", lambda: False)
+    context = RunContext(database.writer(path), Folder(tmp_path), torch.device("cpu"), "cpu", lambda: False)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.0)
     monkeypatch.setattr(database, "writer", writer)
     monkeypatch.setattr(heartbeat.Heartbeat, "_tell", tell)
     with pytest.raises(SystemExit):
-        heartbeat.Heartbeat(path, 1, place, parent=0).run()
+        heartbeat.Heartbeat(path, 1, context, parent=0).run()
     assert not answers

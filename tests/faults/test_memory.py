@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.store import claims, database, queue, records
+from engine.store import database, leases, queue, records
 from engine.workers.worker import Worker, parser
 from tests.conftest import add
 from tests.faults import victim
@@ -53,13 +53,13 @@ def worker(connection: sqlite3.Connection, device: str, host: str = "here") -> i
     return found
 
 
-def claim(connection: sqlite3.Connection, holder: int) -> claims.Claim:
-    found = claims.claim(connection, holder)
+def claim(connection: sqlite3.Connection, holder: int) -> leases.Claim:
+    found = leases.claim(connection, holder)
     assert found is not None
     return found
 
 
-def run_out_of_memory(connection: sqlite3.Connection, found: claims.Claim) -> None:
+def run_out_of_memory(connection: sqlite3.Connection, found: leases.Claim) -> None:
     records.start(connection, found, 1, {}, [])
     assert not records.out_of_memory(connection, found, "out of memory")
 
@@ -70,14 +70,14 @@ def test_a_run_to_be_trained_alone_waits_for_an_empty_device_and_all_that_is_rea
     one, two = worker(connection, "cuda:0"), worker(connection, "cuda:0")
     first, second = claim(connection, one), claim(connection, two)
     run_out_of_memory(connection, second)
-    assert claims.claim(connection, two) is None  # `first` is still being trained there
-    claims.release(connection, first)
+    assert leases.claim(connection, two) is None  # `first` is still being trained there
+    leases.release(connection, first)
     alone = claim(connection, two)
     assert alone.run_id == second.run_id  # though `first` is older
-    assert claims.claim(connection, one) is None  # nothing joins it
+    assert leases.claim(connection, one) is None  # nothing joins it
     records.failed(connection, alone, "out of memory again")
     assert claim(connection, one).run_id == first.run_id
-    assert claims.claim(connection, two) is not None
+    assert leases.claim(connection, two) is not None
 
 
 @pytest.mark.parametrize(("device", "host"), [("cuda:1", "here"), ("cuda:0", "elsewhere")])
@@ -88,30 +88,30 @@ def test_a_run_to_be_trained_alone_goes_to_another_device_that_is_empty(
     claim(connection, one)
     second = claim(connection, two)
     run_out_of_memory(connection, second)
-    assert claims.claim(connection, two) is None
+    assert leases.claim(connection, two) is None
     assert claim(connection, other).run_id == second.run_id
-    assert claims.claim(connection, two) is not None  # beside the first, for the other device is another
+    assert leases.claim(connection, two) is not None  # beside the first, for the other device is another
 
 
 def test_what_joins_others_on_a_device_fits_there_by_what_runs_of_its_shape_took(
     connection: sqlite3.Connection,
 ) -> None:
     one, two = worker(connection, "cuda:0"), worker(connection, "cuda:0")
-    assert claims.crowded(connection, two, free=0) is None  # nothing is being trained there
+    assert leases.reason_to_wait(connection, two, free=0) is None  # nothing is being trained there
     done = claim(connection, one)
-    assert "first run of its shape is trained alone" in (claims.crowded(connection, two, free=100 * GIB) or "")
+    assert "first run of its shape is trained alone" in (leases.reason_to_wait(connection, two, free=100 * GIB) or "")
     records.start(connection, done, 1, {}, [])
     records.done(connection, done, 0.5, 0, 1.0, device_memory=10 * GIB)
     claim(connection, one)
     # What the other will still take is not free: 12 GiB with the margin, before it has taken any, and 12 for the next.
-    assert claims.crowded(connection, two, free=25 * GIB) is None
-    assert claims.crowded(connection, two, free=23 * GIB) == (
+    assert leases.reason_to_wait(connection, two, free=25 * GIB) is None
+    assert leases.reason_to_wait(connection, two, free=23 * GIB) == (
         "the next run needs 12.0 GiB on the device, 11.0 GiB are left"
     )
     connection.execute("UPDATE workers SET device_memory = ? WHERE id = ?", (9 * GIB, one))
-    assert claims.crowded(connection, two, free=16 * GIB) is None
-    assert claims.crowded(connection, two, free=14 * GIB) is not None
-    assert claims.crowded(connection, worker(connection, "cuda:1"), free=0) is None
+    assert leases.reason_to_wait(connection, two, free=16 * GIB) is None
+    assert leases.reason_to_wait(connection, two, free=14 * GIB) is not None
+    assert leases.reason_to_wait(connection, worker(connection, "cuda:1"), free=0) is None
 
 
 def test_two_workers_are_not_told_of_the_same_room(
@@ -123,7 +123,7 @@ def test_two_workers_are_not_told_of_the_same_room(
     records.done(connection, done, 0.5, 0, 1.0, device_memory=10 * GIB)
     options = ["--db", str(tmp_path / "experiments.db"), "--device", "cpu", "--label", "cuda:0", "--shared-device"]
     one, two = (Worker(parser().parse_args(options)) for _ in range(2))
-    claimed: list[claims.Claim | None] = []
+    claimed: list[leases.Claim | None] = []
     other = threading.Thread(target=lambda: claimed.append(two._claim()))
 
     def free(device: object) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from engine.store import claims, database, files, records
+from engine.store import database, files, leases, records
 
 POINTS = (
     "after claim",
@@ -145,10 +145,10 @@ def _lay(trap: Trap, reporter: Connection) -> None:
     from engine.workers import heartbeat, run
 
     if trap.lease:
-        claims.LEASE_SECONDS, claims.RENEWAL_SECONDS = trap.lease, trap.lease / 10
+        leases.LEASE_SECONDS, leases.RENEWAL_SECONDS = trap.lease, trap.lease / 10
         heartbeat.BEAT_SECONDS = trap.lease / 10
 
-    def claimed(claim: claims.Claim | None, *_: object) -> None:
+    def claimed(claim: leases.Claim | None, *_: object) -> None:
         if claim:
             reporter.send(f"{claim.run.ticket.name} {claim.run.ticket.level} on {claim.run.training.dataset}")
             trap.passing("after claim")
@@ -160,8 +160,8 @@ def _lay(trap: Trap, reporter: Connection) -> None:
     def here(point: str) -> Callable[..., None]:
         return lambda *_: trap.passing(point)
 
-    _after(claims, "claim", claimed)
-    _after(run._Clock, "between", here("mid epoch"))
+    _after(leases, "claim", claimed)
+    _after(run._Clock, "after_batch", here("mid epoch"))
     _before(Path, "replace", renaming)
     _before(records, "epoch", here("between checkpoint and record"))
     _before(files.Folder, "put", here("between record and ticket"))

@@ -16,8 +16,8 @@ from cockpit.tui.screens.layers import Layers
 from cockpit.tui.widgets.heat import Heat
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
-from cockpit.views import layers
-from engine.analysis.layers import HeatMap, compare
+from cockpit.views import layer_tables
+from engine.analysis.comparing import HeatMap, compare
 from engine.store import database, sides
 from engine.store.files import Folder
 from tests.conftest import add
@@ -79,8 +79,8 @@ async def test_it_opens_with_the_two_scopes_at_the_sparsest_level(trained: Path)
         for layer in expected.layers:
             row = cells(screen)[layer.name]
             assert row[1] == f"{layer.weights:,}"
-            assert row[2] == layers.percent(layer.remaining_a, spread=False)
-            assert row[4] == layers.ratio(layer.remaining_ratio, False, digits=2)
+            assert row[2] == layer_tables.percent(layer.remaining_a, spread=False)
+            assert row[4] == layer_tables.ratio(layer.remaining_ratio, False, digits=2)
             assert layer.overlap is not None
             assert layer.chance is not None
             assert row[6] == f"{layer.overlap.mean:.2f} ({layer.chance.mean:.2f})"

@@ -20,7 +20,7 @@ from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.table import LiveTable
 from engine.machine import processes
-from engine.store import claims, database, labels, queue, rows
+from engine.store import database, labels, leases, queue, rows
 from engine.store.row_types import Experiment
 from tests.conftest import add
 from tests.engine.test_store import finish, worker
@@ -179,7 +179,7 @@ async def test_what_takes_something_away_asks_first(path: Path, key: str, answer
 
 async def test_priority_retry_and_archive(path: Path) -> None:
     with closing(database.writer(path)) as connection:
-        claim = claims.claim(connection, worker(connection))  # the run of `other`
+        claim = leases.claim(connection, worker(connection))  # the run of `other`
         assert claim is not None
         finish(connection, claim, 0.5)
         lost = connection.execute(
@@ -242,7 +242,7 @@ async def test_a_run_whose_worker_is_dead_is_shown_as_such(path: Path) -> None:
             " VALUES (?, ?, ?, ?, ?, 'cpu', ?)",
             (*identity.values(), database.now()),
         )
-        assert claims.claim(connection, 1) is not None
+        assert leases.claim(connection, 1) is not None
     async with Cockpit(path).run_test(size=(120, 40)) as pilot:
         await opened(pilot)
         await until(pilot, lambda: "✗ dead" in [cells[0] for cells in table(pilot, "runs").shown.values()])

@@ -19,8 +19,8 @@ from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.heat import Heat, legend
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
-from cockpit.views import layers
-from engine.analysis.layers import FRACTIONS, Comparison, Fraction, HeatMap, Layer, compare, heat_map, levels
+from cockpit.views import layer_tables
+from engine.analysis.comparing import FRACTIONS, Comparison, Fraction, HeatMap, Layer, compare, heat_map, levels
 from engine.errors import InputError
 from engine.store import database, sides
 from engine.store.files import Folder
@@ -31,7 +31,7 @@ LEAST_BAR = 7
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """What a person has chosen to see. None is the usual: two scopes, the sparsest level, the mean, no heat map."""
 
     experiment: str | None = None
@@ -51,27 +51,27 @@ class View:
     hint: str  # why the usual comparison is not that of two scopes
 
 
-def read(folder: Folder, wanted: Wanted, connection: sqlite3.Connection) -> View | str:
-    """What is wanted, or why it cannot be shown. A level or replicate that is not there (now) is left out."""
+def read(folder: Folder, selection: Selection, connection: sqlite3.Connection) -> View | str:
+    """What is selected, or why it cannot be shown. A level or replicate that is not there (now) is left out."""
     try:
-        a, b, hint = _sides(connection, wanted)
-        level = wanted.level if wanted.level in levels(a, b) else None
+        a, b, hint = _sides(connection, selection)
+        level = selection.level if selection.level in levels(a, b) else None
         found = compare(connection, folder, a, b, level)
-        replicate = wanted.replicate if wanted.replicate in found.replicates else None
+        replicate = selection.replicate if selection.replicate in found.replicates else None
         if replicate is not None:
             found = compare(connection, folder, a, b, found.level, replicate)
-        shown = None if wanted.heat is None else (a, b)[wanted.heat] or a
+        shown = None if selection.heat is None else (a, b)[selection.heat] or a
         heat = heat_map(connection, shown, replicate) if shown else None
         return View(found, replicate, heat, hint)
     except InputError as error:
         return str(error)
 
 
-def _sides(connection: sqlite3.Connection, wanted: Wanted) -> tuple[sides.Side, sides.Side | None, str]:
-    if wanted.names:
-        a, b = wanted.names
+def _sides(connection: sqlite3.Connection, selection: Selection) -> tuple[sides.Side, sides.Side | None, str]:
+    if selection.names:
+        a, b = selection.names
         return sides.find(connection, a), sides.find(connection, b) if b else None, ""
-    experiment = wanted.experiment or sides.newest(connection)
+    experiment = selection.experiment or sides.newest(connection)
     try:
         return *sides.of_scopes(connection, experiment), ""
     except InputError as error:
@@ -102,7 +102,7 @@ class Layers(CockpitScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.wanted = Wanted()
+        self.selection = Selection()
         self.view: View | None = None
         self.fraction: Fraction = "remaining"
         self.by_difference = self.hiding = False
@@ -124,12 +124,12 @@ class Layers(CockpitScreen):
         self._draw()
 
     def ask(self) -> None:
-        if self.cockpit.experiment != self.wanted.experiment:
-            self.wanted = Wanted(self.cockpit.experiment)
+        if self.cockpit.experiment != self.selection.experiment:
+            self.selection = Selection(self.cockpit.experiment)
         super().ask()
 
     def queries(self) -> Mapping[str, Query]:
-        return {"view": partial(read, Folder(database.files_folder(self.cockpit.path)), self.wanted)}
+        return {"view": partial(read, Folder(database.files_folder(self.cockpit.path)), self.selection)}
 
     def show_view(self, found: View | str) -> None:
         """Show what was read, or why there is nothing to show."""
@@ -153,7 +153,7 @@ class Layers(CockpitScreen):
         if self.view is None:
             return
         found = self.view.comparison
-        self.query_one("#layers-sides", Plain).update("\n".join(layers.heading(found)))
+        self.query_one("#layers-sides", Plain).update("\n".join(layer_tables.heading(found)))
         self.query_one("#layers-level", Plain).update(self._level_line(found))
         notes = [self.view.hint, *(found.notes if self.view.heat is None else ())]
         self.query_one("#layers-notes", Plain).update("\n".join(filter(None, notes)))
@@ -183,7 +183,7 @@ class Layers(CockpitScreen):
             room = self.size.width - taken - 2  # less a scroll bar
             if room >= LEAST_BAR:
                 break
-        drawn = layers.bars(shown, self.fraction, max(LEAST_BAR, min(WIDEST_BAR, room)))
+        drawn = layer_tables.bars(shown, self.fraction, max(LEAST_BAR, min(WIDEST_BAR, room)))
         return [
             [Text(words.line(row[0])), *(Text(cell, justify="right") for cell in row[1:]), Text(bar)]
             for row, bar in zip(rows, drawn, strict=True)
@@ -192,7 +192,7 @@ class Layers(CockpitScreen):
     def _level_line(self, found: Comparison) -> str:
         total = found.total
         each = [("A", getattr(total, f"{self.fraction}_a")), ("B", getattr(total, f"{self.fraction}_b"))]
-        whole = ", ".join(f"{letter} {layers.percent(value, spread=False)} %" for letter, value in each if value)
+        whole = ", ".join(f"{letter} {layer_tables.percent(value, spread=False)} %" for letter, value in each if value)
         whose = "" if not found.levels else f", mean of {found.n}"
         if self.view and self.view.replicate is not None:
             whose = f", replicate {self.view.replicate}"
@@ -224,7 +224,7 @@ class Layers(CockpitScreen):
         """Go to a sparser or denser level."""
         if self.view is None or not (offered := self.view.comparison.levels):
             return
-        now = self.wanted.level if self.wanted.level in offered else self.view.comparison.level
+        now = self.selection.level if self.selection.level in offered else self.view.comparison.level
         self._want(level=offered[max(0, min(len(offered) - 1, offered.index(now) + by))])
 
     def action_replicate(self) -> None:
@@ -237,7 +237,7 @@ class Layers(CockpitScreen):
         """Show the heat map of A, then that of B, then the table."""
         if self.view is not None:
             cycle = [None, 0, 1] if self.view.comparison.b else [None, 0]
-            now = self.wanted.heat if self.wanted.heat in cycle else None
+            now = self.selection.heat if self.selection.heat in cycle else None
             self._want(heat=cycle[(cycle.index(now) + 1) % len(cycle)])
 
     def action_fraction(self) -> None:
@@ -259,32 +259,32 @@ class Layers(CockpitScreen):
         """The command that prints this comparison."""
         if self.view is None:
             return super().command()
-        return layers.command(self.view.comparison, self.fraction, self.view.replicate, self.cockpit.path)
+        return layer_tables.command(self.view.comparison, self.fraction, self.view.replicate, self.cockpit.path)
 
     def action_back(self) -> None:
         """From a heat map to the table, from there to the dashboard."""
-        if self.wanted.heat is not None:
+        if self.selection.heat is not None:
             self._want(heat=None)
         else:
             self.app.switch_mode("dashboard")
 
     def _want(self, **changes: Any) -> None:
-        self.wanted = replace(self.wanted, **changes)
+        self.selection = replace(self.selection, **changes)
         self.ask()
 
 
 def _cells(layer: Layer, fraction: Fraction, spread: bool, of: int) -> list[str]:
     """The cells of a layer but for the bar."""
     digits = 3 if spread else 2
-    overlap = layers.ratio(layer.overlap, spread, of, digits)
+    overlap = layer_tables.ratio(layer.overlap, spread, of, digits)
     return [
         layer.name.removesuffix(".weight"),
         f"{layer.weights:,}",
-        layers.percent(getattr(layer, f"{fraction}_a"), spread, of),
-        layers.percent(getattr(layer, f"{fraction}_b"), spread, of),
-        layers.ratio(getattr(layer, f"{fraction}_ratio"), spread, of, digits),
-        layers.points(layers.difference(layer, fraction), spread, of),
-        f"{overlap} ({layers.ratio(layer.chance, False, of, digits)})",
+        layer_tables.percent(getattr(layer, f"{fraction}_a"), spread, of),
+        layer_tables.percent(getattr(layer, f"{fraction}_b"), spread, of),
+        layer_tables.ratio(getattr(layer, f"{fraction}_ratio"), spread, of, digits),
+        layer_tables.points(layer_tables.difference(layer, fraction), spread, of),
+        f"{overlap} ({layer_tables.ratio(layer.chance, False, of, digits)})",
     ]
 
 
@@ -296,12 +296,13 @@ def _described(layer: Layer, of: int) -> str:
         ("B", layer.kept_b, layer.remaining_b),
     ):
         if kept is not None:
-            parts.append(f"{letter} keeps {layers.count(kept, of=of)} ({layers.percent(part, of=of)} %)")
+            parts.append(f"{letter} keeps {layer_tables.count(kept, of=of)} ({layer_tables.percent(part, of=of)} %)")
     if layer.kept_b is not None:
         parts += [
-            f"A/B remaining {layers.ratio(layer.remaining_ratio, of=of)}",
-            f"pruned {layers.ratio(layer.pruned_ratio, of=of)}",
-            f"overlap of the masks {layers.ratio(layer.overlap, of=of)}, by chance {layers.ratio(layer.chance, of=of)}",
+            f"A/B remaining {layer_tables.ratio(layer.remaining_ratio, of=of)}",
+            f"pruned {layer_tables.ratio(layer.pruned_ratio, of=of)}",
+            f"overlap of the masks {layer_tables.ratio(layer.overlap, of=of)},"
+            f" by chance {layer_tables.ratio(layer.chance, of=of)}",
         ]
     return " │ ".join(parts)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cockpit.requests import adding
-from cockpit.requests.options import add_all, wanted
+from cockpit.requests.options import add_all, request_of
 from cockpit.tui.screens.form import Form, hint
 from engine.analysis.estimates import Preview
 from engine.plan.definitions import Definition
@@ -49,13 +49,13 @@ class Transfer(Form):
         return "source" in options
 
     def outlook(self, options: Mapping[str, Any]) -> list[str]:
-        asked = wanted(options)
+        asked = request_of(options)
         _, found, workers = adding.preview([asked], self.cockpit.path)
         return _said(asked.name, found, workers, [asked.definition])
 
     def carry_out(self, options: Mapping[str, Any], path: Path, said: str) -> list[tuple[str, str]]:
         with closing(database.writer(path)) as connection:
-            (added,) = add_all(connection, [wanted(options)], said)
+            (added,) = add_all(connection, [request_of(options)], said)
         return [(added.name, adding.describe(added.name, added))]
 
 

@@ -9,7 +9,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from cockpit.text import words
-from engine.analysis.layers import HeatMap
+from engine.analysis.comparing import HeatMap
 
 # From where on a colour holds, the colour, and that of the number on it: cividis, which colour-blind people can read.
 RAMP = (

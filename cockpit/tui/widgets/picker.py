@@ -16,7 +16,7 @@ from textual.worker import get_current_worker
 from cockpit.text import words
 from cockpit.tui.painting import Dialog
 from cockpit.tui.plain import plain
-from cockpit.views import layers
+from cockpit.views import layer_tables
 from engine.errors import InputError
 from engine.store import database, sides
 
@@ -84,4 +84,4 @@ class Picker(Dialog[str | None]):
 
 
 def _option(one: sides.Choice) -> Text:
-    return Text.assemble(words.line(f"{one.name}  "), (words.line(layers.about(one)), "dim"))
+    return Text.assemble(words.line(f"{one.name}  "), (words.line(layer_tables.about(one)), "dim"))

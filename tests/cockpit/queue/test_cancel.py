@@ -4,7 +4,7 @@ import json
 from contextlib import closing
 from pathlib import Path
 
-from engine.store import claims, database
+from engine.store import database, leases
 from tests.cockpit.queue.conftest import status
 from tests.conftest import Cockpit, work_off
 from tests.engine.test_store import finish, worker
@@ -12,7 +12,7 @@ from tests.engine.test_store import finish, worker
 
 def test_cancel_keeps_what_is_done_and_resume_takes_it_up_again(path: Path, cockpit: Cockpit) -> None:
     with closing(database.writer(path)) as connection:
-        claim = claims.claim(connection, worker(connection))
+        claim = leases.claim(connection, worker(connection))
         assert claim is not None
         finish(connection, claim, 0.5)
     assert cockpit("queue", "cancel", "other").stdout == "⊗ cancelled  other: 1 of 2 runs left\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.store import claims, database, records, rows
+from engine.store import database, leases, records, rows
 from tests.cockpit.queue.conftest import status
 from tests.conftest import Cockpit, add, work_off
 from tests.engine.test_datasets import gray, save
@@ -97,7 +97,7 @@ def test_data_sets_that_are_gone_are_known_from_the_database(path: Path, cockpit
 
 def test_a_paused_experiment_stays_so_and_what_stands_on_a_failed_run_is_blocked(path: Path, cockpit: Cockpit) -> None:
     with closing(database.writer(path)) as connection:
-        claim = claims.claim(connection, worker(connection))
+        claim = leases.claim(connection, worker(connection))
         assert claim is not None
         cockpit("queue", "pause", "one")
         records.failed(connection, claim, "out of luck")
@@ -108,10 +108,10 @@ def test_a_paused_experiment_stays_so_and_what_stands_on_a_failed_run_is_blocked
         assert status(cockpit)["one"] == "paused"
         states = dict(connection.execute("SELECT status, count(*) FROM runs GROUP BY 1").fetchall())
         assert states == {"failed": 1, "blocked": 2, "waiting": 3}
-        claim = claims.claim(connection, 1)
+        claim = leases.claim(connection, 1)
         assert claim is not None
         finish(connection, claim, 0.5)  # seed 1, which `other` wants; its later levels only the paused one does
-        assert claims.claim(connection, 1) is None
+        assert leases.claim(connection, 1) is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.store import claims, database, queue, records
+from engine.store import database, leases, queue, records
 from tests.cockpit.queue.conftest import status
 from tests.conftest import ADD, Cockpit, work_off
 from tests.engine.test_store import finish, worker
@@ -24,7 +24,7 @@ def end(path: Path, *outcomes: bool) -> None:
     """Claim runs and let them fail, or be done, as told."""
     with closing(database.writer(path)) as connection:
         for done in outcomes:
-            claim = claims.claim(connection, worker(connection))
+            claim = leases.claim(connection, worker(connection))
             assert claim is not None
             if done:
                 finish(connection, claim, 0.5)
@@ -40,7 +40,7 @@ def test_three_failures_in_a_row_pause_an_experiment_and_retry_goes_on(path: Pat
     assert "resume (3 runs in a row failed)" in cockpit("queue", "list").stdout
     assert "one: ‖ paused (3 runs in a row failed)" in cockpit("queue", "show", "one").stdout
     with closing(database.writer(path)) as connection:
-        assert claims.claim(connection, worker(connection)) is None
+        assert leases.claim(connection, worker(connection)) is None
     cockpit("queue", "retry", "one")
     work_off(path)
     assert status(cockpit) == {"one": "done"}

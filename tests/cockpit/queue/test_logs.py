@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.store import claims, database, queue, records
+from engine.store import database, leases, queue, records
 from tests.conftest import Cockpit, add, work_off
 from tests.engine.test_store import worker
 from tests.engine.test_worker import start_worker, wait_for_epochs
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 def fail(path: Path) -> None:
     with closing(database.writer(path)) as connection:
-        claim = claims.claim(connection, worker(connection))
+        claim = leases.claim(connection, worker(connection))
         assert claim is not None
         records.failed(connection, claim, ERROR)
 
@@ -55,10 +55,10 @@ def test_every_attempt_is_there_with_the_traceback_of_what_failed(path: Path, co
 
 def test_an_attempt_that_was_lost_with_its_worker_is_told(path: Path, cockpit: Cockpit) -> None:
     with closing(database.writer(path)) as connection:
-        claim = claims.claim(connection, worker(connection))
+        claim = leases.claim(connection, worker(connection))
         assert claim is not None
         records.start(connection, claim, 1, {}, [])
-        claims.reclaim(connection, claim.run_id, claim.number, lost=True)
+        leases.reclaim(connection, claim.run_id, claim.number, lost=True)
     work_off(path)
     events = [json.loads(line)["event"] for line in cockpit("queue", "logs", "one", "--json").stdout.splitlines()]
     assert sorted(events) == ["done", "lost", "started", "started"]

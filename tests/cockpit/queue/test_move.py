@@ -4,7 +4,7 @@ import json
 from contextlib import closing
 from pathlib import Path
 
-from engine.store import claims, database
+from engine.store import database, leases
 from tests.conftest import Cockpit, add
 from tests.engine.test_store import worker
 
@@ -13,11 +13,11 @@ def test_move_changes_who_is_next(path: Path, cockpit: Cockpit) -> None:
     add(path, "late", levels=0, replicates=1, random=["none"], target=["digits-a"], seed=50)
     assert cockpit("queue", "move", "late", "--priority", 5).stdout == "· waiting  late: priority 0 -> 5\n"
     with closing(database.writer(path)) as connection:
-        claim = claims.claim(connection, worker(connection))
+        claim = leases.claim(connection, worker(connection))
         assert claim is not None
         assert claim.run.training.seed == 50
         cockpit("queue", "move", "other", "--priority", -1)
-        seeds = [c.run.training.seed for c in iter(lambda: claims.claim(connection, 1), None)]
+        seeds = [c.run.training.seed for c in iter(lambda: leases.claim(connection, 1), None)]
         assert seeds == [0, 1]  # the run of seed 0 has the higher priority of its two experiments
 
 

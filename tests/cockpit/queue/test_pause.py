@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.store import claims, database
+from engine.store import database, leases
 from tests.cockpit.queue.conftest import status
 from tests.conftest import Cockpit, add, work_off
 from tests.engine.test_store import finish, worker
@@ -29,13 +29,13 @@ def test_pause_and_resume(cockpit: Cockpit, path: Path) -> None:
 def test_pause_leaves_alone_what_another_experiment_wants(path: Path, cockpit: Cockpit) -> None:
     with closing(database.writer(path)) as connection:
         holder = worker(connection)
-        shared, own = claims.claim(connection, holder), claims.claim(connection, holder)
+        shared, own = leases.claim(connection, holder), leases.claim(connection, holder)
         assert shared is not None
         assert own is not None
         cockpit("queue", "pause", "other")
-        assert claims.wanted(connection, shared)  # by `one`
-        assert not claims.wanted(connection, own)
-        assert claims.release(connection, own)
+        assert leases.is_wanted(connection, shared)  # by `one`
+        assert not leases.is_wanted(connection, own)
+        assert leases.release(connection, own)
         finish(connection, shared, 0.5)
     assert status(cockpit) == {"one": "done", "other": "paused"}
 

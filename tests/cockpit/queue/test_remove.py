@@ -3,7 +3,7 @@
 from contextlib import closing
 from pathlib import Path
 
-from engine.store import claims, database
+from engine.store import database, leases
 from tests.cockpit.queue.conftest import status
 from tests.conftest import Cockpit, add, work_off
 from tests.engine.test_store import finish, worker
@@ -11,7 +11,7 @@ from tests.engine.test_store import finish, worker
 
 def test_remove_forgets_the_experiment_and_keeps_its_finished_runs(path: Path, cockpit: Cockpit) -> None:
     with closing(database.writer(path)) as connection:
-        claim = claims.claim(connection, worker(connection))
+        claim = leases.claim(connection, worker(connection))
         assert claim is not None
         finish(connection, claim, 0.5)
     assert cockpit("queue", "remove", "one", "other").stdout == (

@@ -3,7 +3,7 @@
 from contextlib import closing
 from pathlib import Path
 
-from engine.store import claims, database, records
+from engine.store import database, leases, records
 from tests.cockpit.queue.conftest import status
 from tests.conftest import Cockpit, work_off
 from tests.engine.test_store import worker
@@ -11,7 +11,7 @@ from tests.engine.test_store import worker
 
 def test_retry_trains_failed_runs_again_and_old_attempts_stay_readable(path: Path, cockpit: Cockpit) -> None:
     with closing(database.writer(path)) as connection:
-        claim = claims.claim(connection, worker(connection))
+        claim = leases.claim(connection, worker(connection))
         assert claim is not None
         records.start(connection, claim, 1, {}, [])
         records.epoch(connection, claim, 1, records.Epoch(0, 2.0, 0.1, None, 0.1, 0.1, 1.0))

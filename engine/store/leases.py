@@ -106,7 +106,7 @@ def _ready(experiment: int | None) -> str:
     """
 
 
-def crowded(
+def reason_to_wait(
     connection: sqlite3.Connection,
     worker: int,
     free: int,
@@ -167,7 +167,7 @@ def renew(connection: sqlite3.Connection, claim: Claim) -> bool:
     return _fenced(connection, claim, "lease_expires_at = ?", now(LEASE_SECONDS))
 
 
-def wanted(connection: sqlite3.Connection, claim: Claim) -> bool:
+def is_wanted(connection: sqlite3.Connection, claim: Claim) -> bool:
     """Whether an active experiment still wants the run."""
     row = connection.execute(
         "SELECT priority IS NOT NULL FROM runs WHERE id = ? AND digest = ?", (claim.run_id, claim.run.digest)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.analysis import layers
-from engine.analysis.layers import Comparison, compare
+from engine.analysis import comparing
+from engine.analysis.comparing import Comparison, compare
 from engine.analysis.statistics import Mean
 from engine.errors import InputError
 from engine.recipes import Chain, Rule, Run, Training, Winning
@@ -209,7 +209,7 @@ def test_the_default_level_is_the_sparsest_that_both_have(connection: sqlite3.Co
     real = sides.find(connection, "tiny:global")
     short = Side("short", "", {level: real.runs[level] for level in (0, 2)})
     one = Side("one", "", {2: {1: real.runs[2][1]}, 3: {5: real.runs[3][1]}})
-    assert layers.levels(real, short) == layers.levels(short, real) == (0, 2)
+    assert comparing.levels(real, short) == comparing.levels(short, real) == (0, 2)
     assert compare(connection, folder, real, short).level == 2
     found = compare(connection, folder, real, one)  # at level 3 they have no replicate in common
     assert (found.level, found.n, found.replicates) == (2, 1, (1,))
@@ -272,7 +272,7 @@ def test_layers_that_only_one_ticket_prunes_are_left_out(trained: Path, tmp_path
 
 def test_a_heat_map_has_the_mean_fraction_of_every_level(connection: sqlite3.Connection) -> None:
     side = sides.find(connection, "tiny:global")
-    found = layers.heat_map(connection, side)
+    found = comparing.heat_map(connection, side)
     assert found.levels == (0, 1, 2, 3)
     assert list(found.layers) == [*CONVS, "total"]
     assert found.layers["total"] == pytest.approx([1.0, 0.8, 0.64, 0.512], abs=1e-3)
@@ -284,7 +284,7 @@ def test_a_heat_map_has_the_mean_fraction_of_every_level(connection: sqlite3.Con
                 (level, name),
             ).fetchall()
             assert found.layers[name][place] == pytest.approx(np.mean([row[0] for row in rows]))
-    one = layers.heat_map(connection, side, replicate=1)
+    one = comparing.heat_map(connection, side, replicate=1)
     assert one.levels == found.levels
     assert one.layers["conv1.weight"] != found.layers["conv1.weight"]
 

@@ -6,7 +6,7 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
-from engine.analysis.layers import FRACTIONS, Comparison, Fraction, Layer, Ratios
+from engine.analysis.comparing import FRACTIONS, Comparison, Fraction, Layer, Ratios
 from engine.analysis.statistics import Mean
 from engine.store import database
 from engine.store.sides import Choice, Side

@@ -7,8 +7,8 @@ import typer
 
 from cockpit.requests.shared import Database, Experiment, Json, to_read
 from cockpit.text import words
-from cockpit.views import claims, reports, tables
-from engine.analysis import reports as statistics_of
+from cockpit.views import claims, report_tables, tables
+from engine.analysis import reports
 from engine.analysis.claims import findings
 from engine.store import database, queue, rows
 
@@ -24,26 +24,26 @@ def show(
     """Report what replicates say of each curve: where it matches dense, its lead over random and own tickets."""
     with closing(database.reader(to_read(db))) as connection:
         status = rows.experiment(connection, queue.experiment_id(connection, experiment))
-        found = statistics_of.of(connection, experiment)
+        found = reports.of(connection, experiment)
     if as_json:
-        print(json.dumps(reports.as_json(experiment, found)))
+        print(json.dumps(report_tables.as_json(experiment, found)))
         return
     print(f"{experiment}: {words.state(status.status)}, {status.done} of {status.runs} runs done\n")
-    tables.show(reports.OVERVIEW, reports.overview(found), left=1)
+    tables.show(report_tables.OVERVIEW, report_tables.overview(found), left=1)
     tables.say(
         "\nmatches dense: down to this level its mean is never more than one standard deviation of the dense network"
         " below the mean of that"
     )
-    compared = [(one, table) for one in found if (table := reports.differences(one))]
+    compared = [(one, table) for one in found if (table := report_tables.differences(one))]
     if compared:
         tables.say(
-            f"less: mean difference in percentage points [its {reports.INTERVAL} interval], replicates paired by seed;"
-            " seeds: how many differ as the mean does"
+            f"less: mean difference in percentage points [its {report_tables.INTERVAL} interval], replicates paired by"
+            " seed; seeds: how many differ as the mean does"
         )
     for one, table in compared:
         print(f"\n{one.curve.name}")
         tables.show(*table, keys=2)
-    if lines := [*reports.fallen(found), *reports.missing(found)]:
+    if lines := [*report_tables.fallen(found), *report_tables.missing(found)]:
         tables.say("\n" + "\n".join(lines))
 
 
