@@ -60,13 +60,14 @@ def decoded(piece: Piece) -> Tensor:
     within a longer message would leave half of it there, for the rest of which the pool waits for ever.
     """
     found = torch.empty(len(piece.files), 3, piece.side, piece.side, dtype=torch.uint8)
-    for place, (file, index) in enumerate(zip(piece.files, piece.indices, strict=True)):
-        image = decoding.decode(file)
-        if piece.stream_key is None:
+    images = map(decoding.decode, piece.files)
+    if piece.stream_key is None:
+        for place, image in enumerate(images):
             found[place] = decoding.centred(image, piece.side)
-        else:
-            draws = decoding.draws_for(index, piece.stream_key)
-            found[place] = decoding.augmented(image, piece.side, draws, piece.flips)
+    else:
+        draws = decoding.draws_for(piece.indices, piece.stream_key)
+        for place, (image, numbers) in enumerate(zip(images, draws, strict=True)):
+            found[place] = decoding.augmented(image, piece.side, numbers, piece.flips)
     return found
 
 

@@ -131,10 +131,10 @@ def test_crops_are_distributed_like_those_of_torchvision() -> None:
     torch.manual_seed(0)
     drawn, image = v2.RandomResizedCrop(32), torch.zeros(3, 300, 500)
     reference, found = [], []
-    for number in range(4000):
+    for numbers in decoding.draws_for([*range(4000)], streams.key("augment")):
         made = drawn.make_params([image])
         reference.append([made[key] for key in ("top", "left", "height", "width")])
-        found.append(decoding.random_crop(300, 500, decoding.draws_for(number, streams.key("augment"))))
+        found.append(decoding.random_crop(300, 500, numbers))
     quantiles = torch.linspace(0.05, 0.95, 10, dtype=torch.float64)
     for one, other in zip(*(torch.tensor(crops).double().T for crops in (reference, found)), strict=True):
         assert (one.quantile(quantiles) - other.quantile(quantiles)).abs().max() < 15  # pixels, of up to 500
@@ -147,7 +147,7 @@ def test_a_crop_of_an_extreme_image_is_the_largest_that_is_allowed() -> None:
 
 
 def test_random_numbers_are_the_hash_of_the_images_index() -> None:
-    assert decoding.draws_for(7, 12345) == draws(7, 12345)
+    assert decoding.draws_for([7, 10**8 - 1], 12345) == [draws(7, 12345), draws(10**8 - 1, 12345)]
 
 
 def test_halves_and_the_validation_part_divide_the_training_images(root: Path) -> None:
