@@ -40,6 +40,16 @@ def test_each_room_says_what_lives_in_it(package: str) -> None:
         assert len((ast.get_docstring(ast.parse(init.read_text())) or "").split()) > 8, init
 
 
+def test_no_tests_import_another_file_of_tests() -> None:
+    """What several need lies in a file of its own beside them."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [part for alias in node.names for part in alias.name.split(".")]
+                names += (getattr(node, "module", None) or "").split(".")
+                assert not [name for name in names if name.startswith("test_")], (path, node.lineno)
+
+
 def room(module: str) -> str:
     """The package, or the module at the root, that a module lies in."""
     return ".".join(module.split(".")[:2])

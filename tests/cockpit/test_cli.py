@@ -194,7 +194,7 @@ def test_light_commands_import_nothing_heavy(tmp_path: Path, arguments: tuple[ob
     import numpy as np
 
     from tests.engine.folders import make
-    from tests.engine.test_datasets import encoded, gray, save
+    from tests.images import encoded, gray, save
 
     arrays = gray()
     save(tmp_path / "set.npz", arrays)
@@ -329,7 +329,7 @@ def test_a_run_that_is_paused_from_elsewhere_says_so(cockpit: Cockpit, tmp_path:
 
 
 def test_work_says_what_failed(cockpit: Cockpit, tmp_path: Path) -> None:
-    from tests.engine.test_datasets import gray, save
+    from tests.images import gray, save
 
     spec = save(tmp_path / "set.npz", gray(side=8))
     cockpit("queue", "add", "--source", spec, *SMALL[4:], "--name", "lost")

@@ -21,7 +21,7 @@ from engine.errors import InputError
 from engine.machine import processes
 from engine.store import columns, damage, database, workers
 from tests import inprocess
-from tests.engine.test_database import VERSION_1
+from tests.databases import VERSION_1
 from tests.tui.make_fixture import FIXTURE
 
 COMMANDS = [

@@ -14,8 +14,7 @@ from engine.machine import processes
 from engine.results import ticket_export
 from tests import inprocess
 from tests.conftest import copied
-from tests.engine.test_takeaway import export
-from tests.engine.test_ticket_fuzz import VALUES, joined, parts, places
+from tests.tickets import VALUES, export, joined, parts, places
 
 
 def _answered(_: str, verb: str, *files: object) -> Any:

@@ -13,7 +13,7 @@ from cockpit.views import pictures
 from tests.conftest import Cockpit
 from tests.engine import published
 from tests.engine.folders import make
-from tests.engine.test_datasets import gray, save
+from tests.images import gray, save
 
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 

@@ -13,8 +13,8 @@ from engine.errors import InputError
 from engine.plan.options import OPTIONS
 from engine.store import database, queue, titles
 from tests.conftest import Cockpit
-from tests.engine.test_datasets import gray, save
-from tests.engine.test_experiments import CHANGED
+from tests.images import gray, save
+from tests.trainings import CHANGED
 
 DEFAULTS = """\
 [defaults]

@@ -2,34 +2,15 @@
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer
 
-from cockpit.cli import app
+from tests.cockpit.commands import ALL
 
 FORM = "Example: cockpit "
 FOLDER = Path(__file__).parents[2]
 PAGES = ["README.md", "CONTRIBUTING.md", *(str(page.relative_to(FOLDER)) for page in sorted(FOLDER.glob("docs/*.md")))]
-
-
-def commands(
-    group: typer.core.TyperGroup, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], typer.core.TyperCommand]]:
-    """The commands that have no commands below them, with their names."""
-    for name, command in group.commands.items():
-        if isinstance(command, typer.core.TyperGroup):
-            yield from commands(command, (*path, name))
-        else:
-            assert isinstance(command, typer.core.TyperCommand)
-            yield (*path, name), command
-
-
-ROOT = typer.main.get_command(app)
-assert isinstance(ROOT, typer.core.TyperGroup)
-ALL = dict(commands(ROOT))
 
 
 def test_there_are_commands() -> None:

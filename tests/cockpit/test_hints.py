@@ -10,7 +10,7 @@ import pytest
 
 from cockpit.cli import commands
 from cockpit.text import hints
-from tests.cockpit import test_help
+from tests.cockpit.commands import ALL
 from tests.conftest import SMALL, Cockpit, add, work_off
 
 ADVICE = re.compile(r"`(cockpit [^`]+)`")
@@ -109,5 +109,5 @@ def read_only_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_commands_without_a_database_are_those_that_take_none() -> None:
-    found = {words for words, command in test_help.ALL.items() if all("--db" not in one.opts for one in command.params)}
+    found = {words for words, command in ALL.items() if all("--db" not in one.opts for one in command.params)}
     assert found == commands.WITHOUT_DATABASE

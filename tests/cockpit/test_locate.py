@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Cockpit
 from tests.engine.folders import make
-from tests.engine.test_datasets import gray, save
+from tests.images import gray, save
 
 OPTIONS = ("--name", "own", "--levels", 1, "--epochs", 1, "--replicates", 1, "--batch-size", 4, "--model", "resnet20")
 

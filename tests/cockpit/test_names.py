@@ -6,7 +6,7 @@ import pytest
 
 from cockpit.views import names
 from cockpit.views.curves import Series
-from tests.cockpit.test_charts import curve, dense
+from tests.cockpit.curves import curve, dense
 
 RANDOM = curve("random", "random-global", source=None)
 

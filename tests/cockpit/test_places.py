@@ -11,7 +11,7 @@ import pytest
 from cockpit.views.export import whole
 from engine.errors import InputError
 from engine.machine.paths import given, is_replaceable
-from tests.cockpit.test_help import ALL
+from tests.cockpit.commands import ALL
 from tests.conftest import Cockpit, add, work_off
 
 TRAINED = {"levels": 1, "epochs": 1, "replicates": 1, "random": ["none"]}

@@ -1,14 +1,9 @@
 """How the dashboard is opened: bare `cockpit`, `cockpit serve`."""
 
-import fcntl
-import os
-import pty
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import termios
 import time
 import urllib.error
 import urllib.request
@@ -20,9 +15,8 @@ import pytest
 
 from cockpit import config
 from engine.errors import InputError
+from tests.cockpit.terminals import SECONDS, in_terminal
 from tests.conftest import Cockpit
-
-SECONDS = 30.0
 
 
 def test_without_a_terminal_bare_cockpit_prints_its_help(cockpit: Cockpit, tmp_path: Path) -> None:
@@ -37,26 +31,6 @@ def test_options_of_the_dashboard_are_not_silently_dropped(cockpit: Cockpit) -> 
         found = cockpit(*option, "queue", "list")
         assert found.returncode == 2
         assert "put options behind their command" in found.stderr
-
-
-def in_terminal(folder: Path, *arguments: str, until: str, keys: bytes, **environment: str) -> tuple[str, int]:
-    """Run the program on a terminal until it has shown something, press keys, and wait for its end."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(folder)
-        clean = {key: value for key, value in os.environ.items() if key != "COCKPIT_DB"}
-        command = [sys.executable, "-m", "cockpit", *arguments]
-        os.execve(sys.executable, command, {**clean, "TERM": "xterm-256color", **environment})
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    shown, deadline, pressed = b"", time.monotonic() + SECONDS, False
-    with suppress(OSError):  # the terminal is gone: the program has ended
-        while time.monotonic() < deadline:
-            shown += os.read(terminal, 65536)
-            if not pressed and until in shown.decode(errors="replace"):
-                os.write(terminal, keys)
-                pressed = True
-    os.close(terminal)
-    return shown.decode(errors="replace"), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_on_a_terminal_bare_cockpit_opens_the_dashboard(trained: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from engine.store import care, database
 from tests.conftest import Cockpit, add
-from tests.engine.test_care import change, silently, ticket_files
+from tests.databases import change, silently, ticket_files
 
 SAMPLE = Path(__file__).parents[2] / "experiments.db"
 

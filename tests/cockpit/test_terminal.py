@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from cockpit.text import words
-from tests.cockpit.test_help import ALL
-from tests.cockpit.test_screen import SECONDS, in_terminal
+from tests.cockpit.commands import ALL
+from tests.cockpit.terminals import SECONDS, in_terminal
 from tests.conftest import Cockpit, run_cockpit
 from tests.hostile import COMMANDS, MARKUP, NAMES, hostile
 

@@ -8,7 +8,7 @@ import pytest
 
 from engine.store import care, database
 from tests.conftest import Cockpit
-from tests.engine.test_care import silently
+from tests.databases import silently
 
 
 @pytest.fixture

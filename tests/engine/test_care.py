@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
@@ -19,13 +18,8 @@ from engine.store import care, database, leases, queue
 from engine.store.care import check, collect, plan
 from engine.store.files import Folder
 from tests.conftest import add, work_off
-from tests.engine.test_database import VERSION_1
-from tests.engine.test_store import finish, worker
-from tests.engine.test_worker import SLOW, records, start_worker, wait_for_epochs
-
-
-def silently(done: int, total: int) -> None:
-    """No progress is shown."""
+from tests.databases import VERSION_1, change, checked, finish, silently, ticket_files, worker
+from tests.workers import SLOW, records, start_worker, wait_for_epochs
 
 
 @pytest.fixture
@@ -43,18 +37,6 @@ def folder(path: Path) -> Folder:
     return Folder(database.files_folder(path))
 
 
-def change(path: Path, *statements: str) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        for statement in statements:
-            connection.execute(statement)
-        connection.commit()
-
-
-def checked(path: Path) -> care.Report:
-    with closing(database.reader(path)) as connection:
-        return check(connection, Folder(database.files_folder(path)), silently)
-
-
 def left() -> str:
     """The mark of a process that has ended."""
     return re.sub("-[0-9]+-", f"-{2**22 + 1}-", processes.mark())
@@ -70,10 +52,6 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """All files are two hours old."""
     now = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now + 7200 * 10**9)
-
-
-def ticket_files(path: Path) -> set[str]:
-    return {file.path.stem for file in Folder(database.files_folder(path)).tickets()}
 
 
 def test_all_is_well_with_a_trained_database_and_every_byte_is_told(path: Path, folder: Folder) -> None:

@@ -21,7 +21,7 @@ from engine.store.files import Folder
 from engine.workers.run import RunContext, prepare
 from tests.conftest import add
 from tests.engine.folders import make
-from tests.engine.test_datasets import gray, save
+from tests.images import gray, save
 
 
 @given(

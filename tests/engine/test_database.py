@@ -19,9 +19,9 @@ from engine.store import database, rows, workers
 from engine.store.files import Folder
 from engine.store.schema import MIGRATIONS
 from tests.conftest import add
+from tests.databases import VERSION_1
 
 NOW = database.SCHEMA_VERSION
-VERSION_1 = Path(__file__).parents[1] / "data" / "version-1.db"
 
 
 @pytest.fixture

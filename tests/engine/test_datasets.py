@@ -1,7 +1,6 @@
 """Data sets: what they are known by, how they are halved, and what a damaged one says."""
 
 import hashlib
-import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,44 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from engine.datasets import load, specs
 from engine.errors import InputError
-
-Arrays = dict[str, Any]
-
-
-def gray(count: int = 40, side: int = 28, seed: int = 0) -> Arrays:
-    """A small set in MedMNIST's layout."""
-    draw = np.random.default_rng(seed)
-    return {
-        "train_images": draw.integers(0, 256, (count, side, side), dtype=np.uint8),
-        "train_labels": np.arange(count).reshape(-1, 1) % 4,
-        "test_images": draw.integers(0, 256, (8, side, side), dtype=np.uint8),
-        "test_labels": (np.arange(8) % 4).reshape(-1, 1),
-    }
-
-
-def encoded(pixels: Any, form: str = "PNG") -> tuple[Any, Any]:
-    """Images end to end, as in the packs of encoded images, and their offsets."""
-    parts = []
-    for image in pixels:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, form)
-        parts.append(file.getvalue())
-    offsets = np.cumsum([0, *map(len, parts)])
-    return np.frombuffer(b"".join(parts), np.uint8), offsets
-
-
-def save(path: Path, arrays: Arrays, compress: bool = True) -> str:
-    (np.savez_compressed if compress else np.savez)(path, **arrays)
-    return f"npz:{path}"
-
-
-def read(spec: str) -> load.Arrays:
-    found = specs.resolve(spec)
-    return load.load(found.identity, found.location)
+from tests.images import Arrays, encoded, gray, read, save
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-a", "digits-b"])

@@ -18,7 +18,7 @@ from engine.plan.experiments import curves
 from engine.recipes import Run
 from engine.store import adding, database, leases, queue, records
 from tests.conftest import TINY, add
-from tests.engine.test_store import worker
+from tests.databases import worker
 
 TIMES = {"digits-a": 3.0, "digits-b": 5.0, "digits": 7.0}
 

@@ -15,7 +15,7 @@ from engine.pruning import pruner
 from engine.recipes import Chain, Profile, Prunable, Rule, Run, Training
 from engine.tickets import starts
 from engine.training import checkpoints, loop, profiles
-from tests.engine.test_recipes import TRAINING
+from tests.trainings import TRAINING
 
 CPU = torch.device("cpu")
 NARROW = replace(TRAINING, width=0.06, epochs=1, milestones=(), batch_size=4, learning_rate=0.01)

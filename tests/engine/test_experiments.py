@@ -16,7 +16,8 @@ from engine.plan.options import DEFINING
 from engine.plan.presets import PRESETS
 from engine.recipes import Dense
 from tests.conftest import TINY
-from tests.engine.test_datasets import gray, save
+from tests.images import gray, save
+from tests.trainings import CHANGED
 
 
 def tiny(**options: Any) -> Definition:
@@ -183,40 +184,6 @@ def test_a_definition_is_read_back_as_it_was_written() -> None:
     definition = tiny(source=["digits-a", "digits"], optimizer=["sgd", "adam"], learning_rate=0.5, random=["none"])
     data_sets = {(data.name, data.identity): recorded(data) for data in definition.sources + definition.targets}
     assert Definition.from_json(definition.to_json(), lambda name, identity: data_sets[name, identity]) == definition
-
-
-# A value of each option that is not its default.
-CHANGED: dict[str, Any] = {
-    "source": ["digits", "digits-b"],
-    "target": ["digits-a", "digits"],
-    "model": "resnet20",
-    "width": 0.5,
-    "optimizer": ["adam", "sgd"],
-    "target_optimizer": ["adamw"],
-    "learning_rate": 1e-5,
-    "weight_decay": 0.5,
-    "scope": ["layerwise", "global"],
-    "random": ["none"],
-    "levels": 8,
-    "evaluate": "0,1,2,8",
-    "prune_rate": 0.3,
-    "criterion": "random",
-    "lr_schedule": "cosine",
-    "rewind": 2,
-    "prunable": "conv+output",
-    "rewinds": "weights",
-    "schedule": "continue",
-    "epochs": 7,
-    "batch_size": 65,
-    "augmentation": "crop",
-    "validation": 0.25,
-    "replicates": 3,
-    "seed": 2**62,
-    "profile": "fast",
-    "split": 2,
-    "batch_norm": "whole",
-    "test_images": 100,
-}
 
 
 def test_images_are_said_by_the_names_of_the_data_sets() -> None:

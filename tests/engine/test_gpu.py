@@ -22,9 +22,8 @@ from engine.training import checkpoints, graphs, loop, profiles
 from engine.training.team import Team
 from tests.conftest import add, work_off
 from tests.engine.folders import make
-from tests.engine.test_pipeline import arrays
-from tests.engine.test_pruning import weights
-from tests.engine.test_recipes import TRAINING
+from tests.images import arrays
+from tests.trainings import TRAINING, weights
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 GPU = torch.device("cuda:0")

@@ -15,10 +15,8 @@ from engine.store.files import Folder
 from engine.store.merge import PLACE, RECORD, Merged, merge
 from engine.store.row_types import Experiment
 from tests.conftest import add, work_off
-from tests.engine.test_care import checked, silently, ticket_files
-from tests.engine.test_database import VERSION_1
-from tests.engine.test_store import EPOCH
-from tests.engine.test_worker import records
+from tests.databases import EPOCH, VERSION_1, checked, silently, ticket_files
+from tests.workers import records
 
 ONE: dict[str, Any] = {"replicates": 1, "epochs": 1}
 

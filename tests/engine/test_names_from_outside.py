@@ -14,7 +14,7 @@ from engine.store import care, database, labels
 from engine.store.files import Folder, LostFile
 from engine.store.merge import merge
 from tests.conftest import add
-from tests.engine.test_care import silently
+from tests.databases import silently
 
 DIGEST = hashlib.sha256(b"").hexdigest()
 NO_DIGESTS = (

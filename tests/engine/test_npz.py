@@ -16,7 +16,7 @@ from PIL import Image
 
 from engine.datasets import load, npz, specs
 from engine.errors import InputError
-from tests.engine.test_datasets import Arrays, gray, read, save
+from tests.images import Arrays, gray, read, save
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 

@@ -16,7 +16,7 @@ from engine.plan.definitions import Definition
 from engine.plan.experiments import curves
 from engine.plan.options import DEFINING, FIELDS, OPTIONS, SIZES, Option
 from tests.conftest import TINY
-from tests.engine.test_experiments import CHANGED
+from tests.trainings import CHANGED
 
 ROOT = Path(__file__).parents[2]
 FLAG = re.compile(r"(?<![\w-])--[a-z]")

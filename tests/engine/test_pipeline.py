@@ -9,29 +9,10 @@ import torch
 from engine import streams
 from engine.datasets import load
 from engine.datasets.pipeline import PADDING, Data, EpochPlan, channel_statistics
-from tests.engine.test_recipes import TRAINING
+from tests.images import arrays, scalar_hash
+from tests.trainings import TRAINING
 
 CPU = torch.device("cpu")
-
-
-def arrays(channels: int = 3, side: int = 32, count: int = 50) -> load.Arrays:
-    draw = np.random.default_rng(0)
-    images = draw.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
-    labels = (np.arange(count) % 5).astype(np.int64)
-    return load.Arrays(images, labels, images[:10], labels[:10], classes=5)
-
-
-def scalar_hash(value: int, key: int) -> int:
-    """`streams.hash32`, with Python's own integers."""
-
-    def mix(x: int) -> int:
-        x ^= x >> 16
-        x = x * 0x7FEB352D & 0xFFFFFFFF
-        x ^= x >> 15
-        x = x * 0x846CA68B & 0xFFFFFFFF
-        return x ^ x >> 16
-
-    return mix(mix((value ^ key) & 0xFFFFFFFF) ^ (key >> 32))
 
 
 def test_the_hash_is_plain_32_bit_arithmetic() -> None:

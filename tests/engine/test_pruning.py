@@ -11,15 +11,9 @@ from engine import streams
 from engine.models import nets
 from engine.pruning import pruner
 from engine.recipes import Rule, Scope
+from tests.trainings import SHAPES, weights
 
 LEVELS = range(1, 31)
-SHAPES = {"a": (6, 3, 3, 3), "b": (10, 6, 3, 3), "c": (7, 10, 1, 1)}
-
-
-def weights(seed: int = 0, ties: bool = False) -> dict[str, Tensor]:
-    draw = torch.Generator().manual_seed(seed)
-    found = {name: torch.randn(shape, generator=draw) for name, shape in SHAPES.items()}
-    return {name: (value * 2).round() / 2 for name, value in found.items()} if ties else found
 
 
 def by_sorting(layers: dict[str, Tensor], masks: dict[str, Tensor], keep: int) -> set[tuple[str, int]]:

@@ -11,7 +11,7 @@ import pytest
 from engine.errors import InputError
 from engine.store import database, labels, leases, queue, records
 from tests.conftest import add
-from tests.engine.test_store import finish, worker
+from tests.databases import finish, worker
 
 
 def setting(state: queue.State) -> queue.Change:

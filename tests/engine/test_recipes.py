@@ -4,19 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from engine.recipes import Chain, Dense, RandomGlobal, Rule, Run, Training
+from engine.recipes import Chain, Dense, RandomGlobal, Rule, Run
+from tests.trainings import TRAINING
 
-TRAINING = Training(
-    dataset="digits-a",
-    model="vgg-digits",
-    learning_rate=0.1,
-    epochs=20,
-    milestones=(10, 15),
-    batch_size=64,
-    augmentation="none",
-    profile="exact",
-    seed=0,
-)
 TARGET = replace(TRAINING, dataset="digits-b", optimizer="adam", learning_rate=3e-4)
 CHAIN = Chain(TRAINING, Rule())
 RUNS = {

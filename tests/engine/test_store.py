@@ -18,8 +18,7 @@ from engine.errors import InputError
 from engine.machine import processes
 from engine.store import database, history, leases, queue, records, rows
 from tests.conftest import add
-
-EPOCH = records.Epoch(0, 0.5, 0.9, None, 0.8, 0.1, 1000.0)
+from tests.databases import EPOCH, finish, worker
 
 
 @pytest.fixture
@@ -31,20 +30,6 @@ def path(tmp_path: Path) -> Path:
 def connection(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(database.writer(path)) as found:
         yield found
-
-
-def worker(connection: sqlite3.Connection) -> int:
-    found = connection.execute(
-        "INSERT INTO workers (pid, process_started, host) VALUES (1, 0.0, 'elsewhere')"
-    ).lastrowid
-    assert found is not None
-    return found
-
-
-def finish(connection: sqlite3.Connection, claim: leases.Claim, accuracy: float) -> None:
-    records.start(connection, claim, 1, {"device": "cpu"}, [records.Layer("conv1.weight", 30, 40)])
-    records.epoch(connection, claim, 1, EPOCH)
-    records.done(connection, claim, accuracy, 0, 1.0)
 
 
 def test_the_same_experiment_twice_costs_nothing(path: Path) -> None:

@@ -31,9 +31,9 @@ from engine.training import checkpoints, loop, profiles
 from engine.workers import run
 from tests.conftest import add, work_off
 from tests.engine.folders import make, truncate
-from tests.engine.test_pipeline import scalar_hash
-from tests.engine.test_recipes import TRAINING
-from tests.engine.test_worker import records, start_worker, wait_for_epochs
+from tests.images import scalar_hash
+from tests.trainings import TRAINING
+from tests.workers import records, start_worker, wait_for_epochs
 
 CPU = torch.device("cpu")
 CROPPED = replace(

@@ -19,18 +19,12 @@ from engine.errors import InputError
 from engine.plan import defining, experiments
 from engine.recipes import Imported, Random, RandomGlobal, Run, Winning
 from engine.results import ticket_export
-from engine.store import adding, care, database, exports, merge, queue, rows
+from engine.store import adding, care, database, merge, queue, rows
 from engine.store.files import Folder
 from engine.tickets import starts, tensorfiles, ticketfiles
 from tests.conftest import TINY, add, copied, work_off
-from tests.engine.test_care import silently
-
-
-def export(path: Path, name: str, level: int, replicate: int, place: Path) -> Path:
-    with closing(database.reader(path)) as connection:
-        digests = exports.runs_of(connection, name, level, replicate)
-        place.write_bytes(ticket_export.ticket(connection, Folder(database.files_folder(path)), *digests).data)
-    return place
+from tests.databases import silently
+from tests.tickets import export
 
 
 @pytest.fixture

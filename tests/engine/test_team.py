@@ -29,8 +29,8 @@ from engine.tickets import starts, tensorfiles
 from engine.training import checkpoints, loop, profiles, team
 from engine.training.team import Team
 from tests.conftest import TINY, add, work_off
-from tests.engine.test_recipes import TRAINING
-from tests.engine.test_worker import records
+from tests.trainings import TRAINING
+from tests.workers import records
 
 CPU = torch.device("cpu")
 # 629 images in batches of 65, the last of 44: the two parts of a batch are of 32 and 33 images, at the end of 22 each.

@@ -6,7 +6,6 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,14 +14,8 @@ from hypothesis import strategies as st
 from engine.errors import InputError
 from engine.results import ticket_export
 from engine.tickets import headers, masks, tensorfiles, ticketfiles
-from tests.engine.test_takeaway import export
+from tests.tickets import VALUES, export, joined, parts, places
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.sampled_from(
-    [2**64, -1, 10**400, "../../x", "a" * 1000, "\ud800", "\0", "npz:..", "no.such:model", [[]], {"a": {}}]
-)  # fmt: skip
-VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
-)
 READERS: tuple[Callable[[bytes], object], ...] = (headers.read, masks.read, tensorfiles.unpack, ticketfiles.unpack)
 SLOW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 
@@ -30,27 +23,6 @@ SLOW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, Heal
 @pytest.fixture
 def ticket_file(trained: Path, tmp_path: Path) -> Path:
     return export(trained, "tiny:global", 2, 0, tmp_path / "sound.safetensors")
-
-
-def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The header of a file, with its JSON read, and the bytes of the tensors."""
-    start = 8 + struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:start])
-    header["__metadata__"]["cockpit"] = json.loads(header["__metadata__"]["cockpit"])
-    return header, data[start:]
-
-
-def joined(header: Any, tensors: bytes) -> bytes:
-    with suppress(KeyError, TypeError):
-        header["__metadata__"]["cockpit"] = json.dumps(header["__metadata__"]["cockpit"])
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + tensors
-
-
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every container of a JSON value with a key of it."""
-    keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    return [found for key in list(keys) for found in [(value, key), *places(value[key])]]
 
 
 def check(file: Path, data: bytes) -> None:

@@ -20,7 +20,7 @@ from engine.store.files import Folder, LostFile
 from engine.tickets import starts, tensorfiles
 from engine.training import loop, profiles
 from tests.conftest import add, work_off
-from tests.engine.test_recipes import TRAINING
+from tests.trainings import TRAINING
 
 CPU = torch.device("cpu")
 SHORT = replace(TRAINING, width=0.25, epochs=2, milestones=(1, 2))

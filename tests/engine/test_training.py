@@ -16,7 +16,7 @@ from engine.recipes import Profile, RandomGlobal, Run, Training
 from engine.tickets import starts
 from engine.training import checkpoints, graphs, loop, profiles
 from engine.training.team import Team
-from tests.engine.test_recipes import TRAINING
+from tests.trainings import TRAINING
 
 CPU = torch.device("cpu")
 SHORT = replace(TRAINING, width=0.25, epochs=4, milestones=(2, 3))

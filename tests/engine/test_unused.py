@@ -15,7 +15,7 @@ from engine.recipes import Rule
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import TicketSource
 from tests.conftest import TINY
-from tests.engine.test_experiments import CHANGED
+from tests.trainings import CHANGED
 
 OWN = {**TINY, "target": ["digits-a"], "random": ["none"], "epochs": 3}  # a chain, and nothing beside it
 TICKET: dict[str, Any] = {"source": ["ticket:2"], "target": ["digits-b"], "epochs": 3, "replicates": 2}

@@ -7,16 +7,7 @@ from typing import Any
 
 from engine.store import database
 from tests.faults import outcomes, victim
-
-
-def fill(ballast: Path) -> None:
-    """Write until nothing more fits."""
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
+from tests.faults.disks import fill
 
 
 def test_a_full_disk_is_waited_out_and_nothing_is_lost(small_disk: Path, undisturbed: dict[str, Any]) -> None:

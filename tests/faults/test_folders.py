@@ -16,7 +16,7 @@ from engine.store import database
 from engine.store.files import Folder
 from tests.conftest import add, run_cockpit
 from tests.faults import victim
-from tests.faults.test_disk import fill
+from tests.faults.disks import fill
 
 FILE = '[[experiment]]\nsource = "digits-a"\nlevels = 1\nseed = 70\n'
 WRITING = (

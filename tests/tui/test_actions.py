@@ -19,8 +19,8 @@ from cockpit.tui.help import Help
 from engine.errors import InputError
 from engine.store import database
 from tests.conftest import add, run_cockpit
-from tests.engine.test_datasets import gray, save
-from tests.tui.test_queue import ONE, choose, look, opened, until
+from tests.images import gray, save
+from tests.tui.driving import ONE, choose, look, opened, until
 
 
 @pytest.fixture

@@ -3,30 +3,25 @@
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from textual.app import ComposeResult
-from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from cockpit.tui.actions import ACTIONS
 from cockpit.tui.app import Cockpit
 from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.screens.base import CockpitScreen
-from cockpit.tui.widgets.table import LiveTable
 from engine.machine import processes
-from engine.store import database, labels, leases, queue, rows
-from engine.store.row_types import Experiment
+from engine.store import database, labels, leases, queue
 from tests.conftest import add
-from tests.engine.test_store import finish, worker
+from tests.databases import finish, worker
+from tests.tui.driving import ONE, choose, listed, look, opened, table, until
 
 pytestmark = pytest.mark.asyncio
-ONE: dict[str, Any] = {"levels": 0, "replicates": 1, "random": ["none"], "target": ["digits-a"]}
 
 
 class Shown(CockpitScreen):
@@ -51,38 +46,6 @@ def path(tmp_path: Path) -> Path:
     with closing(database.writer(found)) as connection:
         queue.move(connection, 2, 5)
     return found
-
-
-async def until(pilot: Pilot[None], condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    for _ in range(int(seconds / 0.05)):
-        if condition():
-            return
-        await pilot.pause(0.05)
-    raise AssertionError(f"in vain, on {pilot.app.screen}")
-
-
-def look(path: Path) -> dict[str, Experiment]:
-    with closing(database.reader(path)) as connection:
-        return {row.name: row for row in rows.experiments(connection)}
-
-
-def table(pilot: Pilot[None], id: str = "experiments") -> LiveTable:
-    return pilot.app.screen.query_one(f"#{id}", LiveTable)
-
-
-async def opened(pilot: Pilot[None], number: int = 3) -> None:
-    await pilot.press("5")
-    await until(pilot, lambda: len(table(pilot).shown) == number and table(pilot, "runs").shown)
-    await choose(pilot, listed(pilot)[0])
-
-
-async def choose(pilot: Pilot[None], name: str) -> None:
-    table(pilot).point_at(name)
-    await until(pilot, lambda: cast("Cockpit", pilot.app).experiment == name)
-
-
-def listed(pilot: Pilot[None]) -> list[str]:
-    return list(table(pilot).shown)
 
 
 async def test_experiments_are_in_the_order_of_training_and_s_sorts_otherwise(path: Path) -> None:

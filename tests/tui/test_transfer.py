@@ -16,7 +16,7 @@ from engine.plan import experiments
 from engine.plan.options import OPTIONS
 from engine.store import database, queue, rows
 from tests.conftest import TINY, add, run_cockpit
-from tests.tui.test_queue import look, until
+from tests.tui.driving import look, until
 
 pytestmark = pytest.mark.asyncio
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.store import database, leases
 from tests.cockpit.queue.conftest import status
 from tests.conftest import Cockpit, work_off
-from tests.engine.test_store import finish, worker
+from tests.databases import finish, worker
 
 
 def test_cancel_keeps_what_is_done_and_resume_takes_it_up_again(path: Path, cockpit: Cockpit) -> None:

@@ -11,8 +11,8 @@ import pytest
 from engine.store import database, leases, records, rows
 from tests.cockpit.queue.conftest import status
 from tests.conftest import Cockpit, add, work_off
-from tests.engine.test_datasets import gray, save
-from tests.engine.test_store import finish, worker
+from tests.databases import finish, worker
+from tests.images import gray, save
 
 
 def trained_runs(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from engine.store import database, leases, queue, records
 from tests.cockpit.queue.conftest import status
 from tests.conftest import ADD, Cockpit, work_off
-from tests.engine.test_store import finish, worker
+from tests.databases import finish, worker
 
 
 @pytest.fixture

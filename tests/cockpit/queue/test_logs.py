@@ -11,8 +11,8 @@ import pytest
 
 from engine.store import database, leases, queue, records
 from tests.conftest import Cockpit, add, work_off
-from tests.engine.test_store import worker
-from tests.engine.test_worker import start_worker, wait_for_epochs
+from tests.databases import worker
+from tests.workers import start_worker, wait_for_epochs
 
 ERROR = 'Traceback (most recent call last):\n  File "theirs.py", line 1, in net\nValueError: out of luck'
 

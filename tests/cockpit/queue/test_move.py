@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.store import database, leases
 from tests.conftest import Cockpit, add
-from tests.engine.test_store import worker
+from tests.databases import worker
 
 
 def test_move_changes_who_is_next(path: Path, cockpit: Cockpit) -> None:

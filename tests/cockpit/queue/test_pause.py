@@ -9,8 +9,8 @@ import pytest
 from engine.store import database, leases
 from tests.cockpit.queue.conftest import status
 from tests.conftest import Cockpit, add, work_off
-from tests.engine.test_store import finish, worker
-from tests.engine.test_worker import start_worker, wait_for_epochs
+from tests.databases import finish, worker
+from tests.workers import start_worker, wait_for_epochs
 
 
 def test_pause_and_resume(cockpit: Cockpit, path: Path) -> None:

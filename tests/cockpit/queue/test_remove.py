@@ -6,7 +6,7 @@ from pathlib import Path
 from engine.store import database, leases
 from tests.cockpit.queue.conftest import status
 from tests.conftest import Cockpit, add, work_off
-from tests.engine.test_store import finish, worker
+from tests.databases import finish, worker
 
 
 def test_remove_forgets_the_experiment_and_keeps_its_finished_runs(path: Path, cockpit: Cockpit) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from engine.store import database, leases, records
 from tests.cockpit.queue.conftest import status
 from tests.conftest import Cockpit, work_off
-from tests.engine.test_store import worker
+from tests.databases import worker
 
 
 def test_retry_trains_failed_runs_again_and_old_attempts_stay_readable(path: Path, cockpit: Cockpit) -> None:

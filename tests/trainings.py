@@ -1,0 +1,59 @@
+"""Training configurations and weights that several tests use."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.recipes import Training
+
+TRAINING = Training(
+    dataset="digits-a",
+    model="vgg-digits",
+    learning_rate=0.1,
+    epochs=20,
+    milestones=(10, 15),
+    batch_size=64,
+    augmentation="none",
+    profile="exact",
+    seed=0,
+)
+SHAPES = {"a": (6, 3, 3, 3), "b": (10, 6, 3, 3), "c": (7, 10, 1, 1)}
+# A value of each option that is not its default.
+CHANGED: dict[str, Any] = {
+    "source": ["digits", "digits-b"],
+    "target": ["digits-a", "digits"],
+    "model": "resnet20",
+    "width": 0.5,
+    "optimizer": ["adam", "sgd"],
+    "target_optimizer": ["adamw"],
+    "learning_rate": 1e-5,
+    "weight_decay": 0.5,
+    "scope": ["layerwise", "global"],
+    "random": ["none"],
+    "levels": 8,
+    "evaluate": "0,1,2,8",
+    "prune_rate": 0.3,
+    "criterion": "random",
+    "lr_schedule": "cosine",
+    "rewind": 2,
+    "prunable": "conv+output",
+    "rewinds": "weights",
+    "schedule": "continue",
+    "epochs": 7,
+    "batch_size": 65,
+    "augmentation": "crop",
+    "validation": 0.25,
+    "replicates": 3,
+    "seed": 2**62,
+    "profile": "fast",
+    "split": 2,
+    "batch_norm": "whole",
+    "test_images": 100,
+}
+
+
+def weights(seed: int = 0, ties: bool = False) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    found = {name: torch.randn(shape, generator=draw) for name, shape in SHAPES.items()}
+    return {name: (value * 2).round() / 2 for name, value in found.items()} if ties else found
