@@ -1,5 +1,6 @@
 """The command `cockpit`, in a module whose name is nobody else's: `cockpit.py` on PYTHONPATH hides the package."""
 
+import gc
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,10 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    gc.disable()  # nothing that is imported is garbage: a command looks for some once it runs (`cockpit.cli.commands`)
     from cockpit.cli import main as program
 
-    program()
+    try:
+        program()
+    finally:
+        gc.freeze()  # else Python would look through all of it twice on its way out

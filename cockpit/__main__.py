@@ -1,5 +1,5 @@
 """`python -m cockpit` is `cockpit`."""
 
-from cockpit.cli import main
+from lottery_cockpit import main
 
 main()

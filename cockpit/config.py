@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from platformdirs import user_config_path
 
-from cockpit.text import toml
 from engine.errors import InputError, Range, quoted, unknown
 from engine.machine import paths
 from engine.machine.devices import PER_DEVICE
@@ -92,11 +91,15 @@ def _read(kind: type[Table]) -> Table:
     """A table of the file, defaults where there is none. Raises InputError, with file and key, if it is wrong."""
     place, name = path(), kind.__name__.lower()
     table = _table(name)
+    if not table:
+        return kind()
+    from cockpit.text.toml import mismatch
+
     known = {field.name.replace("_", "-"): field for field in fields(kind)}
     _check(place, f"key of [{name}]", table, known)
     for key, value in table.items():
         where = f"configuration file {place}: {key} of [{name}]"
-        if wanted := toml.mismatch(value, type(known[key].default)):
+        if wanted := mismatch(value, type(known[key].default)):
             raise InputError(f"{where} is {quoted(value)}, must be {wanted}")
         if allowed := known[key].metadata.get("range"):
             allowed.check(where, value)
@@ -106,7 +109,11 @@ def _read(kind: type[Table]) -> Table:
 def _table(name: str) -> dict[str, Any]:
     """A table of the file, empty where there is none."""
     place = path()
-    found = toml.read(place, "configuration file")[1] if os.path.lexists(place) else {}
+    if not os.path.lexists(place):
+        return {}
+    from cockpit.text.toml import read  # which takes longer to import than the rest of this
+
+    found = read(place, "configuration file")[1]
     _check(place, "table", found, ["work", "screen", "data", "keys"])
     table = found.get(name, {})
     if not isinstance(table, dict):

@@ -1,6 +1,7 @@
 """The command line: one module for each group of verbs. stdout carries data, stderr diagnostics."""
 
 import errno
+import gc
 import os
 import sqlite3
 import sys
@@ -53,6 +54,8 @@ def _root(
             raise InputError(f"{named} before a command is for the dashboard: put options behind their command")
         return
     from cockpit.cli import screen
+
+    gc.enable()  # see `lottery_cockpit`
 
     if screen.possible():
         screen.dashboard(db, read_only)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,14 +18,15 @@ from cockpit.requests.shared import Database, Json, Names, command_line, to_read
 from cockpit.requests.trusting import asking
 from cockpit.text import hints, words
 from cockpit.views import tables
-from engine.analysis import estimates
-from engine.analysis.estimates import Estimate, Preview
 from engine.errors import InputError
 from engine.machine import devices
 from engine.plan.definitions import Definition
 from engine.plan.options import given
 from engine.store import adding, database, located, queue, rows
 from engine.store.row_types import Experiment
+
+if TYPE_CHECKING:
+    from engine.analysis.estimates import Estimate, Preview
 
 app = typer.Typer()
 
@@ -72,7 +73,7 @@ def _preview(asked: Sequence[Request], as_json: bool, path: Path) -> None:
     _show(found, together.estimate, workers)
 
 
-def _counts(name: str, found: adding.Added | Preview) -> dict[str, object]:
+def _counts(name: str, found: "adding.Added | Preview") -> dict[str, object]:
     counts = {"curves": found.curves, "runs": found.runs, "new": found.new, "existing": found.existing}
     return {"experiment": name, **counts}
 
@@ -143,6 +144,8 @@ def estimate(
 
     What is claimed before theirs counts in. An experiment that is named counts as active.
     """
+    from engine.analysis import estimates
+
     places = devices.chosen(workers)
     with closing(database.reader(to_read(db))) as connection:
         for name in names or ():
@@ -157,7 +160,7 @@ def estimate(
         print("nothing left" if names else "nothing left in the active experiments")
 
 
-def _show(found: Mapping[str, Estimate], total: Estimate, workers: int) -> None:
+def _show(found: "Mapping[str, Estimate]", total: "Estimate", workers: int) -> None:
     """Print estimates as a table, what they rest on, and what is not known yet."""
     lines = [[name, *cells(one)] for name, one in found.items()]
     tables.show(HEADINGS, lines + ([["all", *cells(total)]] if len(lines) > 1 else []), left=1)

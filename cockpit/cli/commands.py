@@ -1,5 +1,6 @@
 """Which commands there are, and which module holds each. A module is imported when one of its commands is used."""
 
+import gc
 from collections import UserDict
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -102,4 +103,6 @@ def _command(module: str, name: str) -> Any:
     app = import_module(module).app
     alone = typer.Typer(add_completion=False)
     alone.registered_commands = [info for info in app.registered_commands if info.name == name]
-    return typer.main.get_command(alone)
+    found = typer.main.get_command(alone)
+    gc.enable()  # see `lottery_cockpit`
+    return found

@@ -8,10 +8,9 @@ import typer
 
 from cockpit.requests import completing
 from cockpit.requests.shared import Database, to_read
-from engine.analysis import reports
 from engine.errors import InputError
 from engine.machine.paths import given
-from engine.store import database
+from engine.store import database, rows
 
 app = typer.Typer()
 
@@ -23,7 +22,7 @@ def export(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     table: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(reports.TABLES)}.", autocompletion=completing.among(reports.TABLES))
+        str, typer.Option(help=f"One of: {', '.join(rows.TABLES)}.", autocompletion=completing.among(rows.TABLES))
     ] = "curves",
     experiment: Annotated[
         str | None, typer.Option(help="Only this experiment.", autocompletion=completing.experiments)
@@ -50,5 +49,11 @@ def export(
     if csv and as_json:
         raise InputError("--csv and --json exclude each other: give one of them")
     with closing(database.reader(to_read(db))) as connection:
-        heading, found = reports.table(connection, table, experiment, all_attempts=all_attempts)
+        name = rows.asked(connection, table, experiment, all_attempts)
+        if name in rows.EXPORTS:
+            heading, found = rows.export(connection, name, experiment, all_attempts=all_attempts)
+        else:
+            from engine.analysis import reports
+
+            heading, found = reports.table(connection, name, experiment)
         write(heading, found, output, "json" if as_json else "csv")

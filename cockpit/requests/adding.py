@@ -5,13 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cockpit.requests.options import Request
 from cockpit.requests.shared import use_data
 from cockpit.text import words
-from engine.analysis import estimates
-from engine.analysis.estimates import Estimate, Preview
 from engine.datasets import places
 from engine.errors import InputError
 from engine.machine import devices
@@ -20,14 +18,19 @@ from engine.plan.defining import extended
 from engine.plan.definitions import Definition
 from engine.store import adding, database, queue
 
+if TYPE_CHECKING:  # what only adds experiments estimates nothing
+    from engine.analysis.estimates import Estimate, Preview
+
 HEADINGS = ("experiment", "runs left", "device time", "done in", "ticket files")
 
 
-def preview(asked: Sequence[Request], path: Path) -> tuple[list[Preview], Preview, int]:
+def preview(asked: Sequence[Request], path: Path) -> "tuple[list[Preview], Preview, int]":
     """What adding experiments would do, to each and to all, and with how many workers they would be trained.
 
     Nothing is written, not even a new database. Raises InputError where another experiment has one of the names.
     """
+    from engine.analysis import estimates
+
     places = devices.found()
     if not path.exists():
         return *estimates.preview(None, [one.definition for one in asked], places), len(places)
@@ -38,7 +41,7 @@ def preview(asked: Sequence[Request], path: Path) -> tuple[list[Preview], Previe
         return *estimates.preview(connection, definitions, places), len(places)
 
 
-def describe(name: str, found: adding.Added | Preview) -> str:
+def describe(name: str, found: "adding.Added | Preview") -> str:
     """What adding an experiment did, or would do, in a line."""
     return (
         f"{name}: {found.curves} curves, {found.runs} runs:"
@@ -60,8 +63,10 @@ def widen(
     return [adding.extend(connection, one, definition, command) for one, definition in wider.items()]
 
 
-def preview_wider(names: Sequence[str], more: Mapping[str, Any], path: Path) -> tuple[list[Definition], Preview, int]:
+def preview_wider(names: Sequence[str], more: Mapping[str, Any], path: Path) -> "tuple[list[Definition], Preview, int]":
     """What `widen` would make of experiments, how much that is, and with how many workers it would be trained."""
+    from engine.analysis import estimates
+
     places = devices.found()
     with closing(database.reader(path)) as connection:
         wider = list(_wider(connection, names, more).values())
@@ -81,7 +86,7 @@ def _wider(connection: sqlite3.Connection, names: Sequence[str], more: Mapping[s
     return found
 
 
-def basis(total: Estimate, workers: int) -> list[str]:
+def basis(total: "Estimate", workers: int) -> list[str]:
     """What an estimate rests on, and what is not known yet."""
     if not total.runs:
         return []
@@ -94,7 +99,7 @@ def basis(total: Estimate, workers: int) -> list[str]:
     return lines
 
 
-def cells(one: Estimate) -> list[str]:
+def cells(one: "Estimate") -> list[str]:
     """The cells of an estimate under `HEADINGS`, without the first."""
     if not one.runs:
         return ["0", "", "nothing left", ""]
@@ -111,7 +116,7 @@ def cells(one: Estimate) -> list[str]:
     ]
 
 
-def estimate_json(one: Estimate) -> dict[str, object]:
+def estimate_json(one: "Estimate") -> dict[str, object]:
     """An estimate for a script: what nothing was measured of is null, not 0."""
     found: dict[str, object] = asdict(one)
     if one.runs and not one.timed:

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cockpit.requests import files
-from cockpit.requests.options import NAME, Request, check_name, request_of
+from cockpit.requests.options import NAME, SUFFIX, Request, check_name, request_of
 from engine.errors import InputError
 from engine.machine import paths
 from engine.plan import presets
@@ -23,10 +22,12 @@ def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Request]:
     name = beside.pop("name", None)
     asked: list[Request] = []
     for one in what:
-        if one.endswith(files.SUFFIX):
+        if one.endswith(SUFFIX):
+            from cockpit.requests import files
+
             asked += files.read(paths.given(one), beside)
-        elif paths.given(one + files.SUFFIX).is_file() and one not in presets.PRESETS:
-            raise InputError(f"there is no preset {one!r}: the experiment file is named {one}{files.SUFFIX}")
+        elif paths.given(one + SUFFIX).is_file() and one not in presets.PRESETS:
+            raise InputError(f"there is no preset {one!r}: the experiment file is named {one}{SUFFIX}")
         else:
             members = presets.members(one, beside)
             alone = beside if len(members) == 1 else {}  # what several share, one of them may have no use for

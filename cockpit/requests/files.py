@@ -26,7 +26,6 @@ from engine.plan.options import OPTIONS
 from engine.store import titles
 from engine.store.adding import joined_names, model_in_name
 
-SUFFIX = ".toml"
 DATA_NAMES = "data-names"
 TABLES = ("defaults", "experiment", DATA_NAMES)
 KEYS = {option.written: name for name, option in OPTIONS.items()}

@@ -14,6 +14,7 @@ from engine.plan.options import DEFINING, OPTIONS, given
 from engine.store import adding, labels, queue, titles
 
 NAME = OptionName("name")
+SUFFIX = ".toml"  # of experiment files
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal, TextIO
 
 from cockpit.text import terminal
@@ -38,6 +37,8 @@ def whole(output: Path) -> Iterator[Path]:
     A pipe or a device is not replaced: what was written goes through it.
     """
     if not is_replaceable(output):
+        from tempfile import TemporaryDirectory
+
         with TemporaryDirectory(prefix="cockpit-") as folder:
             partial = Path(folder) / output.name
             yield partial

@@ -151,7 +151,7 @@ def _lines(cells: Iterable[str]) -> list[str]:
 
 def _cells(text: str) -> int:
     """How many cells of a terminal a text takes."""
-    if text.isascii():
+    if text.isascii() or all(letter.isascii() or letter in words.GLYPHS for letter in text):
         return len(text)
     from rich.cells import cell_len
 

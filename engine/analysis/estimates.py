@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import count
-from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from engine.machine.devices import Device
@@ -354,6 +353,8 @@ def _join(load: Load, wanted: Mapping[str, Plan], known: Mapping[str, tuple[int,
 
 def _measured(connection: sqlite3.Connection, device: Device) -> Measured:
     """What the runs took that ended on devices of the same kind, CUDA or not; what files they left, on any."""
+    from statistics import fmean, median  # with fractions: nothing else here needs them
+
     cursor = connection.cursor()
     cursor.row_factory = None
     pixels = dict(cursor.execute("SELECT identity, train_images * height * width FROM datasets").fetchall())

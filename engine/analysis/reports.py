@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.analysis.statistics import Difference, Mean, matching, mean_of, paired
-from engine.errors import InputError, OptionName, chosen
-from engine.store import queue, rows
+from engine.store import rows
 from engine.store.replicates import Curve, read
 
-TABLES = (*rows.EXPORTS, "statistics")  # that can be exported
 WHAT = ("source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket")
 COUNTERPARTS = ("random", "own")
 FIGURES = ("std", "low", "high", "p", "agreeing", "n")  # of a difference
@@ -168,16 +166,11 @@ def _difference(name: str, found: Difference | None) -> dict[str, float | None]:
 def table(
     connection: sqlite3.Connection, name: str, experiment: str | None = None, *, all_attempts: bool = False
 ) -> tuple[list[str], Iterator[tuple[object, ...]]]:
-    """The column names and the rows of one of `TABLES`, for an experiment or all. Raises InputError for others.
+    """The column names and the rows of one of `rows.TABLES`, for an experiment or all. Raises InputError for others.
 
     `all_attempts` is for epochs: those of abandoned attempts, too.
     """
-    if experiment is not None:
-        queue.experiment_id(connection, experiment)
-    name = chosen("table", name, TABLES)
-    if all_attempts and name != "epochs":
-        why = f" goes with the table epochs, not {name}: the other tables have one row a run"
-        raise InputError(OptionName("all_attempts"), why)
+    name = rows.asked(connection, name, experiment, all_attempts)
     if name in rows.EXPORTS:
         return rows.export(connection, name, experiment, all_attempts=all_attempts)
     return HEADING, (tuple(record[key] for key in HEADING) for record in records(of(connection, experiment)))

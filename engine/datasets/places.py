@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from engine.datasets.catalog import PHOTOGRAPHS, SETS, split_part
 from engine.errors import InputError, OptionName
 from engine.machine import paths
@@ -15,6 +13,8 @@ VARIABLE = "COCKPIT_DATA"
 
 def folders() -> list[Path]:
     """The folders searched, in this order: those of `COCKPIT_DATA`, a list as `PATH` is, and the user's cache."""
+    from platformdirs import user_cache_path
+
     named = [paths.given(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     return list(dict.fromkeys([*named, user_cache_path("cockpit") / "data"]))
 

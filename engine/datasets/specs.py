@@ -7,7 +7,6 @@ classes evenly: `cifar10-a`, `cifar10-5000`, `cifar10-a-5000`.
 
 import re
 
-from engine.datasets import converting, folders, npz
 from engine.datasets.catalog import (
     FORMS,
     PHOTOGRAPH_SHAPE,
@@ -24,12 +23,8 @@ from engine.errors import InputError, unknown
 
 def resolve(spec: str) -> DataSet:
     """The data set that `spec` names. Raises InputError for an unknown name or a file that cannot be used."""
-    if spec.startswith("npz:"):
-        return npz.resolve(spec)
-    if spec.startswith(("folder:", "stream:")):
-        return folders.resolve(spec)
-    if spec.partition(":")[0] in converting.KINDS.offered:
-        return converting.resolve(spec)
+    if ":" in spec and (found := _of_a_person(spec)):
+        return found
     base, part = split_part(spec)
     if base not in SETS and base not in PHOTOGRAPHS:
         if known := meant(spec) or meant(base):
@@ -38,12 +33,29 @@ def resolve(spec: str) -> DataSet:
         if spec.endswith(".npz"):
             raise InputError(f"unknown data set {spec!r}: a file is named as npz:{spec}")
         behind = f"-{part}" if part else ""
-        forms = (*FORMS, *(f"{kind}:PATH" for kind in converting.KINDS.names()))
+        from engine.datasets.converting import KINDS
+
+        forms = (*FORMS, *(f"{kind}:PATH" for kind in KINDS.names()))
         raise unknown("data set", spec, [f"{name}{behind}" for name in (*SETS, *PHOTOGRAPHS, *forms)])
     try:
         return _registered(base, part, spec)
     except InputError as error:
         raise InputError(f"data set {spec!r}: ", error) from None
+
+
+def _of_a_person(spec: str) -> DataSet | None:
+    """The data set in a person's own files, with what reads those; None for a kind that nobody offers."""
+    if spec.startswith("npz:"):
+        from engine.datasets import npz
+
+        return npz.resolve(spec)
+    if spec.startswith(("folder:", "stream:")):
+        from engine.datasets import folders
+
+        return folders.resolve(spec)
+    from engine.datasets import converting
+
+    return converting.resolve(spec) if spec.partition(":")[0] in converting.KINDS.offered else None
 
 
 def meant(name: str) -> str | None:

@@ -4,14 +4,15 @@ A package offers one as an entry point of a group `lottery_cockpit.*` (`docs/ext
 In a run's identity one is called `NAME@DISTRIBUTION==VERSION`, so that another version makes another run.
 """
 
-import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 PREFIX = "lottery_cockpit."
 
@@ -25,7 +26,7 @@ class Door:
     built_in: Mapping[str, str]  # name -> module:attribute
 
     @property
-    def offered(self) -> dict[str, EntryPoint]:
+    def offered(self) -> "dict[str, EntryPoint]":
         """What installed packages offer, by name. A name of ours stays ours."""
         return {point.name: point for point in _installed(PREFIX + self.group) if point.name not in self.built_in}
 
@@ -46,6 +47,8 @@ class Door:
     def load(self, identity: str) -> Any:
         """The object behind an identity. Raises InputError where it is missing, of another version, or fails."""
         if identity in self.built_in:
+            import pkgutil
+
             return pkgutil.resolve_name(self.built_in[identity])
         point = self._point(identity)
         try:
@@ -56,7 +59,7 @@ class Door:
                 " mend or reinstall that package"
             ) from error
 
-    def _point(self, identity: str) -> EntryPoint:
+    def _point(self, identity: str) -> "EntryPoint":
         name, _, wanted = identity.partition("@")
         point = self.offered.get(name)
         if point is None:
@@ -73,8 +76,10 @@ def is_plugin(identity: str) -> bool:
     return "@" in identity
 
 
-def installed() -> Iterator[tuple[str, EntryPoint]]:
+def installed() -> "Iterator[tuple[str, EntryPoint]]":
     """Every entry point in a group of ours, with the group's name."""
+    from importlib.metadata import entry_points
+
     for group in sorted(entry_points().groups):
         if group.startswith(PREFIX):
             yield from ((group.removeprefix(PREFIX), point) for point in _installed(group))
@@ -97,10 +102,12 @@ def forget() -> None:
 
 
 @cache
-def _installed(group: str) -> tuple[EntryPoint, ...]:
+def _installed(group: str) -> "tuple[EntryPoint, ...]":
+    from importlib.metadata import entry_points  # which takes longer to import than most commands take
+
     return tuple(entry_points(group=group))
 
 
-def version(point: EntryPoint) -> str:
+def version(point: "EntryPoint") -> str:
     """The distribution of an entry point, and its version."""
     return f"{point.dist.name}=={point.dist.version}" if point.dist else "an unknown distribution"

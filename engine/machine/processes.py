@@ -1,11 +1,8 @@
 """How this program starts another Python process of its own, and tells whether one has ended."""
 
-import hashlib
-import json
 import os
+import platform
 import re
-import secrets
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -37,6 +34,8 @@ def ask(module: str, *arguments: object) -> Any:
 
     So a program that imports no torch can ask for what needs it. Raises the InputError that was raised there.
     """
+    import json
+
     done = subprocess.run(
         [*python(module), *map(str, arguments)], env=environment(), stdout=subprocess.PIPE, text=True, check=False
     )
@@ -51,6 +50,8 @@ def ask(module: str, *arguments: object) -> Any:
 
 def answer(find: Callable[[], object]) -> None:
     """In the process that was asked: print what `find` returns, or why it cannot, as JSON on stdout."""
+    import json
+
     try:
         print(json.dumps({"answer": find()}))
     except InputError as error:
@@ -93,7 +94,7 @@ def place() -> dict[str, str | None]:
 
     None where that cannot be told. Systems without boot ids are told by their name.
     """
-    found: dict[str, str | None] = {"host": socket.gethostname(), "boot": None, "pid_namespace": None}
+    found: dict[str, str | None] = {"host": platform.node(), "boot": None, "pid_namespace": None}
     if not _PROC.exists():
         return {**found, "boot": found["host"], "pid_namespace": ""}
     with suppress(OSError):
@@ -124,7 +125,7 @@ def alive(process: Mapping[str, Any] | sqlite3.Row) -> bool | None:
 
 def mark() -> str:
     """A word to end the name of a temporary file with, which nobody else uses; `marked_alive` reads it."""
-    return f"{_short(place())}-{os.getpid()}-{secrets.token_hex(4)}"
+    return f"{_short(place())}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def is_mark(word: str) -> bool:
@@ -146,6 +147,9 @@ def marked_alive(mark: str) -> bool | None:
 
 
 def _short(here: dict[str, str | None]) -> str:
+    import hashlib
+    import json
+
     return hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -7,8 +7,6 @@ too, and must not be able to bring the permission to run them.
 import os
 from pathlib import Path
 
-from platformdirs import user_state_path
-
 from engine.errors import InputError, OptionName
 from engine.models import user_model
 
@@ -31,6 +29,8 @@ class Untrusted(InputError):
 
 def path() -> Path:
     """`COCKPIT_TRUSTED_MODELS`, else `cockpit/trusted-models` where this system keeps its users' state."""
+    from platformdirs import user_state_path
+
     return Path(os.environ.get(VARIABLE) or user_state_path("cockpit") / "trusted-models")
 
 

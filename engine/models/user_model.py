@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -132,6 +131,8 @@ def _file(root: Path, inner: list[str], module: str) -> Path:
 
 def _installed(path: Path) -> bool:
     """Whether a file belongs to Python, to an installed distribution, or to this program."""
+    import sysconfig
+
     library = Path(sysconfig.get_path("stdlib"))
     ours = any(path.is_relative_to(ROOT / name) for name in OURS)
     return ours or path.is_relative_to(library) or not set(INSTALLED).isdisjoint(path.parts)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from engine.errors import InputError, OptionName, command
 from engine.machine import processes
-from engine.store.files import Folder, is_digest
 from engine.store.paths import appearing, beside, named, real
 from engine.store.waiting import Waiting, limit_log
 
@@ -171,6 +170,8 @@ def writable_path(path: Path) -> Path:
     """`path`, or for a sample (a read-only record of results) its local copy, made on first use."""
     if not real(path).exists() or not _is_sample(path):
         return path
+    from engine.store.files import Folder, is_digest  # with hashes, which who only reads needs none of
+
     local = path.with_name(f"{path.stem}.local{path.suffix}")
     if not real(local).exists():
         with appearing(local) as made:  # of two processes, the first one's stays: it may be in use already

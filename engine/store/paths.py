@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from engine.errors import InputError, OptionName
 from engine.machine.paths import given, is_replaceable
@@ -55,6 +54,8 @@ def appearing(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Without `replace`, one that another process has put there meanwhile stays. Raises InputError where the log of
     another database lies beside `path`: SQLite would write what that holds into the new one.
     """
+    from tempfile import TemporaryDirectory
+
     path = real(path)
     if not is_replaceable(path):
         raise InputError(f"{path} is no file, so no database can take its place: name another file")

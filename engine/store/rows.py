@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from msgspec import structs
 
-from engine.errors import InputError
+from engine.errors import InputError, OptionName, chosen
 from engine.store.leases import OF_EXPERIMENT, SPLIT, WANTED
 from engine.store.row_types import Curve, DataSetFile, Detail, Experiment, Failure, Point, Run, Running, typed
 
@@ -44,6 +44,7 @@ EXPORTS = {
         ORDER BY l.run_id, l.layer
     """,
 }
+TABLES = (*EXPORTS, "statistics")  # that can be exported; the last is of `engine.analysis.reports`
 UNPRUNED = f"(SELECT sum(l.weights_total) FROM layers_by_rule l WHERE l.run_id = r.id AND l.rule = {OF_EXPERIMENT})"
 RULES = f"""
     SELECT p.run_id, {OF_EXPERIMENT} AS rule FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
@@ -55,6 +56,19 @@ NAMED = """
     JOIN experiments e ON e.id = c.experiment_id WHERE e.name = :experiment
 """
 STATUSES = ("waiting", "running", "done", "failed", "diverged", "blocked")
+
+
+def asked(connection: sqlite3.Connection, table: str, experiment: str | None, all_attempts: bool) -> str:
+    """Which of `TABLES` is asked for. Raises InputError for others, and for what does not go with it."""
+    if experiment is not None:
+        from engine.store import queue  # which reads recipes
+
+        queue.experiment_id(connection, experiment)
+    name = chosen("table", table, TABLES)
+    if all_attempts and name != "epochs":
+        why = f" goes with the table epochs, not {name}: the other tables have one row a run"
+        raise InputError(OptionName("all_attempts"), why)
+    return name
 
 
 def export(

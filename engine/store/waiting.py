@@ -1,6 +1,5 @@
 """How this program gets at a database that others write to without a gap, and keeps its log short beside them."""
 
-import random
 import sqlite3
 import time
 from pathlib import Path
@@ -10,8 +9,6 @@ ASK_SECONDS = 0.001, 0.004  # between two attempts at a lock, at random
 LOG_BYTES = 16 * 2**20  # of the write-ahead log, beyond which it is emptied: four times as long as SQLite lets it grow
 LOG_PATIENCE_SECONDS = 2.0  # that writers wait for readers then
 LOG_ATTEMPT_MILLISECONDS = 100
-
-_chance = random.SystemRandom()  # not what trainings draw from, and another one in each process
 
 
 class Waiting(sqlite3.Connection):
@@ -34,7 +31,7 @@ class Waiting(sqlite3.Connection):
                     raise
             except UnicodeDecodeError as error:  # what SQLite says of a damaged schema quotes bytes of it
                 raise sqlite3.DatabaseError(error.object.decode(errors="backslashreplace")) from None
-            time.sleep(_chance.uniform(*ASK_SECONDS))
+            time.sleep(_between(*ASK_SECONDS))
 
 
 def _may_pass(error: sqlite3.OperationalError) -> bool:
@@ -45,7 +42,14 @@ def _may_pass(error: sqlite3.OperationalError) -> bool:
 
 def jittered(seconds: float) -> float:
     """About so many seconds: those who failed together should not try again together."""
-    return seconds * _chance.uniform(0.5, 1.5)
+    return seconds * _between(0.5, 1.5)
+
+
+def _between(least: float, most: float) -> float:
+    """A number by chance: not of the stream that trainings draw from, and another one in each process."""
+    from random import SystemRandom
+
+    return SystemRandom().uniform(least, most)
 
 
 def limit_log(connection: sqlite3.Connection) -> None:

@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from cockpit.cli.commands import COMMANDS, GROUPS
+from cockpit.text import words
 
 ALL: dict[tuple[str, ...], str] = {(name,): module for name, module in COMMANDS.items()} | {
     (group, name): module for group, members in GROUPS.items() for name, module in members.items()
@@ -15,6 +17,11 @@ MODULES = set(ALL.values())
 # What one command takes from another's module.
 TAKES: dict[tuple[str, ...], set[str]] = {("run",): {"cockpit.cli.results"}, ("work",): {"cockpit.cli.results"}}
 HEAVY = {"torch", "torchvision", "numpy", "scipy", "sklearn", "textual", "plotext", "matplotlib", "pydantic", "psutil"}
+# What takes a tenth of Python's own start or more, and none of `queue add`, `queue list` and `export` needs.
+UNUSED = {
+    *("importlib.metadata", "zipfile", "logging", "email", "asyncio", "ssl", "concurrent.futures", "argparse"),
+    *("tomllib", "statistics", "secrets", "socket", "engine.datasets.npz", "engine.analysis.estimates"),
+}
 LIGHT = ("queue list", "queue pause one", "queue logs one", "export", "store gc --dry-run")
 
 
@@ -44,5 +51,30 @@ def test_what_a_command_does_not_use_is_not_imported(tmp_path: Path, command: st
     assert not HEAVY & imported(tmp_path, *add)
     found = imported(tmp_path, *command.split())
     assert not {*HEAVY, "rich.console", "tomllib", "cockpit.config", "engine.plan.presets"} & found
-    if command == "queue list":
-        assert not {"engine.recipes", "engine.plan.definitions", "sqlite_utils"} & found  # msgspec types the rows
+    if command in ("queue list", "export"):
+        assert (
+            not {"engine.recipes", "engine.plan.definitions", "sqlite_utils", "hashlib"} & found
+        )  # msgspec types rows
+
+
+def test_what_is_often_started_imports_no_more_than_it_uses(tmp_path: Path) -> None:
+    add = ("queue", "add", "--source", "digits-a", "--levels", "0", "--replicates", "1", "--name", "one")
+    for typed in (add, ("queue", "list"), ("export", "--table", "runs")):
+        assert not UNUSED & imported(tmp_path, *typed), typed
+
+
+def test_nothing_is_searched_for_garbage_before_a_command_runs_and_then_it_is(tmp_path: Path) -> None:
+    script = (
+        "import gc, sys\nseen = []\ngc.callbacks.append(lambda phase, _: seen.append(phase))\n"
+        "from lottery_cockpit import main\ntry:\n    main()\nfinally:\n"
+        "    sys.stderr.write(f'{len(seen)} {gc.isenabled()} {gc.get_freeze_count() > 10_000}')"
+    )
+    command = [sys.executable, "-c", script, "models", "list"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    searches, enabled, frozen = done.stderr.splitlines()[-1].split()
+    assert int(searches) < 40  # 200 where none is held back
+    assert (enabled, frozen) == ("True", "True")
+
+
+def test_glyphs_are_as_wide_as_letters() -> None:
+    assert {cell_len(glyph) for glyph in words.GLYPHS} == {1}
