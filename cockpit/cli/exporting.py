@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from cockpit.requests import completing
-from cockpit.requests.shared import Database, to_read
+from cockpit.requests.shared import Database, output_option, to_read
 from engine.errors import InputError
-from engine.machine.paths import given
 from engine.store import database, rows
 
 app = typer.Typer()
@@ -27,17 +26,7 @@ def export(
     experiment: Annotated[
         str | None, typer.Option(help="Only this experiment.", autocompletion=completing.experiments)
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            parser=given,
-            metavar="PATH",
-            help="File to write. Default: standard output.",
-            show_default=False,
-        ),
-    ] = None,
+    output: Annotated[Path | None, output_option("File to write. Default: standard output.")] = None,
     all_attempts: Annotated[
         bool, typer.Option("--all-attempts", help="With --table epochs: epochs of abandoned attempts, too.")
     ] = False,

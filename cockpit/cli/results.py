@@ -13,12 +13,11 @@ import typer
 
 from cockpit import config
 from cockpit.requests import completing
-from cockpit.requests.shared import Database, Experiment, to_read
+from cockpit.requests.shared import Database, Experiment, output_option, to_read
 from cockpit.text import hints
 from cockpit.views import tables
 from engine.analysis.comparing import FRACTIONS, Fraction, Ratios, ratios
 from engine.errors import InputError, chosen
-from engine.machine.paths import given
 from engine.plan import presets
 from engine.store import database, queue, rows, sides
 
@@ -94,9 +93,7 @@ def show(
 @app.command("figure", epilog="Example: cockpit figure digits -o digits.pdf")
 def figure(
     experiment: Experiment,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", parser=given, metavar="PATH", help="The file: .pdf, .png or .svg.")
-    ],
+    output: Annotated[Path, output_option("The file: .pdf, .png or .svg.")],
     target: Target = None,
     x: X = "log-pruned",
     full: Full = False,

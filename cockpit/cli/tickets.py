@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from cockpit.requests import completing, trusting
-from cockpit.requests.shared import Database, Json, to_read, to_write
+from cockpit.requests.shared import Database, Json, output_option, to_read, to_write
 from cockpit.requests.trusting import TrustModels
 from cockpit.views import tables
 from cockpit.views.export import whole
@@ -23,11 +23,12 @@ from engine.machine.paths import given, is_replaceable
 from engine.models import trust
 from engine.store import database, exports, imports, queue
 from engine.store.files import Folder
+from engine.store.row_types import ChainTicket
 from engine.tickets import ticketfiles
 
 app = typer.Typer()
 
-TAKEAWAY = "engine.results.ticket_export"  # imports torch, so it runs in a process of its own
+EXPORTER = "engine.results.ticket_export"  # imports torch, so it runs in a process of its own
 
 Files = Annotated[list[Path], typer.Argument(parser=given, help="Ticket files.", metavar="FILE...")]
 
@@ -57,20 +58,20 @@ def list_(
         found = exports.available(connection, folder, experiment)
     files = folder.imported() if experiment is None else []
     if as_json:
-        print(json.dumps({"tickets": found, "imported": list(map(str, files))}))
+        print(json.dumps({"tickets": [one.as_json() for one in found], "imported": list(map(str, files))}))
         return
-    lines = [_chain(name, list(of_chain)) for name, of_chain in groupby(found, key=lambda ticket: str(ticket["name"]))]
+    lines = [_chain(name, list(of_chain)) for name, of_chain in groupby(found, key=lambda ticket: ticket.name)]
     tables.show(("chain", "levels", "replicates", "sparsest keeps", "here"), lines, left=1)
     for file in files:
         print(f"{ticketfiles.SPEC}{file}")
 
 
-def _chain(name: str, tickets: Sequence[dict[str, Any]]) -> list[str]:
+def _chain(name: str, tickets: Sequence[ChainTicket]) -> list[str]:
     """The cells of a chain: its levels, replicates, what the sparsest keeps, how many can be exported now."""
-    sparsest = max(tickets, key=lambda ticket: int(ticket["level"]))
-    levels, replicates = ({ticket[key] for ticket in tickets} for key in ("level", "replicate"))
-    kept = f"{100 * sparsest['weights_remaining'] / sparsest['weights_total']:.2f} %"
-    here = f"{sum(ticket['here'] for ticket in tickets)} of {len(tickets)}"
+    sparsest = max(tickets, key=lambda ticket: ticket.level)
+    levels, replicates = ({getattr(ticket, key) for ticket in tickets} for key in ("level", "replicate"))
+    kept = f"{100 * sparsest.weights_remaining / sparsest.weights_total:.2f} %"
+    here = f"{sum(ticket.here for ticket in tickets)} of {len(tickets)}"
     return [name, f"{min(levels)}-{max(levels)}", str(len(replicates)), kept, here]
 
 
@@ -87,15 +88,7 @@ def export(
     ] = None,
     replicate: Annotated[int, typer.Option(help="Which of the replicates.")] = 0,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            parser=given,
-            metavar="PATH",
-            help="File to write, or its folder. Default: named after the ticket.",
-            show_default=False,
-        ),
+        Path | None, output_option("File to write, or its folder. Default: named after the ticket.")
     ] = None,
     trust_models: TrustModels = False,
     as_json: Json = False,
@@ -113,7 +106,7 @@ def export(
     if output is not None and not output.parent.is_dir():
         raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another --output")
     trusting.asking(trust_models, lambda: trust.require(model, model_folder))
-    ask = partial(processes.ask, TAKEAWAY, "export", "--db", path, digest, sparser, "--output")
+    ask = partial(processes.ask, EXPORTER, "export", "--db", path, digest, sparser, "--output")
     if output is None or output.is_dir():
         place, told = ask(output or ".")
     else:
@@ -130,7 +123,7 @@ def verify(files: Files, as_json: Json = False) -> None:
 
     Exit code 0: all are sound; 1: one is not, or is no ticket file.
     """
-    found = processes.ask(TAKEAWAY, "verify", *files)
+    found = processes.ask(EXPORTER, "verify", *files)
     if as_json:
         print(json.dumps(found))
     else:
@@ -152,7 +145,7 @@ def import_(files: Files, as_json: Json = False, db: Database = None) -> None:
 
     `cockpit queue add --source ticket:FILE` takes a file straight from where it is, too.
     """
-    for one in processes.ask(TAKEAWAY, "verify", *files):
+    for one in processes.ask(EXPORTER, "verify", *files):
         if one["problems"]:
             raise InputError(f"{one['file']}: {one['problems'][0]}; nothing was imported")
     path = to_write(db, make=True)

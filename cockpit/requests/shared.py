@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, CallbackParam, Context, Option
+from typer.models import OptionInfo
 
 from cockpit.requests import completing
 from cockpit.text import hints
@@ -17,6 +18,12 @@ from engine.store import database, paths
 
 LARGEST = 10**9  # whole number that a person gives, and some can be added to in the database
 COUNT, PRIORITY, SECONDS = Range(0, LARGEST), Range(-LARGEST, LARGEST), Range(0, LARGEST)
+
+
+def output_option(help: str) -> OptionInfo:
+    """`--output`, with what a command writes there and by default."""
+    option: OptionInfo = Option("--output", "-o", parser=given, metavar="PATH", help=help, show_default=False)
+    return option
 
 
 def within(allowed: Range) -> Callable[[Context, CallbackParam, float | None], float | None]:

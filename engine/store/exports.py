@@ -10,6 +10,7 @@ from engine.recipes import Chain, Dense, Imported, Prunable, Random, RandomGloba
 from engine.store import rules, sides
 from engine.store.files import Folder
 from engine.store.records import file_of
+from engine.store.row_types import ChainTicket
 from engine.tickets import ticketfiles
 
 
@@ -117,12 +118,9 @@ def runs_of(connection: sqlite3.Connection, text: str, level: int | None, replic
     return digest, sparser
 
 
-def available(connection: sqlite3.Connection, folder: Folder, experiment: str | None = None) -> list[dict[str, Any]]:
-    """The winning tickets of all chains, or of an experiment's, by chain, replicate and level.
-
-    `here` says whether the files that it is made of are there.
-    """
-    found: list[dict[str, Any]] = []
+def available(connection: sqlite3.Connection, folder: Folder, experiment: str | None = None) -> list[ChainTicket]:
+    """The winning tickets of all chains, or of an experiment's, by chain, replicate and level."""
+    found = []
     names = [row[0] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]
     for name in names if experiment is None else [experiment]:
         for side in sides.chains(connection, name):
@@ -131,11 +129,12 @@ def available(connection: sqlite3.Connection, folder: Folder, experiment: str | 
                 row = connection.execute(
                     "SELECT digest, recipe, weights_remaining, weights_total FROM runs WHERE id = ?", (run,)
                 ).fetchone()
-                about = {"name": side.name, "level": level, "replicate": replicate, **dict(row)}
+                ticket = at_home(Run.from_json(row["recipe"]), side.prunable)
+                kept, total = row["weights_remaining"], row["weights_total"]
                 if level == 0:
-                    about |= dict.fromkeys(("weights_remaining", "weights_total"), _unpruned(connection, run, side))
-                ticket = at_home(Run.from_json(about.pop("recipe")), side.prunable)
-                found.append({**about, "here": _is_here(connection, folder, ticket)})
+                    kept = total = _unpruned(connection, run, side)
+                here = _is_here(connection, folder, ticket)
+                found.append(ChainTicket(side.name, level, replicate, row["digest"], kept, total, here))
     return found
 
 

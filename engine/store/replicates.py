@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from math import fsum
-from typing import Any
 
 from engine.datasets import specs
 from engine.store.chains import IS_CHAIN
@@ -76,7 +75,6 @@ def collapsed(accuracy: float, chance: float) -> bool:
 
 
 def _curve(rows: list[sqlite3.Row]) -> Curve:
-    said: dict[str, Any] = {key: rows[0][key] for key in SAID}
     accuracies: dict[int, dict[int, float]] = {}
     fractions: dict[int, list[float]] = {}
     diverged: dict[int, set[int]] = {}
@@ -92,7 +90,7 @@ def _curve(rows: list[sqlite3.Row]) -> Curve:
             diverged.setdefault(level, set()).add(seed)
     chance = specs.chance(rows[0]["dataset"], rows[0]["classes"]) if rows[0]["classes"] else 0.0
     return Curve(
-        **said,
+        **{key: rows[0][key] for key in SAID},
         accuracies=accuracies,
         pruned={level: fsum(values) / len(values) for level, values in fractions.items()},
         runs=runs,

@@ -51,6 +51,18 @@ class Experiment(Row, frozen=True):
     waits_for: str
 
 
+class ChainTicket(Row, frozen=True):
+    """A winning ticket of a chain, the digest of the run that trains it, and whether its files are `here`."""
+
+    name: str
+    level: int
+    replicate: int
+    digest: str
+    weights_remaining: int
+    weights_total: int
+    here: bool
+
+
 class Curve(Row, frozen=True):
     """A curve of an experiment: how many of its runs are done, and what it waits for."""
 
