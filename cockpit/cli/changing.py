@@ -137,7 +137,7 @@ def _list_curves(experiment: str, as_json: bool, path: Path) -> None:
     with closing(database.reader(path)) as connection:
         queue.experiment_id(connection, experiment)
         found = titles.of_curves(connection, experiment)
-    listed = [{"curve": name, "name": one["title"], "hidden": one["is_hidden"]} for name, one in found.items()]
+    listed = [{"curve": name, "name": one.title, "hidden": one.is_hidden} for name, one in found.items()]
     if as_json:
         print(json.dumps(listed))
         return

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
+from msgspec import structs
+
 from engine.analysis.statistics import Mean, matching
 from engine.store import live, rows, titles
 from engine.store.live import Live
@@ -89,10 +91,10 @@ def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
                 deviations=tuple(row.std for row in own),
                 counts=tuple(row.n for row in own),
                 planned=tuple(row.replicates for row in own),
-                source_title=said.get(fact["source"]),
-                target_title=said.get(fact["target"]),
+                source_title=said.get(fact.source or ""),
+                target_title=said.get(fact.target),
                 live=tuple(running.get(name, ())),
-                **fact,
+                **structs.asdict(fact),
             )
             found.append(series)
     return sorted(found, key=lambda one: (one.ticket == DENSE, one.ticket != WINNING))

@@ -51,6 +51,22 @@ class Experiment(Row, frozen=True):
     waits_for: str
 
 
+class CurveFacts(Row, frozen=True):
+    """What a curve is, whether it has results or not. `plan`: the fractions of weights left at the planned levels."""
+
+    source: str | None
+    target: str
+    model: str
+    width: float
+    source_optimizer: str | None
+    optimizer: str
+    scope: str | None
+    ticket: str
+    title: str | None
+    is_hidden: bool
+    plan: tuple[float, ...]
+
+
 class ChainTicket(Row, frozen=True):
     """A winning ticket of a chain, the digest of the run that trains it, and whether its files are `here`."""
 

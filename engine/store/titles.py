@@ -2,12 +2,12 @@
 
 import json
 import sqlite3
-from typing import Any
 
 from engine.datasets.catalog import split_part
 from engine.errors import InputError, chosen, quoted
 from engine.store.database import transaction
 from engine.store.queue import Outcome
+from engine.store.row_types import CurveFacts
 
 LONGEST = 40  # characters
 WHAT = ("source", "target", "model", "width", "source_optimizer", "optimizer", "scope", "ticket", "title")
@@ -51,7 +51,7 @@ def of_data(connection: sqlite3.Connection, experiment: str) -> dict[str, str]:
     return {name: titles[base] for name, base in named.items() if base in titles}
 
 
-def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, dict[str, Any]]:
+def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, CurveFacts]:
     """What each curve is, whether it has results or not: its title, whether it is hidden, the levels planned.
 
     Those are fractions of weights, which the pruning rate gives; of imported tickets only the results say them.
@@ -67,13 +67,13 @@ def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, dict
         (experiment,),
     )
     return {
-        row["name"]: {
+        row["name"]: CurveFacts(
             **{key: row[key] for key in WHAT},
-            "is_hidden": bool(row["hidden"]),
-            "plan": ()
+            is_hidden=bool(row["hidden"]),
+            plan=()
             if row["ticket"] == "imported"
             else tuple((1.0 - row["rate"]) ** level for level in sorted(map(int, row["levels"].split(",")))),
-        }
+        )
         for row in found
     }
 

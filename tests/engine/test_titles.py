@@ -45,11 +45,11 @@ def test_a_curve_is_renamed_hidden_and_shown_again(connection: sqlite3.Connectio
     experiment = queue.experiment_id(connection, "tiny")
     titles.edit_curve(connection, experiment, CURVE, title="chance", hidden=True)
     found = titles.of_curves(connection, "tiny")[CURVE]
-    assert (found["title"], found["is_hidden"]) == ("chance", True)
+    assert (found.title, found.is_hidden) == ("chance", True)
     assert not titles.edit_curve(connection, experiment, CURVE, hidden=True).changed
     titles.edit_curve(connection, experiment, CURVE, title="", hidden=False)
     found = titles.of_curves(connection, "tiny")[CURVE]
-    assert (found["title"], found["is_hidden"]) == (None, False)
+    assert (found.title, found.is_hidden) == (None, False)
 
 
 @pytest.mark.parametrize("title", ["x" * 41, "two\nlines", "\x1b[31m"])
@@ -64,7 +64,7 @@ def test_an_unknown_curve_is_refused_with_the_nearest(connection: sqlite3.Connec
 
 
 def test_planned_levels_are_known_before_any_has_results(connection: sqlite3.Connection) -> None:
-    plans = {name: found["plan"] for name, found in titles.of_curves(connection, "tiny").items()}
+    plans = {name: found.plan for name, found in titles.of_curves(connection, "tiny").items()}
     assert plans[CURVE][0] == 1.0
     assert len(plans[CURVE]) > 1
     assert list(plans[CURVE]) == sorted(plans[CURVE], reverse=True)
@@ -80,7 +80,7 @@ def test_a_merge_brings_names_along_and_keeps_ones_own(path: Path, tmp_path: Pat
         merge(connection, here, path, lambda *_: None)
         assert titles.of_data(connection, "other")["digits-a"] == "Theirs"
         found = titles.of_curves(connection, "tiny")[CURVE]
-        assert (found["title"], found["is_hidden"]) == ("chance", True)
+        assert (found.title, found.is_hidden) == ("chance", True)
         titles.name_data(connection, "digits", "Ours")
         merge(connection, here, path, lambda *_: None)
         assert titles.of_data(connection, "other")["digits-a"] == "Ours"
