@@ -7,7 +7,7 @@ from engine.plan.options import OPTIONS, Option
 PAGE = Path(__file__).parent / "experiment-files.md"
 BEGIN, END = "<!-- options: python docs/options_table.py -->\n", "<!-- end of options -->\n"
 HEADING = "| key | what | takes | default | `extend` |\n| --- | --- | --- | --- | --- |\n"
-KINDS = {str: "text", int: "whole number", float: "number"}
+KINDS = {str: "text", int: "whole number", float: "number", bool: "true, false"}
 
 
 def table() -> str:

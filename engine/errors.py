@@ -102,7 +102,9 @@ class Range:
 
     def __str__(self) -> str:
         if self.least is not None:
-            return f"{_number(self.least)} or more" if self.most is None else f"{_number(self.least)} to {self._end}"
+            if self.most is not None:
+                return f"{_number(self.least)} to {self._end}"
+            return f"{_number(self.least)} or more" + (f" and {self._end}" if self._end else "")
         return f"above {_number(self.above or 0)}" + (f" and {self._end}" if self._end else "")
 
     @property

@@ -35,6 +35,8 @@ Size = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 # The name of ours, or NAME@DISTRIBUTION==VERSION of a plug-in (`engine.machine.plugins`).
 Plugin = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 Factor = Annotated[float, msgspec.Meta(ge=0)]
+Betas = tuple[Rate, Rate]
+Duration = Annotated[str, msgspec.Meta(pattern="^(0|[1-9][0-9]{0,8})(ep|it)$")]  # `engine.plan.durations`
 
 
 class BadRecipe(InputError):
@@ -58,11 +60,13 @@ class _Part:
 class Training(_Part):
     """How one network is trained, every default resolved. `dataset` is an identity, not a path.
 
-    Momentum is 0.9, Adam's betas are 0.9 and 0.999, and each milestone (an epoch) multiplies the learning rate by
-    0.1, as in the paper's section 3. `validation` is the fraction of the training set held out; where it is above
-    0, test accuracy is read at the epoch of the best validation accuracy instead of the last. `split` is over how many
-    devices each batch is split, and `batch_norm` whether each part is normalised by itself or the whole batch.
-    `test_images` is how many of the test images accuracy is read on, where that is not all.
+    The defaults of momentum, Adam's betas, and the `decay` of the learning rate at each milestone (an epoch) are those
+    of the paper's section 3. `momentum` and `nesterov` are for SGD, `betas` for Adam and AdamW; where the optimizer
+    uses none they are at their default. Over `warmup` the learning rate grows from 0. `validation` is the fraction of
+    the training set held out; where it is above 0, test accuracy is read at the epoch of the best validation accuracy
+    instead of the last. `split` is over how many devices each batch is split, and `batch_norm` whether each part is
+    normalised by itself or the whole batch. `test_images` is how many of the test images accuracy is read on, where
+    that is not all.
     """
 
     dataset: str
@@ -82,6 +86,12 @@ class Training(_Part):
     batch_norm: BatchNorm = "part"
     test_images: int | None = None
     lr_schedule: Plugin = "step"  # of `engine.plan.optimizers`
+    momentum: Rate = 0.9
+    nesterov: bool = False
+    betas: Betas = (0.9, 0.999)
+    decay: Size = 0.1
+    warmup: Duration = "0ep"
+    label_smoothing: Rate = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,7 +312,8 @@ def _canonical(value: Any) -> str:
 
 def _decode_training(found: dict[str, Any]) -> Training:
     msgspec.convert(found, Training)  # only checked by it: an integer for a float would change, and so the digest
-    return Training(**{**found, "milestones": tuple(found["milestones"])})
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return Training(**fields)
 
 
 def _decode_ticket(found: dict[str, Any]) -> Ticket:

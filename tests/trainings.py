@@ -50,7 +50,16 @@ CHANGED: dict[str, Any] = {
     "split": 2,
     "batch_norm": "whole",
     "test_images": 100,
+    "milestones": "1",
+    "decay": 0.5,
+    "warmup": "5it",
+    "momentum": 0.5,
+    "nesterov": True,
+    "betas": "0.8,0.99",
+    "label_smoothing": 0.1,
 }
+# What else an experiment must have, so that it uses an option.
+NEEDED: dict[str, dict[str, Any]] = {"batch_norm": {"split": 3}, "betas": {"optimizer": ["adam"]}}
 
 
 def weights(seed: int = 0, ties: bool = False) -> dict[str, Tensor]:

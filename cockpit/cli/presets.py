@@ -114,7 +114,7 @@ def _training(d: Definition) -> str:
     """How every run of an experiment is trained, in a line."""
     drops, replicates = ", ".join(map(str, d.milestones)), presets.number(d.replicates, "replicate")
     return (
-        f"{d.model} of width {d.width:g}: {d.epochs} epochs, a tenth of the rate from {drops}, batches of"
+        f"{d.model} of width {d.width:g}: {d.epochs} epochs, the rate times {d.decay:g} from {drops}, batches of"
         f" {d.batch_size}; {d.levels} pruning iterations; {replicates}; profile {d.profile}"
     )
 

@@ -60,6 +60,8 @@ def mismatch(value: object, kind: Any) -> str | None:
     if kind == list[str]:
         right = isinstance(value, list) and all(isinstance(one, str) for one in value)
         return None if right or isinstance(value, str) else "text, or a list of texts"
+    if kind is bool:
+        return None if isinstance(value, bool) else "true or false"
     allowed = (int, float) if kind is float else (kind if kind in (int, float) else str,)
     if isinstance(value, allowed) and not isinstance(value, bool):
         return None

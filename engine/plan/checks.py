@@ -1,6 +1,6 @@
 """Whether an experiment can be trained, and uses all that was requested. No torch here."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, Literal
@@ -10,7 +10,9 @@ from engine.errors import InputError, OptionName, Range, concerning
 from engine.machine import processes
 from engine.models import catalog as models
 from engine.models import user_model
+from engine.plan import durations, number_lists
 from engine.plan.definitions import LEARNING_RATES, Definition, evaluation_levels, evaluation_rule, rewind_epoch
+from engine.plan.optimizers import SETTINGS
 from engine.plan.options import OPTIONS
 from engine.tickets import ticketfiles
 
@@ -30,6 +32,7 @@ def unused(option: str, value: object, *why: str) -> InputError:
     return Unused(OptionName(option), f" {value} is not used: ", why, ": leave it out", value=value)
 
 
+WITHOUT_MILESTONES = ("cosine", "constant")
 _OF_BATCH_NORM: Sequence[tuple[str, Literal["batch norm", "batch-norm statistics"]]] = (
     ("rewinds", "batch-norm statistics"),
     ("batch_norm", "batch norm"),
@@ -44,16 +47,47 @@ def without_unused(d: Definition, requested: Collection[str]) -> Definition:
     for name, what in _OF_BATCH_NORM:
         if getattr(d, name) != OPTIONS[name].default and not _has(d, what):
             why_not[name] = f"{d.model.partition('@')[0]} has no {what}"
+    why_not |= _of_others(d)
     for name, why in why_not.items():
         if name in requested:
-            value = getattr(d, name)
-            raise unused(name, evaluation_rule(value, d.levels) if name == "evaluate" else value, why)
+            raise unused(name, _written(d, name), why)
         if name == "evaluate":
             levels = ",".join(str(ticket.level) for ticket in d.tickets) if not d.sources else OPTIONS[name].default
             d = replace(d, evaluate=evaluation_levels(levels, d.levels))
+        elif name == "milestones":
+            d = replace(d, milestones=models_own(d))
         else:
             d = replace(d, **{name: OPTIONS[name].default})
     return d
+
+
+def models_own(d: Definition) -> tuple[int, ...]:
+    """The milestones of the model over as many epochs."""
+    return models.find(d.model).milestones_for(d.epochs)
+
+
+def _of_others(d: Definition) -> dict[str, str]:
+    """Why settings of optimizers and schedules are not used that are not at their default."""
+    found: dict[str, str] = {}
+    used = {*d.target_optimizers, *(d.optimizers if d.sources else ())}
+    for name in sorted({name for names in SETTINGS.values() for name in names}):
+        theirs = [optimizer for optimizer, names in SETTINGS.items() if name in names]
+        if getattr(d, name) != OPTIONS[name].default and not used & set(theirs):
+            found[name] = f"no network is trained with {' or '.join(theirs)}"
+    if d.lr_schedule in WITHOUT_MILESTONES:
+        changed = {"milestones": d.milestones != models_own(d), "decay": d.decay != OPTIONS["decay"].default}
+        found |= {name: f"the learning rate is {d.lr_schedule}" for name, differs in changed.items() if differs}
+    elif d.decay != OPTIONS["decay"].default and not d.milestones and d.lr_schedule == "step":
+        found["decay"] = "the learning rate has no milestone"
+    return found
+
+
+def _written(d: Definition, name: str) -> object:
+    """The value of an option as a person gives it."""
+    value = getattr(d, name)
+    if name == "evaluate":
+        return evaluation_rule(value, d.levels)
+    return number_lists.written(value) if isinstance(value, tuple) else value
 
 
 def uses_evaluate(d: Definition) -> bool:
@@ -74,6 +108,7 @@ def checked(d: Definition) -> Definition:
     _check_rewinds(d)
     _check_classes(d)
     images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
+    _check_rates(d, images.values())
     for data, count in images.items():
         if count is not None:  # else `engine.workers.run.prepare` looks
             models.check_batches(d.model, count, d.batch_size, data.shape, d.split)
@@ -130,6 +165,23 @@ def _check_numbers(d: Definition) -> None:
     others = [name for name in d.optimizers + d.target_optimizers if name not in LEARNING_RATES]
     if others and d.learning_rate is None:
         raise InputError(f"optimizer {others[0]!r} has no learning rate of its own: give ", OptionName("learning_rate"))
+
+
+def _check_rates(d: Definition, images: Iterable[int | None]) -> None:
+    """Raises InputError where settings of the learning rate or of momentum do not go together, or are never reached."""
+    epochs = OptionName("epochs")
+    if d.nesterov and not d.momentum:
+        raise InputError(OptionName("nesterov"), " needs momentum: give ", OptionName("momentum"), " above 0")
+    if d.milestones != models_own(d) and d.milestones and d.milestones[-1] >= d.epochs:
+        why = f" {number_lists.written(d.milestones)} names an epoch that is not trained: give less than "
+        raise InputError(OptionName("milestones"), why, epochs, f" {d.epochs}")
+    for count in images:
+        # Where the images are not counted yet, an epoch has a step at least.
+        of_an_epoch = 1 if count is None else -(-count // d.batch_size)
+        whole = d.epochs * of_an_epoch
+        if durations.steps(d.warmup, of_an_epoch) >= whole and (count is not None or d.warmup.endswith("ep")):
+            never, most = f" {d.warmup} never ends: give less than ", f" {d.epochs} ({whole} steps)"
+            raise InputError(OptionName("warmup"), never, epochs, most)
 
 
 def _check_classes(d: Definition) -> None:

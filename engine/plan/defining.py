@@ -10,7 +10,8 @@ from engine.errors import InputError, OptionName, concerning
 from engine.machine import devices
 from engine.models import catalog as models
 from engine.models import trust, user_model
-from engine.plan.checks import UNEVALUATED, checked, not_theirs, unused, uses_evaluate, without_unused
+from engine.plan import number_lists
+from engine.plan.checks import UNEVALUATED, checked, models_own, not_theirs, unused, uses_evaluate, without_unused
 from engine.plan.definitions import Definition, evaluation_levels, evaluation_rule
 from engine.plan.options import DEFINING, FIELDS, NONE, OPTIONS, given
 from engine.tickets import ticketfiles
@@ -67,11 +68,12 @@ def define(requested: Collection[str] | None = None, **options: Any) -> Definiti
         "evaluate": evaluation_levels(values["evaluate"], values["levels"]),
     }
     values["target_optimizer"] = values["target_optimizer"] or values["optimizer"]
+    if values["milestones"] is None:
+        values["milestones"] = facts.milestones_for(values["epochs"])
     definition = Definition(
         sources=sources,
         tickets=tickets,
         targets=targets,
-        milestones=facts.milestones_for(values["epochs"]),
         model_folder=folder,
         **{field: values[name] for name, field in FIELDS.items()},
     )
@@ -124,6 +126,8 @@ def options_of(definition: Definition) -> dict[str, Any]:
         "target": [spec_of(data.identity, data.location) for data in d.targets],
         "evaluate": evaluation_rule(d.evaluate, d.levels) if uses_evaluate(d) else None,
         "random": d.random or [NONE],
+        "milestones": number_lists.written(d.milestones) if d.milestones != models_own(d) else None,
+        "betas": number_lists.written(d.betas),
     }
     if not d.sources:
         found |= {name: None for name in OF_CHAINS if found[name] == OPTIONS[name].default}

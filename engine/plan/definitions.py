@@ -11,7 +11,9 @@ from engine.datasets.catalog import DataSet, split_part
 from engine.errors import InputError, OptionName, quoted
 from engine.recipes import (
     BatchNorm,
+    Betas,
     Count,
+    Duration,
     Epochs,
     Factor,
     Level,
@@ -72,6 +74,12 @@ class Definition:
     test_images: Count | None = None  # None: all of each data set
     lr_schedule: Plugin = Training.lr_schedule
     criterion: Plugin = Rule.criterion
+    momentum: Rate = Training.momentum
+    nesterov: bool = Training.nesterov
+    betas: Betas = Training.betas
+    decay: Size = Training.decay
+    warmup: Duration = Training.warmup
+    label_smoothing: Rate = Training.label_smoothing
     model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:

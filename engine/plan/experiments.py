@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from engine.datasets.catalog import DataSet
 from engine.plan.definitions import LEARNING_RATES, Definition, rewind_epoch
+from engine.plan.optimizers import SETTINGS
 from engine.recipes import Chain, Imported, RandomGlobal, Rule, Run, Scope, Training
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import TicketSource
@@ -140,6 +141,10 @@ def _training(d: Definition, data: DataSet, optimizer: str, seed: int) -> Traini
         split=d.split,
         batch_norm=d.batch_norm,
         lr_schedule=d.lr_schedule,
+        decay=d.decay,
+        warmup=d.warmup,
+        label_smoothing=d.label_smoothing,
+        **{name: getattr(d, name) for name in SETTINGS.get(optimizer, ())},
         test_images=d.test_images if d.test_images is not None and d.test_images < data.test_images else None,
     )
 

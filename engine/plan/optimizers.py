@@ -7,6 +7,8 @@ OPTIMIZERS = Door(
     "optimizer",
     {name: f"engine.training.optimizers:{name}" for name in ("sgd", "adam", "adamw")},
 )
+# The settings of a training that each uses beside learning rate and weight decay; a plug-in's uses none.
+SETTINGS = {"sgd": ("momentum", "nesterov"), "adam": ("betas",), "adamw": ("betas",)}
 SCHEDULES = Door(
     "schedules",
     "learning-rate schedule",

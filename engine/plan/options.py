@@ -5,7 +5,7 @@ in docs/experiment-files.md are made from these. To add an option, add it here, 
 `engine.plan.definitions.Definition`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -13,6 +13,7 @@ from engine.datasets.catalog import AUGMENTATIONS, FORMS, PHOTOGRAPHS, SETS
 from engine.errors import InputError, OptionName, Range, chosen
 from engine.machine.plugins import Door, is_plugin
 from engine.models.catalog import MODELS, WIDTH
+from engine.plan import durations, number_lists
 from engine.plan.optimizers import OPTIMIZERS, SCHEDULES
 from engine.pruning.criteria import CRITERIA
 from engine.recipes import BatchNorm, Profile, Prunable, Rewinds, Rule, Schedule, Scope, Training
@@ -20,6 +21,8 @@ from engine.tickets.permutations import PERMUTATIONS
 
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 NONE = "none"  # no random ticket
+YES, NO = ("yes", "true"), ("no", "false")  # what is typed for an option that is one of two
+SAID = (*YES, *NO)
 
 # How experiments are made small: by a name, or by sizes, each of which stands for an option.
 SCALES = {
@@ -43,13 +46,14 @@ class Option:
     name: str  # in Python; elsewhere with - or a blank for each _
     panel: str  # under which `--help` lists it
     help: str
-    kind: type[str] | type[int] | type[float] = str
+    kind: type[str] | type[int] | type[float] | type[bool] = str
     several: bool = False
     choices: tuple[str, ...] = ()  # what it takes, or, where it is `open`, some of it
     door: Door | None = None  # through which packages add to what it takes
     open: bool = False
     data_set: bool = False  # names of data sets: completed from what is known, and may hold a path
     range: Range | None = None
+    reads: Callable[[str, Any], Any] | None = None  # makes of a text what `define` uses; leaves that as it is
     default: Any = None  # None: it depends, `otherwise` says on what
     otherwise: str = ""
     defines: bool = True  # `engine.plan.defining.define` takes it
@@ -70,12 +74,16 @@ class Option:
     @property
     def default_text(self) -> str:
         """The default in words."""
+        if self.kind is bool:
+            return "yes" if self.default else "no"
         default = [self.default] if isinstance(self.default, str | int | float) else self.default or ()
         return self.otherwise or ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in default)
 
     def read(self, value: Any) -> Any:
         """A value of the option's kind as `define` uses it. Raises InputError where it is not allowed."""
         name = OptionName(self.name)
+        if self.reads is not None:
+            return self.reads(name, value)
         if self.range is not None:
             self.range.check(name, value)
         if self.choices and not self.open:
@@ -96,6 +104,8 @@ class Option:
         """The value that is typed as a text; several between commas. Raises InputError for what is no number."""
         if self.several:
             return [part.strip() for part in text.split(",") if part.strip()]
+        if self.kind is bool:
+            return chosen(OptionName(self.name), text.strip(), SAID) in YES
         try:
             return self.kind(text.strip())
         except ValueError:
@@ -270,10 +280,62 @@ _ALL = (
     Option(
         name="lr_schedule",
         panel=TRAINING,
-        help="Learning rate over the epochs: step (a tenth at each milestone), cosine, constant",
+        help="Learning rate over the epochs: step (times the decay at each milestone), cosine, constant",
         choices=tuple(SCHEDULES.built_in),
         door=SCHEDULES,
         default=Training.lr_schedule,
+    ),
+    Option(
+        name="milestones",
+        panel=TRAINING,
+        help="Epochs at which the learning rate drops, as in 80,120, or none",
+        reads=number_lists.milestones,
+        otherwise="the model's",
+    ),
+    Option(
+        name="decay",
+        panel=TRAINING,
+        help="Factor of the learning rate at each milestone",
+        kind=float,
+        range=Range(above=0, below=1),
+        default=Training.decay,
+    ),
+    Option(
+        name="warmup",
+        panel=TRAINING,
+        help="Epochs (5ep) or steps (500it) in which the learning rate grows from 0 to that of the schedule",
+        reads=durations.read,
+        default=Training.warmup,
+    ),
+    Option(
+        name="momentum",
+        panel=TRAINING,
+        help="Momentum of sgd",
+        kind=float,
+        range=Range(0, below=1),
+        default=Training.momentum,
+    ),
+    Option(
+        name="nesterov",
+        panel=TRAINING,
+        help="Nesterov's form of sgd's momentum",
+        kind=bool,
+        default=Training.nesterov,
+    ),
+    Option(
+        name="betas",
+        panel=TRAINING,
+        help="Decay rates of adam's and adamw's two moments, as in 0.9,0.999",
+        reads=number_lists.betas,
+        default=Training.betas,
+    ),
+    Option(
+        name="label_smoothing",
+        panel=TRAINING,
+        help="Part of each label that is spread evenly over all classes",
+        kind=float,
+        range=Range(0, below=1),
+        default=Training.label_smoothing,
     ),
     Option(
         name="weight_decay",

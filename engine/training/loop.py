@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.datasets.feed import Feed, Images
+from engine.plan import durations
 from engine.plan.optimizers import SCHEDULES
 from engine.pruning.pruner import Masks
 from engine.recipes import Training
@@ -45,13 +46,20 @@ def begin(model: nn.Module, masks: Masks, training: Training, device: torch.devi
             model.get_parameter(name).masked_fill_(~mask, 0.0)
     zero = torch.zeros((), dtype=torch.float64, device=device)
     fused = device if device.type == "cuda" and training.profile == "fast" else None
-    optimizer = optimizers.make(training.optimizer, model, training.learning_rate, training.weight_decay, fused)
+    optimizer = optimizers.make(training, model, fused)
     return State(model, masks, optimizer, first_epoch, 0, zero, zero.long())
 
 
-def learning_rate(training: Training, epoch: int) -> float:
-    """The learning rate of an epoch, a function of nothing else."""
-    return float(SCHEDULES.load(training.lr_schedule)(training, epoch))
+def learning_rate(training: Training, epoch: int, step: int = 0, steps: int = 1) -> float:
+    """The learning rate of step `step` of an epoch that has `steps`, a function of nothing else.
+
+    It is the schedule's of the epoch, during warm-up times the fraction of the warm-up that is over: from 0, as in
+    Frankle and Carbin 2019, appendix I.
+    """
+    rate = float(SCHEDULES.load(training.lr_schedule)(training, epoch))
+    warmup = durations.steps(training.warmup, steps)
+    taken = epoch * steps + step
+    return rate * (taken / warmup) if taken < warmup else rate
 
 
 def train(
@@ -71,12 +79,16 @@ def train(
     Steps are taken as `taking` says, by default as `graphs.chosen` does.
     """
     size, count = training.batch_size, len(data.train)
+    steps = math.ceil(count / size)
+    warmup = durations.steps(training.warmup, steps)
     take = (taking or graphs.chosen(training, data.device, team))(_Step(state, data, training, team))
     while state.epoch < training.epochs:
-        _set_rate(state.optimizer, learning_rate(training, state.epoch))
+        _set_rate(state.optimizer, learning_rate(training, state.epoch, state.step, steps))
         state.model.train()
         began, first = time.perf_counter(), state.step * size
         for pixels, labels in data.epoch(training.seed, state.epoch, first, size, team.share):
+            if state.epoch * steps + state.step <= warmup:
+                _set_rate(state.optimizer, learning_rate(training, state.epoch, state.step, steps))
             take(pixels, labels, min(size, count - state.step * size))
             state.step += 1
             after_batch(state)
@@ -90,7 +102,7 @@ def train(
             if data.validation is None
             else accuracy(state, data, data.validation, training, after_batch, team),
             test_accuracy=accuracy(state, data, data.test, training, after_batch, team),
-            learning_rate=learning_rate(training, state.epoch),
+            learning_rate=learning_rate(training, state.epoch, steps - 1, steps),
             images_per_second=(count - first) / seconds if first < count else None,
         )
         state.epoch, state.step = state.epoch + 1, 0
@@ -116,7 +128,7 @@ class _Step:
         state.optimizer.zero_grad()
         with profiles.autocast(self.training.profile, self.data.device):
             logits = self.replica(self.data.normalised(pixels, self.layout))
-            loss = F.cross_entropy(logits, labels)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.training.label_smoothing)
         team.weighed(loss, len(labels), whole).backward()  # type: ignore[no-untyped-call]
         for weight, factor in self.factors:
             assert weight.grad is not None

@@ -4,12 +4,11 @@ import math
 
 from engine.recipes import Training
 
-DROP = 10.0  # at each milestone the learning rate is divided by it
-
 
 def step(training: Training, epoch: int) -> float:
-    """A tenth for each milestone that is reached (section 3)."""
-    return training.learning_rate / DROP ** sum(epoch >= milestone for milestone in training.milestones)
+    """Times the decay for each milestone that is reached (section 3)."""
+    # 0.1 has no exact float, its inverse has.
+    return training.learning_rate / (1 / training.decay) ** sum(epoch >= milestone for milestone in training.milestones)
 
 
 def cosine(training: Training, epoch: int) -> float:

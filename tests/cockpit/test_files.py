@@ -14,7 +14,7 @@ from engine.plan.options import OPTIONS
 from engine.store import database, queue, titles
 from tests.conftest import Cockpit
 from tests.images import gray, save
-from tests.trainings import CHANGED
+from tests.trainings import CHANGED, NEEDED
 
 DEFAULTS = """\
 [defaults]
@@ -209,6 +209,7 @@ def test_an_experiment_that_was_queued_is_printed_as_a_file_that_makes_the_same(
 ) -> None:
     more = {"name": "ünusual 'quoted\" name\\", "pause_after": 7, "images": 300, "scale": "replicates=2,images=300"}
     given: dict[str, Any] = {"source": ["digits-a"], "levels": 8, "epochs": 3, "width": 0.25, "split": 2}
+    given |= NEEDED.get(option, {})
     one = request_of({**given, option: {**CHANGED, **more}[option]})
     file.write_text(write(one.name, one.definition, 3 if one.pause_after is None else one.pause_after))
     (again,) = read(file, {})

@@ -17,7 +17,7 @@ from engine.plan.presets import PRESETS
 from engine.recipes import Dense
 from tests.conftest import TINY
 from tests.images import gray, save
-from tests.trainings import CHANGED
+from tests.trainings import CHANGED, NEEDED
 
 
 def tiny(**options: Any) -> Definition:
@@ -166,6 +166,19 @@ def test_the_papers_settings_are_the_defaults() -> None:
         ({"evaluate": "often"}, "evaluate 'often' is not understood"),
         ({"evaluate": "0-9"}, "evaluate '0-9' names levels outside 0 to 3"),
         ({"schedule": "continue", "rewind": 2}, "leaves nothing to train"),
+        ({"momentum": 1.0}, r"momentum 1 is out of range \(0 or more and below 1\)"),
+        ({"nesterov": True, "momentum": 0.0}, "nesterov needs momentum: give momentum above 0"),
+        ({"betas": "0.9"}, "betas '0.9' is not understood: give two numbers as in 0.9,0.999"),
+        ({"betas": "0.9,1"}, r"betas 1 is out of range \(0 or more and below 1\)"),
+        ({"betas": "0.9,nan"}, "betas nan is out of range"),
+        ({"milestones": "2,1"}, "milestones '2,1' is not understood: give ascending epochs as in 80,120, or none"),
+        ({"milestones": "0,1"}, "milestones '0,1' is not understood"),
+        ({"milestones": "1,3"}, "milestones 1,3 names an epoch that is not trained: give less than epochs 2"),
+        ({"decay": 1.0}, r"decay 1 is out of range \(above 0 and below 1\)"),
+        ({"warmup": "5s"}, "warmup '5s' is not understood: give epochs as in 5ep, or steps as in 500it"),
+        ({"warmup": "2"}, r"warmup 2ep never ends: give less than epochs 2 \("),
+        ({"warmup": "500it"}, "warmup 500it never ends"),
+        ({"label_smoothing": -0.1}, "label_smoothing -0.1 is out of range"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_is_allowed(options: dict[str, Any], message: str) -> None:
@@ -199,7 +212,7 @@ def test_images_are_said_by_the_names_of_the_data_sets() -> None:
 
 @pytest.mark.parametrize("option", [option for option in DEFINING if option != "images"])
 def test_a_definition_says_the_options_that_make_it_again(option: str) -> None:
-    plain = {**TINY, "epochs": 3, "levels": 9} | ({"split": 3} if option == "batch_norm" else {})
+    plain = {**TINY, "epochs": 3, "levels": 9, **NEEDED.get(option, {})}
     definition = define(**{**plain, option: CHANGED[option]})
     assert definition != define(**plain)
     found = options_of(definition)

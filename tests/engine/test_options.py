@@ -16,7 +16,7 @@ from engine.plan.definitions import Definition
 from engine.plan.experiments import curves
 from engine.plan.options import DEFINING, FIELDS, OPTIONS, SIZES, Option
 from tests.conftest import TINY
-from tests.trainings import CHANGED
+from tests.trainings import CHANGED, NEEDED
 
 ROOT = Path(__file__).parents[2]
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
@@ -55,13 +55,13 @@ def test_an_option_is_declared_whole(option: Option) -> None:
 
 def test_every_field_of_a_definition_is_an_options_or_follows_from_them() -> None:
     rest = {field.name for field in fields(Definition)} - set(FIELDS.values())
-    assert rest == {"sources", "targets", "tickets", "milestones", "model_folder"}
+    assert rest == {"sources", "targets", "tickets", "model_folder"}
     assert set(SIZES.values()) <= set(DEFINING)
 
 
 @pytest.mark.parametrize("name", DEFINING)
 def test_options_without_a_part_in_a_runs_identity_add_runs_or_leave_some_out(name: str) -> None:
-    base: dict[str, Any] = {**TINY, "levels": 9, "epochs": 3, "split": 2 if name == "batch_norm" else None}
+    base: dict[str, Any] = {**TINY, "levels": 9, "epochs": 3, **NEEDED.get(name, {})}
     kind = {"random": ["local"], "images": 300, "evaluate": "all", "scope": ["layerwise"], "optimizer": ["adam"]}
     plain, other = (
         {point.run.digest for curve in curves(define(**options)) for point in curve.points}

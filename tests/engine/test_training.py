@@ -16,6 +16,7 @@ from engine.recipes import Profile, RandomGlobal, Run, Training
 from engine.tickets import starts
 from engine.training import checkpoints, graphs, loop, profiles
 from engine.training.team import Team
+from tests.recording import AsCudaDoes
 from tests.trainings import TRAINING
 
 CPU = torch.device("cpu")
@@ -204,33 +205,6 @@ def test_a_checkpoint_goes_on_to_the_same_bits(optimizer: str, profile: Profile,
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     for one, other in zip(expected[-len(rest) :], rest, strict=True):
         assert replace(one, images_per_second=None) == replace(other, images_per_second=None)
-
-
-class AsCudaDoes:
-    """Recording without a device: what a graph does when it is replayed is the work, on the tensors that it was given.
-
-    A batch that came later is not among them, unless it was copied there.
-    """
-
-    def __init__(self) -> None:
-        self.warmed = self.recorded = self.replayed = 0
-        self.possible = True
-
-    def refuse(self, error: Exception) -> None:
-        self.possible = False
-
-    def warm(self, work: graphs.Work) -> None:
-        self.warmed += 1
-        work()
-
-    def record(self, work: graphs.Work) -> graphs.Work:
-        self.recorded += 1
-
-        def replay() -> None:
-            self.replayed += 1
-            work()
-
-        return replay
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

@@ -98,6 +98,12 @@ def test_a_default_that_is_not_used_is_left_out(situation: str, option: str) -> 
         ("ticket and data", {"schedule": "continue"}, "schedule continue does not go with a ticket file"),
         ("ticket and data", {"prunable": "conv+output"}, "prunable conv.output is not that of ticket:there@2"),
         ("ticket with its output layer", {"random": ["global"]}, "random global needs a data set as source"),
+        ("no batch norm", {"momentum": 0.5}, "momentum 0.5 is not used: no network is trained with sgd"),
+        ("transfer", {"betas": "0.8,0.9"}, "betas 0.8,0.9 is not used: no network is trained with adam or adamw"),
+        ("ticket", {"optimizer": ["sgd"], "target_optimizer": ["adam"], "nesterov": True}, "optimizer sgd is not used"),
+        ("own", {"lr_schedule": "cosine", "milestones": "1,2"}, "milestones 1,2 is not used: .* rate is cosine"),
+        ("own", {"lr_schedule": "constant", "decay": 0.5}, "decay 0.5 is not used: the learning rate is constant"),
+        ("no batch norm", {"decay": 0.5}, "decay 0.5 is not used: the learning rate has no milestone"),
         ("ticket", {"optimizer": ["sgd"], "target_optimizer": ["adam"]}, "optimizer sgd is not used: no source"),
     ],
 )

@@ -24,7 +24,7 @@ from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from engine.datasets.catalog import REGISTERED
 from engine.errors import InputError
-from engine.plan.options import OPTIONS, Option
+from engine.plan.options import NO, OPTIONS, SAID, Option
 from engine.store import rows
 
 PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
@@ -79,7 +79,9 @@ class Form(CockpitScreen):
     def __init__(self) -> None:
         super().__init__()
         # What fields complete.
-        self.offered: dict[str, Sequence[str]] = {name: OPTIONS[name].choices for name in self.FIELDS}
+        self.offered: dict[str, Sequence[str]] = {
+            name: SAID if OPTIONS[name].kind is bool else OPTIONS[name].choices for name in self.FIELDS
+        }
 
     @abstractmethod
     def enough(self, options: Mapping[str, Any]) -> bool:
@@ -151,9 +153,12 @@ class Form(CockpitScreen):
 
     def command(self) -> str:
         words = []
-        for name, text in self._texts().items():
-            several = OPTIONS[name].several
-            for value in OPTIONS[name].parsed(text) if several else [text.strip()] if text.strip() else []:
+        for name, typed in self._texts().items():
+            option, text = OPTIONS[name], typed.strip()
+            if option.kind is bool and text:
+                words.append(hints.flag(f"no_{name}" if text.casefold() in NO else name))
+                continue
+            for value in option.parsed(text) if option.several else [text] if text else []:
                 words += [hints.flag(name), value]
         return actions.command(
             " ".join(filter(None, [self.COMMAND, shlex.join(words)])), self.chosen(), self.cockpit.path
