@@ -97,7 +97,7 @@ def test_of_many_replicates_signs_are_drawn_and_say_about_what_scipys_say(n: int
     assert found == said(a, b, permuted=True)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(some.lists(some.floats(0, 1), max_size=20))
 def test_adjusted_p_values_are_statsmodels_of_holms_method(values: list[float]) -> None:
     expected = list(multipletests(values, method="holm")[1]) if values else []
