@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from cockpit.cli import commands
+from cockpit.cli import bash, commands
 from cockpit.requests.shared import Database
 from cockpit.text import hints, terminal
 from engine import __version__
@@ -65,7 +65,7 @@ def _root(
 
 def main() -> None:
     """The program: runs a command; what a person got wrong becomes one line on stderr and exit code 2."""
-    with terminal.guarded():
+    with terminal.guarded(), bash.whole_words():
         database.on_wait = hints.warn
         database.opened.clear()
         try:

@@ -162,7 +162,7 @@ def estimate(
 
 def _show(found: "Mapping[str, Estimate]", total: "Estimate", workers: int) -> None:
     """Print estimates as a table, what they rest on, and what is not known yet."""
-    lines = [[name, *cells(one)] for name, one in found.items()]
+    lines = [[words.name(name), *cells(one)] for name, one in found.items()]
     tables.show(HEADINGS, lines + ([["all", *cells(total)]] if len(lines) > 1 else []), left=1)
     for line in basis(total, workers):
         print(line)

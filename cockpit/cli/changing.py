@@ -141,7 +141,9 @@ def _list_curves(experiment: str, as_json: bool, path: Path) -> None:
     if as_json:
         print(json.dumps(listed))
         return
-    cells = [[str(row["curve"]), str(row["name"] or ""), "hidden" if row["hidden"] else ""] for row in listed]
+    cells = [
+        [words.name(str(row["curve"])), str(row["name"] or ""), "hidden" if row["hidden"] else ""] for row in listed
+    ]
     tables.show(["curve", "called", ""], cells, left=3)
 
 
@@ -213,4 +215,4 @@ def _print_states(states: dict[str, str], as_json: bool, remarks: Mapping[str, s
         print(json.dumps(states))
     else:
         for name, state in states.items():
-            print(f"{words.state(state)}  {name}{(remarks or {}).get(name, '')}")
+            print(f"{words.state(state)}  {words.name(name)}{(remarks or {}).get(name, '')}")

@@ -61,7 +61,8 @@ def diff(
 
 def show(found: Comparison, x: Fraction) -> None:
     """Print a comparison as a table, with what is compared above it and what is missing below."""
-    print("\n".join(layer_tables.heading(found)))
+    for line in layer_tables.heading(found):
+        tables.say(line)
     print(f"mean ± standard deviation of {found.n} replicates" if found.n > 1 else "one pair of tickets")
     headings = (
         "layer",
@@ -79,9 +80,11 @@ def show(found: Comparison, x: Fraction) -> None:
     )
     shown = [*found.layers, found.total]
     drawn = layer_tables.bars(shown, x, BAR_WIDTH)
-    tables.show(headings, [_cells(layer, bar, x, found.n) for layer, bar in zip(shown, drawn, strict=True)], left=1)
+    tables.show(
+        headings, [_cells(layer, bar, x, found.n) for layer, bar in zip(shown, drawn, strict=True)], left=1, keys=1
+    )
     for note in found.notes:
-        print(note)
+        tables.say(note)
 
 
 def _cells(layer: Layer, bar: str, x: Fraction, n: int) -> list[str]:

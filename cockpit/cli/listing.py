@@ -52,7 +52,7 @@ def list_(
 def _cells(row: Experiment) -> list[str]:
     done = f"{row.done}/{row.runs}"
     return [
-        row.name,
+        words.name(row.name),
         words.state(row.status),
         done,
         str(row.waiting),

@@ -65,7 +65,7 @@ def show(
             print(indent(one.notes, "  "))
         definition = ", ".join(f"{key} {_plain(key, value)}" for key, value in one.definition.items())
         print(fill(definition, initial_indent="  ", subsequent_indent="  "))
-        cells = [[c.name, f"{c.done}/{c.runs}", str(c.running), c.waits_for] for c in one.by_curve]
+        cells = [[words.name(c.name), f"{c.done}/{c.runs}", str(c.running), c.waits_for] for c in one.by_curve]
         tables.show(["curve", "done", "running", "waits for"], cells, left=1)
         if runs:
             tables.show(RUN_HEADINGS, [_run_cells(run) for run in every_run[place]], left=4)

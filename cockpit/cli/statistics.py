@@ -41,7 +41,7 @@ def show(
             " seed; seeds: how many differ as the mean does"
         )
     for one, table in compared:
-        print(f"\n{one.curve.name}")
+        print(f"\n{words.name(one.curve.name)}")
         tables.show(*table, keys=2)
     if lines := [*report_tables.fallen(found), *report_tables.missing(found)]:
         tables.say("\n" + "\n".join(lines))

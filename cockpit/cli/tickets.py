@@ -15,6 +15,7 @@ import typer
 from cockpit.requests import completing, trusting
 from cockpit.requests.shared import Database, Json, output_option, to_read, to_write
 from cockpit.requests.trusting import TrustModels
+from cockpit.text import words
 from cockpit.views import tables
 from cockpit.views.export import whole
 from engine.errors import InputError
@@ -72,7 +73,7 @@ def _chain(name: str, tickets: Sequence[ChainTicket]) -> list[str]:
     levels, replicates = ({getattr(ticket, key) for ticket in tickets} for key in ("level", "replicate"))
     kept = f"{100 * sparsest.weights_remaining / sparsest.weights_total:.2f} %"
     here = f"{sum(ticket.here for ticket in tickets)} of {len(tickets)}"
-    return [name, f"{min(levels)}-{max(levels)}", str(len(replicates)), kept, here]
+    return [words.name(name), f"{min(levels)}-{max(levels)}", str(len(replicates)), kept, here]
 
 
 @app.command("export", epilog="Example: cockpit tickets export digits --level 12 -o ticket.safetensors")

@@ -83,7 +83,7 @@ def _train(connection: sqlite3.Connection, added: adding.Added, open_pool: Calla
     show(connection, added.name)
     problems = _report_errors(connection, added.experiment)
     state = rows.experiment(connection, added.experiment)
-    if left := state.waiting + state.running:
+    if left := state.waiting + state.running + state.halted:
         why = "the workers ended" if state.state == "active" else f"it was {state.state} from elsewhere"
         print(f"{left} runs are left, as {why}; the same command continues", file=sys.stderr)
     return not problems and not left

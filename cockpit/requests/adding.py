@@ -44,7 +44,7 @@ def preview(asked: Sequence[Request], path: Path) -> "tuple[list[Preview], Previ
 def describe(name: str, found: "adding.Added | Preview") -> str:
     """What adding an experiment did, or would do, in a line."""
     return (
-        f"{name}: {found.curves} curves, {found.runs} runs:"
+        f"{words.name(name)}: {found.curves} curves, {found.runs} runs:"
         f" {found.new} new, {found.existing} {'exists' if found.existing == 1 else 'exist'} already"
     )
 

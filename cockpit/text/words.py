@@ -1,6 +1,7 @@
 """How things are said to a person, the same on the command line and on the screen: states, runs, durations, sizes."""
 
 import re
+import shlex
 from datetime import datetime
 from math import ceil
 from textwrap import indent
@@ -41,8 +42,13 @@ def state(word: str) -> str:
 
 def run(row: Run | Event | Worker) -> str:
     """A run in a line: its ticket, where that comes from, what it is trained on."""
-    source = f"{row.source} -> " if row.source else ""
+    source = f"{row.source} → " if row.source else ""
     return line(f"{source}{row.target} {row.ticket}, level {row.level}, seed {row.seed}")
+
+
+def name(text: str) -> str:
+    """A name as a shell takes it back: quoted where it has blanks, `>` and the like."""
+    return shlex.quote(line(text))
 
 
 def error(row: Failure) -> str:

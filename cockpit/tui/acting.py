@@ -84,6 +84,12 @@ class ActingApp(Host):
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
+    def deliver_screenshot(
+        self, filename: str | None = None, path: str | None = None, time_format: str | None = None
+    ) -> str | None:
+        """Save a picture of the screen, in the current folder if no other is named: not everyone has Downloads."""
+        return super().deliver_screenshot(filename, path or str(Path.cwd()), time_format)
+
     def action_copy_shown(self) -> None:
         """Copy the command that shows the same."""
         if isinstance(self.screen, CockpitScreen):
@@ -188,9 +194,11 @@ class ActingApp(Host):
     @work(group="acting")
     async def _start(self, action: Action) -> None:
         self.notify("starting …", title=action.label)
+        self.starting = 1  # until the pool has reported, which takes it seconds
         try:
             said = await asyncio.to_thread(_start_workers, await self.writable())
         except (InputError, sqlite3.Error, OSError) as error:
+            self.starting = 0
             self.failed(action.label, error)
         else:
             self.say_done(action.label, said, action.named((), self.path))

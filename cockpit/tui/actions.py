@@ -174,7 +174,8 @@ PREFIX = "act."  # of the ids of their bindings
 def binding(id: str, show: bool = False) -> Binding:
     """The key of an action. The application has all of them; a screen has those again that its footer shows."""
     action = ACTIONS[id]
-    return Binding(action.key, f"app.act('{id}')", action.label, show=show, tooltip=action.tooltip, id=f"{PREFIX}{id}")
+    label = f"{action.label} / {ACTIONS[action.undo].label}" if action.undo else action.label
+    return Binding(action.key, f"app.act('{id}')", label, show=show, tooltip=action.tooltip, id=f"{PREFIX}{id}")
 
 
 def command(template: str, names: Sequence[str], path: Path) -> str:

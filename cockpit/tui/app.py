@@ -184,4 +184,4 @@ class Cockpit(ActingApp):
     def _trouble(self, message: Trouble) -> None:
         # What the reader said last may come when the screens are closed already: then there is none to ask for.
         if self.is_running and isinstance(self.screen, CockpitScreen):
-            self.screen.trouble(message.why)
+            self.screen.trouble(message.why, message.is_error)

@@ -40,6 +40,7 @@ class Line(NamedTuple):
     keys: str
     label: str
     command: str  # that does the same, else what there is to know
+    about: str = ""  # more words to find it by
 
 
 class Help(Dialog[None]):
@@ -113,7 +114,7 @@ def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:
         seen[place] = binding
     for (group, label, id), binding in seen.items():
         said = actions.command_of(id, names, database.default_path()) or binding.tooltip
-        yield Line(group, " ".join(keys[group, label, id]), label, said)
+        yield Line(group, " ".join(keys[group, label, id]), label, said, binding.tooltip)
     if screen.query(Chart):
         yield from (Line(SIGNS, sign, "", meaning) for sign, meaning in legends.SIGNS.items())
 

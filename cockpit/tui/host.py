@@ -22,6 +22,7 @@ class Host(App[None]):
     keys: Mapping[str, str]  # keys that a person has changed, by the ids of the bindings
     marked: set[str]  # experiments, by name
     pinned: set[str]  # curves
+    starting: int = 0  # pools whose workers have not reported yet
 
     experiment: var[str | None] = var(None)
     log_file: var[Path | None] = var(None)  # the file that the screen of logs shows

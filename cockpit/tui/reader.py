@@ -19,7 +19,13 @@ from engine.store import damage, database
 LOOK_SECONDS = 0.2  # between two looks at whether the database has changed
 SHARE = 4.0  # a query that takes t is made again after SHARE * t at the earliest, however often the database changes
 BUSY_SECONDS = 1.0
-POLLED = ("workers", "pools", "cards", "files")  # what processes, the clock and files change, not only the database
+POLLED = (
+    "workers",
+    "starting",
+    "pools",
+    "cards",
+    "files",
+)  # what processes, the clock and files change, not only the database
 POLL_SECONDS = 1.0
 
 Query = Callable[[sqlite3.Connection], Any]
@@ -37,11 +43,11 @@ class Fresh(Message):
 
 
 class Trouble(Message):
-    """The database cannot be read now, and why; `None` when it can again."""
+    """The database cannot be read now, and why; `None` when it can again. That none was made yet is no error."""
 
-    def __init__(self, why: str | None) -> None:
+    def __init__(self, why: str | None, is_error: bool) -> None:
         super().__init__()
-        self.why = why
+        self.why, self.is_error = why, is_error
 
 
 class Reader(threading.Thread):
@@ -51,6 +57,7 @@ class Reader(threading.Thread):
         super().__init__(daemon=True, name="reader")
         self.path, self.app = path, app
         self._wanted: tuple[MessagePump, Mapping[str, Query]] = (app, {})
+        self._read: Path | None = None  # the database that was read last
         self._answers: dict[str, Any] = {}
         self._due: dict[str, float] = {}  # when a query may be made again
         self._stale: set[str] = set()  # whose answers the database has changed under
@@ -71,11 +78,13 @@ class Reader(threading.Thread):
         while not self._ending:
             try:
                 if not self.path.exists():
-                    self._tell(f"there is no database {self.path} yet")
+                    is_gone = self._read == self.path
+                    self._tell(f"{self.path} {'is gone' if is_gone else 'does not exist yet'}", is_gone)
                     self._read_nothing()
                     continue
                 with closing(database.reader(self.path, BUSY_SECONDS)) as connection:
                     self._tell(None)
+                    self._read = self.path
                     self._watch(connection)
             except Exception as error:  # whatever it is, a banner is better than a screen that stands still
                 error = damage.cause(error, self.path) or error
@@ -92,8 +101,8 @@ class Reader(threading.Thread):
             with closing(database.reader(empty)) as connection:
                 self._watch(connection)
 
-    def _tell(self, why: str | None) -> None:
-        self.app.post_message(Trouble(why))
+    def _tell(self, why: str | None, is_error: bool = True) -> None:
+        self.app.post_message(Trouble(why, is_error))
 
     def _watch(self, connection: database.Connection) -> None:
         """Answer from a database until the one to be read is not that any more."""

@@ -6,6 +6,7 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
+from cockpit.text import words
 from engine.analysis.comparing import FRACTIONS, Comparison, Fraction, Layer, Ratios
 from engine.analysis.statistics import Mean
 from engine.store import database
@@ -91,8 +92,8 @@ def heading(found: Comparison) -> list[str]:
     lines = []
     for letter, side in (("A", found.a), ("B", found.b)):
         if side is not None:
-            said = [about(side), "" if side.is_run else f"level {found.level}"]
-            lines.append(f"{letter}: {side.name}  ({', '.join(filter(None, said))})")
+            said = [about(side).replace(" -> ", " → "), "" if side.is_run else f"level {found.level}"]
+            lines.append(f"{letter}: {words.name(side.name)}  ({', '.join(filter(None, said))})")
     return lines
 
 

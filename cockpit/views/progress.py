@@ -63,7 +63,7 @@ def reading(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
     """A line now and then: how far, how long, and what is being trained."""
-    began, said = time.monotonic(), 0.0
+    began, said, last = time.monotonic(), 0.0, ""
     first = rows.counts(connection, experiment)
     while pool.running:
         if time.monotonic() - said >= PLAIN_SECONDS:
@@ -72,14 +72,14 @@ def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int 
             left = _time_left(first, counts, said - began)
             now = [" ".join(_describe(row).split()) for row in rows.running(connection, experiment)]
             now += _held_up(connection)
-            _say("; ".join([f"{counts.ended}/{counts.total} runs", *filter(None, [left]), *now]))
+            line = "; ".join([f"{counts.ended}/{counts.total} runs", *filter(None, [left if now else ""]), *now])
+            if line != last:  # who is idle says so once
+                print(line, file=sys.stderr, flush=True)
+            last = line
         time.sleep(REFRESH_SECONDS)
     counts = rows.counts(connection, experiment)
-    _say(f"{counts.ended}/{counts.total} runs")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    if (line := f"{counts.ended}/{counts.total} runs") != last:
+        print(line, file=sys.stderr, flush=True)
 
 
 def _time_left(first: rows.Counts, counts: rows.Counts, seconds: float) -> str:
@@ -101,7 +101,7 @@ def _held_up(connection: sqlite3.Connection) -> list[str]:
 
 def _describe(row: Running) -> str:
     """What a worker does, the numbers first: they must not be what a narrow terminal cuts."""
-    source = f"{row.source} -> " if row.source else ""
+    source = f"{row.source} → " if row.source else ""
     epoch = 0 if row.epoch is None else row.epoch + 1
     speed = f"{row.images_per_second:>7,.0f} img/s" if row.images_per_second else " " * 13
     numbers = f"  {row.device:<6} level {row.level:>2}  seed {row.seed}  epoch {epoch:>2}/{row.epochs}"

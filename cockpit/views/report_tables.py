@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cockpit.text import words
 from cockpit.views.curves import evenly
 from engine.analysis import statistics
 from engine.analysis.reports import WHAT, Level, Report
@@ -42,7 +43,7 @@ def overview(reports: Sequence[Report]) -> list[list[str]]:
     """A row for each curve under `OVERVIEW`."""
     return [
         [
-            one.curve.name,
+            words.name(one.curve.name),
             f"{one.curve.done}/{one.curve.planned}",
             _replicates(one),
             percent(one.dense),
@@ -108,7 +109,7 @@ def missing(reports: Sequence[Report]) -> Iterator[str]:
         short = [level for level, seeds in curve.runs.items() if len(curve.accuracies[level]) < len(seeds)]
         if short:
             lacking = curve.planned - curve.done
-            yield f"{curve.name}: not done are {lacking} of {curve.planned} runs, at level {ranges(short)}"
+            yield f"{words.name(curve.name)}: not done are {lacking} of {curve.planned} runs, at level {ranges(short)}"
 
 
 def fallen(reports: Sequence[Report]) -> Iterator[str]:
@@ -118,7 +119,8 @@ def fallen(reports: Sequence[Report]) -> Iterator[str]:
         for what, found in (("collapsed (accuracy at chance)", at_chance), ("diverged (not in any mean)", lost)):
             if levels := [level for level, seeds in found.items() if seeds]:
                 runs = sum(map(len, found.values()))
-                yield f"{one.curve.name}: {runs} of {one.curve.planned} runs {what}, at level {ranges(levels)}"
+                name = words.name(one.curve.name)
+                yield f"{name}: {runs} of {one.curve.planned} runs {what}, at level {ranges(levels)}"
 
 
 def ranges(levels: Sequence[int]) -> str:

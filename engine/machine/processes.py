@@ -70,12 +70,19 @@ HALT = "halted: "  # before the reason, in its log
 
 
 def say(line: str) -> None:
-    """Print a line, which a worker's pool writes into its log. On a full disk it is lost, and work goes on."""
+    """Print a line, which a worker's pool writes into its log, unless the last said the same.
+
+    On a full disk it is lost, and work goes on.
+    """
+    if line in _last:
+        return
+    _last[:] = [line]
     with suppress(OSError):
         print(line, flush=True)
 
 
 _spent: list[int] = []
+_last: list[str] = []  # the line that was said last
 
 
 def spend(why: str, code: int = RENEWED) -> None:

@@ -163,7 +163,7 @@ def move(connection: sqlite3.Connection, experiment: int, priority: int, *, by: 
         set_priorities(connection, experiment)
     if after == before:
         return Outcome(False, f"priority is {before} already")
-    return Outcome(True, f"priority {before} -> {after}")
+    return Outcome(True, f"priority {before} → {after}")
 
 
 def take_out_of_archive(connection: sqlite3.Connection, experiment: int) -> None:

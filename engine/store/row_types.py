@@ -45,6 +45,7 @@ class Experiment(Row, frozen=True):
     failed: int
     diverged: int
     blocked: int
+    halted: int  # would wait, but only paused or cancelled experiments want them
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     status: str

@@ -101,6 +101,7 @@ def experiments(connection: sqlite3.Connection, only: int | None = None) -> list
         SELECT e.id, e.name, e.state, e.reason, e.priority, e.pause_after, e.created_at, e.notes, e.tags, e.archived,
                e.definition,
                count(DISTINCT c.id) AS curves, count(DISTINCT r.id) AS runs, {counts},
+               count(DISTINCT CASE WHEN r.status = 'waiting' AND r.priority IS NULL THEN r.id END) AS halted,
                max(r.status = 'waiting' AND r.unmet = 0) AS ready
         FROM experiments e LEFT JOIN experiment_curves c ON c.experiment_id = e.id
         LEFT JOIN curve_points p ON p.curve_id = c.id LEFT JOIN runs r ON r.id = p.run_id
@@ -122,6 +123,7 @@ def _experiment(row: sqlite3.Row) -> dict[str, object]:
         "tags": json.loads(row["tags"] or "[]"),
         "archived": bool(row["archived"]),
         **_data_sets(row["definition"]),
+        "waiting": row["waiting"] - row["halted"],
         "status": status,
         "waits_for": waits_for,
     }
@@ -242,9 +244,17 @@ def counts(connection: sqlite3.Connection, experiment: int | None = None) -> Cou
 
 
 def totals(connection: sqlite3.Connection) -> dict[str, int]:
-    """How many runs of the whole database have each status."""
-    found = dict(map(tuple, connection.execute("SELECT status, count(*) FROM runs GROUP BY status")))
-    return {status: found.get(status, 0) for status in STATUSES}
+    """How many runs of the whole database have each status. What no active experiment wants is paused or cancelled."""
+    paused = """
+        SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+        JOIN experiments e ON e.id = c.experiment_id WHERE e.state = 'paused'
+    """
+    query = f"""
+        SELECT CASE WHEN status <> 'waiting' OR priority IS NOT NULL THEN status WHEN id IN ({paused}) THEN 'paused'
+               ELSE 'cancelled' END AS status, count(*) FROM runs GROUP BY 1
+    """
+    found = dict(map(tuple, connection.execute(query)))
+    return {status: found.get(status, 0) for status in (*STATUSES, "paused", "cancelled")}
 
 
 def data_set_files(connection: sqlite3.Connection) -> list[DataSetFile]:

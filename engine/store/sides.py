@@ -188,7 +188,7 @@ def _run(connection: sqlite3.Connection, digits: str) -> Side:
 
 
 def _about(row: sqlite3.Row) -> str:
-    source = f"{row['source']} -> " if row["source"] else ""
+    source = f"{row['source']} → " if row["source"] else ""
     scope = f" {row['scope']}" if row["scope"] else ""
     return f"level {row['level']}, seed {row['seed']}: {source}{row['target']} {row['ticket']}{scope}"
 

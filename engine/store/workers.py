@@ -67,6 +67,12 @@ def live_pools(connection: sqlite3.Connection) -> list[Pool]:
     return [typed(Pool, row) for row in found if processes.alive(row)]
 
 
+def starting(connection: sqlite3.Connection) -> int:
+    """How many pools run here whose workers have not reported yet."""
+    reported = "SELECT EXISTS (SELECT 1 FROM workers WHERE pool = ?)"
+    return sum(not connection.execute(reported, (pool.id,)).fetchone()[0] for pool in live_pools(connection))
+
+
 def killed_pool(connection: sqlite3.Connection) -> Pool | None:
     """The newest pool of this place, if its process ended without a word; its workers stop by themselves then."""
     here = "(host, boot, pid_namespace) = (:host, :boot, :pid_namespace)"
@@ -92,8 +98,14 @@ def present(connection: sqlite3.Connection) -> list[Worker]:
         """,
         {"silent": now(-SILENT_SECONDS), "recent": now(-LOADS_KEPT_SECONDS)},
     ).fetchall()
-    every = [typed(Worker, {**dict(row), "state": _state(row)}) for row in found]
+    every = [typed(Worker, _worker(row)) for row in found]
     return [worker for worker in every if worker.state != "dead" or worker.run_id]
+
+
+def _worker(row: sqlite3.Row) -> dict[str, object]:
+    """The fields of a worker. One that is dead has no speed."""
+    state = _state(row)
+    return {**dict(row), "state": state, **({"images_per_second": None} if state == "dead" else {})}
 
 
 def _state(worker: sqlite3.Row) -> str:

@@ -1,5 +1,6 @@
 """What a shell completes: as bash asks for it, quickly, and never with an error."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -26,6 +27,23 @@ def offered(folder: Path, line: str, **environment: str) -> list[str]:
     found = run_cockpit(folder, **asked, **environment)
     assert (found.returncode, found.stderr) == (0, "")
     return found.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered_by_bash"),
+    [
+        (("diff", "first-again:l"), ["layerwise"]),
+        (("diff", "first-again:"), ["global", "layerwise"]),
+        (("diff", "first:global", "first-again:gl"), ["global"]),
+        (("queue", "show", "first-a"), ["first-again"]),
+    ],
+)
+def test_bash_completes_words_with_a_colon(folder: Path, typed: tuple[str, ...], offered_by_bash: list[str]) -> None:
+    # Bash takes words apart at colons, and replaces only what stands behind the last.
+    apart = [part for word in ("cockpit", *typed) for part in re.split("(:)", word) if part]
+    asked = {"COMP_WORDS": "\n".join(apart), "COMP_CWORD": str(len(apart) - 1)}
+    found = run_cockpit(folder, _COCKPIT_COMPLETE="complete_bash", **asked)
+    assert (found.stdout.split(), found.stderr) == (offered_by_bash, "")
 
 
 @pytest.mark.parametrize(

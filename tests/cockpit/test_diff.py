@@ -27,7 +27,7 @@ def test_two_scopes_are_compared_at_a_level(cockpit: Cockpit, trained: Path) -> 
     done = cockpit("diff", *SCOPES, "--level", 2, "--db", trained)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0] == "A: tiny:global  (digits-a -> digits-a winning global, level 2)"
+    assert lines[0] == "A: tiny:global  (digits-a → digits-a winning global, level 2)"
     assert lines[2] == "mean ± standard deviation of 2 replicates"
     for row in view(trained, 2):
         (line,) = [line for line in lines if line.startswith(row["name"].removesuffix(".weight"))]

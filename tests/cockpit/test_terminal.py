@@ -89,8 +89,8 @@ def test_no_name_reaches_the_terminal_as_a_command_and_none_breaks_a_listing(
 def test_a_name_takes_one_line_of_a_table_and_nothing_in_it_is_markup(cockpit: Cockpit, names: list[str]) -> None:
     lines = cockpit("queue", "list").stdout.splitlines()
     assert len(lines) == 1 + len(names)
-    assert lines[1].startswith(f"{MARKUP} ␛[2J␛]0;owned␇ ")
-    assert lines[5].startswith("two␊lines and a␉tab␍ ")
+    assert lines[1].startswith(f"'{MARKUP} ␛[2J␛]0;owned␇' ")
+    assert lines[5].startswith("'two␊lines and a␉tab␍' ")
 
 
 def test_on_a_terminal_only_colours_are_obeyed(names: list[str], tmp_path: Path) -> None:
@@ -100,6 +100,23 @@ def test_on_a_terminal_only_colours_are_obeyed(names: list[str], tmp_path: Path)
         text = re.sub(r"\x1b\[[\d;]*m", "", shown).replace("\r\n", "\n")
         assert not COMMANDS.search(text), arguments
         assert not re.search(r"\x1b\[(8|31)m", shown)  # those of a name
+
+
+def test_names_in_listings_can_be_pasted_into_a_shell(cockpit: Cockpit, trained: Path) -> None:
+    for command, column in ((("queue", "show", "tiny"), 0), (("show", "tiny"), 0), (("queue", "curve", "tiny"), 0)):
+        lines = cockpit(*command, "--db", trained).stdout.splitlines()
+        named = [line for line in lines if line.startswith("'") and "winning" in line]
+        assert named, command
+        for line in named:
+            assert shlex.split(line)[column].startswith("digits-a -> digits-"), line
+        assert not [line for line in lines if re.search(r"(^|\s)[^'\s]+ > ", line)]
+
+
+def test_diff_fits_a_terminal_of_80_columns(trained: Path, tmp_path: Path) -> None:
+    shown, _ = in_terminal(tmp_path, "diff", "tiny", "--db", str(trained), until="never", keys=b"", COLUMNS="80")
+    lines = re.sub(r"\x1b\[[\d;]*m", "", shown).replace("\r\n", "\n").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("conv1") for line in lines) > 1  # in parts, each of which names the layers
 
 
 def test_data_keep_the_names_as_they_are(cockpit: Cockpit, names: list[str], tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def test_choices_hold_all_words_curves_before_runs_and_no_more_than_asked_for(co
     assert [choice.name for choice in found if ":" in choice.name] == ["tiny:digits-a -> digits-b winning layerwise"]
     assert found[0].name.startswith("tiny:")
     assert [choice.about for choice in found[1:]] == [
-        f"level {level}, seed {seed}: digits-a -> digits-b winning layerwise" for level in (3, 2, 1) for seed in (1, 0)
+        f"level {level}, seed {seed}: digits-a → digits-b winning layerwise" for level in (3, 2, 1) for seed in (1, 0)
     ]
     everything = sides.choices(connection, [], 10_000)
     names = [choice.name for choice in everything]

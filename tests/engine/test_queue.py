@@ -81,7 +81,7 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         (failed, PAUSE, False, "nothing to pause: no run is left to train"),
         (finished, partial(labels.archive, archived=True), True, "archived"),
         (doing(), partial(labels.archive, archived=False), False, "already not archived"),
-        (doing(), partial(queue.move, priority=1, by=True), True, "priority 0 -> 1"),
+        (doing(), partial(queue.move, priority=1, by=True), True, "priority 0 → 1"),
         (doing(), partial(queue.move, priority=0), False, "priority is 0 already"),
         (doing(), partial(labels.annotate, tags=["b", "a"], notes="first"), True, "tags: a b, notes saved"),
         (doing(), partial(labels.annotate, untag=["a"]), False, "notes and tags are as they were"),
@@ -138,6 +138,6 @@ def test_what_cannot_be_done_to_all_is_done_to_none(
 
 def test_a_name_that_is_given_twice_is_changed_once(connection: sqlite3.Connection) -> None:
     assert queue.change(connection, ["one", "one"], partial(queue.move, priority=1, by=True)) == {
-        "one": queue.Outcome(True, "priority 0 -> 1")
+        "one": queue.Outcome(True, "priority 0 → 1")
     }
     assert list(queue.change(connection, ["one", "one"], queue.remove)) == ["one"]

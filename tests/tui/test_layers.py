@@ -68,7 +68,7 @@ async def test_it_opens_with_the_two_scopes_at_the_sparsest_level(trained: Path)
     async with opened(trained) as (pilot, screen):
         await until(pilot, lambda: "total" in cells(screen))
         assert said(screen, "sides").startswith(
-            "A: tiny:global  (digits-a -> digits-a winning global, level 3)\nB: tiny"
+            "A: tiny:global  (digits-a → digits-a winning global, level 3)\nB: tiny"
         )
         assert said(screen, "level").startswith("level 3  0 ")
         assert "remaining, mean of 2: A 51.2" in said(screen, "level")
@@ -169,6 +169,10 @@ async def test_h_shows_the_heat_maps_of_a_and_b_and_escape_goes_back(trained: Pa
         assert heat.render_line(0).text.split() == ["layer", "0", "1", "2", "[3]"]
         assert heat.render_line(5).text.split() == ["total", "100", "80", "64", "51"]
         assert heat.render_line(6).text.strip() == ""
+        await pilot.press("v")
+        await until(pilot, partial(says, screen, "detail", "B: weights pruned"))
+        assert heat.render_line(5).text.split() == ["total", "0.00", "20", "36", "49"]
+        await pilot.press("v")
         await pilot.press("left")
         await until(pilot, lambda: heat.render_line(0).text.split() == ["layer", "0", "1", "[2]", "3"])
         await pilot.press("h")

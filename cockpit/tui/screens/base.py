@@ -73,15 +73,18 @@ class CockpitScreen(PaintedOnce[None]):
     @on(Fresh)
     def _show(self, message: Fresh) -> None:
         message.stop()
+        if message.name == "starting":
+            self.cockpit.starting = message.value
         if message.name in StatusLine.QUERIES:
             self.query_one(StatusLine).show(message.name, message.value)
         show: Any = getattr(self, f"show_{message.name}", None)
         if show is not None:
             show(message.value)
 
-    def trouble(self, why: str | None) -> None:
-        """Say that the database cannot be read now; None when it can again."""
+    def trouble(self, why: str | None, is_error: bool = True) -> None:
+        """Say that the database cannot be read now; None when it can again. One that was not made yet is no error."""
         banner = self.query_one("#banner", Plain)
         banner.update(why or "")
         banner.display = why is not None
-        self.query_one(StatusLine).trouble(why is not None)
+        banner.set_class(not is_error, "-calm")
+        self.query_one(StatusLine).trouble(why is not None and is_error)

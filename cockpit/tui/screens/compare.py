@@ -14,12 +14,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
 from cockpit.text import words
-from cockpit.tui import actions
+from cockpit.tui import actions, states
 from cockpit.tui.dialogs import Ask
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
-from cockpit.tui.screens.dashboard import EMPTY, UNTRAINED
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import curves
@@ -71,17 +70,17 @@ class Compare(ChartScreen):
         more = self.query_one("#more", Plain)
         more.display = len(self.names) == 1
         if not self.names:
-            self.query_one(Chart).nothing(EMPTY)
+            self.query_one(Chart).nothing(states.no_experiments(app.read_only))
             return {}
         more.update(MORE.format(name=self.names[0]))
         names = self.names
-        return {"curves": lambda connection: _curves(connection, names)}
+        return {"curves": lambda connection: _curves(connection, names, app.read_only)}
 
-    def show_curves(self, found: tuple[tuple[str, ...], list[curves.Series]]) -> None:
+    def show_curves(self, found: tuple[tuple[str, ...], list[curves.Series], str]) -> None:
         """Draw the curves of all of them."""
-        names, series = found
+        names, series, why = found
         if names == self.names:
-            self.query_one(Chart).show(series, ", ".join(names), UNTRAINED.format(name=" and ".join(names)))
+            self.query_one(Chart).show(series, ", ".join(names), why)
 
     @on(Chart.Legend)
     def _list(self, message: Chart.Legend) -> None:
@@ -136,9 +135,12 @@ class Compare(ChartScreen):
         self.ask()
 
 
-def _curves(connection: sqlite3.Connection, names: Sequence[str]) -> tuple[Sequence[str], list[curves.Series]]:
+def _curves(
+    connection: sqlite3.Connection, names: Sequence[str], read_only: bool
+) -> tuple[Sequence[str], list[curves.Series], str]:
     found = [one for name in names for one in curves.read(connection, name)]
-    return names, curves.with_experiments(found)
+    why = [] if found else [states.untrained(connection, name, read_only) for name in names]
+    return names, curves.with_experiments(found), "\n\n".join(why)
 
 
 def _cells(entry: Entry, hidden: bool) -> tuple[Text, str, str, str]:

@@ -1,5 +1,6 @@
 """The dashboard: experiments, the curves of the one under the cursor, devices, workers, the queue."""
 
+import sqlite3
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
 from cockpit.text import words
+from cockpit.tui import states
 from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
@@ -20,13 +22,11 @@ from engine.store import rows, workers
 from engine.store.row_types import Experiment, Load, Worker
 
 NAME_WIDTH = 15  # of an experiment, so that its status and progress stay in sight
-EMPTY = "No experiments yet.\n\nAdd one with n here, or in a shell:\n\n  cockpit run digits"
-UNTRAINED = "{name} has no results yet.\n\nWorkers train it: w starts them, or in a shell:\n\n  cockpit work --detach"
 QUEUED = 12  # experiments of the queue, at most
 PANES = {"loads": "devices", "workers": "workers", "queued": "queue"}
 MARKED, PINNED = "■", "◆"
 
-Found = tuple[str, list[curves.Series]]
+Found = tuple[str, list[curves.Series], str]  # the name, its curves, why there are none
 
 
 class Dashboard(ChartScreen):
@@ -36,6 +36,10 @@ class Dashboard(ChartScreen):
         Binding("space", "mark", "Mark", id="dashboard.mark", tooltip="Put its curves on the screen Compare"),
         Binding("p", "pin", "Pin", id="dashboard.pin", tooltip="Keep it on top, and on the screen Compare"),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.present: list[Worker] = []
 
     def body(self) -> ComposeResult:
         with Horizontal():
@@ -51,7 +55,7 @@ class Dashboard(ChartScreen):
     def queries(self) -> Mapping[str, Query]:
         chosen = self.cockpit.experiment
         wanted: dict[str, Query] = {"experiments": rows.experiments, "loads": workers.loads}
-        return {"curves": curves_of(chosen), **wanted} if chosen else wanted
+        return {"curves": curves_of(chosen, self.cockpit.read_only), **wanted} if chosen else wanted
 
     def show_experiments(self, found: list[Experiment]) -> None:
         """Show the experiments that are not archived, and which of them are in the queue."""
@@ -59,7 +63,7 @@ class Dashboard(ChartScreen):
         self._list()
         self.query_one("#queued", Plain).update(panes.queued(found, QUEUED))
         if not found:
-            self.query_one(Chart).nothing(EMPTY)
+            self.query_one(Chart).nothing(states.no_experiments(self.cockpit.read_only))
 
     def _list(self) -> None:
         """Show the experiments, those that are pinned first."""
@@ -101,9 +105,9 @@ class Dashboard(ChartScreen):
 
     def show_curves(self, found: Found) -> None:
         """Draw the curves of the experiment under the cursor."""
-        name, series = found
+        name, series, why = found
         if name == self.cockpit.experiment:
-            self.query_one(Chart).show(series, name, UNTRAINED.format(name=name))
+            self.query_one(Chart).show(series, name, why)
 
     def show_loads(self, found: list[Load]) -> None:
         """Show how busy the devices are."""
@@ -111,9 +115,21 @@ class Dashboard(ChartScreen):
 
     def show_workers(self, present: list[Worker]) -> None:
         """Show the workers and what each trains."""
-        self.query_one("#workers", Plain).update(panes.workers(present))
+        self.present = present
+        host = self.cockpit
+        nobody = states.nobody(host.starting, host.read_only)
+        self.query_one("#workers", Plain).update(panes.workers(present, nobody))
+
+    def show_starting(self, _: int) -> None:
+        """Show that workers are starting."""
+        self.show_workers(self.present)
 
 
-def curves_of(name: str) -> Query:
-    """Asks for the curves of an experiment, with its name."""
-    return lambda connection: (name, curves.read(connection, name))
+def curves_of(name: str, read_only: bool) -> Query:
+    """Asks for the curves of an experiment, with its name, and why there are none."""
+
+    def query(connection: sqlite3.Connection) -> Found:
+        found = curves.read(connection, name)
+        return name, found, "" if found else states.untrained(connection, name, read_only)
+
+    return query

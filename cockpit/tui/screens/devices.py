@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
 from cockpit.text import words
+from cockpit.tui import states
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
@@ -18,7 +19,6 @@ from cockpit.tui.widgets.table import LiveTable
 from engine.store import database, workers
 from engine.store.row_types import LoadHistory, Pool, Worker
 
-EMPTY = "no workers: start them with w here, or in a shell:\n\n  cockpit work --detach"
 HOTTEST = 100.0  # °C, the top of a temperature's history
 FIGURES = 64  # columns of the loads without their histories
 SHORTEST = 12  # columns of a history
@@ -109,7 +109,7 @@ class Devices(CockpitScreen):
         row = self.present.get(self.query_one("#at-work", LiveTable).key or "")
         if row is None and self.present:
             row = next(iter(self.present.values()))  # the cursor follows in a moment
-        self.query_one("#worker", Plain).update(describe(row) if row else EMPTY)
+        self.query_one("#worker", Plain).update(describe(row) if row else states.no_workers(self.cockpit))
 
     @on(LiveTable.RowSelected, "#at-work, #pools")
     def action_open_log(self) -> None:

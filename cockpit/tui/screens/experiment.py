@@ -11,10 +11,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 
 from cockpit.text import words
+from cockpit.tui import states
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
-from cockpit.tui.screens.dashboard import EMPTY, UNTRAINED, Found, curves_of
+from cockpit.tui.screens.dashboard import Found, curves_of
 from cockpit.tui.widgets import panes
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
@@ -50,18 +51,18 @@ class Experiment(ChartScreen):
     def queries(self) -> Mapping[str, Query]:
         chosen = self.cockpit.experiment
         if chosen is None:
-            self.query_one(Chart).nothing(EMPTY)
+            self.query_one(Chart).nothing(states.no_experiments(self.cockpit.read_only))
             return {}
         return {
-            "curves": curves_of(chosen),
+            "curves": curves_of(chosen, self.cockpit.read_only),
             "running": lambda connection: rows.training(connection, chosen),
             "experiment": lambda connection: _experiment(connection, chosen),
         }
 
     def show_curves(self, found: Found) -> None:
         """Draw the curves."""
-        name, series = found
-        self.query_one(Chart).show(series, name, UNTRAINED.format(name=name))
+        name, series, why = found
+        self.query_one(Chart).show(series, name, why)
 
     @on(Chart.Legend)
     def _tabulate(self, message: Chart.Legend) -> None:

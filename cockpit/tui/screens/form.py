@@ -180,6 +180,41 @@ class Form(CockpitScreen):
         """What was typed, by the names of the fields, as options. Raises InputError."""
         return {name: OPTIONS[name].parsed(text) for name, text in texts.items() if text.strip(" ,")}
 
+    def checked(self, texts: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+        """What was typed comes to, and what is wrong with each field; beside the event loop.
+
+        A field that is wrong is left out, or has its stand-in, so that the errors of the others are found, too.
+        """
+        options: dict[str, Any] = {}
+        wrong: dict[str, str] = {}
+        for name, text in texts.items():
+            try:
+                typed = self.options({name: text})
+                for value in typed.values():
+                    OPTIONS[name].read(value)
+                options |= typed
+            except InputError as error:
+                wrong[name] = _spoken(error)
+                options |= self.stand_in(name)
+        lines = [self.empty]
+        while self.enough(options):
+            try:
+                lines = self.outlook(options)
+                break
+            except InputError as error:
+                field = error.option
+                if field not in options or field in wrong:
+                    return [_spoken(error)], wrong
+                wrong[field] = _spoken(error)
+                del options[field]
+                options |= self.stand_in(field)
+        named = ", ".join(f'"{OPTIONS[name].spoken}"' for name in self.FIELDS if name in wrong)
+        return ([f"Fix {named} first"] if wrong else lines), wrong
+
+    def stand_in(self, field: str) -> Mapping[str, Any]:
+        """What stands for a field that is wrong while the others are checked; nothing where it may be left out."""
+        return {}
+
     @on(Input.Changed)
     def _changed(self) -> None:
         self._show_command()
@@ -193,35 +228,25 @@ class Form(CockpitScreen):
     @work(exclusive=True, group="look")
     async def _look(self) -> None:
         """Check what was typed, and say what it comes to."""
-        texts = self._texts()
         try:
-            options = self.options(texts)
-            lines = await asyncio.to_thread(self.outlook, options) if self.enough(options) else [self.empty]
-        except (InputError, sqlite3.Error, OSError) as error:
-            await self._wrong(error)
-        else:
-            await self._say("\n".join(lines), None)
+            lines, wrong = await asyncio.to_thread(self.checked, self._texts())
+        except (sqlite3.Error, OSError) as error:
+            lines, wrong = [str(error)], {}
+        self.query_one("#planned", Plain).update("\n".join(lines))
+        await self._show_wrong(wrong)
 
-    async def _wrong(self, error: Exception) -> None:
-        problem, field = _spoken(error), error.option if isinstance(error, InputError) else None
-        if field is not None and field in self.FIELDS:
-            await self._say(f'Fix "{OPTIONS[field].spoken}" first', field, problem)
-        else:
-            await self._say(problem, None)
-
-    async def _say(self, outlook: str, wrong: str | None, problem: str = "") -> None:
-        """Show what it comes to, and what is wrong under the field where it is."""
-        self.query_one("#planned", Plain).update(outlook)
+    async def _show_wrong(self, wrong: Mapping[str, str]) -> None:
+        """Show what is wrong under each field where something is."""
+        if not wrong.keys() <= {*self.FIRST}:
+            await self._mount_more()
+            self.query_one(Collapsible).collapsed = False
         await self.query(".wrong").remove()
         for label in self.query("#form Label"):
-            label.set_class(label.id == f"label-{wrong}", "-beside-wrong")
-        if wrong:
-            if wrong not in self.FIRST:
-                await self._mount_more()
-                self.query_one(Collapsible).collapsed = False
-            box = self.query_one(f"#{wrong}")
+            label.set_class((label.id or "").removeprefix("label-") in wrong, "-beside-wrong")
+        for name, problem in wrong.items():
+            box = self.query_one(f"#{name}")
             assert isinstance(box.parent, Widget)
-            await box.parent.mount(Plain(problem, classes="wrong", id=f"wrong-{wrong}"), after=box)
+            await box.parent.mount(Plain(problem, classes="wrong", id=f"wrong-{name}"), after=box)
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
@@ -242,7 +267,7 @@ class Form(CockpitScreen):
             path = await self.cockpit.writable()
             done = await asyncio.to_thread(self.carry_out, self.options(texts), path, said)
         except (InputError, sqlite3.Error, OSError) as error:
-            await self._wrong(error)
+            self._look()
             self.cockpit.failed("Not queued", InputError(_spoken(error)))
             return
         self.cockpit.say_done("Queued", "\n".join(what for _, what in done), said)

@@ -159,9 +159,9 @@ class Layers(CockpitScreen):
         self.query_one("#layers-notes", Plain).update("\n".join(filter(None, notes)))
         self.query_one("#layers-notes").display = any(notes)
         if self.view.heat is not None:
-            self.query_one(Heat).show(self.view.heat, found.level)
+            self.query_one(Heat).show(self.view.heat, found.level, self.fraction)
             whose = "A" if self.view.heat.side == found.a else "B"
-            self.query_one("#layers-detail", Plain).update(legend(f"{whose}: weights remaining, %"))
+            self.query_one("#layers-detail", Plain).update(legend(f"{whose}: weights {self.fraction}, %"))
             return
         shown = self._chosen(found)
         self.query_one(LiveTable).show(dict(zip([one.name for one in shown], self._rows(found, shown), strict=True)))

@@ -13,6 +13,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from cockpit.text import words
+from cockpit.tui import states
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.logview import LogView, of_path, of_text
@@ -20,7 +21,6 @@ from cockpit.tui.widgets.table import LiveTable
 from engine.errors import InputError
 from engine.store import database, history, queue
 
-NO_FILES = "no logs yet: start workers with w here, or in a shell:\n\n  cockpit work --detach"
 NO_EXPERIMENT = "no experiment: choose one on the dashboard (key 1), or add one with `cockpit queue add`"
 
 
@@ -106,7 +106,7 @@ class Logs(CockpitScreen):
             if found:
                 self._open(Path(found[0][0]))
             else:
-                self.view.open(of_text(b""), "logs", NO_FILES)
+                self.view.open(of_text(b""), "logs", f"No logs yet: {states.no_workers(self.cockpit)}")
 
     def show_events(self, text: bytes) -> None:
         """Show what happened to the runs of the experiment."""

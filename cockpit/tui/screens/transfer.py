@@ -48,6 +48,9 @@ class Transfer(Form):
     def enough(self, options: Mapping[str, Any]) -> bool:
         return "source" in options
 
+    def stand_in(self, field: str) -> Mapping[str, Any]:
+        return {"source": ["digits"]} if field == "source" else {}
+
     def outlook(self, options: Mapping[str, Any]) -> list[str]:
         asked = request_of(options)
         _, found, workers = adding.preview([asked], self.cockpit.path)

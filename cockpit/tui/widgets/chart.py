@@ -30,7 +30,7 @@ from engine.store.live import Live
 
 PAINT_SECONDS = 0.25  # between two paints, at least
 CACHED = 8  # pictures
-SMALLEST = (24, 6)
+SMALLEST = (24, 4)
 ZOOM = 0.7
 HIGH = 26  # rows, from which on a chart spares some for the run in training
 

@@ -9,7 +9,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from cockpit.text import words
-from engine.analysis.comparing import HeatMap
+from engine.analysis.comparing import Fraction, HeatMap
 
 # From where on a colour holds, the colour, and that of the number on it: cividis, which colour-blind people can read.
 RAMP = (
@@ -26,7 +26,7 @@ CELL = 4  # columns: 31 levels of VGG19 fit into 140
 
 
 class Heat(ScrollView, can_focus=True):
-    """Layers down, levels across; the number in a cell is the per cent that remain.
+    """Layers down, levels across; the number in a cell is the per cent that remain, or that are pruned.
 
     It draws its lines itself: a DataTable of so many coloured cells holds the event loop for a tenth of a second.
     """
@@ -35,10 +35,11 @@ class Heat(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.shown: HeatMap | None = None
         self.level = 0
+        self.fraction: Fraction = "remaining"
 
-    def show(self, found: HeatMap, level: int) -> None:
-        """Show a heat map, with `level` marked and in sight."""
-        self.shown, self.level = found, level
+    def show(self, found: HeatMap, level: int, fraction: Fraction) -> None:
+        """Show a heat map of what remains, or of what is pruned, with `level` marked and in sight."""
+        self.shown, self.level, self.fraction = found, level, fraction
         self.virtual_size = Size(self._labels + CELL * len(found.levels), 1 + len(found.layers))
         self.refresh()
         self.call_after_refresh(self._bring_into_sight)  # once its size is known
@@ -67,7 +68,9 @@ class Heat(ScrollView, can_focus=True):
             cells = [(f"[{n}]" if n == self.level else f"{n} ", strong) for n in self.shown.levels]
         else:
             name = list(self.shown.layers)[place]
-            cells = [(f"{_percent(fraction)} ", _style(fraction)) for fraction in self.shown.layers[name]]
+            remain = self.shown.layers[name]
+            parts = remain if self.fraction == "remaining" else [1 - part for part in remain]
+            cells = [(f"{_percent(part)} ", _style(part)) for part in parts]
         across = Strip([Segment(text.rjust(CELL), style) for text, style in cells])
         left = self.scroll_offset.x
         seen = across.crop(left, left + width - self._labels)

@@ -68,7 +68,8 @@ def experiment(found: Detail) -> Text:
     """How far an experiment is, what went wrong, and what a person noted."""
     reason = f" ({found.reason})" if found.reason else ""
     lines = [f"{words.state(found.status)}{reason}, {found.done} of {found.runs} runs done"]
-    counts = {"waiting": found.waiting, "running": found.running}
+    halted = found.state if found.state != "active" else "halted"
+    counts = {"waiting": found.waiting, "running": found.running, halted: found.halted}
     open_ = [f"{count} {status}" for status, count in counts.items() if count]
     if said := ", ".join([*open_, *filter(None, [words.problems(found)])]):
         lines.append(said)
@@ -99,14 +100,14 @@ def devices(loads: Sequence[Load]) -> Text:
     return Text("\n".join(lines) or "no load recorded: workers do that")
 
 
-def workers(present: Sequence[Worker]) -> Text:
-    """The workers, and what each trains."""
+def workers(present: Sequence[Worker], nobody: str) -> Text:
+    """The workers, and what each trains; `nobody` where there are none."""
     lines = []
     for row in present:
         lines.append(f"{words.state(row.state)}  {row.device}  pid {row.pid}")
         if row.run_id:
             lines.append(f"  {words.run(row)}")
-    return Text("\n".join(lines) or "no workers: w starts them")
+    return Text("\n".join(lines) or nobody)
 
 
 def queued(experiments: Sequence[Experiment], most: int) -> Text:

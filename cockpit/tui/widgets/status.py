@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from cockpit.text import words
+from cockpit.tui import states
 from cockpit.tui.host import host_of
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
@@ -15,7 +16,11 @@ SILENT_SECONDS = 10.0  # without a write while workers should be at work
 class StatusLine(Plain):
     """One line, brought up to date every second."""
 
-    QUERIES: ClassVar[Mapping[str, Query]] = {"totals": rows.totals, "workers": workers.present}
+    QUERIES: ClassVar[Mapping[str, Query]] = {
+        "totals": rows.totals,
+        "starting": workers.starting,
+        "workers": workers.present,
+    }
 
     def on_mount(self) -> None:
         self.found: dict[str, Any] = {}
@@ -38,11 +43,11 @@ class StatusLine(Plain):
             self.update("the database cannot be read now" if self.unread else "reading …")
             return
         present = self.found["workers"]
-        states = [worker.state for worker in present]
-        at_work = ", ".join(f"{words.state(state)} {states.count(state)}" for state in dict.fromkeys(states))
-        read_only = host_of(self).read_only
-        nobody = "no workers" if read_only else "no workers (w starts them)"
-        parts = [*(["read-only"] if read_only else []), f"workers: {at_work}" if states else nobody]
+        every = [worker.state for worker in present]
+        at_work = ", ".join(f"{words.state(state)} {every.count(state)}" for state in dict.fromkeys(every))
+        host = host_of(self)
+        nobody = states.nobody(host.starting, host.read_only)
+        parts = [*(["read-only"] if host.read_only else []), f"workers: {at_work}" if every else nobody]
         if beats := [worker.heartbeat_at for worker in present]:
             age = database.age(max(beats))
             parts.append(f"stale: last heartbeat {words.duration(age)} ago" if age > SILENT_SECONDS else "live")

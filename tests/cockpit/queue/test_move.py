@@ -11,7 +11,7 @@ from tests.databases import worker
 
 def test_move_changes_who_is_next(path: Path, cockpit: Cockpit) -> None:
     add(path, "late", levels=0, replicates=1, random=["none"], target=["digits-a"], seed=50)
-    assert cockpit("queue", "move", "late", "--priority", 5).stdout == "· waiting  late: priority 0 -> 5\n"
+    assert cockpit("queue", "move", "late", "--priority", 5).stdout == "· waiting  late: priority 0 → 5\n"
     with closing(database.writer(path)) as connection:
         claim = leases.claim(connection, worker(connection))
         assert claim is not None

@@ -1,0 +1,58 @@
+"""What a screen says where nothing is shown yet: why that is so, and the key and the command that help."""
+
+import shlex
+import sqlite3
+
+from cockpit.text import words
+from cockpit.tui.host import Host
+from engine.store import rows, workers
+from engine.store.row_types import Experiment
+
+NONE = "No experiments yet.\n\n{key}In a shell:\n\n  cockpit run digits"
+ADD = "n adds one here. "
+START = "w starts workers here. In a shell:\n\n  cockpit work --detach"
+
+
+def no_experiments(read_only: bool) -> str:
+    """What an empty database says."""
+    return NONE.format(key="" if read_only else ADD)
+
+
+def nobody(starting: int, read_only: bool) -> str:
+    """What stands where workers would be, while none has reported yet."""
+    if starting:
+        return "workers are starting …"
+    return "no workers" if read_only else "no workers: w starts them"
+
+
+def no_workers(host: Host) -> str:
+    """The same with what to type where that helps."""
+    said = nobody(host.starting, host.read_only)
+    return said if host.starting else f"{said}\n\nIn a shell:\n\n  cockpit work --detach"
+
+
+def untrained(connection: sqlite3.Connection, name: str, read_only: bool) -> str:
+    """Why an experiment has no results yet, and what helps now."""
+    row = connection.execute("SELECT id FROM experiments WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return f"{name} has been removed."
+    (found,) = rows.experiments(connection, row[0])
+    return f"{name} has no results yet.\n\n{_reason(connection, found, read_only)}"
+
+
+def _reason(connection: sqlite3.Connection, found: Experiment, read_only: bool) -> str:
+    named = shlex.quote(found.name)
+    if found.status == "running":
+        return "It is being trained: the first result appears when a run ends."
+    if found.status in ("paused", "cancelled"):
+        why = f" ({found.reason})" if found.reason else ""
+        key = "" if read_only else "P resumes it. "
+        return f"It is {found.status}{why}. {key}In a shell:\n\n  cockpit queue resume {named}"
+    if found.status != "waiting":
+        key = "" if read_only or not found.failed else "R trains them again. "
+        return f"{words.problems(found)}. {key}In a shell:\n\n  cockpit queue show {named}"
+    if any(worker.state not in ("dead", "silent") for worker in workers.present(connection)):
+        return f"It waits for {found.waits_for}: workers train other runs first."
+    if workers.starting(connection):
+        return "Workers are starting: they train it."
+    return "In a shell:\n\n  cockpit work --detach" if read_only else START
