@@ -30,7 +30,7 @@ async def test_what_the_reader_says_while_the_screens_are_closed_is_no_error() -
 
     async def say() -> None:
         while True:
-            cockpit.post_message(Trouble("there is no database"))
+            cockpit.post_message(Trouble("there is no database", is_error=True))
             await asyncio.sleep(0)
 
     async with cockpit.run_test() as pilot:

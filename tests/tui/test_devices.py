@@ -11,6 +11,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from cockpit.tui import states
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens import devices
 from cockpit.tui.screens.logs import Logs
@@ -128,7 +129,7 @@ async def test_without_workers_the_next_command_is_named(path: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("6")
         await settle(pilot)
-        assert said(app) == devices.EMPTY
+        assert said(app) == states.no_workers(app)
         await pilot.press("enter")
         await settle(pilot, 0.3)
         assert isinstance(app.screen, devices.Devices)

@@ -193,7 +193,7 @@ async def test_a_heat_map_larger_than_the_terminal_scrolls_to_the_level_and_keep
         heat = screen.query_one(Heat)
         await pilot.press("h")
         await until(pilot, lambda: heat.has_focus)
-        heat.show(large, 30)
+        heat.show(large, 30, "remaining")
         await until(pilot, lambda: heat.render_line(0).text.split()[-1] == "[30]")
         assert heat.render_line(1).text.startswith("conv1 ")
         await pilot.press("j", "down")

@@ -8,8 +8,8 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from cockpit.text import words
+from cockpit.tui import states
 from cockpit.tui.app import Cockpit
-from cockpit.tui.screens import logs
 from cockpit.tui.screens.dashboard import Dashboard
 from cockpit.tui.widgets.logview import LogView
 from cockpit.tui.widgets.table import LiveTable
@@ -167,9 +167,10 @@ async def test_events_are_shown_instead_of_files(path: Path) -> None:
 @pytest.mark.asyncio
 async def test_without_logs_the_next_command_is_named(trained: Path, tmp_path: Path) -> None:
     path = copied(trained, tmp_path)
-    async with Cockpit(path).run_test(size=(80, 24)) as pilot:
+    app = Cockpit(path)
+    async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("7")
-        assert await shown(pilot, 1.5) == logs.NO_FILES
+        assert await shown(pilot, 1.5) == f"No logs yet: {states.no_workers(app)}"
 
 
 def test_nothing_that_a_terminal_obeys_is_shown() -> None:

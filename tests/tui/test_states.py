@@ -1,5 +1,6 @@
 """What screens say where nothing is shown yet fits how things stand now."""
 
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
@@ -15,10 +16,10 @@ from cockpit.tui.app import Cockpit
 from cockpit.tui.help import Help
 from cockpit.tui.screens.devices import Devices
 from engine.machine import processes
-from engine.store import claims, database, queue, rows, workers
+from engine.store import database, leases, queue, rows, workers
 from tests.conftest import add
-from tests.engine.test_store import worker
-from tests.tui.test_queue import ONE, until
+from tests.databases import worker
+from tests.tui.driving import ONE, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -31,26 +32,26 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def nothing(connection: database.Connection) -> None:
+def nothing(connection: sqlite3.Connection) -> None:
     """Leave it waiting."""
 
 
-def train(connection: database.Connection) -> None:
-    assert claims.claim(connection, worker(connection)) is not None
+def train(connection: sqlite3.Connection) -> None:
+    assert leases.claim(connection, worker(connection)) is not None
 
 
-def start(connection: database.Connection) -> None:
+def start(connection: sqlite3.Connection) -> None:
     workers.open_pool(connection, "pool.log")
 
 
-def set_state(state: queue.State) -> Callable[[database.Connection], None]:
-    def act(connection: database.Connection) -> None:
+def set_state(state: queue.State) -> Callable[[sqlite3.Connection], None]:
+    def act(connection: sqlite3.Connection) -> None:
         queue.set_state(connection, 1, state)
 
     return act
 
 
-def fail(connection: database.Connection) -> None:
+def fail(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE runs SET status = 'failed', error = 'x'")
 
 
