@@ -12,7 +12,17 @@ import typer
 
 from cockpit.cli.parameters import takes_experiments, takes_more
 from cockpit.requests import completing
-from cockpit.requests.adding import HEADINGS, absent, basis, cells, describe, estimate_json, preview, widen
+from cockpit.requests.adding import (
+    HEADINGS,
+    absent,
+    basis,
+    cells,
+    describe,
+    estimate_json,
+    preview,
+    preview_wider,
+    widen,
+)
 from cockpit.requests.options import Request, add_all
 from cockpit.requests.shared import Database, Json, Names, command_line, to_read, to_write
 from cockpit.requests.trusting import asking
@@ -100,12 +110,22 @@ def extend(
     names: Names,
     more: Mapping[str, Any],
     trust_models: bool = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
     """Give experiments more levels, replicates, data sets or tickets, finished ones too; only the new is trained."""
     if not given(more):
         raise InputError("Nothing to extend: give --levels, --replicates, --target, ...")
+    if dry_run:
+        _, one, workers = preview_wider(names, more, to_read(db))
+        name = ", ".join(names)
+        if as_json:
+            print(json.dumps({**_counts(name, one), "estimate": estimate_json(one.estimate)}))
+        else:
+            print(describe(name, one))
+            _show({name: one.estimate}, one.estimate, workers)
+        return
     with closing(database.writer(to_write(db))) as connection:
         found = asking(trust_models, lambda: widen(connection, names, more, command_line()))
         ids = [added.experiment for added in found]

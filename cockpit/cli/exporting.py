@@ -16,6 +16,15 @@ app = typer.Typer()
 
 @app.command("export", epilog="Example: cockpit export --csv --table runs -o runs.csv")
 def export(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="Only this experiment. Default: all.",
+            show_default=False,
+            autocompletion=completing.experiments,
+        ),
+    ] = None,
     csv: Annotated[
         bool, typer.Option("--csv", help="Comma-separated values with a heading, in UTF-8 (the default).")
     ] = False,
@@ -23,9 +32,7 @@ def export(
     table: Annotated[
         str, typer.Option(help=f"One of: {', '.join(rows.TABLES)}.", autocompletion=completing.among(rows.TABLES))
     ] = "curves",
-    experiment: Annotated[
-        str | None, typer.Option(help="Only this experiment.", autocompletion=completing.experiments)
-    ] = None,
+    named: Annotated[str | None, typer.Option("--experiment", hidden=True)] = None,
     output: Annotated[Path | None, output_option("File to write. Default: standard output.")] = None,
     all_attempts: Annotated[
         bool, typer.Option("--all-attempts", help="With --table epochs: epochs of abandoned attempts, too.")
@@ -37,6 +44,9 @@ def export(
 
     if csv and as_json:
         raise InputError("--csv and --json exclude each other: give one of them")
+    if None not in (experiment, named):
+        raise InputError("the experiment is named twice: leave --experiment out")
+    experiment = experiment or named
     with closing(database.reader(to_read(db))) as connection:
         name = rows.asked(connection, table, experiment, all_attempts)
         if name in rows.EXPORTS:

@@ -78,6 +78,8 @@ def test_export_to_a_file_json_lines_and_one_experiment(cockpit: Cockpit, traine
     lines = [json.loads(line) for line in cockpit("export", "--json", "--db", trained).stdout.splitlines()]
     assert len(lines) == len(to_stdout.splitlines()) - 1
     assert cockpit("export", "--csv", "--experiment", "tiny", "--db", trained).stdout == to_stdout
+    assert cockpit("export", "tiny", "--db", trained).stdout == to_stdout
+    assert "named twice" in cockpit("export", "tiny", "--experiment", "tiny", "--db", trained).stderr
     assert "did you mean 'tiny'" in cockpit("export", "--experiment", "tyni", "--db", trained).stderr
     assert (
         "unknown table 'run': choose from curves, runs" in cockpit("export", "--table", "run", "--db", trained).stderr

@@ -26,6 +26,15 @@ def content(path: Path) -> list[str]:
         return list(connection.iterdump())
 
 
+def test_a_dry_run_says_what_is_new_and_changes_nothing(cockpit: Cockpit, tmp_path: Path) -> None:
+    add(tmp_path / "experiments.db", "tiny")
+    before = cockpit("queue", "list", "--json").stdout
+    said = cockpit("queue", "extend", "tiny", "--replicates", 3, "--dry-run")
+    assert (said.returncode, "new" in said.stdout) == (0, True)
+    assert json.loads(cockpit("queue", "extend", "tiny", "--replicates", 3, "--dry-run", "--json").stdout)["new"] > 0
+    assert cockpit("queue", "list", "--json").stdout == before
+
+
 def test_a_finished_experiment_is_extended_and_only_its_new_runs_are_trained(path: Path, cockpit: Cockpit) -> None:
     path.unlink()
     add(path, "chain", levels=2, replicates=1)
