@@ -171,8 +171,14 @@ def locate(
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Record where the files that experiments read are on this machine. They are known by their content's hash."""
-    moved = [resolve(spec) for spec in specs]
+    """Record where the files that experiments read are on this machine, whatever they are called there.
+
+    A file is known by its content's hash; `cockpit data list` names those that are looked for.
+    """
+    try:
+        moved = [resolve(spec) for spec in specs]
+    except InputError as error:
+        raise InputError(error, "; name the path that it has now: its content is compared, not its name") from None
     found: dict[str, str] = {}
     with closing(database.writer(to_write(db))) as connection, database.transaction(connection):
         for spec, data in zip(specs, moved, strict=True):

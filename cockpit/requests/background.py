@@ -27,8 +27,9 @@ GIB = 2**30
 def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] = ()) -> tuple[int | None, str]:
     """Start `cockpit work` with these arguments in a session of its own, and wait until it has begun.
 
-    Its pid and what to tell a person; no pid where it ended at once because there was nothing to do.
+    Its pid and what to tell a person; no pid where it ended at once because there was nothing to do. Raises InputError.
     """
+    processes.check_told()
     folder = database.files_folder(path) / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"work-{datetime.now(UTC):%Y%m%dT%H%M%S}-{processes.mark()}.log"
@@ -74,6 +75,7 @@ def refuse_more(connection: sqlite3.Connection) -> None:
 
 def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | None:
     """Ask the pools of this database on this machine to end, and wait for them: which did; None if there are none."""
+    processes.check_told()
     pools, path = workers.live_pools(connection), database.path_of(connection)
     for pool in pools:
         if not processes.has_open(pool.pid, path):  # whose pid a foreign or damaged database may name
@@ -115,6 +117,7 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
         print(f"the pool {killed.pid} was killed; its workers leave checkpoints and end: {killed.log}")
     if not present:
         if not pools:
+            processes.check_told()
             hints.say("no workers: start them with `cockpit work`, or `cockpit work --detach` in the background")
         for pool in pools:
             print(f"the workers of pool {pool.pid} are starting: {pool.log}")

@@ -66,7 +66,10 @@ def lost(name: str, identity: str, location: str) -> InputError:
     """The error for a data set of a person's own whose file or folder is not known, or not there any more."""
     kind = identity.partition(":")[0]
     where = f"is gone from {location}: put it back, or" if location else "has no known place on this machine:"
-    return InputError(f"data set {name} {where} name where it is with `cockpit data locate {kind}:PATH`")
+    return InputError(
+        f"data set {name} {where} name where it is with `cockpit data locate {kind}:PATH`; its content is compared,"
+        " so path and name may be others"
+    )
 
 
 def _lacking(name: str, folder: Path) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -42,10 +43,20 @@ def ask(module: str, *arguments: object) -> Any:
     try:
         found = json.loads(done.stdout)
     except ValueError:
-        raise InputError(f"{module} ended with code {done.returncode} and no answer") from None
+        raise InputError(f"{module} {_ending(done.returncode)}") from None
     if "error" in found:
         raise InputError.from_json(found["error"])
     return found["answer"]
+
+
+def _ending(code: int) -> str:
+    """How a process ended that gave no answer. Libraries abort, and Linux kills, where memory has run out."""
+    if code >= 0:
+        return f"ended with code {code} and no answer"
+    with suppress(ValueError):  # a real-time signal has no name
+        likely = -code in (signal.SIGABRT, signal.SIGKILL)
+        return f"was ended by {signal.Signals(-code).name}" + (": its memory ran out, most likely" if likely else "")
+    return f"was ended by signal {-code}"
 
 
 def answer(find: Callable[[], object]) -> None:
@@ -109,6 +120,15 @@ def place() -> dict[str, str | None]:
             found["pid_namespace"] = os.readlink(_PROC / "self/ns/pid")
             found["boot"] = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else found["host"]
     return found
+
+
+def check_told() -> None:
+    """Raises InputError in a container from which no process can be told, not even one that was just started."""
+    if None in place().values():
+        raise InputError(
+            "this container's /proc shows other processes than its own, so background workers cannot be told: mount"
+            " its own (`mount -t proc proc /proc`), or run `cockpit work` in the foreground, which Ctrl-C stops"
+        )
 
 
 def identity(pid: int | None = None) -> dict[str, object]:

@@ -61,37 +61,42 @@ def claim(
     """Claim the next run, or None if none can start now. One statement, so no two workers get the same.
 
     A worker of `split` devices claims only runs that are split over so many, and none of the models `without`.
+    Raises BadRecipe, and claims nothing, where the recipe is not the one that the digest names.
 
     The order: priority among the active experiments that want the run, then how many runs wait for it, then age. First
     of all comes a run that ran out of memory: it takes the first device on which nothing else is being trained, what
     is ready waits for that, and while it is trained nothing joins it there.
     """
-    row = connection.execute(
-        f"""
-        UPDATE runs SET status = 'running', claim = claim + 1, worker = :worker, lease_expires_at = :lease
-        WHERE id = (
-          SELECT first.id FROM ({_ready(experiment)}) AS first
-          WHERE NOT EXISTS (
-            SELECT 1 FROM runs AS other JOIN workers AS theirs ON theirs.id = other.worker
-            JOIN workers AS mine ON mine.id = :worker AND {_SAME_DEVICE}
-            WHERE other.status = 'running' AND (other.alone OR first.alone)
-          )
-        )
-        RETURNING id, claim, attempt, recipe, lost
-        """,
-        {
-            "worker": worker,
-            "lease": now(LEASE_SECONDS),
-            "experiment": experiment,
-            "split": split,
-            "without": json.dumps([*without]),
-        },
-    ).fetchone()
-    from engine.recipes import Run  # takes longer than what most commands do here
+    from engine.recipes import BadRecipe, Run  # takes longer than what most commands do here
 
-    if row is None:
-        return None
-    return Claim(row["id"], row["claim"], row["attempt"], Run.from_json(row["recipe"]), row["lost"])
+    with transaction(connection):
+        row = connection.execute(
+            f"""
+            UPDATE runs SET status = 'running', claim = claim + 1, worker = :worker, lease_expires_at = :lease
+            WHERE id = (
+              SELECT first.id FROM ({_ready(experiment)}) AS first
+              WHERE NOT EXISTS (
+                SELECT 1 FROM runs AS other JOIN workers AS theirs ON theirs.id = other.worker
+                JOIN workers AS mine ON mine.id = :worker AND {_SAME_DEVICE}
+                WHERE other.status = 'running' AND (other.alone OR first.alone)
+              )
+            )
+            RETURNING id, claim, attempt, digest, recipe, lost
+            """,
+            {
+                "worker": worker,
+                "lease": now(LEASE_SECONDS),
+                "experiment": experiment,
+                "split": split,
+                "without": json.dumps([*without]),
+            },
+        ).fetchone()
+        if row is None:
+            return None
+        run = Run.from_json(row["recipe"])
+        if run.digest != row["digest"]:
+            raise BadRecipe(f"the recipe of run {row['digest'][:12]} is another run's")
+    return Claim(row["id"], row["claim"], row["attempt"], run, row["lost"])
 
 
 def _ready(experiment: int | None) -> str:

@@ -176,10 +176,10 @@ class Worker:
             self._fail(claim, error)
 
     def _stop_if_damaged(self, claim: leases.Claim, error: Exception) -> None:
-        """Give the run back and raise Damaged where a damaged row explains an error."""
-        if not memory.ran_out(error) and (damaged := damage.cause(error, self.options.db)):
+        """Give the run back and raise Damaged where the database is: whatever the error says, it may be the reason."""
+        if not memory.ran_out(error) and (found := damage.first(self.options.db)):
             self._release(claim)
-            raise damaged from error
+            raise damage.Damaged(self.options.db, found) from error
 
     def _is_storage_fault(self, error: Exception) -> bool:
         """Whether an error is one of the database, its files or their disk, and not of the run or its data set."""

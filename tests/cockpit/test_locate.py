@@ -25,9 +25,10 @@ def spec(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def move(tmp_path: Path, spec: str) -> str:
+    """Give a file or folder another path and name; its spec there."""
     kind, _, path = spec.partition(":")
     (tmp_path / "other").mkdir()
-    return f"{kind}:{shutil.move(path, tmp_path / 'other')}"
+    return f"{kind}:{shutil.move(path, tmp_path / 'other' / f'renamed{Path(path).suffix}')}"
 
 
 def blank(tmp_path: Path) -> None:
@@ -46,7 +47,11 @@ def test_what_has_no_place_is_refused_until_it_is_located(cockpit: Cockpit, tmp_
         refused = cockpit(*command)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert "-a has no known place on this machine: name where it is with `cockpit data locate " in refused.stderr
+        assert "its content is compared, so path and name may be others" in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
+    gone = cockpit("data", "locate", spec)  # the name that it had
+    assert (gone.returncode, gone.stdout, len(gone.stderr.splitlines())) == (2, "", 1)
+    assert gone.stderr.endswith("; name the path that it has now: its content is compared, not its name\n")
     assert json.loads(cockpit("queue", "list", "--json").stdout) == before
     assert {row["state"] for row in json.loads(cockpit("data", "list", "--json").stdout)["files"]} == {"unknown"}
     located = json.loads(cockpit("data", "locate", moved, "--json").stdout)

@@ -4,11 +4,15 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cockpit.requests import background
+from engine.errors import InputError
 from engine.machine import processes
 from engine.machine.devices import Load
 from engine.store import database, files, workers
@@ -142,3 +146,41 @@ def test_a_clock_that_is_set_neither_stops_loads_nor_kills_pools(
 
 def _stepped(step: float) -> dict[str, Any]:
     return {"now": lambda ahead=0.0: database.now(ahead + step), "time": time}
+
+
+@PROC
+def test_a_container_without_a_proc_of_its_own_says_that_workers_cannot_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "experiments.db"
+    with closing(database.writer(path)) as connection:
+        elsewhere(monkeypatch, {"pid_namespace": None, "boot": None})
+        commands: list[Callable[[], None]] = [
+            lambda: background.detach(path, connection, ()),
+            lambda: background.stop(connection),
+            lambda: background.status(connection, as_json=False),
+        ]
+        for command in commands:
+            with pytest.raises(InputError, match="mount its own"):
+                command()
+        assert not database.files_folder(path).exists()
+
+
+ENDINGS = [
+    ("sys.exit(7)", "ended with code 7 and no answer"),
+    ("os.abort()", "was ended by SIGABRT: its memory ran out, most likely"),  # as libraries do on bad_alloc
+    ("os.kill(os.getpid(), 9)", "was ended by SIGKILL: its memory ran out, most likely"),  # as Linux does
+    ("os.kill(os.getpid(), 11)", "was ended by SIGSEGV"),
+    ("os.kill(os.getpid(), 40)", "was ended by signal 40"),
+]
+
+
+@pytest.mark.parametrize(("does", "said"), ENDINGS)
+def test_a_process_that_gave_no_answer_is_said_to_have_ended_and_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, said: str
+) -> None:
+    (tmp_path / "asked.py").write_text(f"import os, sys\n{does}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(InputError) as raised:
+        processes.ask("asked")
+    assert str(raised.value) == f"asked {said}"

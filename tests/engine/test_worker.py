@@ -264,6 +264,10 @@ def test_runs_that_another_version_queued_are_left_to_it(tmp_path: Path) -> None
 DAMAGE = [
     ("DELETE FROM datasets", "refers to a row of datasets that is not there"),
     ("DELETE FROM layers", "runs that are done without all epochs, layers or accuracy"),
+    # The worker meets an InputError: the file is not there.
+    ("UPDATE datasets SET location = '/nowhere.npz', classes = 0", "classes of row "),
+    ("UPDATE runs SET recipe = replace(recipe, '\"seed\":0', '\"seed\":7') WHERE status = 'waiting'", "whose recipe"),
+    ("UPDATE runs SET recipe = substr(recipe, 1, 60) WHERE status = 'waiting'", "whose recipe"),
 ]
 
 
@@ -274,7 +278,7 @@ def test_a_damaged_row_met_in_a_training_stops_the_worker_and_fails_no_run(
     path = tmp_path / "experiments.db"
     add(path, "done", levels=0, replicates=1, random=["none"])
     work_off(path)
-    add(path, "next", levels=1, replicates=2, random=["none"], target=["digits-a"])
+    add(path, "next", levels=1, replicates=2, random=["none"], target=[save(tmp_path / "own.npz", gray(40, side=8))])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(statement)
     with start_worker(path, 60, stdout=subprocess.PIPE) as worker:
