@@ -22,6 +22,7 @@ Scope = Literal["global", "layerwise"]
 Prunable = Literal["conv", "conv+output", "conv+linear"]  # each has all that those before it have
 Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
+PruneAt = Literal["end", "init"]
 Profile = Literal["exact", "fast"]
 BatchNorm = Literal["part", "whole"]
 Augmentation = Literal["none", "crop", "crop-flip"]
@@ -96,7 +97,11 @@ class Training(_Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule(_Part):
-    """How a chain prunes and rewinds: the fraction `rate` of the remaining weights at each level (section 3.1)."""
+    """How a chain prunes and rewinds: the fraction `rate` of the remaining weights at each level (section 3.1).
+
+    `prune_at` is whether the criterion is given the weights after training or those that tickets are rewound to, and
+    `prune_batches` how many batches of training images it sees, if it sees any.
+    """
 
     rate: Rate = 0.2
     scope: Scope = "global"
@@ -105,15 +110,17 @@ class Rule(_Part):
     rewinds: Rewinds = "all"
     schedule: Schedule = "restart"
     criterion: Plugin = "magnitude"  # of `engine.pruning.criteria`
+    prune_at: PruneAt = "end"
+    prune_batches: Count = 1
 
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that tell this rule from others."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
-    def fraction(self, level: int) -> float:
-        """The fraction of the prunable weights that remains after `level` pruning iterations."""
-        return (1.0 - self.rate) ** level
+    def fraction(self, level: float) -> float:
+        """The fraction of the prunable weights that remains after `level` pruning iterations, or between two."""
+        return float((1.0 - self.rate) ** level)
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,8 @@ class Chain(_Part):
 
     @cached_property
     def _unpruned(self) -> "Chain":
-        return Chain(self.training, replace(self.rule, scope=Rule.scope, rate=Rule.rate, criterion=Rule.criterion))
+        pruning = ("scope", "rate", "criterion", "prune_at", "prune_batches")
+        return Chain(self.training, replace(self.rule, **{name: getattr(Rule, name) for name in pruning}))
 
     @cached_property
     def _runs(self) -> dict[int, "Run"]:

@@ -1,11 +1,17 @@
 """Training configurations and weights that several tests use."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from engine.recipes import Training
+from engine.recipes import Run, Training
+from engine.store import database, records
+from engine.store.files import Folder
+from engine.tickets import starts
 
 TRAINING = Training(
     dataset="digits-a",
@@ -35,6 +41,8 @@ CHANGED: dict[str, Any] = {
     "evaluate": "0,1,2,8",
     "prune_rate": 0.3,
     "criterion": "random",
+    "prune_at": "init",
+    "prune_batches": 4,
     "lr_schedule": "cosine",
     "rewind": 2,
     "prunable": "conv+output",
@@ -59,10 +67,28 @@ CHANGED: dict[str, Any] = {
     "label_smoothing": 0.1,
 }
 # What else an experiment must have, so that it uses an option.
-NEEDED: dict[str, dict[str, Any]] = {"batch_norm": {"split": 3}, "betas": {"optimizer": ["adam"]}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "batch_norm": {"split": 3},
+    "betas": {"optimizer": ["adam"]},
+    "prune_batches": {"criterion": "snip"},
+}
 
 
 def weights(seed: int = 0, ties: bool = False) -> dict[str, Tensor]:
     draw = torch.Generator().manual_seed(seed)
     found = {name: torch.randn(shape, generator=draw) for name, shape in SHAPES.items()}
     return {name: (value * 2).round() / 2 for name, value in found.items()} if ties else found
+
+
+@contextmanager
+def files(path: Path) -> Iterator[starts.Read]:
+    """The files that the runs of a database left."""
+    with closing(database.reader(path)) as connection:
+        folder = Folder(database.files_folder(path))
+
+        def read(run: Run, kind: str) -> bytes:
+            digest = records.file_of(connection, run.digest, kind)
+            assert digest is not None, (run, kind)
+            return folder.get(digest)
+
+        yield read

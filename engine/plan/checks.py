@@ -14,6 +14,8 @@ from engine.plan import durations, number_lists
 from engine.plan.definitions import LEARNING_RATES, Definition, evaluation_levels, evaluation_rule, rewind_epoch
 from engine.plan.optimizers import SETTINGS
 from engine.plan.options import OPTIONS
+from engine.pruning.criteria import OF_TRAINING, sees_images
+from engine.recipes import Rule
 from engine.tickets import ticketfiles
 
 UNEVALUATED = "no ticket is trained on another data set, and none compared with a random ticket"
@@ -48,6 +50,8 @@ def without_unused(d: Definition, requested: Collection[str]) -> Definition:
         if getattr(d, name) != OPTIONS[name].default and not _has(d, what):
             why_not[name] = f"{d.model.partition('@')[0]} has no {what}"
     why_not |= _of_others(d)
+    if d.sources and d.prune_batches != Rule.prune_batches and not sees_images(d.criterion):
+        why_not["prune_batches"] = f"criterion {d.criterion} sees no images"
     for name, why in why_not.items():
         if name in requested:
             raise unused(name, _written(d, name), why)
@@ -106,6 +110,9 @@ def checked(d: Definition) -> Definition:
     _check_shapes(d)
     _check_numbers(d)
     _check_rewinds(d)
+    if d.prune_at == "init" and d.criterion in OF_TRAINING:
+        why = f" {d.criterion} compares weights before and after training: give "
+        raise InputError(OptionName("criterion"), why, OptionName("prune_at"), " end, or another criterion")
     _check_classes(d)
     images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
     _check_rates(d, images.values())

@@ -17,7 +17,14 @@ from engine.plan.options import DEFINING, FIELDS, NONE, OPTIONS, given
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import SPEC, TicketSource
 
-OF_CHAINS = ("scope", "criterion", "rewind", "rewinds")  # what says nothing where no chain is trained
+OF_CHAINS = (
+    "scope",
+    "criterion",
+    "prune_at",
+    "prune_batches",
+    "rewind",
+    "rewinds",
+)  # what says nothing where no chain is trained
 
 
 def define(requested: Collection[str] | None = None, **options: Any) -> Definition:

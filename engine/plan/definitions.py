@@ -20,6 +20,7 @@ from engine.recipes import (
     Plugin,
     Profile,
     Prunable,
+    PruneAt,
     Rate,
     Rewinds,
     Rule,
@@ -56,7 +57,7 @@ class Definition:
     levels: Few
     evaluate: tuple[Level, ...]
     rate: Rate
-    rewind: Epochs | None  # None: the data set's own (REWINDS)
+    rewind: Epochs | None  # None: the data set's own (REWINDS), or the start where that is where pruning happens
     prunable: Prunable
     rewinds: Rewinds
     schedule: Schedule
@@ -80,6 +81,8 @@ class Definition:
     decay: Size = Training.decay
     warmup: Duration = Training.warmup
     label_smoothing: Rate = Training.label_smoothing
+    prune_at: PruneAt = Rule.prune_at
+    prune_batches: Count = Rule.prune_batches
     model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:
@@ -171,4 +174,6 @@ def evaluation_rule(evaluate: Sequence[int], levels: int) -> str:
 
 def rewind_epoch(d: Definition, data: DataSet) -> int:
     """The epoch that tickets found on `data` are rewound to."""
+    if d.rewind is None and d.prune_at == "init":
+        return 0
     return REWINDS.get(split_part(data.identity)[0], 1) if d.rewind is None else d.rewind

@@ -111,6 +111,8 @@ def _chains(d: Definition, source: DataSet, optimizer: str, scope: Scope) -> lis
         rewinds=d.rewinds,
         schedule=d.schedule,
         criterion=d.criterion,
+        prune_at=d.prune_at,
+        prune_batches=d.prune_batches,
     )
     return [_chain(_training(d, source, optimizer, d.seed + r), rule) for r in range(d.replicates)]
 

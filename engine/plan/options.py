@@ -15,8 +15,8 @@ from engine.machine.plugins import Door, is_plugin
 from engine.models.catalog import MODELS, WIDTH
 from engine.plan import durations, number_lists
 from engine.plan.optimizers import OPTIMIZERS, SCHEDULES
-from engine.pruning.criteria import CRITERIA
-from engine.recipes import BatchNorm, Profile, Prunable, Rewinds, Rule, Schedule, Scope, Training
+from engine.pruning.criteria import CRITERIA, OF_IMAGES
+from engine.recipes import BatchNorm, Profile, Prunable, PruneAt, Rewinds, Rule, Schedule, Scope, Training
 from engine.tickets.permutations import PERMUTATIONS
 
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
@@ -231,11 +231,26 @@ _ALL = (
         default=Rule.criterion,
     ),
     Option(
+        name="prune_at",
+        panel=TICKETS,
+        help="Weights that the criterion is given: those at the end of training, or at init, those rewound to",
+        choices=get_args(PruneAt),
+        default=Rule.prune_at,
+    ),
+    Option(
+        name="prune_batches",
+        panel=TICKETS,
+        help=f"Batches of training images that the criterion sees: {', '.join(OF_IMAGES)}",
+        kind=int,
+        range=Range(1, 1_000_000),
+        default=Rule.prune_batches,
+    ),
+    Option(
         name="rewind",
         panel=TICKETS,
         help="Epoch rewound to (late resetting); 0 is the start",
         kind=int,
-        otherwise="1; of imagenet and places365 3",
+        otherwise="1; of imagenet and places365 3; 0 with prune-at init",
     ),
     Option(
         name="random",

@@ -1,4 +1,4 @@
 """Pruning: which weights remain. Scores of weights, exact counts with ties, random and permuted masks.
 
-It knows tensors only: nothing of data sets, training or the store.
+It knows tensors and torch's modules only: nothing of data sets, training or the store.
 """

@@ -4,15 +4,18 @@ Counts are exact: after n iterations round(N (1 - rate)^n) of the N prunable wei
 ties going to the lower index, and never one that an earlier iteration pruned. Section 3.1.
 """
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine import streams
 from engine.errors import InputError
-from engine.pruning.criteria import CRITERIA
+from engine.pruning.criteria import CRITERIA, ROUNDS
+from engine.pruning.networks import Network
 from engine.recipes import Rule
 
 Masks = dict[str, Tensor]
@@ -28,15 +31,34 @@ def prune(
     level: int,
     rewound: Mapping[str, Tensor] | None = None,
     seed: int = 0,
+    look: Callable[[], Network] | None = None,
 ) -> Masks:
     """The masks of `level` (1 or more): of the weights that `masks` (None: all) leaves, those that the rule keeps.
 
-    `weights` are the final weights of the run of level - 1, finite, in the order of the layers, and `rewound` those
-    that tickets are rewound to, which magnitude does without. They are compared in their own precision, on the device
-    they are on. Raises InputError where a criterion gives anything but one number for each weight.
+    `weights` are the final weights of the run of level - 1 (where the rule prunes before training, those it starts
+    from), finite, in the order of the layers, and `rewound` those that tickets are rewound to, which magnitude does
+    without. They are compared in their own precision, on the device they are on. `look` gives the network of these
+    weights, unmasked or not, to a criterion that asks for it. Raises InputError where a criterion gives anything but
+    one number for each weight.
     """
-    scored = _scores(weights, rule.criterion, level, rewound or {}, seed)
-    pools = [[name] for name in weights] if rule.scope == "layerwise" else [list(weights)]
+    criterion = CRITERIA.load(rule.criterion)
+    final = {name: weight.detach() for name, weight in weights.items()}
+    before = {name: value.to(final[name].device) for name, value in (rewound or {}).items() if name in final}
+    asked: list[Any] = [final, before, streams.generator(f"prune/{rule.criterion}/{level}", seed)]
+    network = look() if look and "network" in inspect.signature(criterion).parameters else None
+    rounds = ROUNDS.get(rule.criterion, 1)
+    for done in range(1, rounds + 1):
+        if network:
+            network.mask(masks or {})
+        scored = _checked(criterion(*asked, *([network] if network else [])), final, rule.criterion)
+        masks = _highest(scored, masks, rule, level if done == rounds else level - 1 + done / rounds)
+    assert masks is not None
+    return dict(masks)
+
+
+def _highest(scored: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None, rule: Rule, level: float) -> Masks:
+    """Of the weights that `masks` (None: all) leaves, those of the highest scores, as many as remain at `level`."""
+    pools = [[name] for name in scored] if rule.scope == "layerwise" else [list(scored)]
     found: Masks = {}
     for names in pools:
         scores = _not_negative(torch.cat([scored[name].flatten() for name in names]))
@@ -44,22 +66,16 @@ def prune(
             # Below every score, so that a pruned weight never comes back, not even among zeros.
             scores.masked_fill_(~torch.cat([masks[name].flatten() for name in names]), -1.0)
         kept = largest(scores, round(scores.numel() * rule.fraction(level)))
-        found |= split(kept, {name: weights[name] for name in names})
+        found |= split(kept, {name: scored[name] for name in names})
     return found
 
 
-def _scores(
-    weights: Mapping[str, Tensor], criterion: str, level: int, rewound: Mapping[str, Tensor], seed: int
-) -> dict[str, Tensor]:
-    """What a criterion makes of each weight."""
-    final = {name: weight.detach() for name, weight in weights.items()}
-    before = {name: rewound[name].to(weight.device) for name, weight in final.items() if name in rewound}
-    draw = streams.generator(f"prune/{criterion}/{level}", seed)
-    found: dict[str, Tensor] = CRITERIA.load(criterion)(final, before, draw)
-    for name, weight in final.items():
+def _checked(found: Mapping[str, Tensor], weights: Mapping[str, Tensor], criterion: str) -> dict[str, Tensor]:
+    """What a criterion makes of each weight, on the device of the weights."""
+    for name, weight in weights.items():
         if name not in found or found[name].shape != weight.shape or found[name].isnan().any():
             raise InputError(f"pruning criterion {criterion!r} gives no number to some weight of {name}")
-    return {name: found[name].to(weight.device) for name, weight in final.items()}
+    return {name: found[name].to(weight.device) for name, weight in weights.items()}
 
 
 def _not_negative(scores: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from engine.errors import InputError
 from engine.machine import memory, processes
 from engine.models import nets, trust, user_model
+from engine.pruning.criteria import sees_weights_alone
 from engine.pruning.pruner import Masks
 from engine.recipes import Run
 from engine.store import damage, database, exports, files, records
@@ -48,7 +49,7 @@ def ticket(connection: sqlite3.Connection, folder: Folder, digest: str, sparser:
         try:
             return folder.get(records.file_of(connection, producer.digest, kind) or "")
         except LostFile:
-            if chain is not None and (producer, kind) == chain.mask_of(1):
+            if chain and (producer, kind) == chain.mask_of(1) and sees_weights_alone(chain.rule.criterion):
                 layers = records.prunable_layers(connection, producer.digest, chain.rule.prunable)
                 return starts.first_mask(chain, layers, read)
             raise InputError(

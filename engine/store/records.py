@@ -120,14 +120,22 @@ def epochs(connection: sqlite3.Connection, claim: Claim, attempt: int) -> list[E
 
 
 def file(
-    connection: sqlite3.Connection, claim: Claim, kind: str, sha256: str, size: int, run: str | None = None
+    connection: sqlite3.Connection,
+    claim: Claim,
+    kind: str,
+    sha256: str,
+    size: int,
+    run: str | None = None,
+    lost: str | None = None,
 ) -> None:
     """Record a file that the run left: `rewind` and `final` states, or the `mask` of the next level.
 
     A run that starts from a mask of level 1 records it for the dense run of its chain, whose digest is `run`: see
-    `Chain.mask_of`.
+    `Chain.mask_of`. That replaces no other than the `lost` one, as another run may have recorded it meanwhile.
     """
     with _fenced(connection, claim):
+        if run is not None and file_of(connection, run, kind) != lost:
+            return
         connection.execute(
             "INSERT OR REPLACE INTO files (run_id, kind, sha256, bytes) SELECT id, ?, ?, ? FROM runs WHERE digest = ?",
             (kind, sha256, size, run or claim.run.digest),

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from engine import streams
 from engine.models import nets
 from engine.pruning import pruner
+from engine.pruning.criteria import OF_IMAGES
+from engine.pruning.networks import Network
 from engine.pruning.pruner import Masks
 from engine.recipes import Chain, Dense, Imported, Prunable, Random, RandomGlobal, Rule, Run, Winning
 from engine.tickets import tensorfiles, ticketfiles
@@ -21,6 +23,8 @@ from engine.tickets.permutations import PERMUTATIONS
 
 # The file of a kind that a run left (rewind, final, mask), or for an imported ticket starts from (ticket).
 Read = Callable[[Run, str], bytes]
+# What makes a network of a state for criteria, which prune these layers of it.
+Look = Callable[[Mapping[str, Tensor], Iterable[str]], Network]
 WIDEST: Prunable = "conv+linear"  # of a run that knows no rule: chains of every rule share it
 
 
@@ -98,16 +102,38 @@ def _fitted(masks: Masks, layers: Mapping[str, Tensor]) -> Masks:
     }
 
 
-def first_mask(chain: Chain, layers: Iterable[str], read: Read) -> bytes:
-    """The file of a chain's mask of level 1, pruned from the final weights that its dense run left in these layers.
+def first_mask(chain: Chain, layers: Iterable[str], read: Read, look: Look | None = None) -> bytes:
+    """The file of a chain's mask of level 1, pruned from what its dense run left of these layers.
 
     That run is shared by chains of other scopes and rates, and knows none of them. From level 1 on each link of the
     chain leaves the next mask behind.
     """
-    dense = chain.run(0)
-    final, rewound = (unpack_state(read(dense, kind)) for kind in ("final", "rewind"))
-    weights = {name: final[name] for name in layers}
-    return pack_masks(pruner.prune(weights, None, chain.rule, 1, rewound, chain.training.seed), chain, 1)
+    final = unpack_state(read(chain.run(0), "final"))
+    return mask_after(chain, 1, {name: final[name] for name in layers}, None, read, lambda: final, look)
+
+
+def mask_after(
+    chain: Chain,
+    level: int,
+    final: Mapping[str, Tensor],
+    masks: Masks | None,
+    read: Read,
+    state: Callable[[], Mapping[str, Tensor]],
+    look: Look | None = None,
+) -> bytes:
+    """The file of a chain's mask of `level`, pruned under the `masks` (None: all) of the level below.
+
+    `final` are the weights at the end of that level's training, by layer, and `state` gives the network's. The rule
+    says whether those or the rewound are pruned. `look` makes a network of a state for a criterion that asks for one.
+    """
+    rewound = unpack_state(read(chain.run(0), "rewind"))
+    if chain.rule.prune_at == "end":
+        weights = dict(final)
+    else:
+        weights, state = {name: rewound[name].to(weight.device) for name, weight in final.items()}, lambda: rewound
+    network = (lambda: look(state(), weights)) if look else None
+    found = pruner.prune(weights, masks, chain.rule, level, rewound, chain.training.seed, network)
+    return pack_masks(found, chain, level)
 
 
 def _everything(layers: Mapping[str, Tensor]) -> Masks:
@@ -128,7 +154,10 @@ def pack_masks(masks: Mapping[str, Tensor], chain: Chain, level: int) -> bytes:
     """The masks of a chain's ticket as a file, one bit a weight."""
     bits = {name: torch.from_numpy(np.packbits(mask.cpu().numpy(), bitorder="little")) for name, mask in masks.items()}
     shapes = [(name, list(mask.shape)) for name, mask in masks.items()]  # a list, to keep the order of the layers
-    return tensorfiles.pack(bits, {"kind": "mask", "chain": chain.run(0).digest, "level": level, "shapes": shapes})
+    about = {"kind": "mask", "chain": chain.run(0).digest, "level": level, "shapes": shapes}
+    if chain.rule.criterion in OF_IMAGES:
+        about["batches"] = chain.rule.prune_batches
+    return tensorfiles.pack(bits, about)
 
 
 def unpack_masks(data: bytes) -> Masks:

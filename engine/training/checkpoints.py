@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engine.pruning.pruner import Masks
 from engine.tickets import tensorfiles
 from engine.training.loop import State
 
@@ -19,6 +20,10 @@ class Checkpoint:
     epoch: int
     step: int
     tensors: dict[str, Tensor]
+
+    def fits(self, masks: Masks) -> bool:
+        """Whether it was left under these masks, as far as its weights tell: what they prune is 0."""
+        return not any(bool(self.tensors[f"model/{name}"][~mask.cpu()].any()) for name, mask in masks.items())
 
     def restore(self, state: State) -> None:
         """Bring a state that has just begun to where this one was left off."""

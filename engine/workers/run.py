@@ -1,10 +1,11 @@
 """One run, from its ticket to its record: build the ticket, train it, record every epoch, prune, save. Section 3."""
 
 import gc
+import itertools
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from sqlite3 import Connection
@@ -15,7 +16,7 @@ from engine.datasets.feed import Feed, open_feed
 from engine.errors import InputError
 from engine.machine import processes
 from engine.models import catalog, nets, trust
-from engine.pruning import pruner
+from engine.pruning import networks, pruner
 from engine.recipes import Chain, Dense, Run, Training, Winning
 from engine.store import database, records
 from engine.store.files import Folder, LostFile
@@ -181,8 +182,9 @@ def _followers(run: Run, context: RunContext, resumes: bool) -> list[str]:
 def _resume(state: loop.State, claim: Claim, context: RunContext) -> tuple[int, float]:
     """Go on from the checkpoint of the last attempt if it left one, else begin another attempt.
 
-    A checkpoint is used only if it is whole, which else is said, and the database holds all that was recorded before
-    it. After a power cut it may not, nor if the database was deleted and its files were not.
+    A checkpoint is used only if it is whole, which else is said, of the same ticket, and the database holds all that
+    was recorded before it. After a power cut it may not, nor if the database was deleted and its files were not. A mask
+    that was lost and made again on another device may be another.
     """
     run, begin_again = claim.run, (claim.attempt + 1, 0.0)
     try:
@@ -197,7 +199,7 @@ def _resume(state: loop.State, claim: Claim, context: RunContext) -> tuple[int, 
     complete = recorded >= set(range(run.first_epoch, left.epoch))
     if isinstance(run.ticket, Dense) and run.ticket.rewind <= left.epoch:
         complete &= records.file_of(context.connection, run.digest, "rewind") is not None
-    if not complete or (left.digest, left.attempt) != (run.digest, claim.attempt):
+    if not complete or (left.digest, left.attempt) != (run.digest, claim.attempt) or not left.fits(state.masks):
         return begin_again
     left.restore(state)
     return claim.attempt, left.seconds
@@ -243,21 +245,48 @@ def _prune(claim: Claim, context: RunContext, state: loop.State) -> None:
     elif isinstance(run.ticket, Winning) and run.is_link:
         chain, level = run.ticket.chain, run.ticket.level + 1
         weights = {name: state.model.get_parameter(name) for name in nets.prunable(state.model, chain.rule.prunable)}
-        rewound = starts.unpack_state(context.read(chain.run(0), "rewind"))
-        masks = pruner.prune(weights, state.masks, chain.rule, level, rewound, chain.training.seed)
-        _keep(claim, context, "mask", starts.pack_masks(masks, chain, level))
+        look = partial(_network, context, chain)
+        mask = starts.mask_after(chain, level, weights, state.masks, context.read, state.model.state_dict, look)
+        _keep(claim, context, "mask", mask)
 
 
 def _prune_first(claim: Claim, context: RunContext, chain: Chain) -> None:
-    """Leave behind the mask of level 1 of a chain, if no run before this one did."""
+    """Leave behind the mask of level 1 of a chain, if no run before this one did.
+
+    Should another do so meanwhile, its mask counts: on another device a criterion may find another.
+    """
     producer, kind = chain.mask_of(1)
-    if not context.folder.is_whole(records.file_of(context.connection, producer.digest, kind) or ""):
+    stored = records.file_of(context.connection, producer.digest, kind)
+    if not context.folder.is_whole(stored or ""):
         layers = records.prunable_layers(context.connection, producer.digest, chain.rule.prunable)
-        _keep(claim, context, kind, starts.first_mask(chain, layers, context.read), producer.digest)
+        mask = starts.first_mask(chain, layers, context.read, partial(_network, context, chain))
+        _keep(claim, context, kind, mask, producer.digest, stored)
 
 
-def _keep(claim: Claim, context: RunContext, kind: str, data: bytes, run: str | None = None) -> None:
-    records.file(context.connection, claim, kind, context.folder.put(data), len(data), run)
+def _network(
+    context: RunContext, chain: Chain, state: Mapping[str, torch.Tensor], layers: Iterable[str]
+) -> networks.Network:
+    """A network of a chain in a state, with the batches that its criterion sees: the first of its training."""
+    t, device = chain.training, context.device
+    profiles.configure(t.profile, device)
+    data = context.data(t)
+    folder = database.model_folder(context.connection, t.model)
+    trust.require(t.model, folder)
+    model = nets.build(t.model, t.width, data.shape, data.classes, folder)
+    model.load_state_dict(state)
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        every = itertools.chain.from_iterable(data.epoch(t.seed, epoch, 0, t.batch_size) for epoch in itertools.count())
+        for pixels, labels in itertools.islice(every, chain.rule.prune_batches):
+            yield data.normalised(pixels, torch.contiguous_format), labels
+
+    return networks.Network(model.to(device), layers, data.shape, batches)
+
+
+def _keep(
+    claim: Claim, context: RunContext, kind: str, data: bytes, run: str | None = None, lost: str | None = None
+) -> None:
+    records.file(context.connection, claim, kind, context.folder.put(data), len(data), run, lost)
 
 
 def _reading(epochs: list[records.Epoch], configuration: Training) -> records.Epoch:

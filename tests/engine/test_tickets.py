@@ -1,7 +1,6 @@
 """Where training starts, on tickets of really trained chains and of small made-up ones."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,30 +14,16 @@ from engine.errors import InputError
 from engine.models import nets
 from engine.pruning import pruner
 from engine.recipes import Chain, Dense, RandomGlobal, Rule, Run, Scope, Training, Winning
-from engine.store import database, records
+from engine.store import database
 from engine.store.files import Folder, LostFile
 from engine.tickets import starts, tensorfiles
 from engine.training import loop, profiles
 from tests.conftest import add, work_off
-from tests.trainings import TRAINING
+from tests.trainings import TRAINING, files
 
 CPU = torch.device("cpu")
 SHORT = replace(TRAINING, width=0.25, epochs=2, milestones=(1, 2))
 TARGET = replace(SHORT, dataset="digits-b")
-
-
-@contextmanager
-def files(path: Path) -> Iterator[starts.Read]:
-    """The files that the runs of a database left."""
-    with closing(database.reader(path)) as connection:
-        folder = Folder(database.files_folder(path))
-
-        def read(run: Run, kind: str) -> bytes:
-            digest = records.file_of(connection, run.digest, kind)
-            assert digest is not None, (run, kind)
-            return folder.get(digest)
-
-        yield read
 
 
 def no_files(run: Run, kind: str) -> bytes:

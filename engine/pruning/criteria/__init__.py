@@ -2,11 +2,12 @@
 
 `scores(final, rewound, draw)` is given the weights after training and those that tickets are rewound to, by layer, and
 a seeded generator. It returns a score for each weight, of the same shapes: the highest stay; among equals those of a
-lower index.
+lower index. One with a further parameter `network` is given the network and training images, too
+(`engine.pruning.networks`).
 Nothing here imports torch.
 """
 
-from engine.machine.plugins import Door
+from engine.machine.plugins import Door, is_plugin
 
 CRITERIA = Door(
     "criteria",
@@ -18,5 +19,22 @@ CRITERIA = Door(
         "large-init": f"{__name__}.large_init:scores",
         "large-final-same-sign": f"{__name__}.large_final_same_sign:scores",
         "random": f"{__name__}.random:scores",
+        "taylor": f"{__name__}.taylor:scores",
+        "snip": f"{__name__}.snip:scores",
+        "grasp": f"{__name__}.grasp:scores",
+        "synflow": f"{__name__}.synflow:scores",
     },
 )
+OF_IMAGES = ("taylor", "snip", "grasp")  # what sees training images
+OF_TRAINING = ("movement", "magnitude-increase")  # what compares the weights after training with those before
+ROUNDS = {"synflow": 100}  # in how many rounds each level is pruned, each with scores of its own; all others in 1
+
+
+def sees_images(criterion: str) -> bool:
+    """Whether a criterion may look at training images; of a plug-in that is not known before it is imported."""
+    return criterion in OF_IMAGES or is_plugin(criterion)
+
+
+def sees_weights_alone(criterion: str) -> bool:
+    """Whether a chain's stored weights are all that a criterion needs; of a plug-in that is not known."""
+    return not sees_images(criterion) and criterion not in ROUNDS

@@ -1,0 +1,20 @@
+"""How much the loss would change if the weight were scaled: |weight x gradient| (SNIP, Lee et al. 2019, equation 6)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from engine.pruning.networks import Network
+
+
+def scores(
+    final: Mapping[str, Tensor], rewound: Mapping[str, Tensor], draw: torch.Generator, network: Network
+) -> dict[str, Tensor]:
+    """The score of each weight."""
+    # Of the loss over all batches. They divide by the sum over all weights, which changes no order.
+    found = {name: torch.zeros_like(weight) for name, weight in network.weights.items()}
+    for loss in network.losses():
+        for name, part in network.gradient(loss).items():
+            found[name] += part
+    return {name: (weight.detach() * found[name]).abs() for name, weight in network.weights.items()}

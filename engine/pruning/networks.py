@@ -1,0 +1,41 @@
+"""A network under a mask, for criteria that look at more than weights."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]  # normalised images (B, C, H, W) float32, labels (B,) int64
+
+
+class Network:
+    """A copy of a network that a criterion may change, and the batches of training images that it may see.
+
+    `weights` are its parameters of the layers that are pruned, in their order; pruned weights are 0, and `masks` (bool,
+    by layer) say which those are.
+    """
+
+    def __init__(self, model: nn.Module, layers: Iterable[str], shape: tuple[int, int, int], batches: Batches) -> None:
+        self.model, self.shape, self._batches = model.train(), shape, batches
+        self.weights = {name: model.get_parameter(name) for name in layers}
+        self.masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in self.weights.items()}
+
+    def mask(self, masks: Mapping[str, Tensor]) -> None:
+        """Prune to `masks`, which keep nothing that was pruned before."""
+        for name, mask in masks.items():
+            self.masks[name] = mask.to(self.weights[name].device)
+            self.weights[name].data.masked_fill_(~self.masks[name], 0.0)
+
+    def losses(self, temperature: float = 1.0) -> Iterator[Tensor]:
+        """The mean cross-entropy of each batch, in training mode and float32, the same batches at each call."""
+        for number, (images, labels) in enumerate(self._batches()):
+            with torch.random.fork_rng([images.device] if images.is_cuda else []):
+                torch.manual_seed(number)  # of what layers draw, as dropout does
+                logits = self.model(images)
+            yield F.cross_entropy(logits / temperature, labels)
+
+    def gradient(self, value: Tensor, differentiable: bool = False) -> dict[str, Tensor]:
+        """The gradient of a value (a scalar) by the weights; 0 where they are pruned."""
+        found = torch.autograd.grad(value, list(self.weights.values()), create_graph=differentiable)
+        return {name: part * self.masks[name] for (name, part) in zip(self.weights, found, strict=True)}
