@@ -171,7 +171,7 @@ async def test_h_shows_the_heat_maps_of_a_and_b_and_escape_goes_back(trained: Pa
         assert heat.render_line(6).text.strip() == ""
         await pilot.press("v")
         await until(pilot, partial(says, screen, "detail", "B: weights pruned"))
-        assert heat.render_line(5).text.split() == ["total", "0.00", "20", "36", "49"]
+        assert heat.render_line(5).text.split() == ["total", "0", "20", "36", "49"]
         await pilot.press("v")
         await pilot.press("left")
         await until(pilot, lambda: heat.render_line(0).text.split() == ["layer", "0", "1", "[2]", "3"])

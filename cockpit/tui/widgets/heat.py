@@ -91,7 +91,9 @@ def _short(name: str) -> str:
 
 
 def _percent(fraction: float) -> str:
-    """A fraction in per cent in three characters: 100, 26, 3.4, .12."""
+    """A fraction in per cent in at most three characters: 100, 26, 3.4, .12, 0."""
+    if not fraction:
+        return "0"
     return f"{fraction * 100:.{0 if fraction >= 0.0995 else 1 if fraction >= 0.00995 else 2}f}".removeprefix("0")
 
 
