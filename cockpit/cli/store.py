@@ -13,7 +13,7 @@ import typer
 
 from cockpit.requests.shared import Database, Json, to_read, to_write
 from cockpit.text import hints
-from engine.errors import InputError
+from engine.errors import InputError, command
 from engine.machine.paths import given
 from engine.store import care, database, labels
 from engine.store import merge as merging
@@ -60,7 +60,7 @@ def check(
         elif not report.errors:
             print(f"✓ {path}: {report.runs} runs and {report.files} ticket files, all is well")
         elif left & care.CURABLE:
-            print("put right what can be with: cockpit store check --repair", file=sys.stderr)
+            print(f"Repair with {command('store check --repair', db=path)}", file=sys.stderr)
     raise typer.Exit(1 if left else 0)
 
 

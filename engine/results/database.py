@@ -97,16 +97,19 @@ class Results:
         with damage.explained(self.path):
             return exports.run_of(self.connection, name, level, replicate)
 
-    def ticket(self, digest: str) -> "Ticket":
-        """The ticket of the run of this digest: `state` (unmasked) and `masks` as tensors, `about` with its recipe.
+    def ticket(self, name: str, level: int | None = None, replicate: int = 0) -> "Ticket":
+        """The ticket of a run: `state` (unmasked) and `masks` as tensors, `about` with its recipe.
 
-        A winning ticket is as it was found on its source. Raises InputError if the files that it is made of are absent.
+        The run is named as in `run`. Chains of different rules share their dense run: by its digest alone, its ticket
+        of level 0 has the masks of the narrowest rule. A winning ticket is as it was found on its source.
+        Raises InputError if a file that the ticket is made of is absent.
         """
         from engine.results import ticket_export
 
         with damage.explained(self.path):
-            return ticket_export.ticket(self.connection, self._folder, digest)
+            digest, sparser = exports.runs_of(self.connection, name, level, replicate)
+            return ticket_export.ticket(self.connection, self._folder, digest, sparser)
 
-    def masks(self, digest: str) -> "dict[str, Tensor]":
+    def masks(self, name: str, level: int | None = None, replicate: int = 0) -> "dict[str, Tensor]":
         """The masks of that ticket: by the weight's name a bool tensor of its shape, True where a weight remains."""
-        return self.ticket(digest).masks
+        return self.ticket(name, level, replicate).masks

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,26 +46,40 @@ class Folder:
     """The folder of one database's files."""
 
     given: Path
-    above: int | None = None  # a descriptor of the folder that it lies in, by which it is found where that is renamed
+    descriptor: int | None = None  # of the folder, by which it is found wherever it is moved
 
     @classmethod
     def followed(cls, path: Path) -> "Folder":
-        """The folder at `path`, wherever the one that it lies in is moved as long as this process runs."""
-        return cls(path, os.open(path.parent, os.O_RDONLY) if _DESCRIPTORS.exists() else None)
+        """The folder at `path`, wherever it or one above it is moved while this process runs. Makes it if absent."""
+        if not _DESCRIPTORS.exists():
+            return cls(path)
+        path.mkdir(exist_ok=True)
+        return cls(path, os.open(path, os.O_RDONLY))
 
     @property
     def path(self) -> Path:
-        """Where it is now."""
-        return self.given if self.above is None else Path(os.readlink(_DESCRIPTORS / str(self.above)), self.given.name)
+        """Where it is now; where it was, once it has been deleted."""
+        if self.descriptor is None:
+            return self.given
+        return Path(os.readlink(_DESCRIPTORS / str(self.descriptor)).removesuffix(" (deleted)"))
 
     def put(self, data: bytes) -> str:
         """Store bytes under their SHA-256, which is returned. Storing the same again changes nothing."""
         digest = hashlib.sha256(data).hexdigest()
-        place = self.ticket(digest)
         if not self._touch(digest):
-            write(place, data)
-        _drop_partial(place)
+            self._write(self.ticket, digest, data)
+        _drop_partial(self.ticket(digest))
         return digest
+
+    def _write(self, place: Callable[[str], Path], digest: str, data: bytes) -> None:
+        """Write a file of the folder, once more where the folder was moved meanwhile."""
+        before = self.path
+        try:
+            write(place(digest), data)
+        except FileNotFoundError:
+            if self.path == before:
+                raise
+            write(place(digest), data)
 
     def _touch(self, digest: str) -> bool:
         """Mark a file as wanted for `care.collect`, which frees none that is newer than its plan; False without it."""
@@ -115,7 +129,7 @@ class Folder:
 
     def write_checkpoint(self, run_digest: str, data: bytes) -> None:
         """Replace the run's checkpoint in one step. Its hash comes last, as its name does not tell its contents."""
-        write(self.checkpoint(run_digest), data + _SEAL + hashlib.sha256(data).digest())
+        self._write(self.checkpoint, run_digest, data + _SEAL + hashlib.sha256(data).digest())
 
     def read_checkpoint(self, run_digest: str) -> bytes | None:
         """The run's checkpoint; None if it left none. Raises LostFile if it is damaged.

@@ -186,7 +186,10 @@ class Worker:
         if isinstance(error, OSError):
             if error.filename is None:
                 return error.errno in DISK_FULL + DISK_BROKEN
-            return Path(os.fsdecode(error.filename)).is_relative_to(self.context.folder.path)
+            folder, name = self.context.folder, Path(os.fsdecode(error.filename))
+            return any(
+                name.is_relative_to(known) for known in (folder.path, folder.given)
+            )  # it may have moved just now
         return isinstance(error, sqlite3.Error)
 
     def _release(self, claim: leases.Claim) -> None:

@@ -71,6 +71,27 @@ def test_all_levels_of_a_chain_are_named_as_one_chain(trained: Path, tmp_path: P
     assert [[ticket.level for ticket in levels] for levels in ticketfiles.by_name(found).values()] == [[0, 1, 2, 3]]
 
 
+@pytest.mark.parametrize("prunable", ["conv", "conv+output", "conv+linear"])
+def test_every_level_of_a_late_rewound_chain_counts_the_same_weights(tmp_path: Path, prunable: str) -> None:
+    path = tmp_path / "experiments.db"
+    small = {"model": "conv-2", "target": ["digits-a"], "levels": 1, "replicates": 1, "rewind": 1}
+    add(path, "narrow", **small)  # shares the run of level 0
+    add(path, "one", **small, prunable=prunable)
+    work_off(path)
+    told = [ticket_export.verify(export(path, "one:global", level, 0, tmp_path / f"{level}.st")) for level in (0, 1)]
+    assert all(one["ok"] for one in told)
+    assert told[0]["weights_total"] == told[1]["weights_total"]
+    with engine.open(path) as db:
+        tickets = [db.ticket("one:global", level) for level in (0, 1)]
+        assert tickets[0].masks.keys() == tickets[1].masks.keys() == db.masks("one:global", 0).keys()
+    total, remaining = (
+        [sum(int(part(mask)) for mask in one.masks.values()) for one in tickets]
+        for part in (torch.numel, torch.count_nonzero)
+    )
+    assert total == [told[0]["weights_total"]] * 2
+    assert remaining == [total[0], told[1]["weights_remaining"]]
+
+
 def test_the_ticket_of_a_dense_run_is_its_late_reset_state(trained: Path, tmp_path: Path) -> None:
     found = ticketfiles.read(export(trained, "tiny:global", 0, 0, tmp_path / "t.safetensors"))
     assert found.run.ticket.name == "winning"

@@ -148,9 +148,9 @@ def test_a_fault_of_the_place_stops_the_worker_and_is_charged_to_no_run(tmp_path
             assert {row[0] for row in connection.execute("SELECT DISTINCT status FROM runs")} == {"waiting"}
 
 
-@pytest.mark.parametrize("harm", ["renamed", "deleted", "replaced"])
+@pytest.mark.parametrize("harm", ["renamed", "deleted", "replaced", "moved with its files"])
 def test_workers_whose_database_is_gone_stop_with_a_checkpoint_and_say_so(tmp_path: Path, harm: str) -> None:
-    path = tmp_path / "experiments.db"
+    path, away = tmp_path / "experiments.db", tmp_path / "away"
     add(path, "one", levels=0, epochs=2000)
     command = [sys.executable, "-m", "cockpit", "work", "--drain", "--workers", "1", "--db", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as workers:
@@ -158,6 +158,10 @@ def test_workers_whose_database_is_gone_stop_with_a_checkpoint_and_say_so(tmp_pa
             victim.wait_until(lambda: connection.execute("SELECT count(*) FROM epochs").fetchone()[0] > 0)
         if harm == "deleted":
             path.unlink()
+        elif harm == "moved with its files":
+            away.mkdir()
+            for one in tmp_path.glob("experiments.db*"):
+                one.rename(away / one.name)
         else:
             path.rename(tmp_path / "moved.db")
         if harm == "replaced":
@@ -167,7 +171,10 @@ def test_workers_whose_database_is_gone_stop_with_a_checkpoint_and_say_so(tmp_pa
     assert "experiments.db was renamed, deleted or replaced while workers had it open" in errors
     assert "Traceback" not in errors
     assert path.exists() == (harm == "replaced")
-    assert list((tmp_path / "experiments.db.files" / "checkpoints").glob("*.safetensors"))
+    assert list(tmp_path.glob("**/checkpoints/*.safetensors"))
+    if harm == "moved with its files":
+        assert not list(tmp_path.glob("experiments.db*"))
+        assert f"with checkpoints in {away / 'experiments.db.files'}" in errors
 
 
 @pytest.mark.parametrize(("cwd", "named"), [(".", "lab/experiments.db"), ("lab", "experiments.db")])
