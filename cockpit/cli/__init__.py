@@ -22,8 +22,8 @@ from engine.store import database
 app = typer.Typer(
     name="cockpit",
     cls=commands.Root,
-    help="A cockpit for lottery-ticket research: find winning tickets, transfer them, and see how well they train.",
-    epilog="Start with: cockpit run digits. Without a command, on a terminal, it opens the dashboard.",
+    help="A cockpit for lottery-ticket research: find winning tickets, transfer them, and compare how well they train.",
+    epilog="Start with: cockpit run digits. Without a command, cockpit opens the dashboard.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -41,17 +41,17 @@ def _print_version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Open the dashboard without anything that changes the database.")
+        bool, typer.Option("--read-only", help="Open the dashboard read-only: no key changes the database.")
     ] = False,
     db: Database = None,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is not None:
         if db is not None or read_only:
             named = "--db" if db is not None else "--read-only"
-            raise InputError(f"{named} before a command is for the dashboard: put options behind their command")
+            raise InputError(f"{named} before a command applies to the dashboard: put options after the command")
         return
     from cockpit.cli import screen
 
@@ -64,7 +64,7 @@ def _root(
 
 
 def main() -> None:
-    """The program: runs a command; what a person got wrong becomes one line on stderr and exit code 2."""
+    """Run a command. A user's error becomes one line on stderr and exit code 2."""
     with terminal.guarded(), bash.whole_words():
         database.on_wait = hints.warn
         database.opened.clear()
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _said_of(error: Exception) -> str:
-    """What a person can do about an error, in a line; empty for a fault of this program."""
+    """An expected error and its fix in one line; empty for a bug of this program."""
     from engine.store import damage  # reads definitions: only what fails takes the time for it
 
     if damaged := damage.cause(error):
@@ -99,7 +99,7 @@ def _said_of(error: Exception) -> str:
 
 
 def _check_text() -> None:
-    """Raises InputError for what came with the command and is no text: neither the database nor JSON could hold it."""
+    """Raise InputError for an argument or setting that is not text: neither the database nor JSON could hold it."""
     given = [(f"environment variable {name}", one) for name, one in os.environ.items() if name.startswith("COCKPIT_")]
     given += [("argument", one) for one in sys.argv[1:]]
     with suppress(FileNotFoundError):
@@ -112,7 +112,7 @@ def _check_text() -> None:
 
 
 def _helpful(error: TyperException) -> str:
-    """What was wrong with a command, and where its help is, unless the nearest names are said already."""
+    """The error of a command line, with a pointer to its help unless the message suggests the nearest names."""
     message, context = error.format_message(), getattr(error, "ctx", None)
     if not message or context is None or "Did you mean" in message or "Possible options" in message:
         return message
@@ -120,24 +120,24 @@ def _helpful(error: TyperException) -> str:
 
 
 def _database_fix(said: str) -> str:
-    """What to do about an error of SQLite that no command expects. Its transactions leave nothing half-done."""
+    """The fix for an SQLite error that no command expects. Its transactions leave nothing half-done."""
     if "full" in said:
-        return "nothing was changed; make room on its disk, `cockpit store gc` may find some"
+        return "nothing was changed; free space on its disk, for example with `cockpit store gc`"
     if "readonly" in said:
-        return "nothing was changed; the file or its folder has become read-only"
+        return "nothing was changed; make the file and its folder writable"
     if "locked" in said:
-        return "nothing was changed; wait for the program that holds it, and try again"
-    return "is another program holding it, or is the disk full?"
+        return "nothing was changed; wait for the program that holds the lock, and try again"
+    return "does another program hold it, or is the disk full?"
 
 
 def _file_error(error: OSError) -> str:
-    """What is wrong with a file or its disk, and what helps. Files are written beside their place, then renamed."""
+    """What is wrong with a file or its disk, and the fix. Files are written under another name, then renamed."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" of {Path(error.filename).absolute().parent}" if error.filename else ""
-        return f"the disk{where} is full: make room, and try again; nothing half-written is left"
+        return f"the disk{where} is full: free space and try again; no incomplete file remains"
     file = error.filename or "a file"
     if error.errno == errno.EROFS:
-        return f"the folder {Path(file).absolute().parent} cannot be written ({error.strerror}): name another place"
+        return f"the folder {Path(file).absolute().parent} cannot be written ({error.strerror}): choose another folder"
     return f"{file} cannot be used: {error.strerror or error}"
 
 

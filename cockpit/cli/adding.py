@@ -1,4 +1,4 @@
-"""`cockpit queue add`, `extend` and `estimate`: what joins the queue, and how long it will take."""
+"""`cockpit queue add`, `extend` and `estimate`: queue experiments, and estimate their time."""
 
 import json
 import shlex
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Queue nothing: only say what is new, and how long it would take here.")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the new runs and their estimated time here.")]
 
 
 @app.command("add", epilog="Example: cockpit queue add study.toml --dry-run")
@@ -53,9 +51,9 @@ def add(
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Queue experiments: all that are asked for, or none. Runs that another has, or had, are not trained again.
+    """Queue experiments, all or none. Runs that the database already has are not trained again.
 
-    With --json, each is a line.
+    --json prints one object a line.
     """
     _say_what_is_absent(one.definition for one in asked)
     if dry_run:
@@ -70,7 +68,7 @@ def add(
 
 
 def _preview(asked: Sequence[Request], as_json: bool, path: Path) -> None:
-    """Say what adding experiments, one after the other, would do."""
+    """Print what adding experiments, in this order, would do."""
     each, together, workers = preview(asked, path)
     for request, one in zip(asked, each, strict=True):
         counts = {**_counts(request.name, one), "estimate": estimate_json(one.estimate)}
@@ -89,13 +87,13 @@ def _counts(name: str, found: "adding.Added | Preview") -> dict[str, object]:
 
 
 def _say_what_is_absent(definitions: Iterable[Definition]) -> None:
-    """Say on stderr which published data sets are not on this machine yet."""
+    """Warn on stderr of published data sets that are not on this machine yet."""
     for absence in absent(definitions):
         hints.warn(absence)
 
 
 def _say_what_halts(state: Experiment) -> None:
-    """Say on stderr why an experiment that was added will not be trained to its end, and what helps."""
+    """Warn on stderr of an added experiment that will not finish, with the reason and the fix."""
     name = state.name
     if state.state != "active":
         why = f" ({state.reason})" if state.reason else ""
@@ -114,7 +112,7 @@ def extend(
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Give experiments more levels, replicates, data sets or tickets, finished ones too; only the new is trained."""
+    """Add levels, replicates, data sets or tickets to experiments, finished ones too. Only new runs are trained."""
     if not given(more):
         raise InputError("Nothing to extend: give --levels, --replicates, --target, ...")
     if dry_run:
@@ -148,21 +146,21 @@ def estimate(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names of experiments. Default: all that are active.",
-            show_default=False,
+            help="Names of experiments.",
+            show_default="all active ones",
             autocompletion=completing.experiments,
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="As if with so many. Default: one a CUDA device, else one a core.", show_default=False),
+        typer.Option(help="Estimate for N workers.", show_default="one per CUDA device, else one per core"),
     ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Estimate how long experiments will take on this machine, and how much disk, from what was measured.
+    """Estimate the time and disk that experiments need on this machine, from measured runs.
 
-    What is claimed before theirs counts in. An experiment that is named counts as active.
+    Time includes the runs that workers claim first. A named experiment counts as active.
     """
     from engine.analysis import estimates
 
@@ -177,11 +175,11 @@ def estimate(
     elif total.runs:
         _show(found, total, len(places))
     else:
-        print("nothing left" if names else "nothing left in the active experiments")
+        print("nothing left" if names else "no runs left in the active experiments")
 
 
 def _show(found: "Mapping[str, Estimate]", total: "Estimate", workers: int) -> None:
-    """Print estimates as a table, what they rest on, and what is not known yet."""
+    """Print estimates as a table, with their basis and what is still unknown."""
     lines = [[words.name(name), *cells(one)] for name, one in found.items()]
     tables.show(HEADINGS, lines + ([["all", *cells(total)]] if len(lines) > 1 else []), left=1)
     for line in basis(total, workers):

@@ -1,4 +1,4 @@
-"""`cockpit queue`: changes of what is queued, and waiting for it."""
+"""`cockpit queue`: change queued experiments, and wait for them."""
 
 import json
 import shlex
@@ -37,13 +37,13 @@ WAIT_SECONDS = 0.5
 
 @app.command("pause", epilog="Example: cockpit queue pause digits")
 def pause(names: Names, as_json: Json = False, db: Database = None) -> None:
-    """Let workers leave experiments alone until they are resumed. A run under way stops within seconds."""
+    """Pause experiments until they are resumed. Their current runs stop within seconds."""
     _change(names, as_json, db, lambda connection, experiment: queue.set_state(connection, experiment, "paused"))
 
 
 @app.command("resume", epilog="Example: cockpit queue resume digits --pause-after 10")
 def resume(names: Names, pause_after: PauseAfter = None, as_json: Json = False, db: Database = None) -> None:
-    """Let workers go on with paused or cancelled experiments. Failures so far are not counted again."""
+    """Resume paused or cancelled experiments. --pause-after counts failures anew."""
 
     def change(connection: sqlite3.Connection, experiment: int) -> queue.Outcome:
         if pause_after is not None:
@@ -55,13 +55,13 @@ def resume(names: Names, pause_after: PauseAfter = None, as_json: Json = False, 
 
 @app.command("cancel", epilog="Example: cockpit queue cancel digits")
 def cancel(names: Names, as_json: Json = False, db: Database = None) -> None:
-    """Give experiments up; what is done is kept, and what others want is trained all the same."""
+    """Cancel experiments. Finished runs stay, and runs that other experiments share are still trained."""
     _change(names, as_json, db, lambda connection, experiment: queue.set_state(connection, experiment, "cancelled"))
 
 
 @app.command("retry", epilog="Example: cockpit queue retry digits")
 def retry(names: Names, as_json: Json = False, db: Database = None) -> None:
-    """Train the failed runs of experiments again, each as a new attempt, and then what they blocked."""
+    """Retry the failed runs of experiments, each as a new attempt, and unblock the runs that need them."""
     _change(names, as_json, db, queue.retry_failed)
     with closing(database.reader(to_read(db))) as connection:
         for name in names:
@@ -73,17 +73,20 @@ def retry(names: Names, as_json: Json = False, db: Database = None) -> None:
 def move(
     names: Names,
     priority: Annotated[
-        int | None, typer.Option(help="The highest is trained first; 0 at the start.", callback=within(PRIORITY))
+        int | None,
+        typer.Option(
+            help="New priority; workers train the highest first. New experiments have 0.", callback=within(PRIORITY)
+        ),
     ] = None,
     by: Annotated[
-        int | None, typer.Option(help="Change the priority by so much; -1 is later.", callback=within(PRIORITY))
+        int | None, typer.Option(help="Change the priority by N; negative lowers it.", callback=within(PRIORITY))
     ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Give experiments another priority."""
+    """Change the priority of experiments."""
     if (priority is None) == (by is None):
-        raise InputError("where to: give --priority, or --by, and not both")
+        raise InputError("give exactly one of --priority N, --by N")
     to = (priority or 0) + (by or 0)
     _change(names, as_json, db, lambda c, experiment: queue.move(c, experiment, to, by=by is not None))
 
@@ -91,15 +94,15 @@ def move(
 @app.command("annotate", epilog="Example: cockpit queue annotate digits --tag paper --notes 'the first try'")
 def annotate(
     names: Names,
-    notes: Annotated[str | None, typer.Option(help="Replaces the notes; '' removes them.", show_default=False)] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A word to find experiments by. Repeatable.")] = None,
-    untag: Annotated[list[str] | None, typer.Option(help="A tag to take away. Repeatable.")] = None,
+    notes: Annotated[str | None, typer.Option(help="New notes; '' removes them.", show_default=False)] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tag to add. Repeatable.")] = None,
+    untag: Annotated[list[str] | None, typer.Option(help="Tag to remove. Repeatable.")] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Give experiments notes and tags. `queue show` and `queue list` show them."""
+    """Set the notes and tags of experiments, which `queue show` and `queue list` show."""
     if notes is None and not tag and not untag:
-        raise InputError("nothing to note: give --notes, --tag or --untag")
+        raise InputError("nothing to change: give --notes, --tag or --untag")
     _change(
         names,
         as_json,
@@ -111,17 +114,18 @@ def annotate(
 @app.command("curve", epilog="Example: cockpit queue curve digits 'digits-b random-global' --name chance")
 def curve(
     experiment: Experiment,
-    curve: Annotated[str | None, typer.Argument(help="A curve. Default: list the curves.", show_default=False)] = None,
+    curve: Annotated[str | None, typer.Argument(help="The curve's name.", show_default="list the curves")] = None,
     name: Annotated[
-        str | None, typer.Option(help="What charts call it; '' is what differs from others.", show_default=False)
+        str | None, typer.Option(help="Name in charts; '' restores the automatic name.", show_default=False)
     ] = None,
     hidden: Annotated[
-        bool | None, typer.Option("--hide/--show", help="Leave it out of charts.", show_default=False)
+        bool | None,
+        typer.Option("--hide/--show", help="Hide the curve in charts, or show it again.", show_default=False),
     ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Rename a curve of an experiment in charts, or hide it there. Results and exports keep its name and its rows."""
+    """Rename or hide a curve in charts. Results and exports keep its name and rows."""
     if curve is None:
         if name is not None or hidden is not None:
             raise InputError(f"name the curve: `cockpit queue curve {shlex.quote(experiment)}` lists them")
@@ -149,21 +153,19 @@ def _list_curves(experiment: str, as_json: bool, path: Path) -> None:
 
 @app.command("archive", epilog="Example: cockpit queue archive digits")
 def archive(names: Names, as_json: Json = False, db: Database = None) -> None:
-    """Put experiments that have nothing left to train out of sight. Their results stay, and `queue list --archived`
-    lists them.
-    """
+    """Hide experiments without unfinished runs. Their results stay; `queue list --archived` lists them."""
     _change(names, as_json, db, lambda connection, experiment: labels.archive(connection, experiment, True))
 
 
 @app.command("unarchive", epilog="Example: cockpit queue unarchive digits")
 def unarchive(names: Names, as_json: Json = False, db: Database = None) -> None:
-    """Bring experiments back from the archive."""
+    """Restore experiments from the archive."""
     _change(names, as_json, db, lambda connection, experiment: labels.archive(connection, experiment, False))
 
 
 @app.command("remove", epilog="Example: cockpit queue remove digits")
 def remove(names: Names, as_json: Json = False, db: Database = None) -> None:
-    """Forget experiments. Their finished runs stay in the database, for the next experiment that wants them."""
+    """Remove experiments. Their finished runs stay in the database and can be reused."""
     with closing(database.writer(to_write(db))) as connection:
         outcomes = queue.change(connection, names, queue.remove)
     if as_json:
@@ -178,13 +180,13 @@ def wait(
     names: Names,
     timeout: Annotated[
         float | None,
-        typer.Option(help="Seconds to wait at most.", show_default="no limit", callback=within(SECONDS)),
+        typer.Option(help="Maximum number of seconds to wait.", show_default="no limit", callback=within(SECONDS)),
     ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
     """Wait until experiments have ended. Exit code 0: all done; 1: one failed, diverged or is blocked; 3: one is
-    paused or cancelled; 4: the time was up.
+    paused or cancelled; 4: timeout.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     with closing(database.reader(to_read(db))) as connection:
@@ -202,7 +204,7 @@ def wait(
 
 
 def _change(names: list[str], as_json: bool, db: str | None, change: queue.Change) -> None:
-    """Do the same to several experiments, to all or to none, and say what changed and how they stand then."""
+    """Apply a change to all named experiments or none, and print what changed and their new states."""
     with closing(database.writer(to_write(db))) as connection, database.transaction(connection):
         outcomes = queue.change(connection, names, change)
         ids = {name: queue.experiment_id(connection, name) for name in outcomes}

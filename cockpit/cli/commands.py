@@ -1,4 +1,4 @@
-"""Which commands there are, and which module holds each. A module is imported when one of its commands is used."""
+"""The commands and the module of each. A module is imported when one of its commands is used."""
 
 import gc
 from collections import UserDict
@@ -44,15 +44,15 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "tickets": dict.fromkeys(("list", "export", "verify", "import"), "cockpit.cli.tickets"),
 }
 HELP = {
-    "queue": "Experiments in the queue: add, extend, list, pause, cancel, retry, move, wait for them.",
-    "data": "Data sets: which there are, fetching them, what is in them.",
-    "models": "Networks: which there are, what one is made of.",
-    "store": "Care for the database and its files: check, free what nothing needs, back up, merge.",
-    "presets": "The experiments of the paper, by the names that `cockpit queue add` takes.",
-    "tickets": "Take tickets away as files, check them, bring in those of others.",
+    "queue": "Manage experiments in the queue: add, extend, list, pause, cancel, retry, move, wait.",
+    "data": "Manage data sets: list, download, check.",
+    "models": "List networks, and show the layers of one.",
+    "store": "Maintain the database and its files: check, free unneeded files, back up, merge.",
+    "presets": "List the paper's experiments, by the names that `cockpit queue add` takes.",
+    "tickets": "Export tickets as files, verify ticket files, import them.",
 }
 
-# The commands that take no --db; a test compares them with what they take.
+# The commands without --db; a test compares them with their parameters.
 WITHOUT_DATABASE = {
     ("data", "get"),
     ("data", "path"),
@@ -64,7 +64,7 @@ WITHOUT_DATABASE = {
 
 
 class Members(UserDict[str, Any]):
-    """The commands of a group by their names. Each is imported when it is asked for."""
+    """The commands of a group by their names. Each is imported on its first use."""
 
     def __getitem__(self, name: str) -> Any:
         found = self.data[name]
@@ -91,7 +91,7 @@ class Group(typer.core.TyperGroup):
 
 
 def taking_database(words: Sequence[str]) -> int:
-    """How many of the words name a command that takes --db; 0 if they name none. None is imported for it."""
+    """The number of words that name a command with --db; 0 if they name none. Imports no command."""
     first, second = (*words[:2], "", "")[:2]
     if first in COMMANDS:
         return 1

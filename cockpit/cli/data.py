@@ -140,8 +140,8 @@ def path(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A published data set. Default: the folder downloaded to.",
-            show_default=False,
+            help="A published data set.",
+            show_default="the folder downloaded to",
             autocompletion=completing.among(PUBLISHED),
         ),
     ] = None,

@@ -37,10 +37,8 @@ def diff(
             autocompletion=completing.tickets,
         ),
     ] = None,
-    level: Annotated[
-        int | None, Option(help="Pruning iteration. Default: the sparsest that both have.", show_default=False)
-    ] = None,
-    replicate: Annotated[int | None, Option(help="Only this one. Default: the mean.", show_default=False)] = None,
+    level: Annotated[int | None, Option(help="Pruning iteration.", show_default="the sparsest that both have")] = None,
+    replicate: Annotated[int | None, Option(help="Only this one.", show_default="the mean")] = None,
     x: Annotated[str, Option(help=f"Fractions to show: {' or '.join(FRACTIONS)}.")] = FRACTIONS[0],
     as_json: Json = False,
     db: Database = None,

@@ -24,13 +24,15 @@ def list_(
     as_json: Json = False,
     status: Annotated[
         str | None,
-        typer.Option(help="Only experiments of this status.", autocompletion=completing.among(words.OF_EXPERIMENTS)),
+        typer.Option(
+            help="Show only experiments with this status.", autocompletion=completing.among(words.OF_EXPERIMENTS)
+        ),
     ] = None,
-    archived: Annotated[bool, typer.Option("--archived", help="Those in the archive instead.")] = False,
-    all_: Annotated[bool, typer.Option("--all", help="Those in the archive, too.")] = False,
+    archived: Annotated[bool, typer.Option("--archived", help="List the archive instead.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Include the archive.")] = False,
     db: Database = None,
 ) -> None:
-    """List the experiments, the state of each, and how many of its runs are done."""
+    """List experiments with their state and how many of their runs are done."""
     with closing(database.reader(to_read(db))) as connection:
         everything = rows.experiments(connection)
     found = [row for row in everything if all_ or row.archived == archived]
@@ -44,7 +46,9 @@ def list_(
         hints.say("no experiments: add one with `cockpit queue add`, or try `cockpit run digits`")
         return
     if not found and status is None:
-        hints.say("none in the archive" if archived else "all are in the archive: `cockpit queue list --archived`")
+        hints.say(
+            "the archive is empty" if archived else "all experiments are archived: `cockpit queue list --archived`"
+        )
         return
     tables.show(HEADINGS, [_cells(row) for row in found], left=2)
 

@@ -24,16 +24,16 @@ MOVING = ("waiting", "running")
 def logs(
     names: Names,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as it happens, until the experiments have ended.")
+        bool, typer.Option("--follow", "-f", help="Follow the log until the experiments have ended.")
     ] = False,
     lines: Annotated[
-        int | None, typer.Option("--lines", "-n", help="Only the last so many.", callback=within(COUNT))
+        int | None, typer.Option("--lines", "-n", help="Show only the last N events.", callback=within(COUNT))
     ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Print what happened to the runs of experiments: each attempt, where, and how it ended, errors with their
-    traceback. What workers print besides is in the file that `cockpit work --status` names.
+    """Print each attempt at the runs of experiments: where it ran, how it ended, and the traceback of an error.
+    For other output of workers, see the log file that `cockpit work --status` names.
     """
     with closing(database.reader(to_read(db))) as connection:
         ids = [queue.experiment_id(connection, name) for name in names]

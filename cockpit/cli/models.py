@@ -1,4 +1,4 @@
-"""`cockpit models`: which networks there are, and what one is made of."""
+"""`cockpit models`: list networks, and show the layers of one."""
 
 import json
 import re
@@ -26,7 +26,7 @@ LAYER_HEADINGS = ("layer", "kind", "weight", "output", "parameters", "prunable",
 
 @app.command("list", epilog="Example: cockpit models list")
 def list_(as_json: Json = False) -> None:
-    """List the networks that come along, with how each is trained unless told otherwise."""
+    """List the built-in networks with their default training."""
     if as_json:
         print(json.dumps([{"name": name, **asdict(model)} for name, model in catalog.MODELS.items()]))
         return
@@ -58,23 +58,23 @@ def show(
     ],
     size: Annotated[
         str | None,
-        typer.Option(help="Images as networks see them: 224, or 1x28x28. Default: 3x32x32.", show_default=False),
+        typer.Option(help="Image size: 224, or channels and sides as 1x28x28.", show_default="3x32x32"),
     ] = None,
     width: Annotated[float, typer.Option(help="Multiplier of the channels.")] = 1.0,
-    classes: Annotated[int, typer.Option(help="Classes told apart.", callback=within(Range(1, 1_000_000)))] = 10,
+    classes: Annotated[int, typer.Option(help="Number of classes.", callback=within(Range(1, 1_000_000)))] = 10,
     prunable: Annotated[
         str,
         typer.Option(
-            help="What counts as prunable: conv, conv+output or conv+linear.",
+            help="Prunable layers: conv, conv+output or conv+linear.",
             autocompletion=choices.OF_OPTIONS["prunable"],
         ),
     ] = "conv",
     trust_models: TrustModels = False,
     as_json: Json = False,
 ) -> None:
-    """Show the layers of a network, its parameters, which are prunable, and FLOPs for one image.
+    """Show a network's layers, parameters, prunable weights, and FLOPs per image.
 
-    FLOPs are those of convolutions and linear layers; a multiplication and an addition are two.
+    FLOPs count convolutions and linear layers; a multiply-add is two.
     """
     prunable = OPTIONS["prunable"].read(prunable)
     folder, files = "", []
@@ -107,7 +107,7 @@ def _shape(text: str) -> tuple[int, int, int]:
     sides = [int(side) for side in text.split("x")] if re.fullmatch(r"\d+(x\d+x\d+)?", text) else []
     channels, height, width = [3, sides[0], sides[0]] if len(sides) == 1 else sides or [0, 0, 0]
     if not (0 < channels <= 1024 and 0 < height <= 4096 and 0 < width <= 4096):
-        raise InputError(f"--size {text!r} is not understood: give a side, as 224, or channels and sides, as 1x28x28")
+        raise InputError(f"--size {text!r} is not a size: give a side, as 224, or channels and sides, as 1x28x28")
     return channels, height, width
 
 

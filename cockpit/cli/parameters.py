@@ -26,7 +26,7 @@ KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 def takes_experiments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a command take presets, experiment files and all options; it gets what they ask for as `asked`."""
+    """Give a command presets, experiment files and all options; it receives the experiments as `asked`."""
     shared = [_parameter(option) for name, option in OPTIONS.items() if name != "preset"]  # which `what` names
     what = inspect.Parameter("what", KEYWORD, default=None, annotation=What)
 
@@ -39,7 +39,7 @@ def takes_experiments(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def takes_more(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a command take the options of `queue extend`; it gets them as `more`, and `trust_models`."""
+    """Give a command the options of `queue extend`; it receives them as `more`, and `trust_models`."""
     shared = [_parameter(option, option.more) for option in OPTIONS.values() if option.more]
 
     def gather(arguments: dict[str, Any], trust_models: bool) -> Any:
@@ -54,7 +54,7 @@ def _with(
     shared: Iterable[inspect.Parameter],
     gather: Callable[[dict[str, Any], bool], dict[str, Any]],
 ) -> Callable[..., Any]:
-    """The command with parameters instead of one of its own, for which `gather` makes it of their values."""
+    """The command with `parameters` in place of one parameter, whose value `gather` builds from theirs."""
     own = [p for p in inspect.signature(command).parameters.values() if p.name not in (instead, "trust_models")]
     trust = inspect.Parameter("trust_models", KEYWORD, default=False, annotation=TrustModels)
     first = [p for p in own if p.default is p.empty]

@@ -1,4 +1,4 @@
-"""`cockpit presets list` and `show`: the paper's experiments by name, and what each comes to on this machine."""
+"""`cockpit presets list` and `show`: the paper's experiments, with their runs and device time here."""
 
 import gc
 import json
@@ -25,16 +25,14 @@ from engine.store import database
 
 COUNTED = ("curves", "runs", "new", "shared", "done", "device time")
 
-Scale = Annotated[
-    str | None, typer.Option(help="As it is made small: see `cockpit queue add --help`.", show_default=False)
-]
+Scale = Annotated[str | None, typer.Option(help="Reduced scale: see `cockpit queue add --help`.", show_default=False)]
 
 app = typer.Typer()
 
 
 @app.command("list", epilog="Example: cockpit presets list --scale small")
 def list_(scale: Scale = None, as_json: Json = False, db: Database = None) -> None:
-    """List the presets: how many runs each is, and the device time left here. Data sets need not be there."""
+    """List presets with their runs and the device time left here. Needs no data sets."""
     single = {name: asked_for([name], {"scale": scale}) for name, one in presets.PRESETS.items() if not one.members}
     groups = [[one for each in presets.members(name) for one in single[each]] for name in presets.PRESETS]
     outlooks = _outlooks(groups, to_read(db))
@@ -53,18 +51,16 @@ def list_(scale: Scale = None, as_json: Json = False, db: Database = None) -> No
 def show(
     name: Annotated[
         str,
-        typer.Argument(
-            help="A preset, as `cockpit presets list` lists them.", autocompletion=completing.among(presets.PRESETS)
-        ),
+        typer.Argument(help="A preset of `cockpit presets list`.", autocompletion=completing.among(presets.PRESETS)),
     ],
     scale: Scale = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Say what a preset contains: its experiments, their curves and runs, and the device time left here.
+    """Show a preset's experiments with their curves, runs, and device time left here.
 
-    Of the runs, `new` are not there yet, `shared` are in the database or in an experiment above, `done` are trained.
-    Neither data sets nor a database need to be there.
+    Runs: `new` are not in the database; `shared` are, or belong to an experiment above; `done` are trained.
+    Needs neither data sets nor a database.
     """
     preset = presets.find(name)
     asked = asked_for([name], {"scale": scale})
@@ -90,7 +86,7 @@ def show(
 
 
 def _outlooks(groups: Sequence[Sequence[Request]], path: Path) -> list[tuple[list[Preview], Preview]]:
-    """What adding the experiments of each group would do, whatever has their names now."""
+    """What adding each group of experiments would do, regardless of existing names."""
     places = devices.found()
     with _uncollected():
         if not path.exists():
@@ -102,7 +98,7 @@ def _outlooks(groups: Sequence[Sequence[Request]], path: Path) -> list[tuple[lis
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Make 100,000 objects, all of which are used, without Python looking for garbage among them: half of the time."""
+    """Suspend garbage collection while 100,000 objects that all stay in use are made: it takes half of the time."""
     gc.disable()
     try:
         yield
@@ -111,7 +107,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _training(d: Definition) -> str:
-    """How every run of an experiment is trained, in a line."""
+    """The training of an experiment's runs in one line."""
     drops, replicates = ", ".join(map(str, d.milestones)), presets.number(d.replicates, "replicate")
     return (
         f"{d.model} of width {d.width:g}: {d.epochs} epochs, the rate times {d.decay:g} from {drops}, batches of"
@@ -120,7 +116,7 @@ def _training(d: Definition) -> str:
 
 
 def _rewinds(definitions: Iterable[Definition]) -> str:
-    """The epochs that tickets are rewound to, by their sources, in a line."""
+    """The rewind epochs of tickets by their sources, in one line."""
     sources: dict[int, dict[str, None]] = {}
     for d in definitions:
         for data in d.sources:

@@ -1,4 +1,4 @@
-"""`cockpit plot`, `cockpit figure` and `cockpit export`: what has been found."""
+"""`cockpit plot` and `cockpit figure`: results as charts."""
 
 import os
 import shlex
@@ -29,27 +29,26 @@ app = typer.Typer()
 
 Target = Annotated[
     str | None,
-    typer.Option(help="Only this data set; the chains that tickets come from, too.", autocompletion=completing.targets),
+    typer.Option(help="Show only this target, with the chains of its tickets.", autocompletion=completing.targets),
 ]
 X = Annotated[
     str,
     typer.Option(
         "--x",
-        help="remaining: weights remaining, log; pruned: fraction pruned, linear; log-pruned: fraction pruned, each"
-        " iteration as wide, as in the paper.",
+        help="remaining: weights remaining, log; pruned: fraction pruned, linear; log-pruned: fraction pruned,"
+        " iterations equally wide, as in the paper.",
     ),
 ]
-Full = Annotated[bool, typer.Option("--full", help="Accuracy from 0 to 1.")]
+Full = Annotated[bool, typer.Option("--full", help="Show accuracy from 0 to 1.")]
 Layers = Annotated[
     bool | None,
     typer.Option(
         "--layers/--curves",
-        help="Layer by layer global / layerwise (figure 1b), or accuracies. Default: layers where an experiment has"
-        " both scopes and no random tickets.",
-        show_default=False,
+        help="Layer by layer global / layerwise (figure 1b), or accuracies.",
+        show_default="layers if the experiment has both scopes and no random tickets",
     ),
 ]
-Ratio = Annotated[str, typer.Option(help=f"With --layers, of the fraction: {' or '.join(FRACTIONS)}.")]
+Ratio = Annotated[str, typer.Option(help=f"With --layers, the fraction shown: {' or '.join(FRACTIONS)}.")]
 
 
 @app.command("plot", epilog="Example: cockpit plot digits")
@@ -62,7 +61,7 @@ def plot(
     ratio: Ratio = "pruned",
     db: Database = None,
 ) -> None:
-    """Draw an experiment's test accuracy against sparsity on the terminal, and print it as a table."""
+    """Plot an experiment's test accuracy against sparsity in the terminal, with a table."""
     with closing(database.reader(to_read(db))) as connection:
         queue.experiment_id(connection, experiment)
         show(connection, experiment, target, x, full, layers, ratio)
@@ -77,7 +76,7 @@ def show(
     layers: bool | None = None,
     ratio: str = "pruned",
 ) -> None:
-    """Print a chart and a table for each target of an experiment, or of its layers."""
+    """Print a chart and a table for each target of an experiment, or for its layers."""
     x, fraction = _axes(x, ratio)
     by_layer = _by_layer(connection, experiment, layers, target=target)
     found = _ratios(connection, experiment, fraction) if by_layer else _titled(connection, experiment, target)
@@ -99,13 +98,13 @@ def figure(
     full: Full = False,
     y: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Narrow the accuracies to these two, e.g. 0.85 0.95.", show_default=False),
+        typer.Option(help="Range of accuracies shown, e.g. 0.85 0.95.", show_default=False),
     ] = None,
     layers: Layers = None,
     ratio: Ratio = "pruned",
     db: Database = None,
 ) -> None:
-    """Draw an experiment into a file as the paper does: means and deviations, or layer by layer. Needs matplotlib."""
+    """Draw a figure like the paper's: means and deviations, or layer by layer. Needs matplotlib."""
     from cockpit.views import figures
     from cockpit.views.legends import View
 
@@ -113,7 +112,7 @@ def figure(
     x, fraction = _axes(x, ratio)
     if y is not None and not 0 <= y[0] < y[1] <= 1:
         raise InputError(
-            f"--y {y[0]:g} {y[1]:g} is no range of accuracies: give two numbers from 0 to 1, the lower first"
+            f"--y {y[0]:g} {y[1]:g} is not a range of accuracies: give two numbers from 0 to 1, the lower first"
         )
     with closing(database.reader(to_read(db))) as connection:
         queue.experiment_id(connection, experiment)
@@ -128,19 +127,19 @@ def figure(
 
 
 def _axes(x: str, ratio: str) -> tuple[str, Fraction]:
-    """The names of an axis and a fraction. Raises InputError for an unknown one, drawn in this picture or not."""
+    """The names of an axis and a fraction. Raises InputError for an unknown one, even if the chart uses neither."""
     from cockpit.views import axes
 
     return chosen("--x", x, axes.AXES), chosen("--ratio", ratio, FRACTIONS)
 
 
 def _by_layer(connection: sqlite3.Connection, experiment: str, wish: bool | None, **of_curves: object) -> bool:
-    """Whether layers are to be drawn. Raises InputError where options that only curves have are given beside that."""
+    """Whether to draw layers. Raises InputError if options that only curves use are given, too."""
     given = [name for name, value in of_curves.items() if value is not None]
     if wish is None:
         return not given and sides.are_scopes_alone(connection, experiment)
     if wish and given:
-        raise InputError(f"--{given[0]} is for curves: leave it out, or --layers")
+        raise InputError(f"--{given[0]} applies only to curves: omit it or --layers")
     return wish
 
 
@@ -148,15 +147,15 @@ def _ratios(connection: sqlite3.Connection, experiment: str, fraction: Fraction)
     found = ratios(connection, *sides.of_scopes(connection, experiment), fraction)
     if not found.levels:
         raise InputError(
-            f"{experiment} has no level of both scopes that prunes yet: `cockpit work` trains what is queued"
+            f"{experiment} has no pruned level with both scopes yet: train queued runs with `cockpit work`"
         )
     return found
 
 
 def _titled(connection: sqlite3.Connection, experiment: str, target: str | None) -> "dict[str, list[Series]]":
-    """By title, the curves of each target of an experiment that has results; of the others stderr is told.
+    """The curves of each target with results, by title; names targets without results on stderr.
 
-    Of a target that is named, also those trained with optimizers that tickets are only found with.
+    For a named target, includes the curves of optimizers used only to find tickets.
     """
     from cockpit.views import curves, names
 
@@ -180,11 +179,11 @@ def _titled(connection: sqlite3.Connection, experiment: str, target: str | None)
 
 
 def _remarks(connection: sqlite3.Connection, experiment: str) -> list[str]:
-    """What is to be known of a picture of an experiment: how much of it is done, what is not the paper's size."""
+    """Notes for a chart: how many runs are done, and sizes that differ from the paper."""
     number = queue.experiment_id(connection, experiment)
     found, sizes = rows.experiment(connection, number), presets.differences(queue.definition_of(connection, number))
     remarks = [f"{found.done} of {found.runs} runs done"] if found.done < found.runs else []
-    return [*remarks, *([f"not of the paper's sizes: {sizes}"] if sizes else [])]
+    return [*remarks, *([f"differs from the paper: {sizes}"] if sizes else [])]
 
 
 def _print_ratios(found: Ratios) -> None:
@@ -209,17 +208,17 @@ def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
 
 
 def _is_dark() -> bool:
-    """Whether the terminal's background is dark: by the theme that is configured, else by what the terminal says."""
+    """Whether the terminal's background is dark, by the configured theme, else by what the terminal reports."""
     if theme := config.screen().theme:
         return "light" not in theme
     return os.environ.get("COLORFGBG", "").rpartition(";")[2] not in ("7", "15")
 
 
 def _next_command(connection: sqlite3.Connection, experiment: str) -> str:
-    """What to do about an experiment that has nothing to show."""
+    """The next step for an experiment without results."""
     state = rows.experiment(connection, queue.experiment_id(connection, experiment)).status
     if state in ("waiting", "running"):
         return "train it with `cockpit work --drain`"
     if state in ("paused", "cancelled"):
-        return f"it is {state}; `cockpit queue resume {shlex.quote(experiment)}`"
+        return f"the experiment is {state}: `cockpit queue resume {shlex.quote(experiment)}`"
     return f"its runs have {state}; `cockpit queue show {shlex.quote(experiment)}` says why"

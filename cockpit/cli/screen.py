@@ -17,13 +17,13 @@ app = typer.Typer()
 
 
 def possible() -> bool:
-    """Whether there is a terminal to open the dashboard on, or a browser that textual-serve stands for."""
+    """Whether the dashboard can open: on a terminal, or in a browser through textual-serve."""
     # textual draws on standard error.
     return "TEXTUAL_DRIVER" in os.environ or all(each.isatty() for each in (sys.stdin, sys.stdout, sys.stderr))
 
 
 def dashboard(db: str | None, read_only: bool) -> None:
-    """Open the dashboard until it is left."""
+    """Open the dashboard, until the user quits."""
     wish = config.screen()
     if "TEXTUAL_DRIVER" not in os.environ:
         _check_terminal()
@@ -40,7 +40,7 @@ def _check_terminal() -> None:
     term, encoding = os.environ.get("TERM", ""), sys.stderr.encoding
     if term in ("dumb", "unknown"):
         raise InputError(
-            f"the dashboard needs a terminal that moves its cursor, not TERM={term}: open it in another terminal, or"
+            f"the dashboard needs a terminal that can move its cursor, not TERM={term}: open it in another terminal, or"
             " use commands such as `cockpit queue list` (`cockpit --help` lists them)"
         )
     if codecs.lookup(encoding).name != "utf-8":
@@ -61,12 +61,12 @@ def serve(
         bool,
         typer.Option(
             "--allow-actions",
-            help="Let the browser change the database: queue, start workers. The address gets a token.",
+            help="Allow changes from the browser: queue, start workers. Adds a token to the address.",
         ),
     ] = False,
     db: Database = None,
 ) -> None:
-    """Show the dashboard in a browser, on the loopback address only: from elsewhere, reach it through an ssh tunnel."""
+    """Serve the dashboard to a browser, on the loopback address only. From elsewhere, use an ssh tunnel."""
     try:
         from cockpit.serve import Server
     except ModuleNotFoundError as error:

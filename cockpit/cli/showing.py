@@ -1,4 +1,4 @@
-"""`cockpit queue show`: how experiments are defined, and how far each is."""
+"""`cockpit queue show`: definition and progress of experiments."""
 
 import json
 from contextlib import closing
@@ -19,23 +19,21 @@ from engine.store.row_types import Run
 app = typer.Typer()
 
 RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
-# Where a definition says nothing.
+# Shown for an empty value of a definition.
 OWN = {option.field or name: option.otherwise for name, option in OPTIONS.items()}
 
 
 @app.command("show", epilog="Example: cockpit queue show digits --toml")
 def show(
     names: Names,
-    runs: Annotated[bool, typer.Option("--runs", help="Every run: its status, and what it waits for.")] = False,
-    as_toml: Annotated[
-        bool, typer.Option("--toml", help="Print an experiment file, from which `queue add` makes the same again.")
-    ] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="List every run with its status and what it waits for.")] = False,
+    as_toml: Annotated[bool, typer.Option("--toml", help="Print an experiment file that `queue add` reads.")] = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Show how experiments are defined, how far each of their curves is, and what went wrong."""
+    """Show the definition of experiments, the progress of each curve, and errors."""
     if as_toml and (as_json or runs):
-        raise InputError("--toml stands alone: leave --json and --runs out")
+        raise InputError("--toml excludes --json and --runs: omit them")
     with closing(database.reader(to_read(db))) as connection:
         ids = [queue.experiment_id(connection, name) for name in names]
         found = [rows.experiment(connection, experiment) for experiment in ids]

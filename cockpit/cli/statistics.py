@@ -1,4 +1,4 @@
-"""`cockpit show` and `cockpit claims`: what statistics say of an experiment, and of the paper's claims."""
+"""`cockpit show` and `cockpit claims`: statistics of an experiment, and verdicts on the paper's claims."""
 
 import json
 from contextlib import closing
@@ -21,7 +21,7 @@ def show(
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Report what replicates say of each curve: where it matches dense, its lead over random and own tickets."""
+    """Report for each curve where it matches dense, and its lead over random and own tickets."""
     with closing(database.reader(to_read(db))) as connection:
         status = rows.experiment(connection, queue.experiment_id(connection, experiment))
         found = reports.of(connection, experiment)
@@ -31,14 +31,13 @@ def show(
     print(f"{experiment}: {words.state(status.status)}, {status.done} of {status.runs} runs done\n")
     tables.show(report_tables.OVERVIEW, report_tables.overview(found), left=1)
     tables.say(
-        "\nmatches dense: down to this level its mean is never more than one standard deviation of the dense network"
-        " below the mean of that"
+        "\nmatches dense: down to this level, the mean is at most one dense standard deviation below the dense mean"
     )
     compared = [(one, table) for one in found if (table := report_tables.differences(one))]
     if compared:
         tables.say(
             f"less: mean difference in percentage points [its {report_tables.INTERVAL} interval], replicates paired by"
-            " seed; seeds: how many differ as the mean does"
+            " seed; seeds: replicates whose difference has the sign of the mean"
         )
     for one, table in compared:
         print(f"\n{words.name(one.curve.name)}")
@@ -49,7 +48,7 @@ def show(
 
 @app.command("claims", epilog="Example: cockpit claims --json")
 def claims_(as_json: Json = False, db: Database = None) -> None:
-    """List the paper's main claims, each with what all recorded data says of it and the numbers behind that.
+    """List the paper's main claims, each with a verdict from all recorded data and its numbers.
 
     docs/claims.md defines when a claim is supported, contradicted or undecided.
     """

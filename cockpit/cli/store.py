@@ -1,4 +1,4 @@
-"""`cockpit store`: care for the database and the files beside it."""
+"""`cockpit store`: maintain the database and its files."""
 
 import json
 import shlex
@@ -29,14 +29,15 @@ RESCUE = "sqlite3 {db} .recover | sqlite3 rescued.db"
 def check(
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Put right what can be: the order of the queue, damaged files. Results stay."),
+        typer.Option("--repair", help="Repair the order of the queue and damaged files. Results stay."),
     ] = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
     """Verify the database, its records, and the SHA-256 of every ticket file and checkpoint.
 
-    Exit code 0: all is well; 1: it is not. Absent ticket files are no error: each is made again when a run needs it.
+    Exit code 0: no problem found; 1: problems found. Missing ticket files are no error: a run that needs one
+    recreates it.
     """
     from cockpit.views.progress import reading
 
@@ -58,7 +59,7 @@ def check(
         if "database" in report.errors:
             print(f"try: {RESCUE.format(db=path)}", file=sys.stderr)
         elif not report.errors:
-            print(f"✓ {path}: {report.runs} runs and {report.files} ticket files, all is well")
+            print(f"✓ {path}: {report.runs} runs and {report.files} ticket files, no problem found")
         elif left & care.CURABLE:
             print(f"Repair with {command('store check --repair', db=path)}", file=sys.stderr)
     raise typer.Exit(1 if left else 0)
@@ -73,17 +74,17 @@ def _repair(db: str | None, report: care.Report) -> list[str]:
 @app.command("gc", epilog="Example: cockpit store gc --tickets --dry-run")
 def gc(
     tickets: Annotated[
-        bool, typer.Option("--tickets", help="Also ticket files of experiments that want them but have ended.")
+        bool, typer.Option("--tickets", help="Also delete ticket files that only ended experiments use.")
     ] = False,
-    runs: Annotated[bool, typer.Option("--runs", help="Also the records of runs that are on no curve.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="Also delete records of runs that belong to no curve.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be freed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip confirmation.")] = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Free what no experiment needs: ticket files of removed experiments, and files that belong to nothing.
+    """Delete files that no experiment needs: ticket files of removed experiments, and stray files.
 
-    Records stay unless asked for with --runs, and so does what an unfinished run stands on.
+    Keeps records (unless --runs) and files that an unfinished run needs.
     """
     path, wanted = to_read(db), {"tickets": tickets, "runs": runs}
     with closing(database.reader(path)) as connection:
@@ -103,13 +104,13 @@ def gc(
 
 def _agreed() -> bool:
     if not sys.stdin.isatty():
-        raise InputError("nobody is here to be asked: free it with --yes, or see what would go with --dry-run")
-    return typer.confirm("free it?", err=True)
+        raise InputError("no terminal to confirm on: confirm with --yes, or preview with --dry-run")
+    return typer.confirm("Delete these?", err=True)
 
 
 def _describe(plan: care.Plan) -> str:
     if not plan:
-        return "there is nothing to free (files of the last hour are left alone: a worker may be about to record them)"
+        return "nothing to free (files of the last hour are kept: a worker may be about to record them)"
     files = (("ticket files", plan.tickets), ("stray files", plan.strays))
     found = [f"{what}: {len(some)} ({_size(some)})" for what, some in files if some]
     return "\n".join(found + ([f"records of runs: {len(plan.runs)}"] if plan.runs else []))
@@ -129,14 +130,14 @@ def _size(files: frozenset[Found]) -> str:
 @app.command("backup", epilog="Example: cockpit store backup /mnt/disk/experiments.db")
 def backup(
     place: Annotated[Path, typer.Argument(parser=given, metavar="DEST", help="The database file to write.")],
-    no_files: Annotated[bool, typer.Option("--no-files", help="Leave out ticket files and checkpoints.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite DEST.")] = False,
+    no_files: Annotated[bool, typer.Option("--no-files", help="Omit ticket files and checkpoints.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite DEST if it exists.")] = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Copy the database and its files, consistently, while workers train. Use the copy with --db, on any machine.
+    """Copy the database and its files consistently, even while workers train. Use the copy with --db on any machine.
 
-    On the same file system the files are hard links, which take no room.
+    On the same file system the files are hard links, which take no space.
     """
     from cockpit.views.progress import reading
 
@@ -146,28 +147,28 @@ def backup(
     if as_json:
         print(json.dumps({"backup": str(place), **asdict(made)}))
         return
-    print(f"{path} is copied to {place}, with {made.files} ticket files and {made.checkpoints} checkpoints")
+    print(f"copied {path} to {place}, with {made.files} ticket files and {made.checkpoints} checkpoints")
     if made.absent:
-        print(f"{made.absent} ticket files are absent or damaged: each is made again when a run needs it")
+        print(f"{made.absent} ticket files are missing or damaged: a run that needs one recreates it")
 
 
 @app.command("merge", epilog="Example: cockpit store merge /mnt/laptop/experiments.db")
 def merge(
     other: Annotated[
         Path,
-        typer.Argument(parser=given, metavar="OTHER", help="The database whose runs are brought in; it is only read."),
+        typer.Argument(parser=given, metavar="OTHER", help="Database to merge into this one; it is not changed."),
     ],
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Bring in what another machine computed: runs, results, experiments and ticket files.
+    """Add the results of another machine: runs, results, experiments and ticket files.
 
-    Runs that are done here stay as they are. An experiment that would start to train here is paused.
+    Finished runs here stay unchanged. An experiment that would start to train here is paused.
     """
     from cockpit.views.progress import reading
 
     if not other.is_file():
-        raise InputError(f"there is no database {other}: name the file that is to be merged into this one")
+        raise InputError(f"there is no database {other}: name the database to merge into this one")
     path = to_write(db, make=True)
     with closing(database.writer(path)) as connection, reading("copying files") as progress:
         merged = merging.merge(connection, path, other, progress)
@@ -178,20 +179,20 @@ def merge(
 
 
 def _describe_merge(merged: merging.Merged, other: Path) -> list[str]:
-    found = [f"{other}: {merged.new} new runs, {merged.finished} that were not done here, {merged.files} ticket files"]
+    found = [f"{other}: {merged.new} new runs, {merged.finished} runs finished only there, {merged.files} ticket files"]
     if merged.experiments:
         found.append(f"new: {_names(merged.experiments.values())}")
     for old, new in merged.experiments.items():
         if old != new:
-            why = "is another experiment here" if labels.is_typeable(old) else "is a name that no command takes"
+            why = "names another experiment here" if labels.is_typeable(old) else "is not a valid name"
             found.append(f"{old} {why}, so that of {other.name} is now {new}")
-    found += [f"{old} is here already, as {new}" for old, new in merged.known.items()]
+    found += [f"{old} already exists here as {new}" for old, new in merged.known.items()]
     if merged.paused:
-        found.append(f"paused, until `cockpit queue resume` lets them train here: {_names(merged.paused)}")
+        found.append(f"paused (train them here with `cockpit queue resume`): {_names(merged.paused)}")
     for count, what in (
-        (merged.running, "runs left alone as they are being trained here; merge again if that fails"),
-        (merged.differing, "runs of profile exact that have another accuracy there; those here stay"),
-        (merged.absent, "ticket files absent or damaged there; each is made again when a run needs it"),
+        (merged.running, "runs skipped because they are training here; merge again if that fails"),
+        (merged.differing, "runs of profile exact whose accuracy differs there; kept the runs here"),
+        (merged.absent, "ticket files missing or damaged there; a run that needs one recreates it"),
     ):
         if count:
             found.append(f"{count} {what}")
@@ -199,7 +200,7 @@ def _describe_merge(merged: merging.Merged, other: Path) -> list[str]:
 
 
 def _names(names: Collection[str]) -> str:
-    """Names in a line, quoted for the shell; of many only the first."""
+    """Names in one line, quoted for the shell; only the first if there are many."""
     more = len(names) - NAMES_SHOWN
     shown = " ".join(shlex.quote(name) for name in list(names)[:NAMES_SHOWN])
     return f"{shown} and {more} more" if more > 0 else shown

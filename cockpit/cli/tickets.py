@@ -1,4 +1,4 @@
-"""`cockpit tickets`: tickets as files of their own, to be used anywhere, and those of others used here."""
+"""`cockpit tickets`: export tickets as files, and import ticket files."""
 
 import json
 import shlex
@@ -39,15 +39,15 @@ def list_(
     experiment: Annotated[
         str | None,
         typer.Argument(
-            help="Only of this experiment. Default: of all.",
-            show_default=False,
+            help="List only this experiment.",
+            show_default="all experiments",
             autocompletion=completing.experiments,
         ),
     ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """List the winning tickets that can be exported, a line a chain, and the files that were imported.
+    """List winning tickets that can be exported, one line per chain, and imported files.
 
     With --json every ticket is listed, with the digest of the run that trains it.
     """
@@ -68,7 +68,7 @@ def list_(
 
 
 def _chain(name: str, tickets: Sequence[ChainTicket]) -> list[str]:
-    """The cells of a chain: its levels, replicates, what the sparsest keeps, how many can be exported now."""
+    """The cells of a chain: levels, replicates, weights remaining in the sparsest, tickets that can be exported now."""
     sparsest = max(tickets, key=lambda ticket: ticket.level)
     levels, replicates = ({getattr(ticket, key) for ticket in tickets} for key in ("level", "replicate"))
     kept = f"{100 * sparsest.weights_remaining / sparsest.weights_total:.2f} %"
@@ -84,10 +84,8 @@ def export(
             help="EXPERIMENT:SCOPE, EXPERIMENT:CURVE, or a run's first digits.", autocompletion=completing.tickets
         ),
     ],
-    level: Annotated[
-        int | None, typer.Option(help="Pruning iteration. Default: the sparsest.", show_default=False)
-    ] = None,
-    replicate: Annotated[int, typer.Option(help="Which of the replicates.")] = 0,
+    level: Annotated[int | None, typer.Option(help="Pruning iteration.", show_default="the sparsest")] = None,
+    replicate: Annotated[int, typer.Option(help="Number of the replicate.")] = 0,
     output: Annotated[
         Path | None, output_option("File to write, or its folder. Default: named after the ticket.")
     ] = None,
@@ -95,9 +93,9 @@ def export(
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Write a ticket as one safetensors file: late-reset weights and batch-norm statistics, mask, recipe.
+    """Write a ticket as one safetensors file: late-reset weights, batch-norm statistics, mask, recipe.
 
-    A winning ticket is written as it was found on its source, whatever it was trained on.
+    The file holds the ticket as found on its source, whatever the target.
     """
     path = to_read(db)
     with closing(database.reader(path)) as connection:
@@ -113,16 +111,16 @@ def export(
     else:
         with whole(output) as written:
             place, told = str(output), ask(written)[1]
-    # What is not kept as a file may be read from standard output.
+    # A path such as /dev/stdout has taken standard output for the ticket.
     to = sys.stdout if is_replaceable(Path(place)) else sys.stderr
     print(json.dumps({"file": place, **told}) if as_json else f"{place}: {_describe(told)}", file=to)
 
 
 @app.command("verify", epilog="Example: cockpit tickets verify ticket.safetensors")
 def verify(files: Files, as_json: Json = False) -> None:
-    """Check ticket files: the digest of their content, the exact counts of their masks, their recipe against both.
+    """Verify ticket files: content digest, exact mask counts, and the recipe against both.
 
-    Exit code 0: all are sound; 1: one is not, or is no ticket file.
+    Exit code 0: all files are valid; 1: one is not.
     """
     found = processes.ask(EXPORTER, "verify", *files)
     if as_json:
@@ -132,9 +130,7 @@ def verify(files: Files, as_json: Json = False) -> None:
             about = f": {_describe(one)}" if "digest" in one else ""
             print(f"{'✓' if one['ok'] else '✗'} {one['file']}{about}")
             if not one.get("compared", True):
-                print(
-                    f"  {one['model']} is Python code, which is not run here: its layers are compared when it is queued"
-                )
+                print(f"  {one['model']} is Python code, which `verify` does not run: `queue add` compares its layers")
             for problem in one["problems"]:
                 print(f"  ✗ {problem}")
     raise typer.Exit(0 if all(one["ok"] for one in found) else 1)
@@ -142,13 +138,13 @@ def verify(files: Files, as_json: Json = False) -> None:
 
 @app.command("import", epilog="Example: cockpit tickets import ticket.safetensors")
 def import_(files: Files, as_json: Json = False, db: Database = None) -> None:
-    """Check ticket files and keep them beside the database. Each can then be a source, named as is printed.
+    """Verify ticket files and copy them next to the database. Prints the --source of each.
 
-    `cockpit queue add --source ticket:FILE` takes a file straight from where it is, too.
+    `cockpit queue add --source ticket:FILE` also reads a file directly.
     """
     for one in processes.ask(EXPORTER, "verify", *files):
         if one["problems"]:
-            raise InputError(f"{one['file']}: {one['problems'][0]}; nothing was imported")
+            raise InputError(f"{one['file']}: {one['problems'][0]}; imported nothing")
     path = to_write(db, make=True)
     database.writer(path).close()  # makes it if it is not there
     folder = Folder(database.files_folder(path))

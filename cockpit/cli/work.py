@@ -1,4 +1,4 @@
-"""`cockpit run` and `cockpit work`: training here, with what happens on the screen."""
+"""`cockpit run` and `cockpit work`: train on this machine, with progress on the screen."""
 
 import shlex
 import signal
@@ -30,7 +30,7 @@ app = typer.Typer()
 
 ERRORS_SHOWN = 10
 Workers = Annotated[
-    int | None, typer.Option(help="Worker processes. Default: one a CUDA device, else one a core.", show_default=False)
+    int | None, typer.Option(help="Worker processes.", show_default="one per CUDA device, else one per core")
 ]
 
 
@@ -42,9 +42,9 @@ def run(
     data_dir: DataDir = None,
     db: Database = None,
 ) -> None:
-    """Queue an experiment, train it here, and draw its curves. Ctrl-C pauses it; the same command continues.
+    """Queue an experiment, train it here, and plot its curves. Ctrl-C pauses it; the same command resumes.
 
-    Those of a file are trained one after the other. `cockpit queue add FILE` and `cockpit work` train them together.
+    Experiments of a file train one after the other. `cockpit queue add FILE` and `cockpit work` train them together.
     """
     wish = config.work()
     use_data(data_dir)
@@ -71,66 +71,68 @@ def run(
             for added in all_added:
                 if leases.unfinished(connection, added.experiment):
                     queue.set_state(connection, added.experiment, "paused")
-                    print(f"{added.name} is paused; the same command continues it", file=sys.stderr)
+                    print(f"{added.name} is paused; the same command resumes it", file=sys.stderr)
             sys.exit(130)
     sys.exit(0 if all(ended) else 1)
 
 
 def _train(connection: sqlite3.Connection, added: adding.Added, open_pool: Callable[..., Pool]) -> bool:
-    """Train an experiment that was added, and draw its curves; whether nothing failed and nothing is left."""
+    """Train a queued experiment and plot its curves. Returns whether no run failed or is left."""
     if leases.unfinished(connection, added.experiment):
         _attend(open_pool(experiment=added.experiment), connection, added.experiment)
     show(connection, added.name)
     problems = _report_errors(connection, added.experiment)
     state = rows.experiment(connection, added.experiment)
     if left := state.waiting + state.running + state.halted:
-        why = "the workers ended" if state.state == "active" else f"it was {state.state} from elsewhere"
-        print(f"{left} runs are left, as {why}; the same command continues", file=sys.stderr)
+        why = "the workers ended" if state.state == "active" else f"{state.state} by another process"
+        print(f"{left} runs unfinished ({why}). Run the same command to continue.", file=sys.stderr)
     return not problems and not left
 
 
 @app.command("work", epilog="Example: cockpit work --detach --drain")
 def work(
-    drain: Annotated[bool, typer.Option("--drain", help="End when the queue is empty.")] = False,
+    drain: Annotated[bool, typer.Option("--drain", help="Stop when the queue is empty.")] = False,
     workers: Workers = None,
     per_device: Annotated[
         int | None,
-        typer.Option(help="Workers on each CUDA device; one joins others only if its run's memory fits. Default: 1."),
+        typer.Option(help="Workers per CUDA device (default 1); another starts a run only if it fits into memory."),
     ] = None,
     split: Annotated[
         int,
-        typer.Option(help="Devices for each worker, which then trains only what was queued with the same --split."),
+        typer.Option(help="Devices per worker, which then trains only runs queued with the same --split."),
     ] = 1,
     min_free: Annotated[
         float | None,
-        typer.Option(help="GiB of the disk, below which nothing is started. Default: 1.", callback=within(MIN_FREE)),
+        typer.Option(help="Start no run with less than N GiB of free disk (default 1).", callback=within(MIN_FREE)),
     ] = None,
     notify: Annotated[
         str | None,
         typer.Option(
             metavar="COMMAND",
-            help="Shell command called when an experiment has ended, with COCKPIT_EXPERIMENT and COCKPIT_STATUS set.",
+            help="Shell command to run when an experiment has ended; COCKPIT_EXPERIMENT and COCKPIT_STATUS are set.",
             show_default=False,
         ),
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Work in the background; the terminal may close.")] = False,
-    stop: Annotated[
-        bool, typer.Option("--stop", help="Let the workers here leave checkpoints and end; again: at once.")
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Train in the background, also after the terminal closes.")
     ] = False,
-    status: Annotated[bool, typer.Option("--status", help="Show the workers, and the load of this machine.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Checkpoint and stop the workers here; twice: stop at once.")
+    ] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show the workers and the load of this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --status: print JSON.")] = False,
     data_dir: DataDir = None,
     trust_models: TrustModels = False,
     db: Database = None,
 ) -> None:
-    """Train what is in the queue, one process a CUDA device, or one a core. Ctrl-C stops after the step under way.
+    """Train the queue, with one process per CUDA device, or one per core. Ctrl-C stops after the current step.
 
-    Defaults of --notify, --min-free and --per-device can be set in a configuration file (docs/configuration.md).
+    A configuration file can set defaults of --notify, --min-free and --per-device (docs/configuration.md).
     """
     if sum((detach, stop, status)) > 1:
         raise InputError("--detach, --stop and --status exclude each other: give one of them")
     if as_json and not status:
-        raise InputError("--json is for --status: give both, or neither")
+        raise InputError("--json needs --status: give both or neither")
     if status:
         with closing(database.reader(to_read(db))) as connection:
             background.status(connection, as_json)
@@ -147,10 +149,10 @@ def work(
     with closing(database.writer(path)) as connection:
         halted = [row.name for row in rows.experiments(connection) if row.status in ("paused", "cancelled")]
         if halted:
-            hints.warn(f"left alone until `cockpit queue resume`: {', '.join(halted)}")
+            hints.warn(f"skipped until `cockpit queue resume`: {', '.join(halted)}")
         for other in sorted(leases.splits(connection) - {split}):
             them = f"split over {other} devices" if other > 1 else "not split over several devices"
-            hints.warn(f"left alone are runs that are {them}: `cockpit work --split {other}`")
+            hints.warn(f"skipped runs that are {them}: `cockpit work --split {other}`")
         if others := leases.foreign(connection):
             print(f"skipped {others} runs that another version of cockpit queued: train them with it", file=sys.stderr)
         if drain and not leases.unfinished(connection, split=split):
@@ -168,7 +170,7 @@ def work(
             pool = Pool(path, places, drain=drain, min_free=least, notify=notify or wish.notify)
             _attend(pool, connection, None)
         except KeyboardInterrupt:
-            hints.warn("stopped; `cockpit work` continues")
+            hints.warn("stopped; `cockpit work` resumes")
             sys.exit(130)
         problems = _report_errors(connection, None)
         left = leases.unfinished(connection, split=split)
@@ -176,7 +178,7 @@ def work(
 
 
 def _places(workers: int | None, per_device: int, split: int) -> list[devices.Device]:
-    """A place for each worker, with a warning where there may be a card that none of them uses."""
+    """The devices of each worker, with a warning of a card that none of them uses."""
     if unclear := devices.unclear():
         hints.warn(unclear)
     return devices.chosen(workers, per_device, split)
@@ -188,7 +190,7 @@ def _least(gib: float) -> int:
 
 
 def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
-    """Show what the workers do until they end. A signal to stop stops them, and is raised as KeyboardInterrupt."""
+    """Show the workers' progress until they end. A stop signal stops them, and is raised as KeyboardInterrupt."""
     from cockpit.views.progress import follow
 
     for stop in (signal.SIGTERM, signal.SIGHUP):
@@ -198,7 +200,10 @@ def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) 
     except KeyboardInterrupt:
         try:
             with suppress(OSError):  # the terminal may be gone
-                print("stopping: each worker ends its step and leaves a checkpoint (again: at once)", file=sys.stderr)
+                print(
+                    "stopping: each worker finishes its step and saves a checkpoint (again: stop at once)",
+                    file=sys.stderr,
+                )
             pool.stop()
         except KeyboardInterrupt:
             pool.kill()
@@ -207,7 +212,7 @@ def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) 
         pool.close()
     finally:
         if pool.halted:
-            print(f"workers stopped, and no run is charged with it: {pool.halted}", file=sys.stderr)
+            print(f"workers stopped, without counting a failed attempt: {pool.halted}", file=sys.stderr)
     if pool.restarts or pool.crashed:
         print(
             f"workers crashed and were started again {pool.restarts} times, {pool.crashed} of {len(pool)} in vain:"
@@ -221,7 +226,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _report_errors(connection: sqlite3.Connection, experiment: int | None) -> bool:
-    """Say what failed or diverged, and what that blocked; whether anything failed."""
+    """Print failed, diverged and blocked runs. Returns whether any failed."""
     found = rows.errors(connection, experiment)
     for row in found[:ERRORS_SHOWN]:
         print(words.error(row), file=sys.stderr)
@@ -229,9 +234,9 @@ def _report_errors(connection: sqlite3.Connection, experiment: int | None) -> bo
         hints.warn(f"and {len(found) - ERRORS_SHOWN} more: `cockpit queue show NAME`")
     for one in rows.experiments(connection, experiment):
         if one.blocked and (one.state == "active" or one.reason):
-            print(f"{one.blocked} runs of {one.name} stand on those and are blocked", file=sys.stderr)
+            print(f"{one.blocked} runs of {one.name} are blocked: they depend on failed runs", file=sys.stderr)
         if one.reason:
             print(f"{one.name} is paused: {one.reason}", file=sys.stderr)
         if one.failed and (one.state == "active" or one.reason):
-            hints.warn(f"mended? `cockpit queue retry {shlex.quote(one.name)}` trains them again")
+            hints.warn(f"fixed? Train them again with `cockpit queue retry {shlex.quote(one.name)}`")
     return any(row.status == "failed" for row in found)

@@ -1,3 +1,3 @@
-"""What a person asked for, from whichever front end: options, experiment files, completion, what joins the queue,
-workers in the background. The command line and the dashboard both stand on it.
+"""Requests of a user from either front end: options, experiment files, completion, additions to the queue,
+background workers. The command line and the dashboard both use it.
 """

@@ -1,4 +1,4 @@
-"""What joins the queue, and how long that will take: for the command line and the dashboard."""
+"""Add to the queue, and estimate the time: for the command line and the dashboard."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ HEADINGS = ("experiment", "runs left", "device time", "done in", "ticket files")
 def preview(asked: Sequence[Request], path: Path) -> "tuple[list[Preview], Preview, int]":
     """What adding experiments would do, to each and to all, and with how many workers they would be trained.
 
-    Nothing is written, not even a new database. Raises InputError where another experiment has one of the names.
+    Writes nothing, not even a new database. Raises InputError if another experiment has one of the names.
     """
     from engine.analysis import estimates
 
@@ -50,7 +50,7 @@ def describe(name: str, found: "adding.Added | Preview") -> str:
 
 
 def absent(definitions: Iterable[Definition]) -> list[InputError]:
-    """The error for each published data set of experiments that is not on this machine."""
+    """An error for each published data set of experiments that is not on this machine."""
     use_data()
     return places.missing(data.identity for one in definitions for data in one.sources + one.targets)
 
@@ -58,7 +58,7 @@ def absent(definitions: Iterable[Definition]) -> list[InputError]:
 def widen(
     connection: sqlite3.Connection, names: Sequence[str], more: Mapping[str, Any], command: str
 ) -> list[adding.Added]:
-    """Give experiments more, with the options of `extend`: all of them, if all of them can have it."""
+    """Extend experiments by the options of `extend`: all of them or none."""
     wider = _wider(connection, names, more)
     return [adding.extend(connection, one, definition, command) for one, definition in wider.items()]
 
@@ -75,7 +75,7 @@ def preview_wider(names: Sequence[str], more: Mapping[str, Any], path: Path) -> 
 
 
 def _wider(connection: sqlite3.Connection, names: Sequence[str], more: Mapping[str, Any]) -> dict[int, Definition]:
-    """The definitions of experiments with more, by their ids. Raises InputError where one cannot have it."""
+    """The extended definitions by experiment id. Raises InputError if one cannot be extended."""
     found = {}
     for name in names:
         experiment = queue.experiment_id(connection, name)

@@ -1,4 +1,4 @@
-"""What a command line asks for: presets and experiment files, each with the options given beside them."""
+"""Experiments of a command line: presets and experiment files, with the options given."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from engine.plan.options import given
 def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Request]:
     """The experiments of presets and experiment files, each with the options given beside them.
 
-    Raises InputError where there is something wrong with one of them.
+    Raises InputError if one of them is invalid.
     """
     beside = given(options)
     if not what:
@@ -36,5 +36,5 @@ def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Request]:
         return asked
     check_name(name)
     if len(asked) > 1:
-        raise InputError(NAME, f" {name!r} cannot be the name of {len(asked)} experiments: leave it out")
+        raise InputError(NAME, f" {name!r} cannot name {len(asked)} experiments: omit it")
     return [replace(asked[0], given_name=name)]

@@ -1,4 +1,4 @@
-"""`cockpit work --detach | --stop | --status`: workers that outlive the terminal."""
+"""`cockpit work --detach | --stop | --status`: background workers."""
 
 import json
 import os
@@ -25,7 +25,7 @@ GIB = 2**30
 
 
 def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] = ()) -> tuple[int | None, str]:
-    """Start `cockpit work` with these arguments in a session of its own, and wait until it has begun.
+    """Start `cockpit work` with these arguments in a new session, and wait until it has begun.
 
     Its pid and what to tell a person; no pid where it ended at once because there was nothing to do. Raises InputError.
     """
@@ -49,27 +49,27 @@ def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] =
             said = log.read_text(errors="replace").strip()
             if process.returncode == 0:
                 return None, said
-            raise InputError(f"the workers could not be started: {said.splitlines()[-1] if said else f'see {log}'}")
+            raise InputError(f"workers could not be started: {said.splitlines()[-1] if said else f'see {log}'}")
         time.sleep(LOOK_SECONDS)
     return process.pid, f"working in the background (pid {process.pid})"
 
 
 def detach(path: Path, connection: sqlite3.Connection, arguments: Sequence[str]) -> None:
-    """`cockpit work --detach`: start workers, and say so."""
+    """`cockpit work --detach`: start workers and print their pid."""
     pid, said = start(path, connection, arguments)
     if pid is None:
         print(said, file=sys.stderr)
     else:
-        hints.say(f"{said}: `cockpit work --status` shows how, `--stop` ends it")
+        hints.say(f"{said}: `cockpit work --status` shows progress, `--stop` stops it")
 
 
 def refuse_more(connection: sqlite3.Connection) -> None:
-    """Raises InputError if workers are at work here already: more of them would share the same devices."""
+    """Raise InputError if workers are running here already: more would share the same devices."""
     if pools := workers.live_pools(connection):
         pids = ", ".join(str(pool.pid) for pool in pools)
         raise InputError(
-            f"workers of this database are at work here already (pid {pids}): `cockpit work --status` shows them,"
-            " --stop ends them, and --workers N adds so many all the same"
+            f"workers of this database are already running here (pid {pids}): `cockpit work --status` shows them,"
+            " --stop stops them, and --workers N starts N more anyway"
         )
 
 
@@ -81,18 +81,18 @@ def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | Non
         if not processes.has_open(pool.pid, path):  # whose pid a foreign or damaged database may name
             raise InputError(
                 f"process {pool.pid} does not work on {path}, though row {pool.id} of its table pools says so:"
-                " nothing is stopped; end the workers by hand"
+                " stopped nothing; stop the workers by hand"
             )
     for pool in pools:
         try:
             with suppress(ProcessLookupError):
                 os.kill(pool.pid, signal.SIGTERM)
         except PermissionError:
-            raise InputError(f"the workers of pid {pool.pid} are another user's: have them stopped there") from None
+            raise InputError(f"the workers of pid {pool.pid} belong to another user, who must stop them") from None
     if not pools:
         say("no workers to stop")
         return None
-    say("stopping: each worker ends its step and leaves a checkpoint (again: at once)")
+    say("stopping: each worker finishes its step and saves a checkpoint (again: stop at once)")
     asked = {pool.id for pool in pools}
     while any(pool.id in asked for pool in workers.live_pools(connection)):
         time.sleep(LOOK_SECONDS)
@@ -100,21 +100,21 @@ def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | Non
 
 
 def stop(connection: sqlite3.Connection) -> None:
-    """`cockpit work --stop`: end the workers, and say so."""
+    """`cockpit work --stop`: stop the workers and print which."""
     stopped = end(connection, lambda said: print(said, file=sys.stderr))
     if stopped:
         print(stopped)
 
 
 def status(connection: sqlite3.Connection, as_json: bool) -> None:
-    """Print the pools, their workers, and the load of the host and its cards."""
+    """Print the pools, their workers, and the load of the machine and its cards."""
     pools, present, loads = workers.live_pools(connection), workers.present(connection), workers.loads(connection)
     if as_json:
         found: dict[str, Sequence[Row]] = {"pools": pools, "workers": present, "loads": loads}
         print(json.dumps({name: [row.as_json() for row in every] for name, every in found.items()}))
         return
     if killed := workers.killed_pool(connection):
-        print(f"the pool {killed.pid} was killed; its workers leave checkpoints and end: {killed.log}")
+        print(f"the pool {killed.pid} was killed; its workers save checkpoints and stop: {killed.log}")
     if not present:
         if not pools:
             processes.check_told()

@@ -1,4 +1,4 @@
-"""What completes the options of an experiment."""
+"""Completions for the options of an experiment."""
 
 from collections.abc import Mapping
 

@@ -1,6 +1,6 @@
-"""What a shell completes, beside the names of commands and options. Whatever goes wrong, nothing is offered.
+"""Completions for the shell, except names of commands and options. An error offers nothing.
 
-These run while a person waits for a key to be answered: they look once at the database, and import little.
+The user waits for each completion: they query the database once, and import little.
 """
 
 import sqlite3
@@ -22,7 +22,7 @@ SHORTEST = 3  # digits of a run's digest, from which on it is completed
 
 
 def among(words: Iterable[str]) -> Callback:
-    """Offers those of some words that begin as what is typed."""
+    """Complete with those words that begin with the typed text."""
 
     def offer(context: typer.Context, incomplete: str) -> list[str]:
         return [word for word in words if word.startswith(incomplete)]
@@ -31,14 +31,14 @@ def among(words: Iterable[str]) -> Callback:
 
 
 def experiments(context: typer.Context, incomplete: str) -> list[str]:
-    """The names of experiments, without those that stand in the command already."""
+    """The names of experiments that the command does not name yet."""
     found = _read(context, "SELECT name FROM experiments ORDER BY archived, id DESC")
     given = context.params.get("names") or ()
     return [name for name in found if name.startswith(incomplete) and name not in given]
 
 
 def tickets(context: typer.Context, incomplete: str) -> list[str]:
-    """What `cockpit diff` compares: EXPERIMENT:SCOPE, or the digest of a run from its first digits on."""
+    """Arguments of `cockpit diff`: EXPERIMENT:SCOPE, or a run's digest."""
     query = (
         "SELECT DISTINCT e.name || ':' || c.scope FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id"
         " WHERE c.scope IS NOT NULL ORDER BY e.id DESC"
@@ -53,7 +53,7 @@ def tickets(context: typer.Context, incomplete: str) -> list[str]:
 def targets(context: typer.Context, incomplete: str) -> list[str]:
     """The data sets that tickets of any experiment are trained on.
 
-    While the value of an option is typed, Typer does not tell what else is in the command.
+    Typer does not pass the rest of the command while an option's value is completed.
     """
     found = _read(context, "SELECT DISTINCT target FROM experiment_curves ORDER BY target")
     return [name for name in found if name.startswith(incomplete)]
@@ -73,7 +73,7 @@ def data_sets(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def presets_and_files(context: typer.Context, incomplete: str) -> list[str]:
-    """Presets, and the experiment files and folders at the path that is typed."""
+    """Presets, and experiment files and folders at the typed path."""
     from engine.plan.presets import PRESETS
 
     found = [name for name in PRESETS if name.startswith(incomplete)]
@@ -95,7 +95,7 @@ def _path(context: typer.Context) -> Path:
 
 
 def _read(context: typer.Context, query: str, values: Sequence[object] = ()) -> list[str]:
-    """The first column that a query finds in the database; nothing where it cannot be read at once."""
+    """The first column of a query's result; empty if the database cannot be read at once."""
     try:
         with closing(database.reader(_path(context), BUSY_SECONDS)) as connection:
             return [row[0] for row in connection.execute(query, values)]

@@ -1,8 +1,8 @@
-"""Experiment files: the options of `cockpit queue add` as TOML, several experiments a file.
+"""Experiment files: the options of `cockpit queue add` as TOML, for several experiments.
 
-`[defaults]` are options of all of them, each `[[experiment]]` is one, and its table `matrix` holds alternatives of
-options: one experiment for each combination. `[data-names]` says what charts call data sets. Keys are the options'
-names, as on the command line without `--`.
+`[defaults]` holds options of all experiments, each `[[experiment]]` is one, and its table `matrix` lists alternatives
+of options: one experiment per combination. `[data-names]` names data sets in charts. Keys are option names, as on the
+command line without `--`.
 """
 
 import itertools
@@ -35,7 +35,7 @@ MOST = 1000  # experiments of a file
 
 @dataclass(frozen=True)
 class Given:
-    """The value of an option, and where it stands."""
+    """The value of an option, and its place in the file."""
 
     value: Any
     place: Place
@@ -43,13 +43,13 @@ class Given:
 
 @dataclass(frozen=True)
 class File:
-    """An experiment file, which knows where its errors are."""
+    """An experiment file that locates errors."""
 
     path: Path
     text: str
 
     def fail(self, place: Place, problem: str | InputError) -> NoReturn:
-        """Raise the InputError for a problem at a place, with its line and key."""
+        """Raise InputError for a problem at a place, with its line and key."""
         key = next((step for step in reversed(place) if isinstance(step, str)), "")
         where = f"[{key}]" if key in ("defaults", "experiment", "matrix") else key
         said = problem.worded(_written) if isinstance(problem, InputError) else problem
@@ -57,14 +57,14 @@ class File:
 
 
 def _written(option: str) -> str:
-    """An option in a message: as a key where it is one, else it is one of the command line."""
+    """An option in a message: as a key if it is one, else as on the command line."""
     return OPTIONS[option].written if option in OPTIONS else hints.flag(option)
 
 
 def read(path: Path, beside: Mapping[str, Any]) -> list[Request]:
     """The experiments of a file; the options given `beside` it override its own.
 
-    Raises InputError, with the line and the key, for whatever is wrong in it.
+    Raises InputError, with the line and the key, for an invalid file.
     """
     text, found = read_toml(path, "experiment file")
     file = File(path, text)
@@ -76,7 +76,7 @@ def read(path: Path, beside: Mapping[str, Any]) -> list[Request]:
         one = _request(file, place, options, beside)
         if one.name in names:
             first = line_of(file.text, names[one.name])
-            fix = "give each its own, in a matrix with its keys in braces, as in name = '{source}-{optimizer}'"
+            fix = "give each its own name; in a matrix, use its keys in braces, as in name = '{source}-{optimizer}'"
             file.fail(place, f"{one.name!r} is also the name of the experiment of line {first}: {fix}")
         names[one.name] = place
         asked.append(replace(one, data_names=data_names))
@@ -84,14 +84,14 @@ def read(path: Path, beside: Mapping[str, Any]) -> list[Request]:
 
 
 def write(name: str, definition: Definition, pause_after: int) -> str:
-    """The table of a file that makes this experiment again."""
+    """The table of an experiment file that defines this experiment."""
     options = {"name": name, **options_of(definition), "pause_after": pause_after}
     lines = [f"{key} = {_literal(options[name])}" for key, name in KEYS.items() if name in options]
     return "\n".join(["[[experiment]]", *lines])
 
 
 def _literal(value: Any) -> str:
-    """A value in TOML, which for texts, numbers and lists of them is nearly JSON. Only what can be seen is itself."""
+    """A value in TOML, which for texts, numbers and their lists is nearly JSON. Escapes unprintable characters."""
     text = json.dumps(value, ensure_ascii=False)
     return "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in text)
 
@@ -99,13 +99,13 @@ def _literal(value: Any) -> str:
 def _check_tables(file: File, found: Mapping[str, Any]) -> None:
     for key in found:
         if key not in TABLES:
-            misplaced = f"; {key} belongs into [defaults] or below [[experiment]]" if key in KEYS else ""
+            misplaced = f"; put {key} in [defaults] or below [[experiment]]" if key in KEYS else ""
             file.fail((key,), f"{unknown('table', key, TABLES)}{misplaced}")
     if not isinstance(found.get("defaults", {}), dict):
-        file.fail(("defaults",), "must be a table: write [defaults], and options below it")
+        file.fail(("defaults",), "must be a table: write [defaults], and the options below it")
     experiments = found.get("experiment")
     if not experiments:
-        raise InputError(f"experiment file {file.path} holds no experiment: {EXAMPLE}")
+        raise InputError(f"experiment file {file.path} defines no experiment: {EXAMPLE}")
     if not isinstance(experiments, list) or not all(isinstance(table, dict) for table in experiments):
         file.fail(("experiment",), f"must be a list of tables: {EXAMPLE}")
 
@@ -127,7 +127,7 @@ def _data_names(file: File, table: object) -> dict[str, str]:
 
 
 def _experiments(file: File, found: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Given]]]:
-    """The options of each experiment, and where it stands; a matrix makes several."""
+    """The options and the place of each experiment; a matrix makes several."""
     defaults, count = _options(file, ("defaults",), found.get("defaults", {})), 0
     for number, table in enumerate(found["experiment"]):
         place = ("experiment", number)
@@ -136,7 +136,7 @@ def _experiments(file: File, found: Mapping[str, Any]) -> Iterator[tuple[Place, 
         count += math.prod(map(len, axes.values()))
         if count > MOST:
             many = "" if count > 10 * MOST else f" ({count} with these)"
-            file.fail(place, f"too many experiments{many}: a file makes up to {MOST}, so use several files")
+            file.fail(place, f"too many experiments{many}: at most {MOST} per file, so use several files")
         for chosen in itertools.product(*axes.values()):
             yield place, {**defaults, **own, **dict(zip(axes, chosen, strict=True))}
 
@@ -150,7 +150,7 @@ def _axes(file: File, place: Place, matrix: object, own: Mapping[str, Given]) ->
         here = (*place, key)
         _check_key(file, here, [one for one in KEYS if one != "name"])
         if KEYS[key] in own:
-            file.fail(here, f"stands beside the matrix, too ({quoted(own[KEYS[key]].value)}): leave one of the two out")
+            file.fail(here, f"is also set outside the matrix ({quoted(own[KEYS[key]].value)}): omit one of the two")
         if not isinstance(values, list) or not values:
             file.fail(here, f"is {quoted(values)}, must be a list of alternatives: each makes an experiment")
         axes[KEYS[key]] = [_option(file, (*here, number), key, value) for number, value in enumerate(values)]
@@ -158,7 +158,7 @@ def _axes(file: File, place: Place, matrix: object, own: Mapping[str, Given]) ->
 
 
 def _options(file: File, place: Place, table: Mapping[str, object], tables: tuple[str, ...] = ()) -> dict[str, Given]:
-    """The options of a table, by their names in Python. It may have these tables, too."""
+    """The options of a table, by their names in Python. `tables` may occur in it, too."""
     for key in table:
         _check_key(file, (*place, key), (*KEYS, *tables))
     return {KEYS[key]: _option(file, (*place, key), key, value) for key, value in table.items()}
@@ -170,7 +170,7 @@ def _check_key(file: File, place: Place, allowed: tuple[str, ...] | list[str]) -
 
 
 def _option(file: File, place: Place, key: str, value: Any) -> Given:
-    """A value, checked against what the option takes; a path in it is relative to the file."""
+    """A checked value of the option; a path in it is relative to the file."""
     option = OPTIONS[KEYS[key]]
     if must := mismatch(value, list[str] if option.several else option.kind):
         file.fail(place, f"is {quoted(value)}, must be {must}")
@@ -182,7 +182,7 @@ def _option(file: File, place: Place, key: str, value: Any) -> Given:
 
 
 def _located(spec: str, folder: Path) -> str:
-    """The name of a data set; where it holds a path relative to the experiment file, one relative to this process."""
+    """The name of a data set; a path relative to the experiment file becomes relative to this process."""
     kind, colon, path = spec.partition(":")
     return f"{kind}:{folder / path}" if colon and path and not path.startswith("~") else spec
 
@@ -205,7 +205,7 @@ def _request(file: File, place: Place, options: Mapping[str, Given], beside: Map
 
 
 def _name(template: str, definition: Definition) -> str:
-    """The name of an experiment, in which a key in braces stands for its value."""
+    """The name of an experiment, with the value of each key in braces."""
     values = options_of(definition)
     sources, targets = (joined_names(group) for group in (definition.sources + definition.tickets, definition.targets))
     values |= {"source": [sources], "target": [targets], "model": model_in_name(definition)}

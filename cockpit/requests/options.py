@@ -1,4 +1,4 @@
-"""An experiment that a person asks for: what its options stand for, from whichever front end they come."""
+"""A requested experiment: from the options of either front end to its definition."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class Request:
         return self.given_name or adding.default_name(self.definition)
 
     def resolved(self, connection: sqlite3.Connection) -> Definition:
-        """The definition. Where it was queued before, it keeps the profile that was resolved then."""
+        """The definition, with the profile resolved when the experiment was first queued."""
         stored = None if self.profile_given else queue.stored_profile(connection, self.name)
         return replace(self.definition, profile=stored) if stored else self.definition
 
@@ -50,7 +50,7 @@ def add_all(connection: sqlite3.Connection, asked: Sequence[Request], command: s
 def request_of(requested: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Request:
     """The experiment that options stand for, by their names in Python: those of a preset if they name one.
 
-    `defaults` are options that several experiments share: one that this does not use is no mistake. Raises InputError.
+    `defaults` are options that several experiments share: one may ignore some of them. Raises InputError.
     """
     requested = given(requested)
     options = {**given(defaults or {}), **requested}
@@ -68,7 +68,7 @@ def request_of(requested: Mapping[str, Any], defaults: Mapping[str, Any] | None 
     if shrunk is not None:
         sizes = presets.scale(shrunk)
         if twice := sizes.options.keys() & options:
-            why = f" {shrunk} gives, and names say: give it in one of them"
+            why = f" {shrunk} and in the experiment's names: give it once"
             raise InputError(OptionName(min(twice)), " is a size that ", OptionName("scale"), why)
         basis |= sizes.options
     if "evaluate" in own and {**basis, **options}["levels"] != own["levels"]:
@@ -80,9 +80,9 @@ def request_of(requested: Mapping[str, Any], defaults: Mapping[str, Any] | None 
 
 
 def check_name(name: str) -> None:
-    """Raises InputError for a name that could not be typed, or not be told apart, in another command."""
+    """Raise InputError for a name that other commands could not take or not tell apart."""
     if not name.strip():
-        raise InputError(NAME, " is empty: give the experiment a name, or leave the option out")
+        raise InputError(NAME, " is empty: give a name or omit the option")
     if not labels.is_typeable(name):
         why = (
             f" {quoted(name)} cannot be used: up to {labels.LONGEST_NAME} printable characters, no - in front,"

@@ -1,4 +1,4 @@
-"""The options that most commands share. Every command imports this, so it imports little."""
+"""Options that most commands share. Every command imports this module, so it imports little."""
 
 import os
 import shlex
@@ -27,7 +27,7 @@ def output_option(help: str) -> OptionInfo:
 
 
 def within(allowed: Range) -> Callable[[Context, CallbackParam, float | None], float | None]:
-    """A callback of Typer that refuses an option's number outside a range."""
+    """A Typer callback that rejects a number outside a range."""
 
     def check(context: Context, option: CallbackParam, value: float | None) -> float | None:
         if value is not None and not context.resilient_parsing:
@@ -49,8 +49,8 @@ Database = Annotated[
 PauseAfter = Annotated[
     int | None,
     Option(
-        help="Failures in a row after which it is paused; 0: never. At the start 3.",
-        show_default=False,
+        help="Pause an experiment after N failures in a row; 0: never.",
+        show_default="3 for a new experiment",
         callback=within(COUNT),
     ),
 ]
@@ -60,7 +60,7 @@ DataDir = Annotated[
         "--data-dir",
         parser=given,
         metavar="PATH",
-        help="Folder searched first for the published data sets, and downloaded to.",
+        help="Folder that published data sets are downloaded to, and searched for first.",
         show_default="COCKPIT_DATA, else the configuration file's, else the user's cache",
     ),
 ]
@@ -81,19 +81,19 @@ def to_read(db: str | None) -> Path:
 def to_write(db: str | None, *, make: bool = False) -> Path:
     """The database to write, which must exist unless the command may `make` it.
 
-    A sample is copied first, and the copy is named on stderr.
+    Copies a sample first, and names the copy on stderr.
     """
     path = to_read(db)
     if not make:
         database.ensure_exists(path)
     writable = database.writable_path(path)
     if writable != path:
-        print(f"{path} is a sample and stays as it is: writing to {writable}", file=sys.stderr)
+        print(f"{path} is a read-only sample: writing to {writable}", file=sys.stderr)
     return writable
 
 
 def use_data(data_dir: Path | None = None) -> None:
-    """Let this process, and those it starts, search `--data-dir`, `COCKPIT_DATA` and the configured folder for data."""
+    """Let this process and its children search `--data-dir`, `COCKPIT_DATA` and the configured folder for data."""
     from cockpit import config
     from engine.datasets import places
 

@@ -1,4 +1,4 @@
-"""Asking a person before the Python code of a model from elsewhere is run: `--trust-models`, or a question."""
+"""Consent to running the Python code of a model from elsewhere: `--trust-models`, or a question."""
 
 import sqlite3
 import sys
@@ -15,16 +15,16 @@ from engine.store import database, queue
 TrustModels = Annotated[
     bool,
     typer.Option(
-        "--trust-models", help="Run the models' Python code that a ticket file or database from elsewhere names."
+        "--trust-models", help="Run Python code of models that a ticket file or database from elsewhere names."
     ),
 ]
 Result = TypeVar("Result")
 
 
 def asking(allowed: bool, act: Callable[[], Result]) -> Result:
-    """What `act` returns. Where a model's source is not trusted, that is asked, and it acts again.
+    """The result of `act`. If a model's source is not trusted, asks the user and acts again.
 
-    `allowed`: trust whatever it needs. Raises InputError like `act`, also where the answer is no.
+    `allowed`: trust every source without asking. Raises InputError like `act`, and if the user declines.
     """
     while True:
         try:
@@ -37,7 +37,7 @@ def asking(allowed: bool, act: Callable[[], Result]) -> Result:
 
 
 def of_queue(connection: sqlite3.Connection, allowed: bool) -> None:
-    """Ask for the models of all that is waiting; say on stderr which of them will not be trained."""
+    """Ask about the models of all waiting runs; name those that will not be trained on stderr."""
     for model in filter(user_model.is_own, queue.models(connection)):
         folder = database.model_folder(connection, model)
         try:
@@ -49,12 +49,12 @@ def of_queue(connection: sqlite3.Connection, allowed: bool) -> None:
 
 
 def _answered(source: user_model.Source) -> bool:
-    """Whether a person at a terminal lets a source be run. False where there is none to ask."""
+    """Whether a user at a terminal allows a source to run. False without a terminal."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
         return False
     code = "\n".join(map(str, source.code)) if len(source.code) < 20 else str(source.file)
     print(
-        f"model {source.name} was not named here before, and may come from elsewhere. Its code:\n{code}",
+        f"model {source.name} is new to this database and may come from elsewhere. Its code:\n{code}",
         file=sys.stderr,
     )
     return typer.confirm("Run it?", default=False, err=True)

@@ -1,5 +1,5 @@
-"""Text on its way in and out: what states are called, characters that could command a terminal, the standard streams,
-commands in messages, Rich's console, and TOML that a person wrote.
+"""Text in and out: words for states, control characters, the standard streams, commands in messages, Rich's console,
+and TOML files.
 
 It knows nothing of experiments or the store.
 """

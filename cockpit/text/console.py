@@ -1,4 +1,4 @@
-"""Rich's console as this program uses it. Importing Rich takes time, so it is imported where something is drawn."""
+"""Rich's console. Importing Rich takes time, so only modules that draw import it."""
 
 import sys
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from cockpit.text import words
 
 
 class Console(console.Console):
-    """Standard output, or error, with colours. Text is text: nothing in it is markup, or a command to the terminal."""
+    """Standard output, or error, with colours. Text never acts as markup or as a command to the terminal."""
 
     def __init__(self, stderr: bool = False) -> None:
         stream = sys.stderr if stderr else sys.stdout
@@ -19,6 +19,6 @@ class Console(console.Console):
         super().__init__(file=file, markup=False, highlight=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The pieces of what is drawn, those with text without control characters."""
+        """The segments of a drawing, with control characters removed from their text."""
         for piece in super().render(renderable, options):
             yield piece if piece.control else piece._replace(text=words.stripped(piece.text))

@@ -1,4 +1,4 @@
-"""Commands that messages advise, completed with the database that this command was told to use."""
+"""Commands that messages suggest, completed with the database of this command."""
 
 import re
 import shlex
@@ -14,24 +14,24 @@ _taking: Callable[[Sequence[str]], int] = len
 
 
 def know(taking: Callable[[Sequence[str]], int]) -> None:
-    """Take what says how many of some words name a command that takes --db; 0 if they name none."""
+    """Set the function that counts the words that name a command with --db; 0 if they name none."""
     global _taking  # noqa: PLW0603 - of the process, like the command line itself
     _taking = taking
 
 
 def use(database: Path) -> None:
-    """From now on commands name this database, given with --db: without it they would mean another."""
+    """Add --db with this database to commands from now on: without it they would mean another."""
     global _told  # noqa: PLW0603 - of the process, like the command line itself
     _told = database
 
 
 def flag(option: str) -> str:
-    """An option as the command line has it."""
+    """An option as on the command line."""
     return "--" + option.replace("_", "-")
 
 
 def complete(message: str | Exception) -> str:
-    """A message with options as they are typed, whose commands, in backticks, can be copied as they are."""
+    """A message whose options and commands (in backticks) can be copied to a shell."""
     text = message.worded(flag) if isinstance(message, InputError) else str(message)
     if _told is None:
         return text

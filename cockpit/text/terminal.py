@@ -1,4 +1,4 @@
-"""Standard input, output and error: every text passes here, so that none of it can command the terminal."""
+"""Standard input, output and error: all text passes here, so that none of it can control the terminal."""
 
 import codecs
 import os
@@ -13,7 +13,7 @@ from cockpit.text import words
 
 LARGEST = 1000  # columns or lines of a terminal that are believed
 REPLACE = "cockpit.replace"  # the error handler of encodings
-# What stands for a character that an encoding lacks. States, markers of curves and axes stay apart from each other.
+# Replacements for characters that an encoding lacks. States, curve markers and axes remain distinct.
 NEAREST = {
     **dict(zip("✓✗▶‖⊗⊘·●×▲■◆▼★✚▾", "+X>=@/.ox^#%v*+v", strict=True)),
     **dict(zip("─│┌┐└┘├┤┬┴┼█▀▌▐░▒▓←↑→↓", "-|+++++++++###|.::<^>v", strict=True)),
@@ -24,11 +24,11 @@ BRAILLE = range(0x2800, 0x2900)  # of which lines in charts are made
 
 
 class ReaderGoneError(OSError):
-    """Who read the output has closed it, as `| head` does. Rich would end the program on a BrokenPipeError."""
+    """The reader of the output has closed it, as `| head` does. Rich would end the program on a BrokenPipeError."""
 
 
 class Stream:
-    """A text stream that says by `ReaderGoneError` when nobody reads it any more."""
+    """A text stream that raises `ReaderGoneError` once its reader is gone."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -44,7 +44,7 @@ class Stream:
             raise ReaderGoneError from None
 
     def flush(self) -> None:
-        """Write what is held back."""
+        """Flush the buffer."""
         try:
             self.stream.flush()
         except BrokenPipeError:
@@ -59,7 +59,7 @@ class Guard(Stream):
         self.rich_proxied_file = Stream(stream)  # this is where Rich looks for it
 
     def write(self, text: str) -> int:
-        """Write text, with pictures of its control characters."""
+        """Write text, with its control characters made visible."""
         return super().write(words.visible(text))
 
     def writelines(self, lines: Iterator[str]) -> None:
@@ -70,9 +70,9 @@ class Guard(Stream):
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Guard standard output and error meanwhile, stand in for those that are closed, and bound the terminal's size.
+    """Guard standard output and error, replace closed streams, and limit the terminal's size.
 
-    Ends the program with status 141 where nobody reads its output any more.
+    Ends the program with status 141 if the reader of its output is gone.
     """
     _open_closed()
     _bound_size()
@@ -91,7 +91,7 @@ def guarded() -> Iterator[None]:
 
 
 def data() -> TextIO:
-    """Standard output for data: UTF-8 and unchanged into a file or pipe; guarded on a terminal."""
+    """Standard output for data: unchanged UTF-8 to a file or pipe; guarded on a terminal."""
     if sys.stdout.isatty():
         return sys.stdout
     stream = cast(TextIOWrapper, getattr(sys.stdout, "rich_proxied_file", sys.stdout))
@@ -100,7 +100,7 @@ def data() -> TextIO:
 
 
 def _open_closed() -> None:
-    """Stand in for standard streams that are closed: the next file that is opened would be taken for one of them."""
+    """Replace closed standard streams: the next opened file would take the place of one."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
@@ -110,7 +110,7 @@ def _open_closed() -> None:
 
 
 def _bound_size() -> None:
-    """Have no size of a terminal in the environment that no terminal has: libraries take it as it is."""
+    """Remove impossible terminal sizes from the environment: libraries do not check them."""
     for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):  # the last is Typer's, for help
         said = os.environ.get(name, "")
         if said.isdecimal() and int(said):
@@ -120,7 +120,7 @@ def _bound_size() -> None:
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """What is written for characters that an encoding lacks."""
+    """Replacements for characters that an encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_nearest, error.object[error.start : error.end])), error.end
@@ -135,7 +135,7 @@ def _nearest(character: str) -> str:
 
 
 def _discard(streams: tuple[TextIO, TextIO]) -> None:
-    """Have what these still hold back go nowhere: Python would complain when it ends."""
+    """Discard buffered output: Python would complain at exit."""
     for stream in streams:
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""TOML that a person wrote, read with limits: experiment files and the configuration file."""
+"""Read TOML files with limits: experiment files and the configuration file."""
 
 import re
 import tomllib
@@ -21,9 +21,9 @@ Place = tuple[str | int, ...]  # the keys, and numbers in lists, that lead to a 
 
 
 def read(path: Path, what: str) -> tuple[str, dict[str, Any]]:
-    """The text of a TOML file and what it holds. `what` it is begins the message.
+    """The text of a TOML file and its values. `what` names the file in messages.
 
-    Raises InputError for anything but a regular file of TOML of a moderate size and depth: nothing is waited for.
+    Raises InputError for anything but a regular TOML file of moderate size and depth, so never waits for a pipe.
     """
     text = _text(path, what)
     if DOTTED.search(OPAQUE.sub("", text)):  # tomllib takes the square of their number
@@ -31,7 +31,7 @@ def read(path: Path, what: str) -> tuple[str, dict[str, Any]]:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{what} {path} is not in TOML: {error}") from None
+        raise InputError(f"{what} {path} is not valid TOML: {error}") from None
     except ValueError:  # as Python says of a number of thousands of digits
         raise _too_large(path, what) from None
     except RecursionError:
@@ -51,12 +51,12 @@ def _text(path: Path, what: str) -> str:
     except OSError as error:
         raise InputError(f"{what} {path} cannot be read ({error.strerror}): name a file that you can read") from None
     except UnicodeDecodeError:
-        raise InputError(f"{what} {path} is no text in UTF-8: save it as that") from None
-    raise InputError(f"{what} {path} has more than {LARGEST_BYTES // 2**20} MiB: split it")
+        raise InputError(f"{what} {path} is not UTF-8 text: save it as UTF-8") from None
+    raise InputError(f"{what} {path} is larger than {LARGEST_BYTES // 2**20} MiB: split it")
 
 
 def mismatch(value: object, kind: Any) -> str | None:
-    """What a value must be instead, where TOML has given another than the `kind` wanted; else None."""
+    """What a value of another type than `kind` must be; None for the right type."""
     if kind == list[str]:
         right = isinstance(value, list) and all(isinstance(one, str) for one in value)
         return None if right or isinstance(value, str) else "text, or a list of texts"
@@ -69,7 +69,7 @@ def mismatch(value: object, kind: Any) -> str | None:
 
 
 def line_of(text: str, place: Place) -> int:
-    """The line, from 1, of the statement that gives the value at a place of a file; tomllib tells no lines."""
+    """The line, from 1, of the statement that sets the value at a place of a file; tomllib gives no lines."""
     table: Place = ()
     lengths: Counter[Place] = Counter()
     for line, statement in _statements(text):
@@ -86,14 +86,14 @@ def line_of(text: str, place: Place) -> int:
 
 
 def _check(path: Path, what: str, found: dict[str, Any]) -> None:
-    """Raises InputError for values that TOML may hold, but no option: too deep, too large, with a NUL in them."""
+    """Raise InputError for values that TOML allows but no option takes: too deep, too large, or with a NUL."""
     level: list[Any] = [found]
     for _ in range(DEEPEST):
         for value in level:
             if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
                 raise _too_large(path, what)
             if isinstance(value, str) and "\0" in value:
-                raise InputError(f"{what} {path} holds a text with the character NUL in it: remove that")
+                raise InputError(f"{what} {path} contains the character NUL: remove it")
         level = [
             inner
             for value in level
@@ -105,15 +105,15 @@ def _check(path: Path, what: str, found: dict[str, Any]) -> None:
 
 
 def _too_large(path: Path, what: str) -> InputError:
-    return InputError(f"{what} {path} holds a whole number of more than 64 bits: give a smaller one")
+    return InputError(f"{what} {path} contains an integer of more than 64 bits: give a smaller one")
 
 
 def _too_deep(path: Path, what: str) -> InputError:
-    return InputError(f"{what} {path} is nested too deeply: at most {DEEPEST} tables and lists within each other")
+    return InputError(f"{what} {path} is nested too deeply: at most {DEEPEST} levels of tables and lists")
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """The statements of TOML that is right, each with the line, from 1, on which it begins."""
+    """The statements of valid TOML, each with its first line, from 1."""
     begins = line = 1
     start = depth = 0
     for token in TOKENS.finditer(f"{text}\n"):
@@ -125,7 +125,7 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _table(heading: dict[str, Any], lengths: Counter[Place]) -> Place:
-    """The place of the table that a heading opens, after those that were opened before it: lists have these lengths."""
+    """The place of the table that a heading opens; `lengths` are those of the lists so far."""
     place: Place = ()
     found: Any = heading
     while found:

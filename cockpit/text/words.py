@@ -1,4 +1,4 @@
-"""How things are said to a person, the same on the command line and on the screen: states, runs, durations, sizes."""
+"""Wording shared by the command line and the dashboard: states, runs, durations, sizes."""
 
 import re
 import shlex
@@ -11,8 +11,8 @@ from engine.store.row_types import Event, Experiment, Failure, Run, Worker
 ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?"
 )  # to a terminal, as ANSI has them
-# What a terminal obeys instead of showing it, but for line ends and tabs: control characters, and those that turn the
-# direction of writing or take no room. None is as wide as a column.
+# Characters that a terminal obeys instead of showing, except line ends and tabs: control characters, and those that
+# change the direction of writing or have no width.
 COMMANDS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
@@ -36,7 +36,7 @@ SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def state(word: str) -> str:
-    """A state as glyph and word, never by colour alone."""
+    """A state as glyph and word, so never by colour alone."""
     return f"{(OF_EXPERIMENTS | OF_WORKERS | OF_CHECKS)[word]} {word}"
 
 
@@ -52,14 +52,14 @@ def name(text: str) -> str:
 
 
 def error(row: Failure) -> str:
-    """What went wrong with a run, in a line."""
+    """The error of a run in one line."""
     why = ((row.error or "").strip() or "no error was recorded").splitlines()[-1]
     what = f"{row.ticket} level {row.level} on {row.target}, seed {row.seed}"
     return line(f"{row.status}: {what} ({row.digest[:12]}): {why}")
 
 
 def short(text: str, width: int) -> str:
-    """A text of at most so many columns of a terminal, where a wide character takes two."""
+    """A text cut to `width` terminal columns, where a wide character takes two."""
     if text.isascii():
         return text if len(text) <= width else f"{text[: width - 1]}…"
     from rich.cells import cell_len, set_cell_size
@@ -81,7 +81,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in the largest unit that leaves a number of at least 1: 2.6 MiB."""
+    """Bytes in the largest unit that gives at least 1: 2.6 MiB."""
     place = 0
     while count >= 1024 and place < len(SIZES) - 1:
         count, place = count / 1024, place + 1
@@ -89,18 +89,18 @@ def size(count: float) -> str:
 
 
 def count(number: int, what: str) -> str:
-    """So many of something: 1 run, 3 runs."""
+    """A number with its noun: 1 run, 3 runs."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def problems(row: Experiment) -> str:
-    """How many runs of an experiment did not end well, and how."""
+    """The numbers of an experiment's failed, diverged and blocked runs."""
     counts = {"failed": row.failed, "diverged": row.diverged, "blocked": row.blocked}
     return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
 
 
 def event(row: Event) -> str:
-    """What happened to a run (`history.events`) in a line, and its error below."""
+    """An event of a run (`history.events`) in one line, with its error below."""
     at = datetime.fromisoformat(row.at).astimezone()
     accuracy = f" {row.test_accuracy:.2%}" if row.test_accuracy is not None else ""
     where = f"{row.device}, pid {row.pid}"
@@ -110,22 +110,22 @@ def event(row: Event) -> str:
 
 
 def visible(text: str) -> str:
-    """A text with pictures of what a terminal would obey instead of showing it; lines and tabs stay."""
+    """A text with visible control characters; line ends and tabs stay."""
     return text if text.isprintable() else COMMANDS.sub(_picture, text)
 
 
 def line(text: str) -> str:
-    """A text in one line, with pictures of what a terminal would obey, line ends and tabs too."""
+    """A text in one line, with visible control characters, line ends and tabs included."""
     return text if text.isprintable() else visible(text).translate(PICTURES)
 
 
 def stripped(text: str) -> str:
-    """A text without what a terminal would obey: as wide as it was laid out."""
+    """A text without control characters, as wide as it was laid out."""
     return text if text.isprintable() else COMMANDS.sub("", text)
 
 
 def harmless(logged: str) -> str:
-    """A line of a log in one line, without its colours and other commands to a terminal."""
+    """A line of a log, without colours and other terminal commands."""
     return logged if logged.isprintable() else line(ESCAPES.sub("", logged).expandtabs())
 
 

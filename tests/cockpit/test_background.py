@@ -69,7 +69,7 @@ def test_detached_workers_outlive_the_terminal_and_are_stopped_with_a_checkpoint
     for again in (("--detach",), ("--drain",)):
         refused = cockpit("work", *again)
         assert refused.returncode == 2
-        assert "at work here already" in refused.stderr
+        assert "already running here" in refused.stderr
     stopped = cockpit("work", "--stop")
     assert (stopped.returncode, stopped.stdout.split()[0]) == (0, "stopped:")
     assert not psutil.pid_exists(row["pid"])
@@ -135,7 +135,7 @@ def test_a_hook_is_called_once_for_each_experiment_that_ends(path: Path, cockpit
         ("[work]\nmin-free = 'much'", "min-free of [work] is 'much', must be a number"),
         ("[work]\nper-device = 1.5", "per-device of [work] is 1.5, must be a whole number"),
         ("work = 3", "work must be a table"),
-        ("[work", "is not in TOML: "),
+        ("[work", "is not valid TOML: "),
     ],
 )
 def test_a_configuration_that_is_wrong_is_named(path: Path, cockpit: Cockpit, text: str, message: str) -> None:
@@ -152,7 +152,7 @@ def test_a_configuration_that_is_wrong_is_named(path: Path, cockpit: Cockpit, te
     ("options", "message"),
     [
         (["--detach", "--stop"], "--detach, --stop and --status exclude each other"),
-        (["--json"], "--json is for --status"),
+        (["--json"], "--json needs --status"),
         (["--min-free", "-1"], "--min-free -1 is out of range"),
         (["--min-free", "nan"], "--min-free nan is out of range"),
         (["--per-device", "0"], "--per-device 0 is out of range"),

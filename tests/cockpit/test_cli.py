@@ -250,7 +250,7 @@ def test_run_says_what_diverged_and_still_draws_the_rest(cockpit: Cockpit) -> No
     assert found.returncode == 0
     assert "diverged: dense level 0 on digits-a, seed 0" in found.stderr
     assert "not finite after epoch 0" in found.stderr
-    assert "runs of wild stand on those and are blocked" in found.stderr
+    assert "runs of wild are blocked: they depend on failed runs" in found.stderr
     assert "its runs have diverged; `cockpit queue show wild` says why" in found.stderr
 
 
@@ -290,12 +290,12 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_continues(cockpit: Cockpit, t
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the program and its workers
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "tiny is paused; the same command continues it" in errors
+    assert "tiny is paused; the same command resumes it" in errors
     assert "Traceback" not in errors
     (row,) = json.loads(cockpit("queue", "list", "--json").stdout)
     assert (row["status"], row["running"]) == ("paused", 0)
     others = cockpit("work", "--drain").stderr
-    assert "left alone until `cockpit queue resume`: tiny" in others
+    assert "skipped until `cockpit queue resume`: tiny" in others
     assert "nothing is waiting" in others
     assert "tiny is paused: `cockpit queue resume tiny`" in cockpit("queue", "add", *command[1:]).stderr
     again = cockpit(*command)
@@ -316,7 +316,7 @@ def test_a_killed_worker_costs_nothing_but_time(cockpit: Cockpit, tmp_path: Path
         assert process.returncode == 0, errors
         assert "tiny · digits b · " in output
     else:
-        assert "runs are left, as the workers ended" in errors
+        assert "runs unfinished (the workers ended)" in errors
         assert process.returncode == 1
 
 
@@ -327,7 +327,7 @@ def test_a_run_that_is_paused_from_elsewhere_says_so(cockpit: Cockpit, tmp_path:
     cockpit("queue", "pause", "tiny")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "runs are left, as it was paused from elsewhere; the same command continues" in errors
+    assert "runs unfinished (paused by another process). Run the same command to continue." in errors
 
 
 def test_work_says_what_failed(cockpit: Cockpit, tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_work_says_what_failed(cockpit: Cockpit, tmp_path: Path) -> None:
     assert found.returncode == 1
     assert "failed: dense level 0 on npz:set, seed 0" in found.stderr
     assert "set.npz: put it back" in found.stderr
-    assert "runs of lost stand on those and are blocked" in found.stderr
+    assert "runs of lost are blocked: they depend on failed runs" in found.stderr
 
 
 def test_results_in_a_folder_that_cannot_be_written_are_read(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,7 +374,7 @@ def test_the_repositorys_sample_is_read_in_place_and_written_to_a_copy(tmp_path:
     before = (tmp_path / "experiments.db").read_bytes()
     assert "tiny" in run_cockpit(tmp_path, "queue", "list").stdout
     added = run_cockpit(tmp_path, *ADD, "--name", "mine")
-    assert "experiments.db is a sample and stays as it is: writing to experiments.local.db" in added.stderr
+    assert "experiments.db is a read-only sample: writing to experiments.local.db" in added.stderr
     assert "mine" in run_cockpit(tmp_path, "queue", "list").stdout
     assert (tmp_path / "experiments.db").read_bytes() == before
 

@@ -19,7 +19,7 @@ from tests.cockpit.pictures import DRAWINGS, FIXTURE, REFERENCES, without_text
 from tests.conftest import Cockpit, add, copied
 from tests.hostile import NAMES, hostile
 
-SIZES = "not of the paper's sizes: width 0.5, 4 epochs, 6 levels,"
+SIZES = "differs from the paper: width 0.5, 4 epochs, 6 levels,"
 TOLERANCE = 3.0  # root mean square over pixels from 0 to 255
 
 
@@ -180,11 +180,11 @@ def test_of_several_chains_it_is_said_first_that_a_scope_is_missing(cockpit: Coc
     ("arguments", "message"),
     [
         (("halves", "-o", "x.gif"), "unknown form of figures 'gif': choose from png, svg, pdf"),
-        (("halves", "-o", "x.png", "--y", 0.9, 0.2), "--y 0.9 0.2 is no range of accuracies"),
+        (("halves", "-o", "x.png", "--y", 0.9, 0.2), "--y 0.9 0.2 is not a range of accuracies"),
         (("halves", "-o", "x.png", "--x", "level"), "unknown --x 'level': choose from remaining, pruned, log-pruned"),
         (("halves", "-o", "x.png", "--layers", "--ratio", "kept"), "unknown --ratio 'kept'"),
         (("halves", "-o", "x.png", "--ratio", "kept"), "unknown --ratio 'kept'"),
-        (("halves", "-o", "x.png", "--layers", "--target", "digits-a"), "--target is for curves"),
+        (("halves", "-o", "x.png", "--layers", "--target", "digits-a"), "--target applies only to curves"),
         (("halves", "-o", "no/x.png"), "there is no folder no for x.png"),
         (("later", "-o", "x.png", "--layers"), "later has no layerwise scope"),
         (("halvs", "-o", "x.png"), "did you mean 'halves'"),

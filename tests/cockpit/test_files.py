@@ -124,7 +124,7 @@ def test_a_file_says_what_charts_call_its_data_sets(cockpit: Cockpit, file: Path
 
 def test_one_name_is_for_one_experiment(cockpit: Cockpit, file: Path) -> None:
     file.write_text(DEFAULTS + MATRIX)
-    assert "cannot be the name of 8 experiments" in cockpit("queue", "add", file, "--name", "all").stderr
+    assert "cannot name 8 experiments" in cockpit("queue", "add", file, "--name", "all").stderr
     file.write_text(f'{DEFAULTS}\n[[experiment]]\nname = "one"\nsource = "digits-a"\n')
     assert cockpit("queue", "add", file, "--name", "other", "--json").stdout.startswith('{"experiment": "other"')
 
@@ -139,7 +139,7 @@ WRONG = [
     ('"exact"', "[]", "line 6, profile: is [], must be text", ""),
     ("epochs = 2", "epochs = 0", "line 3, epochs: epochs 0 is out of range (1 to 100000)", ""),
     ("[defaults]", "[default]", "line 1, default: unknown table 'default'", "did you mean 'defaults'?"),
-    ("[defaults]", "", "line 2, levels: unknown table 'levels'", "belongs into [defaults]"),
+    ("[defaults]", "", "line 2, levels: unknown table 'levels'", "in [defaults] or below"),
     ("[[experiment]]", "[experiment]", "line 8, [experiment]: must be a list", "write [[experiment]]"),
     ("{optimizer}", "{optimiser}", "line 9, name: unknown key in name 'optimiser'", "did you mean 'optimizer'?"),
     ("-{optimizer}", "", "line 8, [experiment]: 'digits-a-digits' is also the name", "experiment of line 8"),
@@ -150,10 +150,10 @@ WRONG = [
     ('["sgd", "adam"]', "[1]", "line 17, optimizer: is 1, must be text, or a list of texts", ""),
     ('["sgd", "adam"]', "[]", "line 17, optimizer: is [], must be a list of alternatives", ""),
     ("optimizer = [", "name = [", "line 17, name: unknown key 'name'", ""),
-    ("batch-size = 32", 'source = "digits"', "line 12, source: stands beside the matrix, too", "['digits']"),
+    ("batch-size = 32", 'source = "digits"', "line 12, source: is also set outside the matrix", "['digits']"),
     ("batch-size = 32", 'preset = "digts"', "line 10, preset: unknown preset 'digts'", "did you mean 'digits'?"),
     ("[experiment.matrix]", "[experiment.matrices]", "line 11, matrices: unknown key 'matrices'", "'matrix'?"),
-    ("width = 0.25", "width =", "is not in TOML: Invalid value (at line 5, column 8)", ""),
+    ("width = 0.25", "width =", "is not valid TOML: Invalid value (at line 5, column 8)", ""),
 ]
 
 
@@ -176,10 +176,10 @@ def test_what_is_wrong_is_said_with_its_line_and_key(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "holds no experiment: write [[experiment]]"),
+        (b"", "defines no experiment: write [[experiment]]"),
         (b"experiment = []", "holds no experiment"),
         (b"experiment = 3", "line 1, [experiment]: must be a list of tables"),
-        (b"\xff\xfe", "is no text in UTF-8"),
+        (b"\xff\xfe", "is not UTF-8 text"),
         (b"\xef\xbb\xbf[[experiment]]\r\nlevel = 1\r\n", "line 2, level: unknown key"),
         (b"[[experiment]]\n", "line 1, [experiment]: nothing to train"),
         (b"[[experiment]]\nsource = 'digits-a'\nmatrix = 1\n", "line 3, [matrix]: must be a table of alternatives"),
@@ -200,7 +200,7 @@ def test_a_file_that_holds_something_else_is_refused(
 def test_a_file_that_is_not_there_is_said(cockpit: Cockpit, file: Path) -> None:
     assert "experiment file none.toml cannot be read" in cockpit("queue", "add", "none.toml").stderr
     (file.parent / "study.toml").write_text(DEFAULTS + MATRIX)
-    assert "the experiment file is named study.toml" in cockpit("queue", "add", "study").stderr
+    assert "for the experiment file, write study.toml" in cockpit("queue", "add", "study").stderr
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option != "preset"])

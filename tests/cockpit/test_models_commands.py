@@ -44,7 +44,7 @@ def test_a_network_is_shown_layer_by_layer(cockpit: Cockpit) -> None:
     [
         (("resnet5",), "did you mean 'resnet50'?"),
         (("vgg19", "--size", "8"), "needs images of at least 16 pixels a side"),
-        (("vgg19", "--size", "32x32"), "--size '32x32' is not understood: give a side, as 224"),
+        (("vgg19", "--size", "32x32"), "--size '32x32' is not a size: give a side, as 224"),
         (("vgg19", "--prunable", "all"), "unknown --prunable 'all'"),
         (("mynets:small",), "module 'mynets' of model mynets:small was not found"),
         (("resnet-18",), "did you mean 'resnet18'?"),

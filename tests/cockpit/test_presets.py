@@ -73,7 +73,7 @@ def test_a_scale_shows_in_names_and_in_plots(cockpit: Cockpit) -> None:
     scaled = ("digits", "--scale", sizes)
     ran = cockpit("run", *scaled, "--workers", 1)
     assert ran.returncode == 0, ran.stderr
-    assert "not of the paper's sizes: width 0.25, 1 epoch, 1 level, 1 replicate\n" in ran.stdout
+    assert "differs from the paper: width 0.25, 1 epoch, 1 level, 1 replicate\n" in ran.stdout
     assert "from digits a" in ran.stdout
     assert [row["name"] for row in json.loads(cockpit("queue", "list", "--json").stdout)] == [f"digits@{sizes}"]
 

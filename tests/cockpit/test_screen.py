@@ -30,7 +30,7 @@ def test_options_of_the_dashboard_are_not_silently_dropped(cockpit: Cockpit) -> 
     for option in (("--db", "x.db"), ("--read-only",)):
         found = cockpit(*option, "queue", "list")
         assert found.returncode == 2
-        assert "put options behind their command" in found.stderr
+        assert "put options after the command" in found.stderr
 
 
 def test_on_a_terminal_bare_cockpit_opens_the_dashboard(trained: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_check_says_that_all_is_well(cockpit: Cockpit, path: Path) -> None:
     runs, files = 50, len(ticket_files(path))
     found = cockpit("store", "check")
     assert (found.returncode, found.stderr) == (0, "")
-    assert found.stdout.endswith(f"runs and {files} ticket files, all is well\n")
+    assert found.stdout.endswith(f"runs and {files} ticket files, no problem found\n")
     told = json.loads(cockpit("store", "check", "--json").stdout)
     assert told["runs"] >= runs
     assert {**told, "runs": runs} == {
@@ -62,7 +62,7 @@ def test_check_of_the_sample_finds_it_well_and_leaves_it_as_it_is(cockpit: Cockp
 
 
 def test_gc_says_what_it_would_free_and_frees_it_when_told_to(cockpit: Cockpit, path: Path) -> None:
-    assert cockpit("store", "gc").stdout.startswith("there is nothing to free (")
+    assert cockpit("store", "gc").stdout.startswith("nothing to free (")
     files = ticket_files(path)
     cockpit("queue", "remove", "tiny")
     found = cockpit("store", "gc", "--dry-run", "--runs")
@@ -71,13 +71,13 @@ def test_gc_says_what_it_would_free_and_frees_it_when_told_to(cockpit: Cockpit, 
     asked = cockpit("store", "gc")
     assert (asked.returncode, ticket_files(path)) == (2, files)
     assert asked.stderr == (
-        "cockpit: error: nobody is here to be asked: free it with --yes, or see what would go with --dry-run\n"
+        "cockpit: error: no terminal to confirm on: confirm with --yes, or preview with --dry-run\n"
     )
     told = json.loads(cockpit("store", "gc", "--yes", "--runs", "--json").stdout)
     assert told["plan"] == told["freed"]
     assert told["freed"]["tickets"] == len(files)
     assert ticket_files(path) == set()
-    assert cockpit("store", "check").stdout.endswith("0 runs and 0 ticket files, all is well\n")
+    assert cockpit("store", "check").stdout.endswith("0 runs and 0 ticket files, no problem found\n")
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])
@@ -88,7 +88,7 @@ def test_gc_asks_on_a_terminal(cockpit: Cockpit, path: Path, answer: str) -> Non
     command = [sys.executable, "-m", "cockpit", "store", "gc", "--tickets"]
     found = subprocess.run(command, cwd=path.parent, stdin=theirs, capture_output=True, text=True, check=False)
     assert found.returncode == 0
-    assert "free it? [y/N]" in found.stderr
+    assert "Delete these? [y/N]" in found.stderr
     assert ticket_files(path) == (set() if answer == "y" else files)
 
 
@@ -96,7 +96,7 @@ def test_backup_makes_a_database_of_its_own(cockpit: Cockpit, path: Path) -> Non
     files = len(ticket_files(path))
     found = cockpit("store", "backup", "copy.db")
     assert (found.returncode, found.stderr) == (0, "")
-    assert found.stdout == f"experiments.db is copied to copy.db, with {files} ticket files and 0 checkpoints\n"
+    assert found.stdout == f"copied experiments.db to copy.db, with {files} ticket files and 0 checkpoints\n"
     again = cockpit("store", "backup", "copy.db")
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr == (
@@ -117,11 +117,11 @@ def test_merge_says_what_it_brought(cockpit: Cockpit, path: Path) -> None:
     assert (found.returncode, found.stderr) == (0, "")
     first, *rest = found.stdout.splitlines()
     assert first.startswith("experiments.db: ")
-    assert first.endswith(f" new runs, 0 that were not done here, {files} ticket files")
+    assert first.endswith(f" new runs, 0 runs finished only there, {files} ticket files")
     assert rest == [
         "new: 'tiny (experiments.db)' later",
-        "tiny is another experiment here, so that of experiments.db is now tiny (experiments.db)",
-        "paused, until `cockpit queue resume --db mine.db` lets them train here: later",
+        "tiny names another experiment here, so that of experiments.db is now tiny (experiments.db)",
+        "paused (train them here with `cockpit queue resume --db mine.db`): later",
     ]
     again = json.loads(cockpit("store", "merge", "experiments.db", "--db", "mine.db", "--json").stdout)
     assert {**again, "known": {}} == {

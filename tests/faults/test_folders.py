@@ -117,7 +117,7 @@ def test_on_a_full_disk_a_command_does_all_or_says_that_the_disk_is_full(disk: P
             assert contents(disk) == before, command
     assert files(disk) == {"experiments.db", "paper.toml", "ballast"}
     (disk / "ballast").unlink()
-    assert "all is well" in run_cockpit(disk, "store", "check").stdout
+    assert "no problem found" in run_cockpit(disk, "store", "check").stdout
     added = run_cockpit(disk, "queue", "add", "paper.toml")
     assert (added.returncode, added.stderr) == (0, "")
 

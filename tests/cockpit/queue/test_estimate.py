@@ -22,7 +22,7 @@ def test_estimates_become_known_when_runs_end_and_are_right(cockpit: Cockpit, tm
         "unknown until the first run ends",
     ]
     work_off(path)
-    assert cockpit("queue", "estimate").stdout == "nothing left in the active experiments\n"
+    assert cockpit("queue", "estimate").stdout == "no runs left in the active experiments\n"
     assert cockpit("queue", "estimate", "small").stdout == "nothing left\n"
     cockpit("queue", "extend", "small", "--replicates", 4)
     found = json.loads(cockpit("queue", "estimate", "small", "--workers", 1, "--json").stdout)

@@ -27,4 +27,4 @@ def test_move_by_changes_each_from_where_it_is(path: Path, cockpit: Cockpit) -> 
     rows = json.loads(cockpit("queue", "list", "--json").stdout)
     assert [row["priority"] for row in rows] == [2, -1]
     for wrong in ((), ("--by", "1", "--priority", "2")):
-        assert "give --priority, or --by" in cockpit("queue", "move", "one", *wrong).stderr
+        assert "give exactly one of --priority N, --by N" in cockpit("queue", "move", "one", *wrong).stderr
