@@ -225,7 +225,7 @@ class ActingApp(Host):
         """The database to write to. A sample stays as it is: from now on, its copy is shown."""
         path = await asyncio.to_thread(database.writable_path, self.path)
         if path != self.path:
-            self.notify(f"{self.path} is a sample and stays as it is: this is {path} now")
+            self.notify(f"{self.path} is a read-only sample: now showing {path}")
             self.path = self.reader.path = path
         return path
 

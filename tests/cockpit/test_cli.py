@@ -126,7 +126,7 @@ def test_plot_of_an_experiment_that_was_not_trained_says_how_to(cockpit: Cockpit
     assert (found.returncode, found.stdout) == (0, "")
     assert "new has no results on digits-b yet: train it with `cockpit work --drain`" in found.stderr
     cockpit("queue", "pause", "new")
-    assert "it is paused; `cockpit queue resume new`" in cockpit("plot", "new").stderr
+    assert "the experiment is paused: `cockpit queue resume new`" in cockpit("plot", "new").stderr
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_what_is_wrong_is_said_with_its_line_and_key(
     ("content", "message"),
     [
         (b"", "defines no experiment: write [[experiment]]"),
-        (b"experiment = []", "holds no experiment"),
+        (b"experiment = []", "defines no experiment"),
         (b"experiment = 3", "line 1, [experiment]: must be a list of tables"),
         (b"\xff\xfe", "is not UTF-8 text"),
         (b"\xef\xbb\xbf[[experiment]]\r\nlevel = 1\r\n", "line 2, level: unknown key"),
@@ -200,7 +200,7 @@ def test_a_file_that_holds_something_else_is_refused(
 def test_a_file_that_is_not_there_is_said(cockpit: Cockpit, file: Path) -> None:
     assert "experiment file none.toml cannot be read" in cockpit("queue", "add", "none.toml").stderr
     (file.parent / "study.toml").write_text(DEFAULTS + MATRIX)
-    assert "for the experiment file, write study.toml" in cockpit("queue", "add", "study").stderr
+    assert "the experiment file is named study.toml" in cockpit("queue", "add", "study").stderr
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option != "preset"])

@@ -140,7 +140,7 @@ def test_a_merge_into_the_sample_goes_into_its_local_copy(cockpit: Cockpit, path
     shutil.copy(SAMPLE, path)
     found = cockpit("store", "merge", "other.db")
     assert found.returncode == 0
-    assert "is a sample and stays as it is" in found.stderr
+    assert "is a read-only sample" in found.stderr
     assert path.read_bytes() == SAMPLE.read_bytes()
     with closing(database.reader(path.with_name("experiments.local.db"))) as connection:
         names = [row["name"] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]

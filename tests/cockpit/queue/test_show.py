@@ -26,7 +26,7 @@ def test_show_says_what_each_curve_waits_for(tmp_path: Path, cockpit: Cockpit) -
     assert "random none" in said
     assert "tiny: ‖ paused, priority 0" in text
     assert "paused experiment" in text
-    assert "sources digits-a" in text
+    assert "sources digits-a" in said
 
 
 def test_every_setting_that_may_be_left_open_has_words_of_its_own() -> None:
