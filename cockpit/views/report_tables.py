@@ -109,7 +109,7 @@ def missing(reports: Sequence[Report]) -> Iterator[str]:
         short = [level for level, seeds in curve.runs.items() if len(curve.accuracies[level]) < len(seeds)]
         if short:
             lacking = curve.planned - curve.done
-            yield f"{words.name(curve.name)}: not done are {lacking} of {curve.planned} runs, at level {ranges(short)}"
+            yield f"{words.name(curve.name)}: {lacking} of {curve.planned} runs left (levels {ranges(short)})"
 
 
 def fallen(reports: Sequence[Report]) -> Iterator[str]:

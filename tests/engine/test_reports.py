@@ -123,7 +123,7 @@ def test_a_replicate_that_is_missing_on_one_side_leaves_its_pair_out_and_is_name
     assert (at_2.minus_random.n, at_2.minus_random.low) == (1, None)
     assert at_3.minus_random is None
     assert [level.level for level in found[RANDOM].levels] == [0, 1, 2]
-    assert list(missing(list(found.values()))) == [f"{RANDOM}: not done are 3 of 8 runs, at level 2-3"]
+    assert list(missing(list(found.values()))) == [f"'{RANDOM}': 3 of 8 runs left (levels 2-3)"]
 
 
 def test_export_writes_the_records_with_every_digit(
@@ -156,7 +156,7 @@ def test_show_of_an_experiment_that_was_not_trained_says_what_is_missing(cockpit
     add(tmp_path / "experiments.db", "new")
     shown = cockpit("show", "new")
     assert "nothing is done yet" in shown.stdout
-    assert "digits-b dense: not done are 2 of 2 runs, at level 0" in shown.stdout
+    assert "'digits-b dense': 2 of 2 runs left (levels 0)" in shown.stdout
     assert json.loads(cockpit("show", "new", "--json").stdout)["curves"][0]["levels"] == []
     assert cockpit("export", "--table", "statistics", "--json").stdout == ""
 
