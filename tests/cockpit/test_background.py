@@ -56,7 +56,7 @@ def test_detached_workers_outlive_the_terminal_and_are_stopped_with_a_checkpoint
     assert "working in the background" in out
     with suppress(ProcessLookupError):
         os.killpg(terminal.pid, signal.SIGHUP)  # the terminal closes
-    wait_until(lambda: any(row["batch"] and row["images_per_second"] for row in status(cockpit)["workers"]))
+    wait_until(lambda: any(row["loss"] and row["images_per_second"] for row in status(cockpit)["workers"]))
     (row,) = status(cockpit)["workers"]
     assert (row["state"], row["device"], row["target"], row["epochs"]) == ("training", "cpu", "digits-a", 5000)
     assert row["memory"] > 2**20

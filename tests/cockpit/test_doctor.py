@@ -149,7 +149,7 @@ def test_too_little_disk_and_data_that_runs_wait_for_are_problems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COCKPIT_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("engine.datasets.places.user_cache_path", lambda name: tmp_path / "cache")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache")
     path = tmp_path / "experiments.db"
     add(path, "clothes", source=["fashion-mnist"], target=["fashion-mnist"], model="resnet20")
     absent = said(path, "data")[-1]

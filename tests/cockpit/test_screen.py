@@ -42,7 +42,7 @@ def test_on_a_terminal_bare_cockpit_opens_the_dashboard(trained: Path, tmp_path:
 def test_looking_at_a_database_that_is_not_there_makes_none(tmp_path: Path) -> None:
     shown, code = in_terminal(tmp_path, until="cockpit run digits", keys=b"q")
     assert code == 0
-    assert "there is no database experiments.db yet" in shown
+    assert "No experiments yet" in shown
     assert list(tmp_path.iterdir()) == []
 
 

@@ -276,7 +276,7 @@ def test_a_collapsed_random_replicate_does_not_block_a_verdict(
     assert "random-global: 1 of its replicates collapsed (accuracy at chance)" in text
     assert "6 of 6" in text
     lines = cockpit("show", "e").stdout.splitlines()
-    assert "digits-b random-global: 7 of 42 runs collapsed (accuracy at chance), at level 0-6" in lines
+    assert "'digits-b random-global': 7 of 42 runs collapsed (accuracy at chance), at level 0-6" in lines
 
 
 def test_a_diverged_replicate_counts_at_chance_and_is_told(
@@ -294,7 +294,7 @@ def test_a_diverged_replicate_counts_at_chance_and_is_told(
     assert one.difference.seeds[4] == pytest.approx(0.02 + 0.2, abs=0.01)  # half of 0.5 less 0.1, as one level of two
     assert "random-global: 1 of its replicates diverged (counted at chance)" in cockpit("claims").stdout
     lines = cockpit("show", "e").stdout.splitlines()
-    assert "digits-b random-global: 1 of 42 runs diverged (not in any mean), at level 6" in lines
+    assert "'digits-b random-global': 1 of 42 runs diverged (not in any mean), at level 6" in lines
 
 
 def test_data_that_points_both_ways_is_undecided(path: Path, connection: sqlite3.Connection) -> None:

@@ -181,7 +181,7 @@ def test_what_failed_there_is_brought_and_blocks_but_what_is_known_here_stays(he
     assert found.paused == ["theirs"]  # its random tickets wait, and what is blocked may be retried
     states = experiments(here)
     assert (states["mine"].waiting, states["mine"].failed) == (13, 0)
-    assert (states["theirs"].waiting, states["theirs"].failed, states["theirs"].blocked) == (4, 2, 7)
+    assert (states["theirs"].halted, states["theirs"].failed, states["theirs"].blocked) == (4, 2, 7)
     assert not checked(here).errors
 
 

@@ -100,7 +100,7 @@ def test_a_data_set_that_is_gone_fails_its_runs_with_the_reason_and_the_rest_goe
         errors = {row.error for row in rows.errors(connection, added.experiment)}
         assert errors == {
             f"data set npz:set is gone from {tmp_path / 'set.npz'}: put it back, or name where it is with"
-            " `cockpit data locate npz:PATH`"
+            " `cockpit data locate npz:PATH`; its content is compared, so path and name may be others"
         }
         (tmp_path / "moved.npz").write_bytes(content)  # moved: queued again from there, it is the same data set
         spec = f"npz:{tmp_path / 'moved.npz'}"

@@ -12,7 +12,7 @@ from textual.widgets import Input, RichLog, Static
 
 from cockpit.cli import app as cli
 from cockpit.tui import keys
-from cockpit.tui.actions import ACTIONS, SCREENS, carry_out, command_of
+from cockpit.tui.actions import ACTIONS, SCREENS, binding, carry_out, command_of
 from cockpit.tui.app import Cockpit
 from cockpit.tui.dialogs import Confirm
 from cockpit.tui.help import Help
@@ -47,8 +47,8 @@ def test_every_action_names_a_command_that_there_is(tmp_path: Path) -> None:
 def test_every_binding_has_an_id_and_says_what_it_does() -> None:
     found = keys.bindings()
     assert {f"act.{action.id}" for action in ACTIONS.values() if action.key} <= set(found)
-    for id, binding in found.items():
-        assert binding.description, id
+    for id, found_binding in found.items():
+        assert found_binding.description, id
     for screen in [Cockpit, *Cockpit.MODES.values()]:
         own = [binding for binding in screen.BINDINGS if isinstance(binding, Binding)]
         assert all(binding.id for binding in own), screen
@@ -98,7 +98,7 @@ async def test_a_key_that_was_changed_does_the_action_and_the_old_one_does_not(p
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))
         assert isinstance(app.screen, Help)
-        (line,) = [line for line in app.screen.lines if line.label == "Pause"]
+        (line,) = [line for line in app.screen.lines if line.label == "Pause / Resume"]
         assert line.keys == "f9"
 
 
@@ -113,7 +113,7 @@ async def test_the_help_shows_every_action_with_its_command_and_is_filtered(path
         lines = {line.label: line for line in app.screen.lines}
         for action in ACTIONS.values():
             if action.key:
-                assert lines[action.label].command == action.named(["one"], database.default_path())
+                assert lines[binding(action.id).description].command == action.named(["one"], database.default_path())
         assert app.screen.option == f"--db {path}"
         assert lines["Queue"].command == "cockpit queue list"
         assert lines["Filter"].group == "On this screen"
@@ -134,7 +134,8 @@ async def test_the_palette_offers_every_action_and_screen_with_its_command_and_d
         await opened(pilot, 1)
         offered = {command.title: command for command in app.get_system_commands(app.screen)}
         for action in ACTIONS.values():
-            assert offered[action.label].help == action.named(["one"], path)
+            title = binding(action.id).description if action.key else action.label
+            assert offered[title].help == action.named(["one"], path)
         assert offered["Dashboard"].help == f"cockpit --db {path}"
         assert "Sort" in offered
         await pilot.press("ctrl+p")

@@ -211,7 +211,7 @@ async def test_a_and_b_pick_curves_and_runs(trained: Path) -> None:
         await until(pilot, lambda: picker.offered[0].name == "tiny:digits-b random-global")
         assert picker.query_one(Input).has_focus
         await pilot.press("enter")
-        await until(pilot, lambda: "B: tiny:digits-b random-global" in said(screen, "sides"))
+        await until(pilot, lambda: "B: 'tiny:digits-b random-global'" in said(screen, "sides"))
         assert "masks of random tickets are not stored" in said(screen, "notes")
         await pilot.press("a")
         await until(pilot, lambda: isinstance(pilot.app.screen, Picker))
@@ -246,7 +246,7 @@ async def test_another_experiment_on_the_dashboard_is_shown_here_too(trained: Pa
     async with opened(path) as (pilot, screen):
         pilot.app.experiment = "one scope"  # type: ignore[attr-defined]
         screen.ask()
-        await until(pilot, lambda: said(screen, "sides").startswith("A: one scope:global"))
+        await until(pilot, lambda: said(screen, "sides").startswith("A: 'one scope:global'"))
         assert "`cockpit queue extend 'one scope' --scope layerwise` adds it" in said(screen, "notes")
         assert level(screen) == 2
 

@@ -202,7 +202,7 @@ async def test_a_screenshot_is_saved_where_no_downloads_folder_is(
     async with Cockpit(path).run_test(size=(80, 24)) as pilot:
         pilot.app.deliver_screenshot()
         await until(pilot, lambda: [*tmp_path.glob("*.svg")])
-        assert str(tmp_path) in " ".join(note.message for note in pilot.app._notifications)
+        await until(pilot, lambda: str(tmp_path) in " ".join(note.message for note in pilot.app._notifications))
     assert "<svg" in next(tmp_path.glob("*.svg")).read_text()
 
 
