@@ -1,4 +1,4 @@
-"""Values of options without pydantic.
+"""Values of options without pydantic, and defaults in help without parentheses.
 
 Typer 0.29 gives every value of the command line to pydantic, even that of an option that was left out. Importing
 pydantic and making a validator for each option takes longer than most commands, so plain values are converted here.
@@ -27,6 +27,15 @@ def lighten() -> None:
         vars(core)["build_runtime_param"] = lambda descriptor: _Plain(descriptor, build)
 
 
+def plain_defaults() -> None:
+    """Let Typer show a default that an option words as `[default: 6]`, not `[default: (6)]`."""
+    worded = getattr(core, "_get_default_string", None)
+    if worded is not None:
+        vars(core)["_get_default_string"] = lambda obj, **known: (
+            obj.show_default if known["show_default_is_str"] else worded(obj, **known)
+        )
+
+
 class _Plain:
     """What Typer asks to convert the values of a parameter."""
 
@@ -52,3 +61,4 @@ class _Plain:
 
 
 lighten()
+plain_defaults()

@@ -20,8 +20,8 @@ def export(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="Only this experiment. Default: all.",
-            show_default=False,
+            help="Export only this experiment.",
+            show_default="all",
             autocompletion=completing.experiments,
         ),
     ] = None,
@@ -33,7 +33,7 @@ def export(
         str, typer.Option(help=f"One of: {', '.join(rows.TABLES)}.", autocompletion=completing.among(rows.TABLES))
     ] = "curves",
     named: Annotated[str | None, typer.Option("--experiment", hidden=True)] = None,
-    output: Annotated[Path | None, output_option("File to write. Default: standard output.")] = None,
+    output: Annotated[Path | None, output_option("File to write.", "standard output")] = None,
     all_attempts: Annotated[
         bool, typer.Option("--all-attempts", help="With --table epochs: epochs of abandoned attempts, too.")
     ] = False,

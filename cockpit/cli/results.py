@@ -92,7 +92,7 @@ def show(
 @app.command("figure", epilog="Example: cockpit figure digits -o digits.pdf")
 def figure(
     experiment: Experiment,
-    output: Annotated[Path, output_option("The file: .pdf, .png or .svg.")],
+    output: Annotated[Path, output_option("File to write: .pdf, .png or .svg.")],
     target: Target = None,
     x: X = "log-pruned",
     full: Full = False,

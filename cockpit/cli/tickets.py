@@ -86,9 +86,7 @@ def export(
     ],
     level: Annotated[int | None, typer.Option(help="Pruning iteration.", show_default="the sparsest")] = None,
     replicate: Annotated[int, typer.Option(help="Number of the replicate.")] = 0,
-    output: Annotated[
-        Path | None, output_option("File to write, or its folder. Default: named after the ticket.")
-    ] = None,
+    output: Annotated[Path | None, output_option("File or folder to write to.", "named after the ticket")] = None,
     trust_models: TrustModels = False,
     as_json: Json = False,
     db: Database = None,

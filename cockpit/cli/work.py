@@ -95,7 +95,9 @@ def work(
     workers: Workers = None,
     per_device: Annotated[
         int | None,
-        typer.Option(help="Workers per CUDA device (default 1); another starts a run only if it fits into memory."),
+        typer.Option(
+            help="Workers per CUDA device; another starts a run only if it fits into memory.", show_default="1"
+        ),
     ] = None,
     split: Annotated[
         int,
@@ -103,7 +105,9 @@ def work(
     ] = 1,
     min_free: Annotated[
         float | None,
-        typer.Option(help="Start no run with less than N GiB of free disk (default 1).", callback=within(MIN_FREE)),
+        typer.Option(
+            help="Start no run with less than N GiB of free disk.", show_default="1", callback=within(MIN_FREE)
+        ),
     ] = None,
     notify: Annotated[
         str | None,

@@ -25,7 +25,7 @@ HEADINGS = ("experiment", "runs left", "device time", "done in", "ticket files")
 
 
 def preview(asked: Sequence[Request], path: Path) -> "tuple[list[Preview], Preview, int]":
-    """What adding experiments would do, to each and to all, and with how many workers they would be trained.
+    """What adding experiments would do, one by one and together, and the number of workers assumed.
 
     Writes nothing, not even a new database. Raises InputError if another experiment has one of the names.
     """
@@ -42,7 +42,7 @@ def preview(asked: Sequence[Request], path: Path) -> "tuple[list[Preview], Previ
 
 
 def describe(name: str, found: "adding.Added | Preview") -> str:
-    """What adding an experiment did, or would do, in a line."""
+    """What adding an experiment did, or would do, in one line."""
     return (
         f"{words.name(name)}: {found.curves} curves, {found.runs} runs:"
         f" {found.new} new, {found.existing} {'exists' if found.existing == 1 else 'exist'} already"
@@ -64,7 +64,7 @@ def widen(
 
 
 def preview_wider(names: Sequence[str], more: Mapping[str, Any], path: Path) -> "tuple[list[Definition], Preview, int]":
-    """What `widen` would make of experiments, how much that is, and with how many workers it would be trained."""
+    """What `widen` would make of experiments, the outlook of that, and the number of workers assumed."""
     from engine.analysis import estimates
 
     places = devices.found()
@@ -87,7 +87,7 @@ def _wider(connection: sqlite3.Connection, names: Sequence[str], more: Mapping[s
 
 
 def basis(total: "Estimate", workers: int) -> list[str]:
-    """What an estimate rests on, and what is not known yet."""
+    """The basis of an estimate, and what is still unknown."""
     if not total.runs:
         return []
     lines = [f"with {workers} {'worker' if workers == 1 else 'workers'} on this machine"]
@@ -100,7 +100,7 @@ def basis(total: "Estimate", workers: int) -> list[str]:
 
 
 def cells(one: "Estimate") -> list[str]:
-    """The cells of an estimate under `HEADINGS`, without the first."""
+    """The cells of an estimate under `HEADINGS`, except the first."""
     if not one.runs:
         return ["0", "", "nothing left", ""]
 
@@ -117,7 +117,7 @@ def cells(one: "Estimate") -> list[str]:
 
 
 def estimate_json(one: "Estimate") -> dict[str, object]:
-    """An estimate for a script: what nothing was measured of is null, not 0."""
+    """An estimate for a script: unmeasured values are null, not 0."""
     found: dict[str, object] = asdict(one)
     if one.runs and not one.timed:
         found |= {"device_seconds": None, "seconds": None}

@@ -12,7 +12,7 @@ from engine.plan.options import given
 
 
 def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Request]:
-    """The experiments of presets and experiment files, each with the options given beside them.
+    """The experiments of presets and experiment files, each with the options given.
 
     Raises InputError if one of them is invalid.
     """
@@ -27,7 +27,7 @@ def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Request]:
 
             asked += files.read(paths.given(one), beside)
         elif paths.given(one + SUFFIX).is_file() and one not in presets.PRESETS:
-            raise InputError(f"there is no preset {one!r}: the experiment file is named {one}{SUFFIX}")
+            raise InputError(f"unknown preset {one!r}: for the experiment file, write {one}{SUFFIX}")
         else:
             members = presets.members(one, beside)
             alone = beside if len(members) == 1 else {}  # what several share, one of them may have no use for

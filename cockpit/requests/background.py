@@ -27,7 +27,7 @@ GIB = 2**30
 def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] = ()) -> tuple[int | None, str]:
     """Start `cockpit work` with these arguments in a new session, and wait until it has begun.
 
-    Its pid and what to tell a person; no pid where it ended at once because there was nothing to do. Raises InputError.
+    Returns its pid and a message; no pid if it ended at once because the queue was empty. Raises InputError.
     """
     processes.check_told()
     folder = database.files_folder(path) / "logs"
@@ -74,7 +74,7 @@ def refuse_more(connection: sqlite3.Connection) -> None:
 
 
 def end(connection: sqlite3.Connection, say: Callable[[str], None]) -> str | None:
-    """Ask the pools of this database on this machine to end, and wait for them: which did; None if there are none."""
+    """Stop the pools of this database on this machine and wait for them. Returns a message, None without pools."""
     processes.check_told()
     pools, path = workers.live_pools(connection), database.path_of(connection)
     for pool in pools:

@@ -62,7 +62,7 @@ def _written(option: str) -> str:
 
 
 def read(path: Path, beside: Mapping[str, Any]) -> list[Request]:
-    """The experiments of a file; the options given `beside` it override its own.
+    """The experiments of a file; the options in `beside` override the file's.
 
     Raises InputError, with the line and the key, for an invalid file.
     """

@@ -19,7 +19,7 @@ SUFFIX = ".toml"  # of experiment files
 
 @dataclass(frozen=True)
 class Request:
-    """An experiment that a person asked for: the name, if one was given, and what it is."""
+    """A requested experiment: its name, if one was given, and its definition."""
 
     given_name: str | None
     definition: Definition
@@ -39,7 +39,7 @@ class Request:
 
 
 def add_all(connection: sqlite3.Connection, asked: Sequence[Request], command: str | None = None) -> list[adding.Added]:
-    """Put all of them into the queue, or none, with the command that does this: this one, if none is given."""
+    """Queue all of them or none, and record the command: this process's, unless given."""
     additions = [adding.Addition(one.name, one.resolved(connection), one.pause_after) for one in asked]
     found = adding.add_all(connection, additions, command or command_line())
     for identity, title in {pair for one in asked for pair in one.data_names.items()}:
@@ -48,7 +48,7 @@ def add_all(connection: sqlite3.Connection, asked: Sequence[Request], command: s
 
 
 def request_of(requested: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Request:
-    """The experiment that options stand for, by their names in Python: those of a preset if they name one.
+    """The experiment of options (by their names in Python) and the preset that they may name.
 
     `defaults` are options that several experiments share: one may ignore some of them. Raises InputError.
     """
@@ -68,8 +68,8 @@ def request_of(requested: Mapping[str, Any], defaults: Mapping[str, Any] | None 
     if shrunk is not None:
         sizes = presets.scale(shrunk)
         if twice := sizes.options.keys() & options:
-            why = f" {shrunk} and in the experiment's names: give it once"
-            raise InputError(OptionName(min(twice)), " is a size that ", OptionName("scale"), why)
+            why = f" {shrunk}, and stands in its name: give only one of the two"
+            raise InputError(OptionName(min(twice)), " is set by ", OptionName("scale"), why)
         basis |= sizes.options
     if "evaluate" in own and {**basis, **options}["levels"] != own["levels"]:
         del basis["evaluate"]  # which are some of the preset's levels

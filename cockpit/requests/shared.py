@@ -20,9 +20,11 @@ LARGEST = 10**9  # whole number that a person gives, and some can be added to in
 COUNT, PRIORITY, SECONDS = Range(0, LARGEST), Range(-LARGEST, LARGEST), Range(0, LARGEST)
 
 
-def output_option(help: str) -> OptionInfo:
-    """`--output`, with what a command writes there and by default."""
-    option: OptionInfo = Option("--output", "-o", parser=given, metavar="PATH", help=help, show_default=False)
+def output_option(help: str, default: str = "") -> OptionInfo:
+    """`--output`, with what a command writes there, and its default in words."""
+    option: OptionInfo = Option(
+        "--output", "-o", parser=given, metavar="PATH", help=help, show_default=default or False
+    )
     return option
 
 

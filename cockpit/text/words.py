@@ -41,7 +41,7 @@ def state(word: str) -> str:
 
 
 def run(row: Run | Event | Worker) -> str:
-    """A run in a line: its ticket, where that comes from, what it is trained on."""
+    """A run in one line: the ticket, its source, and the target."""
     source = f"{row.source} → " if row.source else ""
     return line(f"{source}{row.target} {row.ticket}, level {row.level}, seed {row.seed}")
 

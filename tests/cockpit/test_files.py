@@ -200,7 +200,7 @@ def test_a_file_that_holds_something_else_is_refused(
 def test_a_file_that_is_not_there_is_said(cockpit: Cockpit, file: Path) -> None:
     assert "experiment file none.toml cannot be read" in cockpit("queue", "add", "none.toml").stderr
     (file.parent / "study.toml").write_text(DEFAULTS + MATRIX)
-    assert "the experiment file is named study.toml" in cockpit("queue", "add", "study").stderr
+    assert "for the experiment file, write study.toml" in cockpit("queue", "add", "study").stderr
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option != "preset"])

@@ -89,14 +89,14 @@ def test_any_experiment_can_be_made_small(cockpit: Cockpit) -> None:
     ("arguments", "said"),
     [
         (("paper", "--source", "digits"), "--source tells the experiments of preset 'paper' apart"),
-        (("paper-small", "--name", "mine"), "--name 'mine' cannot be the name of 15 experiments"),
+        (("paper-small", "--name", "mine"), "--name 'mine' cannot name 15 experiments"),
         (("fig1a", "--scale", "smal"), "unknown --scale 'smal'"),
         (("fig3e", "--images", 5), "--images 5: data set 'imagenet': it cannot be cut to 5 training images"),
         (
             ("fig3e", "--epochs", 2),
             "--rewind 3 is out of range (0 to 2): at most --epochs; 3 is the paper's for imagenet",
         ),
-        (("fig1a", "--scale", "small", "--replicates", 3), "--replicates is a size that --scale small gives"),
+        (("fig1a", "--scale", "small", "--replicates", 3), "--replicates is set by --scale small"),
         (("--scale", "small"), "nothing to train"),
     ],
 )
