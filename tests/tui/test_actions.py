@@ -50,7 +50,7 @@ def test_every_binding_has_an_id_and_says_what_it_does() -> None:
     for id, found_binding in found.items():
         assert found_binding.description, id
     for screen in [Cockpit, *Cockpit.MODES.values()]:
-        own = [binding for binding in screen.BINDINGS if isinstance(binding, Binding)]
+        own = [one for one in screen.BINDINGS if isinstance(one, Binding)]
         assert all(binding.id for binding in own), screen
 
 
