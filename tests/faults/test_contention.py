@@ -48,12 +48,10 @@ def writers(path: Path) -> Iterator[None]:
 
 
 def test_a_lock_is_got_between_two_who_write_without_a_gap(path: Path) -> None:
-    with writers(path), closing(database.writer(path)) as connection:
-        began = time.monotonic()
+    with writers(path), closing(database.writer(path, PATIENCE_SECONDS)) as connection:
         for _ in range(5):
             with database.transaction(connection):
                 time.sleep(HOLD_SECONDS)  # both wait by now
-    assert time.monotonic() - began < 30
 
 
 @pytest.mark.slow
