@@ -37,7 +37,7 @@ def decode(path: Path, gray: bool = False) -> Tensor:
 
 
 def _photograph(data: bytes, gray: bool) -> Tensor | None:
-    """A JPEG of the colours that are wanted, with Pillow's very pixels in half its time; None for any other file."""
+    """A JPEG of the colours that are wanted, with Pillow's pixels in less time; None for any other file."""
     if not simplejpeg.is_jpeg(data):
         return None
     try:
