@@ -9,6 +9,15 @@ from torch.nn import functional as F
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]  # normalised images (B, C, H, W) float32, labels (B,) int64
 
 
+def summed(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The sum by layer of at least one mapping."""
+    found: dict[str, Tensor] = {}
+    for part in parts:
+        for name, value in part.items():
+            found[name] = found[name] + value if name in found else value
+    return found
+
+
 class Network:
     """A copy of a network that a criterion may change, and the batches of training images that it may see.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from engine.pruning.networks import Network
+from engine.pruning.networks import Network, summed
 
 TEMPERATURE = 200.0
 
@@ -17,15 +17,12 @@ def scores(
     final: Mapping[str, Tensor], rewound: Mapping[str, Tensor], draw: torch.Generator, network: Network
 ) -> dict[str, Tensor]:
     """The score of each weight: the negative of theirs, whose highest are pruned."""
-    gradient = {name: torch.zeros_like(weight) for name, weight in network.weights.items()}
-    for loss in network.losses(TEMPERATURE):
-        for name, part in network.gradient(loss).items():
-            gradient[name] += part
-    # The sums over the batches stand for their means: a factor changes no order.
-    product = {name: torch.zeros_like(weight) for name, weight in network.weights.items()}
-    for loss in network.losses(TEMPERATURE):
+    gradient = summed(map(network.gradient, network.losses(TEMPERATURE)))
+
+    def product_of(loss: Tensor) -> dict[str, Tensor]:
         slopes = network.gradient(loss, differentiable=True)
-        along = torch.stack([(slopes[name] * gradient[name]).sum() for name in slopes]).sum()
-        for name, part in network.gradient(along).items():
-            product[name] += part
+        return network.gradient(torch.stack([(slopes[name] * gradient[name]).sum() for name in slopes]).sum())
+
+    # The sums over the batches stand for their means: a factor changes no order.
+    product = summed(map(product_of, network.losses(TEMPERATURE)))
     return {name: weight.detach() * product[name] for name, weight in network.weights.items()}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from engine.pruning.networks import Network
+from engine.pruning.networks import Network, summed
 
 
 def scores(
@@ -13,8 +13,5 @@ def scores(
 ) -> dict[str, Tensor]:
     """The score of each weight."""
     # Of the loss over all batches. They divide by the sum over all weights, which changes no order.
-    found = {name: torch.zeros_like(weight) for name, weight in network.weights.items()}
-    for loss in network.losses():
-        for name, part in network.gradient(loss).items():
-            found[name] += part
-    return {name: (weight.detach() * found[name]).abs() for name, weight in network.weights.items()}
+    gradient = summed(map(network.gradient, network.losses()))
+    return {name: (weight.detach() * gradient[name]).abs() for name, weight in network.weights.items()}

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from engine.pruning.networks import Network
+from engine.pruning.networks import Network, summed
 
 
 def scores(
     final: Mapping[str, Tensor], rewound: Mapping[str, Tensor], draw: torch.Generator, network: Network
 ) -> dict[str, Tensor]:
     """The score of each weight."""
-    found = {name: torch.zeros_like(weight) for name, weight in network.weights.items()}
-    for loss in network.losses():
-        for name, part in network.gradient(loss).items():
-            found[name] += (network.weights[name].detach() * part).abs()
-    return found
+    return summed(
+        {name: (network.weights[name].detach() * part).abs() for name, part in network.gradient(loss).items()}
+        for loss in network.losses()
+    )
