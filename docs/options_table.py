@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from engine.plan.options import OPTIONS, Option
+from engine.plan.option import Option
+from engine.plan.options import OPTIONS
 
 PAGE = Path(__file__).parent / "experiment-files.md"
 BEGIN, END = "<!-- options: python docs/options_table.py -->\n", "<!-- end of options -->\n"

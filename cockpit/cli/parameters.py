@@ -11,7 +11,8 @@ from cockpit.requests import completing
 from cockpit.requests.asking import asked_for
 from cockpit.requests.choices import OF_OPTIONS
 from cockpit.requests.trusting import TrustModels, asking
-from engine.plan.options import OPTIONS, Option
+from engine.plan.option import Option
+from engine.plan.options import OPTIONS
 
 What = Annotated[
     list[str] | None,

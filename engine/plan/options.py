@@ -5,24 +5,21 @@ in docs/experiment-files.md are made from these. To add an option, add it here, 
 `engine.plan.definitions.Definition`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from engine.datasets.catalog import AUGMENTATIONS, FORMS, PHOTOGRAPHS, SETS
-from engine.errors import InputError, OptionName, Range, chosen
-from engine.machine.plugins import Door, is_plugin
+from engine.errors import Range
 from engine.models.catalog import MODELS, WIDTH
 from engine.plan import durations, number_lists
 from engine.plan.optimizers import OPTIMIZERS, SCHEDULES
+from engine.plan.option import Option
 from engine.pruning.criteria import CRITERIA, OF_IMAGES
 from engine.recipes import BatchNorm, Profile, Prunable, PruneAt, Rewinds, Rule, Schedule, Scope, Training
 from engine.tickets.permutations import PERMUTATIONS
 
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 NONE = "none"  # no random ticket
-YES, NO = ("yes", "true"), ("no", "false")  # what is typed for an option that is one of two
-SAID = (*YES, *NO)
 
 # How experiments are made small: by a name, or by sizes, each of which stands for an option.
 SCALES = {
@@ -37,80 +34,6 @@ SIZES = {
     "images": "images",
     "batch": "batch_size",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """An option of an experiment. `help` is a noun phrase, or sentences without the last full stop."""
-
-    name: str  # in Python; elsewhere with - or a blank for each _
-    panel: str  # under which `--help` lists it
-    help: str
-    kind: type[str] | type[int] | type[float] | type[bool] = str
-    several: bool = False
-    choices: tuple[str, ...] = ()  # what it takes, or, where it is `open`, some of it
-    door: Door | None = None  # through which packages add to what it takes
-    open: bool = False
-    data_set: bool = False  # names of data sets: completed from what is known, and may hold a path
-    range: Range | None = None
-    reads: Callable[[str, Any], Any] | None = None  # makes of a text what `define` uses; leaves that as it is
-    default: Any = None  # None: it depends, `otherwise` says on what
-    otherwise: str = ""
-    defines: bool = True  # `engine.plan.defining.define` takes it
-    field: str = ""  # of the definition, where that is not called as the option is
-    identity: bool = True  # a run's digest may depend on it
-    more: str = ""  # help of `queue extend`, where that takes it
-
-    @property
-    def written(self) -> str:
-        """Its name in an experiment file, and on the command line behind --."""
-        return self.name.replace("_", "-")
-
-    @property
-    def spoken(self) -> str:
-        """Its name in a form."""
-        return self.name.replace("_", " ")
-
-    @property
-    def default_text(self) -> str:
-        """The default in words."""
-        if self.kind is bool:
-            return "yes" if self.default else "no"
-        default = [self.default] if isinstance(self.default, str | int | float) else self.default or ()
-        return self.otherwise or ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in default)
-
-    def read(self, value: Any) -> Any:
-        """A value of the option's kind as `define` uses it. Raises InputError where it is not allowed."""
-        name = OptionName(self.name)
-        if self.reads is not None:
-            return self.reads(name, value)
-        if self.range is not None:
-            self.range.check(name, value)
-        if self.choices and not self.open:
-            if self.several:
-                return tuple(dict.fromkeys(self._chosen(name, one) for one in value))
-            return self._chosen(name, value)
-        return tuple(value) if self.several else self.kind(value) if self.kind is not int else value
-
-    def _chosen(self, name: OptionName, value: str) -> str:
-        if self.door is None or value.casefold() in self.choices:
-            return chosen(name, value, self.choices)
-        offered = self.door.offered
-        if value in offered or is_plugin(value):
-            return self.door.identity(value, name)
-        return chosen(name, value, (*self.choices, *sorted(offered)))
-
-    def parsed(self, text: str) -> Any:
-        """The value that is typed as a text; several between commas. Raises InputError for what is no number."""
-        if self.several:
-            return [part.strip() for part in text.split(",") if part.strip()]
-        if self.kind is bool:
-            return chosen(OptionName(self.name), text.strip(), SAID) in YES
-        try:
-            return self.kind(text.strip())
-        except ValueError:
-            wanted = "a whole number" if self.kind is int else "a number"
-            raise InputError(OptionName(self.name), f" {text.strip()!r} is not {wanted}") from None
 
 
 _ALL = (

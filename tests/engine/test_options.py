@@ -14,7 +14,8 @@ from engine.errors import InputError, OptionName, Range, chosen, command, concer
 from engine.plan.defining import define
 from engine.plan.definitions import Definition
 from engine.plan.experiments import curves
-from engine.plan.options import DEFINING, FIELDS, OPTIONS, SIZES, Option
+from engine.plan.option import Option
+from engine.plan.options import DEFINING, FIELDS, OPTIONS, SIZES
 from tests.conftest import TINY
 from tests.trainings import CHANGED, NEEDED
 

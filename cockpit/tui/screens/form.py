@@ -24,7 +24,8 @@ from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from engine.datasets.catalog import REGISTERED
 from engine.errors import InputError
-from engine.plan.options import NO, OPTIONS, SAID, Option
+from engine.plan.option import NO, SAID, Option
+from engine.plan.options import OPTIONS
 from engine.store import rows
 
 PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
@@ -181,7 +182,7 @@ class Form(CockpitScreen):
         return {name: OPTIONS[name].parsed(text) for name, text in texts.items() if text.strip(" ,")}
 
     def checked(self, texts: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-        """What was typed comes to, and what is wrong with each field; beside the event loop.
+        """Evaluate the fields, and find the error of each. Call it in a thread, not in the event loop.
 
         A field that is wrong is left out, or has its stand-in, so that the errors of the others are found, too.
         """
