@@ -37,5 +37,5 @@ def wait_for_epochs(path: Path, recorded: int, worker: "subprocess.Popen[bytes]"
     deadline = time.monotonic() + 60
     with closing(database.reader(path)) as connection:
         while connection.execute("SELECT count(*) FROM epochs").fetchone()[0] < recorded and worker.poll() is None:
-            assert time.monotonic() < deadline, "waited in vain"
+            assert time.monotonic() < deadline, "waited too long"
             time.sleep(0.01)

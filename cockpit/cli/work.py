@@ -219,7 +219,7 @@ def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) 
             print(f"workers stopped, without counting a failed attempt: {pool.halted}", file=sys.stderr)
     if pool.restarts or pool.crashed:
         print(
-            f"workers crashed and were started again {pool.restarts} times, {pool.crashed} of {len(pool)} in vain:"
+            f"workers crashed and restarted {pool.restarts} times; {pool.crashed} of {len(pool)} gave up:"
             f" see {pool.log}",
             file=sys.stderr,
         )

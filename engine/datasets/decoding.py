@@ -24,7 +24,7 @@ DRAWS = 4 * TRIES + 1  # random numbers for an image: area, ratio, top and left 
 def decode(path: Path, gray: bool = False) -> Tensor:
     """The image (C, H, W) uint8 in a file, as RGB or `gray`. Raises InputError for a file that is no image.
 
-    Its channels lie beside one another in memory, which torchvision crops and resizes fastest.
+    The channels of a pixel are adjacent in memory, which torchvision crops and resizes fastest.
     """
     try:
         data = path.read_bytes()

@@ -118,7 +118,7 @@ async def until(pilot: Pilot[None], condition: Callable[[], Any]) -> None:
     """Wait until something holds, three times in a row: each pause handles what came up in the one before."""
     end, times = time.monotonic() + SECONDS, 0
     while times < 3:
-        assert time.monotonic() < end, f"in vain, on {pilot.app.screen}"
+        assert time.monotonic() < end, f"still waiting, on {pilot.app.screen}"
         await pilot.pause(0.02)
         await pilot.pause()
         times = times + 1 if condition() else 0

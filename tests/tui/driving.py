@@ -20,7 +20,7 @@ async def until(pilot: Pilot[None], condition: Callable[[], Any], seconds: float
         if condition():
             return
         await pilot.pause(0.05)
-    raise AssertionError(f"in vain, on {pilot.app.screen}")
+    raise AssertionError(f"still waiting, on {pilot.app.screen}")
 
 
 def look(path: Path) -> dict[str, Experiment]:
