@@ -5,7 +5,7 @@ import shlex
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from engine.datasets.catalog import DataSet, remembered
 from engine.errors import InputError, unknown
@@ -42,7 +42,7 @@ _UNFIT = f"(priority IS NOT {_PRIORITY} OR dependents <> {_DEPENDENTS} OR unmet 
 
 def definition_of(connection: sqlite3.Connection, experiment: int) -> Definition:
     """The definition of an experiment. The files of its data sets need not be there."""
-    text: str = connection.execute("SELECT definition FROM experiments WHERE id = ?", (experiment,)).fetchone()[0]
+    text: str = _column(connection, experiment, "definition")
 
     def data_set(name: str, identity: str) -> DataSet:
         location, *shape, classes, train, test = connection.execute(
@@ -55,6 +55,14 @@ def definition_of(connection: sqlite3.Connection, experiment: int) -> Definition
 
     definition = Definition.from_json(text, data_set)
     return replace(definition, model_folder=model_folder(connection, definition.model))
+
+
+def _column(connection: sqlite3.Connection, experiment: int, column: str) -> Any:
+    """A column of an experiment. Raises InputError where another command has removed it since it was looked up."""
+    row = connection.execute(f"SELECT {column} FROM experiments WHERE id = ?", (experiment,)).fetchone()
+    if row is None:
+        raise InputError("the experiment was removed meanwhile by another command")
+    return row[0]
 
 
 def models(connection: sqlite3.Connection) -> list[str]:
@@ -83,8 +91,8 @@ def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> 
     (`leases.is_wanted`). Where nothing is left to train, the state stays: what it is extended by later is trained.
     """
     with transaction(connection):
+        before = _column(connection, experiment, "state")
         left = _left(connection, experiment)
-        before = connection.execute("SELECT state FROM experiments WHERE id = ?", (experiment,)).fetchone()[0]
         if state != "active" and not left:
             return Outcome(False, f"nothing to {_VERBS[state]}: no run is left to train")
         if before == state != "active":
@@ -157,7 +165,7 @@ def pause_failing(connection: sqlite3.Connection, run_id: int) -> None:
 def move(connection: sqlite3.Connection, experiment: int, priority: int, *, by: bool = False) -> Outcome:
     """Give an experiment another priority, or change it `by` so much: the runs of the highest are claimed first."""
     with transaction(connection):
-        before = connection.execute("SELECT priority FROM experiments WHERE id = ?", (experiment,)).fetchone()[0]
+        before = _column(connection, experiment, "priority")
         after = priority + (before if by else 0)
         connection.execute("UPDATE experiments SET priority = ? WHERE id = ?", (after, experiment))
         set_priorities(connection, experiment)

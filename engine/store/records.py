@@ -205,16 +205,24 @@ def out_of_memory(connection: sqlite3.Connection, claim: Claim, error: str) -> b
 
 
 def lost(connection: sqlite3.Connection, run_id: int, number: int) -> None:
-    """Put a run back whose worker's process has ended; after `LOST_ALLOWED` such ends in a row it has failed."""
+    """Put a run back whose worker's process has ended; after `LOST_ALLOWED` such ends in a row it has failed.
+
+    Does nothing where the claim is no longer in force: another worker has put the run back meanwhile.
+    """
+    query = """
+        SELECT r.lost, w.log FROM runs r JOIN workers w ON w.id = r.worker
+        WHERE r.id = ? AND r.claim = ? AND r.status = 'running'
+    """
     with transaction(connection):
-        query = "SELECT r.lost, r.status, r.claim, w.log FROM runs r JOIN workers w ON w.id = r.worker WHERE r.id = ?"
-        before = connection.execute(query, (run_id,)).fetchone()
-        if before["lost"] + 1 < LOST_ALLOWED:
+        held = connection.execute(query, (run_id, number)).fetchone()
+        if held is None:
+            return
+        if held["lost"] + 1 < LOST_ALLOWED:
             reclaim(connection, run_id, number, lost=True)
-        elif (before["status"], before["claim"]) == ("running", number):
+        else:
             error = (
                 f"{LOST_ALLOWED} times in a row the worker's process ended in this run: it was killed, perhaps for lack"
-                f" of memory, or crashed in a library; its output is in {before['log'] or 'no file'}"
+                f" of memory, or crashed in a library; its output is in {held['log'] or 'no file'}"
             )
             _end(connection, run_id, number, "failed", error=error)
 

@@ -177,6 +177,23 @@ def test_a_late_writer_changes_nothing(path: Path, connection: sqlite3.Connectio
     assert connection.execute("SELECT test_accuracy FROM runs WHERE id = ?", (newer.run_id,)).fetchone()[0] == 0.75
 
 
+def test_a_run_that_two_workers_find_dead_is_put_back_once(path: Path, connection: sqlite3.Connection) -> None:
+    add(path, "one")
+    holder = worker(connection)
+    for _ in range(records.LOST_ALLOWED - 1):
+        claim = leases.claim(connection, holder)
+        assert claim is not None
+        records.lost(connection, claim.run_id, claim.number)
+        records.lost(connection, claim.run_id, claim.number)
+    claim = leases.claim(connection, holder)
+    assert claim is not None
+    assert claim.lost == records.LOST_ALLOWED - 1
+    records.lost(connection, claim.run_id, claim.number)
+    records.lost(connection, claim.run_id, claim.number)
+    run = connection.execute("SELECT status, error FROM runs WHERE id = ?", (claim.run_id,)).fetchone()
+    assert (run["status"], "5 times in a row" in run["error"]) == ("failed", True)
+
+
 def test_one_statement_records_an_epoch_and_the_first_after_a_loss_ends_the_count(
     path: Path, connection: sqlite3.Connection
 ) -> None:
@@ -198,6 +215,21 @@ def test_one_statement_records_an_epoch_and_the_first_after_a_loss_ends_the_coun
     records.epoch(connection, claim, 2, replace(EPOCH, epoch=1))
     assert connection.execute("SELECT lost FROM runs WHERE id = ?", (claim.run_id,)).fetchone()[0] == 0
     assert [one.epoch for one in records.epochs(connection, claim, 2)] == [EPOCH.epoch, 1]
+
+
+def test_an_experiment_that_another_command_removed_is_named_as_such(
+    path: Path, connection: sqlite3.Connection
+) -> None:
+    removed = add(path, "one").experiment
+    queue.remove(connection, removed)
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: queue.set_state(connection, removed, "paused"),
+        lambda: queue.move(connection, removed, 1),
+        lambda: queue.definition_of(connection, removed),
+    )
+    for change in changes:
+        with pytest.raises(InputError, match="removed meanwhile"):
+            change()
 
 
 def test_a_late_writer_changes_no_other_run_that_was_given_its_runs_id(
