@@ -23,6 +23,7 @@ Prunable = Literal["conv", "conv+output", "conv+linear"]  # each has all that th
 Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
 PruneAt = Literal["end", "init"]
+Init = Literal["xavier", "kaiming", "default"]
 Profile = Literal["exact", "fast"]
 BatchNorm = Literal["part", "whole"]
 Augmentation = Literal["none", "crop", "crop-flip"]
@@ -67,7 +68,7 @@ class Training(_Part):
     the training set held out; where it is above 0, test accuracy is read at the epoch of the best validation accuracy
     instead of the last. `split` is over how many devices each batch is split, and `batch_norm` whether each part is
     normalised by itself or the whole batch. `test_images` is how many of the test images accuracy is read on, where
-    that is not all.
+    that is not all. `init` is the distribution that fresh weights come from (`engine.models.nets.initialise`).
     """
 
     dataset: str
@@ -93,6 +94,7 @@ class Training(_Part):
     decay: Size = 0.1
     warmup: Duration = "0ep"
     label_smoothing: Rate = 0.0
+    init: Init = "xavier"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,7 @@ CHANGED: dict[str, Any] = {
     "nesterov": True,
     "betas": "0.8,0.99",
     "label_smoothing": 0.1,
+    "init": "kaiming",
 }
 # What else an experiment must have, so that it uses an option.
 NEEDED: dict[str, dict[str, Any]] = {

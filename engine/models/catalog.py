@@ -11,7 +11,7 @@ from engine.errors import InputError, OptionName, Range, unknown
 from engine.machine import processes
 from engine.machine.plugins import Door
 from engine.models import trust, user_model
-from engine.recipes import Prunable
+from engine.recipes import Init, Prunable
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Model:
     optimizer: str = "sgd"
     pooled: bool = True  # ends in a global average pool, so that its weights fit images of any size
     batch_norm: bool = True
+    init: Init = "xavier"  # as its paper draws weights
 
     def milestones_for(self, epochs: int) -> tuple[int, ...]:
         """The same schedule over another number of epochs, rounded up, so that the first epoch has the full rate."""
@@ -41,11 +42,13 @@ MODELS = {
     "vgg16": Model("13 convolutions in the form of the paper's VGG19", 16, *_CIFAR),
     "vgg13": Model("10 convolutions in the form of the paper's VGG19", 16, *_CIFAR),
     "vgg11": Model("8 convolutions in the form of the paper's VGG19", 16, *_CIFAR),
-    "resnet50": Model("the paper's ResNet50, torchvision's: 7x7 stem of stride 2, max pool", 32, *_RESNET),
-    "resnet50-cifar": Model("the same with a 3x3 stem of stride 1, no max pool", 8, *_RESNET),
-    "resnet18": Model("torchvision's ResNet-18: 7x7 stem of stride 2, max pool", 32, *_RESNET),
-    "resnet18-cifar": Model("the same with a 3x3 stem of stride 1, no max pool", 8, *_RESNET),
-    "resnet20": Model("CIFAR ResNet-20 (He et al. 2016, option A shortcuts)", 4, *_CIFAR),
+    "resnet50": Model(
+        "the paper's ResNet50, torchvision's: 7x7 stem of stride 2, max pool", 32, *_RESNET, init="kaiming"
+    ),
+    "resnet50-cifar": Model("the same with a 3x3 stem of stride 1, no max pool", 8, *_RESNET, init="kaiming"),
+    "resnet18": Model("torchvision's ResNet-18: 7x7 stem of stride 2, max pool", 32, *_RESNET, init="kaiming"),
+    "resnet18-cifar": Model("the same with a 3x3 stem of stride 1, no max pool", 8, *_RESNET, init="kaiming"),
+    "resnet20": Model("CIFAR ResNet-20 (He et al. 2016, option A shortcuts)", 4, *_CIFAR, init="kaiming"),
     # The iterations of figure 2 of Frankle & Carbin 2019 (batches of 60) as epochs of CIFAR-10, of MNIST for lenet-5.
     "conv-2": Model("2 convolutions, 3 linear layers (Frankle & Carbin 2019)", 2, 24, (), 60, "adam", False, False),
     "conv-4": Model("4 convolutions, 3 linear layers (Frankle & Carbin 2019)", 4, 30, (), 60, "adam", False, False),
@@ -137,17 +140,25 @@ class End:
         return End(data.shape, data.classes, 1 if images is not None and images % batch_size == 1 else 2)
 
 
-def examine(name: str, width: float, ends: tuple[End, ...], prunable: Prunable = "conv", folder: str = "") -> Any:
+def examine(
+    name: str,
+    width: float,
+    ends: tuple[End, ...],
+    prunable: Prunable = "conv",
+    folder: str = "",
+    init: Init = "xavier",
+) -> Any:
     """What only building the network tells: see `engine.models.probe.examine`, which a process of its own runs.
 
     Raises InputError where it cannot be built or trained, where a ticket would not fit all of the ends, and where the
     source of a person's own model is not what its identity says, or not trusted.
     """
     trust.require(name, folder)
-    return _examine(name, width, ends, prunable, folder)
+    return _examine(name, width, ends, prunable, folder, init)
 
 
 @functools.cache  # a form asks again at every change
-def _examine(name: str, width: float, ends: tuple[End, ...], prunable: Prunable, folder: str) -> Any:
-    wanted = {"name": name, "width": width, "prunable": prunable, "folder": folder, "ends": [vars(end) for end in ends]}
+def _examine(name: str, width: float, ends: tuple[End, ...], prunable: Prunable, folder: str, init: Init) -> Any:
+    wanted = {"name": name, "width": width, "prunable": prunable, "folder": folder, "init": init}
+    wanted["ends"] = [vars(end) for end in ends]
     return processes.ask("engine.models.probe", json.dumps(wanted))

@@ -12,7 +12,7 @@ from engine.errors import InputError, OptionName
 from engine.models import user_model
 from engine.models.architectures import ConvN, LeNet5, ResNet20, Shape, Vgg, torchvision_resnet
 from engine.models.catalog import find
-from engine.recipes import Prunable
+from engine.recipes import Init, Prunable
 
 _LAST = (512,) * 4
 VGG: dict[str, tuple[int | str, ...]] = {
@@ -110,22 +110,33 @@ def _listed(words: tuple[str, ...]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def initialise(model: nn.Module, stream: str, seed: int, head_stream: str = "head") -> nn.Module:
-    """Draw fresh weights in place: Xavier normal for convolutions and linear layers, biases 0.
+def initialise(model: nn.Module, stream: str, seed: int, head_stream: str = "head", init: Init = "xavier") -> nn.Module:
+    """Draw fresh weights in place: those of convolutions and linear layers from `init`, with biases 0.
 
-    Other layers, and what a subclass of these adds, are reset as they reset themselves. The output layer has a stream
-    of its own, so that a network whose head is replaced for a target gets the same head at every level. Section 3.2.
+    `xavier` is Xavier normal (section 3.2), `kaiming` normal of variance 2 / inputs (He et al. 2015, equation 10), and
+    `default` what each layer draws itself. Other layers, and what a subclass of these adds, are reset as they reset
+    themselves. The output layer has a stream of its own, so that a network whose head is replaced for a target gets the
+    same head at every level.
     """
-    draw = streams.generator(stream, seed)
+    draw, head_draw = streams.generator(stream, seed), streams.generator(head_stream, seed)
     head = model.get_submodule(output_layer(model))
+
+    def reset(module: nn.Module) -> None:
+        with torch.random.fork_rng(devices=[], enabled=module is head):
+            if module is head:
+                torch.manual_seed(streams.key(head_stream, seed))
+            _reset(module)
+
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(streams.key(stream, seed))  # of whatever a layer of another kind draws
+        torch.manual_seed(streams.key(stream, seed))  # of whatever a layer draws itself
+        if init == "default":
+            return model.apply(reset)
         for module in model.modules():
             drawn_here = isinstance(module, nn.Conv2d | nn.Linear)
             if not drawn_here or {name for name, _ in module.named_parameters(recurse=False)} - {"weight", "bias"}:
                 _reset(module)
             if isinstance(module, nn.Conv2d | nn.Linear):
-                _draw(module, streams.generator(head_stream, seed) if module is head else draw)
+                _draw(module, init, head_draw if module is head else draw)
     return model
 
 
@@ -137,8 +148,11 @@ def _reset(module: nn.Module) -> None:
             return
 
 
-def _draw(layer: nn.Conv2d | nn.Linear, draw: torch.Generator) -> None:
-    nn.init.xavier_normal_(layer.weight, generator=draw)
+def _draw(layer: nn.Conv2d | nn.Linear, init: Init, draw: torch.Generator) -> None:
+    if init == "kaiming":
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=draw)
+    else:
+        nn.init.xavier_normal_(layer.weight, generator=draw)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 

@@ -20,10 +20,12 @@ from engine.errors import InputError, OptionName
 from engine.machine import memory, processes
 from engine.models import nets, user_model
 from engine.models.catalog import End
-from engine.recipes import Prunable
+from engine.recipes import Init, Prunable
 
 
-def examine(name: str, width: float, ends: list[End], prunable: Prunable, folder: str = "") -> dict[str, Any]:
+def examine(
+    name: str, width: float, ends: list[End], prunable: Prunable, folder: str = "", init: Init = "xavier"
+) -> dict[str, Any]:
     """What the network is for the first of `ends`: its layers, and how many parameters and FLOPs those have.
 
     `elsewhere` are the files outside its folder, and of no installed distribution, that a person's own model imports.
@@ -35,15 +37,15 @@ def examine(name: str, width: float, ends: list[End], prunable: Prunable, folder
         models = [nets.build(name, width, end.shape, end.classes, folder) for end in ends]
         for model, end in zip(models, ends, strict=True):
             if own:
-                _check(shown, model, end)
+                _check(shown, model, end, init)
             _check_training(shown, model, end, prunable)
             _compare(shown, models[0], ends[0], model, end)
         if own:
             first, again, other = (
                 nets.build(name, width, ends[0].shape, ends[0].classes, folder, s) for s in (0, 0, 1)
             )
-            _check_builds(shown, first, again)
-            _check_constants(shown, first, other)
+            _check_builds(shown, first, again, init)
+            _check_constants(shown, first, other, init)
         found = describe(models[0], ends[0].shape, prunable)
     return {**found, "elsewhere": list(map(str, user_model.elsewhere()))} if own else found
 
@@ -95,11 +97,11 @@ def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> d
     }
 
 
-def _check(name: str, model: nn.Module, end: End) -> None:
+def _check(name: str, model: nn.Module, end: End, init: Init) -> None:
     """Raises InputError where tensors of a person's own network are none that can be drawn, kept and told apart."""
     _check_tensors(name, model)
     _check_parts(name, model, end.classes)
-    _check_draws(name, model)
+    _check_draws(name, model, init)
 
 
 def _check_training(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
@@ -179,9 +181,9 @@ def _check_tensors(name: str, model: nn.Module) -> None:
             )
 
 
-def _check_draws(name: str, model: nn.Module) -> None:
+def _check_draws(name: str, model: nn.Module, init: Init) -> None:
     """Raises InputError where a parameter is neither constant nor drawn by the seed. Leaves those of seed 0."""
-    other, first, again = ({k: v.clone() for k, v in _drawn(name, model, seed).items()} for seed in (1, 0, 0))
+    other, first, again = ({k: v.clone() for k, v in _drawn(name, model, seed, init).items()} for seed in (1, 0, 0))
     for path, value in first.items():
         if not _same(value, again[path]):
             raise InputError(
@@ -192,10 +194,10 @@ def _check_draws(name: str, model: nn.Module) -> None:
             raise _undrawn(name, path)
 
 
-def _drawn(name: str, model: nn.Module, seed: int) -> dict[str, Tensor]:
+def _drawn(name: str, model: nn.Module, seed: int, init: Init) -> dict[str, Tensor]:
     """The parameters that this seed should draw, once it has. Raises InputError where it cannot."""
     try:
-        nets.initialise(model, "init", seed)
+        nets.initialise(model, "init", seed, init=init)
     except Exception as error:
         raise InputError(f"model {name} cannot be initialised: {user_model.describe(error)}") from error
     return {path: value.detach() for path, value in model.named_parameters() if _is_drawn(value)}
@@ -218,10 +220,10 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a.to_dense(), b.to_dense(), rtol=0, atol=0, equal_nan=True)
 
 
-def _check_builds(name: str, first: nn.Module, again: nn.Module) -> None:
+def _check_builds(name: str, first: nn.Module, again: nn.Module, init: Init) -> None:
     """Raises InputError where a factory makes another network each time, in what no seed of a run draws again."""
     for model in (first, again):
-        _drawn(name, model, 0)
+        _drawn(name, model, 0, init)
     values = [dict([*model.named_parameters(), *model.named_buffers()]) for model in (first, again)]
     for path in sorted(set(values[0]) | set(values[1])):
         there, here = (each.get(path) for each in values)
@@ -232,13 +234,13 @@ def _check_builds(name: str, first: nn.Module, again: nn.Module) -> None:
             )
 
 
-def _check_constants(name: str, first: nn.Module, other: nn.Module) -> None:
+def _check_constants(name: str, first: nn.Module, other: nn.Module, init: Init) -> None:
     """Raises InputError where a parameter looks constant, as one number does, and the factory drew it.
 
     The two were built with different seeds of torch, and every run builds with one.
     """
-    there = _drawn(name, other, 0)
-    for path, value in _drawn(name, first, 0).items():
+    there = _drawn(name, other, 0, init)
+    for path, value in _drawn(name, first, 0, init).items():
         if path in there and there[path].shape == value.shape and not _same(value, there[path]):
             raise _undrawn(name, path)
 

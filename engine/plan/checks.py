@@ -131,7 +131,7 @@ def _examined(d: Definition) -> Any:
     images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
     ends = [models.End.of(data, count, d.batch_size) for data, count in images.items()]
     with concerning("model"):
-        return models.examine(d.model, d.width, tuple(dict.fromkeys(ends)), d.prunable, d.model_folder)
+        return models.examine(d.model, d.width, tuple(dict.fromkeys(ends)), d.prunable, d.model_folder, d.init)
 
 
 def _has(d: Definition, what: Literal["batch norm", "batch-norm statistics"]) -> bool:

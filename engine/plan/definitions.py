@@ -16,6 +16,7 @@ from engine.recipes import (
     Duration,
     Epochs,
     Factor,
+    Init,
     Level,
     Plugin,
     Profile,
@@ -81,6 +82,7 @@ class Definition:
     decay: Size = Training.decay
     warmup: Duration = Training.warmup
     label_smoothing: Rate = Training.label_smoothing
+    init: Init = Training.init
     prune_at: PruneAt = Rule.prune_at
     prune_batches: Count = Rule.prune_batches
     model_folder: str = ""  # where the source of a person's own model lies

@@ -146,6 +146,7 @@ def _training(d: Definition, data: DataSet, optimizer: str, seed: int) -> Traini
         decay=d.decay,
         warmup=d.warmup,
         label_smoothing=d.label_smoothing,
+        init=d.init,
         **{name: getattr(d, name) for name in SETTINGS.get(optimizer, ())},
         test_images=d.test_images if d.test_images is not None and d.test_images < data.test_images else None,
     )

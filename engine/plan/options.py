@@ -15,7 +15,7 @@ from engine.plan import durations, number_lists
 from engine.plan.optimizers import OPTIMIZERS, SCHEDULES
 from engine.plan.option import Option
 from engine.pruning.criteria import CRITERIA, OF_IMAGES
-from engine.recipes import BatchNorm, Profile, Prunable, PruneAt, Rewinds, Rule, Schedule, Scope, Training
+from engine.recipes import BatchNorm, Init, Profile, Prunable, PruneAt, Rewinds, Rule, Schedule, Scope, Training
 from engine.tickets.permutations import PERMUTATIONS
 
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
@@ -326,6 +326,13 @@ _ALL = (
         help="none, crop, crop-flip, or standard: by the data set (flips unless characters)",
         choices=AUGMENTATIONS,
         default="standard",
+    ),
+    Option(
+        name="init",
+        panel=OPEN,
+        help="Fresh weights: xavier or kaiming (normal), default (each layer's own), or paper (by the network)",
+        choices=("paper", *get_args(Init)),
+        default=Training.init,
     ),
     Option(
         name="prunable",

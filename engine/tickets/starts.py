@@ -34,14 +34,14 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
     `shape` (channels, height, width) and `classes` are those of the target; `folder` holds the source of a person's own
     model. Sections 3.1 to 3.4 and appendix A.2.
     """
-    ticket, seed = run.ticket, run.training.seed
-    model = nets.build(run.training.model, run.training.width, shape, classes, folder)
+    ticket, t = run.ticket, run.training
+    model = nets.build(t.model, t.width, shape, classes, folder)
     if isinstance(ticket, Dense | Winning | Imported):
-        nets.initialise(model, "init", seed)
+        nets.initialise(model, "init", t.seed, init=t.init)
     else:
         stream = f"random/{ticket.name.removeprefix('random-')}/{ticket.level}"
-        nets.initialise(model, stream, seed, head_stream=f"{stream}/head")
-        draw = streams.generator(f"{stream}/mask", seed)
+        nets.initialise(model, stream, t.seed, f"{stream}/head", t.init)
+        draw = streams.generator(f"{stream}/mask", t.seed)
     match ticket:
         case Dense() | Random(chain=None) | Random(level=0):
             return model, _everything(nets.prunable(model, WIDEST))

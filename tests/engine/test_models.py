@@ -7,8 +7,11 @@ import torch
 import torchvision
 from torch import nn
 
+from engine import streams
 from engine.errors import InputError
 from engine.models import architectures, catalog, nets
+from engine.plan.defining import define
+from engine.recipes import Init
 
 CIFAR = (3, 32, 32)
 
@@ -222,3 +225,37 @@ def test_seeds_streams_and_the_head_are_independent() -> None:
     assert torch.equal(base["conv4.weight"], drawn("init", 0, classes=26)["conv4.weight"])
     assert torch.equal(base["output.weight"], drawn("random/global/3", 0)["output.weight"])
     assert not torch.equal(base["output.weight"], drawn("init", 0, head="other")["output.weight"])
+
+
+@pytest.mark.parametrize("name", ["vgg-digits", "resnet20", "conv-2"])
+def test_default_draws_what_torch_draws_when_it_builds_the_network(name: str) -> None:
+    model = nets.initialise(nets.build(name, 0.25, CIFAR, 10), "init", 3, init="default")
+    torch.manual_seed(streams.key("init", 3))
+    built = nets.build(name, 0.25, CIFAR, 10).state_dict()
+    head = model.get_submodule("output")
+    assert isinstance(head, nn.Linear)
+    torch.manual_seed(streams.key("head", 3))
+    own = nn.Linear(head.in_features, 10)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, own.state_dict()[key[7:]] if key.startswith("output.") else built[key]), key
+
+
+@pytest.mark.parametrize(("init", "gain"), [("xavier", 1.0), ("kaiming", math.sqrt(2.0))])
+def test_weights_are_normal_of_the_published_deviation(init: Init, gain: float) -> None:
+    model = nets.initialise(nets.build("vgg-digits", 0.5, CIFAR, 10), "init", 0, init=init)
+    draw = streams.generator("init", 0)
+    for layer in (module for module in model.modules() if isinstance(module, nn.Conv2d)):
+        fans = (9 * layer.in_channels, 9 * layer.out_channels)
+        variance = 2 / sum(fans) if init == "xavier" else gain**2 / fans[0]  # Glorot 2010, He 2015
+        expected = torch.empty_like(layer.weight).normal_(0, math.sqrt(variance), generator=draw)
+        assert torch.allclose(layer.weight, expected, rtol=1e-6)
+        assert layer.bias is not None
+        assert not layer.bias.any()
+
+
+def test_paper_draws_as_the_networks_paper_does() -> None:
+    for name, init in {"vgg19": "xavier", "resnet50": "kaiming", "resnet20": "kaiming", "conv-2": "xavier"}.items():
+        assert catalog.find(name).init == init
+    for name, init in {"vgg-digits": "xavier", "resnet20": "kaiming"}.items():
+        assert define(source=["digits-a"], model=name, init="paper").init == init
+        assert define(source=["digits-a"], model=name).init == "xavier"
