@@ -69,6 +69,8 @@ class Training(_Part):
     instead of the last. `split` is over how many devices each batch is split, and `batch_norm` whether each part is
     normalised by itself or the whole batch. `test_images` is how many of the test images accuracy is read on, where
     that is not all. `init` is the distribution that fresh weights come from (`engine.models.nets.initialise`).
+    `data_seed` is the seed of the order and augmentation of images, where that is not `seed`; with `reshuffle_levels`
+    each level but 0 derives another from it (`engine.training.loop.order_seed`).
     """
 
     dataset: str
@@ -95,6 +97,8 @@ class Training(_Part):
     warmup: Duration = "0ep"
     label_smoothing: Rate = 0.0
     init: Init = "xavier"
+    data_seed: Seed | None = None
+    reshuffle_levels: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

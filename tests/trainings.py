@@ -66,6 +66,8 @@ CHANGED: dict[str, Any] = {
     "betas": "0.8,0.99",
     "label_smoothing": 0.1,
     "init": "kaiming",
+    "data_seed": 7,
+    "reshuffle_levels": True,
 }
 # What else an experiment must have, so that it uses an option.
 NEEDED: dict[str, dict[str, Any]] = {

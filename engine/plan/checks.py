@@ -83,6 +83,8 @@ def _of_others(d: Definition) -> dict[str, str]:
         found |= {name: f"the learning rate is {d.lr_schedule}" for name, differs in changed.items() if differs}
     elif d.decay != OPTIONS["decay"].default and not d.milestones and d.lr_schedule == "step":
         found["decay"] = "the learning rate has no milestone"
+    if d.reshuffle_levels and not d.levels:
+        found["reshuffle_levels"] = "no level is above 0"
     return found
 
 

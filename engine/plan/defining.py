@@ -72,6 +72,7 @@ def define(requested: Collection[str] | None = None, **options: Any) -> Definiti
         "batch_size": values["batch_size"] or facts.batch_size,
         "profile": values["profile"] or devices.default_profile(),
         "optimizer": values["optimizer"] or (facts.optimizer,),
+        "data_seed": None if values["data_seed"] == values["seed"] else values["data_seed"],
         "init": facts.init if values["init"] == "paper" else values["init"],
         "evaluate": evaluation_levels(values["evaluate"], values["levels"]),
     }

@@ -83,6 +83,8 @@ class Definition:
     warmup: Duration = Training.warmup
     label_smoothing: Rate = Training.label_smoothing
     init: Init = Training.init
+    data_seed: Seed | None = None  # None: `seed`
+    reshuffle_levels: bool = Training.reshuffle_levels
     prune_at: PruneAt = Rule.prune_at
     prune_batches: Count = Rule.prune_batches
     model_folder: str = ""  # where the source of a person's own model lies

@@ -114,7 +114,7 @@ def _chains(d: Definition, source: DataSet, optimizer: str, scope: Scope) -> lis
         prune_at=d.prune_at,
         prune_batches=d.prune_batches,
     )
-    return [_chain(_training(d, source, optimizer, d.seed + r), rule) for r in range(d.replicates)]
+    return [_chain(_training(d, source, optimizer, r), rule) for r in range(d.replicates)]
 
 
 def _chain(training: Training, rule: Rule) -> Chain:
@@ -125,7 +125,7 @@ def _chain(training: Training, rule: Rule) -> Chain:
 _living: WeakValueDictionary[tuple[Training, Rule], Chain] = WeakValueDictionary()
 
 
-def _training(d: Definition, data: DataSet, optimizer: str, seed: int) -> Training:
+def _training(d: Definition, data: DataSet, optimizer: str, replicate: int) -> Training:
     return Training(
         dataset=data.identity,
         model=d.model,
@@ -139,7 +139,9 @@ def _training(d: Definition, data: DataSet, optimizer: str, seed: int) -> Traini
         augmentation=data.augmentation(d.augmentation),
         validation=d.validation,
         profile=d.profile,
-        seed=seed,
+        seed=d.seed + replicate,
+        data_seed=None if d.data_seed is None else d.data_seed + replicate,
+        reshuffle_levels=d.reshuffle_levels,
         split=d.split,
         batch_norm=d.batch_norm,
         lr_schedule=d.lr_schedule,

@@ -107,6 +107,14 @@ _ALL = (
         default=0,
     ),
     Option(
+        name="data_seed",
+        panel=WHAT,
+        help="The first replicate's seed of the order and augmentation of images; the next has the next",
+        kind=int,
+        range=Range(0, 2**62),
+        otherwise="the seed",
+    ),
+    Option(
         name="levels",
         panel=TICKETS,
         help="Pruning iterations",
@@ -333,6 +341,13 @@ _ALL = (
         help="Fresh weights: xavier or kaiming (normal), default (each layer's own), or paper (by the network)",
         choices=("paper", *get_args(Init)),
         default=Training.init,
+    ),
+    Option(
+        name="reshuffle_levels",
+        panel=OPEN,
+        help="Order and augment images anew at each level",
+        kind=bool,
+        default=Training.reshuffle_levels,
     ),
     Option(
         name="prunable",

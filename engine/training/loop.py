@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine import streams
 from engine.datasets.feed import Feed, Images
 from engine.plan import durations
 from engine.plan.optimizers import SCHEDULES
@@ -32,11 +33,14 @@ class State:
     optimizer: torch.optim.Optimizer
     epoch: int
     step: int
+    order: int  # the seed of the order and augmentation of images
     loss_sum: Tensor  # float64, over the images of this epoch so far
     correct: Tensor  # int64, likewise
 
 
-def begin(model: nn.Module, masks: Masks, training: Training, device: torch.device, first_epoch: int = 0) -> State:
+def begin(
+    model: nn.Module, masks: Masks, training: Training, device: torch.device, first_epoch: int = 0, level: int = 0
+) -> State:
     """The state before the first step: the model on its device, pruned weights at 0, and a fresh optimizer."""
     model = synchronised(model, training, device)
     model.to(device, memory_format=profiles.memory_format(training.profile))  # type: ignore[call-overload]
@@ -47,7 +51,13 @@ def begin(model: nn.Module, masks: Masks, training: Training, device: torch.devi
     zero = torch.zeros((), dtype=torch.float64, device=device)
     fused = device if device.type == "cuda" and training.profile == "fast" else None
     optimizer = optimizers.make(training, model, fused)
-    return State(model, masks, optimizer, first_epoch, 0, zero, zero.long())
+    return State(model, masks, optimizer, first_epoch, 0, order_seed(training, level), zero, zero.long())
+
+
+def order_seed(training: Training, level: int) -> int:
+    """The seed of the order and augmentation of images at a level."""
+    seed = training.seed if training.data_seed is None else training.data_seed
+    return streams.key("level", seed, level) if training.reshuffle_levels and level else seed
 
 
 def learning_rate(training: Training, epoch: int, step: int = 0, steps: int = 1) -> float:
@@ -86,7 +96,7 @@ def train(
         _set_rate(state.optimizer, learning_rate(training, state.epoch, state.step, steps))
         state.model.train()
         began, first = time.perf_counter(), state.step * size
-        for pixels, labels in data.epoch(training.seed, state.epoch, first, size, team.share):
+        for pixels, labels in data.epoch(state.order, state.epoch, first, size, team.share):
             if state.epoch * steps + state.step <= warmup:
                 _set_rate(state.optimizer, learning_rate(training, state.epoch, state.step, steps))
             take(pixels, labels, min(size, count - state.step * size))

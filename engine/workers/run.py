@@ -169,7 +169,7 @@ def prepare(run: Run, context: RunContext) -> tuple[Feed, loop.State]:
     folder = database.model_folder(context.connection, run.training.model)
     trust.require(run.training.model, folder)
     model, masks = starts.start(run, data.shape, data.classes, context.read, folder)
-    return data, loop.begin(model, masks, run.training, device, run.first_epoch)
+    return data, loop.begin(model, masks, t, device, run.first_epoch, run.ticket.level)
 
 
 def _followers(run: Run, context: RunContext, resumes: bool) -> list[str]:
@@ -274,9 +274,10 @@ def _network(
     trust.require(t.model, folder)
     model = nets.build(t.model, t.width, data.shape, data.classes, folder)
     model.load_state_dict(state)
+    order = loop.order_seed(t, 0)
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        every = itertools.chain.from_iterable(data.epoch(t.seed, epoch, 0, t.batch_size) for epoch in itertools.count())
+        every = itertools.chain.from_iterable(data.epoch(order, epoch, 0, t.batch_size) for epoch in itertools.count())
         for pixels, labels in itertools.islice(every, chain.rule.prune_batches):
             yield data.normalised(pixels, torch.contiguous_format), labels
 

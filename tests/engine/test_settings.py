@@ -1,5 +1,6 @@
 """The settings of a training against torch: optimizers, schedules with warm-up, label smoothing."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -35,6 +36,8 @@ CASES: dict[str, tuple[dict[str, Any], Make]] = {
         lambda p: optim.AdamW(p, 0.05, (0.5, 0.9), weight_decay=1e-4),
     ),
     "smoothed": ({"label_smoothing": 0.2}, lambda p: optim.SGD(p, 0.05, 0.9, weight_decay=1e-4)),
+    "other order": ({"data_seed": 12}, lambda p: optim.SGD(p, 0.05, 0.9, weight_decay=1e-4)),
+    "order of its level": ({"reshuffle_levels": True}, lambda p: optim.SGD(p, 0.05, 0.9, weight_decay=1e-4)),
     "warm": ({"warmup": "7it"}, lambda p: optim.SGD(p, 0.05, 0.9, weight_decay=1e-4)),
     "decay": ({"decay": 0.5, "warmup": "1ep"}, lambda p: optim.SGD(p, 0.05, 0.9, weight_decay=1e-4)),
 }
@@ -53,7 +56,7 @@ def process_settings() -> Iterator[None]:
 
 def begun(t: Training) -> loop.State:
     model, masks = starts.start(Run(RandomGlobal(4), t), (1, 8, 8), 10, lambda *_: b"")
-    return loop.begin(model, masks, t, CPU)
+    return loop.begin(model, masks, t, CPU, level=4)
 
 
 def by_torch(t: Training, data: Data, make: Make) -> tuple[nn.Module, float]:
@@ -64,8 +67,11 @@ def by_torch(t: Training, data: Data, make: Make) -> tuple[nn.Module, float]:
     schedule = optim.lr_scheduler.LambdaLR(optimizer, lambda step: float(rates(t, steps)[step] / t.learning_rate))
     criterion = nn.CrossEntropyLoss(label_smoothing=t.label_smoothing)
     state.model.train()
+    seed = t.seed if t.data_seed is None else t.data_seed
+    if t.reshuffle_levels:
+        seed = int.from_bytes(hashlib.sha256(f"level/{seed}/4".encode()).digest()[:8], "little") // 2
     for epoch in range(t.epochs):
-        order = streams.permutation(len(data.train), streams.key("order", t.seed, epoch))
+        order = streams.permutation(len(data.train), streams.key("order", seed, epoch))
         loss_sum = 0.0
         for index in torch.split(order, t.batch_size):
             images = (data.train.gather(index).float() - data.mean) / data.std
