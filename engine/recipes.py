@@ -23,6 +23,7 @@ Prunable = Literal["conv", "conv+output", "conv+linear"]  # each has all that th
 Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
 PruneAt = Literal["end", "init"]
+Head = Literal["auto", "fresh"]
 Init = Literal["xavier", "kaiming", "default"]
 Profile = Literal["exact", "fast"]
 BatchNorm = Literal["part", "whole"]
@@ -106,7 +107,8 @@ class Rule(_Part):
     """How a chain prunes and rewinds: the fraction `rate` of the remaining weights at each level (section 3.1).
 
     `prune_at` is whether the criterion is given the weights after training or those that tickets are rewound to, and
-    `prune_batches` how many batches of training images it sees, if it sees any.
+    `prune_batches` how many batches of training images it sees, if it sees any. `head` is whether the output layer is
+    carried along where class counts agree or always drawn afresh.
     """
 
     rate: Rate = 0.2
@@ -118,6 +120,7 @@ class Rule(_Part):
     criterion: Plugin = "magnitude"  # of `engine.pruning.criteria`
     prune_at: PruneAt = "end"
     prune_batches: Count = 1
+    head: Head = "auto"
 
     @property
     def digest(self) -> str:
@@ -227,6 +230,7 @@ class Imported(_Part):
 
     digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     level: Level
+    head: Head = "auto"  # as a rule's
     name = "imported"
 
 

@@ -66,6 +66,7 @@ CHANGED: dict[str, Any] = {
     "betas": "0.8,0.99",
     "label_smoothing": 0.1,
     "init": "kaiming",
+    "head": "fresh",
     "data_seed": 7,
     "reshuffle_levels": True,
 }

@@ -212,8 +212,9 @@ class Recorded:
         known = specs.published(name, classes)
         whole = catalog.split_part(identity)[0]
         recorded = max(count for key, (_, count, _) in self.sets.items() if catalog.split_part(key)[0] == whole)
-        head: Literal["carried", "fresh"] = "carried" if classes == self.sets[curve.target_dataset][2] else "fresh"
-        return Source(known[0] if known else max(images, recorded), classes, known is not None, head)
+        fresh = curve.fresh_head or classes != self.sets[curve.target_dataset][2]
+        most = known[0] if known else max(images, recorded)
+        return Source(most, classes, known is not None, "fresh" if fresh else "carried")
 
     def layers(self, run: int) -> list[float]:
         """The fraction that a run's ticket keeps of each layer, from the first to the last."""

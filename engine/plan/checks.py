@@ -83,6 +83,8 @@ def _of_others(d: Definition) -> dict[str, str]:
         found |= {name: f"the learning rate is {d.lr_schedule}" for name, differs in changed.items() if differs}
     elif d.decay != OPTIONS["decay"].default and not d.milestones and d.lr_schedule == "step":
         found["decay"] = "the learning rate has no milestone"
+    if d.head != Rule.head and not (d.levels or d.tickets or _transfers(d)):
+        found["head"] = "no ticket is trained"
     if d.reshuffle_levels and not d.levels:
         found["reshuffle_levels"] = "no level is above 0"
     return found
@@ -98,9 +100,13 @@ def _written(d: Definition, name: str) -> object:
 
 def uses_evaluate(d: Definition) -> bool:
     """Whether a curve has the levels that are evaluated: one of a ticket on a target not its own, or of random ones."""
+    return _transfers(d) or bool(d.random and (d.sources or d.prunable == "conv"))
+
+
+def _transfers(d: Definition) -> bool:
+    """Whether a ticket is trained on a data set, or with an optimizer, other than its own."""
     ends = (set(product(d.sources, d.optimizers)), set(product(d.targets, d.target_optimizers)))
-    transfers = len(ends[0] | ends[1]) > 1 and bool(d.sources)
-    return transfers or bool(d.random and (d.sources or d.prunable == "conv"))
+    return len(ends[0] | ends[1]) > 1 and bool(d.sources)
 
 
 def checked(d: Definition) -> Definition:
@@ -116,6 +122,7 @@ def checked(d: Definition) -> Definition:
         why = f" {d.criterion} compares weights before and after training: give "
         raise InputError(OptionName("criterion"), why, OptionName("prune_at"), " end, or another criterion")
     _check_classes(d)
+    _check_head(d)
     images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
     _check_rates(d, images.values())
     for data, count in images.items():
@@ -207,6 +214,14 @@ def _check_classes(d: Definition) -> None:
         if d.validation and images <= classes.held_out(images, d.validation):
             why = f" {d.validation:g} leaves no training image of {of}, which has {images}"
             raise InputError(OptionName("validation"), why, ": leave it out, or give the class more images")
+
+
+def _check_head(d: Definition) -> None:
+    """Raises InputError where output layers should be carried to a data set of another number of classes."""
+    for one, target in product(d.sources + d.tickets, d.targets):
+        if d.head == "carry" and one.classes not in (None, target.classes):
+            why = f" carry is impossible: {one.name} has {one.classes} classes, {target.name} {target.classes}: give "
+            raise InputError(OptionName("head"), why, "auto or fresh")
 
 
 def _check_rewinds(d: Definition) -> None:

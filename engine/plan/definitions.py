@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -82,6 +82,7 @@ class Definition:
     decay: Size = Training.decay
     warmup: Duration = Training.warmup
     label_smoothing: Rate = Training.label_smoothing
+    head: Literal["carry", "fresh", "auto"] = Rule.head
     init: Init = Training.init
     data_seed: Seed | None = None  # None: `seed`
     reshuffle_levels: bool = Training.reshuffle_levels
@@ -95,9 +96,9 @@ class Definition:
         del found["model_folder"]
         for key in ("sources", "targets"):
             found[key] = [{"name": data.name, "identity": data.identity} for data in found[key]]
-        tickets = [asdict(replace(ticket, location="", rule=None)) for ticket in found.pop("tickets")]
+        tickets = [asdict(replace(ticket, location="", rule=None, classes=None)) for ticket in found.pop("tickets")]
         for ticket in tickets:
-            del ticket["rule"]
+            del ticket["rule"], ticket["classes"]
         found |= {"tickets": tickets} if tickets else {}
         return json.dumps(found, sort_keys=True)
 

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from engine.datasets.catalog import DataSet
 from engine.plan.definitions import LEARNING_RATES, Definition, rewind_epoch
 from engine.plan.optimizers import SETTINGS
-from engine.recipes import Chain, Imported, RandomGlobal, Rule, Run, Scope, Training
+from engine.recipes import Chain, Head, Imported, RandomGlobal, Rule, Run, Scope, Training
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import TicketSource
 
@@ -73,7 +73,7 @@ def _curves_on(
     found = [_curve(d, None, target, None, optimizer, None, "dense", dense)]
     for name, own_tickets in ticketfiles.by_name(d.tickets).items():
         points = [
-            Point(ticket.level, r, Run(Imported(ticket.digest, ticket.level), trainings[r]))
+            Point(ticket.level, r, Run(Imported(ticket.digest, ticket.level, _head(d)), trainings[r]))
             for ticket, r in product(own_tickets, range(d.replicates))
         ]
         words = f"{name} -> {_end(d, target, optimizer)} imported"
@@ -113,8 +113,14 @@ def _chains(d: Definition, source: DataSet, optimizer: str, scope: Scope) -> lis
         criterion=d.criterion,
         prune_at=d.prune_at,
         prune_batches=d.prune_batches,
+        head=_head(d),
     )
     return [_chain(_training(d, source, optimizer, r), rule) for r in range(d.replicates)]
+
+
+def _head(d: Definition) -> Head:
+    """What a run does with the output layer: `carry` only promises that class counts agree."""
+    return "fresh" if d.head == "fresh" else "auto"
 
 
 def _chain(training: Training, rule: Rule) -> Chain:

@@ -364,6 +364,13 @@ _ALL = (
         default=Rule.rewinds,
     ),
     Option(
+        name="head",
+        panel=OPEN,
+        help="Output layer of tickets: carry, fresh (drawn anew), or auto: carried where class counts agree",
+        choices=("auto", "carry", "fresh"),
+        default=Rule.head,
+    ),
+    Option(
         name="schedule",
         panel=OPEN,
         help="After rewinding: restart from epoch 0, or continue from the rewind epoch",

@@ -14,7 +14,7 @@ ACCURACIES = f"""
            c.scope, c.ticket, {IS_CHAIN} AS is_chain, p.level, r.id AS run, r.seed, r.status, r.test_accuracy,
            1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned, r.width, r.epochs,
            max(r.source_dataset) OVER (PARTITION BY c.id) AS source_dataset, r.target_dataset,
-           d.name AS dataset, d.classes
+           d.name AS dataset, d.classes, json_extract(e.definition, '$.head') IS 'fresh' AS fresh_head
     FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
     JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
     LEFT JOIN datasets d ON d.identity = r.target_dataset
@@ -22,7 +22,7 @@ ACCURACIES = f"""
 """
 SAID = (
     "experiment", "name", "source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket", "is_chain",
-    "source_dataset", "target_dataset", "width", "epochs",
+    "source_dataset", "target_dataset", "width", "epochs", "fresh_head",
 )  # fmt: skip
 NEAR_CHANCE = 0.02  # of the way from chance to 1: a network that is no further has collapsed
 
@@ -45,6 +45,7 @@ class Curve:
     target_dataset: str
     width: float
     epochs: int
+    fresh_head: bool  # whether output layers are drawn anew even where they could be carried along
     accuracies: Mapping[int, Mapping[int, float]]  # level -> seed -> test accuracy, of the runs that are done
     pruned: Mapping[int, float]  # level -> mean fraction of weights pruned, of the runs that are done
     runs: Mapping[int, Mapping[int, int]]  # level -> seed -> id of the run, of all that are planned

@@ -50,10 +50,10 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
         case Winning(chain, level):
             carry(model, unpack_state(read(chain.run(0), "rewind")), chain.rule)
             return model, _from_chain(chain, level, model, read)
-        case Imported(digest):
+        case Imported(digest, _, head):
             found = ticketfiles.unpack(read(run, "ticket"), digest)
             state, masks = unpack_ticket(found.data)
-            carry(model, state, Rule())
+            carry(model, state, Rule(head=head))
             return model, _fitted(masks, nets.prunable(model, ticketfiles.rule_of(found.run).prunable))
         case Random(kind, level, chain):
             assert chain is not None
@@ -63,12 +63,12 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
 def carry(model: nn.Module, state: Mapping[str, Tensor], rule: Rule) -> None:
     """Put a late-reset state into the target's freshly initialised `model`, in place.
 
-    The output layer stays fresh where class counts differ; batch-norm statistics stay fresh if the rule rewinds
-    weights only.
+    The output layer stays fresh where class counts differ or the rule says so (a mask of its shape holds in any case);
+    batch-norm statistics stay fresh if the rule rewinds weights only.
     """
     fresh, parameters = model.state_dict(), dict(model.named_parameters())
     head = nets.output_layer(model)
-    keeps_head = state[f"{head}.weight"].shape == fresh[f"{head}.weight"].shape
+    keeps_head = rule.head == "auto" and state[f"{head}.weight"].shape == fresh[f"{head}.weight"].shape
     for name, value in state.items():
         if (name in parameters or rule.rewinds == "all") and (keeps_head or not name.startswith(f"{head}.")):
             fresh[name] = value

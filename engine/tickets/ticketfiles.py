@@ -87,6 +87,7 @@ class TicketSource:
     shape: tuple[int, int, int]
     location: str = ""
     rule: Rule | None = field(default=None, compare=False)  # None where only the database remembers it
+    classes: int | None = field(default=None, compare=False)  # likewise
 
     @property
     def options(self) -> dict[str, Any]:
@@ -213,6 +214,7 @@ def source(spec: str) -> TicketSource:
         shape=tuple(data["shape"]),
         location=str(path.absolute()),
         rule=rule,
+        classes=data["classes"],
     )
 
 

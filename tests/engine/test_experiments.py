@@ -1,5 +1,6 @@
 """From options to runs: what is shared, what is counted, what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from engine.datasets.catalog import DataSet, remembered, spec_of
 from engine.datasets.specs import resolve
 from engine.errors import InputError
 from engine.plan import experiments
+from engine.plan.checks import checked
 from engine.plan.defining import define, extended, options_of
 from engine.plan.definitions import Definition, evaluation_levels
 from engine.plan.experiments import curves
@@ -184,6 +186,14 @@ def test_the_papers_settings_are_the_defaults() -> None:
 def test_what_cannot_be_is_refused_with_what_is_allowed(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         tiny(**options)
+
+
+def test_an_output_layer_is_carried_only_where_class_counts_agree() -> None:
+    definition = tiny(head="carry")
+    assert curves(definition) == curves(tiny())  # it changes nothing but what is refused
+    other = replace(definition.targets[0], classes=26)
+    with pytest.raises(InputError, match="head carry is impossible: digits-a has 10 classes, digits-b 26: give auto"):
+        checked(replace(definition, targets=(other,)))
 
 
 def recorded(data: DataSet) -> DataSet:

@@ -166,6 +166,20 @@ def test_the_output_layer_is_carried_along_where_class_counts_agree() -> None:
     assert torch.equal(state["output.weight"], source["output.weight"])
 
 
+def test_a_fresh_output_layer_is_drawn_anew_at_every_level_on_source_and_target() -> None:
+    chain, read, source = chain_files(Rule(head="fresh"), classes=10)
+    for training in (SHORT, TARGET):
+        dense, _ = start(Run(Dense(1), training))
+        for level in (0, 3):
+            state, _ = start(Run(Winning(chain, level), training), read)
+            assert torch.equal(state["output.weight"], dense["output.weight"])
+            assert torch.equal(state["conv4.weight"], source["conv4.weight"])
+    chain, read, source = chain_files(Rule(head="fresh", prunable="conv+output"), classes=10)
+    state, masks = start(Run(Winning(chain, 3), TARGET), read)
+    assert not torch.equal(state["output.weight"], source["output.weight"])
+    assert not bool(masks["output.weight"].all())
+
+
 def test_a_prunable_output_layer_is_left_out_of_the_ticket_where_class_counts_differ() -> None:
     rule = Rule(prunable="conv+output")
     chain, read, _ = chain_files(rule, classes=26)

@@ -89,6 +89,8 @@ def test_a_default_that_is_not_used_is_left_out(situation: str, option: str) -> 
         ("own", {"random": ["none", "local"]}, "random none contradicts local: give one of them"),
         ("no batch norm", {"rewinds": "weights"}, "rewinds weights is not used: conv-2 has no batch-norm statistics"),
         ("no batch norm, split", {"batch_norm": "whole"}, "batch_norm whole is not used: conv-2 has no batch norm"),
+        ("own", {"levels": 0, "head": "fresh"}, "head fresh is not used: no ticket is trained"),
+        ("own", {"levels": 0, "reshuffle_levels": True}, "reshuffle_levels True is not used: no level is above 0"),
         ("ticket", {"levels": 3}, "levels 3 is not used: the sources are ticket files alone, whose own is 2"),
         ("ticket", {"evaluate": "0,2"}, "evaluate 0,2 is not used: .* whose own is 2"),
         ("ticket", {"scope": ["global"]}, "scope global is not used: .* whose own is layerwise"),
