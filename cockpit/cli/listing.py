@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cockpit.requests import completing
+from cockpit.requests import completing, remaining
+from cockpit.requests.remaining import Remaining
 from cockpit.requests.shared import Database, Json, to_read
 from cockpit.text import hints, words
 from cockpit.views import tables
@@ -16,7 +17,7 @@ from engine.store.row_types import Experiment
 
 app = typer.Typer()
 
-HEADINGS = ("experiment", "status", "done", "waiting", "running", "problems", "waits for", "tags")
+HEADINGS = ("experiment", "status", "progress", "done", "time left", "problems", "waits for", "tags")
 
 
 @app.command("list", epilog="Example: cockpit queue list --status failed")
@@ -35,6 +36,7 @@ def list_(
     """List experiments with their state and how many of their runs are done."""
     with closing(database.reader(to_read(db))) as connection:
         everything = rows.experiments(connection)
+        left = remaining.read(connection) if not as_json and any(row.waiting for row in everything) else Remaining()
     found = [row for row in everything if all_ or row.archived == archived]
     if status is not None:
         status = chosen("--status", status, words.OF_EXPERIMENTS)
@@ -50,17 +52,18 @@ def list_(
             "the archive is empty" if archived else "all experiments are archived: `cockpit queue list --archived`"
         )
         return
-    tables.show(HEADINGS, [_cells(row) for row in found], left=2)
+    tables.show(HEADINGS, [_cells(row, left) for row in found], left=2)
+    if left.total and not archived:
+        print(f"time left in all: {left.total}")
 
 
-def _cells(row: Experiment) -> list[str]:
-    done = f"{row.done}/{row.runs}"
+def _cells(row: Experiment, left: Remaining) -> list[str]:
     return [
         words.name(row.name),
         words.state(row.status),
-        done,
-        str(row.waiting),
-        str(row.running),
+        remaining.bar(row.done, row.runs),
+        f"{row.done}/{row.runs}",
+        left.of.get(row.name, ""),
         words.problems(row),
         row.waits_for,
         " ".join(row.tags),

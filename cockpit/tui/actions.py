@@ -41,6 +41,12 @@ class Action:
     loses: str = ""  # what a destructive action takes away, and what stays
     undo: str = ""  # the action that the key does instead where all that are chosen have had this one done
     already_applied: Callable[[Experiment], bool] = lambda row: False
+    works: Callable[[Experiment], bool] = lambda row: True  # whether it changes something now
+
+    def label_for(self, found: Sequence[Experiment]) -> str:
+        """What its key does to these experiments as they are now; empty where it changes nothing."""
+        action = ACTIONS[self.undo] if self.undo and found and all(map(self.already_applied, found)) else self
+        return action.label if not found or any(map(action.works, found)) else ""
 
     def named(self, names: Sequence[str], path: Path) -> str:
         """The command for these experiments."""
@@ -66,6 +72,10 @@ def _archive(archived: bool) -> Act:
     return lambda connection, experiment: labels.archive(connection, experiment, archived)
 
 
+def _is_open(row: Experiment) -> bool:
+    return row.status in ("waiting", "running", "paused")
+
+
 _TABLE = (
     Action(
         "pause",
@@ -76,6 +86,7 @@ _TABLE = (
         _state("paused"),
         undo="resume",
         already_applied=lambda row: row.state != "active",
+        works=lambda row: row.status in ("waiting", "running"),
     ),
     Action(
         "resume",
@@ -84,6 +95,7 @@ _TABLE = (
         "Workers go on with what was paused or cancelled",
         "cockpit queue resume {names}",
         _state("active"),
+        works=lambda row: row.status in ("paused", "cancelled"),
     ),
     Action(
         "cancel",
@@ -94,6 +106,7 @@ _TABLE = (
         _state("cancelled"),
         loses="Runs that are done stay, and so do runs that another experiment wants. What is being trained stops at"
         " a checkpoint. P takes it up again.",
+        works=_is_open,
     ),
     Action(
         "retry",
@@ -102,9 +115,20 @@ _TABLE = (
         "Train failed runs again, as new attempts, and what they blocked",
         "cockpit queue retry {names}",
         _retry,
+        works=lambda row: bool(row.failed or row.reason),
     ),
-    Action("raise", "plus", "Sooner", "Priority + 1", "cockpit queue move {names} --by 1", _move(1)),
-    Action("lower", "minus", "Later", "Priority - 1", "cockpit queue move {names} --by -1", _move(-1)),
+    Action(
+        "raise", "plus", "Raise priority", "Priority + 1", "cockpit queue move {names} --by 1", _move(1), works=_is_open
+    ),
+    Action(
+        "lower",
+        "minus",
+        "Lower priority",
+        "Priority - 1",
+        "cockpit queue move {names} --by -1",
+        _move(-1),
+        works=_is_open,
+    ),
     Action(
         "remove",
         "D",
@@ -132,6 +156,7 @@ _TABLE = (
         _archive(True),
         undo="unarchive",
         already_applied=lambda row: bool(row.archived),
+        works=lambda row: row.status not in ("waiting", "running"),
     ),
     Action(
         "unarchive",
@@ -176,6 +201,11 @@ def binding(id: str, show: bool = False) -> Binding:
     action = ACTIONS[id]
     label = f"{action.label} / {ACTIONS[action.undo].label}" if action.undo else action.label
     return Binding(action.key, f"app.act('{id}')", label, show=show, tooltip=action.tooltip, id=f"{PREFIX}{id}")
+
+
+def of(binding: str | None) -> Action | None:
+    """The action that the binding of this id does; None for other bindings."""
+    return ACTIONS.get(binding.removeprefix(PREFIX)) if binding and binding.startswith(PREFIX) else None
 
 
 def command(template: str, names: Sequence[str], path: Path) -> str:

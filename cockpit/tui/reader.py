@@ -27,6 +27,7 @@ POLLED = (
     "files",
 )  # what processes, the clock and files change, not only the database
 POLL_SECONDS = 1.0
+REST_SECONDS: Mapping[str, float] = dict.fromkeys(POLLED, POLL_SECONDS) | {"remaining": 5.0}  # of an answer, at least
 
 Query = Callable[[sqlite3.Connection], Any]
 
@@ -129,7 +130,7 @@ class Reader(threading.Thread):
             answer = query(connection)
             self._stale.discard(name)
             ended = time.monotonic()
-            self._due[name] = ended + max(SHARE * (ended - began), POLL_SECONDS if name in POLLED else 0.0)
+            self._due[name] = ended + max(SHARE * (ended - began), REST_SECONDS.get(name, 0.0))
             if name not in self._answers or self._answers[name] != answer:
                 self._answers[name] = answer
                 receiver.post_message(Fresh(name, answer))

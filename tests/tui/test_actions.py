@@ -140,7 +140,7 @@ async def test_the_palette_offers_every_action_and_screen_with_its_command_and_d
         assert "Sort" in offered
         await pilot.press("ctrl+p")
         await pilot.pause()
-        await pilot.press(*"Sooner")
+        await pilot.press(*"Raise")
         await pilot.pause(0.5)
         await pilot.press("enter")
         await until(pilot, lambda: look(path)["one"].priority == 1)

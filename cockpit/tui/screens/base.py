@@ -14,6 +14,8 @@ from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Fresh, Query
 from cockpit.tui.widgets.keybar import KeyBar
 from cockpit.tui.widgets.status import StatusLine
+from cockpit.tui.widgets.topbar import TopBar
+from engine.store.row_types import Experiment
 
 SMALLEST = (60, 16)
 
@@ -34,10 +36,11 @@ class CockpitScreen(PaintedOnce[None]):
     def compose(self) -> ComposeResult:
         columns, lines = SMALLEST
         yield Plain(f"This terminal is too small for the cockpit: {columns}x{lines} is the least.", id="too-small")
+        yield TopBar(id="top")
         yield Plain(id="banner")
         yield from self.body()
         yield StatusLine(id="status")
-        yield KeyBar(show_command_palette=False)
+        yield KeyBar(id="keys")
 
     def body(self) -> ComposeResult:
         """The widgets of this screen, between banner and status line; none if it does not say."""
@@ -52,6 +55,10 @@ class CockpitScreen(PaintedOnce[None]):
         shown = self.cockpit.experiment
         marked = sorted(self.cockpit.marked) if self.query("#experiments") else []
         return marked or ([shown] if shown else [])
+
+    def standing(self) -> Sequence[Experiment]:
+        """How those stand, as far as this screen knows."""
+        return ()
 
     def command(self) -> str:
         """The command that shows the same."""
@@ -77,9 +84,15 @@ class CockpitScreen(PaintedOnce[None]):
             self.cockpit.starting = message.value
         if message.name in StatusLine.QUERIES:
             self.query_one(StatusLine).show(message.name, message.value)
+            self.query_one(TopBar).tell(message.name, message.value)
         show: Any = getattr(self, f"show_{message.name}", None)
         if show is not None:
             show(message.value)
+        self.keys_changed()
+
+    def keys_changed(self) -> None:
+        """Show the keys that do something now to what is chosen."""
+        self.query_one(KeyBar).stand(self.standing())
 
     def trouble(self, why: str | None, is_error: bool = True) -> None:
         """Say that the database cannot be read now; None when it can again. One that was not made yet is no error."""

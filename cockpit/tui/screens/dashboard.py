@@ -1,7 +1,7 @@
 """The dashboard: experiments, the curves of the one under the cursor, devices, workers, the queue."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from textual import on
@@ -9,6 +9,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
+from cockpit.requests import remaining
+from cockpit.requests.remaining import Remaining
 from cockpit.text import words
 from cockpit.tui import states
 from cockpit.tui.plain import Plain, plain
@@ -21,7 +23,10 @@ from cockpit.views import curves
 from engine.store import rows, workers
 from engine.store.row_types import Experiment, Load, Worker
 
-NAME_WIDTH = 15  # of an experiment, so that its status and progress stay in sight
+NAME_WIDTH, LONG_NAME_WIDTH = 15, 26  # of an experiment, so that its status and progress stay in sight
+HEADINGS = (" ", "experiment", "status", "done")
+LONG_HEADINGS = (*HEADINGS, "progress", "time left")  # where the list is as wide as the screen
+WIDE = 110  # columns, from which the chart stands beside the list
 QUEUED = 12  # experiments of the queue, at most
 PANES = {"loads": "devices", "workers": "workers", "queued": "queue"}
 MARKED, PINNED = "■", "◆"
@@ -40,11 +45,13 @@ class Dashboard(ChartScreen):
     def __init__(self) -> None:
         super().__init__()
         self.present: list[Worker] = []
+        self.found: list[Experiment] = []
+        self.remaining = Remaining()
 
     def body(self) -> ComposeResult:
         with Horizontal():
             with Vertical(id="left"):
-                yield LiveTable((" ", "experiment", "status", "done"), id="experiments")
+                yield LiveTable(HEADINGS, id="experiments")
             yield Chart(id="chart")
             with Vertical(id="right"):
                 for name, title in PANES.items():
@@ -57,33 +64,48 @@ class Dashboard(ChartScreen):
         wanted: dict[str, Query] = {"experiments": rows.experiments, "loads": workers.loads}
         return {"curves": curves_of(chosen, self.cockpit.read_only), **wanted} if chosen else wanted
 
+    def standing(self) -> Sequence[Experiment]:
+        chosen = self.chosen()
+        return tuple(row for row in self.found if row.name in chosen)
+
     def show_experiments(self, found: list[Experiment]) -> None:
         """Show the experiments that are not archived, and which of them are in the queue."""
         self.found = [row for row in found if not row.archived]
         self._list()
-        self.query_one("#queued", Plain).update(panes.queued(found, QUEUED))
         if not found:
             self.query_one(Chart).nothing(states.no_experiments(self.cockpit.read_only))
+
+    def show_remaining(self, remaining: Remaining) -> None:
+        """Show how long each experiment still takes."""
+        self.remaining = remaining
+        self._list()
+
+    def on_resize(self) -> None:
+        self._list()
 
     def _list(self) -> None:
         """Show the experiments, those that are pinned first."""
         pinned, marked = self.cockpit.pinned, self.cockpit.marked
+        is_long = self.app.size.width < WIDE
+        width = LONG_NAME_WIDTH if is_long else NAME_WIDTH
         cells = {}
         for row in sorted(self.found, key=lambda row: row.name not in pinned):
             name, mark = row.name, PINNED if row.name in pinned else MARKED if row.name in marked else " "
-            cells[name] = (
-                mark,
-                words.short(name, NAME_WIDTH),
-                words.state(row.status),
-                f"{row.done}/{row.runs}",
-            )
-        self.query_one("#experiments", LiveTable).show(cells)
+            own = mark, words.short(name, width), words.state(row.status), f"{row.done}/{row.runs}"
+            more = remaining.bar(row.done, row.runs), self.remaining.of.get(name, "")
+            cells[name] = (*own, *more) if is_long else own
+        table = self.query_one("#experiments", LiveTable)
+        headings = LONG_HEADINGS if is_long else HEADINGS
+        table.columned(dict(zip(headings, headings, strict=True)))
+        table.show(cells)
+        self.query_one("#queued", Plain).update(panes.queued(self.found, self.remaining, QUEUED))
 
     @on(LiveTable.RowHighlighted, "#experiments")
     def _choose(self) -> None:
         key = self.query_one("#experiments", LiveTable).key  # the event may tell of a row that was passed
         if key not in (None, self.cockpit.experiment):
             self.cockpit.experiment = key
+            self.keys_changed()
             self.ask()
 
     @on(LiveTable.RowSelected, "#experiments")
@@ -102,6 +124,7 @@ class Dashboard(ChartScreen):
         if name := self.query_one("#experiments", LiveTable).key:
             names ^= {name}
             self._list()
+            self.keys_changed()
 
     def show_curves(self, found: Found) -> None:
         """Draw the curves of the experiment under the cursor."""

@@ -10,6 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Input
 
+from cockpit.requests import remaining
+from cockpit.requests.remaining import Remaining
 from cockpit.text import words
 from cockpit.tui import actions, filters
 from cockpit.tui.plain import Plain, plain
@@ -20,12 +22,14 @@ from engine.store import database, rows
 from engine.store.row_types import Experiment, Run, Worker
 
 MARK = "■"
-NAME_WIDTH = 40  # of an experiment, so that its status stays in sight
+NAME_WIDTH = 24  # of an experiment, so that its status stays in sight
 HEADINGS = (
     " ",
     "experiment",
     "status",
+    "progress",
     "done",
+    "time left",
     "problems",
     "waits for",
     "priority",
@@ -78,6 +82,7 @@ class Queue(CockpitScreen):
 
     def on_mount(self) -> None:
         self.found: list[Experiment] | None = None
+        self.remaining = Remaining()
         self.runs: Mapping[str, Cells] = {}
         self.runs_of: str | None = None  # the experiment whose runs those are
         self.dead: Mapping[str, int] = {}  # the pid of the dead worker of a run, by the run's id
@@ -100,6 +105,15 @@ class Queue(CockpitScreen):
         table = self.query_one("#experiments", LiveTable)
         marked = [name for name in table.shown if name in self.cockpit.marked]
         return marked or ([table.key] if table.key else [])
+
+    def standing(self) -> Sequence[Experiment]:
+        chosen = self.chosen()
+        return tuple(row for row in self.found or () if row.name in chosen)
+
+    def show_remaining(self, found: Remaining) -> None:
+        """Show how long each experiment still takes."""
+        self.remaining = found
+        self._list()
 
     def show_experiments(self, found: list[Experiment]) -> None:
         """List the experiments."""
@@ -133,7 +147,7 @@ class Queue(CockpitScreen):
         listed = sorted((row for row in visible if filters.matches(row, wanted)), key=SORTS[self.sorted_by])
         marked = self.cockpit.marked
         table = self.query_one("#experiments", LiveTable)
-        table.show({row.name: _cells(row, row.name in marked) for row in listed})
+        table.show({row.name: _cells(row, row.name in marked, self.remaining) for row in listed})
         table.border_title = plain(f"queue, by {self.sorted_by}")
         number = sum(row.name in marked for row in listed)
         parts = [f"{number} marked"] if number else []
@@ -161,6 +175,7 @@ class Queue(CockpitScreen):
         if key and key != self.cockpit.experiment:
             self.cockpit.experiment = key
             self._list_runs()
+            self.keys_changed()
             self.ask()
 
     @on(LiveTable.RowSelected, "#experiments")
@@ -188,6 +203,7 @@ class Queue(CockpitScreen):
         if table.key:
             self.cockpit.marked ^= {table.key}
             self._list()
+            self.keys_changed()
             table.action_cursor_down()
 
     def action_sort(self) -> None:
@@ -215,12 +231,14 @@ class Queue(CockpitScreen):
             self.app.switch_mode("dashboard")
 
 
-def _cells(row: Experiment, marked: bool) -> Cells:
+def _cells(row: Experiment, marked: bool, left: Remaining) -> Cells:
     return (
         MARK if marked else " ",
         words.short(row.name, NAME_WIDTH),
         words.state(row.status) + (", archived" if row.archived else ""),
+        remaining.bar(row.done, row.runs),
         f"{row.done}/{row.runs}",
+        left.of.get(row.name, ""),
         words.problems(row),
         row.waits_for,
         str(row.priority),

@@ -1,19 +1,82 @@
-"""The footer: the keys that work where the focus is."""
+"""The footer: the keys that do something here and now, as many as there is room for."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+from textual.binding import ActiveBinding
 from textual.screen import Screen
-from textual.widgets import Footer
+
+from cockpit.tui import actions
+from cockpit.tui.widgets.line import Line, Piece
+from engine.store.row_types import Experiment
+
+LAST = ("app.help", "app.quit")  # at the right
+UNSAID = ("screen.", "table.", "chart.denser", "chart.sparser")  # in row 1, or how the cursor moves
+FIRST = ("act.pause", "act.retry")  # where they change something
+GAP = 2
 
 
-class KeyBar(Footer):
-    """Textual's footer, built anew only when its keys have changed, not two or three times at each opening."""
+class Key(NamedTuple):
+    """A key as it is pressed, as it is shown, and what it does."""
 
-    _keys: object = None
+    key: str
+    display: str
+    label: str
 
-    def bindings_changed(self, screen: Screen[Any]) -> None:
+    @property
+    def width(self) -> int:
+        """The columns it takes, with the gap behind it."""
+        return len(self.display) + 1 + len(self.label) + GAP
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """What is shown; a click does what the key does."""
+        press = f"app.simulate_key('{self.key}')"
+        return [Piece(f"{self.display} ", "key", press), Piece(self.label, action=press), Piece(" " * GAP)]
+
+
+class KeyBar(Line):
+    """One line of keys, each with what it does to the experiments that are chosen."""
+
+    def on_mount(self) -> None:
+        self.standing: Sequence[Experiment] = ()
+        self.screen.bindings_updated_signal.subscribe(self, self.show_keys)
+
+    def on_resize(self) -> None:
+        self.show_keys(self.screen)
+
+    def stand(self, standing: Sequence[Experiment]) -> None:
+        """Show the keys that do something to these experiments, as they are now."""
+        if standing != self.standing:
+            self.standing = standing
+            self.show_keys(self.screen)
+
+    def show_keys(self, screen: Screen[Any]) -> None:
         """Show the keys that work now."""
-        keys = [tuple(found)[1:] for found in screen.active_bindings.values() if found.binding.show]
-        if self.app.app_focus and screen is self.screen and keys != self._keys:
-            self._keys = keys
-            super().bindings_changed(screen)
+        if screen is not self.screen or not screen.is_current:
+            return
+        active = [one for one in screen.active_bindings.values() if not (one.binding.id or "").startswith(UNSAID)]
+        keys, last = (list(self._keys(active, is_last)) for is_last in (False, True))
+        room = self.size.width - sum(key.width for key in last)
+        shown: list[Piece] = []
+        for key in keys:
+            if key.width <= room:
+                room -= key.width
+                shown += key.pieces
+        self.show(shown, [piece for key in last for piece in key.pieces])
+
+    def _keys(self, active: Sequence[ActiveBinding], is_last: bool) -> Iterator[Key]:
+        """The keys that have an effect: of the screen first, then of what has the focus, then all others."""
+        said: set[str] = set()
+        for one in sorted(active, key=self._rank):
+            if one.binding.id and (one.binding.id in LAST) == is_last:
+                action = actions.of(one.binding.id)
+                label = one.binding.description if action is None else action.label_for(self.standing)
+                if label and label not in said:
+                    said.add(label)
+                    yield Key(one.binding.key, self.app.get_key_display(one.binding), label)
+
+    def _rank(self, one: ActiveBinding) -> tuple[bool, bool, bool]:
+        is_first = one.binding.id in FIRST and bool(self.standing)
+        is_action = actions.of(one.binding.id) is not None
+        return not (one.binding.show or is_first), not is_action, not isinstance(one.node, Screen)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 
+from cockpit.requests.remaining import Remaining, bar
 from cockpit.text import words
 from engine.store import database
 from engine.store.row_types import Detail, Experiment, Load, Worker
@@ -110,14 +111,15 @@ def workers(present: Sequence[Worker], nobody: str) -> Text:
     return Text("\n".join(lines) or nobody)
 
 
-def queued(experiments: Sequence[Experiment], most: int) -> Text:
-    """The experiments that are not done, in the order in which their runs are claimed, at most so many."""
+def queued(experiments: Sequence[Experiment], left: Remaining, most: int) -> Text:
+    """The experiments that are not done, in the order in which their runs are claimed, at most `most`."""
     unfinished = [row for row in experiments if row.status in ("running", "waiting", "paused")]
     unfinished.sort(key=lambda row: (row.status == "paused", -row.priority))
     lines = []
     for row in unfinished[:most]:
-        waits = f"  waits for {row.waits_for}" if row.waits_for else ""
-        lines.append(f"{words.state(row.status)}  {row.name}  {row.runs - row.done} runs left{waits}")
+        time = left.of.get(row.name, "")
+        lines.append(f"{words.state(row.status)}  {row.name}")
+        lines.append("  ".join(filter(None, [f"{bar(row.done, row.runs)} {row.done}/{row.runs}", time])))
     if len(unfinished) > most:
         lines.append(f"and {len(unfinished) - most} more")
     return Text("\n".join(lines) or "nothing is queued")

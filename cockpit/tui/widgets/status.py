@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from cockpit.requests import remaining
 from cockpit.text import words
 from cockpit.tui import states
 from cockpit.tui.host import host_of
@@ -20,6 +21,7 @@ class StatusLine(Plain):
         "totals": rows.totals,
         "starting": workers.starting,
         "workers": workers.present,
+        "remaining": remaining.read,
     }
 
     def on_mount(self) -> None:

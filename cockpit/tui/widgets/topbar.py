@@ -1,0 +1,64 @@
+"""The first row: the screens by their keys; at its right the database, the workers and the time left."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from cockpit.requests.remaining import Remaining
+from cockpit.text import words
+from cockpit.tui.host import host_of
+from cockpit.tui.widgets.line import Line, Piece
+from engine.store.row_types import Worker
+
+NAME = "cockpit"
+LAYOUTS = ((NAME, "  "), (NAME, " "), ("", " "))  # what stands before the screens and between them
+DATABASE_WIDTH = 24
+
+
+class TopBar(Line):
+    """The screens, the current one inverse; a click opens one."""
+
+    def on_mount(self) -> None:
+        self.told: dict[str, Any] = {}
+        self._draw()
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def tell(self, name: str, value: Any) -> None:
+        """Show who works, or how long it still takes."""
+        self.told[name] = value
+        self._draw()
+
+    def _draw(self) -> None:
+        screens = {name: screen.__name__ for name, screen in host_of(self).MODES.items()}
+        (name, gap), said = self._fitting(screens)
+        pieces = [Piece(name + gap, "name")] if name else []
+        for number, (mode, title) in enumerate(screens.items(), 1):
+            kind = "current" if mode == host_of(self).current_mode else ""
+            pieces += [Piece(gap)] if number > 1 else []
+            pieces.append(Piece(f"{number} {title}", kind, f"app.switch_mode('{mode}')"))
+        self.show(pieces, [Piece(said)])
+
+    def _fitting(self, screens: Mapping[str, str]) -> tuple[tuple[str, str], str]:
+        """What has room: all of the screens; of the rest as much as there is."""
+        remaining: Remaining = self.told.get("remaining", Remaining())
+        right = [
+            words.short(host_of(self).path.name, DATABASE_WIDTH),
+            _count(self.told.get("workers")),
+            f"{remaining.total} left" if remaining.total else "",
+        ]
+        titles = sum(len(title) + 2 for title in screens.values())
+        for parts, (name, gap) in product((right, right[1:], right[2:]), LAYOUTS):
+            said = "  ".join(filter(None, parts))
+            taken = titles + len(gap) * (len(screens) - 1) + (len(name + gap) if name else 0)
+            if taken + (len(said) + 2 if said else 0) <= self.size.width:
+                return (name, gap), said
+        return LAYOUTS[-1], ""
+
+
+def _count(present: Sequence[Worker] | None) -> str:
+    if present is None:
+        return ""
+    number = sum(row.state != "dead" for row in present)
+    return words.count(number, "worker") if number else "no workers"

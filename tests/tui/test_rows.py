@@ -1,0 +1,89 @@
+"""The first and the last row of every screen: the screens, what stands, and the keys that do something now."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from cockpit.requests import remaining
+from cockpit.tui.app import Cockpit
+from cockpit.tui.widgets.line import Line
+from engine.store import database, queue
+from tests.conftest import add
+from tests.tui.driving import ONE, choose, opened, until
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database with two experiments, of which the second is paused."""
+    path = tmp_path / "two.db"
+    add(path, "one", **ONE)
+    add(path, "two", **{**ONE, "seed": 9})
+    with database.writer(path) as connection:
+        queue.set_state(connection, queue.experiment_id(connection, "two"), "paused")
+    return path
+
+
+def row(pilot: Pilot[None], id: str) -> str:
+    """What a row of the screen says."""
+    return pilot.app.screen.query_one(f"#{id}", Line).render_line(0).text
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("width", [60, 80, 120, 160])
+async def test_the_first_row_has_every_screen_and_a_click_opens_it(path: Path, width: int) -> None:
+    app = Cockpit(path)
+    async with app.run_test(size=(width, 24)) as pilot:
+        await until(pilot, lambda: "Dashboard" in row(pilot, "top"))
+        for number, mode in enumerate(app.MODES, 1):
+            title = f"{number} {app.MODES[mode].__name__}"
+            place = row(pilot, "top").find(title)
+            if width >= 80:
+                assert place >= 0, (title, row(pilot, "top"))
+            if place >= 0:
+                await pilot.click("#top", offset=(place + 2, 0))
+                await until(pilot, partial(_is_open, app, mode))
+
+
+def _is_open(app: Cockpit, mode: str) -> bool:
+    return app.current_mode == mode
+
+
+@pytest.mark.asyncio
+async def test_the_first_row_tells_database_workers_and_time_left(path: Path) -> None:
+    app = Cockpit(path)
+    async with app.run_test(size=(140, 30)) as pilot:
+        await until(pilot, lambda: "two.db  no workers  unknown left" in row(pilot, "top"))
+
+
+@pytest.mark.asyncio
+async def test_the_footer_says_what_a_key_does_to_what_is_under_the_cursor(path: Path) -> None:
+    app = Cockpit(path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot, 2)
+        await choose(pilot, "one")
+        await until(pilot, lambda: "P Pause" in row(pilot, "keys"))
+        await choose(pilot, "two")
+        await until(pilot, lambda: "P Resume" in row(pilot, "keys"))
+        assert "R Retry" not in row(pilot, "keys")  # nothing failed
+        place = row(pilot, "keys").find("P Resume")
+        await pilot.click("#keys", offset=(place + 3, 0))
+        await until(pilot, lambda: "P Pause" in row(pilot, "keys"))
+        assert row(pilot, "keys").rstrip().endswith("q Quit")
+
+
+@pytest.mark.asyncio
+async def test_where_nothing_may_be_changed_the_footer_offers_no_change(path: Path) -> None:
+    app = Cockpit(path, read_only=True)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await opened(pilot, 2)
+        await choose(pilot, "two")
+        assert not any(word in row(pilot, "keys") for word in ("Resume", "Pause", "Cancel", "New", "Start"))
+
+
+def test_a_bar_is_full_only_when_all_is_done() -> None:
+    assert remaining.bar(0, 40) == "─" * 10
+    assert remaining.bar(39, 40) == "━" * 9 + "─"
+    assert remaining.bar(40, 40) == "━" * 10
+    assert remaining.bar(0, 0) == "─" * 10
