@@ -181,7 +181,7 @@ def _devices(there: list[devices.Device], torch: dict[str, Any] | None) -> Itera
         yield Finding(
             "devices", "ok", f"{words.count(len(there), 'CUDA device')}: {', '.join(c['name'] for c in cards)}"
         )
-        sliced = any("MIG-" in (device.visible or "") for device in there)  # a process sees one slice at a time
+        sliced = any(device.is_slice for device in there)  # a process sees one slice at a time
         if torch and len(cards) < len(there) and not sliced:
             said = f"torch sees {len(cards)} of {words.count(len(there), 'CUDA device')}"
             yield Finding(

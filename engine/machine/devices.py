@@ -30,6 +30,11 @@ class Device:
     card: str | None = None  # the UUID by which the driver's library knows it; of several, between commas
     variable: str = "CUDA_VISIBLE_DEVICES"
 
+    @property
+    def is_slice(self) -> bool:
+        """Whether it is a part of a divided card (MIG)."""
+        return self.visible is not None and "MIG-" in self.visible
+
 
 @dataclass(frozen=True)
 class Load:
@@ -56,7 +61,9 @@ def chosen(workers: int | None, per_device: int = 1, split: int = 1) -> list[Dev
     """
     devices, named = found(), OptionName("per_device")
     kind = "CUDA devices" if devices[0].visible else "cores"
-    Range(1, len(devices)).check(OptionName("split"), split, f"this machine has {len(devices)} {kind}")
+    if split > 1 and any(device.is_slice for device in devices):  # CUDA shows a process one slice at the most
+        devices, kind = [device for device in devices if not device.is_slice], "undivided CUDA devices"
+    Range(1, max(1, len(devices))).check(OptionName("split"), split, f"this machine has {len(devices)} {kind}")
     if split > 1:
         if per_device > 1:
             why = f" {per_device} does not go with "

@@ -12,7 +12,8 @@ SHARE = 0.75  # of the memory that is free, for a process that looks at what a p
 _CGROUP = Path("/sys/fs/cgroup")
 
 WORDS = re.compile(
-    r"out of memory"  # the allocators of CUDA, ROCm and Apple; the driver, when a graph is instantiated, too; NCCL
+    r"out[ _]of[ _]memory"  # the allocators of CUDA, ROCm and Apple; the driver, also of a graph; NCCL
+    r"|unable to find an engine"  # cuDNN's convolutions, none of which got its workspace: torch says no more
     r"|(can't|cannot|could not|failed to) allocate memory|not enough memory"  # torch's on the host; the system
     r"|ALLOC(ATION)?_FAILED"  # cuBLAS, cuDNN, cuSOLVER, cuSPARSE, cuFFT
     r"|NOT_INITIALIZED when calling \W*cublasCreate",  # cuBLAS, when there is no room for its handle
@@ -22,7 +23,7 @@ WORDS = re.compile(
 
 def ran_out(error: BaseException) -> bool:
     """Whether a device, or the host, had no memory left: the error says so, or one in whose wake it was raised."""
-    return any(isinstance(each, MemoryError) or _says(each) for each in _wake(error))
+    return any(isinstance(each, MemoryError) or _says(each) for each in wake(error))
 
 
 def _says(error: BaseException) -> bool:
@@ -30,7 +31,8 @@ def _says(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | OSError) and WORDS.search(str(error)) is not None
 
 
-def _wake(error: BaseException | None) -> Iterator[BaseException]:
+def wake(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those in whose wake it was raised."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

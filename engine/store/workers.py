@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
@@ -29,6 +29,12 @@ def open_worker(connection: sqlite3.Connection, device: str, pool: int | None, l
     """Record that this process is a worker on a device; its id."""
     about = {"device": device, "pool": pool, "log": log, "started_at": now(), "heartbeat_at": now()}
     return _insert(connection, "workers", {**processes.identity(), **about})
+
+
+def report(connection: sqlite3.Connection, worker: int, columns: Mapping[str, object]) -> None:
+    """Record what a worker tells of itself."""
+    settings = ", ".join(f"{column} = ?" for column in columns)
+    connection.execute(f"UPDATE workers SET {settings} WHERE id = ?", (*columns.values(), worker))
 
 
 def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int:

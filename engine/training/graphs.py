@@ -27,15 +27,16 @@ WARM_UP = 3  # steps of a shape taken as they are: they choose kernels, and leav
 def chosen(training: Training, device: torch.device, team: Team) -> Callable[[Step], Step]:
     """How the steps of a training are taken: recorded on a CUDA device in `fast`, else as they are.
 
-    `exact` records nothing. A person's own model, or a plug-in's optimizer, may decide something in Python at every
-    step, which a recording would decide once and for all. Where batches are split, torch overlaps sending gradients
-    with the backward pass by itself.
+    `exact` records nothing. A model or an optimizer that a person wrote, or a plug-in brings, may decide something in
+    Python at every step, which a recording would decide once and for all. Where batches are split, torch overlaps
+    sending gradients with the backward pass by itself.
     """
     if (
         device.type == "cuda"
         and training.profile == "fast"
         and team.size == 1
         and not user_model.is_own(training.model)
+        and not is_plugin(training.model)
         and not is_plugin(training.optimizer)
     ):
         return lambda step: Recorded(step, Cuda(device))

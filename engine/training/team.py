@@ -184,10 +184,12 @@ def _watch(crew: Team, over: threading.Event, caught: Callable[[Exception], obje
         except (RankLost, MemoryError) as error:
             if not over.wait(GRACE_SECONDS):
                 processes.say(f"{error}, and this process waits for it: ending too")
+                code = 1
                 try:
                     caught(error)
+                    code = processes.RENEWED
                 finally:
-                    os._exit(1)
+                    os._exit(code)
             return
 
 

@@ -58,7 +58,8 @@ def main() -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--meeting", type=Path, required=True, help="the file in which the processes find each other")
     faulthandler.enable()
-    for stop in (signal.SIGINT, signal.SIGHUP):  # for the worker, which ends this process
+    # For the worker, which leaves a checkpoint and then ends this process; a scheduler signals all of a job.
+    for stop in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(stop, signal.SIG_IGN)
     options = parser.parse_args()
     threading.Thread(target=_end_with, args=(options.parent,), daemon=True).start()

@@ -11,7 +11,7 @@ import torch
 
 from engine.errors import InputError
 from engine.machine import processes
-from engine.store import database, leases, paths
+from engine.store import database, leases, paths, workers
 from engine.store.waiting import shorten_log
 from engine.workers.run import RunContext, UnderWay
 
@@ -94,11 +94,11 @@ class Heartbeat(threading.Thread):
             **self._progress(),
             "message": self.message,
             "memory": psutil.Process().memory_info().rss,
-            "device_memory": torch.cuda.memory_reserved() if self.context.device.type == "cuda" else None,
             "heartbeat_at": database.now(),
         }
-        settings = ", ".join(f"{column} = ?" for column in row)
-        connection.execute(f"UPDATE workers SET {settings} WHERE id = ?", (*row.values(), self.worker))
+        with database.transaction(connection):  # no claim comes between reading the memory and telling of it
+            row["device_memory"] = torch.cuda.memory_reserved() if self.context.device.type == "cuda" else None
+            workers.report(connection, self.worker, row)
 
     def _progress(self) -> dict[str, float | None]:
         """How far the training under way is, and its images per second since the last look."""

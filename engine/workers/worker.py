@@ -131,9 +131,12 @@ class Worker:
     def _claim(self) -> leases.Claim | None:
         """The next run, on a shared device if there still is room for it: two workers are not told so of the same."""
         with database.transaction(self.connection) if self.options.shared_device else nullcontext():
-            self.heart.message = self._reason_to_wait() if self.options.shared_device else None
-            if self.heart.message:
-                return None
+            if self.options.shared_device:
+                self.heart.message = self._reason_to_wait()
+                if self.heart.message:
+                    return None
+                # What the run before took is free, and not taken by the next one yet.
+                workers.report(self.connection, self.id, {"device_memory": torch.cuda.memory_reserved()})
             return leases.claim(self.connection, self.id, self.options.experiment, self.options.split, self.untrusted)
 
     def _wait_for_better_times(self, error: sqlite3.Error | OSError) -> None:
@@ -204,7 +207,8 @@ class Worker:
         try:
             if memory.ran_out(error):
                 self._out_of_memory(self.connection, claim, error)
-                error.__traceback__ = None  # its frames hold the tensors
+                for each in memory.wake(error):
+                    each.__traceback__ = None  # its frames hold the tensors
                 self.context.under_way = None
                 if not processes.spent():  # else it may wait for a device for ever
                     self.context.free_memory()

@@ -97,6 +97,18 @@ def test_each_slice_of_a_divided_card_is_a_device(monkeypatch: pytest.MonkeyPatc
     assert [device.visible for device in devices._cuda()] == ["MIG-1", "MIG-2", "GPU-b"]
 
 
+def test_batches_are_split_over_undivided_cards_as_a_process_sees_one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, [*SLICED, Card("GPU-c", A100, True)])
+    assert [device.visible for device in devices.chosen(None, split=2)] == ["GPU-b,GPU-c"]
+    assert len(devices.chosen(None)) == 4
+    machine(monkeypatch, SLICED)
+    with pytest.raises(InputError, match=r"split 2 is out of range \(1 to 1\): this machine has 1 undivided CUDA"):
+        devices.chosen(None, split=2)
+    machine(monkeypatch, SLICED[:1])
+    with pytest.raises(InputError, match=r"split 2 is out of range \(1 to 1\): this machine has 0 undivided CUDA"):
+        devices.chosen(None, split=2)
+
+
 def test_a_broken_nvml_does_not_hide_a_card_that_torch_can_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cards = [{"uuid": "GPU-x", "bf16": True}, {"uuid": "GPU-y", "bf16": True}]
     broken(monkeypatch, tmp_path, torch={"rocm": False, "cards": cards})

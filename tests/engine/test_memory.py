@@ -19,6 +19,9 @@ SAID = [
     RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"),
     torch.distributed.DistBackendError("NCCL error ... Last error:\nCuda failure 2 'out of memory'"),
     RuntimeError("HIP error: out of memory"),
+    RuntimeError("FIND was unable to find an engine to execute this computation"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+    RuntimeError("CUDA driver error: CUDA_ERROR_OUT_OF_MEMORY"),
     RuntimeError("MPS backend out of memory (MPS allocated: 17.92 GB, max allowed: 18.13 GB)"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
     RuntimeError("unable to mmap 2408448 bytes from file: Cannot allocate memory (12)"),
@@ -71,4 +74,24 @@ def test_other_errors_are_not(error: Exception) -> None:
 def test_a_card_without_room_is_understood() -> None:
     with pytest.raises(RuntimeError) as found:
         torch.empty(2**45, dtype=torch.uint8, device="cuda")
+    assert memory.ran_out(found.value)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("benchmark", [False, True])
+def test_a_convolution_without_room_is_understood(monkeypatch: pytest.MonkeyPatch, benchmark: bool) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", benchmark)
+    kernels = torch.randn(256, 256, 3, 3, device="cuda")
+
+    def convolve_more_and_more() -> None:
+        for images in range(1, 10_000):  # at some number there is room for them, but for no workspace
+            torch.nn.functional.conv2d(torch.empty(images, 256, 56, 56, device="cuda"), kernels)
+
+    torch.cuda.set_per_process_memory_fraction(0.05)
+    try:
+        with pytest.raises(RuntimeError) as found:
+            convolve_more_and_more()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
     assert memory.ran_out(found.value)

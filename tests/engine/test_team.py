@@ -2,6 +2,7 @@
 
 import errno
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -237,13 +238,20 @@ def wait_for_ever(folder: Path, code: int) -> None:
         pass
 
 
-@pytest.mark.parametrize(("code", "error"), [(team.OUT_OF_MEMORY, "MemoryError"), (1, "RankLost")])
-def test_a_process_that_is_caught_in_a_call_says_why_and_ends(tmp_path: Path, code: int, error: str) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=wait_for_ever, args=(tmp_path, code))
+@pytest.mark.parametrize(
+    ("code", "error", "recorded"),
+    [(team.OUT_OF_MEMORY, "MemoryError", True), (1, "RankLost", True), (1, "RankLost", False)],
+)
+def test_a_process_that_is_caught_in_a_call_says_why_and_makes_way(
+    tmp_path: Path, code: int, error: str, recorded: bool
+) -> None:
+    folder = tmp_path if recorded else tmp_path / "missing"  # where nothing can be written
+    process = multiprocessing.get_context("spawn").Process(target=wait_for_ever, args=(folder, code))
     process.start()
     process.join(60)
-    assert process.exitcode == 1
-    assert (tmp_path / "caught").read_text() == error
+    assert process.exitcode == (processes.RENEWED if recorded else 1)  # what was not recorded counts as a crash
+    if recorded:
+        assert (tmp_path / "caught").read_text() == error
 
 
 @pytest.mark.slow
@@ -279,7 +287,7 @@ def test_a_follower_without_memory_has_its_run_tried_alone(
         ends = [sys.executable, "-c", f"raise SystemExit({team.OUT_OF_MEMORY})"]
     lines += [f"run._followers = lambda *_: {ends!r}", "worker.main()"]
     command = [sys.executable, "-c", "\n".join(lines), "--db", str(path), "--device", "cpu", "--drain", "--split", "2"]
-    assert subprocess.run(command, check=False).returncode == (1 if caught else processes.RENEWED)
+    assert subprocess.run(command, check=False).returncode == processes.RENEWED
     assert out_of_memory(path) == [("out-of-memory", 1)]
 
 
@@ -325,6 +333,20 @@ def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp
     with closing(database.reader(path)) as connection:
         rows = connection.execute("SELECT attempt, outcome FROM attempts ORDER BY claim").fetchall()
         assert [tuple(row) for row in rows] == [(1, "lost"), (1, "done")]
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_processes_of_a_team_leaves_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "split", split=2, **WANTED)
+    worker = subprocess.Popen(split_worker(path), start_new_session=True)
+    wait_for_epochs(path, 1, worker)
+    os.killpg(worker.pid, signal.SIGTERM)  # as Slurm and systemd do
+    assert worker.wait(120) == 0
+    work_off(path, split=2)
+    with closing(database.reader(path)) as connection:
+        rows = connection.execute("SELECT attempt, outcome FROM attempts ORDER BY claim").fetchall()
+        assert [tuple(row) for row in rows] == [(1, "stopped"), (1, "done")]
 
 
 @pytest.mark.slow

@@ -245,6 +245,8 @@ def test_only_fast_training_on_one_cuda_device_is_recorded_and_not_what_a_person
     assert graphs.chosen(fast, CPU, Team()) is graphs.as_it_is
     assert graphs.chosen(replace(fast, profile="exact"), cuda, Team()) is graphs.as_it_is
     assert graphs.chosen(replace(fast, model="nets:small@0123"), cuda, Team()) is graphs.as_it_is
+    assert graphs.chosen(replace(fast, model="tiny@models==1.0"), cuda, Team()) is graphs.as_it_is
+    assert graphs.chosen(replace(fast, optimizer="lion@optimizers==1.0"), cuda, Team()) is graphs.as_it_is
     assert graphs.chosen(fast, cuda, Team(0, 2)) is graphs.as_it_is
     assert graphs.chosen(fast, cuda, Team()) is not graphs.as_it_is
 

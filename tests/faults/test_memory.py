@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -114,15 +115,24 @@ def test_what_joins_others_on_a_device_fits_there_by_what_runs_of_its_shape_took
     assert leases.reason_to_wait(connection, worker(connection, "cuda:1"), free=0) is None
 
 
-def test_two_workers_are_not_told_of_the_same_room(
-    connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second looks while the first, which has seen that there is room, has not yet claimed."""
+@pytest.fixture
+def sharing(connection: sqlite3.Connection, tmp_path: Path) -> Iterator[tuple[Worker, Worker]]:
+    """Two workers that share a card, whose runs are known to take 10 GiB."""
     done = claim(connection, worker(connection, "cuda:0"))
     records.start(connection, done, 1, {}, [])
     records.done(connection, done, 0.5, 0, 1.0, device_memory=10 * GIB)
     options = ["--db", str(tmp_path / "experiments.db"), "--device", "cpu", "--label", "cuda:0", "--shared-device"]
     one, two = (Worker(parser().parse_args(options)) for _ in range(2))
+    yield one, two
+    for each in (one, two):
+        each.connection.close()
+
+
+def test_two_workers_are_not_told_of_the_same_room(
+    sharing: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second looks while the first, which has seen that there is room, has not yet claimed."""
+    one, two = sharing
     claimed: list[leases.Claim | None] = []
     other = threading.Thread(target=lambda: claimed.append(two._claim()))
 
@@ -137,5 +147,49 @@ def test_two_workers_are_not_told_of_the_same_room(
     other.join(30)
     assert claimed == [None]
     assert two.heart.message == "the next run needs 12.0 GiB on the device, 3.0 GiB are left"
-    for each in (one, two):
-        each.connection.close()
+
+
+def test_what_a_run_before_took_does_not_pass_for_memory_of_the_next(
+    connection: sqlite3.Connection, sharing: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second looks before the first, which has freed 10 GiB and claimed again, takes any and tells of it."""
+    one, two = sharing
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (15 * GIB, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 0)
+    connection.execute("UPDATE workers SET device_memory = ? WHERE id = ?", (10 * GIB, one.id))
+    assert one._claim() is not None
+    assert two._claim() is None
+    assert two.heart.message == "the next run needs 12.0 GiB on the device, 3.0 GiB are left"
+
+
+def test_a_heartbeat_does_not_tell_of_memory_that_a_claim_has_freed_meanwhile(
+    connection: sqlite3.Connection, sharing: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = sharing
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 5 * GIB if connection.in_transaction else 10 * GIB)
+    one.context.device = torch.device("cuda:0")
+    one.heart._tell(connection)
+    query = "SELECT device_memory FROM workers WHERE id = ?"
+    assert connection.execute(query, (one.id,)).fetchone()[0] == 5 * GIB
+
+
+def test_an_error_in_whose_wake_another_was_raised_keeps_no_tensors(
+    connection: sqlite3.Connection, sharing: tuple[Worker, Worker]
+) -> None:
+    one, _ = sharing
+    found = claim(connection, one.id)
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    def train() -> None:
+        activations = torch.zeros(8)
+        kept.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    try:
+        try:
+            train()
+        except torch.OutOfMemoryError as error:
+            raise RuntimeError("the backward pass failed") from error
+    except RuntimeError as error:
+        one._fail(found, error)
+        assert kept[0]() is None
