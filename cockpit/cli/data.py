@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from cockpit.requests.shared import Database, DataDir, Json, to_read, to_write, 
 from cockpit.text import words
 from cockpit.views import tables
 from engine.datasets import catalog, folders, npz, places
+from engine.datasets.contents import Contents, Counts
 from engine.datasets.specs import meant, resolve
 from engine.errors import InputError, unknown
 from engine.machine import processes
@@ -119,7 +121,7 @@ def get(
             folder = data_dir or places.find(name) or places.folders()[0]
             size = words.size(catalog.SETS[name].download)
             print(f"{name}: checking {folder}, downloading what is not there (up to {size})", file=sys.stderr)
-            processes.ask("engine.datasets.official", name, folder.absolute())
+            processes.ask(bool, "engine.datasets.official", name, folder.absolute())
             found[name] = str(folder.absolute())
         if not as_json:
             print(f"{name}: {found[name]}")
@@ -232,21 +234,21 @@ def check(
     facts = resolve(spec)
     for absence in places.missing([facts.identity]):
         raise absence
-    found = processes.ask("engine.datasets.report", facts.identity, facts.location)
-    samples = found.pop("samples")
-    found["unused"] = _unused(facts)
+    contents = processes.ask(Contents, "engine.datasets.report", facts.identity, facts.location)
+    unused = _unused(facts)
     if as_json:
-        print(json.dumps({"name": facts.name, "identity": facts.identity, "shape": facts.shape, **found}))
+        about = {"name": facts.name, "identity": facts.identity, "shape": facts.shape, **asdict(contents)}
+        print(json.dumps({key: value for key, value in about.items() if key != "samples"} | {"unused": unused}))
         return
     images = f"{facts.train_images:,} training and {facts.test_images:,} test images of {facts.classes} classes"
     print(f"{facts.name}: {images}, {'x'.join(map(str, facts.shape))} as networks see them")
-    print(f"mean {_levels(found['mean'])}, deviation {_levels(found['deviation'])} of the training pixels, 0 to 1")
-    if found["sha256"]:
-        print(f"pixels and labels: SHA-256 {found['sha256']}")
-    if found["unused"]:
-        print(f"not read: {', '.join(found['unused'])}")
-    _show_classes(found["counts"], " of all" if facts.part else "")
-    pictures.show([(str(sample["label"]), sample["pixels"]) for sample in samples])
+    print(f"mean {_levels(contents.mean)}, deviation {_levels(contents.deviation)} of the training pixels, 0 to 1")
+    if contents.sha256:
+        print(f"pixels and labels: SHA-256 {contents.sha256}")
+    if unused:
+        print(f"not read: {', '.join(unused)}")
+    _show_classes(contents.counts, " of all" if facts.part else "")
+    pictures.show([(str(sample.label), sample.pixels) for sample in contents.samples])
 
 
 def _unused(facts: catalog.DataSet) -> list[str]:
@@ -264,12 +266,13 @@ def _levels(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
-def _show_classes(counts: dict[str, list[int]], of: str) -> None:
+def _show_classes(counts: Counts, of: str) -> None:
     """How many images each class has in training, in the halves of the whole set, and in testing."""
     for name, title in (("train", "training"), ("a", f"half a{of}"), ("b", f"half b{of}"), ("test", "test")):
-        least, most = min(counts[name]), max(counts[name])
+        of_classes = getattr(counts, name)
+        least, most = min(of_classes), max(of_classes)
         print(f"{title}: {f'{least:,}' if least == most else f'{least:,} to {most:,}'} images of a class")
-    if len(counts["train"]) <= CLASSES_SHOWN:
+    if len(counts.train) <= CLASSES_SHOWN:
         print()
-        lines = [[str(label), *map(str, row)] for label, row in enumerate(zip(*counts.values(), strict=True))]
-        tables.show(("class", *counts), lines)
+        lines = [[str(label), *map(str, row)] for label, row in enumerate(zip(*vars(counts).values(), strict=True))]
+        tables.show(("class", *vars(counts)), lines)

@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -87,18 +87,19 @@ def show(
     found = asking(trust_models, lambda: catalog.examine(name, width, ends, rule, folder))
     if as_json:
         about = {"name": name, "width": width, "shape": shape, "classes": classes}
-        print(json.dumps({**about, **({"hashed": files} if files else {}), **found}))
+        told = {key: value for key, value in asdict(found).items() if key != "elsewhere" or value is not None}
+        print(json.dumps({**about, **({"hashed": files} if files else {}), **told}))
         return
-    tables.show(LAYER_HEADINGS, [_layer_cells(layer) for layer in found["layers"]], left=2)
+    tables.show(LAYER_HEADINGS, [_layer_cells(layer) for layer in found.layers], left=2)
     print(
-        f"{name} x {width:g} for {_by(shape)} in {classes} classes: {found['parameters']:,} parameters,"
-        f" {found['prunable']:,} prunable ({prunable}), output layer {found['output_layer']},"
-        f" {_large(found['flops'])}FLOPs an image ({_large(found['flops'] / 2)} multiply-adds)"
+        f"{name} x {width:g} for {_by(shape)} in {classes} classes: {found.parameters:,} parameters,"
+        f" {found.prunable:,} prunable ({prunable}), output layer {found.output_layer},"
+        f" {_large(found.flops)}FLOPs an image ({_large(found.flops / 2)} multiply-adds)"
     )
     if files:
         more = f" and {len(files) - FILES_SHOWN} more files" if len(files) > FILES_SHOWN else ""
         print(f"the hash covers {', '.join(files[:FILES_SHOWN])}{more}", file=sys.stderr)
-    for file in found.get("elsewhere", ()):
+    for file in found.elsewhere or ():
         print(f"the hash does not cover {file}: the model imports it from elsewhere", file=sys.stderr)
 
 
@@ -111,13 +112,13 @@ def _shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _layer_cells(layer: dict[str, Any]) -> list[str]:
-    counts = [f"{layer[key]:,}" if layer[key] else "" for key in ("parameters", "prunable")]
-    sizes = [_by(layer[key] or ()) for key in ("weight", "output")]
-    return [layer["name"], layer["kind"], *sizes, *counts, _large(layer["flops"]) if layer["flops"] else ""]
+def _layer_cells(layer: catalog.LayerFacts) -> list[str]:
+    counts = [f"{count:,}" if count else "" for count in (layer.parameters, layer.prunable)]
+    sizes = [_by(shape or ()) for shape in (layer.weight, layer.output)]
+    return [layer.name, layer.kind, *sizes, *counts, _large(layer.flops) if layer.flops else ""]
 
 
-def _by(shape: tuple[int, ...] | list[int]) -> str:
+def _by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 

@@ -8,9 +8,10 @@ from contextlib import closing
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from msgspec import to_builtins
 
 from cockpit.requests import completing, trusting
 from cockpit.requests.shared import Database, Json, output_option, to_read, to_write
@@ -26,6 +27,7 @@ from engine.store import database, exports, imports, queue
 from engine.store.files import Folder
 from engine.store.row_types import ChainTicket
 from engine.tickets import ticketfiles
+from engine.tickets.ticketfiles import Description, Verified
 
 app = typer.Typer()
 
@@ -103,7 +105,7 @@ def export(
     if output is not None and not output.parent.is_dir():
         raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another --output")
     trusting.asking(trust_models, lambda: trust.require(model, model_folder))
-    ask = partial(processes.ask, EXPORTER, "export", "--db", path, digest, sparser, "--output")
+    ask = partial(processes.ask, tuple[str, Description], EXPORTER, "export", "--db", path, digest, sparser, "--output")
     if output is None or output.is_dir():
         place, told = ask(output or ".")
     else:
@@ -111,7 +113,7 @@ def export(
             place, told = str(output), ask(written)[1]
     # A path such as /dev/stdout has taken standard output for the ticket.
     to = sys.stdout if is_replaceable(Path(place)) else sys.stderr
-    print(json.dumps({"file": place, **told}) if as_json else f"{place}: {_describe(told)}", file=to)
+    print(json.dumps({"file": place, **to_builtins(told)}) if as_json else f"{place}: {_describe(told)}", file=to)
 
 
 @app.command("verify", epilog="Example: cockpit tickets verify ticket.safetensors")
@@ -120,18 +122,20 @@ def verify(files: Files, as_json: Json = False) -> None:
 
     Exit code 0: all files are valid; 1: one is not.
     """
-    found = processes.ask(EXPORTER, "verify", *files)
+    found = processes.ask(list[Verified], EXPORTER, "verify", *files)
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps([one.as_json() for one in found]))
     else:
         for one in found:
-            about = f": {_describe(one)}" if "digest" in one else ""
-            print(f"{'✓' if one['ok'] else '✗'} {one['file']}{about}")
-            if not one.get("compared", True):
-                print(f"  {one['model']} is Python code, which `verify` does not run: `queue add` compares its layers")
-            for problem in one["problems"]:
+            about = f": {_describe(one.about)}" if one.about else ""
+            print(f"{'✓' if one.ok else '✗'} {one.file}{about}")
+            if one.about and not one.is_compared:
+                print(
+                    f"  {one.about.model} is Python code, which `verify` does not run: `queue add` compares its layers"
+                )
+            for problem in one.problems:
                 print(f"  ✗ {problem}")
-    raise typer.Exit(0 if all(one["ok"] for one in found) else 1)
+    raise typer.Exit(0 if all(one.ok for one in found) else 1)
 
 
 @app.command("import", epilog="Example: cockpit tickets import ticket.safetensors")
@@ -140,9 +144,9 @@ def import_(files: Files, as_json: Json = False, db: Database = None) -> None:
 
     `cockpit queue add --source ticket:FILE` also reads a file directly.
     """
-    for one in processes.ask(EXPORTER, "verify", *files):
-        if one["problems"]:
-            raise InputError(f"{one['file']}: {one['problems'][0]}; imported nothing")
+    for one in processes.ask(list[Verified], EXPORTER, "verify", *files):
+        if one.problems:
+            raise InputError(f"{one.file}: {one.problems[0]}; imported nothing")
     path = to_write(db, make=True)
     database.writer(path).close()  # makes it if it is not there
     folder = Folder(database.files_folder(path))
@@ -154,9 +158,8 @@ def import_(files: Files, as_json: Json = False, db: Database = None) -> None:
         print(f"--source {shlex.quote(source)}")
 
 
-def _describe(told: dict[str, Any]) -> str:
-    kept, total = told["weights_remaining"], told["weights_total"]
+def _describe(told: Description) -> str:
     return (
-        f"{told['ticket']} ticket of level {told['level']} from {told['data']['name']}, seed {told['seed']}:"
-        f" {told['model']} x {told['width']:g}, {kept:,} of {total:,} weights remain"
+        f"{told.ticket} ticket of level {told.level} from {told.data.name}, seed {told.seed}: {told.model} x"
+        f" {told.width:g}, {told.weights_remaining:,} of {told.weights_total:,} weights remain"
     )

@@ -26,7 +26,7 @@ def resolve(spec: str) -> DataSet:
     """The data set of a plug-in's kind: what its npz file holds, under the name that a person gave."""
     kind, _, place = spec.partition(":")
     base, part = split_part(place)
-    file = processes.ask("engine.datasets.converting", KINDS.identity(kind), paths.given(base))
+    file = processes.ask(str, "engine.datasets.converting", KINDS.identity(kind), paths.given(base))
     suffix = f"-{part}" if part else ""
     return replace(npz.resolve(f"npz:{file}{suffix}"), name=f"{kind}:{Path(base).stem}{suffix}")
 

@@ -143,9 +143,9 @@ def main() -> None:
     name, folder = sys.argv[1], Path(sys.argv[2])
     socket.setdefaulttimeout(SILENCE_SECONDS)
 
-    def answer() -> dict[str, object]:
+    def answer() -> bool:
         with redirect_stdout(sys.stderr):  # torchvision says there what it does
-            return {"fetched": fetch(name, folder)}
+            return fetch(name, folder)
 
     processes.answer(answer)
 

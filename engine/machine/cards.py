@@ -3,16 +3,17 @@
 import torch
 
 from engine.machine import processes
+from engine.machine.devices import TorchCard, TorchCards
 
 
-def found() -> dict[str, object]:
-    """The CUDA or ROCm devices in torch's order: the UUID by which NVML knows each, whether it multiplies bfloat16."""
+def found() -> TorchCards:
+    """The CUDA or ROCm devices, in torch's order."""
     cards = []
     for place in range(torch.cuda.device_count()):
         with torch.cuda.device(place):
             uuid = f"GPU-{torch.cuda.get_device_properties(place).uuid}"
-            cards.append({"uuid": uuid, "bf16": torch.cuda.is_bf16_supported(including_emulation=False)})
-    return {"rocm": torch.version.hip is not None, "cards": cards}
+            cards.append(TorchCard(uuid, torch.cuda.is_bf16_supported(including_emulation=False)))
+    return TorchCards(torch.version.hip is not None, tuple(cards))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,22 @@ class Device:
 
 
 @dataclass(frozen=True)
+class TorchCard:
+    """A device as torch sees it: the UUID by which NVML knows it, and whether it multiplies bfloat16."""
+
+    uuid: str
+    bf16: bool
+
+
+@dataclass(frozen=True)
+class TorchCards:
+    """The devices that torch can use, in its order, and whether it is built for ROCm."""
+
+    rocm: bool
+    cards: tuple[TorchCard, ...]
+
+
+@dataclass(frozen=True)
 class Load:
     """How busy a device is, now: `cpu` is the host itself. What a device does not tell is None."""
 
@@ -191,15 +207,15 @@ def _card(name: str, cards: list[Card]) -> Card | None:
 def _asked(wish: str | None) -> list[Device]:
     """The devices that torch finds, in a process of its own: a few seconds."""
     try:
-        found = processes.ask("engine.machine.cards")
+        found = processes.ask(TorchCards, "engine.machine.cards")
     except InputError:
         return []  # `unclear` says so
-    variable = "HIP_VISIBLE_DEVICES" if found["rocm"] else "CUDA_VISIBLE_DEVICES"
+    variable = "HIP_VISIBLE_DEVICES" if found.rocm else "CUDA_VISIBLE_DEVICES"
     names = [part.strip() for part in (os.environ.get(variable) or wish or "").split(",") if part.strip()]
-    names = names or [str(place) for place in range(len(found["cards"]))]
+    names = names or [str(place) for place in range(len(found.cards))]
     return [
-        Device(f"cuda:{place}", name, card["bf16"], card=card["uuid"], variable=variable)
-        for place, (name, card) in enumerate(zip(names, found["cards"], strict=False))
+        Device(f"cuda:{place}", name, card.bf16, card=card.uuid, variable=variable)
+        for place, (name, card) in enumerate(zip(names, found.cards, strict=False))
     ]
 
 

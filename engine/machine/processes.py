@@ -4,19 +4,63 @@ import os
 import platform
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar
 
 from engine.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 _PROC = Path("/proc")
 _BOOT_ID = _PROC / "sys/kernel/random/boot_id"
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pid says which process: a host since it was booted, and a pid namespace (a container's).
+
+    None where that cannot be told.
+    """
+
+    host: str
+    boot: str | None
+    pid_namespace: str | None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether a pid of this place says which process."""
+        return None not in (self.boot, self.pid_namespace)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which process: the columns of workers and pools that `alive` reads."""
+
+    pid: int
+    process_started: float | None
+    host: str
+    boot: str | None
+    pid_namespace: str | None
+
+
+class Process(Protocol):
+    """A row that says which process: an `Identity`, or one with these columns."""
+
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def process_started(self) -> float | None: ...
+    @property
+    def host(self) -> str | None: ...
+    @property
+    def boot(self) -> str | None: ...
+    @property
+    def pid_namespace(self) -> str | None: ...
 
 
 def python(module: str) -> list[str]:
@@ -30,12 +74,15 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{before}" if before else str(ROOT)}
 
 
-def ask(module: str, *arguments: object) -> Any:
-    """What a module of this project, run as a process of its own, `answer`s; what it says on stderr is passed on.
+def ask(kind: type[Answer], module: str, *arguments: object) -> Answer:
+    """Run a module of this project as a process of its own; what it `answer`s, as a value of this type.
 
-    So a program that imports no torch can ask for what needs it. Raises the InputError that was raised there.
+    So a program that imports no torch can ask for what needs it. What the process prints on stderr is passed on.
+    Raises the InputError that was raised there.
     """
     import json
+
+    import msgspec
 
     done = subprocess.run(
         [*python(module), *map(str, arguments)], env=environment(), stdout=subprocess.PIPE, text=True, check=False
@@ -46,7 +93,7 @@ def ask(module: str, *arguments: object) -> Any:
         raise InputError(f"{module} {_ending(done.returncode)}") from None
     if "error" in found:
         raise InputError.from_json(found["error"])
-    return found["answer"]
+    return msgspec.convert(found["answer"], kind)
 
 
 def _ending(code: int) -> str:
@@ -63,8 +110,10 @@ def answer(find: Callable[[], object]) -> None:
     """In the process that was asked: print what `find` returns, or why it cannot, as JSON on stdout."""
     import json
 
+    import msgspec
+
     try:
-        print(json.dumps({"answer": find()}))
+        print(json.dumps({"answer": msgspec.to_builtins(find())}))
     except InputError as error:
         print(json.dumps({"error": error.to_json()}))
     except OSError as error:
@@ -107,47 +156,45 @@ def spent() -> int | None:
     return _spent[0] if _spent else None
 
 
-def place() -> dict[str, str | None]:
-    """Where a pid says which process: this host since it was booted, and this process's pid namespace (a container's).
-
-    None where that cannot be told. Systems without boot ids are told by their name.
-    """
-    found: dict[str, str | None] = {"host": platform.node(), "boot": None, "pid_namespace": None}
+def place() -> Place:
+    """The place of this process. Systems without boot ids are told by their name."""
+    host, boot, pid_namespace = platform.node(), None, None
     if not _PROC.exists():
-        return {**found, "boot": found["host"], "pid_namespace": ""}
+        return Place(host, host, "")
     with suppress(OSError):
         if os.readlink(_PROC / "self") == str(os.getpid()):  # else it shows another namespace's processes
-            found["pid_namespace"] = os.readlink(_PROC / "self/ns/pid")
-            found["boot"] = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else found["host"]
-    return found
+            pid_namespace = os.readlink(_PROC / "self/ns/pid")
+            boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else host
+    return Place(host, boot, pid_namespace)
 
 
 def check_told() -> None:
     """Raises InputError in a container from which no process can be told, not even one that was just started."""
-    if None in place().values():
+    if not place().is_told:
         raise InputError(
             "this container's /proc shows other processes than its own, so background workers cannot be told: mount"
             " its own (`mount -t proc proc /proc`), or run `cockpit work` in the foreground, which Ctrl-C stops"
         )
 
 
-def identity(pid: int | None = None) -> dict[str, object]:
-    """Which process one of this place is, by default this one: what the rows of workers and pools say, for `alive`."""
+def identity(pid: int | None = None) -> Identity:
+    """The identity of a process of this place, by default of this process."""
     pid, here = os.getpid() if pid is None else pid, place()
-    return {"pid": pid, "process_started": None if None in here.values() else _look(pid)[1], **here}
+    return Identity(pid, _look(pid)[1] if here.is_told else None, **vars(here))
 
 
-def alive(process: Mapping[str, Any] | sqlite3.Row) -> bool | None:
-    """Whether the process of an `identity` runs; None if it is of another place, from which only its lease counts."""
-    if any(value is None or process[name] != value for name, value in place().items()):
+def alive(process: Process) -> bool | None:
+    """Whether a process runs; None if it is of another place, from which only its lease counts."""
+    here = place()
+    if not here.is_told or any(getattr(process, name) != value for name, value in vars(here).items()):
         return None
     try:
-        state, started = _look(process["pid"] or 0)
+        state, started = _look(process.pid or 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # another user's, hidden
         return True
-    return state != "Z" and started == process["process_started"]
+    return state != "Z" and started == process.process_started
 
 
 def mark() -> str:
@@ -163,7 +210,7 @@ def is_mark(word: str) -> bool:
 def marked_alive(mark: str) -> bool | None:
     """Whether the process with this `mark` runs; None if that cannot be told from here."""
     here, _, rest = mark.partition("-")
-    if None in place().values() or here != _short(place()):
+    if not place().is_told or here != _short(place()):
         return None
     try:
         return _look(int(rest.partition("-")[0]))[0] != "Z"
@@ -173,11 +220,11 @@ def marked_alive(mark: str) -> bool | None:
         return True
 
 
-def _short(here: dict[str, str | None]) -> str:
+def _short(here: Place) -> str:
     import hashlib
     import json
 
-    return hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(vars(here), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _look(pid: int) -> tuple[str, float]:

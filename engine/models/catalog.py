@@ -4,7 +4,6 @@ import functools
 import json
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 from engine.datasets.catalog import DataSet
 from engine.errors import InputError, OptionName, Range, unknown
@@ -140,6 +139,34 @@ class End:
         return End(data.shape, data.classes, 1 if images is not None and images % batch_size == 1 else 2)
 
 
+@dataclass(frozen=True)
+class LayerFacts:
+    """A layer that has parameters; FLOPs are those of one image, and a multiply-add is two."""
+
+    name: str
+    kind: str  # the class
+    weight: tuple[int, ...] | None  # its shape
+    output: tuple[int, ...] | None  # the shape for one image
+    parameters: int
+    prunable: int  # of the parameters
+    flops: int
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What only building a network tells: its layers in its order, and the totals."""
+
+    layers: tuple[LayerFacts, ...]
+    output_layer: str | None
+    parameters: int
+    prunable: int
+    buffers: bool  # whether its state holds more than parameters, all of which a ticket carries
+    batch_norm: bool
+    flops: int
+    # Files outside its folder, and of no installed distribution, that a person's own model imports; None for others.
+    elsewhere: tuple[str, ...] | None = None
+
+
 def examine(
     name: str,
     width: float,
@@ -147,7 +174,7 @@ def examine(
     prunable: Prunable = "conv",
     folder: str = "",
     init: Init = "xavier",
-) -> Any:
+) -> NetworkFacts:
     """What only building the network tells: see `engine.models.probe.examine`, which a process of its own runs.
 
     Raises InputError where it cannot be built or trained, where a ticket would not fit all of the ends, and where the
@@ -158,7 +185,9 @@ def examine(
 
 
 @functools.cache  # a form asks again at every change
-def _examine(name: str, width: float, ends: tuple[End, ...], prunable: Prunable, folder: str, init: Init) -> Any:
+def _examine(
+    name: str, width: float, ends: tuple[End, ...], prunable: Prunable, folder: str, init: Init
+) -> NetworkFacts:
     wanted = {"name": name, "width": width, "prunable": prunable, "folder": folder, "init": init}
     wanted["ends"] = [vars(end) for end in ends]
-    return processes.ask("engine.models.probe", json.dumps(wanted))
+    return processes.ask(NetworkFacts, "engine.models.probe", json.dumps(wanted))

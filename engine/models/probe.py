@@ -7,7 +7,7 @@ networks are built without memory for their weights (torch's device meta); a per
 import json
 import sys
 from contextlib import nullcontext, redirect_stdout
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.errors import InputError, OptionName
 from engine.machine import memory, processes
 from engine.models import nets, user_model
-from engine.models.catalog import End
+from engine.models.catalog import End, LayerFacts, NetworkFacts
 from engine.recipes import Init, Prunable
 
 
 def examine(
     name: str, width: float, ends: list[End], prunable: Prunable, folder: str = "", init: Init = "xavier"
-) -> dict[str, Any]:
-    """What the network is for the first of `ends`: its layers, and how many parameters and FLOPs those have.
+) -> NetworkFacts:
+    """What the network is for the first of `ends`.
 
-    `elsewhere` are the files outside its folder, and of no installed distribution, that a person's own model imports.
     Raises InputError where it cannot be built and trained for each of `ends`, or where its layers, but for the output
     layer, differ between them, so that no ticket fits all.
     """
@@ -47,20 +46,16 @@ def examine(
             _check_builds(shown, first, again, init)
             _check_constants(shown, first, other, init)
         found = describe(models[0], ends[0].shape, prunable)
-    return {**found, "elsewhere": list(map(str, user_model.elsewhere()))} if own else found
+    return replace(found, elsewhere=tuple(map(str, user_model.elsewhere()))) if own else found
 
 
-def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> dict[str, Any]:
-    """The layers of a network that have parameters, in its order, and the totals; FLOPs are those of one image.
-
-    A multiplication and an addition count as two. `output` is what a layer gives for one image, `prunable` how many of
-    its parameters are.
-    """
-    outputs: dict[nn.Module, list[int]] = {}
+def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> NetworkFacts:
+    """Run a network on one image of this shape; what it is."""
+    outputs: dict[nn.Module, tuple[int, ...]] = {}
 
     def note(module: nn.Module, _: object, output: object) -> None:
         if isinstance(output, Tensor):
-            outputs[module] = list(output.shape[1:])
+            outputs[module] = tuple(output.shape[1:])
 
     layers = {path: m for path, m in model.named_modules() if list(m.parameters(recurse=False))}
     for module in layers.values():
@@ -74,27 +69,27 @@ def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> d
     flops, top = counter.get_flop_counts(), type(model).__name__
     pruned = nets.prunable(model, rule)
 
-    def row(path: str, module: nn.Module) -> dict[str, Any]:
+    def layer(path: str, module: nn.Module) -> LayerFacts:
         own_parameters = dict(module.named_parameters(path, recurse=False))
-        return {
-            "name": path,
-            "kind": type(module).__name__,
-            "weight": list(weight.shape) if isinstance(weight := getattr(module, "weight", None), Tensor) else None,
-            "output": outputs.get(module),
-            "parameters": sum(value.numel() for value in own_parameters.values()),
-            "prunable": sum(value.numel() for key, value in own_parameters.items() if key in pruned),
-            "flops": sum(flops.get(f"{top}.{path}", {}).values()),
-        }
+        return LayerFacts(
+            name=path,
+            kind=type(module).__name__,
+            weight=tuple(weight.shape) if isinstance(weight := getattr(module, "weight", None), Tensor) else None,
+            output=outputs.get(module),
+            parameters=sum(value.numel() for value in own_parameters.values()),
+            prunable=sum(value.numel() for key, value in own_parameters.items() if key in pruned),
+            flops=sum(flops.get(f"{top}.{path}", {}).values()),
+        )
 
-    return {
-        "layers": [row(path, module) for path, module in layers.items()],
-        "output_layer": nets.output_layer(model),
-        "parameters": sum(value.numel() for value in model.parameters()),
-        "prunable": sum(value.numel() for value in pruned.values()),
-        "buffers": len(model.state_dict()) > len(dict(model.named_parameters())),  # all that carries more than weights
-        "batch_norm": any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()),
-        "flops": counter.get_total_flops(),
-    }
+    return NetworkFacts(
+        layers=tuple(layer(path, module) for path, module in layers.items()),
+        output_layer=nets.output_layer(model),
+        parameters=sum(value.numel() for value in model.parameters()),
+        prunable=sum(value.numel() for value in pruned.values()),
+        buffers=len(model.state_dict()) > len(dict(model.named_parameters())),
+        batch_norm=any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()),
+        flops=counter.get_total_flops(),
+    )
 
 
 def _check(name: str, model: nn.Module, end: End, init: Init) -> None:
@@ -314,7 +309,7 @@ def main() -> None:
     wanted = json.loads(sys.argv[1])
     wanted["ends"] = [End(**{**end, "shape": tuple(end["shape"])}) for end in wanted["ends"]]
 
-    def find() -> dict[str, Any]:
+    def find() -> NetworkFacts:
         with redirect_stdout(sys.stderr), memory.limited(f"model {wanted['name'].partition('@')[0]}"):
             return examine(**wanted)  # which runs, and prints, what a person's own code does
 

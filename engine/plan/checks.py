@@ -131,11 +131,11 @@ def checked(d: Definition) -> Definition:
     if user_model.is_own(d.model):
         _examined(d)
         if files := [ticket.location for ticket in d.tickets if ticket.location]:
-            processes.ask("engine.results.ticket_export", "compare", d.model_folder, *files)
+            processes.ask(list[bool], "engine.results.ticket_export", "compare", d.model_folder, *files)
     return d
 
 
-def _examined(d: Definition) -> Any:
+def _examined(d: Definition) -> models.NetworkFacts:
     """What building a person's own model tells. Raises InputError where it cannot be trained."""
     images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
     ends = [models.End.of(data, count, d.batch_size) for data, count in images.items()]
@@ -147,7 +147,8 @@ def _has(d: Definition, what: Literal["batch norm", "batch-norm statistics"]) ->
     """Whether the network has layers of batch norm, or anything but weights that a ticket carries."""
     if not user_model.is_own(d.model):
         return models.find(d.model).batch_norm
-    return bool(_examined(d)["batch_norm" if what == "batch norm" else "buffers"])
+    found = _examined(d)
+    return found.batch_norm if what == "batch norm" else found.buffers
 
 
 def _check_shapes(d: Definition) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import to_builtins
 from torch import Tensor
 
 from engine.errors import InputError
@@ -23,6 +24,7 @@ from engine.recipes import Run
 from engine.store import damage, database, exports, files, records
 from engine.store.files import Folder, LostFile
 from engine.tickets import starts, ticketfiles
+from engine.tickets.ticketfiles import Description, Verified
 
 FEW = 3  # problems of one kind that are named
 
@@ -60,19 +62,19 @@ def ticket(connection: sqlite3.Connection, folder: Folder, digest: str, sparser:
     folder_of_model = database.model_folder(connection, wanted.run.training.model)
     trust.require(wanted.run.training.model, folder_of_model)
     try:
-        model, masks = starts.start(wanted.run, wanted.shape, wanted.classes, read, folder_of_model)
+        model, masks = starts.start(wanted.run, wanted.data.shape, wanted.data.classes, read, folder_of_model)
     finally:
         user_model.put_back()
     prunable = nets.prunable(model, ticketfiles.rule_of(wanted.run).prunable)
     masks = {name: mask for name, mask in masks.items() if name in prunable}
     about = ticketfiles.about(wanted.run, wanted.data, wanted.made_by)
-    return Ticket(model.state_dict(), masks, about, starts.pack_ticket(model, masks, about))
+    return Ticket(model.state_dict(), masks, to_builtins(about), starts.pack_ticket(model, masks, about))
 
 
-def verify(path: Path) -> dict[str, Any]:
+def verify(path: Path) -> Verified:
     """What a file says of itself, if it is a ticket file, and what is wrong: digest, counts, recipe against tensors.
 
-    A person's own model is not run for it, so its tensors are not `compared` with the network: see `compare`. Raises
+    A person's own model is not run for it, so its tensors are not compared with the network: see `compare`. Raises
     InputError if there is no such file.
     """
     if not path.is_file():
@@ -80,14 +82,14 @@ def verify(path: Path) -> dict[str, Any]:
     try:
         found = ticketfiles.unpack(path.read_bytes())
     except InputError as error:
-        return {"file": str(path), "ok": False, "problems": [str(error)]}
+        return Verified(str(path), (str(error),))
     wrong = ticketfiles.problems(found)
     is_own = user_model.is_own(found.run.training.model)
     try:
         wrong += ([] if is_own else _unlike_its_recipe(found)) + _not_finite(found)
     except InputError as error:
         wrong.append(str(error))
-    return {"file": str(path), "ok": not wrong, "compared": not is_own, "problems": wrong, **exports.described(found)}
+    return Verified(str(path), tuple(wrong), ticketfiles.described(found), is_compared=not is_own)
 
 
 def compare(path: Path, folder: str) -> bool:
@@ -110,9 +112,9 @@ def _not_finite(found: ticketfiles.TicketFile) -> list[str]:
 
 def _unlike_its_recipe(found: ticketfiles.TicketFile, folder: str = "") -> list[str]:
     """Where the tensors are not those of the network that the recipe names."""
-    training, data = found.run.training, found.about["data"]
+    training, data = found.run.training, found.about.data
     with torch.device("meta"):
-        model = nets.build(training.model, training.width, tuple(data["shape"]), data["classes"], folder)
+        model = nets.build(training.model, training.width, data.shape, data.classes, folder)
     state, masks = starts.unpack_ticket(found.data)
     expected, rule = model.state_dict(), ticketfiles.rule_of(found.run)
     shared = [name for name in expected if name in state]
@@ -134,14 +136,14 @@ def _few(problems: list[str]) -> list[str]:
     return problems if rest < 2 else [*problems[:FEW], f"{rest} more like this"]
 
 
-def export(path: Path, digest: str, sparser: str, output: Path) -> tuple[str, dict[str, Any]]:
+def export(path: Path, digest: str, sparser: str, output: Path) -> tuple[str, Description]:
     """Write the ticket of a run to a file, or into a folder: where, and what it says of itself."""
     with damage.explained(path), closing(database.reader(path)) as connection:
         found = ticketfiles.unpack(ticket(connection, Folder(database.files_folder(path)), digest, sparser).data)
     place = output / ticketfiles.file_name(found) if output.is_dir() else output
     place.parent.mkdir(parents=True, exist_ok=True)
     files.write(place, found.data)
-    return str(place), exports.described(found)
+    return str(place), ticketfiles.described(found)
 
 
 def main() -> None:

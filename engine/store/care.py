@@ -253,7 +253,7 @@ def _unfit(connection: sqlite3.Connection) -> str:
 
 
 def _silent(connection: sqlite3.Connection) -> str:
-    count = sum(holder["expired"] for holder in leases.holders(connection))
+    count = sum(holder.expired for holder in leases.holders(connection))
     return f"running runs whose worker is silent: {count}; the next `cockpit work` takes them over" if count else ""
 
 

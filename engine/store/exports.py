@@ -1,9 +1,7 @@
 """Which tickets the database can give away, and what is known of each. Nothing here needs torch."""
 
-import json
 import sqlite3
 from dataclasses import dataclass, replace
-from typing import Any
 
 from engine.errors import InputError, OptionName
 from engine.pruning.criteria import sees_weights_alone
@@ -12,27 +10,16 @@ from engine.store import rules, sides
 from engine.store.files import Folder
 from engine.store.records import file_of
 from engine.store.row_types import ChainTicket
-from engine.tickets import ticketfiles
+from engine.tickets.ticketfiles import DataFacts, Producer
 
 
 @dataclass(frozen=True)
 class TicketToExport:
-    """A ticket to be given away: the run that trains it where it was found, and what its file says beside that."""
+    """A ticket to be exported: the run that trains it where it was found, that run's data, and what it is made of."""
 
     run: Run
-    data: dict[str, Any]
-    made_by: list[dict[str, Any]]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the images that the run is trained on."""
-        channels, height, width = self.data["shape"]
-        return channels, height, width
-
-    @property
-    def classes(self) -> int:
-        """How many classes those have."""
-        return int(self.data["classes"])
+    data: DataFacts
+    made_by: tuple[Producer, ...]
 
 
 def of_run(connection: sqlite3.Connection, digest: str, sparser: str | None = None) -> TicketToExport:
@@ -48,16 +35,16 @@ def of_run(connection: sqlite3.Connection, digest: str, sparser: str | None = No
     name, *shape, classes = connection.execute(
         "SELECT name, channels, height, width, classes FROM datasets WHERE identity = ?", (run.training.dataset,)
     ).fetchone()
-    data = {"name": name, "identity": run.training.dataset, "shape": shape, "classes": classes}
-    made_by = [
-        dict(producer)
+    data = DataFacts(name, run.training.dataset, tuple(shape), classes)
+    made_by = tuple(
+        Producer(**producer)
         for needed in run.needs()
         for producer in connection.execute(
             "SELECT digest, level, device_name, torch_version, cockpit_version, finished_at, test_accuracy FROM runs"
             " WHERE digest = ?",
             (needed.digest,),
         )
-    ]
+    )
     return TicketToExport(run, data, made_by)
 
 
@@ -158,22 +145,3 @@ def _is_here(connection: sqlite3.Connection, folder: Folder, run: Run) -> bool:
 def _has(connection: sqlite3.Connection, folder: Folder, producer: Run, kind: str) -> bool:
     digest = file_of(connection, producer.digest, kind)
     return digest is not None and folder.has(digest)
-
-
-def described(found: ticketfiles.TicketFile) -> dict[str, Any]:
-    """What a ticket's file says of itself, for people and scripts."""
-    kept = list(found.kept().values())
-    return {
-        "source": ticketfiles.name_of(found),
-        "digest": found.digest,
-        "ticket": found.run.ticket.name,
-        "level": found.run.ticket.level,
-        "weights_remaining": sum(remaining for remaining, _ in kept),
-        "weights_total": sum(total for _, total in kept),
-        "model": found.run.training.model,
-        "width": found.run.training.width,
-        "seed": found.run.training.seed,
-        "data": found.about["data"],
-        "recipe": json.loads(found.run.to_json()),
-        "made_by": found.about["made_by"],
-    }

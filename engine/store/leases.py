@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.store.database import now, transaction
+from engine.store.row_types import Holder, typed
 
 if TYPE_CHECKING:
     from engine.recipes import Run
@@ -192,9 +193,9 @@ def send_back(connection: sqlite3.Connection, claim: Claim, producer: str) -> No
             connection.execute("UPDATE runs SET status = 'waiting' WHERE digest = ? AND status = 'done'", (producer,))
 
 
-def holders(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-    """The running runs and who runs them: run, claim, process; `expired` says that the lease has run out."""
-    return connection.execute(
+def holders(connection: sqlite3.Connection) -> list[Holder]:
+    """The running runs and the worker of each."""
+    found = connection.execute(
         """
         SELECT r.id AS run_id, r.claim, w.pid, w.process_started, w.host, w.boot, w.pid_namespace,
                r.lease_expires_at < ? AS expired
@@ -202,6 +203,7 @@ def holders(connection: sqlite3.Connection) -> list[sqlite3.Row]:
         """,
         (now(),),
     ).fetchall()
+    return [typed(Holder, row) for row in found]
 
 
 def reclaim(connection: sqlite3.Connection, run_id: int, number: int, lost: bool) -> bool:

@@ -210,6 +210,19 @@ class Pool(Row, frozen=True):
     pid_namespace: str | None
 
 
+class Holder(Row, frozen=True):
+    """A running run, its claim, and the process of its worker; `expired` says that the lease has run out."""
+
+    run_id: int
+    claim: int
+    pid: int | None
+    process_started: float | None
+    host: str | None
+    boot: str | None
+    pid_namespace: str | None
+    expired: int
+
+
 class Worker(Row, frozen=True):
     """A worker: what it is, what it does, and the run that it trains, if any."""
 

@@ -16,19 +16,20 @@ from engine.store.row_types import LoadHistory, Pool, Worker, typed
 LOAD_SECONDS = 5.0  # between two samples of a host
 LOADS_KEPT_SECONDS = 3600.0
 SILENT_SECONDS = 40.0  # without a heartbeat, after which a worker is shown as silent
+HERE = "(host, boot, pid_namespace) = (:host, :boot, :pid_namespace)"  # of pools
 LONG_AGO = "'1970-01-01T00:00:00.000Z'"  # for a worker's row without a time, which no worker writes
 MEASURES = ("busy", "memory_used", "celsius", "watts")
 
 
 def open_pool(connection: sqlite3.Connection, log: str) -> int:
     """Record that this process is a pool of workers; its id."""
-    return _insert(connection, "pools", {**processes.identity(), "log": log, "started_at": now()})
+    return _insert(connection, "pools", {**vars(processes.identity()), "log": log, "started_at": now()})
 
 
 def open_worker(connection: sqlite3.Connection, device: str, pool: int | None, log: str | None) -> int:
     """Record that this process is a worker on a device; its id."""
     about = {"device": device, "pool": pool, "log": log, "started_at": now(), "heartbeat_at": now()}
-    return _insert(connection, "workers", {**processes.identity(), **about})
+    return _insert(connection, "workers", {**vars(processes.identity()), **about})
 
 
 def report(connection: sqlite3.Connection, worker: int, columns: Mapping[str, object]) -> None:
@@ -69,8 +70,9 @@ def record_loads(connection: sqlite3.Connection, host: str, loads: Iterable[Load
 
 def live_pools(connection: sqlite3.Connection) -> list[Pool]:
     """The pools whose process runs here, on this host and in this container."""
-    found = connection.execute("SELECT * FROM pools WHERE ended_at IS NULL ORDER BY id").fetchall()
-    return [typed(Pool, row) for row in found if processes.alive(row)]
+    query = f"SELECT * FROM pools WHERE ended_at IS NULL AND {HERE} ORDER BY id"
+    found = connection.execute(query, vars(processes.place())).fetchall()
+    return [pool for pool in (typed(Pool, row) for row in found) if processes.alive(pool)]
 
 
 def starting(connection: sqlite3.Connection) -> int:
@@ -81,9 +83,9 @@ def starting(connection: sqlite3.Connection) -> int:
 
 def killed_pool(connection: sqlite3.Connection) -> Pool | None:
     """The newest pool of this place, if its process ended without a word; its workers stop by themselves then."""
-    here = "(host, boot, pid_namespace) = (:host, :boot, :pid_namespace)"
-    row = connection.execute(f"SELECT * FROM pools WHERE {here} ORDER BY id DESC", processes.place()).fetchone()
-    return typed(Pool, row) if row and not row["ended_at"] and processes.alive(row) is False else None
+    row = connection.execute(f"SELECT * FROM pools WHERE {HERE} ORDER BY id DESC", vars(processes.place())).fetchone()
+    pool = typed(Pool, row) if row else None
+    return pool if pool and not pool.ended_at and processes.alive(pool) is False else None
 
 
 def present(connection: sqlite3.Connection) -> list[Worker]:
@@ -98,28 +100,24 @@ def present(connection: sqlite3.Connection) -> list[Worker]:
                coalesce(w.started_at, {LONG_AGO}) AS started_at, coalesce(w.heartbeat_at, {LONG_AGO}) AS heartbeat_at,
                w.message, w.memory, w.device_memory, w.images_per_second, w.epoch, w.batch, w.batches,
                w.loss, w.accuracy, w.heartbeat_at < :silent AS silent, r.id AS run_id, r.digest, r.ticket, r.level,
-               r.seed, r.source, r.target, r.model, r.epochs, r.batch_size, r.attempt
+               r.seed, r.source, r.target, r.model, r.epochs, r.batch_size, r.attempt, '' AS state
         FROM workers w LEFT JOIN runs r ON r.worker = w.id AND r.status = 'running'
         WHERE w.ended_at IS NULL AND (w.heartbeat_at > :recent OR r.id IS NOT NULL) ORDER BY w.host, w.device, w.id
         """,
         {"silent": now(-SILENT_SECONDS), "recent": now(-LOADS_KEPT_SECONDS)},
     ).fetchall()
-    every = [typed(Worker, _worker(row)) for row in found]
+    every = [_judged(typed(Worker, row)) for row in found]
     return [worker for worker in every if worker.state != "dead" or worker.run_id]
 
 
-def _worker(row: sqlite3.Row) -> dict[str, object]:
-    """The fields of a worker. One that is dead has no speed."""
-    state = _state(row)
-    return {**dict(row), "state": state, **({"images_per_second": None} if state == "dead" else {})}
-
-
-def _state(worker: sqlite3.Row) -> str:
+def _judged(worker: Worker) -> Worker:
+    """The worker with its state. One that is dead has no speed."""
     if processes.alive(worker) is False:
-        return "dead"
-    if worker["silent"]:
-        return "silent"
-    return "held up" if worker["message"] else "training" if worker["run_id"] else "idle"
+        return structs.replace(worker, state="dead", images_per_second=None)
+    if worker.silent:
+        return structs.replace(worker, state="silent")
+    state = "held up" if worker.message else "training" if worker.run_id else "idle"
+    return structs.replace(worker, state=state)
 
 
 def loads(connection: sqlite3.Connection) -> list[row_types.Load]:

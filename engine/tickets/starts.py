@@ -5,10 +5,10 @@ parameters and batch-norm statistics. A whole chain is its masks and one late-re
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
+from msgspec import structs, to_builtins
 from torch import Tensor, nn
 
 from engine import streams
@@ -171,11 +171,11 @@ def unpack_masks(data: bytes) -> Masks:
     }
 
 
-def pack_ticket(model: nn.Module, masks: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+def pack_ticket(model: nn.Module, masks: Mapping[str, Tensor], about: ticketfiles.About) -> bytes:
     """A ticket as a file to take away: the network's state, unmasked, and a bool tensor a mask. See `ticketfiles`."""
     tensors = model.state_dict() | {f"{ticketfiles.MASK}{name}": mask for name, mask in masks.items()}
-    content = ticketfiles.content_digest(tensorfiles.pack(tensors, about))
-    return tensorfiles.pack(tensors, {**about, "digest": content})
+    content = ticketfiles.content_digest(tensorfiles.pack(tensors, to_builtins(about)))
+    return tensorfiles.pack(tensors, to_builtins(structs.replace(about, digest=content)))
 
 
 def unpack_ticket(data: bytes) -> tuple[dict[str, Tensor], Masks]:

@@ -7,7 +7,7 @@ the ticket where it was found, the data set's facts, what made it, and the diges
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,14 +31,14 @@ class TicketFile:
     """What a file says, and its bytes."""
 
     data: bytes
-    about: Mapping[str, Any]
+    about: "About"
     run: Run
     header: headers.Header
 
     @property
     def digest(self) -> str:
         """What the file says is the digest of its content."""
-        return str(self.about["digest"])
+        return self.about.digest
 
     def kept(self) -> dict[str, tuple[int, int]]:
         """How many weights of each layer remain, and of how many."""
@@ -54,8 +54,8 @@ class TicketFile:
         return self.data[self.header.place(entry)]
 
 
-class _Data(msgspec.Struct):
-    """The facts of a data set that a file must have."""
+class DataFacts(msgspec.Struct, frozen=True):
+    """The data set that a ticket's run is trained on."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     identity: str
@@ -63,15 +63,70 @@ class _Data(msgspec.Struct):
     classes: Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 
 
-class _About(msgspec.Struct):
+class Producer(msgspec.Struct, frozen=True):
+    """A run whose files a ticket was made of: where and when it was trained, and what it reached."""
+
+    digest: str | None = None
+    level: int | None = None
+    device_name: str | None = None
+    torch_version: str | None = None
+    cockpit_version: str | None = None
+    finished_at: str | None = None
+    test_accuracy: float | None = None
+
+
+class About(msgspec.Struct, frozen=True):
     """The metadata that a file must have. What else it says is covered by its digest where that matters, or unread."""
 
     kind: Literal["ticket"]
     format: Literal[1]
+    recipe: dict[str, Any]  # the JSON of a run
+    data: DataFacts
+    made_by: tuple[Producer, ...]
     digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    recipe: dict[str, Any]
-    data: _Data
-    made_by: list[dict[str, str | int | float | None]]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a ticket's file says of itself, as `cockpit tickets` shows it."""
+
+    source: str  # what its source is called
+    digest: str
+    ticket: str
+    level: int
+    weights_remaining: int
+    weights_total: int
+    model: str
+    width: float
+    seed: int
+    data: DataFacts
+    recipe: dict[str, Any]  # the JSON of the run
+    made_by: tuple[Producer, ...]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A file that was looked at and what is wrong with it.
+
+    `about` is None where it is no ticket file. `is_compared` says whether its tensors were compared with its network's.
+    """
+
+    file: str
+    problems: tuple[str, ...]
+    about: Description | None = None
+    is_compared: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        """The file as `--json` prints it."""
+        found = {"file": self.file, "ok": self.ok, "problems": list(self.problems)}
+        if self.about is None:
+            return found
+        return {**found, "compared": self.is_compared, **msgspec.to_builtins(self.about)}
 
 
 @dataclass(frozen=True)
@@ -96,9 +151,28 @@ class TicketSource:
         return own | ({"prunable": self.rule.prunable} if self.rule else {})
 
 
-def about(run: Run, data: Mapping[str, Any], made_by: list[dict[str, Any]]) -> dict[str, Any]:
+def about(run: Run, data: DataFacts, made_by: tuple[Producer, ...]) -> About:
     """The metadata of a ticket's file, but for its digest."""
-    return {"kind": "ticket", "format": 1, "recipe": json.loads(run.to_json()), "data": data, "made_by": made_by}
+    return About("ticket", 1, json.loads(run.to_json()), data, made_by, digest="")
+
+
+def described(found: TicketFile) -> Description:
+    """What a ticket's file says of itself."""
+    kept, run = list(found.kept().values()), found.run
+    return Description(
+        source=name_of(found),
+        digest=found.digest,
+        ticket=run.ticket.name,
+        level=run.ticket.level,
+        weights_remaining=sum(remaining for remaining, _ in kept),
+        weights_total=sum(total for _, total in kept),
+        model=run.training.model,
+        width=run.training.width,
+        seed=run.training.seed,
+        data=found.about.data,
+        recipe=json.loads(run.to_json()),
+        made_by=found.about.made_by,
+    )
 
 
 def unpack(data: bytes, digest: str | None = None) -> TicketFile:
@@ -107,9 +181,8 @@ def unpack(data: bytes, digest: str | None = None) -> TicketFile:
         header = headers.read(data)
         if METADATA not in header.metadata:
             raise ValueError("its metadata has no recipe")
-        told = headers.decode(header.metadata[METADATA])
-        msgspec.convert(told, _About)
-        run = Run.from_json(json.dumps(told["recipe"]))
+        told = msgspec.convert(headers.decode(header.metadata[METADATA]), About)
+        run = Run.from_json(json.dumps(told.recipe))
         rule_of(run)
     except ValueError as error:
         raise InputError(f"not a ticket file of cockpit ({error}): `cockpit tickets export` writes them") from None
@@ -203,7 +276,7 @@ def source(spec: str) -> TicketSource:
         found = read(path)
     except InputError as error:
         raise InputError(f"source {spec!r}: ", error) from None
-    training, data, rule = found.run.training, found.about["data"], rule_of(found.run)
+    training, rule = found.run.training, rule_of(found.run)
     return TicketSource(
         name=name_of(found),
         digest=found.digest,
@@ -211,10 +284,10 @@ def source(spec: str) -> TicketSource:
         rate=rule.rate,
         model=training.model,
         width=training.width,
-        shape=tuple(data["shape"]),
+        shape=found.about.data.shape,
         location=str(path.absolute()),
         rule=rule,
-        classes=data["classes"],
+        classes=found.about.data.classes,
     )
 
 
@@ -242,7 +315,7 @@ def name_of(found: TicketFile) -> str:
     ticket = found.run.ticket
     assert not isinstance(ticket, Dense | Imported)
     chain = Run(replace(ticket, level=0), found.run.training).digest[:6]
-    return f"{SPEC}{found.about['data']['name'].removeprefix('npz:')}@{chain}"
+    return f"{SPEC}{found.about.data.name.removeprefix('npz:')}@{chain}"
 
 
 def file_name(found: TicketFile) -> str:

@@ -250,9 +250,9 @@ def take_over(connection: sqlite3.Connection) -> None:
     """Put runs back into the queue whose worker's process is gone, or whose lease has run out."""
     for holder in leases.holders(connection):
         if processes.alive(holder) is False:
-            records.lost(connection, holder["run_id"], holder["claim"])
-        elif holder["expired"]:
-            leases.reclaim(connection, holder["run_id"], holder["claim"], lost=False)
+            records.lost(connection, holder.run_id, holder.claim)
+        elif holder.expired:
+            leases.reclaim(connection, holder.run_id, holder.claim, lost=False)
 
 
 def drop_stale_checkpoints(connection: sqlite3.Connection, folder: Folder) -> None:

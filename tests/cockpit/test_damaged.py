@@ -263,7 +263,7 @@ def test_a_process_that_is_no_pool_of_the_database_is_not_stopped(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(lax, "experiments.db")
-    row = {**processes.identity(stranger), "log": "pool.log", "started_at": database.now()}
+    row = {**vars(processes.identity(stranger)), "log": "pool.log", "started_at": database.now()}
     names, values = ", ".join(row), ", ".join(map(repr, row.values()))
     change(Path("experiments.db"), "DELETE FROM pools", f"INSERT INTO pools ({names}) VALUES ({values})")
     code, _, err = inprocess.run("work", "--stop")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from engine.models import probe
-from engine.models.catalog import End
+from engine.models.catalog import End, NetworkFacts
 
 NET = """
 from torch import nn
@@ -19,7 +19,7 @@ HEAD = "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))"
 CONV = "nn.Sequential(nn.Conv2d(1, 4, 3), " + HEAD
 
 
-def examine(code: str, *ends: End, prunable: str = "conv", width: float = 1.0) -> dict[str, object]:
+def examine(code: str, *ends: End, prunable: str = "conv", width: float = 1.0) -> NetworkFacts:
     """What the probe says of `make`, defined by `code` in a module of its own."""
     Path("given.py").write_text("import torch\nfrom torch import nn\n" + code)
     return probe.examine("given:make", width, list(ends) or [DIGITS], prunable)  # type: ignore[arg-type]

@@ -73,13 +73,13 @@ def test_what_an_earlier_schema_says_of_processes_stays_and_judges_none_of_them(
         here = processes.identity()
         tables = ("workers", "pools") if schema > 1 else ("workers",)
         for table in tables:
-            old.execute(f"INSERT INTO {table} (pid, process_started, host) VALUES (:pid, 1e9, :host)", here)
+            old.execute(f"INSERT INTO {table} (pid, process_started, host) VALUES (:pid, 1e9, :host)", vars(here))
         old.commit()
     with closing(database.writer(path)) as connection:
         for table in tables:
             (row,) = connection.execute(f"SELECT * FROM {table}").fetchall()
-            assert (row["pid"], row["process_started"], row["host"]) == (here["pid"], 1e9, here["host"])
-            assert processes.alive(row) is None
+            assert (row["pid"], row["process_started"], row["host"]) == (here.pid, 1e9, here.host)
+            assert processes.alive(processes.Identity(*(row[name] for name in vars(here)))) is None
         assert workers.live_pools(connection) == []
 
 

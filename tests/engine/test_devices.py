@@ -1,14 +1,13 @@
 """Which devices are used, with CUDA's cards made up: no machine of ours has some."""
 
 from pathlib import Path
-from typing import Any
 
 import pynvml
 import pytest
 
 from engine.errors import InputError
 from engine.machine import devices, processes
-from engine.machine.devices import Card, Device
+from engine.machine.devices import Card, Device, TorchCard, TorchCards
 
 H100, A100, OLD = "NVIDIA H100", "NVIDIA A100", "Tesla V100"
 CARDS = [Card("GPU-aaa1", H100, True), Card("GPU-aaa2", H100, True), Card("GPU-b", H100, True)]
@@ -23,10 +22,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     devices._asked.cache_clear()
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, cards: list[Card], torch: dict[str, Any] | None = None) -> None:
+def machine(monkeypatch: pytest.MonkeyPatch, cards: list[Card], torch: TorchCards | None = None) -> None:
     """A machine with these cards, as NVML tells of them, and what torch says if it is asked."""
 
-    def ask(module: str) -> dict[str, Any]:
+    def ask(kind: type, module: str) -> TorchCards:
         assert module == "engine.machine.cards"
         if torch is None:
             raise InputError("no answer")
@@ -36,7 +35,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, cards: list[Card], torch: dict[str,
     monkeypatch.setattr(processes, "ask", ask)
 
 
-def broken(monkeypatch: pytest.MonkeyPatch, *traces: Path, torch: dict[str, Any] | None = None) -> None:
+def broken(monkeypatch: pytest.MonkeyPatch, *traces: Path, torch: TorchCards | None = None) -> None:
     """A machine whose NVML does not answer, with these traces of a card."""
 
     def fail() -> list[Card]:
@@ -76,7 +75,7 @@ def test_numbers_of_cards_that_only_cuda_can_tell_are_asked_of_it(
     monkeypatch: pytest.MonkeyPatch, cards: list[Card], wish: str
 ) -> None:
     names = wish.split(",")
-    said = {"rocm": False, "cards": [{"uuid": f"GPU-{place}", "bf16": True} for place in range(len(names))]}
+    said = TorchCards(rocm=False, cards=tuple(TorchCard(f"GPU-{place}", True) for place in range(len(names))))
     machine(monkeypatch, cards, said)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wish)
     found = devices._cuda()
@@ -110,8 +109,8 @@ def test_batches_are_split_over_undivided_cards_as_a_process_sees_one_slice(monk
 
 
 def test_a_broken_nvml_does_not_hide_a_card_that_torch_can_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    cards = [{"uuid": "GPU-x", "bf16": True}, {"uuid": "GPU-y", "bf16": True}]
-    broken(monkeypatch, tmp_path, torch={"rocm": False, "cards": cards})
+    cards = (TorchCard("GPU-x", True), TorchCard("GPU-y", True))
+    broken(monkeypatch, tmp_path, torch=TorchCards(False, cards))
     assert [(device.name, device.visible) for device in devices.found()] == [("cuda:0", "0"), ("cuda:1", "1")]
     assert devices.unclear() is None
 
@@ -130,7 +129,7 @@ def test_without_nvml_and_torch_the_cpu_is_used_but_not_without_a_word(
 
 
 def test_rocm_is_torchs_cuda_under_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    broken(monkeypatch, tmp_path, torch={"rocm": True, "cards": [{"uuid": "GPU-x", "bf16": True}]})
+    broken(monkeypatch, tmp_path, torch=TorchCards(True, (TorchCard("GPU-x", True),)))
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "3")
     (device,) = devices.found()
     assert (device.name, device.visible, device.variable) == ("cuda:0", "3", "HIP_VISIBLE_DEVICES")
@@ -138,10 +137,10 @@ def test_rocm_is_torchs_cuda_under_a_variable_of_its_own(monkeypatch: pytest.Mon
 
 def test_torch_answers_when_it_is_asked() -> None:
     torch = pytest.importorskip("torch")
-    found = processes.ask("engine.machine.cards")
-    assert len(found["cards"]) == torch.cuda.device_count()
-    if not torch.version.hip and found["cards"]:
-        assert {card["uuid"] for card in found["cards"]} <= {card.uuid for card in devices._cards()}
+    found = processes.ask(TorchCards, "engine.machine.cards")
+    assert len(found.cards) == torch.cuda.device_count()
+    if not torch.version.hip and found.cards:
+        assert {card.uuid for card in found.cards} <= {card.uuid for card in devices._cards()}
 
 
 def test_without_cards_each_core_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ def test_a_built_in_model_is_described_without_its_weights(name: str, width: flo
     found = probe.examine(name, width, ends, "conv")
     with torch.device("meta"):
         model = nets.build(name, width, ends[0].shape, 10)
-    assert found["parameters"] == sum(value.numel() for value in model.parameters())
-    assert found["flops"] > 0
+    assert found.parameters == sum(value.numel() for value in model.parameters())
+    assert found.flops > 0
 
 
 def test_commands_take_models_of_any_width(cockpit: Cockpit) -> None:

@@ -104,7 +104,7 @@ class make(nn.Module):
         return self.output(self.conv(x).flatten(1))
 """
     found = examine(code, End((3, 9, 7), 5), width=0.5)
-    assert (found["prunable"], found["output_layer"]) == (3 * 4 * 9 * 7, "output")
+    assert (found.prunable, found.output_layer) == (3 * 4 * 9 * 7, "output")
 
 
 def test_what_is_prunable_and_the_output_layer_can_be_named(lab: Path) -> None:
@@ -120,10 +120,10 @@ def make(channels, classes):
     PRUNABLE
     return net
 """
-    assert examine(code.replace("PRUNABLE", ""))["prunable"] == 36 + 144
+    assert examine(code.replace("PRUNABLE", "")).prunable == 36 + 144
     named = code.replace("PRUNABLE", 'net.prunable = ["b.weight"]')
-    assert examine(named)["prunable"] == 144
-    assert examine(named, prunable="conv+output")["prunable"] == 144 + 40
+    assert examine(named).prunable == 144
+    assert examine(named, prunable="conv+output").prunable == 144 + 40
     for wrong in ("'b.weight'", "['c.weight']", "[1]"):
         with pytest.raises(InputError, match="`prunable` must list names of its parameters"):
             examine(code.replace("PRUNABLE", f"net.prunable = {wrong}"))
@@ -189,7 +189,7 @@ def test_what_cannot_be_trained_or_pruned_is_refused_in_a_line(lab: Path, code: 
 
 def test_a_model_without_convolutions_can_have_its_linear_layers_pruned(lab: Path) -> None:
     code = "def make(classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Linear(32, classes))"
-    assert examine(code, prunable="conv+linear")["prunable"] == 64 * 32 + 32 * 10
+    assert examine(code, prunable="conv+linear").prunable == 64 * 32 + 32 * 10
 
 
 def test_a_width_is_refused_where_the_factory_takes_none(lab: Path) -> None:

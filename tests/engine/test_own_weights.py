@@ -149,7 +149,7 @@ def test_what_the_seed_does_not_draw_is_refused_by_its_name(lab: Path, code: str
 )
 def test_a_constant_parameter_and_one_that_resets_itself_pass(lab: Path, own: str) -> None:
     reset = "; self.reset_parameters()" if RESET in own else ""
-    assert examine(with_extra(f"self.own = {own.replace(RESET, reset + RESET)}", "x * self.own.sum()"))["parameters"]
+    assert examine(with_extra(f"self.own = {own.replace(RESET, reset + RESET)}", "x * self.own.sum()")).parameters
 
 
 ATTENTION = """

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from engine.store import database, files, workers
 
 PROC = pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
-Place = dict[str, str | None]
+Change = dict[str, Any]
 ELSEWHERE = [{"host": "other"}, {"boot": "other"}, {"pid_namespace": "pid:[1]"}]
 
 
-def elsewhere(monkeypatch: pytest.MonkeyPatch, change: Place) -> None:
+def elsewhere(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
     """Be a process of another host, boot or container, or of one that cannot tell."""
-    here = processes.place() | change
+    here = replace(processes.place(), **change)
     monkeypatch.setattr(processes, "place", lambda: here)
 
 
@@ -43,21 +44,21 @@ def test_a_process_runs_until_it_has_ended_waited_for_or_not() -> None:
 
 
 @pytest.mark.parametrize("change", [*ELSEWHERE, {"boot": None}, {"boot": None, "pid_namespace": None}])
-def test_the_process_of_another_place_is_not_judged(monkeypatch: pytest.MonkeyPatch, change: Place) -> None:
+def test_the_process_of_another_place_is_not_judged(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
     here = processes.identity()
-    there = here | {"pid": 2**22 + 1} | change
+    there = replace(here, **change, pid=2**22 + 1)
     assert processes.alive(there) is None
     mark = processes.mark()
     elsewhere(monkeypatch, change)
     assert processes.alive(here) is None
-    assert processes.alive({**here, **processes.place()}) is (None if None in change.values() else True)
+    assert processes.alive(replace(here, **vars(processes.place()))) is (None if None in change.values() else True)
     assert processes.marked_alive(mark) is None
 
 
 @PROC
 def test_a_system_without_boot_ids_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(processes, "_BOOT_ID", tmp_path / "none")
-    assert processes.place()["boot"] == processes.place()["host"]
+    assert processes.place().boot == processes.place().host
     assert processes.alive(processes.identity()) is True
 
 
@@ -70,19 +71,19 @@ def test_where_proc_shows_another_namespace_nobody_is_judged(monkeypatch: pytest
 
 
 def test_a_row_of_an_older_schema_names_no_place() -> None:
-    assert processes.alive({**processes.identity(), "boot": None, "pid_namespace": None}) is None
+    assert processes.alive(replace(processes.identity(), boot=None, pid_namespace=None)) is None
 
 
 @pytest.mark.parametrize("change", [{"process_started": 1.0}, *({"pid": pid} for pid in (-1, 0, 2**31, 2**63, None))])
-def test_a_pid_that_is_anothers_or_nobodys_is_not_the_process(change: dict[str, Any]) -> None:
-    assert processes.alive(processes.identity() | change) is False
+def test_a_pid_that_is_anothers_or_nobodys_is_not_the_process(change: Change) -> None:
+    assert processes.alive(replace(processes.identity(), **change)) is False
 
 
 @PROC
 def test_when_a_process_started_does_not_move_with_the_clock() -> None:
     with subprocess.Popen(SLEEP) as process:
         since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
-        started = processes.identity(process.pid)["process_started"]
+        started = processes.identity(process.pid).process_started
         assert isinstance(started, float)
         process.kill()
     assert abs(started - since_boot) < 5
@@ -108,7 +109,7 @@ def test_temporary_names_are_unique_and_say_whether_they_are_being_written(
 
 @pytest.mark.parametrize("change", ELSEWHERE)
 def test_pools_of_another_place_are_neither_live_nor_killed_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Place
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change
 ) -> None:
     connection = database.writer(tmp_path / "experiments.db")
     workers.open_pool(connection, "a log")
@@ -182,5 +183,5 @@ def test_a_process_that_gave_no_answer_is_said_to_have_ended_and_how(
     (tmp_path / "asked.py").write_text(f"import os, sys\n{does}\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(InputError) as raised:
-        processes.ask("asked")
+        processes.ask(int, "asked")
     assert str(raised.value) == f"asked {said}"

@@ -33,10 +33,17 @@ def ticket(trained: Path, tmp_path: Path) -> Path:
     return export(trained, "tiny:layerwise", 2, 1, tmp_path / "ticket.safetensors")
 
 
+def sound(file: Path) -> ticketfiles.Description:
+    """What a file says of itself, with nothing wrong."""
+    told = ticket_export.verify(file)
+    assert told.ok, told.problems
+    assert told.about is not None
+    return told.about
+
+
 def test_a_ticket_file_is_sound_and_the_same_whoever_trained_it(trained: Path, tmp_path: Path, ticket: Path) -> None:
-    told = ticket_export.verify(ticket)
-    assert told["ok"], told["problems"]
-    assert (told["level"], told["seed"], told["data"]["name"]) == (2, 1, "digits-a")
+    told = sound(ticket)
+    assert (told.level, told.seed, told.data.name) == (2, 1, "digits-a")
     kept = ticketfiles.read(ticket).kept()
     assert all(remaining == round(total * 0.8**2) for remaining, total in kept.values())  # layerwise
     transferred = "tiny:digits-a -> digits-b winning layerwise"
@@ -44,13 +51,12 @@ def test_a_ticket_file_is_sound_and_the_same_whoever_trained_it(trained: Path, t
 
 
 def test_a_global_ticket_keeps_exactly_its_total_and_its_runs_are_named(trained: Path, tmp_path: Path) -> None:
-    told = ticket_export.verify(export(trained, "tiny:global", 3, 0, tmp_path / "t.safetensors"))
-    assert told["ok"], told["problems"]
-    assert told["weights_remaining"] == round(told["weights_total"] * 0.8**3)
-    run = Run.from_json(json.dumps(told["recipe"]))
+    told = sound(export(trained, "tiny:global", 3, 0, tmp_path / "t.safetensors"))
+    assert told.weights_remaining == round(told.weights_total * 0.8**3)
+    run = Run.from_json(json.dumps(told.recipe))
     assert isinstance(run.ticket, Winning)
-    assert [maker["digest"] for maker in told["made_by"]] == [needed.digest for needed in run.needs()]
-    assert all(maker["test_accuracy"] is not None for maker in told["made_by"])
+    assert [maker.digest for maker in told.made_by] == [needed.digest for needed in run.needs()]
+    assert all(maker.test_accuracy is not None for maker in told.made_by)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,7 @@ def test_a_global_ticket_keeps_exactly_its_total_and_its_runs_are_named(trained:
 )
 def test_all_levels_of_a_chain_are_named_as_one_chain(trained: Path, tmp_path: Path, chain: str) -> None:
     files = [export(trained, chain, level, 1, tmp_path / f"{level}.safetensors") for level in range(4)]
-    assert all(ticket_export.verify(file)["ok"] for file in files)
+    assert all(ticket_export.verify(file).ok for file in files)
     found = [ticketfiles.source(f"ticket:{file}") for file in files]
     assert [[ticket.level for ticket in levels] for levels in ticketfiles.by_name(found).values()] == [[0, 1, 2, 3]]
 
@@ -78,9 +84,8 @@ def test_every_level_of_a_late_rewound_chain_counts_the_same_weights(tmp_path: P
     add(path, "narrow", **small)  # shares the run of level 0
     add(path, "one", **small, prunable=prunable)
     work_off(path)
-    told = [ticket_export.verify(export(path, "one:global", level, 0, tmp_path / f"{level}.st")) for level in (0, 1)]
-    assert all(one["ok"] for one in told)
-    assert told[0]["weights_total"] == told[1]["weights_total"]
+    told = [sound(export(path, "one:global", level, 0, tmp_path / f"{level}.st")) for level in (0, 1)]
+    assert told[0].weights_total == told[1].weights_total
     with engine.open(path) as db:
         tickets = [db.ticket("one:global", level) for level in (0, 1)]
         assert tickets[0].masks.keys() == tickets[1].masks.keys() == db.masks("one:global", 0).keys()
@@ -88,8 +93,8 @@ def test_every_level_of_a_late_rewound_chain_counts_the_same_weights(tmp_path: P
         [sum(int(part(mask)) for mask in one.masks.values()) for one in tickets]
         for part in (torch.numel, torch.count_nonzero)
     )
-    assert total == [told[0]["weights_total"]] * 2
-    assert remaining == [total[0], told[1]["weights_remaining"]]
+    assert total == [told[0].weights_total] * 2
+    assert remaining == [total[0], told[1].weights_remaining]
 
 
 def test_the_ticket_of_a_dense_run_is_its_late_reset_state(trained: Path, tmp_path: Path) -> None:
@@ -101,7 +106,7 @@ def test_the_ticket_of_a_dense_run_is_its_late_reset_state(trained: Path, tmp_pa
             " AND r.target = 'digits-a'"
         ).fetchone()
         rewound = starts.unpack_state(Folder(database.files_folder(trained)).get(sha256))
-    assert found.about["made_by"][0]["digest"] == digest
+    assert found.about.made_by[0].digest == digest
     state, masks = starts.unpack_ticket(found.data)
     assert all(torch.equal(state[name], value) for name, value in rewound.items())
     assert all(bool(mask.all()) for mask in masks.values())
@@ -110,9 +115,8 @@ def test_the_ticket_of_a_dense_run_is_its_late_reset_state(trained: Path, tmp_pa
 @pytest.mark.parametrize("kind", [RandomGlobal, Random])
 def test_random_tickets_are_exported_and_sound(trained: Path, tmp_path: Path, kind: type) -> None:
     curve = "digits-b random-global" if kind is RandomGlobal else "digits-a -> digits-b random-preserved layerwise"
-    told = ticket_export.verify(export(trained, f"tiny:{curve}", 3, 0, tmp_path / "t.safetensors"))
-    assert told["ok"], told["problems"]
-    assert told["ticket"] == curve.rsplit(maxsplit=1)[-1] or told["ticket"] == "random-preserved"
+    told = sound(export(trained, f"tiny:{curve}", 3, 0, tmp_path / "t.safetensors"))
+    assert told.ticket == curve.rsplit(maxsplit=1)[-1] or told.ticket == "random-preserved"
 
 
 def altered(ticket: Path, change: Callable[[dict[str, Tensor], dict[str, Any]], None], *, sign: bool = True) -> Path:
@@ -171,8 +175,8 @@ def spoil_a_weight(tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
 )
 def test_what_is_wrong_with_a_file_is_found(ticket: Path, change: Any, sign: bool, said: str) -> None:
     told = ticket_export.verify(altered(ticket, change, sign=sign))
-    assert not told["ok"]
-    assert any(re.search(said, problem) for problem in told["problems"]), told["problems"]
+    assert not told.ok
+    assert any(re.search(said, problem) for problem in told.problems), told.problems
 
 
 @pytest.mark.parametrize("data", [b"", b"hello, world", b"\x02\0\0\0\0\0\0\0{}", b"\x02\0\0\0\0\0\0\0[]"])
@@ -181,7 +185,7 @@ def test_what_is_no_ticket_file_is_refused_in_words(tmp_path: Path, data: bytes)
     place.write_bytes(data)
     with pytest.raises(InputError, match="not a ticket file of cockpit"):
         ticketfiles.read(place)
-    (problem,) = ticket_export.verify(place)["problems"]
+    (problem,) = ticket_export.verify(place).problems
     assert problem.startswith("not a ticket file of cockpit")
 
 
@@ -191,14 +195,14 @@ def test_a_file_that_is_cut_off_is_said_to_be(ticket: Path) -> None:
     said = f"cut off: only {len(data) - 1:,} of its {len(data):,} bytes are here"
     with pytest.raises(InputError, match=said):
         ticketfiles.read(ticket)
-    assert [said in problem for problem in ticket_export.verify(ticket)["problems"]] == [True]
+    assert [said in problem for problem in ticket_export.verify(ticket).problems] == [True]
 
 
 def test_of_problems_of_one_kind_a_few_are_named(ticket: Path) -> None:
     def tell_another_model(tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
         about["recipe"]["training"]["model"] = "vgg19"
 
-    problems = ticket_export.verify(altered(ticket, tell_another_model))["problems"]
+    problems = ticket_export.verify(altered(ticket, tell_another_model)).problems
     missing = [problem for problem in problems if problem.endswith("is missing, which vgg19 has")]
     assert len(missing) == 3
     assert problems[problems.index(missing[-1]) + 1] == "81 more like this"

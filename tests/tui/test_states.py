@@ -117,7 +117,7 @@ async def test_a_dead_worker_has_no_speed(path: Path) -> None:
         connection.execute(
             "UPDATE workers SET (pid, process_started, host, boot, pid_namespace) = (?, ?, ?, ?, ?),"
             " images_per_second = 900, batches = 3, batch = 1, epoch = 0",
-            (*identity.values(),),
+            tuple(vars(identity).values()),
         )
         (dead,) = workers.present(connection)
     assert (dead.state, dead.images_per_second) == ("dead", None)
