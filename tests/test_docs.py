@@ -27,15 +27,14 @@ SAMPLE = DOCS.parent / "experiments.db"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `experiments.db` holds an experiment `digits`, and its ticket of level 3 lies as a file."""
+    """Where `experiments.db` holds an experiment `digits`, and its ticket of level 3 lies as a file, with its code."""
     folder = tmp_path_factory.mktemp("docs")
     path = folder / "experiments.db"
     add(path, "digits", width=1.0, epochs=1, replicates=1, random=["none"])
     work_off(path)
     with closing(database.reader(path)) as connection:
         digest = exports.run_of(connection, "digits:global", 3, 0)
-        found = ticket_export.ticket(connection, Folder(database.files_folder(path)), digest)
-    (folder / "ticket.safetensors").write_bytes(found.data)
+    ticket_export.export(path, digest, digest, folder / "ticket.safetensors", "ticket.safetensors")
     return folder
 
 
@@ -120,7 +119,7 @@ def test_the_examples_run_as_they_are_printed(page: str, folder: Path) -> None:
 def test_the_three_lines_give_the_network_that_is_trained_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     used: dict[str, object] = {}
-    model_code, ticket_code, _ = blocks("tickets.md")
+    model_code, ticket_code, *_ = blocks("tickets.md")
     exec(model_code + ticket_code, used)
     theirs = used["model"]
     assert isinstance(theirs, nn.Module)

@@ -32,11 +32,12 @@ from engine.errors import InputError
 from engine.machine import devices
 from engine.plan.definitions import Definition
 from engine.plan.options import given
-from engine.store import adding, database, located, queue, rows
+from engine.store import adding, database, located, queue, rows, workers
 from engine.store.row_types import Experiment
 
 if TYPE_CHECKING:
-    from engine.analysis.estimates import Estimate, Preview
+    from engine.analysis.estimates import Estimate
+    from engine.analysis.previews import Preview
 
 app = typer.Typer()
 
@@ -62,9 +63,12 @@ def add(
     with closing(database.writer(to_write(db, make=True))) as connection:
         found = add_all(connection, asked)
         states = [rows.experiment(connection, added.experiment) for added in found]
+        at_work = bool(workers.present(connection))
     for added, state in zip(found, states, strict=True):
         print(json.dumps(_counts(added.name, added)) if as_json else describe(added.name, added))
         _say_what_halts(state)
+    if not as_json and (step := _next_step(states, at_work)):
+        hints.warn(step)
 
 
 def _preview(asked: Sequence[Request], as_json: bool, path: Path) -> None:
@@ -84,6 +88,15 @@ def _preview(asked: Sequence[Request], as_json: bool, path: Path) -> None:
 def _counts(name: str, found: "adding.Added | Preview") -> dict[str, object]:
     counts = {"curves": found.curves, "runs": found.runs, "new": found.new, "existing": found.existing}
     return {"experiment": name, **counts}
+
+
+def _next_step(states: Sequence[Experiment], at_work: bool) -> str:
+    """The command that follows on queueing experiments; none where `_say_what_halts` names one."""
+    if any(one.waiting or one.running for one in states):
+        return "workers are running: `cockpit status` shows progress" if at_work else "train with `cockpit work`"
+    if all(one.status == "done" for one in states):
+        return f"nothing left to train: `cockpit plot {shlex.quote(states[0].name)}`"
+    return ""
 
 
 def _say_what_is_absent(definitions: Iterable[Definition]) -> None:

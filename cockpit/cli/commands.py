@@ -14,6 +14,8 @@ from cockpit.cli import coercion  # noqa: F401 - makes Typer light
 COMMANDS = {
     "run": "cockpit.cli.work",
     "work": "cockpit.cli.work",
+    "status": "cockpit.cli.status",
+    "ls": "cockpit.cli.listing",
     "serve": "cockpit.cli.screen",
     "plot": "cockpit.cli.results",
     "figure": "cockpit.cli.results",
@@ -30,6 +32,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "estimate": "cockpit.cli.adding",
         "logs": "cockpit.cli.logs",
         "list": "cockpit.cli.listing",
+        "ls": "cockpit.cli.listing",
         **dict.fromkeys(
             ("pause", "resume", "cancel", "retry", "move", "annotate", "curve", "archive", "unarchive", "remove"),
             "cockpit.cli.changing",

@@ -20,6 +20,7 @@ app = typer.Typer()
 HEADINGS = ("experiment", "status", "progress", "done", "time left", "problems", "waits for", "tags")
 
 
+@app.command("ls", hidden=True)
 @app.command("list", epilog="Example: cockpit queue list --status failed")
 def list_(
     as_json: Json = False,
@@ -36,7 +37,11 @@ def list_(
     """List experiments with their state and how many of their runs are done."""
     with closing(database.reader(to_read(db))) as connection:
         everything = rows.experiments(connection)
-        left = remaining.read(connection) if not as_json and any(row.waiting for row in everything) else Remaining()
+        left = (
+            remaining.read(connection)
+            if not as_json and any(row.waiting or row.running for row in everything)
+            else Remaining()
+        )
     found = [row for row in everything if all_ or row.archived == archived]
     if status is not None:
         status = chosen("--status", status, words.OF_EXPERIMENTS)

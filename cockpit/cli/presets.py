@@ -15,8 +15,8 @@ from cockpit.requests.asking import asked_for
 from cockpit.requests.options import Request
 from cockpit.requests.shared import Database, Json, to_read
 from cockpit.views import tables
-from engine.analysis import estimates
-from engine.analysis.estimates import Preview
+from engine.analysis import previews
+from engine.analysis.previews import Preview
 from engine.machine import devices
 from engine.plan import presets
 from engine.plan.definitions import Definition, rewind_epoch
@@ -90,10 +90,10 @@ def _outlooks(groups: Sequence[Sequence[Request]], path: Path) -> list[tuple[lis
     places = devices.found()
     with _uncollected():
         if not path.exists():
-            return estimates.previews(None, [[one.definition for one in asked] for asked in groups], places)
+            return previews.previews(None, [[one.definition for one in asked] for asked in groups], places)
         with closing(database.reader(path)) as connection:
             definitions = [[one.resolved(connection) for one in asked] for asked in groups]
-            return estimates.previews(connection, definitions, places)
+            return previews.previews(connection, definitions, places)
 
 
 @contextmanager

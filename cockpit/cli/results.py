@@ -4,7 +4,9 @@ import os
 import shlex
 import sqlite3
 import sys
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +21,7 @@ from cockpit.views import tables
 from engine.analysis.comparing import FRACTIONS, Fraction, Ratios, ratios
 from engine.errors import InputError, chosen
 from engine.plan import presets
-from engine.store import database, queue, rows, sides
+from engine.store import database, queue, rows, sides, titles
 
 if TYPE_CHECKING:
     from cockpit.views.canvas import Row
@@ -100,6 +102,20 @@ def figure(
         tuple[float, float] | None,
         typer.Option(help="Range of accuracies shown, e.g. 0.85 0.95.", show_default=False),
     ] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Title; '' draws none.", show_default="experiment, target, model and width")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CURVE=TEXT",
+            help="Name of a curve in this figure only. `cockpit queue curve NAME` lists curves. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    no_inset: Annotated[
+        bool, typer.Option("--no-inset", help="Omit the inset of a narrow axis, which shows accuracy from 0 to 1.")
+    ] = False,
     layers: Layers = None,
     ratio: Ratio = "pruned",
     db: Database = None,
@@ -117,13 +133,31 @@ def figure(
     with closing(database.reader(to_read(db))) as connection:
         queue.experiment_id(connection, experiment)
         remarks = _remarks(connection, experiment)
-        if _by_layer(connection, experiment, layers, target=target, y=y):
-            figures.write_ratios(output, _ratios(connection, experiment, fraction), remarks)
+        of_curves = {"target": target, "y": y, "label": label or None, "no-inset": no_inset or None}
+        if _by_layer(connection, experiment, layers, **of_curves):
+            figures.write_ratios(output, _ratios(connection, experiment, fraction), remarks, title)
         elif titled := _titled(connection, experiment, target):
-            figures.write(output, titled, View(x=x, full=full, y_range=y), remarks)
+            labels = _labels(connection, experiment, label or ())
+            titled = {
+                key: [replace(one, label=labels.get(one.curve, one.label)) for one in shown]
+                for key, shown in titled.items()
+            }
+            figures.write(output, titled, View(x=x, full=full, y_range=y), remarks, title, inset=not no_inset)
         else:
             sys.exit(1)
     print(f"wrote {output}", file=sys.stderr)
+
+
+def _labels(connection: sqlite3.Connection, experiment: str, given: Sequence[str]) -> dict[str, str]:
+    """The labels of `--label`, by curve, whose name may hold a `=`. Raises InputError for an unknown curve."""
+    curves, found = list(titles.of_curves(connection, experiment)), {}
+    for one in given:
+        if "=" not in one:
+            raise InputError(f"--label {one} has no '=': give CURVE=TEXT, as in --label {shlex.quote(curves[0])}=TEXT")
+        known = [curve for curve in curves if one.startswith(f"{curve}=")]
+        curve = max(known, key=len) if known else chosen("curve", one.partition("=")[0], curves)
+        found[curve] = titles.checked(one.removeprefix(f"{curve}="))
+    return found
 
 
 def _axes(x: str, ratio: str) -> tuple[str, Fraction]:

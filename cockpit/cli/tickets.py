@@ -89,6 +89,9 @@ def export(
     level: Annotated[int | None, typer.Option(help="Pruning iteration.", show_default="the sparsest")] = None,
     replicate: Annotated[int, typer.Option(help="Number of the replicate.")] = 0,
     output: Annotated[Path | None, output_option("File or folder to write to.", "named after the ticket")] = None,
+    code: Annotated[
+        bool, typer.Option("--code", help="Also write the network's definition: Python that needs no cockpit.")
+    ] = False,
     trust_models: TrustModels = False,
     as_json: Json = False,
     db: Database = None,
@@ -105,15 +108,24 @@ def export(
     if output is not None and not output.parent.is_dir():
         raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another --output")
     trusting.asking(trust_models, lambda: trust.require(model, model_folder))
-    ask = partial(processes.ask, tuple[str, Description], EXPORTER, "export", "--db", path, digest, sparser, "--output")
-    if output is None or output.is_dir():
-        place, told = ask(output or ".")
+    name = "" if output is None or output.is_dir() else output.name
+    if code and output is not None and name and not is_replaceable(output):
+        raise InputError(f"--code needs a file to write beside, not {output}: name another --output")
+    defined = ["--code-for", name] if code else []
+    wanted = ("export", "--db", path, digest, sparser, *defined, "--output")
+    ask = partial(processes.ask, tuple[str, Description, list[str]], EXPORTER, *wanted)
+    if output is None or not name:
+        place, told, files = ask(output or ".")
     else:
         with whole(output) as written:
-            place, told = str(output), ask(written)[1]
+            place, (_, told, files) = str(output), ask(written)
     # A path such as /dev/stdout has taken standard output for the ticket.
     to = sys.stdout if is_replaceable(Path(place)) else sys.stderr
-    print(json.dumps({"file": place, **to_builtins(told)}) if as_json else f"{place}: {_describe(told)}", file=to)
+    if as_json:
+        print(json.dumps({"file": place, **to_builtins(told), **({"code": files} if code else {})}), file=to)
+        return
+    for line in (f"{place}: {_describe(told)}", *files):
+        print(line, file=to)
 
 
 @app.command("verify", epilog="Example: cockpit tickets verify ticket.safetensors")

@@ -19,7 +19,8 @@ from engine.plan.definitions import Definition
 from engine.store import adding, database, queue
 
 if TYPE_CHECKING:  # what only adds experiments estimates nothing
-    from engine.analysis.estimates import Estimate, Preview
+    from engine.analysis.estimates import Estimate
+    from engine.analysis.previews import Preview
 
 HEADINGS = ("experiment", "runs left", "device time", "done in", "ticket files")
 
@@ -29,16 +30,16 @@ def preview(asked: Sequence[Request], path: Path) -> "tuple[list[Preview], Previ
 
     Writes nothing, not even a new database. Raises InputError if another experiment has one of the names.
     """
-    from engine.analysis import estimates
+    from engine.analysis import previews
 
     places = devices.found()
     if not path.exists():
-        return *estimates.preview(None, [one.definition for one in asked], places), len(places)
+        return *previews.preview(None, [one.definition for one in asked], places), len(places)
     with closing(database.reader(path)) as connection:
         definitions = [one.resolved(connection) for one in asked]
         for one, definition in zip(asked, definitions, strict=True):
             adding.same_experiment(connection, one.name, definition, experiments.curves(definition))
-        return *estimates.preview(connection, definitions, places), len(places)
+        return *previews.preview(connection, definitions, places), len(places)
 
 
 def describe(name: str, found: "adding.Added | Preview") -> str:
@@ -65,12 +66,12 @@ def widen(
 
 def preview_wider(names: Sequence[str], more: Mapping[str, Any], path: Path) -> "tuple[list[Definition], Preview, int]":
     """What `widen` would make of experiments, the outlook of that, and the number of workers assumed."""
-    from engine.analysis import estimates
+    from engine.analysis import previews
 
     places = devices.found()
     with closing(database.reader(path)) as connection:
         wider = list(_wider(connection, names, more).values())
-        _, together = estimates.preview(connection, wider, places)
+        _, together = previews.preview(connection, wider, places)
     return wider, together, len(places)
 
 

@@ -3,38 +3,56 @@
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cockpit.text import words
-from engine.analysis import estimates
-from engine.analysis.estimates import Estimate
 from engine.machine import devices
 from engine.machine.devices import Device
 from engine.store import workers
 
+if TYPE_CHECKING:
+    from engine.analysis.estimates import Estimate
+
 BAR = 10  # columns
+UNKNOWN = "unknown"
+UNENDED = """
+    SELECT DISTINCT e.name FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
+    JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
+    WHERE e.state = 'active' AND r.status IN ('waiting', 'running')
+"""
 
 
 @dataclass(frozen=True)
 class Remaining:
-    """The time left in words, of each active experiment and of all; empty where nothing is left to train."""
+    """The time left in words, of each active experiment and of all; empty where nothing is left to train.
+
+    `seconds` is that of all, None where a part of it is unknown.
+    """
 
     total: str = ""
     of: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
 
 
 def read(connection: sqlite3.Connection) -> Remaining:
     """The time left if the workers of now train on; without workers, one a device of this machine."""
+    if not connection.execute("SELECT EXISTS (SELECT 1 FROM runs WHERE status = 'done')").fetchone()[0]:
+        unended = connection.execute(UNENDED).fetchall()  # nothing was measured: what estimates takes time to import
+        return Remaining(UNKNOWN if unended else "", {row["name"]: UNKNOWN for row in unended})
+    from engine.analysis import estimates
+
     present = [row for row in workers.present(connection) if row.state != "dead"]
     places = [Device(row.device, None, False) for row in present] or devices.found()
     each, together = estimates.estimate(connection, (), places)
-    return Remaining(_said(together), {name: _said(one) for name, one in each.items()})
+    seconds = together.seconds if together.runs and not together.untimed else None
+    return Remaining(_said(together), {name: _said(one) for name, one in each.items()}, seconds)
 
 
-def _said(one: Estimate) -> str:
+def _said(one: "Estimate") -> str:
     if not one.runs:
         return ""
     if not one.timed:
-        return "unknown"
+        return UNKNOWN
     return ("> " if one.untimed else "") + words.duration(one.seconds)
 
 

@@ -71,20 +71,30 @@ def drawn(path: Path, width: float, height: float) -> Iterator["Figure"]:
             figure.savefig(partial, format=form, dpi=DOTS, metadata=UNDATED[form])
 
 
-def write(path: Path, shown: Mapping[str, Sequence[Series]], view: legends.View, remarks: Sequence[str] = ()) -> None:
+def write(
+    path: Path,
+    shown: Mapping[str, Sequence[Series]],
+    view: legends.View,
+    remarks: Sequence[str] = (),
+    title: str | None = None,
+    *,
+    inset: bool = True,
+) -> None:
     """Draw groups of curves, by title, side by side: means, one deviation to each side as a shade.
 
     A point whose replicates are not all done is hollow. A narrowed axis of accuracies has an inset with all of it.
-    `remarks` stand below the titles.
+    `remarks` stand below the titles. A `title` replaces that of a single group, and stands above those of several.
     """
     longest = max(map(len, shown.values()))
     with drawn(path, WIDTH * len(shown), HEIGHT + LEGEND * longest) as figure:
-        for axes, (title, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
-            _draw(axes, curves, view)
-            _entitle(axes, title, remarks)
+        if title and len(shown) > 1:
+            figure.suptitle(words.line(title))
+        for axes, (name, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+            _draw(axes, curves, view, inset)
+            _entitle(axes, name if title is None or (title and len(shown) > 1) else title, remarks)
 
 
-def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = ()) -> None:
+def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = (), title: str | None = None) -> None:
     """Draw the ratios of two scopes layer by layer, a line for each level from light to dark: figure 1b."""
     levels = ratio_charts.ratio_levels(found)
     named = evenly(levels, NAMED)
@@ -102,13 +112,13 @@ def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = ()) -> None
         axes.set_xticks(range(1, len(found.layers) + 1))
         axes.set_xlabel("layer")
         axes.set_ylabel(f"ratio of the fraction {found.fraction}")
-        _entitle(axes, ratio_title(found), remarks)
+        _entitle(axes, ratio_title(found) if title is None else title, remarks)
         axes.grid(alpha=SHADE)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, frameon=False, fontsize="small")
 
 
 def _entitle(axes: "Axes", title: str, remarks: Iterable[str]) -> None:
-    lines = [fill(words.line(title), TITLE), *map(_broken, remarks)]
+    lines = [*filter(None, [fill(words.line(title), TITLE)]), *map(_broken, remarks)]
     axes.set_title("\n".join(lines), fontsize="medium")
 
 
@@ -135,7 +145,7 @@ def _main() -> None:
         sys.exit(str(error))
 
 
-def _draw(axes: "Axes", shown: Sequence[Series], view: legends.View) -> None:
+def _draw(axes: "Axes", shown: Sequence[Series], view: legends.View, inset: bool) -> None:
     where = charts.layout(shown, _with_room(shown, view), *CELLS)
     _curves(axes, shown, view)
     margin = MARGIN * (where.x.high - where.x.low)
@@ -148,13 +158,13 @@ def _draw(axes: "Axes", shown: Sequence[Series], view: legends.View) -> None:
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=SHADE)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), frameon=False, fontsize="small")
-    if where.y.high - where.y.low < NARROWED:
-        inset = axes.inset_axes((*_emptiest(shown, view, where), INSET, INSET))
-        _curves(inset, shown, view, small=True)
-        inset.set_xlim(axes.get_xlim())
-        inset.set_ylim(0, 1)
-        inset.set_xticks([])
-        inset.set_yticks((0, 0.5, 1), ("0", "50", "100"), fontsize="x-small")
+    if inset and where.y.high - where.y.low < NARROWED:
+        small = axes.inset_axes((*_emptiest(shown, view, where), INSET, INSET))
+        _curves(small, shown, view, small=True)
+        small.set_xlim(axes.get_xlim())
+        small.set_ylim(0, 1)
+        small.set_xticks([])
+        small.set_yticks((0, 0.5, 1), ("0", "50", "100"), fontsize="x-small")
 
 
 def _with_room(shown: Sequence[Series], view: legends.View) -> legends.View:

@@ -5,8 +5,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from engine.machine import vision
-
 Shape = tuple[int, int, int]  # channels, height, width
 
 
@@ -130,8 +128,10 @@ def torchvision_resnet(name: str, width: float, channels: int, classes: int, sma
 
     With the `small_stem` its first convolution is 3x3 of stride 1 and no max pool follows, as is usual for CIFAR.
     """
+    from torchvision import models  # takes a second to import
+
     with torch.device("meta"):  # every layer is made anew below
-        net: nn.Module = getattr(vision.torchvision().models, name)(num_classes=classes)
+        net: nn.Module = getattr(models, name)(num_classes=classes)
     for path, module in list(net.named_modules()):
         match module:
             case nn.Conv2d():

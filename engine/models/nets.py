@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from engine import streams
 from engine.errors import InputError, OptionName
+from engine.machine import vision
 from engine.models import user_model
 from engine.models.architectures import ConvN, LeNet5, ResNet20, Shape, Vgg, torchvision_resnet
 from engine.models.catalog import find
@@ -37,34 +39,44 @@ def build(name: str, width: float, shape: Shape, classes: int, folder: str = "",
     `folder` is where the source of a person's own model lies, `seed` of what its factory draws: 0 but to look for
     that. Raises InputError for an unknown name, and where the own model cannot be built.
     """
+    made = maker(name, width, shape, classes, folder)
+    return _own(name, made, seed) if user_model.is_own(name) else made()
+
+
+def maker(name: str, width: float, shape: Shape, classes: int, folder: str = "") -> partial[Any]:
+    """What makes the network when called: a class or function of ours, or a person's own factory, with its arguments.
+
+    Raises InputError like `build`.
+    """
     if user_model.is_own(name):
-        return _own(name, width, shape, classes, folder, seed)
+        factory = user_model.load(name, folder)
+        given = _arguments(factory, name, {"channels": shape[0], "width": width, "shape": shape, "classes": classes})
+        return partial(factory, **given)
     find(name)  # raises for an unknown one
     if name in VGG:
-        return Vgg(VGG[name], width, shape[0], classes)
+        return partial(Vgg, VGG[name], width, shape[0], classes)
     if name in CONV_N:
-        return ConvN(CONV_N[name], width, shape, classes)
+        return partial(ConvN, CONV_N[name], width, shape, classes)
     if name == "lenet-5":
-        return LeNet5(width, shape, classes)
+        return partial(LeNet5, width, shape, classes)
     if name == "resnet20":
-        return ResNet20(width, shape[0], classes)
+        return partial(ResNet20, width, shape[0], classes)
+    vision.torchvision()  # raises where it does not go with torch
     base = name.removesuffix("-cifar")
-    return torchvision_resnet(base, width, shape[0], classes, small_stem=base != name)
+    return partial(torchvision_resnet, base, width, shape[0], classes, base != name)
 
 
-def _own(name: str, width: float, shape: Shape, classes: int, folder: str, seed: int) -> nn.Module:
+def _own(name: str, made: partial[Any], seed: int) -> nn.Module:
     """What a person's factory makes, called with those of its parameters that it has."""
-    factory = user_model.load(name, folder)
-    given = _arguments(factory, name, {"channels": shape[0], "width": width, "shape": shape, "classes": classes})
     # What the factory draws that `initialise` does not draw again is at least the same every time.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = factory(**given)
+            model = made()
         except (Exception, SystemExit) as error:
-            if any(f"unexpected keyword argument {key!r}" in str(error) for key in given):
+            if any(f"unexpected keyword argument {key!r}" in str(error) for key in made.keywords):
                 raise _other_names(name, f"({user_model.describe(error)})") from error
-            said = ", ".join(f"{key}={value!r}" for key, value in given.items())
+            said = ", ".join(f"{key}={value!r}" for key, value in made.keywords.items())
             raise InputError(f"model {name.partition('@')[0]}({said}) raised {user_model.describe(error)}") from error
     user_model.elsewhere()  # raises for what the factory has imported beside what is hashed
     if not isinstance(model, nn.Module):

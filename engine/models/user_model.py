@@ -129,7 +129,7 @@ def _file(root: Path, inner: list[str], module: str) -> Path:
     return root
 
 
-def _installed(path: Path) -> bool:
+def is_installed(path: Path) -> bool:
     """Whether a file belongs to Python, to an installed distribution, or to this program."""
     import sysconfig
 
@@ -147,7 +147,7 @@ def _gather(top: str, root: Path) -> tuple[frozenset[str], dict[str, tuple[Path,
     own = {root.name: root} if root.is_file() else {f.relative_to(root).with_suffix(""): f for f in _modules(root)}
     code = {str(place): (file, file.read_bytes()) for place, file in own.items()}
     names, folder = {top}, root.parent
-    if _installed(root):
+    if is_installed(root):
         return frozenset(names), code
     _refuse_taken(top, folder)
     waiting = list(code.values())
@@ -188,7 +188,7 @@ def _taken(name: str) -> bool:
 def _refuse_taken(name: str, folder: Path) -> None:
     """Raises InputError for a module in this folder whose name is Python's or this program's, and so never imported."""
     found = PathFinder.find_spec(name, [str(folder)]) if _taken(name) else None
-    if found is None or found.loader is None or _installed(Path(found.origin or "").absolute()):
+    if found is None or found.loader is None or is_installed(Path(found.origin or "").absolute()):
         return
     owner = "cockpit" if name in OURS else "Python"
     raise InputError(
@@ -293,9 +293,9 @@ class _Loaded:
         """
         files = [getattr(module, "__file__", None) for name, module in sys.modules.items() if name not in self.before]
         for path in {Path(file).absolute() for file in files if file} - set(self.source.code):
-            if path.is_relative_to(self.source.folder) and path.suffix == ".py" and not _installed(path):
+            if path.is_relative_to(self.source.folder) and path.suffix == ".py" and not is_installed(path):
                 raise InputError(f"model {self.source.name}: {path} {_UNSEEN}")
-            if not _installed(path):
+            if not is_installed(path):
                 self.others.add(path)
         return self.others
 
@@ -334,14 +334,14 @@ def load(name: str, folder: str = "") -> Callable[..., Any]:
 
 def _use(source: Source) -> None:
     """Make the modules of a source those that are imported by their names, until another is used."""
-    if _installed(source.file):  # others use it too, so it stays as it was imported
+    if is_installed(source.file):  # others use it too, so it stays as it was imported
         top = source.module.partition(".")[0]
         if _of_installed.setdefault(top, source.sha256) != source.sha256:
             raise InputError(f"package {top!r} has changed since this process imported it: start the process again")
         return
     for name in NEEDED & source.names:
         found = PathFinder.find_spec(name)
-        if found and found.origin and _installed(Path(found.origin).absolute()):
+        if found and found.origin and is_installed(Path(found.origin).absolute()):
             raise InputError(
                 f"module {name!r} in {source.folder} cannot be imported: {found.origin} has that name too; rename yours"
             )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engine.errors import InputError
 from engine.machine import memory, processes
-from engine.models import nets, trust, user_model
+from engine.models import definition, nets, trust, user_model
 from engine.pruning.criteria import sees_weights_alone
 from engine.pruning.pruner import Masks
 from engine.recipes import Run
@@ -136,14 +136,29 @@ def _few(problems: list[str]) -> list[str]:
     return problems if rest < 2 else [*problems[:FEW], f"{rest} more like this"]
 
 
-def export(path: Path, digest: str, sparser: str, output: Path) -> tuple[str, Description]:
-    """Write the ticket of a run to a file, or into a folder: where, and what it says of itself."""
+def export(
+    path: Path, digest: str, sparser: str, output: Path, code_for: str | None = None
+) -> tuple[str, Description, list[str]]:
+    """Write the ticket of a run to a file, or into a folder: where, what it says of itself, and what else was written.
+
+    `code_for` is the name that the file will have: beside it, write the network's definition (`models.definition`).
+    """
     with damage.explained(path), closing(database.reader(path)) as connection:
         found = ticketfiles.unpack(ticket(connection, Folder(database.files_folder(path)), digest, sparser).data)
+        folder = database.model_folder(connection, found.run.training.model)
     place = output / ticketfiles.file_name(found) if output.is_dir() else output
     place.parent.mkdir(parents=True, exist_ok=True)
+    code = []
+    if code_for is not None:
+        code = definition.write(place.parent, _definition(found, folder, code_for or place.name))
     files.write(place, found.data)
-    return str(place), ticketfiles.described(found)
+    return str(place), ticketfiles.described(found), code
+
+
+def _definition(found: ticketfiles.TicketFile, folder: str, ticket: str) -> dict[str, bytes]:
+    training, data = found.run.training, found.about.data
+    about = f"Ticket of level {found.run.ticket.level} from {data.name}: {training.model} x {training.width:g}."
+    return definition.files(training.model, training.width, data.shape, data.classes, folder, ticket, about)
 
 
 def main() -> None:
@@ -153,6 +168,7 @@ def main() -> None:
     exporting = verbs.add_parser("export")
     exporting.add_argument("--db", type=Path, required=True)
     exporting.add_argument("--output", type=Path, required=True, help="a file, or a folder for one")
+    exporting.add_argument("--code-for", metavar="FILE", help="write the network's definition, too, beside this file")
     exporting.add_argument("digest")
     exporting.add_argument("sparser", help="the digest of a sparser run of the same chain, or the same")
     verbs.add_parser("verify").add_argument("files", type=Path, nargs="+")
@@ -165,7 +181,7 @@ def main() -> None:
     elif options.verb == "compare":
         processes.answer(lambda: [compare(path, options.folder) for path in options.files])
     else:
-        processes.answer(lambda: export(options.db, options.digest, options.sparser, options.output))
+        processes.answer(lambda: export(options.db, options.digest, options.sparser, options.output, options.code_for))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from engine.store.row_types import LoadHistory, Pool, Worker, typed
 
 LOAD_SECONDS = 5.0  # between two samples of a host
 LOADS_KEPT_SECONDS = 3600.0
+AT_WORK = ("training", "held up", "idle")  # states of workers that train, or will
 SILENT_SECONDS = 40.0  # without a heartbeat, after which a worker is shown as silent
 HERE = "(host, boot, pid_namespace) = (:host, :boot, :pid_namespace)"  # of pools
 LONG_AGO = "'1970-01-01T00:00:00.000Z'"  # for a worker's row without a time, which no worker writes

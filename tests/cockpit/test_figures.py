@@ -185,6 +185,9 @@ def test_of_several_chains_it_is_said_first_that_a_scope_is_missing(cockpit: Coc
         (("halves", "-o", "x.png", "--layers", "--ratio", "kept"), "unknown --ratio 'kept'"),
         (("halves", "-o", "x.png", "--ratio", "kept"), "unknown --ratio 'kept'"),
         (("halves", "-o", "x.png", "--layers", "--target", "digits-a"), "--target applies only to curves"),
+        (("halves", "-o", "x.png", "--layers", "--no-inset"), "--no-inset applies only to curves"),
+        (("halves", "-o", "x.png", "--label", "own"), "--label own has no '=': give CURVE=TEXT"),
+        (("halves", "-o", "x.png", "--label", "digits-b dens=own"), "did you mean 'digits-b dense'"),
         (("halves", "-o", "no/x.png"), "there is no folder no for x.png"),
         (("later", "-o", "x.png", "--layers"), "later has no layerwise scope"),
         (("halvs", "-o", "x.png"), "did you mean 'halves'"),
@@ -212,3 +215,21 @@ def test_a_figure_of_hostile_names_shows_them_as_text(cockpit: Cockpit, tmp_path
     ElementTree.fromstring(text)
     assert "_$x^{$ _" in text
     assert "_$\\frac{" in text
+
+
+def test_title_labels_and_inset_are_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = copied(FIXTURE, tmp_path)
+    curve = "digits-b random-global"
+    plain = drawn_axes(copy, monkeypatch, y=(0.9, 0.96))
+    chosen = drawn_axes(
+        copy, monkeypatch, y=(0.9, 0.96), title="My = title", label=[f"{curve}=by = chance"], no_inset=True
+    )
+    assert (len(plain.child_axes), len(chosen.child_axes)) == (1, 0)
+    assert chosen.get_title().splitlines()[0] == "My = title"
+    assert plain.get_title().splitlines()[1:] == chosen.get_title().splitlines()[1:]
+    names = [name for axes in (plain, chosen) for name in axes.get_legend_handles_labels()[1]]
+    half = len(names) // 2
+    changed = [pair for pair in zip(names[:half], names[half:], strict=True) if pair[0] != pair[1]]
+    assert [new for _, new in changed] == ["by = chance (n=2)"]
+    assert drawn_axes(copy, monkeypatch, title="").get_title().startswith("differs")
+    assert drawn_axes(copy, monkeypatch, layers=True, title="Ratios").get_title().startswith("Ratios")

@@ -22,7 +22,7 @@ UNUSED = {
     *("importlib.metadata", "zipfile", "logging", "email", "asyncio", "ssl", "concurrent.futures", "argparse"),
     *("tomllib", "statistics", "secrets", "socket", "engine.datasets.npz", "engine.analysis.estimates"),
 }
-LIGHT = ("queue list", "queue pause one", "queue logs one", "export", "store gc --dry-run")
+LIGHT = ("status", "queue list", "queue pause one", "queue logs one", "export", "store gc --dry-run")
 
 
 def imported(folder: Path, *arguments: str) -> set[str]:
@@ -51,7 +51,7 @@ def test_what_a_command_does_not_use_is_not_imported(tmp_path: Path, command: st
     assert not HEAVY & imported(tmp_path, *add)
     found = imported(tmp_path, *command.split())
     assert not {*HEAVY, "rich.console", "tomllib", "cockpit.config", "engine.plan.presets"} & found
-    if command in ("queue list", "export"):
+    if command in ("status", "queue list", "export"):
         assert (
             not {"engine.recipes", "engine.plan.definitions", "sqlite_utils", "hashlib"} & found
         )  # msgspec types rows
@@ -59,7 +59,7 @@ def test_what_a_command_does_not_use_is_not_imported(tmp_path: Path, command: st
 
 def test_what_is_often_started_imports_no_more_than_it_uses(tmp_path: Path) -> None:
     add = ("queue", "add", "--source", "digits-a", "--levels", "0", "--replicates", "1", "--name", "one")
-    for typed in (add, ("queue", "list"), ("export", "--table", "runs")):
+    for typed in (add, ("status",), ("queue", "list"), ("export", "--table", "runs")):
         assert not UNUSED & imported(tmp_path, *typed), typed
 
 

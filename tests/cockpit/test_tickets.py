@@ -1,6 +1,8 @@
 """Each verb of `cockpit tickets`, against the real program in an empty folder."""
 
 import json
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -51,6 +53,26 @@ def test_a_ticket_goes_out_is_verified_and_comes_in_elsewhere(cockpit: Cockpit, 
     assert added.returncode == 0, added.stderr
     assert "3 curves, 6 runs: 6 new" in added.stdout
     assert cockpit("tickets", "list", "--db", "other.db").stdout.splitlines()[-1] == source[1]
+
+
+def test_a_ticket_with_its_code_loads_without_cockpit(cockpit: Cockpit, path: Path, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    said = cockpit("tickets", "export", "tiny:global", "--level", 2, "--code", "-o", "place/my ticket.safetensors")
+    assert said.stdout.splitlines()[1:] == [str(place / "load_my_ticket.py")]
+    told = cockpit("tickets", "export", "tiny:global", "--code", "--json", "-o", "place")
+    assert [Path(file).parent for file in json.loads(told.stdout)["code"]] == [Path("place")]
+    assert len(list(place.iterdir())) == 4
+    script = (
+        "import sys\nsys.modules['engine'] = sys.modules['cockpit'] = None\nfrom load_my_ticket import load\n"
+        "print(sum(int(mask.sum()) for name, mask in load().named_buffers() if name.endswith('_mask')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"{int(done.stdout):,} of" in said.stdout
+    refused = cockpit("tickets", "export", "tiny:global", "--code", "-o", "/dev/stdout")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--code needs a file to write beside, not /dev/stdout" in refused.stderr
 
 
 def test_an_experiment_of_a_ticket_is_printed_as_a_file_that_makes_the_same(

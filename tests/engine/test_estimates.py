@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from engine.analysis.estimates import Estimate, Unknown, estimate, preview, previews, schedule
+from engine.analysis.estimates import Estimate, Unknown, estimate, schedule
+from engine.analysis.previews import preview, previews
 from engine.machine.devices import Device
 from engine.plan.defining import define
 from engine.plan.experiments import curves

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from cockpit.requests import adding
 from cockpit.requests.options import add_all, request_of
 from cockpit.tui.screens.form import Form, hint
-from engine.analysis.estimates import Preview
+from engine.analysis.previews import Preview
 from engine.plan.definitions import Definition
 from engine.plan.options import OPTIONS
 from engine.store import database

@@ -21,7 +21,7 @@ def test_queue_add_says_what_is_new_and_what_exists(cockpit: Cockpit) -> None:
     first, second = cockpit(*ADD), cockpit(*ADD)
     assert first.stdout == "digits-a-to-digits-b-vgg-digits: 4 curves, 26 runs: 26 new, 0 exist already\n"
     assert second.stdout == "digits-a-to-digits-b-vgg-digits: 4 curves, 26 runs: 0 new, 26 exist already\n"
-    assert first.stderr == second.stderr == ""
+    assert first.stderr == second.stderr == "train with `cockpit work`\n"
     as_json = cockpit(*ADD, "--name", "other", "--json")
     assert json.loads(as_json.stdout) == {"experiment": "other", "curves": 4, "runs": 26, "new": 0, "existing": 26}
 

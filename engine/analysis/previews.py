@@ -1,0 +1,159 @@
+"""What adding experiments would do: how many of their runs are new or done, and how long those left would take."""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import NamedTuple
+
+from engine.analysis import estimates
+from engine.analysis.estimates import Estimate, Load, Measured, Task, Work
+from engine.machine.devices import Device
+from engine.plan.definitions import Definition
+from engine.plan.experiments import Curve, curves, runs
+from engine.recipes import Dense, Run
+
+_NEW = "\0"  # begins the names, which no other has, of the experiments that a preview is of
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What adding an experiment, or several, would do: how many runs are new or done, and what would be left."""
+
+    curves: int
+    runs: int
+    new: int
+    done: int
+    estimate: Estimate
+
+    @property
+    def existing(self) -> int:
+        """How many of the runs are in the database."""
+        return self.runs - self.new
+
+
+class Plan(NamedTuple):
+    """What training a run is, and the runs that it needs, by their digests."""
+
+    work: Work
+    needs: list[str]
+
+
+def preview(
+    connection: sqlite3.Connection | None, definitions: Sequence[Definition], places: Sequence[Device]
+) -> tuple[list[Preview], Preview]:
+    """What adding experiments, one after the other, would do: to each, and to all together with each run once.
+
+    Nothing is written; where there is no database yet (None), all is new.
+    """
+    return previews(connection, [definitions], places)[0]
+
+
+def previews(
+    connection: sqlite3.Connection | None, groups: Sequence[Sequence[Definition]], places: Sequence[Device]
+) -> list[tuple[list[Preview], Preview]]:
+    """What `preview` says of each of these groups of experiments by itself. Each experiment is expanded once."""
+    expanded = {definition: curves(definition) for group in groups for definition in group}
+    each = {definition: runs(found) for definition, found in expanded.items()}
+    data_sets = {data.identity: data for one in expanded for data in one.sources + one.targets}
+    wanted = {digest: run for own in each.values() for digest, run in own.items()}
+    plans = _plans(wanted, {data.identity: data.name for data in data_sets.values()})
+    load, measured = Load({}, [], {}, {}), Measured({}, {}, {}, {})
+    known: dict[str, tuple[int, str]] = {}
+    if connection is not None:
+        load, measured = estimates.load(connection, ()), estimates.measurements(connection, places[0].name)
+        rows = connection.execute(
+            "SELECT digest, id, status FROM runs WHERE digest IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(wanted)),),
+        )
+        known = {row["digest"]: (row["id"], row["status"]) for row in rows}
+    pixels = {data.identity: data.train_images * data.shape[1] * data.shape[2] for data in data_sets.values()}
+    measured = replace(measured, pixels={**measured.pixels, **pixels})
+
+    def of(group: Sequence[Definition]) -> tuple[list[Preview], Preview]:
+        expansions, parts = [expanded[one] for one in group], [each[one] for one in group]
+        return _preview(load, known, plans, expansions, parts, measured, len(places))
+
+    return [of(group) for group in groups]
+
+
+def _preview(
+    others: Load,
+    known: Mapping[str, tuple[int, str]],
+    plans: Mapping[str, Plan],
+    expanded: Sequence[Sequence[Curve]],
+    each: Sequence[Mapping[str, Run]],
+    measured: Measured,
+    slots: int,
+) -> tuple[list[Preview], Preview]:
+    load = Load({**others.tasks}, [*others.needs], {**others.wanted}, {**others.priorities})
+    wanted = dict.fromkeys(digest for own in each for digest in own)
+    known = {digest: known[digest] for digest in wanted if digest in known} if known else {}
+    ids = _join(load, {digest: plans[digest] for digest in wanted}, known)
+    for place, own in enumerate(each):
+        load.wanted[f"{_NEW}{place}"] = {ids[digest] for digest in own if digest in ids}
+        load.priorities[f"{_NEW}{place}"] = 0
+    names = [f"{_NEW}{place}" for place in range(len(each))]
+    estimated, total = estimates.each(load, names, measured, slots)
+    done = {digest for digest, (_, status) in known.items() if status == "done"}
+    found_of, there = [], set(known)
+    for found, own, left in zip(expanded, each, estimated.values(), strict=True):
+        found_of.append(Preview(len(found), len(own), len(own.keys() - there), len(own.keys() & done), left))
+        there |= own.keys()
+    return found_of, Preview(sum(map(len, expanded)), len(wanted), len(wanted) - len(known), len(done), total)
+
+
+def _plans(wanted: Mapping[str, Run], names: Mapping[str, str]) -> dict[str, Plan]:
+    """What to plan of each of these runs by its digest; `names` are those of the data sets."""
+    works: dict[tuple[int, str | None], Work] = {}  # there are but a few
+    found: dict[str, Plan] = {}
+    for digest, run in wanted.items():
+        t = run.training
+        leaves = "dense" if isinstance(run.ticket, Dense) else "link" if run.is_link else None
+        if (work := works.get((id(t), leaves))) is None:
+            kind = (
+                t.model,
+                t.width,
+                t.batch_size,
+                t.profile,
+                t.split,
+                t.dataset,
+                t.epochs,
+                t.validation,
+                t.test_images,
+            )
+            work = works[id(t), leaves] = Work(*kind, names[t.dataset], leaves)
+        found[digest] = Plan(work, [needed.digest for needed in run.needs()])
+    return found
+
+
+def _join(load: Load, wanted: Mapping[str, Plan], known: Mapping[str, tuple[int, str]]) -> dict[str, int]:
+    """Add to a load what is left to train of these runs, by digest; some have an id and a status already. All ids.
+
+    What stands on a run that failed is not trained.
+    """
+    ids = {digest: run for digest, (run, _) in known.items() if run in load.tasks}
+    lost = {digest for digest, (run, status) in known.items() if run not in load.tasks and status != "done"}
+    numbers = count(1 + max((*load.tasks, *(run for run, _ in known.values())), default=0))
+    dependents: Counter[int] = Counter()
+    added: dict[int, Work] = {}
+    for digest, plan in wanted.items():
+        if digest in known:
+            continue
+        if lost and lost.intersection(plan.needs):
+            lost.add(digest)
+            continue
+        ids[digest] = number = next(numbers)
+        added[number] = plan.work
+        for needed in plan.needs:
+            if needed in ids:
+                load.needs.append((number, ids[needed]))
+                dependents[ids[needed]] += 1
+    load.tasks.update(
+        (number, Task(number, None, 0, dependents.pop(number, 0), work)) for number, work in added.items()
+    )
+    for run, more in dependents.items():
+        load.tasks[run] = load.tasks[run]._replace(dependents=load.tasks[run].dependents + more)
+    return ids
