@@ -21,14 +21,15 @@ from benchmarks import queue as queues
 from benchmarks.measuring import CPU, Rows
 from cockpit.views import figures
 from engine.datasets.feed import Feed
+from engine.desk.desk import Room
+from engine.desk.local import LocalDesk
 from engine.plan.defining import define
 from engine.recipes import Training
-from engine.store import adding, database, leases, queue, workers
+from engine.store import adding, database, queue, workers
 from engine.store.files import Folder
 from engine.store.records import Epoch
 from engine.training import loop, profiles
 from engine.workers.run import RunContext, execute
-from engine.workers.worker import drop_stale_checkpoints, take_over
 
 RUNS_IN_DATABASE = (100, 1_000, 10_000, 100_000)
 RUNS_OF_FILLER = 108  # of each experiment with which `queues.fill` fills a database
@@ -146,16 +147,14 @@ def _train(path: Path, runs: int, seconds: float = 0.0) -> list[Cost]:
     """
     profiles.configure("exact", CPU)
     with closing(database.writer(path)) as connection, mock.patch.object(loop, "train", _sleep(seconds)):
-        context = RunContext(connection, Folder(database.files_folder(path)), CPU, "cpu", lambda: False)
         worker = workers.open_worker(connection, "cpu", None, None)
-        return [_train_next(context, worker, seconds) for _ in range(1 + runs)][1:]
+        context = RunContext(LocalDesk(connection, Folder(database.files_folder(path)), worker), CPU)
+        return [_train_next(context, seconds) for _ in range(1 + runs)][1:]
 
 
-def _train_next(context: RunContext, worker: int, seconds: float) -> Cost:
+def _train_next(context: RunContext, seconds: float) -> Cost:
     began = time.perf_counter()
-    take_over(context.connection)
-    drop_stale_checkpoints(context.connection, context.folder)
-    claim = leases.claim(context.connection, worker)
+    claim = context.desk.claim((), lambda: Room(0, 0))
     claimed = time.perf_counter()
     assert claim is not None
     execute(claim, context)

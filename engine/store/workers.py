@@ -39,6 +39,11 @@ def report(connection: sqlite3.Connection, worker: int, columns: Mapping[str, ob
     connection.execute(f"UPDATE workers SET {settings} WHERE id = ?", (*columns.values(), worker))
 
 
+def close_worker(connection: sqlite3.Connection, worker: int) -> None:
+    """Record that a worker has ended."""
+    connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (now(), worker))
+
+
 def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int:
     places = ", ".join("?" * len(row))
     made = connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", tuple(row.values()))

@@ -7,36 +7,31 @@ import signal
 import threading
 import time
 import traceback
-from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import torch
 
-from engine.machine import memory, processes
-from engine.recipes import Run
-from engine.store import damage, database
-from engine.store.files import Folder
+from engine.desk.job import Job
+from engine.machine import memory
 from engine.training import checkpoints, loop, team
-from engine.workers.run import RunContext, prepare
+from engine.workers.run import Bench, prepare
 
 
 def follow(options: argparse.Namespace) -> None:
     """Train the run as its worker does, and record nothing."""
-    with closing(database.reader(options.db)) as connection:
-        folder, device = Folder(database.files_folder(options.db)), torch.device(options.device)
-        context = RunContext(connection, folder, device, options.device, lambda: False, decoders=options.decoders)
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # else what names no device takes room on the worker's
-        recipe = connection.execute("SELECT recipe FROM runs WHERE digest = ?", (options.digest,)).fetchone()[0]
-        run = Run.from_json(recipe)
-        data, state = prepare(run, context)
-        if options.resume:  # the worker steps, and so writes the next checkpoint, only when all have joined
-            checkpoints.unpack(folder.read_checkpoint(options.digest) or b"").restore(state)
-        crew = team.join(options.rank, options.size, device, options.meeting)
-        for epoch in loop.train(state, data, run.training, lambda _: None, crew):
-            if loop.has_diverged(epoch, state.model):
-                break
-        team.leave()
+    job, device = msgspec.json.decode(options.job, type=Job), torch.device(options.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else what names no device takes room on the worker's
+    run = job.run
+    data, state = prepare(run, Bench(job, device, options.decoders))
+    if job.resumes:  # the worker steps, and so writes the next checkpoint, only when all have joined
+        checkpoints.unpack(job.folder.read_checkpoint(run.digest) or b"").restore(state)
+    crew = team.join(options.rank, options.size, device, options.meeting)
+    for epoch in loop.train(state, data, run.training, lambda _: None, crew):
+        if loop.has_diverged(epoch, state.model):
+            break
+    team.leave()
 
 
 def _end_with(parent: int) -> None:
@@ -48,10 +43,8 @@ def _end_with(parent: int) -> None:
 def main() -> None:
     """The command line that `engine.workers.run` starts followers with."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--db", type=Path, required=True)
-    parser.add_argument("--digest", required=True)
+    parser.add_argument("--job", required=True, help="what is trained: JSON of `Job`")
     parser.add_argument("--decoders", type=int, default=1)
-    parser.add_argument("--resume", action="store_true", help="from the checkpoint that the worker goes on from")
     parser.add_argument("--parent", type=int, required=True, help="the pid with whose end this process ends")
     parser.add_argument("--rank", type=int, required=True)
     parser.add_argument("--size", type=int, required=True)
@@ -64,13 +57,9 @@ def main() -> None:
     options = parser.parse_args()
     threading.Thread(target=_end_with, args=(options.parent,), daemon=True).start()
     try:
-        with damage.explained(options.db):
-            follow(options)
+        follow(options)
     except Exception as error:
-        if isinstance(error, damage.Damaged):  # which the worker finds, too, when this process has ended
-            processes.say(str(error))
-        else:
-            traceback.print_exc()
+        traceback.print_exc()
         # Nothing is torn down: NCCL would wait for the others, who wait for this process.
         os._exit(team.OUT_OF_MEMORY if memory.ran_out(error) else 1)
 

@@ -1,60 +1,53 @@
-"""What a worker tells the database every few seconds: that it lives, what it does, and that its claim is still held."""
+"""What a worker says every few seconds: that it lives, what it does, and that its claim is still held."""
 
 import os
-import sqlite3
 import threading
 import time
-from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
-from engine.errors import InputError
+from engine.desk.desk import Report
 from engine.machine import processes
-from engine.store import database, leases, paths, workers
-from engine.store.waiting import shorten_log
+from engine.store import leases
 from engine.workers.run import RunContext, UnderWay
 
 BEAT_SECONDS = 2.0
 
 
 class Heartbeat(threading.Thread):
-    """Renews the lease of `claim` and reports what `context` trains, until the process ends.
+    """Keeps `claim` in force and reports what `context` trains, until the process ends.
 
-    A worker has to `stop` when it was asked to, when the process that started it has ended, and when the database is no
-    longer where it was: `gone` says so.
+    A worker has to `stop` when it was asked to, when the process that started it has ended, and when its desk is of no
+    use any more: `gone` says so.
     """
 
-    def __init__(self, path: Path, worker: int, context: RunContext, parent: int) -> None:
+    def __init__(self, context: RunContext, parent: int) -> None:
         super().__init__(daemon=True)
-        self.path, self.worker, self.context, self.parent = path, worker, context, parent
+        self.context, self.desk, self.parent = context, context.desk, parent
         self.claim: leases.Claim | None = None
         self.message: str | None = None  # why nothing is being trained
-        self.gone: str | None = None  # that another file, or none, has the place of the database
+        self.gone: str | None = None  # why nothing that is handed in is of use any more
         self.stop = threading.Event()
         self._over = threading.Event()
         # Each is set to the claim of which this was found out.
         self.lost: leases.Claim | None = None  # gone to another worker
         self.unwanted: leases.Claim | None = None  # no active experiment wants its run any more
-        self._renewed = time.monotonic()
         self._looked: tuple[UnderWay | None, float, int] = (None, 0.0, 0)  # at what, when, and its images then
 
     def run(self) -> None:
         """Beat until the end. A database that is locked for a while is waited for: the lease is longer."""
-        connection: sqlite3.Connection | None = None
         while not self._over.wait(BEAT_SECONDS):
             if self.parent and os.getppid() != self.parent:
                 self.stop.set()
-            self.look_for_database()
+            self.look_for_desk()
             try:
-                connection = connection or self._open()
-                self._hold(connection)
-                self._tell(connection)
-                shorten_log(connection, paths.beside(self.path, "-wal"))
+                self._hold()
+                self._tell()
             except Exception as error:  # locked, or a device that does not answer: the next beat may succeed
                 processes.say(f"no heartbeat: {error}")
-        if connection:
-            connection.close()
+        self.desk.close_beats()
 
     def end(self, seconds: float | None = None) -> None:
         """Beat no more, and leave the database: the last to do so empties the write-ahead log into it.
@@ -64,43 +57,29 @@ class Heartbeat(threading.Thread):
         self._over.set()
         self.join(seconds)
 
-    def look_for_database(self) -> None:
-        """Find out whether the database is `gone` from its path: what is written to it then is lost to others."""
-        if not self.gone and not database.lies_at(self.path, database.file_of(self.context.connection)):
-            self.gone = f"{self.path} was renamed, deleted or replaced while workers had it open"
+    def look_for_desk(self) -> None:
+        """Find out whether the desk is `gone`."""
+        if not self.gone and (gone := self.desk.gone()):
+            self.gone = gone
             self.stop.set()
 
-    def _open(self) -> sqlite3.Connection:
-        if self.gone:
-            raise InputError(self.gone)
-        connection = database.writer(self.path, make=False)
-        connection.execute("PRAGMA synchronous = NORMAL")  # nothing here outlives a power cut anyway
-        return connection
-
-    def _hold(self, connection: sqlite3.Connection) -> None:
+    def _hold(self) -> None:
         claim = self.claim
-        if claim is None:
-            return
-        if not leases.is_wanted(connection, claim):
+        held = self.desk.hold(claim)
+        if held.stop:
+            self.stop.set()
+        if not held.wanted:
             self.unwanted = claim
-        if time.monotonic() - self._renewed >= leases.RENEWAL_SECONDS:
-            if not leases.renew(connection, claim):
-                self.lost = claim
-            self._renewed = time.monotonic()
+        if not held.ours:
+            self.lost = claim
 
-    def _tell(self, connection: sqlite3.Connection) -> None:
-        row = {
-            **dict.fromkeys(("epoch", "batch", "batches", "loss", "accuracy", "images_per_second")),
-            **self._progress(),
-            "message": self.message,
-            "memory": psutil.Process().memory_info().rss,
-            "heartbeat_at": database.now(),
-        }
-        with database.transaction(connection):  # no claim comes between reading the memory and telling of it
-            row["device_memory"] = torch.cuda.memory_reserved() if self.context.device.type == "cuda" else None
-            workers.report(connection, self.worker, row)
+    def _tell(self) -> None:
+        self.desk.tell(Report(self.message, psutil.Process().memory_info().rss, **self._progress()), self._reserved)
 
-    def _progress(self) -> dict[str, float | None]:
+    def _reserved(self) -> int | None:
+        return torch.cuda.memory_reserved() if self.context.device.type == "cuda" else None
+
+    def _progress(self) -> dict[str, Any]:
         """How far the training under way is, and its images per second since the last look."""
         under_way, moment = self.context.under_way, time.monotonic()
         if under_way is None:

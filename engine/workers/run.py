@@ -8,18 +8,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from sqlite3 import Connection
 
+import msgspec
 import torch
 
 from engine.datasets.feed import Feed, open_feed
+from engine.desk.desk import Desk, Sources
+from engine.desk.job import Job
 from engine.errors import InputError
 from engine.machine import processes
 from engine.models import catalog, nets, trust
 from engine.pruning import networks, pruner
 from engine.recipes import Chain, Dense, Run, Training, Winning
-from engine.store import database, records
-from engine.store.files import Folder, LostFile
+from engine.store import records
+from engine.store.files import LostFile
 from engine.store.leases import Claim
 from engine.tickets import starts
 from engine.training import checkpoints, loop, profiles, team
@@ -75,24 +77,20 @@ class UnderWay:
 
 
 @dataclass
-class RunContext:
-    """Where runs are trained: a device, the database and its files, and the data sets that were used last."""
+class Bench:
+    """A device, where what is trained on it comes from, and the data sets that were used last."""
 
-    connection: Connection
-    folder: Folder
+    desk: Sources
     device: torch.device
-    label: str  # what the device is called in the records
-    stop: Callable[[], bool]
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
     decoders: int = 1  # processes that decode images beside it, where they are streamed; of a whole team
-    caught: Callable[[Claim, Exception], None] = lambda claim, error: None  # in a call that never returns: see `team`
-    under_way: UnderWay | None = None
-    _data: dict[tuple[object, ...], Feed] = field(default_factory=dict)
+    _data: dict[tuple[object, ...], Feed] = field(default_factory=dict, init=False)
+    _read: set[tuple[str, str]] = field(default_factory=set, init=False)  # the files of this run, by run and kind
 
     def read(self, run: Run, kind: str) -> bytes:
         """The file of a kind that another run left (see `tickets.start`). Raises Missing if it is lost."""
+        self._read.add((run.digest, kind))
         try:
-            return self.folder.get(records.file_of(self.connection, run.digest, kind) or "")
+            return self.desk.read(run.digest, kind)
         except LostFile as error:
             if kind == "ticket":
                 raise InputError(
@@ -105,7 +103,7 @@ class RunContext:
         c = configuration
         key = (c.dataset, c.augmentation, c.validation, c.test_images)
         if key not in self._data:
-            location = records.location_of(self.connection, c.dataset)
+            location = self.desk.location(c.dataset)
             while len(self._data) >= DATA_SETS_KEPT:
                 del self._data[next(iter(self._data))]
             self._data[key] = open_feed(location, c, self.device, max(1, self.decoders // c.split))
@@ -118,9 +116,21 @@ class RunContext:
             torch.cuda.empty_cache()
 
 
+@dataclass
+class RunContext(Bench):
+    """Where a worker trains its runs: on which device, and for which desk."""
+
+    desk: Desk
+    label: str = "cpu"  # what the device is called in the records
+    stop: Callable[[], bool] = lambda: False
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    caught: Callable[[Claim, Exception], None] = lambda claim, error: None  # in a call that never returns: see `team`
+    under_way: UnderWay | None = field(default=None, init=False)
+
+
 def execute(claim: Claim, context: RunContext) -> None:
     """Train a claimed run and record how it ended. Raises Stopped, StaleClaim, Untrusted, or what went wrong."""
-    run, device = claim.run, context.device
+    run, device, desk = claim.run, context.device, context.desk
     if run.chain is not None and run.ticket.level == 1:
         _prune_first(claim, context, run.chain)
     data, state = prepare(run, context)
@@ -129,54 +139,61 @@ def execute(claim: Claim, context: RunContext) -> None:
     rules = nets.rules(state.model)
     layers = [records.Layer(name, kept[name], mask.numel(), rules[name]) for name, mask in state.masks.items()]
     environment = {**profiles.environment(run.training.profile, device), "device": context.label}
-    records.start(context.connection, claim, attempt, environment, layers)
+    desk.begin(claim, attempt, environment, layers)
 
     context.under_way = UnderWay(state, len(data.train), run.training.batch_size)
     clock = _Clock(claim, attempt, spent, context)
     if isinstance(run.ticket, Dense) and run.ticket.rewind == state.epoch == state.step == 0:
-        _keep(claim, context, "rewind", starts.pack_state(state.model))
+        desk.keep(claim, "rewind", starts.pack_state(state.model))
     resumes = bool(state.epoch > run.first_epoch or state.step)
     caught, diverged = partial(context.caught, claim), None
     with team.lead(_followers(run, context, resumes), run.training.split, device, caught) as crew:
         clock.crew = crew
         for epoch in loop.train(state, data, run.training, clock.after_batch, crew):
-            records.epoch(context.connection, claim, attempt, epoch)
+            desk.epoch(claim, attempt, epoch)
             if loop.has_diverged(epoch, state.model):
                 diverged = epoch.epoch
                 break
             if isinstance(run.ticket, Dense) and run.ticket.rewind == epoch.epoch + 1:
-                _keep(claim, context, "rewind", starts.pack_state(state.model))
+                desk.keep(claim, "rewind", starts.pack_state(state.model))
     if diverged is not None:
-        records.diverged(context.connection, claim, diverged, clock.seconds())
+        desk.diverged(claim, diverged, clock.seconds())
     else:
         _prune(claim, context, state)
-        read_at = _reading(records.epochs(context.connection, claim, attempt), run.training)
+        read_at = _reading(desk.epochs(claim, attempt), run.training)
         memory = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
-        records.done(context.connection, claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
-    context.folder.drop_checkpoint(run.digest)
+        desk.done(claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
+    desk.drop_checkpoint(claim)
 
 
-def prepare(run: Run, context: RunContext) -> tuple[Feed, loop.State]:
+def prepare(run: Run, bench: Bench) -> tuple[Feed, loop.State]:
     """The data of a run and the state before its first step, on the device."""
-    device = context.device
+    device = bench.device
+    bench._read.clear()
     profiles.configure(run.training.profile, device)
     if device.type == "cuda":  # what this run will have reserved is measured, not what others left
         gc.collect()  # importing torch's compiler keeps the frames of the run that needed it first
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    data, t = context.data(run.training), run.training
+    data, t = bench.data(run.training), run.training
     catalog.check_batches(t.model, len(data.train), t.batch_size, data.shape, t.split)
-    folder = database.model_folder(context.connection, run.training.model)
+    folder = bench.desk.model_folder(run.training.model)
     trust.require(run.training.model, folder)
-    model, masks = starts.start(run, data.shape, data.classes, context.read, folder)
+    model, masks = starts.start(run, data.shape, data.classes, bench.read, folder)
     return data, loop.begin(model, masks, t, device, run.first_epoch, run.ticket.level)
 
 
 def _followers(run: Run, context: RunContext, resumes: bool) -> list[str]:
     """The command of the other processes, where the batches of a run are split: see `engine.workers.follower`."""
-    command = [*processes.python("engine.workers.follower"), "--db", str(database.path_of(context.connection))]
-    command += ["--digest", run.digest, "--parent", str(os.getpid()), "--decoders", str(context.decoders)]
-    return command + (["--resume"] if resumes else [])
+    if run.training.split == 1:
+        return []
+    desk, t = context.desk, run.training
+    files = {f"{digest} {kind}": desk.kept(digest, kind) or "" for digest, kind in context._read}
+    work = Job(
+        run.to_json(), desk.location(t.dataset), desk.model_folder(t.model), files, str(desk.folder.path), resumes
+    )
+    command = [*processes.python("engine.workers.follower"), "--job", msgspec.json.encode(work).decode()]
+    return [*command, "--parent", str(os.getpid()), "--decoders", str(context.decoders)]
 
 
 def _resume(state: loop.State, claim: Claim, context: RunContext) -> tuple[int, float]:
@@ -186,19 +203,19 @@ def _resume(state: loop.State, claim: Claim, context: RunContext) -> tuple[int, 
     was recorded before it. After a power cut it may not, nor if the database was deleted and its files were not. A mask
     that was lost and made again on another device may be another.
     """
-    run, begin_again = claim.run, (claim.attempt + 1, 0.0)
+    run, desk, begin_again = claim.run, context.desk, (claim.attempt + 1, 0.0)
     try:
-        data = context.folder.read_checkpoint(run.digest) if claim.attempt else None
+        data = desk.read_checkpoint(claim) if claim.attempt else None
         if data is None:
             return begin_again
         left = checkpoints.unpack(data)
     except (InputError, LostFile) as damage:
         processes.say(f"run {run.digest} starts over: {damage}")
         return begin_again
-    recorded = {epoch.epoch for epoch in records.epochs(context.connection, claim, claim.attempt)}
+    recorded = {epoch.epoch for epoch in desk.epochs(claim, claim.attempt)}
     complete = recorded >= set(range(run.first_epoch, left.epoch))
     if isinstance(run.ticket, Dense) and run.ticket.rewind <= left.epoch:
-        complete &= records.file_of(context.connection, run.digest, "rewind") is not None
+        complete &= desk.kept(run.digest, "rewind") is not None
     if not complete or (left.digest, left.attempt) != (run.digest, claim.attempt) or not left.fits(state.masks):
         return begin_again
     left.restore(state)
@@ -228,10 +245,11 @@ class _Clock:
         """
         self.crew.check()
         stop = self.context.stop()
-        if stop or time.monotonic() - self.saved >= self.context.checkpoint_seconds:
-            digest = self.claim.run.digest
-            data = checkpoints.pack(state, digest, self.attempt, self.seconds())
-            self.context.folder.write_checkpoint(digest, data)
+        desk = self.context.desk
+        if stop or time.monotonic() - self.saved >= max(self.context.checkpoint_seconds, desk.checkpoint_seconds):
+            desk.write_checkpoint(
+                self.claim, checkpoints.pack(state, self.claim.run.digest, self.attempt, self.seconds())
+            )
             self.saved = time.monotonic()
         if stop:
             raise Stopped
@@ -241,13 +259,13 @@ def _prune(claim: Claim, context: RunContext, state: loop.State) -> None:
     """Leave behind what the next level of the chain stands on, if this run is a link of its chain."""
     run = claim.run
     if isinstance(run.ticket, Dense):
-        _keep(claim, context, "final", starts.pack_state(state.model))
+        context.desk.keep(claim, "final", starts.pack_state(state.model))
     elif isinstance(run.ticket, Winning) and run.is_link:
         chain, level = run.ticket.chain, run.ticket.level + 1
         weights = {name: state.model.get_parameter(name) for name in nets.prunable(state.model, chain.rule.prunable)}
         look = partial(_network, context, chain)
         mask = starts.mask_after(chain, level, weights, state.masks, context.read, state.model.state_dict, look)
-        _keep(claim, context, "mask", mask)
+        context.desk.keep(claim, "mask", mask)
 
 
 def _prune_first(claim: Claim, context: RunContext, chain: Chain) -> None:
@@ -255,12 +273,12 @@ def _prune_first(claim: Claim, context: RunContext, chain: Chain) -> None:
 
     Should another do so meanwhile, its mask counts: on another device a criterion may find another.
     """
-    producer, kind = chain.mask_of(1)
-    stored = records.file_of(context.connection, producer.digest, kind)
-    if not context.folder.is_whole(stored or ""):
-        layers = records.prunable_layers(context.connection, producer.digest, chain.rule.prunable)
+    desk, (producer, kind) = context.desk, chain.mask_of(1)
+    stored = desk.kept(producer.digest, kind)
+    if not desk.is_whole(stored):
+        layers = desk.layers(producer.digest, chain.rule.prunable)
         mask = starts.first_mask(chain, layers, context.read, partial(_network, context, chain))
-        _keep(claim, context, kind, mask, producer.digest, stored)
+        desk.keep(claim, kind, mask, producer.digest, stored)
 
 
 def _network(
@@ -270,7 +288,7 @@ def _network(
     t, device = chain.training, context.device
     profiles.configure(t.profile, device)
     data = context.data(t)
-    folder = database.model_folder(context.connection, t.model)
+    folder = context.desk.model_folder(t.model)
     trust.require(t.model, folder)
     model = nets.build(t.model, t.width, data.shape, data.classes, folder)
     model.load_state_dict(state)
@@ -282,12 +300,6 @@ def _network(
             yield data.normalised(pixels, torch.contiguous_format), labels
 
     return networks.Network(model.to(device), layers, data.shape, batches)
-
-
-def _keep(
-    claim: Claim, context: RunContext, kind: str, data: bytes, run: str | None = None, lost: str | None = None
-) -> None:
-    records.file(context.connection, claim, kind, context.folder.put(data), len(data), run, lost)
 
 
 def _reading(epochs: list[records.Epoch], configuration: Training) -> records.Epoch:

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from engine.datasets import catalog, classes, load, specs
 from engine.datasets.feed import open_feed
+from engine.desk.local import LocalDesk
 from engine.errors import InputError
 from engine.plan.defining import define
 from engine.plan.experiments import curves
 from engine.store import database
 from engine.store.files import Folder
-from engine.workers.run import RunContext, prepare
+from engine.workers.run import Bench, prepare
 from tests.conftest import add
 from tests.engine.folders import make
 from tests.images import gray, save
@@ -154,9 +155,9 @@ def test_a_run_whose_batches_no_one_could_count_before_is_looked_at_before_it_is
     run = curves(define(source=["digits"], levels=0))[0].points[0].run
     uneven = replace(run, training=replace(run.training, batch_size=1256 // 2, split=2, validation=0.0))
     with closing(database.writer(path)) as connection:
-        context = RunContext(connection, Folder(tmp_path), torch.device("cpu"), "cpu", lambda: False)
+        bench = Bench(LocalDesk(connection, Folder(tmp_path)), torch.device("cpu"))
         with pytest.raises(InputError, match="leaves a last batch of 1, too few images to be split over 2 devices"):
-            prepare(uneven, context)
+            prepare(uneven, bench)
 
 
 def test_a_worker_that_lives_on_tests_each_run_on_its_own_test_images(tmp_path: Path) -> None:
@@ -164,6 +165,6 @@ def test_a_worker_that_lives_on_tests_each_run_on_its_own_test_images(tmp_path: 
     add(path, "whole", source=["digits"], target=())
     training = curves(define(source=["digits"], levels=0))[0].points[0].run.training
     with closing(database.writer(path)) as connection:
-        context = RunContext(connection, Folder(tmp_path), torch.device("cpu"), "cpu", lambda: False)
-        tested = [len(context.data(replace(training, test_images=limit)).test) for limit in (None, 100, 10, None)]
+        bench = Bench(LocalDesk(connection, Folder(tmp_path)), torch.device("cpu"))
+        tested = [len(bench.data(replace(training, test_images=limit)).test) for limit in (None, 100, 10, None)]
     assert tested == [540, 100, 10, 540]

@@ -161,7 +161,7 @@ def test_a_process_that_is_spent_does_not_wait_for_a_heartbeat_that_its_device_h
     assert spent.heart.is_alive()
     over.set()
     spent.heart.join()
-    spent.connection.close()
+    spent.desk.close()
 
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -22,10 +22,10 @@ from torchvision.transforms import v2
 from engine import streams
 from engine.datasets import decoding, folders, specs, streaming
 from engine.datasets.feed import Feed, open_feed
+from engine.desk.job import Job
 from engine.errors import InputError
 from engine.recipes import RandomGlobal, Run, Training
 from engine.store import database, rows
-from engine.store import records as written
 from engine.tickets import starts
 from engine.training import checkpoints, loop, profiles
 from engine.workers import run
@@ -376,8 +376,6 @@ def test_decoders_are_no_more_than_files_may_be_open_for(
 def test_each_process_of_a_team_has_its_share_of_the_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[int] = []
     monkeypatch.setattr(run, "open_feed", lambda location, training, device, decoders: opened.append(decoders))
-    monkeypatch.setattr(written, "location_of", lambda *_: "")
     for decoders, split in ((15, 1), (255, 8), (3, 4)):
-        context: Any = run.RunContext(None, None, CPU, "cpu", lambda: False, decoders=decoders)  # type: ignore[arg-type]
-        context.data(replace(TRAINING, split=split))
+        run.Bench(Job("", "", "", {}, "", False), CPU, decoders).data(replace(TRAINING, split=split))
     assert opened == [15, 31, 1]

@@ -1,7 +1,6 @@
 """Workers that are killed, stopped, or meet runs that cannot be trained: real processes on real training."""
 
 import hashlib
-import os
 import signal
 import sqlite3
 import subprocess
@@ -290,18 +289,3 @@ def test_a_damaged_row_met_in_a_training_stops_the_worker_and_fails_no_run(
     with closing(database.reader(path)) as connection:
         statuses = {row[0] for row in connection.execute("SELECT DISTINCT status FROM runs")}
         assert statuses == {"done", "waiting"}
-
-
-def test_a_follower_that_meets_a_damaged_row_names_it(tmp_path: Path) -> None:
-    path = tmp_path / "experiments.db"
-    add(path, "next", levels=0, replicates=1, random=["none"])
-    with closing(sqlite3.connect(path)) as connection, connection:
-        (digest,) = connection.execute("SELECT digest FROM runs").fetchone()
-        connection.execute("DELETE FROM datasets")
-    given = {"db": path, "digest": digest, "parent": os.getpid(), "rank": 1, "size": 2, "device": "cpu", "meeting": "m"}
-    options = [str(part) for key, value in given.items() for part in (f"--{key}", value)]
-    command = [*processes.python("engine.workers.follower"), *options]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == 1
-    assert f"{path} is damaged: " in ended.stdout
-    assert "Traceback" not in ended.stdout + ended.stderr

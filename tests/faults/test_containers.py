@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from engine.desk import local
 from engine.machine import processes
 from engine.store import database, leases, workers
-from engine.workers import worker as worker_module
 from tests.faults import outcomes
 
 WAIT_SECONDS = 600.0
@@ -54,10 +54,10 @@ def test_only_its_lease_counts_for_a_worker_of_another_place(
         assert claim is not None
         here = processes.place()
         monkeypatch.setattr(processes, "place", lambda: replace(here, **change))
-        worker_module.take_over(connection)
+        local.take_over(connection)
         assert leases.renew(connection, claim)
         connection.execute("UPDATE runs SET lease_expires_at = ? WHERE id = ?", (database.now(-1), claim.run_id))
-        worker_module.take_over(connection)
+        local.take_over(connection)
         assert not leases.renew(connection, claim)
         assert connection.execute("SELECT max(lost) FROM runs").fetchone()[0] == 0
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from engine.desk import local
 from engine.errors import InputError
 from engine.store import database
 from engine.store.files import Folder
@@ -44,7 +45,7 @@ def test_a_database_locked_for_a_minute_only_holds_its_worker_up(path: Path, und
 def test_a_worker_that_begins_while_the_database_is_locked_waits_for_as_long_as_that_takes(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(local, "BUSY_SECONDS", 0.05)
     monkeypatch.setattr(worker_module, "BACK_OFF_SECONDS", 0.05)
     options = worker_module.parser().parse_args(["--db", str(path), "--device", "cpu"])
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
@@ -53,8 +54,8 @@ def test_a_worker_that_begins_while_the_database_is_locked_waits_for_as_long_as_
         freed.start()
         begun = worker_module.begun(options)
         freed.join()
-    with closing(begun.connection) as connection:
-        assert connection.execute("SELECT id FROM workers").fetchone()[0] == begun.id
+    with closing(begun.desk), closing(database.reader(path)) as connection:
+        assert connection.execute("SELECT id FROM workers").fetchone()[0] == begun.desk.worker
 
 
 def test_a_heartbeat_goes_on_where_the_database_was_locked_as_it_began(
@@ -69,14 +70,14 @@ def test_a_heartbeat_goes_on_where_the_database_was_locked_as_it_began(
             raise answer
         return answer
 
-    def tell(_: heartbeat.Heartbeat, connection: sqlite3.Connection) -> None:
-        connection.close()
+    def tell(_: heartbeat.Heartbeat) -> None:
+        desk.close_beats()
         raise SystemExit  # or it would go on for ever
 
-    context = RunContext(database.writer(path), Folder(tmp_path), torch.device("cpu"), "cpu", lambda: False)
+    desk = local.LocalDesk(database.writer(path), Folder(tmp_path), worker=1)
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.0)
     monkeypatch.setattr(database, "writer", writer)
     monkeypatch.setattr(heartbeat.Heartbeat, "_tell", tell)
     with pytest.raises(SystemExit):
-        heartbeat.Heartbeat(path, 1, context, parent=0).run()
+        heartbeat.Heartbeat(RunContext(desk, torch.device("cpu")), parent=0).run()
     assert not answers

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.desk.desk import HeldUp
+from engine.desk.local import LocalDesk
 from engine.store import database, leases, queue, records
 from engine.workers.worker import Worker, parser
 from tests.conftest import add
@@ -125,7 +127,7 @@ def sharing(connection: sqlite3.Connection, tmp_path: Path) -> Iterator[tuple[Wo
     one, two = (Worker(parser().parse_args(options)) for _ in range(2))
     yield one, two
     for each in (one, two):
-        each.connection.close()
+        each.desk.close()
 
 
 def test_two_workers_are_not_told_of_the_same_room(
@@ -133,8 +135,14 @@ def test_two_workers_are_not_told_of_the_same_room(
 ) -> None:
     """The second looks while the first, which has seen that there is room, has not yet claimed."""
     one, two = sharing
-    claimed: list[leases.Claim | None] = []
-    other = threading.Thread(target=lambda: claimed.append(two._claim()))
+    refused: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(HeldUp) as why:
+            two.desk.claim((), two._room)
+        refused.append(str(why.value))
+
+    other = threading.Thread(target=ask)
 
     def free(device: object) -> tuple[int, int]:
         if not other.ident:
@@ -143,10 +151,9 @@ def test_two_workers_are_not_told_of_the_same_room(
         return 15 * GIB, 80 * GIB  # for one run, not for two
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", free)
-    assert one._claim() is not None
+    assert one.desk.claim((), one._room) is not None
     other.join(30)
-    assert claimed == [None]
-    assert two.heart.message == "the next run needs 12.0 GiB on the device, 3.0 GiB are left"
+    assert refused == ["the next run needs 12.0 GiB on the device, 3.0 GiB are left"]
 
 
 def test_what_a_run_before_took_does_not_pass_for_memory_of_the_next(
@@ -156,28 +163,31 @@ def test_what_a_run_before_took_does_not_pass_for_memory_of_the_next(
     one, two = sharing
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (15 * GIB, 80 * GIB))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 0)
-    connection.execute("UPDATE workers SET device_memory = ? WHERE id = ?", (10 * GIB, one.id))
-    assert one._claim() is not None
-    assert two._claim() is None
-    assert two.heart.message == "the next run needs 12.0 GiB on the device, 3.0 GiB are left"
+    connection.execute("UPDATE workers SET device_memory = ? WHERE id = ?", (10 * GIB, one.desk.worker))
+    assert one.desk.claim((), one._room) is not None
+    with pytest.raises(HeldUp, match=r"needs 12\.0 GiB on the device, 3\.0 GiB are left"):
+        two.desk.claim((), two._room)
 
 
 def test_a_heartbeat_does_not_tell_of_memory_that_a_claim_has_freed_meanwhile(
     connection: sqlite3.Connection, sharing: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = sharing
+    assert isinstance(one.desk, LocalDesk)
+    one.desk._beating = connection
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 5 * GIB if connection.in_transaction else 10 * GIB)
     one.context.device = torch.device("cuda:0")
-    one.heart._tell(connection)
+    one.heart._tell()
+    one.desk.close_beats()
     query = "SELECT device_memory FROM workers WHERE id = ?"
-    assert connection.execute(query, (one.id,)).fetchone()[0] == 5 * GIB
+    assert connection.execute(query, (one.desk.worker,)).fetchone()[0] == 5 * GIB
 
 
 def test_an_error_in_whose_wake_another_was_raised_keeps_no_tensors(
     connection: sqlite3.Connection, sharing: tuple[Worker, Worker]
 ) -> None:
     one, _ = sharing
-    found = claim(connection, one.id)
+    found = claim(connection, one.desk.worker)
     kept: list[weakref.ref[torch.Tensor]] = []
 
     def train() -> None:
