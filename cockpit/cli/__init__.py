@@ -1,7 +1,6 @@
 """The command line: one module for each group of verbs. stdout carries data, stderr diagnostics."""
 
 import errno
-import gc
 import os
 import sqlite3
 import sys
@@ -54,8 +53,6 @@ def _root(
             raise InputError(f"{named} before a command applies to the dashboard: put options after the command")
         return
     from cockpit.cli import screen
-
-    gc.enable()  # see `lottery_cockpit`
 
     if screen.possible():
         screen.dashboard(db, read_only)

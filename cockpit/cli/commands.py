@@ -1,6 +1,5 @@
 """The commands and the module of each. A module is imported when one of its commands is used."""
 
-import gc
 from collections import UserDict
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -106,6 +105,4 @@ def _command(module: str, name: str) -> Any:
     app = import_module(module).app
     alone = typer.Typer(add_completion=False)
     alone.registered_commands = [info for info in app.registered_commands if info.name == name]
-    found = typer.main.get_command(alone)
-    gc.enable()  # see `lottery_cockpit`
-    return found
+    return typer.main.get_command(alone)

@@ -10,29 +10,44 @@ import pytest
 from engine.machine import processes
 
 
-@pytest.mark.parametrize("command", [("queue", "list"), ("--version",), ("models", "list"), ("doctor",), ()])
-@pytest.mark.parametrize("place", ["engine.py", "engine/__init__.py"])
-def test_another_engine_is_named_in_a_line(place: str, command: tuple[str, ...], tmp_path: Path) -> None:
-    file = tmp_path / "other" / place
-    file.parent.mkdir(parents=True)
-    file.write_text("")
-    script = "from cockpit.cli import main; main()"
-    paths = os.pathsep.join([str(tmp_path / "other"), str(processes.ROOT)])
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", script, *command],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-    assert f"{file} has the name of cockpit's own package 'engine'" in done.stderr
-
-
-def test_another_cockpit_is_named_in_a_line(tmp_path: Path) -> None:
-    (tmp_path / "cockpit.py").write_text("")
+def run(first: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """The program with a folder before it on the path."""
     script = "import lottery_cockpit; lottery_cockpit.main()"
-    paths = os.pathsep.join([str(tmp_path), str(processes.ROOT)])
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", script, "queue", "list"],
-        env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-    assert f"{tmp_path / 'cockpit.py'} has the name of cockpit's own package 'cockpit'" in done.stderr
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(first), str(processes.ROOT)])}
+    arguments = [sys.executable, "-P", "-c", script, *command]
+    done = subprocess.run(arguments, cwd=first, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    return done
+
+
+@pytest.mark.parametrize("command", [("queue", "list"), ("--version",), ()])
+@pytest.mark.parametrize("place", ["engine.py", "engine/__init__.py", "cockpit.py"])
+def test_a_file_with_the_name_of_an_own_package_is_named_in_a_line(
+    place: str, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / place
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    package = place.partition("/")[0].removesuffix(".py")
+    assert f"{file} has the name of cockpit's own package {package!r}" in run(tmp_path, *command).stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "command"),
+    [
+        ("msgspec/__init__.py", ("queue", "list")),
+        ("typer.py", ("queue", "list")),
+        ("typer/__init__.py", ("--version",)),
+        ("plotext.py", ("plot", "fig1a@vgg11", "--db", str(processes.ROOT / "experiments.db"))),  # imported late
+    ],
+)
+def test_a_file_with_the_name_of_a_library_is_named_in_a_line(
+    place: str, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / place
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    library = place.partition("/")[0].removesuffix(".py")
+    assert (
+        f"{file} is imported as {library} and is not the version that cockpit needs" in run(tmp_path, *command).stderr
+    )

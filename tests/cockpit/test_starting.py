@@ -63,17 +63,11 @@ def test_what_is_often_started_imports_no_more_than_it_uses(tmp_path: Path) -> N
         assert not UNUSED & imported(tmp_path, *typed), typed
 
 
-def test_nothing_is_searched_for_garbage_before_a_command_runs_and_then_it_is(tmp_path: Path) -> None:
-    script = (
-        "import gc, sys\nseen = []\ngc.callbacks.append(lambda phase, _: seen.append(phase))\n"
-        "from lottery_cockpit import main\ntry:\n    main()\nfinally:\n"
-        "    sys.stderr.write(f'{len(seen)} {gc.isenabled()} {gc.get_freeze_count() > 10_000}')"
-    )
-    command = [sys.executable, "-c", script, "models", "list"]
+def test_nothing_is_searched_for_garbage_at_the_end(tmp_path: Path) -> None:
+    script = "import gc\nfrom lottery_cockpit import main\ntry: main()\nfinally: print(gc.get_freeze_count())"
+    command = [sys.executable, "-c", script, "--version"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    searches, enabled, frozen = done.stderr.splitlines()[-1].split()
-    assert int(searches) < 40  # 200 where none is held back
-    assert (enabled, frozen) == ("True", "True")
+    assert int(done.stdout.split()[-1]) > 10_000
 
 
 def test_glyphs_are_as_wide_as_letters() -> None:
