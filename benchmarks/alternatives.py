@@ -22,7 +22,7 @@ from engine.models import nets
 from engine.models.architectures import BasicBlock, Shape
 from engine.recipes import Profile
 from engine.training import profiles
-from engine.training.loop import accuracy
+from engine.training.loop import evaluate
 
 BATCH = 128
 STEPS = {"resnet20": 8, "vgg19": 2}  # in an epoch that is compiled
@@ -150,7 +150,7 @@ def _evaluation(loop: OurLoop, prepared: Callable[[nn.Module], nn.Module]) -> fl
     """Test images a second that a network classifies, what prepares it included."""
     began = clock(loop.data.device)
     state = replace(loop.state, model=prepared(loop.state.model))
-    accuracy(state, loop.data, loop.data.test, loop.wanted, lambda _: None)
+    evaluate(state, loop.data, loop.data.test, loop.wanted, lambda _: None)
     return len(loop.data.test) / (clock(loop.data.device) - began)
 
 

@@ -18,7 +18,7 @@ from engine.store.row_types import Run
 
 app = typer.Typer()
 
-RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "accuracy")
+RUN_HEADINGS = ("run", "what", "status", "waits for", "attempt", "untrained", "accuracy", "FLOPs left")
 # Shown for an empty value of a definition.
 OWN = {option.field or name: option.otherwise for name, option in OPTIONS.items()}
 
@@ -72,9 +72,19 @@ def show(
 
 
 def _run_cells(run: Run) -> list[str]:
-    accuracy = f"{run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
+    shares = (run.untrained_accuracy, run.test_accuracy, run.flops_remaining)
+    untrained, accuracy, flops = ("" if share is None else f"{share:.2%}" for share in shares)
     waits_for = run.waits_for if run.status != "running" else f"(on {run.device})"
-    return [run.digest[:12], words.run(run), words.state(run.status), waits_for, str(run.attempt), accuracy]
+    return [
+        run.digest[:12],
+        words.run(run),
+        words.state(run.status),
+        waits_for,
+        str(run.attempt),
+        untrained,
+        accuracy,
+        flops,
+    ]
 
 
 def _plain(key: str, value: object) -> str:

@@ -103,8 +103,13 @@ class Desk(Sources, Protocol):
         """The run is out of this worker's hands: call the command of who wants to know of experiments' ends."""
 
     # A run.
-    def begin(self, claim: Claim, attempt: int, environment: Mapping[str, object], layers: list[Layer]) -> None:
+    def begin(
+        self, claim: Claim, attempt: int, environment: Mapping[str, object], layers: list[Layer], flops: int
+    ) -> None:
         """Record that training begins (`records.start`)."""
+
+    def untrained(self, claim: Claim, accuracy: float) -> None:
+        """Record the test accuracy before the first step."""
 
     def epoch(self, claim: Claim, attempt: int, record: Epoch) -> None:
         """Record an epoch."""

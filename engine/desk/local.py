@@ -106,9 +106,15 @@ class LocalDesk:
         if self.command:
             hooks.notify(self.connection, self.path, self.command, claim.run_id)
 
-    def begin(self, claim: Claim, attempt: int, environment: Mapping[str, object], layers: list[Layer]) -> None:
+    def begin(
+        self, claim: Claim, attempt: int, environment: Mapping[str, object], layers: list[Layer], flops: int
+    ) -> None:
         """Record that training begins."""
-        records.start(self.connection, claim, attempt, environment, layers)
+        records.start(self.connection, claim, attempt, environment, layers, flops)
+
+    def untrained(self, claim: Claim, accuracy: float) -> None:
+        """Record the test accuracy before the first step."""
+        records.untrained(self.connection, claim, accuracy)
 
     def epoch(self, claim: Claim, attempt: int, record: Epoch) -> None:
         """Record an epoch."""

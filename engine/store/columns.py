@@ -145,6 +145,8 @@ TABLES: dict[str, dict[str, Any]] = {
         "alone": Flag,
         "lost": Number,
         "device_memory": Number | None,
+        "untrained_accuracy": Fraction | None,
+        "flops": Number | None,
     },
     "curve_points": {"curve_id": Id, "level": Level, "replicate": Number, "run_id": Id},
     "run_needs": {"run_id": Id, "needs_id": Id},
@@ -158,6 +160,9 @@ TABLES: dict[str, dict[str, Any]] = {
         "test_accuracy": Fraction | None,
         "learning_rate": Factor | None,
         "images_per_second": Some | None,
+        "validation_loss": Real | None,
+        "test_loss": Real | None,
+        "test_top5": Fraction | None,
     },
     "layers": {
         "run_id": Id,
@@ -166,6 +171,15 @@ TABLES: dict[str, dict[str, Any]] = {
         "weights_remaining": Number,
         "weights_total": Id,
         "prunable": Prunable,
+        "flops": Number | None,
+    },
+    "lines": {
+        "run_id": Id,
+        "position": Fraction,
+        "train_loss": Real | None,
+        "train_accuracy": Fraction,
+        "test_loss": Real | None,
+        "test_accuracy": Fraction,
     },
     "files": {"run_id": Id, "kind": Word, "sha256": Any, "bytes": Number},  # a foreign name: `care.forget_nameless`
     "attempts": {

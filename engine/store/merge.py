@@ -20,6 +20,7 @@ RECORD = (
     "status", "attempt", "claim", "worker", "device", "device_name", "dtype", "memory_format", "threads",
     "torch_version", "cudnn_version", "cockpit_version", "started_at", "finished_at", "seconds", "weights_total",
     "weights_remaining", "test_accuracy", "test_epoch", "diverged_epoch", "error", "device_memory",
+    "untrained_accuracy", "flops",
 )  # fmt: skip
 # Those that say how a run stands in the queue that it is in: they are never brought along.
 PLACE = ("id", "priority", "unmet", "dependents", "lease_expires_at", "alone", "lost")
@@ -217,9 +218,9 @@ def _process(connection: sqlite3.Connection, table: str, row: dict[str, object])
 
 def _bring_rows(connection: sqlite3.Connection) -> None:
     """Bring what the runs recorded; layers and files in place of those of an attempt that did not end."""
-    for table in ("layers", "files"):
+    for table in ("layers", "files", "lines"):
         connection.execute(f"DELETE FROM main.{table} WHERE run_id IN (SELECT ours FROM temp.brought)")
-    for table in ("layers", "files", "epochs", "attempts"):
+    for table in ("layers", "files", "lines", "epochs", "attempts"):
         columns = {name: f"t.{name}" for name in _columns(connection, table)} | {"run_id": "b.ours"}
         condition = "true"
         if "attempt" in columns:

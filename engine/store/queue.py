@@ -209,7 +209,7 @@ def forget(connection: sqlite3.Connection, runs: Iterable[int]) -> None:
         f" UNION SELECT run_id FROM run_needs WHERE needs_id IN {listed}"
     )
     touched = json.dumps([row[0] for row in connection.execute(beside, {"runs": lost})])
-    columns = [(table, "run_id") for table in ("attempts", "epochs", "layers", "files", "run_needs")]
+    columns = [(table, "run_id") for table in ("attempts", "epochs", "layers", "files", "lines", "run_needs")]
     for table, column in [*columns, ("run_needs", "needs_id"), ("runs", "id")]:
         connection.execute(f"DELETE FROM {table} WHERE {column} IN {listed}", {"runs": lost})
     connection.execute(

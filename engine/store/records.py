@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from engine.recipes import Prunable
 from engine.store import queue, rules
@@ -22,7 +22,10 @@ class StaleClaim(Exception):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of one run. Accuracies are fractions in [0, 1]; a loss that is not finite is None."""
+    """One epoch of one run. Accuracies are fractions in [0, 1]; a loss that is not finite is None.
+
+    `test_top5` is None for fewer than ten classes, and what earlier versions did not record is None, too.
+    """
 
     epoch: int  # 0 is the first
     train_loss: float | None
@@ -31,6 +34,9 @@ class Epoch:
     test_accuracy: float
     learning_rate: float
     images_per_second: float | None  # None where all of it had been trained before a resumption
+    validation_loss: float | None = None
+    test_loss: float | None = None
+    test_top5: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,11 @@ class Layer:
     weights_remaining: int
     weights_total: int
     prunable: Prunable = "conv"
+    flops: int | None = None  # that one image takes there, unpruned; None where that is not known
+
+
+EPOCH = ", ".join(field.name for field in fields(Epoch))
+LAYER = ", ".join(field.name for field in fields(Layer))
 
 
 @contextmanager
@@ -71,13 +82,16 @@ def start(
     attempt: int,
     environment: Mapping[str, object],
     layers: list[Layer],
+    flops: int | None = None,
 ) -> None:
     """Record that training begins: on what, with which versions, and how many weights each layer has left.
+
+    `flops` are those that one image takes in the whole network, unpruned.
 
     A run that knows no rule has the layers of the widest; its totals are those of the narrowest by which it is wanted.
     Not flushed to disk: what comes of the attempt is, but for a checkpoint, which is not used where it is unknown.
     """
-    columns = {"attempt": attempt, "started_at": now(), "error": None, **environment}
+    columns = {"attempt": attempt, "started_at": now(), "error": None, "flops": flops, **environment}
     with _unflushed(connection), _fenced(connection, claim):
         rule = rules.narrowest(connection, claim.run_id) if claim.run.knows_no_rule else rules.RULES[-1]
         counted = [layer for layer in layers if rules.is_within(layer.prunable, rule)]
@@ -86,10 +100,15 @@ def start(
         _update(connection, claim.run_id, columns)
         _begin(connection, claim.run_id, attempt)
         connection.executemany(
-            "INSERT OR REPLACE INTO layers (run_id, layer, name, weights_remaining, weights_total, prunable)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO layers (run_id, layer, {LAYER}) VALUES (?, ?, ?, ?, ?, ?, ?)",
             ((claim.run_id, place, *vars(layer).values()) for place, layer in enumerate(layers)),
         )
+
+
+def untrained(connection: sqlite3.Connection, claim: Claim, accuracy: float) -> None:
+    """Record the test accuracy before the first step: of a ticket, that of its mask over its weights."""
+    with _unflushed(connection), _fenced(connection, claim):
+        _update(connection, claim.run_id, {"untrained_accuracy": accuracy})
 
 
 def epoch(connection: sqlite3.Connection, claim: Claim, attempt: int, record: Epoch) -> None:
@@ -99,8 +118,8 @@ def epoch(connection: sqlite3.Connection, claim: Claim, attempt: int, record: Ep
     """
     with _unflushed(connection):
         recorded = connection.execute(
-            "INSERT OR REPLACE INTO epochs (run_id, attempt, epoch, train_loss, train_accuracy, validation_accuracy,"
-            f" test_accuracy, learning_rate, images_per_second) SELECT id, ?, ?, ?, ?, ?, ?, ?, ? FROM runs {_VALID}",
+            f"INSERT OR REPLACE INTO epochs (run_id, attempt, {EPOCH})"
+            f" SELECT id, ?, {', '.join('?' * len(vars(record)))} FROM runs {_VALID}",
             (attempt, *vars(record).values(), claim.run_id, claim.run.digest, claim.number),
         )
         if recorded.rowcount != 1:
@@ -112,8 +131,7 @@ def epoch(connection: sqlite3.Connection, claim: Claim, attempt: int, record: Ep
 def epochs(connection: sqlite3.Connection, claim: Claim, attempt: int) -> list[Epoch]:
     """The epochs that an attempt has recorded so far, in order."""
     rows = connection.execute(
-        "SELECT epoch, train_loss, train_accuracy, validation_accuracy, test_accuracy, learning_rate,"
-        " images_per_second FROM epochs WHERE run_id = ? AND attempt = ? ORDER BY epoch",
+        f"SELECT {EPOCH} FROM epochs WHERE run_id = ? AND attempt = ? ORDER BY epoch",
         (claim.run_id, attempt),
     )
     return [Epoch(*row) for row in rows]

@@ -133,7 +133,9 @@ class Run(Row, frozen=True):
     optimizer: str
     status: str
     attempt: int
+    untrained_accuracy: float | None  # before the first step
     test_accuracy: float | None
+    flops_remaining: float | None  # a fraction
     seconds: float | None
     error: str | None
     device: str | None  # that its worker trains it on

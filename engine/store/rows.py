@@ -24,7 +24,8 @@ EXPORTS = {
                iif(p.level, r.weights_remaining, {unpruned}) AS weights_remaining,
                iif(p.level, r.weights_total, {unpruned}) AS weights_total,
                p.replicate, r.seed, r.profile, r.status, r.attempt,
-               r.test_accuracy, r.test_epoch, r.diverged_epoch, r.error, r.digest, r.device, r.seconds
+               r.untrained_accuracy, r.test_accuracy, r.test_epoch, {least} AS least_validation_loss_epoch,
+               r.flops, {flops} AS flops_remaining, r.diverged_epoch, r.error, r.digest, r.device, r.seconds
         FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
         JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
         WHERE :experiment IS NULL OR e.name = :experiment
@@ -32,13 +33,14 @@ EXPORTS = {
     """,
     "epochs": """
         SELECT r.digest, x.attempt, x.epoch, x.train_loss, x.train_accuracy, x.validation_accuracy, x.test_accuracy,
-               x.learning_rate, x.images_per_second
+               x.learning_rate, x.images_per_second, x.validation_loss, x.test_loss, x.test_top5
         FROM epochs x JOIN runs r ON r.id = x.run_id
         WHERE (:experiment IS NULL OR r.id IN ({wanted})) AND (:all_attempts OR x.attempt = r.attempt)
         ORDER BY x.run_id, x.attempt, x.epoch
     """,
     "layers": """
-        SELECT r.digest, r.level, l.layer, l.name, l.weights_remaining, l.weights_total
+        SELECT r.digest, r.level, l.layer, l.name, l.weights_remaining, l.weights_total, l.flops,
+               l.flops / l.weights_total * l.weights_remaining AS flops_remaining
         FROM layers_by_rule l JOIN runs r ON r.id = l.run_id JOIN ({rules}) w ON w.run_id = r.id AND w.rule = l.rule
         GROUP BY l.run_id, l.layer
         ORDER BY l.run_id, l.layer
@@ -46,6 +48,14 @@ EXPORTS = {
 }
 TABLES = (*EXPORTS, "statistics")  # that can be exported; the last is of `engine.analysis.reports`
 UNPRUNED = f"(SELECT sum(l.weights_total) FROM layers_by_rule l WHERE l.run_id = r.id AND l.rule = {OF_EXPERIMENT})"
+# The epoch of least validation loss: the early-stopping iteration of Frankle and Carbin (2019).
+LEAST = """(SELECT x.epoch FROM epochs x
+ WHERE x.run_id = r.id AND x.attempt = r.attempt AND x.validation_loss IS NOT NULL
+ ORDER BY x.validation_loss, x.epoch LIMIT 1)"""
+# What pruned weights no longer take of the network's; unknown where a layer's are not known.
+FLOPS = """(SELECT CASE WHEN count(*) = count(l.flops)
+ THEN r.flops - sum(l.flops / l.weights_total * (l.weights_total - l.weights_remaining)) END
+ FROM layers l WHERE l.run_id = r.id)"""
 RULES = f"""
     SELECT p.run_id, {OF_EXPERIMENT} AS rule FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
     JOIN experiments e ON e.id = c.experiment_id WHERE :experiment IS NULL OR e.name = :experiment
@@ -81,7 +91,9 @@ def export(
     cursor = connection.cursor()
     cursor.row_factory = None
     values = {"experiment": experiment, "all_attempts": all_attempts}
-    cursor.execute(EXPORTS[table].format(wanted=NAMED, rules=RULES, unpruned=UNPRUNED), values)
+    cursor.execute(
+        EXPORTS[table].format(wanted=NAMED, rules=RULES, unpruned=UNPRUNED, least=LEAST, flops=FLOPS), values
+    )
     return [column[0] for column in cursor.description], cursor
 
 
@@ -174,7 +186,8 @@ def runs(connection: sqlite3.Connection, experiment: int) -> list[Run]:
     found = connection.execute(
         f"""
         SELECT r.id, r.digest, r.ticket, r.level, r.seed, r.source, r.target, r.model, r.optimizer, r.status, r.attempt,
-               r.test_accuracy, r.seconds, r.priority, r.unmet, r.alone, r.error, w.device, {SPLIT} AS split,
+               r.untrained_accuracy, r.test_accuracy, {FLOPS} * 1.0 / r.flops AS flops_remaining,
+               r.seconds, r.priority, r.unmet, r.alone, r.error, w.device, {SPLIT} AS split,
                (SELECT q.ticket || ' level ' || q.level || ' on ' || q.target || ' (' || substr(q.digest, 1, 12) || ')'
                 FROM run_needs n JOIN runs q ON q.id = n.needs_id WHERE n.run_id = r.id AND q.status <> 'done'
                 ORDER BY q.level DESC LIMIT 1) AS need,

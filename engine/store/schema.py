@@ -429,6 +429,38 @@ def version_6(db: Database) -> None:
     db.execute(ATTEMPT_OVER)
 
 
+LAYERS_BY_RULE_2 = rules_filled_in.LAYERS_BY_RULE.replace("l.weights_total\n", "l.weights_total, l.flops\n")
+
+
+@MIGRATIONS()
+def version_7(db: Database) -> None:
+    """Losses, top-5 accuracy, accuracy before training, FLOPs, and the error along the line between two trainings."""
+    for table, column in (
+        ("epochs", "validation_loss REAL"),
+        ("epochs", "test_loss REAL"),
+        ("epochs", "test_top5 REAL"),  # accuracy; NULL for fewer than ten classes
+        ("runs", "untrained_accuracy REAL"),  # on the test images, before the first step
+        ("runs", "flops INTEGER"),  # of one image in the whole network, unpruned
+        ("layers", "flops INTEGER"),  # likewise of its prunable weights
+    ):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    db.execute("DROP VIEW layers_by_rule")
+    db.create_view("layers_by_rule", LAYERS_BY_RULE_2)
+    db.table("lines").create(
+        {
+            "run_id": int,
+            "position": float,  # from the end of one training, 0, to that of the other, 1
+            "train_loss": float,
+            "train_accuracy": float,
+            "test_loss": float,
+            "test_accuracy": float,
+        },
+        pk=("run_id", "position"),
+        foreign_keys=[("run_id", "runs", "id")],
+        strict=True,
+    )
+
+
 def migrate(path: str) -> None:
     """Bring the file at `path`, which may be absent, to the newest version, in one transaction.
 

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from engine.training.team import Team, synchronised
 
 EVALUATION_BATCH = {"cuda": 1000, "cpu": 250}  # images; what a layer makes of more does not fit a core's cache
 SMALL_PIXELS = 32 * 32  # of an image; of larger ones no more are evaluated at once than are trained on
+TOP5_CLASSES = 10  # from which top-5 accuracy says something
 ALONE = Team()
 
 
@@ -104,16 +106,19 @@ def train(
             after_batch(state)
         loss_mean = float(state.loss_sum) / count  # the first time that the host waits for the device
         seconds = time.perf_counter() - began
+        held_out = data.validation and evaluate(state, data, data.validation, training, after_batch, team)
+        tested = evaluate(state, data, data.test, training, after_batch, team)
         record = Epoch(
             epoch=state.epoch,
-            train_loss=loss_mean if math.isfinite(loss_mean) else None,
+            train_loss=_finite(loss_mean),
             train_accuracy=int(state.correct) / count,
-            validation_accuracy=None
-            if data.validation is None
-            else accuracy(state, data, data.validation, training, after_batch, team),
-            test_accuracy=accuracy(state, data, data.test, training, after_batch, team),
+            validation_accuracy=held_out.accuracy if held_out else None,
+            test_accuracy=tested.accuracy,
             learning_rate=learning_rate(training, state.epoch, steps - 1, steps),
             images_per_second=(count - first) / seconds if first < count else None,
+            validation_loss=held_out.loss if held_out else None,
+            test_loss=tested.loss,
+            test_top5=tested.top5,
         )
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum.zero_()
@@ -157,18 +162,31 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
+class Evaluation(NamedTuple):
+    """How a network classifies some images: the fraction that it classifies rightly, and the mean cross-entropy.
+
+    `loss` is without label smoothing, and None where it is no finite number. `top5` is the fraction whose label is
+    among the five classes of the highest logits, ties to the lower class; None for fewer than ten classes.
+    """
+
+    accuracy: float
+    loss: float | None
+    top5: float | None
+
+
 @torch.no_grad()
-def accuracy(
+def evaluate(
     state: State,
     data: Feed,
     images: Images,
     training: Training,
     after_batch: Callable[[State], None],
     team: Team = ALONE,
-) -> float:
-    """The fraction of `images` that the model classifies rightly, in evaluation mode; `after_batch` may stop it."""
+) -> Evaluation:
+    """How the model classifies `images`, in evaluation mode; `after_batch` may stop it."""
     model, layout = state.model.eval(), profiles.memory_format(training.profile)
-    correct = torch.zeros((), dtype=torch.int64, device=data.device)
+    zero = torch.zeros((), dtype=torch.int64, device=data.device)
+    correct, among5, loss_sum = zero, zero, zero.double()
     _, height, width = data.shape
     size = EVALUATION_BATCH[data.device.type]
     if height * width > SMALL_PIXELS:
@@ -177,9 +195,24 @@ def accuracy(
     for pixels, labels in images.batches(size, team.share):
         with profiles.autocast(training.profile, data.device):
             logits = model(data.normalised(pixels, layout))
-        correct += (logits.argmax(1) == labels).sum()
+        loss_sum = loss_sum + F.cross_entropy(logits.float(), labels, reduction="sum")
+        correct = correct + (logits.argmax(1) == labels).sum()
+        if data.classes >= TOP5_CLASSES:
+            among5 = among5 + (_rank(logits, labels) < 5).sum()
         after_batch(state)
-    return int(*team.total(correct)) / len(images)
+    count = len(images)
+    right, five, loss = (float(total) / count for total in team.total(correct, among5, loss_sum))
+    return Evaluation(right, _finite(loss), five if data.classes >= TOP5_CLASSES else None)
+
+
+def _rank(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes stand before the label of each image (B,), by logits (B, C); ties go to the lower class."""
+    own, index = logits.gather(1, labels[:, None]), torch.arange(logits.shape[1], device=logits.device)
+    return ((logits > own) | ((logits == own) & (index < labels[:, None]))).sum(1)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def has_diverged(epoch: Epoch, model: nn.Module) -> bool:

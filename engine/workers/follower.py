@@ -24,10 +24,12 @@ def follow(options: argparse.Namespace) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else what names no device takes room on the worker's
     run = job.run
-    data, state = prepare(run, Bench(job, device, options.decoders))
+    data, state, _ = prepare(run, Bench(job, device, options.decoders))
     if job.resumes:  # the worker steps, and so writes the next checkpoint, only when all have joined
         checkpoints.unpack(job.folder.read_checkpoint(run.digest) or b"").restore(state)
     crew = team.join(options.rank, options.size, device, options.meeting)
+    if not job.resumes:
+        loop.evaluate(state, data, data.test, run.training, lambda _: None, crew)
     for epoch in loop.train(state, data, run.training, lambda _: None, crew):
         if loop.has_diverged(epoch, state.model):
             break

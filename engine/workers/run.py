@@ -17,7 +17,7 @@ from engine.desk.desk import Desk, Sources
 from engine.desk.job import Job
 from engine.errors import InputError
 from engine.machine import processes
-from engine.models import catalog, nets, trust
+from engine.models import catalog, flops, nets, trust
 from engine.pruning import networks, pruner
 from engine.recipes import Chain, Dense, Run, Training, Winning
 from engine.store import records
@@ -133,13 +133,16 @@ def execute(claim: Claim, context: RunContext) -> None:
     run, device, desk = claim.run, context.device, context.desk
     if run.chain is not None and run.ticket.level == 1:
         _prune_first(claim, context, run.chain)
-    data, state = prepare(run, context)
+    data, state, (whole, by_weight) = prepare(run, context)
     attempt, spent = _resume(state, claim, context)
     kept = pruner.remaining(state.masks)
     rules = nets.rules(state.model)
-    layers = [records.Layer(name, kept[name], mask.numel(), rules[name]) for name, mask in state.masks.items()]
+    layers = [
+        records.Layer(name, kept[name], mask.numel(), rules[name], by_weight.get(name))
+        for name, mask in state.masks.items()
+    ]
     environment = {**profiles.environment(run.training.profile, device), "device": context.label}
-    desk.begin(claim, attempt, environment, layers)
+    desk.begin(claim, attempt, environment, layers, whole)
 
     context.under_way = UnderWay(state, len(data.train), run.training.batch_size)
     clock = _Clock(claim, attempt, spent, context)
@@ -149,6 +152,9 @@ def execute(claim: Claim, context: RunContext) -> None:
     caught, diverged = partial(context.caught, claim), None
     with team.lead(_followers(run, context, resumes), run.training.split, device, caught) as crew:
         clock.crew = crew
+        if not resumes:
+            untrained = loop.evaluate(state, data, data.test, run.training, clock.after_batch, crew)
+            desk.untrained(claim, untrained.accuracy)
         for epoch in loop.train(state, data, run.training, clock.after_batch, crew):
             desk.epoch(claim, attempt, epoch)
             if loop.has_diverged(epoch, state.model):
@@ -166,8 +172,8 @@ def execute(claim: Claim, context: RunContext) -> None:
     desk.drop_checkpoint(claim)
 
 
-def prepare(run: Run, bench: Bench) -> tuple[Feed, loop.State]:
-    """The data of a run and the state before its first step, on the device."""
+def prepare(run: Run, bench: Bench) -> tuple[Feed, loop.State, tuple[int, dict[str, int]]]:
+    """The data of a run, the state before its first step, on the device, and its FLOPs (`engine.models.flops`)."""
     device = bench.device
     bench._read.clear()
     profiles.configure(run.training.profile, device)
@@ -180,7 +186,8 @@ def prepare(run: Run, bench: Bench) -> tuple[Feed, loop.State]:
     folder = bench.desk.model_folder(run.training.model)
     trust.require(run.training.model, folder)
     model, masks = starts.start(run, data.shape, data.classes, bench.read, folder)
-    return data, loop.begin(model, masks, t, device, run.first_epoch, run.ticket.level)
+    counted = flops.count(model, data.shape)
+    return data, loop.begin(model, masks, t, device, run.first_epoch, run.ticket.level), counted
 
 
 def _followers(run: Run, context: RunContext, resumes: bool) -> list[str]:
