@@ -29,6 +29,7 @@ from cockpit.tui.painting import Palette
 from cockpit.tui.plain import Harmless
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.transfer import Extend, Transfer
+from cockpit.views import runs
 from engine.errors import InputError
 from engine.store import database, labels, workers
 from engine.store.row_types import Experiment
@@ -257,4 +258,5 @@ def _at_work(path: Path) -> list[str]:
         pools = workers.live_pools(connection)
         present = [row for row in workers.present(connection) if row.pool in {pool.id for pool in pools}]
     lines = [f"pool {pool.pid}: at work since {words.duration(database.age(pool.started_at))}" for pool in pools]
-    return lines + [f"  {row.device} trains {words.run(row)}" for row in present if row.run_id]
+    names = runs.named(present)
+    return lines + [f"  {row.device} trains {names[row.digest]}" for row in present if row.digest]

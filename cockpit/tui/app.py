@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.text import Text
-from textual import events, on
+from textual import events, on, work
 from textual.binding import Binding, BindingType
 
 from cockpit.tui import taking, themes
@@ -22,6 +22,8 @@ from cockpit.tui.screens.experiment import Experiment
 from cockpit.tui.screens.layers import Layers
 from cockpit.tui.screens.logs import Logs
 from cockpit.tui.screens.queue import Queue
+from cockpit.tui.screens.run import RunScreen
+from cockpit.tui.widgets.run_picker import RunPicker
 from engine.errors import chosen
 from engine.store import damage, database
 
@@ -62,6 +64,14 @@ class Cockpit(ActingApp):
             id="app.take-away",
             show=False,
             tooltip="Write what is on screen: CSV, PNG, SVG",
+        ),
+        Binding(
+            "O",
+            "open_run",
+            "Open run",
+            id="app.open-run",
+            show=False,
+            tooltip="Pick a run: configuration, needs, attempts, epochs, errors, files",
         ),
         Binding(
             "ctrl+z",
@@ -179,6 +189,18 @@ class Cockpit(ActingApp):
         """Show the curves of an experiment."""
         self.experiment = name
         self.switch_mode("experiment")
+
+    def open_run(self, run: int) -> None:
+        """Show all about the run of this id."""
+        self.push_screen(RunScreen(run))
+
+    @work(group="opening")
+    async def action_open_run(self, text: str = "") -> None:
+        """Offer the runs of the experiment that is shown, and show the one that is picked."""
+        if isinstance(self.screen, CockpitScreen):
+            picked = await self.push_screen_wait(RunPicker(self.path, self.screen.experiment(), text))
+            if picked is not None:
+                self.open_run(picked)
 
     @on(Trouble)
     def _trouble(self, message: Trouble) -> None:

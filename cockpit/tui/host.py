@@ -36,6 +36,10 @@ class Host(App[None]):
         """Show the curves of an experiment."""
 
     @abstractmethod
+    def open_run(self, run: int) -> None:
+        """Show all about the run of this id."""
+
+    @abstractmethod
     def action_copy_shown(self) -> None:
         """Copy the command that shows the same."""
 

@@ -13,11 +13,11 @@ LOSS, ACCURACY = (213, 94, 0), (0, 114, 178)
 HEIGHT = 7  # rows, with its heading
 
 
-def draw(one: Live, width: int, background: Colour) -> list[Row]:
+def draw(one: Live, width: int, background: Colour, state: str = " in training") -> list[Row]:
     """A heading, and the two curves over the epochs that are planned; the loss from 0 to the most of it."""
     most = max(one.losses) or 1.0
     heading = [
-        Piece(f"level {one.level} in training, epoch {len(one.losses)} of {one.epochs}: "),
+        Piece(f"level {one.level}{state}, epoch {len(one.losses)} of {one.epochs}: "),
         Piece(f"loss {one.losses[-1]:.3f}", LOSS),
         Piece("  "),
         Piece(f"training accuracy {one.accuracies[-1]:.1%}", ACCURACY),

@@ -27,6 +27,12 @@ SPLIT = """iif(instr(recipe, '"split"'), coalesce(json_extract(recipe, '$.traini
 _SAME_DEVICE = "coalesce(mine.boot, mine.host) = coalesce(theirs.boot, theirs.host) AND mine.device = theirs.device"
 _TAKEN_BACK = "status = 'waiting', worker = NULL, lease_expires_at = NULL"
 OF_EXPERIMENT = "coalesce(json_extract(e.definition, '$.prunable'), 'conv')"  # the rule; e: a row of experiments
+# What tells runs of one ticket, level and seed apart; r: a row of runs. A prune rate at its default is in no recipe.
+NAMING = (
+    "r.model, r.width, r.optimizer, r.source_optimizer, r.learning_rate, r.scope,"
+    " coalesce(json_extract(r.recipe, '$.ticket.chain.rule.rate'), json_extract(r.recipe, '$.ticket.rate')) AS rate"
+)
+NAMES = "model, width, optimizer, source_optimizer, learning_rate, scope, rate"
 WANTED = """
     SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
     WHERE c.experiment_id = :experiment

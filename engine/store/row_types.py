@@ -50,6 +50,7 @@ class Experiment(Row, frozen=True):
     targets: tuple[str, ...]
     status: str
     waits_for: str
+    why: str  # the error of one of the runs that failed or diverged, in a line
 
 
 class CurveFacts(Row, frozen=True):
@@ -130,7 +131,12 @@ class Run(Row, frozen=True):
     source: str | None
     target: str
     model: str
+    width: float
     optimizer: str
+    source_optimizer: str | None  # that found its ticket, where another
+    learning_rate: float
+    scope: str | None
+    rate: float | None  # of pruning
     status: str
     attempt: int
     untrained_accuracy: float | None  # before the first step
@@ -140,6 +146,40 @@ class Run(Row, frozen=True):
     error: str | None
     device: str | None  # that its worker trains it on
     waits_for: str
+
+
+class Attempt(Row, frozen=True):
+    """A claim of a run: who trained it from when to when, how that ended, and the error with its traceback."""
+
+    attempt: int
+    claim: int
+    started_at: str | None
+    ended_at: str | None
+    outcome: str | None  # None: under way
+    error: str | None
+    device: str | None
+    host: str | None
+    pid: int | None
+
+
+class Epoch(Row, frozen=True):
+    """An epoch of a run; losses and accuracies are means over images, the learning rate is that of its last step."""
+
+    epoch: int
+    train_loss: float | None
+    train_accuracy: float | None
+    validation_accuracy: float | None
+    test_accuracy: float | None
+    learning_rate: float | None
+    images_per_second: float | None
+
+
+class File(Row, frozen=True):
+    """A file that a run left: what it holds, the SHA-256 by which it is called, and its size."""
+
+    kind: str
+    sha256: str
+    bytes: int
 
 
 class Running(Row, frozen=True):
@@ -169,6 +209,13 @@ class Event(Row, frozen=True):
     seed: int
     source: str | None
     target: str
+    model: str
+    width: float
+    optimizer: str
+    source_optimizer: str | None
+    learning_rate: float
+    scope: str | None
+    rate: float | None
     attempt: int
     claim: int
     device: str | None
@@ -257,6 +304,12 @@ class Worker(Row, frozen=True):
     source: str | None
     target: str | None
     model: str | None
+    width: float | None
+    optimizer: str | None
+    source_optimizer: str | None
+    learning_rate: float | None
+    scope: str | None
+    rate: float | None
     epochs: int | None
     batch_size: int | None
     attempt: int | None

@@ -9,7 +9,7 @@ from functools import lru_cache
 from msgspec import structs
 
 from engine.errors import InputError, OptionName, chosen
-from engine.store.leases import OF_EXPERIMENT, SPLIT, WANTED
+from engine.store.leases import NAMING, OF_EXPERIMENT, SPLIT, WANTED
 from engine.store.row_types import Curve, DataSetFile, Detail, Experiment, Failure, Point, Run, Running, typed
 
 EXPORTS = {
@@ -114,7 +114,8 @@ def experiments(connection: sqlite3.Connection, only: int | None = None) -> list
                e.definition,
                count(DISTINCT c.id) AS curves, count(DISTINCT r.id) AS runs, {counts},
                count(DISTINCT CASE WHEN r.status = 'waiting' AND r.priority IS NULL THEN r.id END) AS halted,
-               max(r.status = 'waiting' AND r.unmet = 0) AS ready
+               max(r.status = 'waiting' AND r.unmet = 0) AS ready,
+               min(CASE WHEN r.status IN ('failed', 'diverged') THEN r.error END) AS error
         FROM experiments e LEFT JOIN experiment_curves c ON c.experiment_id = e.id
         LEFT JOIN curve_points p ON p.curve_id = c.id LEFT JOIN runs r ON r.id = p.run_id
         WHERE :only IS NULL OR e.id = :only GROUP BY e.id ORDER BY e.id
@@ -138,7 +139,13 @@ def _experiment(row: sqlite3.Row) -> dict[str, object]:
         "waiting": row["waiting"] - row["halted"],
         "status": status,
         "waits_for": waits_for,
+        "why": last_line(row["error"]),
     }
+
+
+def last_line(error: str | None) -> str:
+    """What an error says, without its traceback."""
+    return (error or "").strip().rpartition("\n")[2]
 
 
 @lru_cache(maxsize=10_000)
@@ -178,27 +185,39 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> Detail:
     )
 
 
+# A run that another needs, in words; the alias is q.
+_SAID = """
+    q.ticket || ' level ' || q.level || ' on ' || q.target || ', seed ' || q.seed
+    || ' (' || substr(q.digest, 1, 12) || ')'
+"""
+_RUNS = f"""
+    SELECT r.id, r.digest, r.ticket, r.level, r.seed, r.source, r.target, {NAMING}, r.status, r.attempt,
+           r.untrained_accuracy, r.test_accuracy, {FLOPS} * 1.0 / r.flops AS flops_remaining,
+           r.seconds, r.priority, r.unmet, r.alone, r.error, w.device, {SPLIT} AS split,
+           (SELECT {_SAID} FROM run_needs n JOIN runs q ON q.id = n.needs_id
+            WHERE n.run_id = r.id AND q.status <> 'done' ORDER BY q.level DESC LIMIT 1) AS need,
+           (SELECT {_SAID} || ', which ' || q.status FROM runs q
+            WHERE r.status = 'blocked' AND q.digest = substr(r.error, length('stands on run ') + 1, 64)) AS cause,
+           EXISTS (SELECT 1 FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+                   JOIN experiments e ON e.id = c.experiment_id
+                   WHERE p.run_id = r.id AND e.state = 'paused') AS pausing
+    FROM runs r LEFT JOIN workers w ON w.id = r.worker
+"""
+
+
 def runs(connection: sqlite3.Connection, experiment: int) -> list[Run]:
     """Each run of an experiment: which it is, its status, and what it waits for or is blocked by.
 
     A run that no active experiment wants is paused, or cancelled if none is paused either.
     """
-    found = connection.execute(
-        f"""
-        SELECT r.id, r.digest, r.ticket, r.level, r.seed, r.source, r.target, r.model, r.optimizer, r.status, r.attempt,
-               r.untrained_accuracy, r.test_accuracy, {FLOPS} * 1.0 / r.flops AS flops_remaining,
-               r.seconds, r.priority, r.unmet, r.alone, r.error, w.device, {SPLIT} AS split,
-               (SELECT q.ticket || ' level ' || q.level || ' on ' || q.target || ' (' || substr(q.digest, 1, 12) || ')'
-                FROM run_needs n JOIN runs q ON q.id = n.needs_id WHERE n.run_id = r.id AND q.status <> 'done'
-                ORDER BY q.level DESC LIMIT 1) AS need,
-               EXISTS (SELECT 1 FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
-                       JOIN experiments e ON e.id = c.experiment_id
-                       WHERE p.run_id = r.id AND e.state = 'paused') AS pausing
-        FROM runs r LEFT JOIN workers w ON w.id = r.worker WHERE r.id IN ({WANTED}) ORDER BY r.level, r.id
-        """,
-        {"experiment": experiment},
-    )
-    return [_run(row) for row in found]
+    query = f"{_RUNS} WHERE r.id IN ({WANTED}) ORDER BY r.level, r.id"
+    return [_run(row) for row in connection.execute(query, {"experiment": experiment})]
+
+
+def with_needs(connection: sqlite3.Connection, run: int) -> list[Run]:
+    """A run, and after it those that it needs, as `runs` gives them; none if it is not there any more."""
+    query = f"{_RUNS} WHERE r.id = :run OR r.id IN (SELECT needs_id FROM run_needs WHERE run_id = :run)"
+    return [_run(row) for row in connection.execute(f"{query} ORDER BY r.id <> :run, r.level", {"run": run})]
 
 
 def _run(row: sqlite3.Row) -> Run:
@@ -209,7 +228,7 @@ def _run(row: sqlite3.Row) -> Run:
         device = f"{split} devices together" if split > 1 else "a device to itself" if row["alone"] else "a device"
         waits_for = f"run {row['need']}" if row["unmet"] else device
     elif status == "blocked":
-        waits_for = (row["error"] or "").removeprefix("stands on ")
+        waits_for = row["cause"] or (row["error"] or "").removeprefix("stands on ")
     return typed(Run, {**dict(row), "status": status, "waits_for": waits_for})
 
 

@@ -11,6 +11,7 @@ from engine.machine import processes
 from engine.machine.devices import Load
 from engine.store import row_types
 from engine.store.database import now, transaction
+from engine.store.leases import NAMING
 from engine.store.row_types import LoadHistory, Pool, Worker, typed
 
 LOAD_SECONDS = 5.0  # between two samples of a host
@@ -106,7 +107,8 @@ def present(connection: sqlite3.Connection) -> list[Worker]:
                coalesce(w.started_at, {LONG_AGO}) AS started_at, coalesce(w.heartbeat_at, {LONG_AGO}) AS heartbeat_at,
                w.message, w.memory, w.device_memory, w.images_per_second, w.epoch, w.batch, w.batches,
                w.loss, w.accuracy, w.heartbeat_at < :silent AS silent, r.id AS run_id, r.digest, r.ticket, r.level,
-               r.seed, r.source, r.target, r.model, r.epochs, r.batch_size, r.attempt, '' AS state
+               r.seed, r.source, r.target, {NAMING}, r.epochs, r.batch_size, r.attempt,
+               '' AS state
         FROM workers w LEFT JOIN runs r ON r.worker = w.id AND r.status = 'running'
         WHERE w.ended_at IS NULL AND (w.heartbeat_at > :recent OR r.id IS NOT NULL) ORDER BY w.host, w.device, w.id
         """,

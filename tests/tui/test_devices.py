@@ -83,7 +83,7 @@ async def test_a_worker_is_shown_with_what_it_trains_and_a_dead_one_at_once(path
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("folder", [".", "/somewhere/else", "../.."])
-async def test_enter_opens_the_log_of_the_worker_beside_the_database(path: Path, folder: str) -> None:
+async def test_l_opens_the_log_of_the_worker_beside_the_database(path: Path, folder: str) -> None:
     log = database.files_folder(path) / "logs" / "pool-1.log"
     log.parent.mkdir(parents=True)
     log.write_text("first line\nlast line\n")
@@ -92,7 +92,7 @@ async def test_enter_opens_the_log_of_the_worker_beside_the_database(path: Path,
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.press("6")
             await settle(pilot)
-            await pilot.press("enter")
+            await pilot.press("l")
             await settle(pilot)
             assert isinstance(app.screen, Logs)
             assert "last line" in str(app.screen.query_one(LogView).render())
@@ -130,7 +130,7 @@ async def test_without_workers_the_next_command_is_named(path: Path) -> None:
         await pilot.press("6")
         await settle(pilot)
         assert said(app) == states.no_workers(app)
-        await pilot.press("enter")
+        await pilot.press("l")
         await settle(pilot, 0.3)
         assert isinstance(app.screen, devices.Devices)
 

@@ -56,6 +56,10 @@ class CockpitScreen(PaintedOnce[None]):
         marked = sorted(self.cockpit.marked) if self.query("#experiments") else []
         return marked or ([shown] if shown else [])
 
+    def experiment(self) -> str | None:
+        """The experiment whose runs can be opened here."""
+        return self.cockpit.experiment
+
     def standing(self) -> Sequence[Experiment]:
         """How those stand, as far as this screen knows."""
         return ()

@@ -36,6 +36,9 @@ class ChartScreen(CockpitScreen):
         ),
         Binding("i", "chart('zoom', 1)", "Zoom in", id="chart.in", show=False, tooltip="Nearer to the crosshair"),
         Binding("o", "chart('zoom', -1)", "Zoom out", id="chart.out", show=False, tooltip="Farther away"),
+        Binding(
+            "enter", "app.open_run", "Open run", id="chart.run", show=False, tooltip="Pick a run and show all of it"
+        ),
         Binding("0", "chart('reset')", "Follow", id="chart.reset", show=False, tooltip="All of the chart, live"),
     ]
 

@@ -25,7 +25,7 @@ from engine.store.row_types import Experiment, Load, Worker
 
 NAME_WIDTH, LONG_NAME_WIDTH = 15, 26  # of an experiment, so that its status and progress stay in sight
 HEADINGS = (" ", "experiment", "status", "done")
-LONG_HEADINGS = (*HEADINGS, "progress", "time left")  # where the list is as wide as the screen
+LONG_HEADINGS = (*HEADINGS, "progress", "left, or why")  # where the list is as wide as the screen
 WIDE = 110  # columns, from which the chart stands beside the list
 QUEUED = 12  # experiments of the queue, at most
 PANES = {"loads": "devices", "workers": "workers", "queued": "queue"}
@@ -92,7 +92,7 @@ class Dashboard(ChartScreen):
         for row in sorted(self.found, key=lambda row: row.name not in pinned):
             name, mark = row.name, PINNED if row.name in pinned else MARKED if row.name in marked else " "
             own = mark, words.short(name, width), words.state(row.status), f"{row.done}/{row.runs}"
-            more = remaining.bar(row.done, row.runs), self.remaining.of.get(name, "")
+            more = remaining.bar(row.done, row.runs), self.remaining.of.get(name, "") or row.why
             cells[name] = (*own, *more) if is_long else own
         table = self.query_one("#experiments", LiveTable)
         headings = LONG_HEADINGS if is_long else HEADINGS

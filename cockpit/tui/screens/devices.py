@@ -16,6 +16,7 @@ from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.panes import BARS, seconds_left
 from cockpit.tui.widgets.table import LiveTable
+from cockpit.views import runs
 from engine.store import database, workers
 from engine.store.row_types import LoadHistory, Pool, Worker
 
@@ -31,7 +32,7 @@ class Devices(CockpitScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
-            "enter", "open_log", "Log", id="devices.log", tooltip="Open the log of what the cursor is on", priority=True
+            "l", "open_log", "Log", id="devices.log", tooltip="Open the log of the worker or pool under the cursor"
         ),
     ]
 
@@ -46,6 +47,7 @@ class Devices(CockpitScreen):
 
     def on_mount(self) -> None:
         self.present: dict[str, Worker] = {}
+        self.names: dict[str, str] = {}  # of the runs, by digest
         self.logs: dict[str, str | None] = {}  # of the pools
         self.query_one("#cards").border_title = "load, and its last hour"
         self.query_one("#at-work").border_title = "workers"
@@ -88,7 +90,8 @@ class Devices(CockpitScreen):
     def show_workers(self, present: list[Worker]) -> None:
         """Show the workers, and all about the one under the cursor."""
         self.present = {str(row.id): row for row in present}
-        self.query_one("#at-work", LiveTable).show({key: _worker(row) for key, row in self.present.items()})
+        self.names = runs.named(present)
+        self.query_one("#at-work", LiveTable).show({key: _worker(row, self.names) for key, row in self.present.items()})
         self.query_one("#at-work").display = bool(present)
         self._describe()
 
@@ -109,9 +112,16 @@ class Devices(CockpitScreen):
         row = self.present.get(self.query_one("#at-work", LiveTable).key or "")
         if row is None and self.present:
             row = next(iter(self.present.values()))  # the cursor follows in a moment
-        self.query_one("#worker", Plain).update(describe(row) if row else states.no_workers(self.cockpit))
+        self.query_one("#worker", Plain).update(describe(row, self.names) if row else states.no_workers(self.cockpit))
 
     @on(LiveTable.RowSelected, "#at-work, #pools")
+    def _open(self) -> None:
+        row = self.present.get(self.query_one("#at-work", LiveTable).key or "")
+        if self.query_one("#at-work").has_focus and row is not None and row.run_id is not None:
+            self.cockpit.open_run(row.run_id)
+        else:
+            self.action_open_log()
+
     def action_open_log(self) -> None:
         """Open the log of the worker or the pool under the cursor."""
         pools = self.query_one("#pools", LiveTable)
@@ -124,7 +134,7 @@ class Devices(CockpitScreen):
         self.app.switch_mode("logs")
 
 
-def describe(row: Worker) -> str:
+def describe(row: Worker, names: Mapping[str, str]) -> str:
     """All about a worker, in two or three lines."""
     where = f"{words.state(row.state)}: pid {row.pid} on {row.host}, {row.device}"
     started, beat = (words.duration(database.age(moment)) for moment in (row.started_at, row.heartbeat_at))
@@ -132,7 +142,7 @@ def describe(row: Worker) -> str:
     lines = [f"{where}, started {since} UTC ({started} ago), last heartbeat {beat} ago"]
     if row.digest:
         batch = f", batch {row.batch} of {row.batches}" if row.batches else ""
-        lines.append(f"{words.run(row)} (run {row.digest[:12]}, attempt {row.attempt}{batch})")
+        lines.append(f"{names[row.digest]} (run {row.digest[:12]}, attempt {row.attempt}{batch})")
     sizes = (row.memory, "on the host"), (row.device_memory, "on the device")
     memory = [f"{words.size(size)} {place}" for size, place in sizes if size is not None]
     if row.message or memory:
@@ -140,7 +150,7 @@ def describe(row: Worker) -> str:
     return "\n".join(lines)
 
 
-def _worker(row: Worker) -> tuple[str, ...]:
+def _worker(row: Worker, names: Mapping[str, str]) -> tuple[str, ...]:
     left = seconds_left(row)
     return (
         words.state(row.state),
@@ -151,7 +161,7 @@ def _worker(row: Worker) -> tuple[str, ...]:
         f"{row.loss:.3f}" if row.loss is not None else "",
         f"{row.accuracy:.1%}" if row.accuracy is not None else "",
         words.duration(left) if left is not None else "",
-        words.run(row) if row.run_id else "",
+        names.get(row.digest or "", ""),
     )
 
 

@@ -80,6 +80,10 @@ class Experiment(ChartScreen):
         table.columned({heading: marked.get(heading, heading) for heading in headings})
         table.show({cells[0]: cells for cells in found})
 
+    @on(LiveTable.RowSelected, "#levels")
+    def _open(self, event: LiveTable.RowSelected) -> None:
+        self.run_worker(self.app.run_action(f"open_run('level {event.row_key.value} ')"))
+
     def show_experiment(self, found: Detail | None) -> None:
         """Show how far it is."""
         self.detail = found

@@ -209,6 +209,10 @@ class Layers(CockpitScreen):
         layer = next((one for one in found.layers if one.name == key), found.total)
         self.query_one("#layers-detail", Plain).update(_described(layer, found.n))
 
+    @on(LiveTable.RowSelected)
+    def _open(self) -> None:
+        self.run_worker(self.app.run_action("open_run"))
+
     def action_pick(self, place: int) -> None:
         """Pick A (0) or B (1) from all curves and runs."""
 

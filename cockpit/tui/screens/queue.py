@@ -18,6 +18,7 @@ from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.table import Cells, LiveTable
+from cockpit.views import runs
 from engine.store import database, rows
 from engine.store.row_types import Experiment, Run, Worker
 
@@ -30,15 +31,14 @@ HEADINGS = (
     "progress",
     "done",
     "time left",
-    "problems",
-    "waits for",
+    "waits for, or why",
     "priority",
     "waiting",
     "running",
     "tags",
     "age",
 )
-RUN_HEADINGS = ("status", "run", "waits for", "attempt", "accuracy")
+RUN_HEADINGS = ("status", "run", "accuracy", "attempt", "waits for, or why")
 EMPTY = (
     "The queue is empty.\n\nn adds a transfer here. In a shell:\n\n"
     "  cockpit queue add --source digits-a --target digits-b"
@@ -163,8 +163,8 @@ class Queue(CockpitScreen):
         cells = dict(self.runs) if self.runs_of == self.cockpit.experiment else {}
         for key, pid in self.dead.items():
             if key in cells:
-                _, what, _, *rest = cells[key]
-                cells[key] = (words.state("dead"), what, f"(its worker, pid {pid}, is gone)", *rest)
+                _, *rest, _ = cells[key]
+                cells[key] = (words.state("dead"), *rest, f"its worker, pid {pid}, is gone")
         table = self.query_one("#runs", LiveTable)
         table.show(cells)
         table.border_title = plain(f"runs of {self.cockpit.experiment}")
@@ -182,6 +182,10 @@ class Queue(CockpitScreen):
     def _open(self, event: LiveTable.RowSelected) -> None:
         if event.row_key.value:
             self.cockpit.open_experiment(event.row_key.value)
+
+    @on(LiveTable.RowSelected, "#runs")
+    def _open_run(self, event: LiveTable.RowSelected) -> None:
+        self.cockpit.open_run(int(str(event.row_key.value)))
 
     @on(Input.Changed, "#filter")
     def _filter(self) -> None:
@@ -239,8 +243,7 @@ def _cells(row: Experiment, marked: bool, left: Remaining) -> Cells:
         remaining.bar(row.done, row.runs),
         f"{row.done}/{row.runs}",
         left.of.get(row.name, ""),
-        words.problems(row),
-        row.waits_for,
+        words.problems(row) + (f": {row.why}" if row.why else "") or row.waits_for,
         str(row.priority),
         str(row.waiting or ""),
         str(row.running or ""),
@@ -253,12 +256,16 @@ def runs_of(experiment: int) -> Query:
     """Asks for the runs of an experiment as cells by the run's id, made beside the event loop: they may be many."""
 
     def query(connection: sqlite3.Connection) -> tuple[int, Mapping[str, Cells]]:
-        return experiment, {str(run.id): _run_cells(run) for run in rows.runs(connection, experiment)}
+        found = rows.runs(connection, experiment)
+        names = runs.named(found)
+        return experiment, {str(run.id): _run_cells(run, names[run.digest]) for run in found}
 
     return query
 
 
-def _run_cells(run: Run) -> Cells:
+def _run_cells(run: Run, name: str) -> Cells:
     accuracy = f"{run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
-    waits_for = run.waits_for if run.status != "running" else f"(on {run.device})"
-    return words.state(run.status), words.run(run), waits_for, str(run.attempt or ""), accuracy
+    why = f"on {run.device}" if run.status == "running" else run.waits_for
+    if run.status in ("failed", "diverged"):
+        why = rows.last_line(run.error)
+    return words.state(run.status), name, accuracy, str(run.attempt or ""), why

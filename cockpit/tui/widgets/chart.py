@@ -2,17 +2,17 @@
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events, on, work
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.color import Color as Parsed
 from textual.containers import Vertical, VerticalScroll
@@ -40,7 +40,19 @@ Picture = tuple[Strip, ...]
 @lru_cache(maxsize=CACHED)
 def picture(shown: tuple[curves.Series, ...], view: View, size: Size) -> Picture:
     """A chart as lines that need nothing more than to be shown."""
-    return tuple(map(_strip, charts.draw(shown, view, *size)))
+    return strips(charts.draw(shown, view, *size))
+
+
+def strips(rows: Iterable[Row]) -> Picture:
+    """Rows as lines that need nothing more than to be shown."""
+    return tuple(map(_strip, rows))
+
+
+def background_of(app: App[Any]) -> Colour:
+    """The colour that curves are drawn on."""
+    if app.native_ansi_color:
+        return legends.BACKGROUNDS[app.current_theme.dark]
+    return Parsed.parse(app.theme_variables["background"]).rgb
 
 
 def _strip(row: Row) -> Strip:
@@ -268,11 +280,8 @@ class Chart(Vertical, can_focus=True):
 
     def _change(self, view: View) -> None:
         """Look at the curves like this: what is said of them changes at once, the picture when its time comes."""
-        ansi, theme = self.app.native_ansi_color, self.app.current_theme
-        background = (
-            legends.BACKGROUNDS[theme.dark] if ansi else Parsed.parse(self.app.theme_variables["background"]).rgb
-        )
-        self.view = replace(view, background=background, sure=not ansi, labelled=self._labelled(view))
+        sure = not self.app.native_ansi_color
+        self.view = replace(view, background=background_of(self.app), sure=sure, labelled=self._labelled(view))
         entries = legends.legend(self.shown, self.view)
         self.query_one("#no-curves").display, self.query_one(Plot).display = not self.shown, bool(self.shown)
         self._say(entries)
@@ -342,7 +351,7 @@ class Chart(Vertical, can_focus=True):
         found = picture(shown, view, size) if shown and size.width >= SMALLEST[0] and size.height >= SMALLEST[1] else ()
         below: Picture = ()
         if found and (run := _in_training(shown)):
-            below = tuple(map(_strip, epochs.draw(run, size.width, view.background)))
+            below = strips(epochs.draw(run, size.width, view.background))
         self.app.call_from_thread(self._built, found, below, (shown, view, size))
 
     def _built(self, found: Picture, below: Picture, painted: tuple[object, ...]) -> None:

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from cockpit.requests.remaining import Remaining, bar
 from cockpit.text import words
+from cockpit.views import runs
 from engine.store import database
 from engine.store.row_types import Detail, Experiment, Load, Worker
 
@@ -27,12 +28,14 @@ def training(present: Sequence[Worker], running: Mapping[int, Sequence[float]]) 
 
     `present` is who works, `running` what belongs to the experiment.
     """
-    blocks = [_run(row, running[row.run_id]) for row in present if row.run_id is not None and row.run_id in running]
+    own = [row for row in present if row.run_id in running]
+    names = runs.named(own)
+    blocks = [_run(row, names[row.digest], running[row.run_id]) for row in own if row.run_id and row.digest]
     return Text("\n\n").join(blocks) if blocks else Text("nothing is being trained for it now", "dim")
 
 
-def _run(row: Worker, accuracies: Sequence[float]) -> Text:
-    lines = [Text(f"{words.state(row.state)}  {words.run(row)}", "bold" if row.state == "training" else "")]
+def _run(row: Worker, name: str, accuracies: Sequence[float]) -> Text:
+    lines = [Text(f"{words.state(row.state)}  {name}", "bold" if row.state == "training" else "")]
     if row.message:
         lines.append(Text(row.message))
     memory = " + ".join(f"{size / GIB:.1f}" for size in (row.memory, row.device_memory) if size is not None)
@@ -103,11 +106,11 @@ def devices(loads: Sequence[Load]) -> Text:
 
 def workers(present: Sequence[Worker], nobody: str) -> Text:
     """The workers, and what each trains; `nobody` where there are none."""
-    lines = []
+    lines, names = [], runs.named(present)
     for row in present:
         lines.append(f"{words.state(row.state)}  {row.device}  pid {row.pid}")
-        if row.run_id:
-            lines.append(f"  {words.run(row)}")
+        if row.digest:
+            lines.append(f"  {names[row.digest]}")
     return Text("\n".join(lines) or nobody)
 
 

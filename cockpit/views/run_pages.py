@@ -1,0 +1,126 @@
+"""All that is known of one run as text: what happened to it, how it was set, and what it left."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from textwrap import indent
+from typing import Any
+
+from rich.text import Text
+
+from cockpit.text import words
+from engine.errors import InputError
+from engine.recipes import Run
+from engine.store import database
+from engine.store.live import Live
+from engine.store.row_types import Attempt
+from engine.store.run_details import RunDetail
+
+HEADINGS = ("epoch", "loss", "training", "validation", "test", "learning rate", "images/s")
+ADVICE = {
+    "failed": "R trains it again, as a new attempt.",
+    "blocked": "R on the run that it needs, once that is mended, lets it wait again.",
+    "diverged": "It would diverge again: queue it with another learning rate.",
+}
+
+
+def heading(found: RunDetail, name: str) -> Text:
+    """Which run it is, how it stands, and why."""
+    run = found.run
+    accuracy = f", test accuracy {run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
+    seconds = f", trained in {words.duration(run.seconds)}" if run.seconds else ""
+    lines = [Text(name, "bold"), Text(f"{words.state(run.status)}{accuracy}{seconds}")]
+    why = words.line((run.error or "").strip().rpartition("\n")[2]) if run.status in ("failed", "diverged") else ""
+    waits = f"waits for {run.waits_for}" if run.waits_for and run.status != "blocked" else run.waits_for
+    lines += [Text(text, "bold") for text in (why, waits) if text]
+    lines += [Text(ADVICE[run.status])] if run.status in ADVICE else []
+    of = ", ".join(name for _, name in found.experiments) or "no experiment"
+    lines.append(Text(f"run {run.digest[:12]}, of {of}", "dim"))
+    return Text("\n").join(lines)
+
+
+def training(found: RunDetail) -> Live | None:
+    """Loss and accuracy per epoch, as `epochs.draw` takes them; None where no epoch has ended."""
+    known = [(one.train_loss, one.train_accuracy) for one in found.epochs]
+    points = [(loss, accuracy) for loss, accuracy in known if loss is not None and accuracy is not None]
+    if not points:
+        return None
+    losses, accuracies = zip(*points, strict=True)
+    return Live(found.run.level, 1.0, accuracies[-1], max(found.epochs_planned, len(points)), losses, accuracies)
+
+
+def by_epoch(found: RunDetail) -> Text:
+    """A line an epoch, the last first: loss, accuracies and learning rate."""
+    if not found.epochs:
+        return Text("no epoch has ended", "dim")
+    rows: list[tuple[str, ...]] = [HEADINGS]
+    for one in reversed(found.epochs):
+        accuracies = (one.train_accuracy, one.validation_accuracy, one.test_accuracy)
+        numbers = [f"{value:.2%}" if value is not None else "" for value in accuracies]
+        loss = f"{one.train_loss:.4f}" if one.train_loss is not None else ""
+        rate = f"{one.learning_rate:g}" if one.learning_rate is not None else ""
+        speed = f"{one.images_per_second:,.0f}" if one.images_per_second else ""
+        rows.append((str(one.epoch + 1), loss, *numbers, rate, speed))
+    kept = [place for place in range(len(HEADINGS)) if any(row[place] for row in rows[1:])]
+    widths = {place: max(len(row[place]) for row in rows) for place in kept}
+    lines = ["  ".join(row[place].rjust(widths[place]) for place in kept) for row in rows]
+    return Text.assemble((lines[0], "bold"), *(f"\n{line}" for line in lines[1:]))
+
+
+def about(found: RunDetail, command: str) -> Text:
+    """Attempts with their errors, the ticket, the configuration, files, and how to train it again."""
+    parts = [
+        _section("Attempts", _attempts(found)),
+        _section("Ticket and configuration", _settings(found)),
+        _section("Files", [f"{one.kind}  {words.size(one.bytes)}  {one.sha256[:12]}" for one in found.files]),
+        _section("Train it again in a database of its own", [command] if command else []),
+    ]
+    return Text("\n\n").join(part for part in parts if part)
+
+
+def _section(title: str, lines: list[str]) -> Text:
+    return Text.assemble((title, "bold"), *(f"\n{words.visible(line)}" for line in lines)) if lines else Text()
+
+
+def _attempts(found: RunDetail) -> list[str]:
+    lines = []
+    for one in reversed(found.attempts):
+        where = f" on {one.device} of {one.host}, pid {one.pid}" if one.pid else ""
+        lines.append(f"{one.attempt}: {one.outcome or 'under way'}{where}, {_when(one)}")
+        lines += [indent(one.error.rstrip(), "   ")] if one.error else []
+    return lines
+
+
+def _when(one: Attempt) -> str:
+    if not one.started_at:
+        return "start unknown"
+    began = f"{words.duration(database.age(one.started_at))} ago"
+    if not one.ended_at:
+        return f"since {began}"
+    return f"{began}, for {words.duration(database.age(one.started_at) - database.age(one.ended_at))}"
+
+
+def _settings(found: RunDetail) -> list[str]:
+    try:
+        run = Run.from_json(found.recipe)
+    except InputError as error:
+        return [str(error)]
+    ticket = {"ticket": run.ticket.name, "level": run.ticket.level}
+    lines = list(_lines(ticket, found.data_sets))
+    if run.chain is not None:
+        rule = {one.name: getattr(run.chain.rule, one.name) for one in fields(run.chain.rule)}
+        source = _of(run.chain.training)
+        same = {key for key, value in _of(run.training).items() if value == source[key]}
+        lines += _lines({**rule, "found on": source.pop("dataset")}, found.data_sets)
+        lines += _lines({f"found with {key}": value for key, value in source.items() if key not in same}, {})
+    return lines + list(_lines(_of(run.training), found.data_sets))
+
+
+def _of(one: Any) -> dict[str, Any]:
+    return {field.name: getattr(one, field.name) for field in fields(one)}
+
+
+def _lines(values: Mapping[str, Any], data_sets: Mapping[str, str]) -> Iterator[str]:
+    for key, value in values.items():
+        said = data_sets.get(value, value) if isinstance(value, str) else value
+        said = " ".join(map(str, said)) if isinstance(said, tuple) else said
+        yield f"{key.replace('_', ' '):<18} {'none' if said is None else said}"

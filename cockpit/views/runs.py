@@ -1,0 +1,37 @@
+"""What runs are called where several are shown: each by another name, which says what differs between them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from cockpit.text import words
+from cockpit.views import names
+from cockpit.views.curves import DENSE
+from engine.recipes import Rule
+from engine.store.row_types import Event, Run, Worker
+
+Named = Run | Event | Worker
+DIGITS = 8  # of a digest, where nothing else tells runs apart
+
+_FACTS: tuple[Callable[[Named], str], ...] = (
+    lambda row: row.scope or "",
+    lambda row: row.optimizer or "",
+    lambda row: f"found by {row.source_optimizer}" if row.source_optimizer not in (None, row.optimizer) else "",
+    lambda row: "" if row.ticket == DENSE else f"prune rate {row.rate or Rule.rate:g}",
+    lambda row: f"learning rate {row.learning_rate:g}" if row.learning_rate is not None else "",
+    lambda row: names.network(row.model, row.width) if row.model and row.width else "",
+)
+
+
+def named(shown: Iterable[Named]) -> dict[str, str]:
+    """The names of runs by their digests: ticket, data sets, level and seed, and which of these differ among them.
+
+    Scope, optimizers, rates and network are said wherever they differ; digits of the digest where that is not enough.
+    """
+    rows = {row.digest: row for row in shown if row.digest}
+    facts = [fact for fact in _FACTS if len({fact(row) for row in rows.values()} - {""}) > 1]
+    found = {
+        digest: ", ".join(filter(None, [words.run(row), *(fact(row) for fact in facts)]))
+        for digest, row in rows.items()
+    }
+    count = Counter(found.values())
+    return {digest: name if count[name] == 1 else f"{name} ({digest[:DIGITS]})" for digest, name in found.items()}

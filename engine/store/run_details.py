@@ -1,0 +1,66 @@
+"""All that is known of one run."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from engine.store import rows
+from engine.store.row_types import Attempt, Epoch, File, Run, typed
+
+
+@dataclass(frozen=True)
+class RunDetail:
+    """A run: its recipe (JSON), what wants it, what it needs, its attempts, its last attempt's epochs, its files."""
+
+    run: Run
+    recipe: str
+    epochs_planned: int
+    experiments: tuple[tuple[int, str], ...]  # id and name
+    needs: tuple[Run, ...]
+    needed_by: int  # how many runs
+    data_sets: dict[str, str]  # names by identity
+    attempts: tuple[Attempt, ...]  # the oldest first
+    epochs: tuple[Epoch, ...]
+    files: tuple[File, ...]
+
+
+def read(connection: sqlite3.Connection, run: int) -> RunDetail | None:
+    """The run of this id; None if it is not there any more."""
+    found = rows.with_needs(connection, run)
+    if not found or found[0].id != run:
+        return None
+    about = connection.execute("SELECT recipe, epochs, attempt, dependents FROM runs WHERE id = ?", (run,)).fetchone()
+    experiments = connection.execute(
+        """
+        SELECT DISTINCT e.id, e.name FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+        JOIN experiments e ON e.id = c.experiment_id WHERE p.run_id = ? ORDER BY e.id
+        """,
+        (run,),
+    )
+    attempts = connection.execute(
+        """
+        SELECT a.attempt, a.claim, a.started_at, a.ended_at, a.outcome, a.error, w.device, w.host, w.pid
+        FROM attempts a LEFT JOIN workers w ON w.id = a.worker WHERE a.run_id = ? ORDER BY a.claim
+        """,
+        (run,),
+    )
+    epochs = connection.execute(
+        """
+        SELECT epoch, train_loss, train_accuracy, validation_accuracy, test_accuracy, learning_rate, images_per_second
+        FROM epochs WHERE run_id = ? AND attempt = ? ORDER BY epoch
+        """,
+        (run, about["attempt"]),
+    )
+    files = connection.execute("SELECT kind, sha256, bytes FROM files WHERE run_id = ? ORDER BY kind", (run,))
+    names = connection.execute("SELECT identity, name FROM datasets WHERE instr(?, identity)", (about["recipe"],))
+    return RunDetail(
+        run=found[0],
+        recipe=about["recipe"],
+        epochs_planned=about["epochs"],
+        experiments=tuple((row["id"], row["name"]) for row in experiments),
+        needs=tuple(found[1:]),
+        needed_by=about["dependents"],
+        data_sets={row["identity"]: row["name"] for row in names},
+        attempts=tuple(typed(Attempt, row) for row in attempts),
+        epochs=tuple(typed(Epoch, row) for row in epochs),
+        files=tuple(typed(File, row) for row in files),
+    )
