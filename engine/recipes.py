@@ -18,8 +18,9 @@ from engine.errors import InputError, quoted
 
 SEMANTICS = 1
 
-Scope = Literal["global", "layerwise"]
+Scope = Literal["global", "layerwise", "erk", "uniform+"]
 Prunable = Literal["conv", "conv+output", "conv+linear"]  # each has all that those before it have
+Kind = Literal["conv", "linear", "output"]  # of a layer: what is pruned beside convolutions counts as linear
 Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
 PruneAt = Literal["end", "init"]
@@ -34,6 +35,9 @@ Epochs = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+# The rate of all layers, or as a text that of each kind of layer (`engine.plan.rates`).
+_RATE = r"(0\.[0-9]+|[0-9](\.[0-9]+)?e-[0-9]+)"
+Rates = Rate | Annotated[str, msgspec.Meta(pattern=f"^conv={_RATE},linear={_RATE},output={_RATE}$")]
 Size = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 # The name of ours, or NAME@DISTRIBUTION==VERSION of a plug-in (`engine.machine.plugins`).
 Plugin = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
@@ -106,12 +110,14 @@ class Training(_Part):
 class Rule(_Part):
     """How a chain prunes and rewinds: the fraction `rate` of the remaining weights at each level (section 3.1).
 
+    Each kind of layer may have a rate of its own (Frankle and Carbin 2019, appendix G). `scope` is which layers are
+    compared with each other, and how many weights each keeps: `engine.pruning.counts`.
     `prune_at` is whether the criterion is given the weights after training or those that tickets are rewound to, and
     `prune_batches` how many batches of training images it sees, if it sees any. `head` is whether the output layer is
     carried along where class counts agree or always drawn afresh.
     """
 
-    rate: Rate = 0.2
+    rate: Rates = 0.2
     scope: Scope = "global"
     rewind: Epochs = 1  # epochs; 0 is the initialisation itself
     prunable: Prunable = "conv"
@@ -127,9 +133,20 @@ class Rule(_Part):
         """16 hexadecimal digits that tell this rule from others."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
-    def fraction(self, level: float) -> float:
+    @property
+    def knows_layers(self) -> bool:
+        """Whether how many weights remain depends on what kinds of layers there are, or in which order."""
+        return isinstance(self.rate, str) or self.scope in ("erk", "uniform+")
+
+    def rate_of(self, kind: Kind) -> float:
+        """The fraction that each level prunes of the layers of a kind."""
+        if isinstance(self.rate, str):
+            return float(dict(part.split("=") for part in self.rate.split(","))[kind])
+        return self.rate
+
+    def fraction(self, level: float, kind: Kind = "conv") -> float:
         """The fraction of the prunable weights that remains after `level` pruning iterations, or between two."""
-        return float((1.0 - self.rate) ** level)
+        return float((1.0 - self.rate_of(kind)) ** level)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from dataclasses import asdict
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -63,12 +63,13 @@ def show(
     width: Annotated[float, typer.Option(help="Multiplier of the channels.")] = 1.0,
     classes: Annotated[int, typer.Option(help="Number of classes.", callback=within(Range(1, 1_000_000)))] = 10,
     prunable: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Prunable layers: conv, conv+output or conv+linear.",
             autocompletion=choices.OF_OPTIONS["prunable"],
+            show_default="the model's",
         ),
-    ] = "conv",
+    ] = None,
     trust_models: TrustModels = False,
     as_json: Json = False,
 ) -> None:
@@ -76,14 +77,14 @@ def show(
 
     FLOPs count convolutions and linear layers; a multiply-add is two.
     """
-    prunable = OPTIONS["prunable"].read(prunable)
     folder, files = "", []
     if user_model.is_own(name):
         source = trust.named(name)
         name, folder, files = source.identity, str(source.folder), list(map(str, source.code))
     shape = _shape(size) if size else (1, 8, 8) if name == catalog.default_for((1, 8, 8)) else (3, 32, 32)
     catalog.check(name, width, shape)
-    ends, rule = (catalog.End(shape, classes),), cast("Prunable", prunable)
+    rule: Prunable = OPTIONS["prunable"].read(prunable) if prunable else catalog.find(name).prunable
+    ends = (catalog.End(shape, classes),)
     found = asking(trust_models, lambda: catalog.examine(name, width, ends, rule, folder))
     if as_json:
         about = {"name": name, "width": width, "shape": shape, "classes": classes}
@@ -93,7 +94,7 @@ def show(
     tables.show(LAYER_HEADINGS, [_layer_cells(layer) for layer in found.layers], left=2)
     print(
         f"{name} x {width:g} for {_by(shape)} in {classes} classes: {found.parameters:,} parameters,"
-        f" {found.prunable:,} prunable ({prunable}), output layer {found.output_layer},"
+        f" {found.prunable:,} prunable ({rule}), output layer {found.output_layer},"
         f" {_large(found.flops)}FLOPs an image ({_large(found.flops / 2)} multiply-adds)"
     )
     if files:

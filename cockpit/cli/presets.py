@@ -108,10 +108,11 @@ def _uncollected() -> Iterator[None]:
 
 def _training(d: Definition) -> str:
     """The training of an experiment's runs in one line."""
-    drops, replicates = ", ".join(map(str, d.milestones)), presets.number(d.replicates, "replicate")
+    drops = f", the rate times {d.decay:g} from {', '.join(map(str, d.milestones))}" if d.milestones else ""
+    replicates = presets.number(d.replicates, "replicate")
     return (
-        f"{d.model} of width {d.width:g}: {d.epochs} epochs, the rate times {d.decay:g} from {drops}, batches of"
-        f" {d.batch_size}; {d.levels} pruning iterations; {replicates}; profile {d.profile}"
+        f"{d.model} of width {d.width:g}: {d.epochs} epochs{drops}, batches of {d.batch_size};"
+        f" {d.levels} pruning iterations; {replicates}; profile {d.profile}"
     )
 
 

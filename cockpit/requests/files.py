@@ -172,6 +172,8 @@ def _check_key(file: File, place: Place, allowed: tuple[str, ...] | list[str]) -
 def _option(file: File, place: Place, key: str, value: Any) -> Given:
     """A checked value of the option; a path in it is relative to the file."""
     option = OPTIONS[KEYS[key]]
+    if option.reads is not None:
+        value = [_text(one) for one in value] if isinstance(value, list) else _text(value)
     if must := mismatch(value, list[str] if option.several else option.kind):
         file.fail(place, f"is {quoted(value)}, must be {must}")
     if option.several:
@@ -179,6 +181,11 @@ def _option(file: File, place: Place, key: str, value: Any) -> Given:
     if option.data_set:
         value = [_located(spec, file.path.parent) for spec in value]
     return Given(value, place)
+
+
+def _text(value: Any) -> Any:
+    """A number as a person writes it where an option takes more than numbers; anything else unchanged."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _located(spec: str, folder: Path) -> str:

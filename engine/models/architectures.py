@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 Shape = tuple[int, int, int]  # channels, height, width
+GREY = 28  # pixels a side of MNIST
 
 
 def scaled(channels: int, width: float) -> int:
@@ -112,6 +113,27 @@ class LeNet5(nn.Sequential):
             self.add_module(f"pool{number}", nn.MaxPool2d(2))
             before, side = size, [(pixels - 4) // 2 for pixels in side]
         _add_linear(self, [before * side[0] * side[1], scaled(120, width), scaled(84, width)], classes)
+
+
+class LeNet300(nn.Sequential):
+    """LeNet-300-100 (LeCun et al. 1998, section III.C.4; Frankle & Carbin 2019, figure 2) with ReLU.
+
+    It sees the grey of an image, the mean of its channels, and of 32x32 pixels the inner 28x28: of MNIST, which is
+    repeated and padded to 3x32x32, the 784 pixels.
+    """
+
+    def __init__(self, width: float, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.add_module("grey", _Grey())
+        inputs = GREY * GREY if shape[1:] == (32, 32) else shape[1] * shape[2]
+        _add_linear(self, [inputs, scaled(300, width), scaled(100, width)], classes)
+
+
+class _Grey(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 1, H, W), or of 32x32 pixels to (N, 1, 28, 28)."""
+        edge = (32 - GREY) // 2 if x.shape[2:] == (32, 32) else 0
+        return x[:, :, edge : x.shape[2] - edge, edge : x.shape[3] - edge].mean(1, keepdim=True)
 
 
 def _add_linear(net: nn.Sequential, sizes: list[int], classes: int) -> None:

@@ -26,6 +26,7 @@ class Model:
     pooled: bool = True  # ends in a global average pool, so that its weights fit images of any size
     batch_norm: bool = True
     init: Init = "xavier"  # as its paper draws weights
+    prunable: Prunable = "conv"  # the narrowest rule that it is pruned by, which is its default
 
     def milestones_for(self, epochs: int) -> tuple[int, ...]:
         """The same schedule over another number of epochs, rounded up, so that the first epoch has the full rate."""
@@ -52,6 +53,9 @@ MODELS = {
     "conv-2": Model("2 convolutions, 3 linear layers (Frankle & Carbin 2019)", 2, 24, (), 60, "adam", False, False),
     "conv-4": Model("4 convolutions, 3 linear layers (Frankle & Carbin 2019)", 4, 30, (), 60, "adam", False, False),
     "conv-6": Model("6 convolutions, 3 linear layers (Frankle & Carbin 2019)", 8, 36, (), 60, "adam", False, False),
+    "lenet-300-100": Model(
+        "2 hidden linear layers (LeCun et al. 1998)", 1, 50, (), 60, "adam", False, False, prunable="conv+linear"
+    ),
     "lenet-5": Model("LeNet-5 (LeCun et al. 1998), with ReLU and max pool", 16, 50, (), 60, "adam", False, False),
 }
 PLUGINS = Door("models", "model", {})

@@ -12,9 +12,9 @@ from engine import streams
 from engine.errors import InputError, OptionName
 from engine.machine import vision
 from engine.models import user_model
-from engine.models.architectures import ConvN, LeNet5, ResNet20, Shape, Vgg, torchvision_resnet
+from engine.models.architectures import ConvN, LeNet5, LeNet300, ResNet20, Shape, Vgg, torchvision_resnet
 from engine.models.catalog import find
-from engine.recipes import Init, Prunable
+from engine.recipes import Init, Kind, Prunable
 
 _LAST = (512,) * 4
 VGG: dict[str, tuple[int | str, ...]] = {
@@ -25,6 +25,7 @@ VGG: dict[str, tuple[int | str, ...]] = {
     "vgg19": (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", *_LAST, "M", *_LAST),
 }
 CONV_N = {"conv-2": 1, "conv-4": 2, "conv-6": 3}  # pairs of convolutions
+OF_SHAPE: dict[str, Callable[[float, Shape, int], nn.Module]] = {"lenet-300-100": LeNet300, "lenet-5": LeNet5}
 # The parameters of linear layers that are their weights: those of attention project its inputs.
 LINEAR: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("weight",),
@@ -57,8 +58,8 @@ def maker(name: str, width: float, shape: Shape, classes: int, folder: str = "")
         return partial(Vgg, VGG[name], width, shape[0], classes)
     if name in CONV_N:
         return partial(ConvN, CONV_N[name], width, shape, classes)
-    if name == "lenet-5":
-        return partial(LeNet5, width, shape, classes)
+    if name in OF_SHAPE:
+        return partial(OF_SHAPE[name], width, shape, classes)
     if name == "resnet20":
         return partial(ResNet20, width, shape[0], classes)
     vision.torchvision()  # raises where it does not go with torch
@@ -197,6 +198,15 @@ def rules(model: nn.Module) -> dict[str, Prunable]:
     for rule in reversed(get_args(Prunable)):  # each prunes all that those before it do
         found |= dict.fromkeys(prunable(model, rule), rule)
     return found
+
+
+def kinds(model: nn.Module) -> dict[str, Kind]:
+    """What each layer of prunable weights is, in the order of the layers, by the name of the weight."""
+    head, convolutions = f"{output_layer(model)}.weight", prunable(model)
+    return {
+        name: "output" if name == head else "conv" if name in convolutions else "linear"
+        for name in prunable(model, "conv+linear")
+    }
 
 
 def output_layer(model: nn.Module) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from engine.datasets import classes
 from engine.errors import InputError, OptionName, Range, concerning
@@ -15,9 +15,10 @@ from engine.plan.definitions import LEARNING_RATES, Definition, evaluation_level
 from engine.plan.optimizers import SETTINGS
 from engine.plan.options import OPTIONS
 from engine.pruning.criteria import OF_TRAINING, sees_images
-from engine.recipes import Rule
+from engine.recipes import Prunable, Rule
 from engine.tickets import ticketfiles
 
+RULES = get_args(Prunable)
 UNEVALUATED = "no ticket is trained on another data set, and none compared with a random ticket"
 
 
@@ -116,6 +117,7 @@ def checked(d: Definition) -> Definition:
         why = " does not go with a ticket file, which is trained from the start of the schedule: leave it out"
         raise InputError(OptionName("schedule"), f" {d.schedule}", why)
     _check_shapes(d)
+    _check_pruning(d)
     _check_numbers(d)
     _check_rewinds(d)
     if d.prune_at == "init" and d.criterion in OF_TRAINING:
@@ -166,6 +168,17 @@ def _check_shapes(d: Definition) -> None:
                 f" (channels x height x width, as networks see them): {why} it was found on"
             )
         models.check(d.model, d.width, other.shape)
+
+
+def _check_pruning(d: Definition) -> None:
+    """Raises InputError where the model has nothing to prune, or settings of pruning do not go together."""
+    own, prunable = models.find(d.model).prunable, OptionName("prunable")
+    if RULES.index(d.prunable) < RULES.index(own):
+        raise InputError(prunable, f" {d.prunable} prunes no hidden layer of {d.model}: give {own}")
+    shares = [scope for scope in d.scopes if scope in ("erk", "uniform+")]
+    if shares and isinstance(d.rate, str):
+        why = f" {d.rate} does not go with "
+        raise InputError(OptionName("prune_rate"), why, OptionName("scope"), f" {shares[0]}: give one rate")
 
 
 def _check_numbers(d: Definition) -> None:

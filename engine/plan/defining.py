@@ -10,7 +10,7 @@ from engine.errors import InputError, OptionName, concerning
 from engine.machine import devices
 from engine.models import catalog as models
 from engine.models import trust, user_model
-from engine.plan import number_lists
+from engine.plan import number_lists, rates
 from engine.plan.checks import UNEVALUATED, checked, models_own, not_theirs, unused, uses_evaluate, without_unused
 from engine.plan.definitions import Definition, evaluation_levels, evaluation_rule
 from engine.plan.options import DEFINING, FIELDS, NONE, OPTIONS, given
@@ -74,8 +74,10 @@ def define(requested: Collection[str] | None = None, **options: Any) -> Definiti
         "optimizer": values["optimizer"] or (facts.optimizer,),
         "data_seed": None if values["data_seed"] == values["seed"] else values["data_seed"],
         "init": facts.init if values["init"] == "paper" else values["init"],
+        "prunable": values["prunable"] or facts.prunable,
         "evaluate": evaluation_levels(values["evaluate"], values["levels"]),
     }
+    values["prune_rate"] = rates.used(OptionName("prune_rate"), values["prune_rate"], values["prunable"])
     values["target_optimizer"] = values["target_optimizer"] or values["optimizer"]
     if values["milestones"] is None:
         values["milestones"] = facts.milestones_for(values["epochs"])

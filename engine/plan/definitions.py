@@ -23,6 +23,7 @@ from engine.recipes import (
     Prunable,
     PruneAt,
     Rate,
+    Rates,
     Rewinds,
     Rule,
     Schedule,
@@ -57,7 +58,7 @@ class Definition:
     random: tuple[Plugin, ...]
     levels: Few
     evaluate: tuple[Level, ...]
-    rate: Rate
+    rate: Rates
     rewind: Epochs | None  # None: the data set's own (REWINDS), or the start where that is where pruning happens
     prunable: Prunable
     rewinds: Rewinds

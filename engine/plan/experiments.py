@@ -81,7 +81,7 @@ def _curves_on(
     grid = _grid(d, d.evaluate)
     # The mask of a globally permuted ticket says nothing of the source, unless that has an output layer of its own.
     shared = d.prunable == "conv"
-    if "global" in d.random and shared:
+    if "global" in d.random and shared and isinstance(d.rate, float):
         points = [Point(level, r, Run(RandomGlobal.at(level, d.rate), trainings[r])) for level, r in grid]
         found.append(_curve(d, None, target, None, optimizer, None, "random-global", points))
     for source, source_optimizer, scope in product(d.sources, d.optimizers, d.scopes):

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from engine.datasets.catalog import AUGMENTATIONS, FORMS, PHOTOGRAPHS, SETS
 from engine.errors import Range
 from engine.models.catalog import MODELS, WIDTH
-from engine.plan import durations, number_lists
+from engine.plan import durations, number_lists, rates
 from engine.plan.optimizers import OPTIMIZERS, SCHEDULES
 from engine.plan.option import Option
 from engine.pruning.criteria import CRITERIA, OF_IMAGES
@@ -137,21 +137,21 @@ _ALL = (
     Option(
         name="prune_rate",
         panel=TICKETS,
-        help="Fraction of the remaining weights pruned at each level",
-        kind=float,
-        range=Range(above=0, below=1),
+        help="Fraction of the remaining weights pruned at each level, of kinds of layers as in"
+        " conv=0.2,linear=0.2,output=0.1",
+        reads=rates.read,
         default=Rule.rate,
         field="rate",
     ),
     Option(
         name="scope",
         panel=TICKETS,
-        help="Pool of weights compared: global or layerwise",
+        help="Weights compared: global, layerwise; or counts of layers by erk, uniform+",
         several=True,
         choices=get_args(Scope),
         default=(Rule.scope,),
         field="scopes",
-        more="Another pool of weights: global or layerwise",
+        more="Another scope: global, layerwise, erk, uniform+",
     ),
     Option(
         name="criterion",
@@ -354,7 +354,7 @@ _ALL = (
         panel=OPEN,
         help="conv; conv+output: the output layer too; conv+linear: every linear layer too",
         choices=get_args(Prunable),
-        default=Rule.prunable,
+        otherwise="the model's: conv, of nets without convolutions conv+linear",
     ),
     Option(
         name="rewinds",

@@ -93,6 +93,30 @@ _FIGURES = {
 }
 
 
+# Frankle and Carbin 2019, section 2 and appendices F and G: 784-300-100-10 units on MNIST, 55,000 of its images, 50,000
+# iterations; tickets keep their first weights, and are compared with the same masks over fresh weights.
+_LENET300 = {
+    "source": ["mnist"],
+    "model": "lenet-300-100",
+    "scope": ["layerwise"],
+    "prune_rate": "0.2,output=0.1",
+    "rewind": 0,
+    "random": ["preserved"],
+    "levels": 24,
+    "replicates": 5,
+    "optimizer": ["adam"],
+    "learning_rate": 1.2e-3,
+    "weight_decay": 0.0,
+    "batch_size": 60,
+    "epochs": 55,
+    "validation": 1 / 12,
+    "augmentation": "none",
+}
+_OTHERS = {
+    "lenet300-mnist": Preset("LeNet-300-100 on MNIST, as Frankle and Carbin 2019 (figures 1 and 3)", _LENET300),
+}
+
+
 def _without_large() -> tuple[str, ...]:
     return tuple(name for name, one in _FIGURES.items() if not set(LARGE) & set(one.options["source"]))
 
@@ -100,6 +124,7 @@ def _without_large() -> tuple[str, ...]:
 PRESETS: Mapping[str, Preset] = {
     "digits": Preset("the demonstration: one half of scikit-learn's digits to the other", _DIGITS),
     **_FIGURES,
+    **_OTHERS,
     "paper-small": Preset("all that needs neither ImageNet nor Places365", members=_without_large()),
     "paper": Preset(
         "every experiment of the paper", members=tuple(name for name in _FIGURES if not name.endswith("-four"))

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.models import nets
+from engine.recipes import Kind
+
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]  # normalised images (B, C, H, W) float32, labels (B,) int64
 
 
@@ -29,6 +32,11 @@ class Network:
         self.model, self.shape, self._batches = model.train(), shape, batches
         self.weights = {name: model.get_parameter(name) for name in layers}
         self.masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in self.weights.items()}
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """What each layer is, by the name of its weight."""
+        return nets.kinds(self.model)
 
     def mask(self, masks: Mapping[str, Tensor]) -> None:
         """Prune to `masks`, which keep nothing that was pruned before."""

@@ -1,7 +1,7 @@
 """Masks: which weights a ticket keeps. A mask is a bool tensor a layer, True where the weight remains.
 
-Counts are exact: after n iterations round(N (1 - rate)^n) of the N prunable weights remain, by the rule's criterion,
-ties going to the lower index, and never one that an earlier iteration pruned. Section 3.1.
+Counts are exact (`engine.pruning.counts`): after n iterations round(N (1 - rate)^n) of the N prunable weights remain,
+by the rule's criterion, ties going to the lower index, and never one that an earlier iteration pruned. Section 3.1.
 """
 
 import inspect
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from engine import streams
 from engine.errors import InputError
+from engine.pruning import counts
 from engine.pruning.criteria import CRITERIA, ROUNDS
 from engine.pruning.networks import Network
-from engine.recipes import Rule
+from engine.recipes import Kind, Rule
 
 Masks = dict[str, Tensor]
 
@@ -32,14 +33,15 @@ def prune(
     rewound: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     look: Callable[[], Network] | None = None,
+    kinds: Mapping[str, Kind] | None = None,
 ) -> Masks:
     """The masks of `level` (1 or more): of the weights that `masks` (None: all) leaves, those that the rule keeps.
 
     `weights` are the final weights of the run of level - 1 (where the rule prunes before training, those it starts
     from), finite, in the order of the layers, and `rewound` those that tickets are rewound to, which magnitude does
     without. They are compared in their own precision, on the device they are on. `look` gives the network of these
-    weights, unmasked or not, to a criterion that asks for it. Raises InputError where a criterion gives anything but
-    one number for each weight.
+    weights, unmasked or not, to a criterion that asks for it, and `kinds` says what each layer is, to a rule that knows
+    layers. Raises InputError where a criterion gives anything but one number for each weight.
     """
     criterion = CRITERIA.load(rule.criterion)
     final = {name: weight.detach() for name, weight in weights.items()}
@@ -51,23 +53,27 @@ def prune(
         if network:
             network.mask(masks or {})
         scored = _checked(criterion(*asked, *([network] if network else [])), final, rule.criterion)
-        masks = _highest(scored, masks, rule, level if done == rounds else level - 1 + done / rounds)
+        masks = _highest(scored, masks, rule, level if done == rounds else level - 1 + done / rounds, kinds or {})
     assert masks is not None
     return dict(masks)
 
 
-def _highest(scored: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None, rule: Rule, level: float) -> Masks:
+def _highest(
+    scored: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor] | None,
+    rule: Rule,
+    level: float,
+    kinds: Mapping[str, Kind],
+) -> Masks:
     """Of the weights that `masks` (None: all) leaves, those of the highest scores, as many as remain at `level`."""
-    pools = [[name] for name in scored] if rule.scope == "layerwise" else [list(scored)]
     found: Masks = {}
-    for names in pools:
+    for names, remain in counts.pools({name: score.shape for name, score in scored.items()}, kinds, rule, level):
         scores = _not_negative(torch.cat([scored[name].flatten() for name in names]))
         if masks is not None:
             # Below every score, so that a pruned weight never comes back, not even among zeros.
             scores.masked_fill_(~torch.cat([masks[name].flatten() for name in names]), -1.0)
-        kept = largest(scores, round(scores.numel() * rule.fraction(level)))
-        found |= split(kept, {name: scored[name] for name in names})
-    return found
+        found |= split(largest(scores, remain), {name: scored[name] for name in names})
+    return {name: found[name] for name in scored}
 
 
 def _checked(found: Mapping[str, Tensor], weights: Mapping[str, Tensor], criterion: str) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ Their format: `ticketfiles`. Which tickets there are is asked of the database, a
 
 import argparse
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 from msgspec import to_builtins
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.errors import InputError
 from engine.machine import memory, processes
 from engine.models import definition, nets, trust, user_model
-from engine.pruning.criteria import sees_weights_alone
+from engine.pruning.criteria import needs_weights_alone
 from engine.pruning.pruner import Masks
-from engine.recipes import Run
+from engine.recipes import Kind, Run
 from engine.store import damage, database, exports, files, records
 from engine.store.files import Folder, LostFile
 from engine.tickets import starts, ticketfiles
@@ -51,7 +51,7 @@ def ticket(connection: sqlite3.Connection, folder: Folder, digest: str, sparser:
         try:
             return folder.get(records.file_of(connection, producer.digest, kind) or "")
         except LostFile:
-            if chain and (producer, kind) == chain.mask_of(1) and sees_weights_alone(chain.rule.criterion):
+            if chain and (producer, kind) == chain.mask_of(1) and needs_weights_alone(chain.rule):
                 layers = records.prunable_layers(connection, producer.digest, chain.rule.prunable)
                 return starts.first_mask(chain, layers, read)
             raise InputError(
@@ -67,8 +67,12 @@ def ticket(connection: sqlite3.Connection, folder: Folder, digest: str, sparser:
         user_model.put_back()
     prunable = nets.prunable(model, ticketfiles.rule_of(wanted.run).prunable)
     masks = {name: mask for name, mask in masks.items() if name in prunable}
-    about = ticketfiles.about(wanted.run, wanted.data, wanted.made_by)
+    about = ticketfiles.about(wanted.run, wanted.data, wanted.made_by, _kinds(model, masks))
     return Ticket(model.state_dict(), masks, to_builtins(about), starts.pack_ticket(model, masks, about))
+
+
+def _kinds(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Kind]:
+    return {name: kind for name, kind in nets.kinds(model).items() if name in masks}
 
 
 def verify(path: Path) -> Verified:

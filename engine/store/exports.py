@@ -4,7 +4,7 @@ import sqlite3
 from dataclasses import dataclass, replace
 
 from engine.errors import InputError, OptionName
-from engine.pruning.criteria import sees_weights_alone
+from engine.pruning.criteria import needs_weights_alone
 from engine.recipes import Chain, Dense, Imported, Prunable, Random, RandomGlobal, Rule, Run, Winning
 from engine.store import rules, sides
 from engine.store.files import Folder
@@ -136,7 +136,7 @@ def _is_here(connection: sqlite3.Connection, folder: Folder, run: Run) -> bool:
     assert isinstance(run.ticket, Winning)
     chain, level = run.ticket.chain, run.ticket.level
     # A mask of level 1 that is not stored is pruned again, where stored weights are all that it takes.
-    again = level == 1 and sees_weights_alone(chain.rule.criterion)
+    again = level == 1 and needs_weights_alone(chain.rule)
     needed = [[(chain.run(0), "rewind")]]
     needed += [[chain.mask_of(level), *([(chain.run(0), "final")] if again else [])]] if level else []
     return all(any(_has(connection, folder, *one) for one in alternatives) for alternatives in needed)

@@ -25,7 +25,7 @@ def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, list
     running = connection.execute(
         """
         SELECT c.name, p.level, r.id, r.epochs, r.attempt, w.epoch, w.loss, w.accuracy,
-               json_extract(e.definition, '$.rate') AS rate
+               r.weights_remaining * 1.0 / r.weights_total AS remaining
         FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id JOIN curve_points p ON p.curve_id = c.id
         JOIN runs r ON r.id = p.run_id AND r.status = 'running' LEFT JOIN workers w ON w.id = r.worker
         WHERE e.name = ? ORDER BY c.id, p.level, r.id
@@ -46,8 +46,7 @@ def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, list
         tested = ended[-1]["test_accuracy"] if len(points) == len(ended) else None
         losses, accuracies = zip(*points, strict=True)
         accuracy = accuracies[-1] if tested is None else tested
-        remaining = (1.0 - row["rate"]) ** row["level"]
         found.setdefault(row["name"], []).append(
-            Live(row["level"], remaining, accuracy, row["epochs"], losses, accuracies)
+            Live(row["level"], row["remaining"], accuracy, row["epochs"], losses, accuracies)
         )
     return found

@@ -5,6 +5,7 @@ import sqlite3
 
 from engine.datasets.catalog import split_part
 from engine.errors import InputError, chosen, quoted
+from engine.recipes import Rule
 from engine.store.database import transaction
 from engine.store.queue import Outcome
 from engine.store.row_types import CurveFacts
@@ -54,7 +55,8 @@ def of_data(connection: sqlite3.Connection, experiment: str) -> dict[str, str]:
 def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, CurveFacts]:
     """What each curve is, whether it has results or not: its title, whether it is hidden, the levels planned.
 
-    Those are fractions of weights, which the pruning rate gives; of imported tickets only the results say them.
+    Those are fractions of weights, which the pruning rate of hidden layers gives; of imported tickets only the results
+    say them.
     """
     found = connection.execute(
         """
@@ -72,7 +74,7 @@ def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, Curv
             is_hidden=bool(row["hidden"]),
             plan=()
             if row["ticket"] == "imported"
-            else tuple((1.0 - row["rate"]) ** level for level in sorted(map(int, row["levels"].split(",")))),
+            else tuple(Rule(rate=row["rate"]).fraction(level) for level in sorted(map(int, row["levels"].split(",")))),
         )
         for row in found
     }

@@ -5,6 +5,7 @@ parameters and batch-norm statistics. A whole chain is its masks and one late-re
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 import numpy as np
 import torch
@@ -131,8 +132,9 @@ def mask_after(
         weights = dict(final)
     else:
         weights, state = {name: rewound[name].to(weight.device) for name, weight in final.items()}, lambda: rewound
-    network = (lambda: look(state(), weights)) if look else None
-    found = pruner.prune(weights, masks, chain.rule, level, rewound, chain.training.seed, network)
+    network = cache(lambda: look(state(), weights)) if look else None
+    kinds = network().kinds if network and chain.rule.knows_layers else None
+    found = pruner.prune(weights, masks, chain.rule, level, rewound, chain.training.seed, network, kinds)
     return pack_masks(found, chain, level)
 
 

@@ -16,7 +16,8 @@ import msgspec
 
 from engine.errors import InputError, OptionName
 from engine.machine import paths
-from engine.recipes import Dense, Imported, Random, RandomGlobal, Rule, Run, Winning
+from engine.pruning import counts
+from engine.recipes import Dense, Imported, Kind, Random, RandomGlobal, Rates, Rule, Run, Winning
 from engine.tickets import headers
 from engine.tickets.headers import METADATA, Entry
 
@@ -75,7 +76,7 @@ class Producer(msgspec.Struct, frozen=True):
     test_accuracy: float | None = None
 
 
-class About(msgspec.Struct, frozen=True):
+class About(msgspec.Struct, frozen=True, omit_defaults=True):
     """The metadata that a file must have. What else it says is covered by its digest where that matters, or unread."""
 
     kind: Literal["ticket"]
@@ -84,6 +85,7 @@ class About(msgspec.Struct, frozen=True):
     data: DataFacts
     made_by: tuple[Producer, ...]
     digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    layers: tuple[tuple[str, Kind], ...] = ()  # of the masks, in the network's order, where the rule knows layers
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class TicketSource:
     name: str
     digest: str
     level: int
-    rate: float
+    rate: Rates
     model: str
     width: float
     shape: tuple[int, int, int]
@@ -151,9 +153,10 @@ class TicketSource:
         return own | ({"prunable": self.rule.prunable} if self.rule else {})
 
 
-def about(run: Run, data: DataFacts, made_by: tuple[Producer, ...]) -> About:
-    """The metadata of a ticket's file, but for its digest."""
-    return About("ticket", 1, json.loads(run.to_json()), data, made_by, digest="")
+def about(run: Run, data: DataFacts, made_by: tuple[Producer, ...], kinds: dict[str, Kind]) -> About:
+    """The metadata of a ticket's file, but for its digest. `kinds` are those of its layers, in their order."""
+    layers = tuple(kinds.items()) if rule_of(run).knows_layers else ()
+    return About("ticket", 1, json.loads(run.to_json()), data, made_by, digest="", layers=layers)
 
 
 def described(found: TicketFile) -> Description:
@@ -247,7 +250,7 @@ def rule_of(run: Run) -> Rule:
 
 
 def _miscounted(found: TicketFile) -> list[str]:
-    """Where not exactly round(N (1 - rate)^n) of N weights remain: of each layer, or of all where they were pooled.
+    """Where not exactly as many weights remain as the rule says: of each layer, or of all that were compared.
 
     A random ticket that leaves out the output layer of its source is not counted: its total is not in the recipe.
     """
@@ -260,12 +263,19 @@ def _miscounted(found: TicketFile) -> list[str]:
         and ticket.chain.training != run.training
     ):
         return []
-    layerwise = rule.scope == "layerwise" and not (isinstance(ticket, Random) and ticket.mask == "global")
-    pools = kept if layerwise else {"the masks": tuple(map(sum, zip(*kept.values(), strict=True))) or (0, 0)}
+    kinds = dict(found.about.layers)
+    if rule.knows_layers and kinds.keys() != kept.keys():
+        return ["it does not say what kinds of layers its masks are of"]
+    shapes = {name: found.header.tensors[f"{MASK}{name}"].shape for name in kinds or kept}
+    pools = counts.pools(shapes, kinds, rule, ticket.level) if shapes else []
+    if isinstance(ticket, Random) and ticket.mask == "global":
+        pools = [(list(kept), sum(count for _, count in pools))]
     wrong = []
-    for name, (remaining, total) in pools.items():
-        if remaining != (expected := round(total * rule.fraction(ticket.level))):
-            wrong.append(f"{name}: {remaining:,} of {total:,} weights remain, at level {ticket.level} {expected:,} do")
+    for names, expected in pools:
+        remaining, total = (sum(kept[name][side] for name in names) for side in (0, 1))
+        if remaining != expected:
+            what = names[0] if len(names) == 1 else "the masks"
+            wrong.append(f"{what}: {remaining:,} of {total:,} weights remain, at level {ticket.level} {expected:,} do")
     return wrong
 
 

@@ -260,3 +260,13 @@ def test_the_experiments_of_a_file_are_trained_one_after_the_other(cockpit: Cock
     assert found.returncode == 0, found.stderr
     assert found.stdout.index("s0 · ") < found.stdout.index("s1 · ")
     assert {row["status"] for row in json.loads(cockpit("queue", "list", "--json").stdout)} == {"done"}
+
+
+def test_a_number_may_stand_where_an_option_takes_more_than_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.toml"
+    path.write_text('[[experiment]]\nname = "a"\nsource = "digits-a"\nprune-rate = 0.3\nwarmup = 1\n')
+    (found,) = read(path, {})
+    assert (found.definition.rate, found.definition.warmup) == (0.3, "1ep")
+    path.write_text(path.read_text().replace("0.3", '"0.3,output=0.1"\nprunable = "conv+output"'))
+    (found,) = read(path, {})
+    assert found.definition.rate == "conv=0.3,linear=0.3,output=0.1"

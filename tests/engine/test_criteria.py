@@ -10,7 +10,7 @@ from torch import nn, optim
 
 from engine import streams
 from engine.pruning import pruner
-from engine.pruning.criteria import CRITERIA, sees_weights_alone
+from engine.pruning.criteria import CRITERIA, needs_weights_alone
 from engine.recipes import Rule, Scope, Training
 from engine.training import loop
 
@@ -68,7 +68,9 @@ def test_a_random_criterion_draws_from_its_seed_and_level() -> None:
 
 
 def test_every_criterion_of_ours_is_written_out_here() -> None:
-    weights_alone = {name for name in CRITERIA.built_in if sees_weights_alone(name)}  # others: test_data_criteria
+    weights_alone = {
+        name for name in CRITERIA.built_in if needs_weights_alone(Rule(criterion=name))
+    }  # others: test_data_criteria
     assert {*WRITTEN_OUT, "random"} == weights_alone
     for name in weights_alone:
         found = CRITERIA.load(name)(weights(0), weights(1), streams.generator("x", 0))

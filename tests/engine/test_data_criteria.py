@@ -21,7 +21,7 @@ from engine.models import nets
 from engine.plan.defining import define
 from engine.plan.experiments import curves
 from engine.pruning import pruner
-from engine.pruning.criteria import CRITERIA, OF_IMAGES, ROUNDS, sees_weights_alone
+from engine.pruning.criteria import CRITERIA, OF_IMAGES, ROUNDS, needs_weights_alone
 from engine.pruning.networks import Network
 from engine.recipes import Chain, Rule, Run
 from engine.store import database, exports, records
@@ -302,7 +302,7 @@ def test_a_mask_that_takes_images_is_never_made_again_from_weights_alone(snipped
         assert not exports._is_here(connection, folder, links.run(1))
         connection.execute("UPDATE files SET kind = ? WHERE kind = 'mask-away'", (kind,))
         assert records.file_of(connection, producer.digest, kind) == kept
-    assert not any(map(sees_weights_alone, (*OF_IMAGES, *ROUNDS)))
+    assert not any(needs_weights_alone(Rule(criterion=name)) for name in (*OF_IMAGES, *ROUNDS))
 
 
 def test_the_first_mask_of_level_1_that_is_recorded_counts(snipped: Path) -> None:

@@ -8,6 +8,7 @@ Nothing here imports torch.
 """
 
 from engine.machine.plugins import Door, is_plugin
+from engine.recipes import Rule
 
 CRITERIA = Door(
     "criteria",
@@ -35,6 +36,6 @@ def sees_images(criterion: str) -> bool:
     return criterion in OF_IMAGES or is_plugin(criterion)
 
 
-def sees_weights_alone(criterion: str) -> bool:
-    """Whether a chain's stored weights are all that a criterion needs; of a plug-in that is not known."""
-    return not sees_images(criterion) and criterion not in ROUNDS
+def needs_weights_alone(rule: Rule) -> bool:
+    """Whether a chain's stored weights are all that a rule needs to prune; of a plug-in that is not known."""
+    return not (sees_images(rule.criterion) or rule.criterion in ROUNDS or rule.knows_layers)

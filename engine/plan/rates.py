@@ -1,0 +1,55 @@
+"""Pruning rates as people write them: `0.2`, or of kinds of layers `conv=0.2,linear=0.2,output=0.1`. No torch here."""
+
+from collections.abc import Iterable
+from typing import get_args
+
+from engine.errors import InputError, OptionName, Range, chosen, quoted
+from engine.recipes import Kind, Prunable, Rates, Rule
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+PRUNED: dict[Prunable, tuple[Kind, ...]] = {
+    "conv": ("conv",),
+    "conv+output": ("conv", "output"),
+    "conv+linear": KINDS,
+}
+_RATE = Range(above=0, below=1)
+
+
+def read(option: str, given: float | str) -> Rates:
+    """The one form of a rate, or of the rates of kinds of layers, that a person gave for an option.
+
+    A number without a kind is the rate of the kinds not named (else the default). Raises InputError for anything else.
+    """
+    rest, found = Rule().rate_of("conv"), dict[str, float]()
+    for part in str(given).split(","):
+        kind, named, number = part.rpartition("=")
+        try:
+            rate = float(number)
+        except ValueError:
+            why = f" {quoted(given)} is not understood: give a rate as in 0.2, or as in conv=0.2,linear=0.2,output=0.1"
+            raise InputError(option, why) from None
+        _RATE.check(option, rate)
+        if not named:
+            rest = rate
+        elif (kind := chosen(OptionName(option), kind.strip(), KINDS)) in found:
+            raise InputError(option, f" {quoted(given)} gives {kind} twice")
+        else:
+            found[kind] = rate
+    return _written(found.get(kind, rest) for kind in KINDS)
+
+
+def used(option: str, rates: Rates, prunable: Prunable) -> Rates:
+    """`rates` of the kinds of layers that are pruned. Raises InputError where another kind has one of its own."""
+    rule, pruned = Rule(rate=rates), PRUNED[prunable]
+    theirs = {rule.rate_of(kind) for kind in pruned}
+    for kind in KINDS:
+        if kind not in pruned and rule.rate_of(kind) not in theirs:
+            why, prunes = f" {kind}={rule.rate_of(kind)} is not used: ", OptionName("prunable")
+            raise InputError(option, why, prunes, f" {prunable} prunes no {kind}")
+    return _written(rule.rate_of(kind if kind in pruned else "conv") for kind in KINDS)
+
+
+def _written(values: Iterable[float]) -> Rates:
+    found = dict(zip(KINDS, values, strict=True))
+    equal = len(set(found.values())) == 1
+    return found["conv"] if equal else ",".join(f"{kind}={rate!r}" for kind, rate in found.items())
