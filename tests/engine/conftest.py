@@ -1,13 +1,29 @@
 """What tests of the engine share."""
 
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from engine.models import user_model
+from engine.store import database
 from tests.engine.own import NET
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a database may be made."""
+    return tmp_path / "experiments.db"
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """An empty database to write to."""
+    with closing(database.writer(path)) as found:
+        yield found
 
 
 @pytest.fixture

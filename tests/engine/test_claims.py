@@ -3,7 +3,6 @@
 import json
 import random
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,17 +25,6 @@ BOTH_SCOPES = {**OPTIONS, "target": ["digits-a"], "scope": ["global", "layerwise
 TWO_SOURCES = {**OPTIONS, "source": ["digits-a", "digits"], "target": ["digits-b"]}
 TWO_OPTIMIZERS = {**OPTIONS, "target": ["digits-a"], "optimizer": ["sgd", "adam"]}
 MASKS = {**OPTIONS, "target": ["digits-a"], "random": ["preserved", "local", "global"]}
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "experiments.db"
-
-
-@pytest.fixture
-def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(database.writer(path)) as connection:
-        yield connection
 
 
 def finish(connection: sqlite3.Connection, effect: str, noise: str = NOISE) -> None:

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -22,17 +21,6 @@ from tests.conftest import add
 from tests.databases import VERSION_1
 
 NOW = database.SCHEMA_VERSION
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "experiments.db"
-
-
-@pytest.fixture
-def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(database.writer(path)) as found:
-        yield found
 
 
 def test_a_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:

@@ -4,7 +4,6 @@ import heapq
 import json
 import random
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,6 @@ TIMES = {"digits-a": 3.0, "digits-b": 5.0, "digits": 7.0}
 
 def places(count: int, name: str = "cpu") -> list[Device]:
     return [Device(name, None, False)] * count
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "experiments.db"
-
-
-@pytest.fixture
-def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(database.writer(path)) as found:
-        yield found
 
 
 def train(connection: sqlite3.Connection, claim: leases.Claim, seconds: float, device: str = "cpu") -> None:

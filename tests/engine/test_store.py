@@ -7,7 +7,7 @@ import random
 import sqlite3
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +19,6 @@ from engine.machine import processes
 from engine.store import database, history, leases, queue, records, rows
 from tests.conftest import add
 from tests.databases import EPOCH, finish, worker
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "experiments.db"
-
-
-@pytest.fixture
-def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(database.writer(path)) as found:
-        yield found
 
 
 def test_the_same_experiment_twice_costs_nothing(path: Path) -> None:

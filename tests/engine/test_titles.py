@@ -1,7 +1,6 @@
 """What a person calls data sets and curves: for reading only, and carried along."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,12 +18,6 @@ CURVE = "digits-b random-global"
 def path(tmp_path: Path) -> Path:
     add(tmp_path / "experiments.db", "tiny")
     return tmp_path / "experiments.db"
-
-
-@pytest.fixture
-def connection(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(database.writer(path)) as found:
-        yield found
 
 
 def digests(connection: sqlite3.Connection) -> list[str]:
