@@ -10,7 +10,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.results.database import Results
+    from engine.results.api import Results
 
 __all__ = ["open"]
 
@@ -19,7 +19,7 @@ __version__ = "0.1.0"  # the one place where it stands
 
 def open(path: str | PathLike[str]) -> "Results":
     """The results in the database at `path`. Raises `engine.errors.InputError` if there is none."""
-    from engine.results.database import Results
+    from engine.results.api import Results
     from engine.store import paths
 
     return Results(paths.named(path, "the path"))

@@ -26,9 +26,9 @@ COMMANDS = {
 }
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "queue": {
-        "add": "cockpit.cli.adding",
-        "extend": "cockpit.cli.adding",
-        "estimate": "cockpit.cli.adding",
+        "add": "cockpit.cli.enqueue",
+        "extend": "cockpit.cli.enqueue",
+        "estimate": "cockpit.cli.enqueue",
         "logs": "cockpit.cli.logs",
         "list": "cockpit.cli.listing",
         "ls": "cockpit.cli.listing",

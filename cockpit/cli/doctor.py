@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import typer
 
-from cockpit.cli import checks
+from cockpit.cli import diagnosis
 from cockpit.requests.shared import Database, DataDir, Json, to_read, use_data
 from cockpit.text import words
 from engine.errors import InputError
@@ -24,7 +24,7 @@ def doctor(data_dir: DataDir = None, as_json: Json = False, db: Database = None)
     with suppress(InputError):  # a wrong configuration file is a finding of its own
         use_data(data_dir)
     found = []
-    for one in checks.findings(to_read(db)):
+    for one in diagnosis.findings(to_read(db)):
         found.append(one)
         if not as_json:
             _show(one)
@@ -34,7 +34,7 @@ def doctor(data_dir: DataDir = None, as_json: Json = False, db: Database = None)
     raise typer.Exit(0 if well else 1)
 
 
-def _show(one: checks.Finding) -> None:
+def _show(one: diagnosis.Finding) -> None:
     print(f"{words.state(one.state):<{len(INDENT)}}{one.subject}: {one.said}", flush=True)
     if one.do:
         print(f"{INDENT}{one.do}")

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from cockpit.requests import completing
-from cockpit.requests.adding import basis, cells, estimate_json
 from cockpit.requests.asking import asked_for
-from cockpit.requests.options import Request
+from cockpit.requests.outlook import basis, cells, estimate_json
+from cockpit.requests.request import Request
 from cockpit.requests.shared import Database, Json, to_read
 from cockpit.views import tables
 from engine.analysis import previews

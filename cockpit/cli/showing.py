@@ -38,12 +38,14 @@ def show(
         ids = [queue.experiment_id(connection, name) for name in names]
         found = [rows.experiment(connection, experiment) for experiment in ids]
         if as_toml:
-            from cockpit.requests import files
+            from cockpit.requests import experiment_files
             from engine.store import imports
 
             definitions = [queue.definition_of(connection, experiment) for experiment in ids]
             written = [
-                files.write(one.name, replace(d, tickets=imports.located(connection, d.tickets)), one.pause_after)
+                experiment_files.write(
+                    one.name, replace(d, tickets=imports.located(connection, d.tickets)), one.pause_after
+                )
                 for one, d in zip(found, definitions, strict=True)
             ]
             terminal.data().write("\n\n".join(written) + "\n")

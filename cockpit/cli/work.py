@@ -16,8 +16,8 @@ from cockpit.cli.parameters import takes_experiments
 from cockpit.cli.results import show
 from cockpit.config import MIN_FREE
 from cockpit.requests import background, trusting
-from cockpit.requests.adding import absent, describe
-from cockpit.requests.options import Request, add_all
+from cockpit.requests.outlook import absent, describe
+from cockpit.requests.request import Request, add_all
 from cockpit.requests.shared import Database, DataDir, to_read, to_write, use_data, within
 from cockpit.requests.trusting import TrustModels
 from cockpit.text import hints, words

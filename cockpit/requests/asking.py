@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cockpit.requests.options import NAME, SUFFIX, Request, check_name, request_of
+from cockpit.requests.request import NAME, SUFFIX, Request, check_name, request_of
 from engine.errors import InputError
 from engine.machine import paths
 from engine.plan import presets
@@ -23,9 +23,9 @@ def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Request]:
     asked: list[Request] = []
     for one in what:
         if one.endswith(SUFFIX):
-            from cockpit.requests import files
+            from cockpit.requests import experiment_files
 
-            asked += files.read(paths.given(one), beside)
+            asked += experiment_files.read(paths.given(one), beside)
         elif paths.given(one + SUFFIX).is_file() and one not in presets.PRESETS:
             raise InputError(f"unknown preset {one!r}: for the experiment file, write {one}{SUFFIX}")
         else:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from cockpit.cli import checks
-from cockpit.cli.checks import Finding, explain, findings
+from cockpit.cli import diagnosis
+from cockpit.cli.diagnosis import Finding, explain, findings
 from engine.machine import devices
 from engine.machine.devices import Device
 from tests.conftest import Cockpit, add, run_cockpit
@@ -30,7 +30,7 @@ CARD = Device("cuda:0", "GPU-0", True)
 @pytest.fixture
 def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking torch takes seconds, and has tests of its own."""
-    monkeypatch.setattr(checks, "_torch", lambda: iter(()))
+    monkeypatch.setattr(diagnosis, "_torch", lambda: iter(()))
 
 
 def states(path: Path) -> dict[str, list[str]]:
@@ -104,7 +104,7 @@ def test_why_torch_cannot_be_imported(code: int, stderr: str, words: str) -> Non
 def test_devices_that_torch_cannot_use_are_problems(
     there: list[Device], torch: dict[str, Any], expected: list[str]
 ) -> None:
-    found = list(checks._devices(there, torch))
+    found = list(diagnosis._devices(there, torch))
     assert [one.said for one in found if one.state == "problem"] == expected
     assert all(one.do for one in found if one.state == "problem")
 
@@ -132,7 +132,7 @@ def test_a_network_file_system_and_a_folder_that_cannot_be_written_are_said(
 ) -> None:
     path = tmp_path / "experiments.db"
     add(path, "one", levels=0)
-    monkeypatch.setattr(checks, "file_system", lambda folder: "nfs4")
+    monkeypatch.setattr(diagnosis, "file_system", lambda folder: "nfs4")
     network, plain = said(path, "database")
     assert (network.state, plain.state) == ("warning", "ok")
     assert "network file system (nfs4)" in network.said
@@ -141,7 +141,7 @@ def test_a_network_file_system_and_a_folder_that_cannot_be_written_are_said(
 
 
 def test_the_kind_of_a_file_system_is_that_of_the_innermost_mount() -> None:
-    assert checks.file_system(Path("/proc/self")) == "proc"
+    assert diagnosis.file_system(Path("/proc/self")) == "proc"
 
 
 @pytest.mark.usefixtures("without_torch")
@@ -189,7 +189,7 @@ def test_a_check_that_fails_is_a_finding(
     def broken(*_: object) -> Iterator[Finding]:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(checks, check, broken)
+    monkeypatch.setattr(diagnosis, check, broken)
     found = [one for one in findings(tmp_path / "x.db") if "out of luck" in one.said]
     assert [one.state for one in found] == ["warning"]
 
@@ -203,7 +203,7 @@ def test_a_terminal_without_unicode_gets_an_answer(tmp_path: Path) -> None:
 
 def test_devices_are_those_that_workers_would_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "found", lambda: [CPU, CPU, CPU])
-    (first, second) = list(checks._devices(devices.found(), None))
+    (first, second) = list(diagnosis._devices(devices.found(), None))
     assert "3 CPU cores" in first.said
     assert "float32" in second.said
 

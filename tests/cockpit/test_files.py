@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cockpit.requests.files import read, write
-from cockpit.requests.options import SUFFIX, request_of
+from cockpit.requests.experiment_files import read, write
+from cockpit.requests.request import SUFFIX, request_of
 from engine.errors import InputError
 from engine.plan.options import OPTIONS
 from engine.store import database, queue, titles

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cockpit import cli, config
-from cockpit.requests import files
+from cockpit.requests import experiment_files
 from engine.errors import InputError
 from engine.machine import processes
 from engine.plan.options import OPTIONS
@@ -233,7 +233,7 @@ CONFIGURATIONS = _document(
 def test_no_experiment_file_makes_a_traceback(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "study.toml"
     file.write_bytes(content)
-    assert str(file) in _refusal(lambda: files.read(file, {}), str(file))
+    assert str(file) in _refusal(lambda: experiment_files.read(file, {}), str(file))
 
 
 @settings(BRIEF, max_examples=300)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cockpit.requests import retraining
-from cockpit.requests.options import request_of
+from cockpit.requests.request import request_of
 from engine.plan import experiments
 from engine.plan.options import OPTIONS
 from engine.store import database, queue, rows

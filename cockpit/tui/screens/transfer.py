@@ -5,8 +5,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cockpit.requests import adding
-from cockpit.requests.options import add_all, request_of
+from cockpit.requests import outlook
+from cockpit.requests.request import add_all, request_of
 from cockpit.tui.screens.form import Form, hint
 from engine.analysis.previews import Preview
 from engine.plan.definitions import Definition
@@ -53,13 +53,13 @@ class Transfer(Form):
 
     def outlook(self, options: Mapping[str, Any]) -> list[str]:
         asked = request_of(options)
-        _, found, workers = adding.preview([asked], self.cockpit.path)
+        _, found, workers = outlook.preview([asked], self.cockpit.path)
         return _said(asked.name, found, workers, [asked.definition])
 
     def carry_out(self, options: Mapping[str, Any], path: Path, said: str) -> list[tuple[str, str]]:
         with closing(database.writer(path)) as connection:
             (added,) = add_all(connection, [request_of(options)], said)
-        return [(added.name, adding.describe(added.name, added))]
+        return [(added.name, outlook.describe(added.name, added))]
 
 
 class Extend(Form):
@@ -84,23 +84,23 @@ class Extend(Form):
         return bool(options)
 
     def outlook(self, options: Mapping[str, Any]) -> list[str]:
-        wider, found, workers = adding.preview_wider(self.names, options, self.cockpit.path)
+        wider, found, workers = outlook.preview_wider(self.names, options, self.cockpit.path)
         return _said(", ".join(self.names), found, workers, wider)
 
     def carry_out(self, options: Mapping[str, Any], path: Path, said: str) -> list[tuple[str, str]]:
         with closing(database.writer(path)) as connection:
             return [
-                (one.name, adding.describe(one.name, one))
-                for one in adding.widen(connection, self.names, options, said)
+                (one.name, outlook.describe(one.name, one))
+                for one in outlook.widen(connection, self.names, options, said)
             ]
 
 
 def _said(name: str, found: Preview, workers: int, definitions: Sequence[Definition]) -> list[str]:
     """What is about to be queued comes to."""
-    _, device_time, done_in, files = adding.cells(found.estimate)
+    _, device_time, done_in, files = outlook.cells(found.estimate)
     lines = [f"{name}: {found.curves} curves, {found.runs} runs", f"{found.new} new, {found.existing} there"]
     if found.estimate.runs:
         lines.append(f"done in {done_in}, device time {device_time}, ticket files {files}")
     else:
         lines.append("nothing is left to train")
-    return lines + adding.basis(found.estimate, workers) + [str(one) for one in adding.absent(definitions)]
+    return lines + outlook.basis(found.estimate, workers) + [str(one) for one in outlook.absent(definitions)]

@@ -12,7 +12,7 @@ import typer
 
 from cockpit.cli.parameters import takes_experiments, takes_more
 from cockpit.requests import completing
-from cockpit.requests.adding import (
+from cockpit.requests.outlook import (
     HEADINGS,
     absent,
     basis,
@@ -23,7 +23,7 @@ from cockpit.requests.adding import (
     preview_wider,
     widen,
 )
-from cockpit.requests.options import Request, add_all
+from cockpit.requests.request import Request, add_all
 from cockpit.requests.shared import Database, Json, Names, command_line, to_read, to_write
 from cockpit.requests.trusting import asking
 from cockpit.text import hints, words

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cockpit.requests.options import Request
+from cockpit.requests.request import Request
 from cockpit.requests.shared import use_data
 from cockpit.text import words
 from engine.datasets import places

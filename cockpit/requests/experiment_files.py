@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cockpit.requests.options import NAME, Request, check_name, request_of
+from cockpit.requests.request import NAME, Request, check_name, request_of
 from cockpit.text import hints
 from cockpit.text.toml import Place, line_of, mismatch
 from cockpit.text.toml import read as read_toml
