@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ from cockpit.requests.outlook import (
     basis,
     cells,
     describe,
+    emulated,
     estimate_json,
     preview,
     preview_wider,
@@ -56,7 +57,7 @@ def add(
 
     --json prints one object a line.
     """
-    _say_what_is_absent(one.definition for one in asked)
+    _warn_of([one.definition for one in asked])
     if dry_run:
         _preview(asked, as_json, to_read(db))
         return
@@ -99,10 +100,12 @@ def _next_step(states: Sequence[Experiment], at_work: bool) -> str:
     return ""
 
 
-def _say_what_is_absent(definitions: Iterable[Definition]) -> None:
-    """Warn on stderr of published data sets that are not on this machine yet."""
+def _warn_of(definitions: Sequence[Definition]) -> None:
+    """Warn on stderr of published data sets that are not on this machine yet, and of arithmetic that it emulates."""
     for absence in absent(definitions):
         hints.warn(absence)
+    for slow in emulated({one.profile for one in definitions}):
+        hints.warn(slow)
 
 
 def _say_what_halts(state: Experiment) -> None:
@@ -145,7 +148,7 @@ def extend(
         lost = dict.fromkeys(str(problem) for one in ids for problem in located.lost(connection, one))
     if as_json:
         print(json.dumps([_counts(added.name, added) for added in found]))
-    _say_what_is_absent(wider)
+    _warn_of(wider)
     for problem in lost:
         print(problem, file=sys.stderr)
     for added, state in zip(found, states, strict=True):

@@ -16,7 +16,7 @@ from cockpit.cli.parameters import takes_experiments
 from cockpit.cli.results import show
 from cockpit.config import MIN_FREE
 from cockpit.requests import background, trusting
-from cockpit.requests.outlook import absent, describe
+from cockpit.requests.outlook import absent, describe, emulated
 from cockpit.requests.request import Request, add_all
 from cockpit.requests.shared import Database, DataDir, to_read, to_write, use_data, within
 from cockpit.requests.trusting import TrustModels
@@ -58,8 +58,11 @@ def run(
                 queue.retry_failed(connection, added.experiment)
                 queue.set_state(connection, added.experiment, "active")
             unfinished = (leases.unfinished(connection, added.experiment) for added in all_added)
-            for absence in absent(one.definition for one, left in zip(asked, unfinished, strict=True) if left):
+            left = [one.definition for one, more in zip(asked, unfinished, strict=True) if more]
+            for absence in absent(left):
                 raise absence
+        for warning in emulated({one.profile for one in left}):
+            hints.warn(warning)
         for added in all_added:
             print(describe(added.name, added), file=sys.stderr)
         try:
@@ -151,14 +154,7 @@ def work(
     least = _least(wish.min_free if min_free is None else min_free)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
-        halted = [row.name for row in rows.experiments(connection) if row.status in ("paused", "cancelled")]
-        if halted:
-            hints.warn(f"skipped until `cockpit queue resume`: {', '.join(halted)}")
-        for other in sorted(leases.splits(connection) - {split}):
-            them = f"split over {other} devices" if other > 1 else "not split over several devices"
-            hints.warn(f"skipped runs that are {them}: `cockpit work --split {other}`")
-        if others := leases.foreign(connection):
-            print(f"skipped {others} runs that another version of cockpit queued: train them with it", file=sys.stderr)
+        _warn(connection, split)
         if drain and not leases.unfinished(connection, split=split):
             print("nothing is waiting in the queue", file=sys.stderr)
             return
@@ -179,6 +175,20 @@ def work(
         problems = _report_errors(connection, None)
         left = leases.unfinished(connection, split=split)
     sys.exit(1 if problems or left else 0)
+
+
+def _warn(connection: sqlite3.Connection, split: int) -> None:
+    """Warn of runs in the queue that these workers skip, and of those that take long here."""
+    halted = [row.name for row in rows.experiments(connection) if row.status in ("paused", "cancelled")]
+    if halted:
+        hints.warn(f"skipped until `cockpit queue resume`: {', '.join(halted)}")
+    for other in sorted(leases.splits(connection) - {split}):
+        them = f"split over {other} devices" if other > 1 else "not split over several devices"
+        hints.warn(f"skipped runs that are {them}: `cockpit work --split {other}`")
+    if others := leases.foreign(connection):
+        hints.warn(f"skipped {others} runs that another version of cockpit queued: train them with it")
+    for warning in emulated(leases.profiles(connection)):
+        hints.warn(warning)
 
 
 def _places(workers: int | None, per_device: int, split: int) -> list[devices.Device]:

@@ -56,6 +56,12 @@ def absent(definitions: Iterable[Definition]) -> list[InputError]:
     return places.missing(data.identity for one in definitions for data in one.sources + one.targets)
 
 
+def emulated(profiles: Iterable[str]) -> list[str]:
+    """A warning of runs that take much longer here than elsewhere, or none."""
+    slow = devices.emulated(profiles)
+    return [f"{slow}: choose the profile exact, or train where `cockpit doctor` calls bfloat16 native"] if slow else []
+
+
 def widen(
     connection: sqlite3.Connection, names: Sequence[str], more: Mapping[str, Any], command: str
 ) -> list[adding.Added]:

@@ -3,7 +3,7 @@
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -118,6 +118,19 @@ def decoders(workers: int, split: int = 1) -> int:
 def default_profile() -> Literal["exact", "fast"]:
     """`fast` where every device has native bf16, else `exact`."""
     return "fast" if all(device.native_bf16 for device in found()) else "exact"
+
+
+def emulated(profiles: Iterable[str]) -> str | None:
+    """Why runs of these profiles take long on this machine: it emulates the arithmetic of one. None where it does not.
+
+    The factor is one of ResNet-20, which lies between 9.3 and 12 (docs/performance.md).
+    """
+    if "fast" not in profiles or default_profile() == "fast":
+        return None
+    return (
+        "profile fast is emulated on this machine, which has no native bfloat16: on a CPU with AVX2 a training took 10"
+        " times as long as in exact"
+    )
 
 
 @dataclass(frozen=True)

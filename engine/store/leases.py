@@ -268,6 +268,12 @@ def splits(connection: sqlite3.Connection) -> set[int]:
     return {row[0] for row in connection.execute(f"SELECT DISTINCT {SPLIT} FROM runs WHERE {wanted}")}
 
 
+def profiles(connection: sqlite3.Connection) -> set[str]:
+    """The profiles of the runs that active experiments want and that have not ended."""
+    wanted = "status IN ('waiting', 'running') AND priority IS NOT NULL"
+    return {row[0] for row in connection.execute(f"SELECT DISTINCT profile FROM runs WHERE {wanted}")}
+
+
 def _fenced(connection: sqlite3.Connection, claim: Claim, change: str, *values: object) -> bool:
     # The digest, too: of a run that was removed SQLite gives the id to the next one, whose claims begin at 1 again.
     cursor = connection.execute(

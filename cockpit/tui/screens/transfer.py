@@ -103,4 +103,5 @@ def _said(name: str, found: Preview, workers: int, definitions: Sequence[Definit
         lines.append(f"done in {done_in}, device time {device_time}, ticket files {files}")
     else:
         lines.append("nothing is left to train")
-    return lines + outlook.basis(found.estimate, workers) + [str(one) for one in outlook.absent(definitions)]
+    warnings = *outlook.absent(definitions), *outlook.emulated({one.profile for one in definitions})
+    return lines + outlook.basis(found.estimate, workers) + [str(one) for one in warnings]
