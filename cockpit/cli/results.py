@@ -26,6 +26,7 @@ from engine.store import database, queue, rows, sides, titles
 if TYPE_CHECKING:
     from cockpit.views.canvas import Row
     from cockpit.views.curves import Series
+    from cockpit.views.legends import View
 
 app = typer.Typer()
 
@@ -229,16 +230,20 @@ def _print_ratios(found: Ratios) -> None:
 
 def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
     from cockpit.views import charts, curves
-    from cockpit.views.legends import BACKGROUNDS, View
 
     def chart(title: str, series: "list[Series]", width: int, blends: bool) -> "list[Row]":
-        spread, background = "bands" if blends else "bars", BACKGROUNDS[_is_dark()]
-        view = View(x=x, full=full, spread=spread, background=background, sure=False)
-        return charts.printed(series, title, view, width)
+        return charts.printed(series, title, replace(view(blends), x=x, full=full), width)
 
     for title, series in titled.items():
         tables.draw(partial(chart, f"{title} · test accuracy, %", series))
         tables.show(*curves.table(series), keys=2)
+
+
+def view(blends: bool) -> "View":
+    """How charts are printed on a terminal that has colours that blend, or not."""
+    from cockpit.views.legends import BACKGROUNDS, View
+
+    return View(spread="bands" if blends else "bars", background=BACKGROUNDS[_is_dark()], sure=False)
 
 
 def _is_dark() -> bool:

@@ -39,7 +39,7 @@ def show(
         found = [rows.experiment(connection, experiment) for experiment in ids]
         if as_toml:
             from cockpit.requests import experiment_files
-            from engine.store import imports
+            from engine.store import imports, titles
 
             definitions = [queue.definition_of(connection, experiment) for experiment in ids]
             written = [
@@ -48,7 +48,9 @@ def show(
                 )
                 for one, d in zip(found, definitions, strict=True)
             ]
-            terminal.data().write("\n\n".join(written) + "\n")
+            said = [titles.of_data(connection, one.name) for one in found]
+            named = experiment_files.write_data_names(zip(definitions, said, strict=True))
+            terminal.data().write("\n\n".join(filter(None, [*written, named])) + "\n")
             return
         every_run = [rows.runs(connection, one) for one in ids] if runs else []
     if as_json:

@@ -13,7 +13,7 @@ import typer
 
 from cockpit import config
 from cockpit.cli.parameters import takes_experiments
-from cockpit.cli.results import show
+from cockpit.cli.results import show, view
 from cockpit.config import MIN_FREE
 from cockpit.requests import background, trusting
 from cockpit.requests.outlook import absent, describe, emulated
@@ -82,7 +82,7 @@ def run(
 def _train(connection: sqlite3.Connection, added: adding.Added, open_pool: Callable[..., Pool]) -> bool:
     """Train a queued experiment and plot its curves. Returns whether no run failed or is left."""
     if leases.unfinished(connection, added.experiment):
-        _attend(open_pool(experiment=added.experiment), connection, added.experiment)
+        _attend(open_pool(experiment=added.experiment), connection, added.experiment, added.name)
     show(connection, added.name)
     problems = _report_errors(connection, added.experiment)
     state = rows.experiment(connection, added.experiment)
@@ -203,14 +203,19 @@ def _least(gib: float) -> int:
     return round(gib * 2**30)
 
 
-def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
-    """Show the workers' progress until they end. A stop signal stops them, and is raised as KeyboardInterrupt."""
+def _attend(pool: Pool, connection: sqlite3.Connection, experiment: int | None, name: str | None = None) -> None:
+    """Show the workers' progress until they end, and the curves of the experiment that is named.
+
+    A stop signal stops them, and is raised as KeyboardInterrupt.
+    """
+    from cockpit.views.growing import Growing
     from cockpit.views.progress import follow
 
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, _interrupt)
     try:
-        follow(pool, connection, experiment)
+        charts = (lambda blends: Growing(connection, name, view(blends))) if name is not None else None
+        follow(pool, connection, experiment, charts)
     except KeyboardInterrupt:
         try:
             with suppress(OSError):  # the terminal may be gone

@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +18,7 @@ from cockpit.requests.request import NAME, Request, check_name, request_of
 from cockpit.text import hints
 from cockpit.text.toml import Place, line_of, mismatch
 from cockpit.text.toml import read as read_toml
+from engine.datasets.catalog import spec_of, split_part
 from engine.datasets.specs import resolve
 from engine.errors import InputError, quoted, unknown
 from engine.plan.defining import options_of
@@ -88,6 +89,21 @@ def write(name: str, definition: Definition, pause_after: int) -> str:
     options = {"name": name, **options_of(definition), "pause_after": pause_after}
     lines = [f"{key} = {_literal(options[name])}" for key, name in KEYS.items() if name in options]
     return "\n".join(["[[experiment]]", *lines])
+
+
+def write_data_names(experiments: Iterable[tuple[Definition, Mapping[str, str]]]) -> str:
+    """The table of an experiment file with the display names of data sets; empty without any.
+
+    Each definition comes with those names, by the names that it has for the sets.
+    """
+    found = {
+        split_part(spec_of(data.identity, data.location))[0]: said[data.name]
+        for one, said in experiments
+        for data in one.sources + one.targets
+        if data.name in said
+    }
+    lines = [f"{_literal(spec)} = {_literal(title)}" for spec, title in sorted(found.items())]
+    return "\n".join([f"[{DATA_NAMES}]", *lines]) if lines else ""
 
 
 def _literal(value: Any) -> str:

@@ -26,6 +26,7 @@ AXIS = 5  # columns: accuracies and their axis
 READING = len("100.0 ± 10.0 ")
 LEAST_PLOT, WIDE_PLOT = 36, 60  # columns of curves beside their names, and beside what the crosshair reads, too
 MOST_LABEL = 0.42  # of the width
+LEAST_ROWS = 6  # of a chart without what stands around it
 
 
 @dataclass(frozen=True)
@@ -221,15 +222,20 @@ def _mark(canvas: Canvas, lines: Sequence[_Line], shown: Sequence[Series]) -> No
             canvas.put(column, above, MATCH, line.colour)
 
 
-def printed(shown: Sequence[Series], title: str, view: View, width: int) -> list[Row]:
-    """The curves as the command line prints them: a chart with a title, and its legend and signs below."""
-    height = max(15, min(30, width // 4))
+def printed(shown: Sequence[Series], title: str, view: View, width: int, rows: int | None = None) -> list[Row]:
+    """The curves as the command line prints them: a chart with a title, and its legend and signs below.
+
+    It takes this many `rows` in all, if the chart itself is then left at least a few.
+    """
+    height = max(15, min(30, width // 4)) if rows is None else rows - 2
     view = replace(view, labelled=labelled(shown, view, width, height))
     below = [[Piece(AXES[view.x].rjust(width))]]
     if not view.labelled:
         below += [[Piece(entry.marker, entry.colour), Piece(f" {_named(entry)}")] for entry in legend(shown, view)]
     if notes := signs(shown, view):
         below.append([Piece(", ".join(notes))])
+    if rows is not None:
+        height = max(rows - 1 - len(below), LEAST_ROWS)
     return [[Piece(words.line(title))], *draw(shown, view, width, height), *below]
 
 

@@ -21,16 +21,27 @@ from rich.text import Text
 
 from cockpit.text import words
 from cockpit.text.console import Console
+from cockpit.views import tables
+from cockpit.views.growing import Growing
 from engine.store import rows, workers
 from engine.store.row_types import Running
 from engine.workers.pool import Pool
 
 REFRESH_SECONDS = 0.5
+BELOW = 1  # row that stays free, so that a terminal does not scroll
 PLAIN_SECONDS = 15.0  # between two lines where stderr is no terminal
 
 
-def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
-    """Show on stderr what the pool trains, until its processes have ended."""
+def follow(
+    pool: Pool,
+    connection: sqlite3.Connection,
+    experiment: int | None,
+    charts: Callable[[bool], Growing] | None = None,
+) -> None:
+    """Show on stderr what the pool trains, until its processes have ended.
+
+    `charts` makes what draws the curves below that, told whether the terminal has colours that blend.
+    """
     console = Console(stderr=True)
     began, first = time.monotonic(), rows.counts(connection, experiment)
     if not console.is_terminal:
@@ -40,6 +51,7 @@ def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -
         TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeElapsedColumn(),
         TextColumn("{task.fields[left]}", markup=False), console=console,
     )  # fmt: skip
+    growing = charts(tables.blends(console)) if charts else None
     task = bar.add_task("", total=first.total, completed=first.ended, left="")
     with Live(bar, console=console, refresh_per_second=4, transient=True) as live:
         while pool.running:
@@ -47,7 +59,11 @@ def follow(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -
             left = _time_left(first, counts, time.monotonic() - began)
             bar.update(task, total=counts.total, completed=counts.ended, left=left)
             lines = [_describe(row) for row in rows.running(connection, experiment)] + _held_up(connection)
-            live.update(Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines)))
+            shown = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
+            if growing:
+                room = console.height - 1 - BELOW - len(shown)
+                shown += map(tables.coloured, growing.rows(counts.ended, console.width, room))
+            live.update(Group(bar, *shown))
             time.sleep(REFRESH_SECONDS)
 
 

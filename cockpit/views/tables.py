@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from cockpit.text import words
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from cockpit.text.console import Console
     from cockpit.views.canvas import Colour, Row
 
@@ -67,20 +69,29 @@ def say(text: str) -> None:
 
 def draw(chart: "Callable[[int, bool], Iterable[Row]]") -> None:
     """Print a chart, for the width there is, and for whether there are colours that blend."""
+    from cockpit.text.console import Console
+
+    console = Console()
+    for row in chart(console.width, blends(console)):
+        console.print(coloured(row), soft_wrap=True)
+
+
+def blends(console: "Console") -> bool:
+    """Whether a terminal has colours that blend."""
+    return console.color_system in BLENDING and not console.no_color
+
+
+def coloured(row: "Row") -> "Text":
+    """A row of a chart as Rich prints it."""
     from rich.color import Color
     from rich.style import Style
     from rich.text import Text
 
-    from cockpit.text.console import Console
-
     def own(colour: "Colour | None") -> Color | None:
         return Color.from_rgb(*colour) if colour else None
 
-    console = Console()
-    blends = console.color_system in BLENDING and not console.no_color
-    for row in chart(console.width, blends):
-        parts = [(piece.text, Style(color=own(piece.colour), bgcolor=own(piece.background))) for piece in row]
-        console.print(Text.assemble(*parts), soft_wrap=True)
+    parts = [(piece.text, Style(color=own(piece.colour), bgcolor=own(piece.background))) for piece in row]
+    return Text.assemble(*parts, no_wrap=True)
 
 
 def _show_folded(

@@ -5,12 +5,13 @@ the names of curves say. No torch here.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from engine.analysis.statistics import Difference, Mean, matching, mean_of, paired
-from engine.store import rows
+from engine.store import rows, titles
 from engine.store.replicates import Curve, read
 
 WHAT = ("source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket")
@@ -21,7 +22,7 @@ COMPARED = tuple(
 )
 HEADING = [
     "experiment", "curve", *WHAT, "level", "fraction_pruned", "n", "replicates", "collapsed", "diverged", "mean",
-    "std", "dense_mean", "dense_std", "dense_n", "matching_level", *COMPARED,
+    "std", "dense_mean", "dense_std", "dense_n", "matching_level", *COMPARED, "source_title", "target_title",
 ]  # fmt: skip
 
 
@@ -138,8 +139,13 @@ def _level(curve: Curve, level: int, random: Curve | None, own: Curve | None) ->
     )
 
 
-def records(reports: Iterable[Report]) -> Iterator[dict[str, Any]]:
-    """A flat record for each level of each curve, as `HEADING` names its fields; what cannot be said is None."""
+def records(
+    reports: Iterable[Report], said: Mapping[tuple[str, str], str] = MappingProxyType({})
+) -> Iterator[dict[str, Any]]:
+    """A flat record for each level of each curve, as `HEADING` names its fields; what cannot be said is None.
+
+    `said` are the display names of data sets, by experiment and name.
+    """
     for found in reports:
         curve = found.curve
         for one in found.levels:
@@ -155,6 +161,10 @@ def records(reports: Iterable[Report]) -> Iterator[dict[str, Any]]:
                 "matching_level": found.matching,
                 **_difference("minus_random", one.minus_random),
                 **_difference("minus_own", one.minus_own),
+                **{
+                    f"{key}_title": said.get((curve.experiment, getattr(curve, key) or ""))
+                    for key in ("source", "target")
+                },
             }
 
 
@@ -173,4 +183,5 @@ def table(
     name = rows.asked(connection, name, experiment, all_attempts)
     if name in rows.EXPORTS:
         return rows.export(connection, name, experiment, all_attempts=all_attempts)
-    return HEADING, (tuple(record[key] for key in HEADING) for record in records(of(connection, experiment)))
+    found = records(of(connection, experiment), titles.of_all_data(connection))
+    return HEADING, (tuple(record[key] for key in HEADING) for record in found)

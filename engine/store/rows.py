@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,7 +15,8 @@ from engine.store.row_types import Curve, DataSetFile, Detail, Experiment, Failu
 EXPORTS = {
     "curves": """
         SELECT experiment, curve, source, target, model, source_optimizer, optimizer, scope, ticket, level,
-               fraction_pruned, n, replicates, mean, std
+               fraction_pruned, n, replicates, mean, std,
+               title_of(experiment, source) AS source_title, title_of(experiment, target) AS target_title
         FROM curves WHERE :experiment IS NULL OR experiment = :experiment
     """,
     "runs": """
@@ -25,7 +26,8 @@ EXPORTS = {
                iif(p.level, r.weights_total, {unpruned}) AS weights_total,
                p.replicate, r.seed, r.profile, r.status, r.attempt,
                r.untrained_accuracy, r.test_accuracy, r.test_epoch, {least} AS least_validation_loss_epoch,
-               r.flops, {flops} AS flops_remaining, r.diverged_epoch, r.error, r.digest, r.device, r.seconds
+               r.flops, {flops} AS flops_remaining, r.diverged_epoch, r.error, r.digest, r.device, r.seconds,
+               title_of(e.name, c.source) AS source_title, title_of(e.name, c.target) AS target_title
         FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
         JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
         WHERE :experiment IS NULL OR e.name = :experiment
@@ -88,6 +90,8 @@ def export(
 
     Epochs are those of a run's last attempt, which its accuracy is of, or of `all_attempts`.
     """
+    said = _titles(connection)
+    connection.create_function("title_of", 2, lambda *names: said.get(names), deterministic=True)
     cursor = connection.cursor()
     cursor.row_factory = None
     values = {"experiment": experiment, "all_attempts": all_attempts}
@@ -95,6 +99,15 @@ def export(
         EXPORTS[table].format(wanted=NAMED, rules=RULES, unpruned=UNPRUNED, least=LEAST, flops=FLOPS), values
     )
     return [column[0] for column in cursor.description], cursor
+
+
+def _titles(connection: sqlite3.Connection) -> Mapping[tuple[str, str], str]:
+    """The display names of data sets, by experiment and name."""
+    if not connection.execute("SELECT EXISTS (SELECT 1 FROM data_titles)").fetchone()[0]:
+        return {}
+    from engine.store import titles  # which takes longer to import than most exports
+
+    return titles.of_all_data(connection)
 
 
 def curves(connection: sqlite3.Connection, experiment: str) -> list[Point]:

@@ -52,6 +52,12 @@ def of_data(connection: sqlite3.Connection, experiment: str) -> dict[str, str]:
     return {name: titles[base] for name, base in named.items() if base in titles}
 
 
+def of_all_data(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    """The titles of all data sets, by experiment and the name that this has for them."""
+    names = [row["name"] for row in connection.execute("SELECT name FROM experiments")]
+    return {(name, data): title for name in names for data, title in of_data(connection, name).items()}
+
+
 def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, CurveFacts]:
     """What each curve is, whether it has results or not: its title, whether it is hidden, the levels planned.
 

@@ -1,5 +1,7 @@
 """Experiment files: what they queue, what is wrong in them and on which line, and that one can be printed."""
 
+import csv
+import io
 import json
 from contextlib import closing
 from pathlib import Path
@@ -116,6 +118,18 @@ def test_a_file_says_what_charts_call_its_data_sets(cockpit: Cockpit, file: Path
     cockpit("queue", "add", file)
     with closing(database.reader(file.parent / "experiments.db")) as connection:
         assert titles.of_data(connection, "one") == {"digits-a": "Handwriting"}
+    cockpit("queue", "add", "--name", "two", "--source", "digits-b", "--target", "digits")
+    printed = cockpit("queue", "show", "one", "two", "--toml").stdout
+    assert printed.endswith('\n\n[data-names]\n"digits" = "Handwriting"\n')
+    file.write_text(printed)
+    cockpit("queue", "add", file, "--db", "other.db")
+    with closing(database.reader(file.parent / "other.db")) as connection:
+        assert titles.of_data(connection, "two") == {"digits-b": "Handwriting", "digits": "Handwriting"}
+    for table in ("curves", "runs"):
+        lines = csv.DictReader(io.StringIO(cockpit("export", "two", "--table", table, "--db", "other.db").stdout))
+        assert {(line["source_title"], line["target_title"]) for line in lines} == (
+            {("", "Handwriting"), ("Handwriting", "Handwriting")} if table == "runs" else set()
+        )
     for line, said in (("digits = 3", "is 3, must be text"), ('digts = "x"', "unknown data set 'digts'")):
         file.write_text(f'[data-names]\n{line}\n[[experiment]]\nsource = "digits-a"\n')
         with pytest.raises(InputError, match=f"line 2, .*{said}"):
