@@ -17,12 +17,14 @@ import msgspec
 from engine.errors import InputError, quoted
 
 SEMANTICS = 1
+ORDERS_APART = 1000  # between the data seeds of two trainings of one ticket: more than there are replicates
 
 Scope = Literal["global", "layerwise", "erk", "uniform+"]
 Prunable = Literal["conv", "conv+output", "conv+linear"]  # each has all that those before it have
 Kind = Literal["conv", "linear", "output"]  # of a layer: what is pruned beside convolutions counts as linear
 Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
+Keep = Literal["needed", "final"]  # which of its weights a run leaves behind
 PruneAt = Literal["end", "init"]
 Head = Literal["auto", "fresh"]
 Init = Literal["xavier", "kaiming", "default"]
@@ -251,13 +253,35 @@ class Imported(_Part):
     name = "imported"
 
 
-Ticket = Dense | Winning | RandomGlobal | Random | Imported
+@dataclass(frozen=True)
+class Line(_Part):
+    """The straight line between the ends of two trainings of a chain's ticket, in two orders of the images.
+
+    Its run trains nothing: it evaluates `points` networks on the line, both ends included (Frankle et al. 2020).
+    """
+
+    chain: Chain
+    level: Level
+    points: Count
+    name = "line"
+
+    @property
+    def ends(self) -> tuple["Run", "Run"]:
+        """The two trainings: of the chain's, but that order and augmentation have data seeds of their own."""
+        t = self.chain.training
+        seed = t.seed if t.data_seed is None else t.data_seed
+        first, second = (replace(t, data_seed=seed + number * ORDERS_APART) for number in (1, 2))
+        return Run(self.chain.ticket(self.level), first), Run(self.chain.ticket(self.level), second)
+
+
+Ticket = Dense | Winning | RandomGlobal | Random | Imported | Line
 TICKETS: dict[str, type[Any]] = {
     "dense": Dense,
     "winning": Winning,
     "random-global": RandomGlobal,
     "random": Random,
     "imported": Imported,
+    "line": Line,
 }
 # Of each class in a description: what it says of its kind, and the defaults of its fields by name.
 _LAYOUTS: dict[type[Any], tuple[dict[str, str], tuple[tuple[str, Any], ...]]] = {
@@ -281,7 +305,7 @@ class Run:
     @property
     def chain(self) -> Chain | None:
         """The chain that the ticket comes from, if it comes from one."""
-        return self.ticket.chain if isinstance(self.ticket, Winning | Random) else None
+        return self.ticket.chain if isinstance(self.ticket, Winning | Random | Line) else None
 
     @property
     def is_link(self) -> bool:
@@ -294,6 +318,11 @@ class Run:
     def knows_no_rule(self) -> bool:
         """Whether this run prunes nothing and chains of every rule share it."""
         return isinstance(self.ticket, Dense) or (isinstance(self.ticket, Random) and self.ticket.chain is None)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs its schedule has; a line has none."""
+        return 0 if isinstance(self.ticket, Line) else self.training.epochs
 
     @property
     def first_epoch(self) -> int:
@@ -313,6 +342,8 @@ class Run:
                 return (chain.run(0), chain.run(level - 1))
             case Winning(chain, _):
                 return (chain.run(0),)
+            case Line():
+                return self.ticket.ends
             case Random(_, level, chain) if chain is not None and level:
                 return (chain.run(level - 1),)
         return ()

@@ -67,6 +67,8 @@ CHANGED: dict[str, Any] = {
     "label_smoothing": 0.1,
     "init": "kaiming",
     "head": "fresh",
+    "connect": 5,
+    "keep": "final",
     "data_seed": 7,
     "reshuffle_levels": True,
 }

@@ -21,6 +21,7 @@ COMMANDS = {
     "show": "cockpit.cli.statistics",
     "claims": "cockpit.cli.statistics",
     "diff": "cockpit.cli.diff",
+    "connect": "cockpit.cli.connect",
     "export": "cockpit.cli.exporting",
     "doctor": "cockpit.cli.doctor",
 }

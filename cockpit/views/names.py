@@ -12,6 +12,11 @@ MASKS = {  # of random tickets: what became of the winning ticket's mask
     "random-local": "permuted in layers",
     "random-preserved": "same mask",
 }
+KINDS = {  # of runs on a line between two trainings of one ticket (linear mode connectivity)
+    "order-1": "own, first other order",
+    "order-2": "own, second other order",
+    "line": "least on the line between them",
+}
 MODELS = {"vgg": "VGG", "resnet": "ResNet"}
 SMALLEST_PART = 64  # of a network's width: 1/64
 
@@ -78,6 +83,8 @@ def _kind(one: Series, shown: Sequence[Series]) -> str:
         return DENSE
     if one.ticket == WINNING:
         return "own" if one.source == one.target else f"from {_source(one)}"
+    if one.ticket in KINDS:
+        return KINDS[one.ticket]
     if one.ticket in MASKS:
         several = len({other.ticket for other in shown if other.ticket in MASKS}) > 1
         return f"random, {MASKS[one.ticket]}" if several else "random"

@@ -107,12 +107,12 @@ def _preview(
 
 def _plans(wanted: Mapping[str, Run], names: Mapping[str, str]) -> dict[str, Plan]:
     """What to plan of each of these runs by its digest; `names` are those of the data sets."""
-    works: dict[tuple[int, str | None], Work] = {}  # there are but a few
+    works: dict[tuple[int, int, str | None], Work] = {}  # there are but a few
     found: dict[str, Plan] = {}
     for digest, run in wanted.items():
         t = run.training
         leaves = "dense" if isinstance(run.ticket, Dense) else "link" if run.is_link else None
-        if (work := works.get((id(t), leaves))) is None:
+        if (work := works.get((id(t), run.epochs, leaves))) is None:
             kind = (
                 t.model,
                 t.width,
@@ -120,11 +120,11 @@ def _plans(wanted: Mapping[str, Run], names: Mapping[str, str]) -> dict[str, Pla
                 t.profile,
                 t.split,
                 t.dataset,
-                t.epochs,
+                run.epochs,
                 t.validation,
                 t.test_images,
             )
-            work = works[id(t), leaves] = Work(*kind, names[t.dataset], leaves)
+            work = works[id(t), run.epochs, leaves] = Work(*kind, names[t.dataset], leaves)
         found[digest] = Plan(work, [needed.digest for needed in run.needs()])
     return found
 

@@ -22,7 +22,7 @@ class Images:
     """Images and labels on a device; colour images are packed with a fourth byte so that a gather moves one word."""
 
     def __init__(self, images: Tensor, labels: Tensor, padding: int, device: torch.device) -> None:
-        self.labels = labels.to(device)
+        self.labels, self.padding = labels.to(device), padding
         count, self.height, self.width, self.channels = images.shape
         padded = torch.zeros(
             count,
@@ -44,7 +44,8 @@ class Images:
     def batches(self, size: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
         """All images (B, C, H, W) uint8 in order, and their labels (B,)."""
         for index in shares(torch.arange(len(self), device=self.labels.device), size, share):
-            yield self.gather(index), self.labels[index]
+            inner = torch.full_like(index, self.padding)
+            yield self.gather(index, inner, inner), self.labels[index]
 
     def gather(
         self, index: Tensor, top: Tensor | None = None, left: Tensor | None = None, flip: Tensor | None = None

@@ -12,7 +12,7 @@ import msgspec
 from engine.recipes import Prunable
 from engine.store.files import Folder
 from engine.store.leases import Claim
-from engine.store.records import Epoch, Layer
+from engine.store.records import Epoch, Layer, Position
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -138,7 +138,13 @@ class Desk(Sources, Protocol):
     def drop_checkpoint(self, claim: Claim) -> None:
         """Remove the run's checkpoint."""
 
-    def done(self, claim: Claim, accuracy: float, epoch: int, seconds: float, device_memory: int | None) -> None:
+    def line(self, claim: Claim, along: list[Position]) -> None:
+        """Record the networks on a line."""
+
+    def keeps_final(self, claim: Claim) -> bool:
+        """Whether the run's final weights are wanted (`records.keeps_final`)."""
+
+    def done(self, claim: Claim, accuracy: float, epoch: int | None, seconds: float, device_memory: int | None) -> None:
         """Record the end of the run (`records.done`)."""
 
     def diverged(self, claim: Claim, epoch: int, seconds: float) -> None:

@@ -20,7 +20,7 @@ from engine.recipes import Prunable
 from engine.store import damage, database, leases, paths, records, workers
 from engine.store.files import Folder
 from engine.store.leases import Claim
-from engine.store.records import Epoch, Layer
+from engine.store.records import Epoch, Layer, Position
 from engine.store.waiting import shorten_log
 
 BUSY_SECONDS = 90.0  # that another program may lock the database, and training only waits
@@ -120,6 +120,14 @@ class LocalDesk:
         """Record an epoch."""
         records.epoch(self.connection, claim, attempt, record)
 
+    def line(self, claim: Claim, along: list[Position]) -> None:
+        """Record the networks on a line."""
+        records.line(self.connection, claim, along)
+
+    def keeps_final(self, claim: Claim) -> bool:
+        """Whether the run's final weights are wanted."""
+        return records.keeps_final(self.connection, claim)
+
     def epochs(self, claim: Claim, attempt: int) -> list[Epoch]:
         """The epochs that an attempt has recorded so far."""
         return records.epochs(self.connection, claim, attempt)
@@ -164,7 +172,7 @@ class LocalDesk:
         """Remove the run's checkpoint."""
         self.folder.drop_checkpoint(claim.run.digest)
 
-    def done(self, claim: Claim, accuracy: float, epoch: int, seconds: float, device_memory: int | None) -> None:
+    def done(self, claim: Claim, accuracy: float, epoch: int | None, seconds: float, device_memory: int | None) -> None:
         """Record the end of the run."""
         records.done(self.connection, claim, accuracy, epoch, seconds, device_memory)
 

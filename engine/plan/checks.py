@@ -86,6 +86,8 @@ def _of_others(d: Definition) -> dict[str, str]:
         found["decay"] = "the learning rate has no milestone"
     if d.head != Rule.head and not (d.levels or d.tickets or _transfers(d)):
         found["head"] = "no ticket is trained"
+    if d.connect and not d.sources:
+        found["connect"] = "the sources are ticket files alone, which have no chain here"
     if d.reshuffle_levels and not d.levels:
         found["reshuffle_levels"] = "no level is above 0"
     return found
@@ -101,7 +103,7 @@ def _written(d: Definition, name: str) -> object:
 
 def uses_evaluate(d: Definition) -> bool:
     """Whether a curve has the levels that are evaluated: one of a ticket on a target not its own, or of random ones."""
-    return _transfers(d) or bool(d.random and (d.sources or d.prunable == "conv"))
+    return _transfers(d) or bool(d.connect) or bool(d.random and (d.sources or d.prunable == "conv"))
 
 
 def _transfers(d: Definition) -> bool:
@@ -187,6 +189,9 @@ def _check_numbers(d: Definition) -> None:
         for data in d.sources + d.targets:
             why = f"at least one of each class of data set {data.name}"
             Range(data.classes).check(OptionName("test_images"), d.test_images, why)
+    if d.connect in (1, 2):
+        why = f" {d.connect} leaves no network between the ends: give 3 or more, or 0 for none"
+        raise InputError(OptionName("connect"), why)
     split = OptionName("split")
     Range(1, d.batch_size // 2).check(split, d.split, "each device needs two images of a batch")
     if d.batch_norm == "whole" and d.split == 1:

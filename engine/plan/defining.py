@@ -166,6 +166,9 @@ def extended(definition: Definition, **more: Any) -> Definition:
     for name, new in totals.items():
         if new < (old := getattr(d, name)):
             raise InputError(OptionName(name), f" {new} is less than the {old} that are there: extend only adds")
+    connect = added.get("connect", d.connect)
+    if d.connect not in (0, connect):
+        raise InputError(OptionName("connect"), f" {connect} is not the {d.connect} that are there: extend only adds")
     if NONE in added.get("random", ()):
         raise unused("random", NONE, "it adds no random ticket")
     evaluate = added.get("evaluate", evaluation_rule(d.evaluate, d.levels))
@@ -181,7 +184,12 @@ def extended(definition: Definition, **more: Any) -> Definition:
         for name, field in FIELDS.items()
         if OPTIONS[name].more and OPTIONS[name].several
     }
-    changes: dict[str, Any] = {"sources": joined_sources, "targets": joined_targets, "evaluate": evaluated}
+    changes: dict[str, Any] = {
+        "sources": joined_sources,
+        "targets": joined_targets,
+        "evaluate": evaluated,
+        "connect": connect,
+    }
     wider = replace(d, **changes, **totals, **joined)
     if not wider.sources:
         _check_wider_tickets(d, wider)

@@ -17,6 +17,7 @@ from engine.recipes import (
     Epochs,
     Factor,
     Init,
+    Keep,
     Level,
     Plugin,
     Profile,
@@ -87,6 +88,8 @@ class Definition:
     init: Init = Training.init
     data_seed: Seed | None = None  # None: `seed`
     reshuffle_levels: bool = Training.reshuffle_levels
+    connect: Few = 0  # points along the line between two trainings of each ticket; 0: none
+    keep: Keep = "needed"
     prune_at: PruneAt = Rule.prune_at
     prune_batches: Count = Rule.prune_batches
     model_folder: str = ""  # where the source of a person's own model lies

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from engine.datasets.catalog import DataSet
 from engine.plan.definitions import LEARNING_RATES, Definition, rewind_epoch
 from engine.plan.optimizers import SETTINGS
-from engine.recipes import Chain, Head, Imported, RandomGlobal, Rule, Run, Scope, Training
+from engine.recipes import Chain, Head, Imported, Line, RandomGlobal, Rule, Run, Scope, Training
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import TicketSource
 
@@ -50,6 +50,13 @@ def curves(definition: Definition) -> list[Curve]:
         chains = chains_of(source, optimizer, scope)
         points = [Point(level, r, chains[r].run(level)) for level, r in _grid(d, range(d.levels + 1))]
         found.append(_curve(d, source, source, optimizer, optimizer, scope, "winning", points))
+        if d.connect:
+            lines = {(level, r): Line(chains[r], level, d.connect) for level, r in _grid(d, d.evaluate)}
+            for number, kind in enumerate(("order-1", "order-2")):
+                points = [Point(*place, line.ends[number]) for place, line in lines.items()]
+                found.append(_curve(d, source, source, optimizer, optimizer, scope, kind, points))
+            points = [Point(*place, Run(line, line.chain.training)) for place, line in lines.items()]
+            found.append(_curve(d, source, source, optimizer, optimizer, scope, "line", points))
     for target, optimizer in product(d.targets, d.target_optimizers):
         found += _curves_on(d, target, optimizer, chains_of)
     return found

@@ -15,7 +15,7 @@ from engine.plan import durations, number_lists, rates
 from engine.plan.optimizers import OPTIMIZERS, SCHEDULES
 from engine.plan.option import Option
 from engine.pruning.criteria import CRITERIA, OF_IMAGES
-from engine.recipes import BatchNorm, Init, Profile, Prunable, PruneAt, Rewinds, Rule, Schedule, Scope, Training
+from engine.recipes import BatchNorm, Init, Keep, Profile, Prunable, PruneAt, Rewinds, Rule, Schedule, Scope, Training
 from engine.tickets.permutations import PERMUTATIONS
 
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
@@ -192,6 +192,24 @@ _ALL = (
         door=PERMUTATIONS,
         default=("global",),
         more="Another random ticket: global, local, preserved",
+    ),
+    Option(
+        name="connect",
+        panel=TICKETS,
+        help="Train each ticket in two more orders, and evaluate N networks on the line between their ends; 0: do not",
+        kind=int,
+        range=Range(0, 1000),
+        default=0,
+        identity=False,
+        more="Networks on the line between two trainings of each ticket",
+    ),
+    Option(
+        name="keep",
+        panel=TICKETS,
+        help="Weights kept: needed by other runs, or final: those of every trained network, too",
+        choices=get_args(Keep),
+        default="needed",
+        identity=False,
     ),
     Option(
         name="optimizer",

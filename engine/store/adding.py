@@ -238,7 +238,7 @@ def _run_row(run: Run, names: dict[str, str]) -> tuple[object, ...]:
         training.width,
         training.optimizer,
         training.learning_rate,
-        training.epochs,
+        run.epochs,
         training.batch_size,
         training.profile,
         training.seed,

@@ -195,7 +195,7 @@ def of_runs(connection: sqlite3.Connection) -> tuple[list[str], list[str], list[
             continue
         if run.digest != row["digest"]:
             altered.append(row["digest"])
-        whole = row["epochs"] == run.training.epochs - run.first_epoch and row["layers"] and row["counted"]
+        whole = row["epochs"] == run.epochs - run.first_epoch and row["layers"] and row["counted"]
         if row["status"] == "done" and not (whole and row["test_accuracy"] is not None):
             incomplete.append(row["digest"])
     return altered, incomplete, foreign

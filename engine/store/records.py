@@ -1,7 +1,7 @@
 """What a run yields, written as soon as it is known. Every write carries its claim and is dropped if that is stale."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
@@ -52,6 +52,17 @@ class Layer:
 
 EPOCH = ", ".join(field.name for field in fields(Epoch))
 LAYER = ", ".join(field.name for field in fields(Layer))
+
+
+@dataclass(frozen=True)
+class Position:
+    """A network on the line between two: where, from 0 to 1, and how it classifies training and test images."""
+
+    position: float
+    train_loss: float | None
+    train_accuracy: float
+    test_loss: float | None
+    test_accuracy: float
 
 
 @contextmanager
@@ -137,6 +148,28 @@ def epochs(connection: sqlite3.Connection, claim: Claim, attempt: int) -> list[E
     return [Epoch(*row) for row in rows]
 
 
+def line(connection: sqlite3.Connection, claim: Claim, along: Iterable[Position]) -> None:
+    """Record the networks on a line, in place of those that an earlier attempt recorded."""
+    with _fenced(connection, claim):
+        connection.execute("DELETE FROM lines WHERE run_id = ?", (claim.run_id,))
+        connection.executemany(
+            "INSERT INTO lines (run_id, position, train_loss, train_accuracy, test_loss, test_accuracy)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            ((claim.run_id, *vars(one).values()) for one in along),
+        )
+
+
+def keeps_final(connection: sqlite3.Connection, claim: Claim) -> bool:
+    """Whether a run's final weights are kept: an experiment asks for it, or a line ends there."""
+    asked = """
+        SELECT 1 FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
+        JOIN experiments e ON e.id = c.experiment_id
+        WHERE p.run_id = :run AND json_extract(e.definition, '$.keep') = 'final'
+        UNION ALL SELECT 1 FROM run_needs n JOIN runs r ON r.id = n.run_id WHERE n.needs_id = :run AND r.ticket = 'line'
+    """
+    return connection.execute(asked, {"run": claim.run_id}).fetchone() is not None
+
+
 def file(
     connection: sqlite3.Connection,
     claim: Claim,
@@ -184,11 +217,14 @@ def done(
     connection: sqlite3.Connection,
     claim: Claim,
     accuracy: float,
-    epoch: int,
+    epoch: int | None,
     seconds: float,
     device_memory: int | None = None,
 ) -> None:
-    """Record the end of a run: its test accuracy, the epoch where that was read, and its peak memory on the device."""
+    """Record the end of a run: its test accuracy, the epoch where that was read, and its peak memory on the device.
+
+    A line's accuracy is the least on it, and of no epoch.
+    """
     columns = {"test_accuracy": accuracy, "test_epoch": epoch, "seconds": seconds, "device_memory": device_memory}
     with _fenced(connection, claim):
         _end(connection, claim.run_id, claim.number, "done", **columns)

@@ -40,6 +40,15 @@ EXPORTS = {
         WHERE (:experiment IS NULL OR r.id IN ({wanted})) AND (:all_attempts OR x.attempt = r.attempt)
         ORDER BY x.run_id, x.attempt, x.epoch
     """,
+    "lines": """
+        SELECT e.name AS experiment, c.name AS curve, p.level,
+               1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned, p.replicate, r.seed, l.position,
+               l.train_loss, l.train_accuracy, l.test_loss, l.test_accuracy
+        FROM lines l JOIN runs r ON r.id = l.run_id AND r.status = 'done' JOIN curve_points p ON p.run_id = r.id
+        JOIN experiment_curves c ON c.id = p.curve_id JOIN experiments e ON e.id = c.experiment_id
+        WHERE :experiment IS NULL OR e.name = :experiment
+        ORDER BY e.id, c.id, p.level, p.replicate, l.position
+    """,
     "layers": """
         SELECT r.digest, r.level, l.layer, l.name, l.weights_remaining, l.weights_total, l.flops,
                l.flops / l.weights_total * l.weights_remaining AS flops_remaining

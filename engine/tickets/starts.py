@@ -18,7 +18,7 @@ from engine.pruning import pruner
 from engine.pruning.criteria import OF_IMAGES
 from engine.pruning.networks import Network
 from engine.pruning.pruner import Masks
-from engine.recipes import Chain, Dense, Imported, Prunable, Random, RandomGlobal, Rule, Run, Winning
+from engine.recipes import Chain, Dense, Imported, Line, Prunable, Random, RandomGlobal, Rule, Run, Winning
 from engine.tickets import tensorfiles, ticketfiles
 from engine.tickets.permutations import PERMUTATIONS
 
@@ -37,7 +37,7 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
     """
     ticket, t = run.ticket, run.training
     model = nets.build(t.model, t.width, shape, classes, folder)
-    if isinstance(ticket, Dense | Winning | Imported):
+    if isinstance(ticket, Dense | Winning | Imported | Line):
         nets.initialise(model, "init", t.seed, init=t.init)
     else:
         stream = f"random/{ticket.name.removeprefix('random-')}/{ticket.level}"
@@ -48,7 +48,7 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
             return model, _everything(nets.prunable(model, WIDEST))
         case RandomGlobal(level, rate):
             return model, pruner.random_global(nets.prunable(model), Rule(rate=rate), level, draw)
-        case Winning(chain, level):
+        case Winning(chain, level) | Line(chain, level):
             carry(model, unpack_state(read(chain.run(0), "rewind")), chain.rule)
             return model, _from_chain(chain, level, model, read)
         case Imported(digest, _, head):

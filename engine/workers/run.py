@@ -19,12 +19,12 @@ from engine.errors import InputError
 from engine.machine import processes
 from engine.models import catalog, flops, nets, trust
 from engine.pruning import networks, pruner
-from engine.recipes import Chain, Dense, Run, Training, Winning
+from engine.recipes import Chain, Dense, Line, Run, Training, Winning
 from engine.store import records
 from engine.store.files import LostFile
 from engine.store.leases import Claim
 from engine.tickets import starts
-from engine.training import checkpoints, loop, profiles, team
+from engine.training import checkpoints, lines, loop, profiles, team
 
 DATA_SETS_KEPT = 2  # a source and a target
 CHECKPOINT_SECONDS = 60.0  # at most this much work is lost with a worker
@@ -144,6 +144,9 @@ def execute(claim: Claim, context: RunContext) -> None:
     environment = {**profiles.environment(run.training.profile, device), "device": context.label}
     desk.begin(claim, attempt, environment, layers, whole)
 
+    if isinstance(run.ticket, Line):
+        _connect(claim, context, run.ticket, data, state, _Clock(claim, attempt, spent, context))
+        return
     context.under_way = UnderWay(state, len(data.train), run.training.batch_size)
     clock = _Clock(claim, attempt, spent, context)
     if isinstance(run.ticket, Dense) and run.ticket.rewind == state.epoch == state.step == 0:
@@ -169,6 +172,16 @@ def execute(claim: Claim, context: RunContext) -> None:
         read_at = _reading(desk.epochs(claim, attempt), run.training)
         memory = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
         desk.done(claim, read_at.test_accuracy, read_at.epoch, clock.seconds(), memory)
+    desk.drop_checkpoint(claim)
+
+
+def _connect(claim: Claim, context: RunContext, line: Line, data: Feed, state: loop.State, clock: "_Clock") -> None:
+    """Evaluate the line between the ends of two trainings; its accuracy is the least on it."""
+    desk, training = context.desk, line.chain.training
+    first, second = (starts.unpack_state(context.read(end, "final")) for end in line.ends)
+    found = list(lines.along(state, data, training, (first, second), line.points, clock.after_batch))
+    desk.line(claim, found)
+    desk.done(claim, min(one.test_accuracy for one in found), None, clock.seconds(), None)
     desk.drop_checkpoint(claim)
 
 
@@ -263,11 +276,11 @@ class _Clock:
 
 
 def _prune(claim: Claim, context: RunContext, state: loop.State) -> None:
-    """Leave behind what the next level of the chain stands on, if this run is a link of its chain."""
+    """Leave behind the final weights, if they are wanted, and what the next level stands on, if this is a link."""
     run = claim.run
-    if isinstance(run.ticket, Dense):
+    if isinstance(run.ticket, Dense) or context.desk.keeps_final(claim):
         context.desk.keep(claim, "final", starts.pack_state(state.model))
-    elif isinstance(run.ticket, Winning) and run.is_link:
+    if isinstance(run.ticket, Winning) and run.is_link:
         chain, level = run.ticket.chain, run.ticket.level + 1
         weights = {name: state.model.get_parameter(name) for name in nets.prunable(state.model, chain.rule.prunable)}
         look = partial(_network, context, chain)

@@ -1,0 +1,54 @@
+"""How unstable tickets are: the error barrier on the line between two trainings of one, by level. No torch here."""
+
+import sqlite3
+from itertools import groupby
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+from engine.store import rows
+
+
+class Spread(NamedTuple):
+    """Mean over replicates and sample standard deviation; None for one replicate."""
+
+    mean: float
+    std: float | None
+
+
+class Barrier(NamedTuple):
+    """The barriers of a level of a curve of lines, as fractions of the images."""
+
+    curve: str
+    level: int
+    fraction_pruned: float
+    n: int
+    train: Spread
+    test: Spread
+
+
+def read(connection: sqlite3.Connection, experiment: str) -> list[Barrier]:
+    """The barriers of an experiment, in the order of its curves and levels.
+
+    A barrier is the highest error on the line less the mean of its ends' (Frankle et al. 2020, section 2): 0 where the
+    two trainings end in one linearly connected basin.
+    """
+    heading, found = rows.export(connection, "lines", experiment)
+    records = [dict(zip(heading, row, strict=True)) for row in found]
+    barriers = []
+    for (curve, level), group in groupby(records, key=lambda row: (row["curve"], row["level"])):
+        each = [list(line) for _, line in groupby(group, key=lambda row: row["replicate"])]
+        heights = {part: [_height([row[part] for row in line]) for line in each] for part in PARTS}
+        pruned = fmean(line[0]["fraction_pruned"] for line in each)
+        barriers.append(Barrier(curve, level, pruned, len(each), *(_spread(heights[part]) for part in PARTS)))
+    return barriers
+
+
+PARTS = ("train_accuracy", "test_accuracy")
+
+
+def _height(accuracies: list[float]) -> float:
+    return (accuracies[0] + accuracies[-1]) / 2 - min(accuracies)
+
+
+def _spread(values: list[float]) -> Spread:
+    return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
