@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cockpit.requests.adding import describe, widen
+from cockpit.requests.outlook import describe, widen
 from cockpit.requests.shared import Database, Experiment, Json, command_line, output_option, to_read, to_write
 from cockpit.requests.trusting import TrustModels, asking
 from cockpit.text import words

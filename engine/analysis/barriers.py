@@ -3,7 +3,7 @@
 import sqlite3
 from itertools import groupby
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from engine.store import rows
 
@@ -33,7 +33,7 @@ def read(connection: sqlite3.Connection, experiment: str) -> list[Barrier]:
     two trainings end in one linearly connected basin.
     """
     heading, found = rows.export(connection, "lines", experiment)
-    records = [dict(zip(heading, row, strict=True)) for row in found]
+    records: list[dict[str, Any]] = [dict(zip(heading, row, strict=True)) for row in found]
     barriers = []
     for (curve, level), group in groupby(records, key=lambda row: (row["curve"], row["level"])):
         each = [list(line) for _, line in groupby(group, key=lambda row: row["replicate"])]

@@ -121,10 +121,21 @@ def _without_large() -> tuple[str, ...]:
     return tuple(name for name, one in _FIGURES.items() if not set(LARGE) & set(one.options["source"]))
 
 
+# Where tickets become stable (Frankle et al. 2020): rewound to the start, and to an early epoch.
+_CONNECTED = {"source": ["cifar10"], "model": "resnet20", "random": ["none"], "connect": 31}
+_INSTABILITY = {
+    "instability-start": Preset(
+        "resnet20 on cifar10: error barriers of tickets rewound to the start", {**_CONNECTED, "rewind": 0}
+    ),
+    "instability-rewound": Preset("the same of tickets rewound to the end of epoch 1", {**_CONNECTED, "rewind": 1}),
+}
+
 PRESETS: Mapping[str, Preset] = {
     "digits": Preset("the demonstration: one half of scikit-learn's digits to the other", _DIGITS),
     **_FIGURES,
     **_OTHERS,
+    **_INSTABILITY,
+    "instability": Preset("error barriers of tickets rewound to the start and to epoch 1", members=tuple(_INSTABILITY)),
     "paper-small": Preset("all that needs neither ImageNet nor Places365", members=_without_large()),
     "paper": Preset(
         "every experiment of the paper", members=tuple(name for name in _FIGURES if not name.endswith("-four"))

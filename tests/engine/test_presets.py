@@ -49,6 +49,9 @@ def runs(name: str) -> dict[str, Run]:
         ("fig5b", 2 * CHAIN + CURVE + CURVE),
         # One chain and three kinds of random tickets, each with fresh weights of its own at level 0.
         ("figA1", CHAIN + 3 * CURVE),
+        # A chain; two more trainings and a line of each level that is evaluated.
+        ("instability-start", CHAIN + 3 * CURVE),
+        ("instability-rewound", CHAIN + 3 * CURVE),
     ],
 )
 def test_a_figure_has_the_runs_worked_out_by_hand(name: str, by_hand: int) -> None:
