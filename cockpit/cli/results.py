@@ -82,7 +82,9 @@ def show(
     """Print a chart and a table for each target of an experiment, or for its layers."""
     x, fraction = _axes(x, ratio)
     by_layer = _by_layer(connection, experiment, layers, target=target)
-    found = _ratios(connection, experiment, fraction) if by_layer else _titled(connection, experiment, target)
+    found = (
+        _ratios(connection, experiment, fraction) if by_layer else _titled(connection, experiment, target, live=True)
+    )
     if found:
         for remark in _remarks(connection, experiment):
             tables.say(remark)
@@ -187,14 +189,17 @@ def _ratios(connection: sqlite3.Connection, experiment: str, fraction: Fraction)
     return found
 
 
-def _titled(connection: sqlite3.Connection, experiment: str, target: str | None) -> "dict[str, list[Series]]":
+def _titled(
+    connection: sqlite3.Connection, experiment: str, target: str | None, live: bool = False
+) -> "dict[str, list[Series]]":
     """The curves of each target with results, by title; names targets without results on stderr.
 
-    For a named target, includes the curves of optimizers used only to find tickets.
+    For a named target, includes the curves of optimizers used only to find tickets. `live` curves are those in
+    training that have no result yet.
     """
     from cockpit.views import curves, names
 
-    found = [one for one in curves.read(connection, experiment) if one.levels and not one.is_hidden]
+    found = [one for one in curves.read(connection, experiment) if (one.levels or live) and not one.is_hidden]
     definition = queue.definition_of(connection, queue.experiment_id(connection, experiment))
     targets = [data.name for data in definition.targets]
     if target is not None:
@@ -256,7 +261,9 @@ def _is_dark() -> bool:
 def _next_command(connection: sqlite3.Connection, experiment: str) -> str:
     """The next step for an experiment without results."""
     state = rows.experiment(connection, queue.experiment_id(connection, experiment)).status
-    if state in ("waiting", "running"):
+    if state == "running":
+        return "it is training; `cockpit status` shows progress"
+    if state == "waiting":
         return "train it with `cockpit work --drain`"
     if state in ("paused", "cancelled"):
         return f"the experiment is {state}: `cockpit queue resume {shlex.quote(experiment)}`"

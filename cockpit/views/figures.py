@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cockpit.text import words
 from cockpit.views import charts, legends, ratio_charts
 from cockpit.views.axes import AXES, place, sparsity
-from cockpit.views.canvas import Colour
+from cockpit.views.canvas import Colour, mix
 from cockpit.views.curves import DENSE, Series, evenly
 from cockpit.views.export import whole
 from cockpit.views.layer_tables import ratio_title
@@ -35,6 +35,8 @@ WIDTH, HEIGHT, LEGEND = 6.0, 4.0, 0.22  # inches: of a chart, and of a line of t
 TITLE = 64  # letters in a line
 DOTS = 150  # an inch, of a PNG
 SHADE = 0.18
+PAPER = legends.BACKGROUNDS[False]
+UNDER = 1  # where in the order of drawing the rule of dense networks lies: under curves
 MARGIN = 0.02  # so that no marker is cut at the edge
 LEAST = 0.005  # of accuracies: the margin of one value alone
 NAMED = 8  # levels of ratios in a legend
@@ -221,14 +223,13 @@ def _curve(axes: "Axes", number: int, one: Series, view: legends.View, small: bo
         for sign in (-1, 1)
     )
     if one.ticket == DENSE:
-        axes.axhline(means[0], color=rgb, linewidth=1, label=name)
+        axes.axhline(means[0], color=rgb, linewidth=1, label=name, zorder=UNDER)
         axes.axhspan(lows[0], highs[0], color=rgb, alpha=SHADE, linewidth=0)
         return
     places = [place(one.remaining[i], view.x) for i in kept]
-    line = "--" if one.ticket.startswith("random") else "-"
-    axes.plot(
-        places, means, line, color=rgb, linewidth=1.2, label=name, marker="" if small else MARKERS[marker], markersize=5
-    )
+    faint = _rgb(mix(colour, PAPER, charts.DIMNESS)) if one.ticket.startswith("random") else rgb
+    (drawn,) = axes.plot(places, means, color=faint, linewidth=1.2, label=name, marker="" if small else MARKERS[marker])
+    drawn.set(markersize=5, markerfacecolor=rgb, markeredgecolor=rgb)
     missing = [] if small else [at for at, i in enumerate(kept) if one.counts[i] < one.planned[i]]
     hollow = [places[at] for at in missing], [means[at] for at in missing]
     axes.plot(*hollow, MARKERS[marker], color=rgb, markerfacecolor="white", markersize=5)

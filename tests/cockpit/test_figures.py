@@ -217,6 +217,14 @@ def test_a_figure_of_hostile_names_shows_them_as_text(cockpit: Cockpit, tmp_path
     assert "_$\\frac{" in text
 
 
+def test_the_dense_rule_lies_under_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = drawn_axes(copied(FIXTURE, tmp_path), monkeypatch)
+    lines = {str(line.get_label()).split(" (")[0]: line for line in drawn.get_lines()}
+    over = [line.get_zorder() for name, line in lines.items() if name != "dense"]
+    assert lines["dense"].get_zorder() < min(over)
+    assert {line.get_linestyle() for line in lines.values()} <= {"-", "None"}
+
+
 def test_title_labels_and_inset_are_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = copied(FIXTURE, tmp_path)
     curve = "digits-b random-global"

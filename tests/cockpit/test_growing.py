@@ -9,8 +9,10 @@ import pytest
 from cockpit.views import curves
 from cockpit.views.growing import LEAST_ROWS, Growing
 from cockpit.views.legends import View
-from engine.store import database
+from engine.store import database, leases, records, workers
 from tests.cockpit.terminals import in_terminal
+from tests.conftest import Cockpit, add
+from tests.databases import EPOCH
 
 FIXTURE = Path(__file__).parents[1] / "data" / "cockpit.db"
 
@@ -51,6 +53,22 @@ def test_curves_are_read_again_when_a_run_has_ended_or_time_has_passed(monkeypat
             assert len(reads) == expected
         shown.rows(4, 100, 20)  # the terminal has another size
     assert len(reads) == 4
+
+
+def test_plot_shows_what_is_in_training_before_a_level_has_ended(cockpit: Cockpit, tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "one", levels=2, replicates=1, random=["none"], target=["digits-a"])
+    with closing(database.writer(path)) as connection:
+        claim = leases.claim(connection, workers.open_worker(connection, "cpu", None, None))
+        assert claim
+        records.start(connection, claim, 1, {"device": "cpu"}, [records.Layer("conv1.weight", 40, 40)])
+        waiting = cockpit("plot", "one")
+        assert "one has no results on digits-a yet: it is training; `cockpit status` shows progress" in waiting.stderr
+        records.epoch(connection, claim, 1, EPOCH)
+    shown = cockpit("plot", "one").stdout
+    assert "0 of 3 runs done\n" in shown
+    assert "one · digits a · VGG-digits x 1/4 · test accuracy, %\n" in shown
+    assert "○ in training" in shown
 
 
 def test_run_shows_curves_on_a_terminal(tmp_path: Path) -> None:
