@@ -25,7 +25,7 @@ from cockpit.tui.actions import ACTIONS, Action
 from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.help import Help
 from cockpit.tui.host import Host
-from cockpit.tui.painting import Palette
+from cockpit.tui.insides import Palette
 from cockpit.tui.plain import Harmless
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.transfer import Extend, Transfer

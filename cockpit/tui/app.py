@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rich.text import Text
 from textual import events, on, work
 from textual.binding import Binding, BindingType
 
 from cockpit.tui import taking, themes
 from cockpit.tui.acting import ActingApp
+from cockpit.tui.insides import OpenApp
 from cockpit.tui.reader import Reader, Trouble
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.compare import Compare
@@ -33,7 +33,7 @@ TIDY_AT = 4  # searches among what is young, since the last through everything
 NEVER = 1_000_000
 
 
-class Cockpit(ActingApp):
+class Cockpit(OpenApp, ActingApp):
     """The terminal cockpit on one database. Where it is `read_only`, it offers nothing that changes that."""
 
     TITLE = "cockpit"
@@ -105,7 +105,6 @@ class Cockpit(ActingApp):
         self.pinned: set[str] = set()
         self._tidied: set[tuple[str, bool]] = set()  # modes, made and left: no search for garbage goes through them
         self._touched = 0.0  # when a key was last pressed, or the mouse moved
-        self._making: asyncio.Future[Any] | None = None  # the screen that is being made, or was last
 
     def on_mount(self) -> None:
         self.set_keymap(dict(self.keys))
@@ -120,21 +119,15 @@ class Cockpit(ActingApp):
         database.on_wait = self._on_wait
         gc.set_threshold(*self._collected)
 
-    async def _shutdown(self) -> None:
-        # What is being made is finished: half a screen would not find its own widgets. And nothing new is told.
+    def end(self) -> None:
+        """Read nothing more, and make no further screen."""
         self.reader.end()
         self._house.cancel()
-        if self._making is not None:
-            await self._making
-        await super()._shutdown()
 
-    def _handle_exception(self, error: Exception) -> None:
+    def explain(self, error: Exception) -> str:
+        """The damage of the database that an error comes from."""
         damaged = damage.cause(error, self.path)
-        if damaged is None:
-            super()._handle_exception(error)
-        else:
-            self._return_code = 2
-            self.panic(Text(f"cockpit: error: {damaged}"))
+        return "" if damaged is None else f"cockpit: error: {damaged}"
 
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.InputEvent):
@@ -146,8 +139,7 @@ class Cockpit(ActingApp):
         await asyncio.sleep(TIDY_SECONDS)  # the screen that was opened comes first
         for mode in self.MODES:
             await self._quiet()
-            self._making = asyncio.ensure_future(self._init_mode(mode))
-            await asyncio.shield(self._making)
+            await self.make(mode)
         while True:
             await self._quiet()
             self._tidy()
@@ -165,8 +157,7 @@ class Cockpit(ActingApp):
         It is set aside, with what garbage there is among it, when the screen has been made, and when it has been
         left, for by then its tables are full; not more often, as what is set aside is never found to be garbage.
         """
-        screens = {mode: stack[0] for mode, stack in self._screen_stacks.items() if stack}
-        made = {(mode, screen.stack_updates > 1 and mode != self.current_mode) for mode, screen in screens.items()}
+        made = {(mode, screen.stack_updates > 1 and mode != self.current_mode) for mode, screen in self.made().items()}
         if not made <= self._tidied:
             gc.collect(1)  # of what is new only
             gc.freeze()

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalGroup, VerticalScroll
 from textual.widgets import Button, Input, TextArea
 
-from cockpit.tui.painting import Dialog
+from cockpit.tui.insides import Dialog
 from cockpit.tui.plain import Plain, plain
 
 

@@ -17,7 +17,7 @@ from textual.widgets import Input, RichLog
 
 from cockpit.tui import actions
 from cockpit.tui.host import Host, host_of
-from cockpit.tui.painting import Dialog
+from cockpit.tui.insides import Dialog
 from cockpit.tui.plain import plain
 from cockpit.tui.widgets.chart import Chart
 from cockpit.views import legends

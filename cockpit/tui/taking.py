@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Input, Select
 
-from cockpit.tui.painting import Dialog
+from cockpit.tui.insides import Dialog
 from cockpit.tui.plain import Plain
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.chart import Chart

@@ -14,7 +14,7 @@ import cockpit.tui
 from cockpit.tui.app import Cockpit
 from cockpit.tui.dialogs import Ask, Confirm
 from cockpit.tui.help import Help
-from cockpit.tui.painting import Palette
+from cockpit.tui.insides import Palette
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.layers import Layers
 from cockpit.tui.screens.queue import Queue

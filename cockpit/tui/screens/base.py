@@ -9,7 +9,7 @@ from textual.binding import BindingType
 
 from cockpit.tui import actions
 from cockpit.tui.host import Host, host_of
-from cockpit.tui.painting import PaintedOnce
+from cockpit.tui.insides import PaintedOnce
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Fresh, Query
 from cockpit.tui.widgets.keybar import KeyBar

@@ -14,10 +14,11 @@ from cockpit.requests import remaining
 from cockpit.requests.remaining import Remaining
 from cockpit.text import words
 from cockpit.tui import actions, filters
+from cockpit.tui.insides import Cells
 from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
-from cockpit.tui.widgets.table import Cells, LiveTable
+from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import runs
 from engine.store import database, rows
 from engine.store.row_types import Experiment, Run, Worker

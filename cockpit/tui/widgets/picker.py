@@ -14,7 +14,7 @@ from textual.widgets import Input, OptionList
 from textual.worker import get_current_worker
 
 from cockpit.text import words
-from cockpit.tui.painting import Dialog
+from cockpit.tui.insides import Dialog
 from cockpit.tui.plain import plain
 from cockpit.views import layer_tables
 from engine.errors import InputError

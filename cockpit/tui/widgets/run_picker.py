@@ -14,9 +14,9 @@ from textual.containers import Vertical
 from textual.widgets import Input
 
 from cockpit.text import words
-from cockpit.tui.painting import Dialog
+from cockpit.tui.insides import Cells, Dialog
 from cockpit.tui.plain import plain
-from cockpit.tui.widgets.table import Cells, LiveTable
+from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import runs
 from engine.errors import InputError
 from engine.store import database, queue, rows

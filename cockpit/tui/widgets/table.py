@@ -1,29 +1,21 @@
 """A table that is told what it should show, and changes only the cells that differ. The cursor stays on its row."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
-from rich.segment import Segment
-from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.coordinate import Coordinate
-from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
 from cockpit.text import words
+from cockpit.tui.insides import Cells, FastTable
 
 ROWS_AT_ONCE = 60  # added or changed between two looks at the keyboard
 PAUSE_SECONDS = 0.01  # for the keyboard
 
-DRAWN_KEPT = 100  # DataTable keeps 1,000 lines and finds none of them again after a change, but searches for garbage do
 
-Cells = Sequence[str | Text]
-
-
-class LiveTable(DataTable[str | Text]):
+class LiveTable(FastTable):
     """Rows by key, in the order given. `mark` has the keys that a person has selected."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -33,9 +25,7 @@ class LiveTable(DataTable[str | Text]):
 
     def __init__(self, headings: Sequence[str], id: str | None = None) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=False)
-        self._row_render_cache.maxsize = self._cell_render_cache.maxsize = self._line_cache.maxsize = DRAWN_KEPT
         self.headings = headings
-        self.shown: dict[str, Cells] = {}
         self._coming: dict[str, Cells] = {}
         self._wanted: list[str] = []  # the keys of all rows that should be shown, in order
         self._cursor_key: str | None = None
@@ -87,7 +77,7 @@ class LiveTable(DataTable[str | Text]):
     def _come(self) -> None:
         for key in list(islice(self._coming, ROWS_AT_ONCE)):
             before, cells = self.shown.get(key), self._coming.pop(key)
-            self._widen(cells)
+            self.widen(cells)
             self.shown[key] = cells
             if before is not None:
                 self._change(key, before, cells)
@@ -113,56 +103,6 @@ class LiveTable(DataTable[str | Text]):
         self.shown = {key: self.shown[key] for key in self._wanted}
         if cursor is not None:
             self.move_cursor(row=places[cursor], animate=False)
-
-    def _widen(self, cells: Cells) -> None:
-        """Give the columns the room that a row takes."""
-        for column, cell in zip(self.ordered_columns, cells, strict=True):
-            width = cell.cell_len if isinstance(cell, Text) else cell_len(cell)
-            if width > column.content_width:
-                column.content_width = width
-                self._require_update_dimensions = True
-
-    def _update_dimensions(self, new_rows: Iterable[RowKey]) -> None:
-        """Find out how large the whole is; DataTable renders every cell of the new rows to know, `_widen` measures."""
-        super()._update_dimensions(())
-
-    def _render_line_in_row(
-        self,
-        row_key: RowKey,
-        line_no: int,
-        base_style: Style,
-        cursor_location: Coordinate,
-        hover_location: Coordinate,
-    ) -> tuple[list[list[Segment]], list[list[Segment]]]:
-        """A row. Plain text is not led through a console, which takes ten times as long, nor read as markup."""
-        cells = self.shown.get(row_key.value or "")
-        if cells is None:  # the headings
-            return super()._render_line_in_row(row_key, line_no, base_style, cursor_location, hover_location)
-        row = self.get_row_index(row_key)
-        hover, cursor = row == hover_location.row, row == cursor_location.row
-        over, last = self._get_styles_to_render_cell(
-            False,
-            False,
-            False,
-            hover,
-            cursor,
-            self.show_cursor,
-            self._show_hover_cursor,
-            self.cursor_foreground_priority == "css",
-            self.cursor_background_priority == "css",
-        )
-        style = base_style + over + last
-        line, room, padding = [], self.size.width, " " * self.cell_padding
-        for place, (column, cell) in enumerate(zip(self.ordered_columns, cells, strict=True)):
-            width = column.get_render_width(self)
-            room -= width
-            if isinstance(cell, str) and cell.isprintable():
-                # The mouse finds the cell by what its style says.
-                meta = Style(meta={"row": row, "column": place})
-                line.append(Segment(set_cell_size(f"{padding}{cell}{padding}", width), style + meta))
-            else:
-                line += self._render_cell(row, place, base_style, width, cursor, hover)[line_no]
-        return [], [[*line, Segment(" " * room, style + Style(meta={"row": row, "column": 0, "out_of_bounds": True}))]]
 
 
 def _plain(cell: str | Text) -> str | Text:

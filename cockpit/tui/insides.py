@@ -1,0 +1,143 @@
+"""The only module that uses private names of Textual: for an application, screens, dialogs and tables that answer fast.
+
+What each buys was measured by `python -m benchmarks dashboard` without it: docs/decisions/cockpit.md.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual.app import App
+from textual.command import CommandPalette
+from textual.coordinate import Coordinate
+from textual.screen import ModalScreen, Screen, ScreenResultType
+from textual.widgets import DataTable
+from textual.widgets.data_table import RowKey
+
+Cells = Sequence[str | Text]
+
+
+class OpenApp(App[Any]):
+    """An application whose screens can be made before they are shown, and that takes part in errors and its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._making: asyncio.Future[Any] | None = None  # the screen that is being made, or was last
+
+    async def make(self, mode: str) -> None:
+        """Make the screen of a mode. To open it later is to paint it."""
+        self._making = asyncio.ensure_future(self._init_mode(mode))
+        await asyncio.shield(self._making)
+
+    def made(self) -> dict[str, Screen[Any]]:
+        """The screens of modes that have been made."""
+        return {mode: stack[0] for mode, stack in self._screen_stacks.items() if stack}
+
+    def end(self) -> None:
+        """Called before the screens are closed."""
+
+    def explain(self, error: Exception) -> str:
+        """The line that says what is wrong, with exit code 2; empty for an error that nobody expects."""
+        return ""
+
+    async def _shutdown(self) -> None:
+        # What is being made is finished: half a screen would not find its own widgets.
+        self.end()
+        if self._making is not None:
+            await self._making
+        await super()._shutdown()
+
+    def _handle_exception(self, error: Exception) -> None:
+        if said := self.explain(error):
+            self._return_code = 2
+            self.panic(Text(said))
+        else:
+            super()._handle_exception(error)
+
+
+class PaintedOnce(Screen[ScreenResultType]):
+    """A screen that is not painted, nor laid out or styled, when that will be done again in a moment."""
+
+    def _post_register(self, app: App[Any]) -> None:
+        # It is new, so it finds its styles by the rules of now, and for the size of now. Textual would read all rules
+        # again, twice, and find all styles again once the screen has been told its size.
+        super()._post_register(app)
+        self._css_update_count = app._css_update_count
+        for size, breakpoints in zip(app.size, (app.HORIZONTAL_BREAKPOINTS, app.VERTICAL_BREAKPOINTS), strict=True):
+            self.add_class(*self._get_breakpoint_classes(size, breakpoints or []), update=False)
+
+    def _compositor_refresh(self) -> None:
+        # Behind a dialog it stands still: each change would have all painted again, dimmed. And where all of it is
+        # about to be painted, within a sixtieth of a second, parts are not painted before.
+        if self is self.app.screen and not self._repaint_required:
+            super()._compositor_refresh()
+
+
+class Dialog(ModalScreen[ScreenResultType], PaintedOnce[ScreenResultType]):  # in this order, else without its styles
+    """A dialog over a screen that can still be seen."""
+
+
+class Palette(CommandPalette, Dialog[None]):
+    """Textual's palette of commands."""
+
+
+class FastTable(DataTable[str | Text]):
+    """A table that measures and draws plain text itself. `shown` has the cells of its rows by key."""
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(**about)
+        self.shown: dict[str, Cells] = {}
+
+    def widen(self, cells: Cells) -> None:
+        """Give the columns the room that a row takes."""
+        for column, cell in zip(self.ordered_columns, cells, strict=True):
+            width = cell.cell_len if isinstance(cell, Text) else cell_len(cell)
+            if width > column.content_width:
+                column.content_width = width
+                self._require_update_dimensions = True
+
+    def _update_dimensions(self, new_rows: Iterable[RowKey]) -> None:
+        """Find out how large the whole is; DataTable renders every cell of the new rows to know, `widen` measures."""
+        super()._update_dimensions(())
+
+    def _render_line_in_row(
+        self,
+        row_key: RowKey,
+        line_no: int,
+        base_style: Style,
+        cursor_location: Coordinate,
+        hover_location: Coordinate,
+    ) -> tuple[list[list[Segment]], list[list[Segment]]]:
+        """A row. Plain text is not led through a console, which takes ten times as long, nor read as markup."""
+        cells = self.shown.get(row_key.value or "")
+        if cells is None:  # the headings
+            return super()._render_line_in_row(row_key, line_no, base_style, cursor_location, hover_location)
+        row = self.get_row_index(row_key)
+        hover, cursor = row == hover_location.row, row == cursor_location.row
+        over, last = self._get_styles_to_render_cell(
+            False,
+            False,
+            False,
+            hover,
+            cursor,
+            self.show_cursor,
+            self._show_hover_cursor,
+            self.cursor_foreground_priority == "css",
+            self.cursor_background_priority == "css",
+        )
+        style = base_style + over + last
+        line, room, padding = [], self.size.width, " " * self.cell_padding
+        for place, (column, cell) in enumerate(zip(self.ordered_columns, cells, strict=True)):
+            width = column.get_render_width(self)
+            room -= width
+            if isinstance(cell, str) and cell.isprintable():
+                # The mouse finds the cell by what its style says.
+                meta = Style(meta={"row": row, "column": place})
+                line.append(Segment(set_cell_size(f"{padding}{cell}{padding}", width), style + meta))
+            else:
+                line += self._render_cell(row, place, base_style, width, cursor, hover)[line_no]
+        return [], [[*line, Segment(" " * room, style + Style(meta={"row": row, "column": 0, "out_of_bounds": True}))]]

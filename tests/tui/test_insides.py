@@ -1,0 +1,43 @@
+"""Private names of Textual are used in one module only, so that one file tells what a new release may break."""
+
+import ast
+import inspect
+import pkgutil
+import textwrap
+from importlib import import_module
+
+import cockpit.tui
+from cockpit.tui import insides
+
+LIBRARIES = ("textual", "rich")
+
+
+def classes() -> list[type]:
+    """The classes of the dashboard, except those that may know Textual's insides."""
+    names = [one.name for one in pkgutil.walk_packages(cockpit.tui.__path__, "cockpit.tui.")]
+    found = [one for name in names for one in vars(import_module(name)).values() if isinstance(one, type)]
+    ours = {one for one in found if one.__module__.startswith("cockpit.tui") and one.__module__ != insides.__name__}
+    return sorted(ours, key=lambda one: (one.__module__, one.__qualname__))
+
+
+def private(kind: type, stored: bool) -> set[str]:
+    """The private names that the source of a class defines or stores, and, unless `stored`, those it reads."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    defined = {one.name for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+    names = defined | {
+        one.attr
+        for one in ast.walk(tree)
+        if isinstance(one, ast.Attribute) and (not stored or isinstance(one.ctx, ast.Store))
+    }
+    return {name for name in names if name.startswith("_") and not name.startswith("__")}
+
+
+def test_private_names_of_textual_are_used_in_one_module() -> None:
+    used = {
+        f"{kind.__module__}.{kind.__qualname__}.{name}"
+        for kind in classes()
+        for base in kind.__mro__
+        if base.__module__.partition(".")[0] in LIBRARIES
+        for name in private(kind, stored=False) & private(base, stored=True)
+    }
+    assert not used
