@@ -1,18 +1,24 @@
 """`cockpit diff`: what pruning leaves of each layer, in one ticket against another."""
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Annotated
 
 import typer
+from msgspec import to_builtins
 from typer import Argument, Option
 
 from cockpit.requests import completing
 from cockpit.requests.shared import Database, Json, to_read
+from cockpit.text import words
 from cockpit.views import layer_tables, tables
+from cockpit.views.layer_tables import ratio
+from engine.analysis import overlaps
 from engine.analysis.comparing import FRACTIONS, Comparison, Fraction, Layer, compare
-from engine.errors import chosen
-from engine.store import database, sides
+from engine.analysis.overlaps import Matrix
+from engine.errors import InputError, chosen
+from engine.store import database, queue, sides
 from engine.store.files import Folder
 
 app = typer.Typer()
@@ -40,12 +46,27 @@ def diff(
     level: Annotated[int | None, Option(help="Pruning iteration.", show_default="the sparsest that both have")] = None,
     replicate: Annotated[int | None, Option(help="Only this one.", show_default="the mean")] = None,
     x: Annotated[str, Option(help=f"Fractions to show: {' or '.join(FRACTIONS)}.")] = FRACTIONS[0],
+    matrix: Annotated[
+        bool,
+        Option("--matrix", help="Overlap of all masks of experiment A: between replicates, and between its chains."),
+    ] = False,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
     """Compare two tickets layer by layer: what remains of each, ratio, difference, and how far the masks overlap."""
     x = chosen("--x", x, FRACTIONS)
     path = to_read(db)
+    if matrix:
+        if b is not None or replicate is not None:
+            raise InputError("--matrix compares all chains of one experiment: omit B and --replicate")
+        with closing(database.reader(path)) as connection:
+            queue.experiment_id(connection, a)
+            every, notes = overlaps.matrices(connection, Folder(database.files_folder(path)), a, level)
+        if as_json:
+            print(json.dumps({"matrices": to_builtins(every), "notes": notes}))
+        else:
+            show_matrices(every, notes)
+        return
     with closing(database.reader(path)) as connection:
         side_a, side_b = (
             sides.of_scopes(connection, a) if b is None else (sides.find(connection, a), sides.find(connection, b))
@@ -55,6 +76,23 @@ def diff(
         print(json.dumps(layer_tables.as_json(found)))
     else:
         show(found, x)
+
+
+def show_matrices(found: Sequence[Matrix], notes: Sequence[str]) -> None:
+    """Print matrices of overlaps as tables, each value with that by chance."""
+    tables.say("mask overlap (by chance): weights that both tickets keep, by weights that either keeps")
+    for one in found:
+        tables.say(
+            f"\nlevel {one.level}, {words.line(one.chain) if one.chain else 'chains, mean of shared replicates'}"
+        )
+        names = [words.line(name) for name in one.names]
+        cells = [
+            [name, *(f"{ratio(cell.overlap)} ({ratio(cell.chance, spread=False)})" for cell in row)]
+            for name, row in zip(names, one.cells, strict=True)
+        ]
+        tables.show(["", *names], cells, left=1, keys=1)
+    for note in notes:
+        tables.say(note)
 
 
 def show(found: Comparison, x: Fraction) -> None:

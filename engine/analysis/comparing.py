@@ -240,6 +240,18 @@ def _compared(
     yield TOTAL, weights, _of_two(kept_a, kept_b, weights, in_common, fsum(expected.values()))
 
 
+def of_total(
+    connection: sqlite3.Connection,
+    folder: Folder,
+    runs: tuple[int, int],
+    rules: tuple[Prunable, Prunable],
+    notes: dict[str, None],
+) -> Figures:
+    """The figures of all layers of two runs together; adds to `notes` what lacks, and why."""
+    *_, (_, _, found) = _compared(connection, folder, runs, rules, notes)
+    return found
+
+
 def _of_one(side: str, kept: int, weights: int) -> Figures:
     pruned = (weights - kept) / weights
     return {f"kept_{side}": kept, f"remaining_{side}": kept / weights, f"pruned_{side}": pruned}

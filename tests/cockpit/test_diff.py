@@ -59,6 +59,19 @@ def test_json_has_every_figure_with_its_deviation_and_n(cockpit: Cockpit, traine
     assert found["notes"] == []
 
 
+def test_a_matrix_compares_all_tickets_of_an_experiment(cockpit: Cockpit, trained: Path) -> None:
+    done = cockpit("diff", "tiny", "--matrix", "--level", 2, "--db", trained)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "level 2, chains, mean of shared replicates" in done.stdout
+    assert done.stdout.count("1.000 (") == 4
+    assert done.stdout.count("1.000 ± 0.000 (") == 2
+    found = json.loads(cockpit("diff", "tiny", "--matrix", "--json", "--db", trained).stdout)
+    assert [one["level"] for one in found["matrices"]] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    refused = cockpit("diff", *SCOPES, "--matrix", "--db", trained)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--matrix compares all chains of one experiment: omit B and --replicate" in refused.stderr
+
+
 def test_fractions_pruned_and_one_replicate_can_be_shown(cockpit: Cockpit, trained: Path) -> None:
     text = cockpit("diff", "tiny", "--level", 2, "--replicate", 1, "--x", "pruned", "--db", trained).stdout
     assert "one pair of tickets" in text

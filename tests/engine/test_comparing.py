@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.analysis import comparing
+from engine.analysis import comparing, overlaps
 from engine.analysis.comparing import Comparison, compare
 from engine.analysis.statistics import Mean
 from engine.errors import InputError
@@ -90,6 +90,43 @@ def test_a_comparison_says_what_numpy_says_of_the_masks(
         same(layer.pruned_ratio, [(~a).sum() / (~b).sum() for a, b in both])
         same(layer.difference, [a.mean() - b.mean() for a, b in both])
         same(layer.overlap, [(a & b).sum() / (a | b).sum() for a, b in both])
+
+
+def test_a_matrix_has_what_numpy_says_of_each_pair_of_masks(connection: sqlite3.Connection, folder: Folder) -> None:
+    found, notes = overlaps.matrices(connection, folder, "tiny")
+    assert notes == []
+    chains = ["digits-a -> digits-a winning global", "digits-a -> digits-a winning layerwise"]
+    assert [(one.level, one.chain) for one in found] == [(n, c) for n in (1, 2, 3) for c in (*chains, None)]
+
+    def flat(scope: str, seed: int, level: int) -> Any:
+        masks_of = numpy_masks(connection, folder, scope, seed, level)
+        return np.concatenate([masks_of[name].ravel() for name in CONVS])
+
+    def jaccard(one: Any, other: Any) -> float:
+        return float((one & other).sum() / (one | other).sum())
+
+    for matrix in found:
+        scopes = ("global", "layerwise")
+        if matrix.chain:
+            scope = scopes[chains.index(matrix.chain)]
+            assert matrix.names == ("replicate 0", "replicate 1")
+            members = [[flat(scope, seed, matrix.level)] for seed in (0, 1)]
+        else:
+            assert matrix.names == tuple(chains)
+            members = [[flat(scope, seed, matrix.level) for seed in (0, 1)] for scope in scopes]
+        for row, a in zip(matrix.cells, members, strict=True):
+            for cell, b in zip(row, members, strict=True):
+                values = [jaccard(one, other) for one, other in zip(a, b, strict=True)]
+                assert cell.overlap is not None
+                assert cell.chance is not None
+                assert cell.overlap.mean == pytest.approx(np.mean(values))
+                assert (cell.overlap.mean == 1.0) == (a is b)
+                assert cell.chance.mean < 1
+    assert [one.level for one in overlaps.matrices(connection, folder, "tiny", 2)[0]] == [2, 2, 2]
+    with pytest.raises(
+        InputError, match="tiny has no two tickets to compare at level 9: its chains have levels 1, 2, 3"
+    ):
+        overlaps.matrices(connection, folder, "tiny", 9)
 
 
 def test_a_comparison_of_two_scopes_says_what_the_view_says(connection: sqlite3.Connection, folder: Folder) -> None:

@@ -1,0 +1,81 @@
+"""How far the masks of an experiment's tickets overlap, each with each: between replicates, and between chains."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from engine.analysis.comparing import of_total
+from engine.analysis.statistics import Mean, mean_of
+from engine.errors import InputError
+from engine.recipes import Prunable
+from engine.store import sides
+from engine.store.files import Folder
+
+
+class Cell(NamedTuple):
+    """Two tickets, or the mean of several pairs: the overlap of their masks, and what it would be by chance.
+
+    See `engine.analysis.comparing.Layer`, of all layers together. None where the masks are not known.
+    """
+
+    overlap: Mean | None
+    chance: Mean | None
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Tickets of one level, each compared with each: the replicates of a `chain`, or chains by shared replicates."""
+
+    level: int
+    chain: str | None
+    names: tuple[str, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+class _Member(NamedTuple):
+    """What a row and a column are of: runs are paired with those of another of the same key."""
+
+    name: str
+    prunable: Prunable
+    runs: Mapping[int, int]
+
+
+def matrices(
+    connection: sqlite3.Connection, folder: Folder, experiment: str, level: int | None = None
+) -> tuple[list[Matrix], list[str]]:
+    """The matrices of an experiment's chains at a level, or at each above 0; and notes of what is missing, and why.
+
+    Raises InputError where no level has two tickets to compare.
+    """
+    chains, notes = sides.chains(connection, experiment), dict[str, None]()
+    levels = sorted({number for chain in chains for number in chain.runs if number > 0})
+    found: list[Matrix] = []
+
+    def add(at: int, chain: str | None, members: Sequence[_Member]) -> None:
+        if len(members) > 1:
+            cells = {
+                (a, b): _cell(connection, folder, members[a], members[b], notes)
+                for b in range(len(members))
+                for a in range(b + 1)
+            }
+            rows = [tuple(cells[min(a, b), max(a, b)] for b in range(len(members))) for a in range(len(members))]
+            found.append(Matrix(at, chain, tuple(one.name for one in members), tuple(rows)))
+
+    for at in [one for one in levels if level in (None, one)]:
+        there = [chain for chain in chains if at in chain.runs]
+        for chain in there:
+            of = chain.runs[at].items()
+            add(at, chain.about, [_Member(f"replicate {number}", chain.prunable, {0: run}) for number, run in of])
+        add(at, None, [_Member(chain.about, chain.prunable, chain.runs[at]) for chain in there])
+    if not found:
+        which = "" if level is None else f" at level {level}"
+        have = f"levels {', '.join(map(str, levels))}" if levels else "no pruned level yet"
+        raise InputError(f"{experiment} has no two tickets to compare{which}: its chains have {have}")
+    return found, list(notes)
+
+
+def _cell(connection: sqlite3.Connection, folder: Folder, a: _Member, b: _Member, notes: dict[str, None]) -> Cell:
+    shared = [(run, b.runs[key]) for key, run in a.runs.items() if key in b.runs]
+    each = [of_total(connection, folder, pair, (a.prunable, b.prunable), notes) for pair in shared]
+    return Cell(mean_of(one["overlap"] for one in each), mean_of(one["chance"] for one in each))
