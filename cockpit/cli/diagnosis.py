@@ -216,7 +216,7 @@ def _data(path: Path) -> Iterator[Finding]:
 def _database(path: Path) -> Iterator[Finding]:
     folder = path.parent
     if not folder.is_dir():
-        yield Finding("database", "problem", f"there is no folder {folder}", "make it, or name another --db")
+        yield Finding("database", "problem", f"folder {folder} does not exist", "make it, or name another --db")
         return
     kind = file_system(folder)
     if kind and kind.startswith(NETWORK):
@@ -346,7 +346,7 @@ def _configuration() -> Iterator[Finding]:
         )
         return
     if folder and not paths.given(folder).is_dir():
-        said = f"folder of [data] is {folder}, where there is no folder"
+        said = f"folder of [data] is {folder}, which does not exist"
         yield Finding("configuration", "warning", said, "make it, or change the file")
         return
     yield Finding("configuration", "ok", str(path))

@@ -168,7 +168,7 @@ def merge(
     from cockpit.views.progress import reading
 
     if not other.is_file():
-        raise InputError(f"there is no database {other}: name the database to merge into this one")
+        raise InputError(f"database {other} does not exist: name the database to merge into this one")
     path = to_write(db, make=True)
     with closing(database.writer(path)) as connection, reading("copying files") as progress:
         merged = merging.merge(connection, path, other, progress)

@@ -106,7 +106,7 @@ def export(
         model = exports.of_run(connection, digest).run.training.model
         model_folder = database.model_folder(connection, model)
     if output is not None and not output.parent.is_dir():
-        raise InputError(f"there is no folder {output.parent} for {output.name}: make it, or name another --output")
+        raise InputError(f"folder {output.parent} for {output.name} does not exist: make it, or name another --output")
     trusting.asking(trust_models, lambda: trust.require(model, model_folder))
     name = "" if output is None or output.is_dir() else output.name
     if code and output is not None and name and not is_replaceable(output):

@@ -47,7 +47,9 @@ def whole(output: Path) -> Iterator[Path]:
         return
     asked, output = output, output.resolve()
     if not output.absolute().parent.is_dir():
-        raise InputError(f"there is no folder {asked.parent} for {asked.name}: make it, or name another file with -o")
+        raise InputError(
+            f"folder {asked.parent} for {asked.name} does not exist: make it, or name another file with -o"
+        )
     partial = output.with_name(f".{output.name}.{processes.mark()}")
     try:
         partial.touch()  # a folder that cannot be written is found before another process tries

@@ -111,7 +111,7 @@ def compare(
     pairs = _pairs(a, b, level)
     if replicate is not None and (not offered or replicate not in pairs):
         have = f"choose from {_listed(pairs)}" if offered else "runs are compared"
-        raise InputError(f"there is no replicate {replicate} to compare at level {level}: {have}")
+        raise InputError(f"replicate {replicate} cannot be compared at level {level}: {have}")
     chosen = [pair for number, pair in pairs.items() if replicate in (None, number)]
     weights: dict[str, int] = {}
     figures: dict[str, list[Figures]] = {}
@@ -187,7 +187,7 @@ def _level(a: Side, b: Side | None, wanted: int | None, offered: Sequence[int]) 
     if wanted is None:
         return own[0] if own and (not offered or own[0] in offered) else offered[-1]
     if wanted not in offered:
-        have = f"choose from {_listed(offered)}" if offered else "a run has but its own level"
+        have = f"choose from {_listed(offered)}" if offered else "a run has one level"
         raise InputError(f"level {wanted} cannot be compared: {have}")
     return wanted
 

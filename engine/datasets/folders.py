@@ -166,7 +166,7 @@ def listing(root: Path, tests: tuple[str, ...] = ("test", "val")) -> Pictures:
     Raises InputError where the layout is another, or training and test part have different classes.
     """
     if not root.is_dir():
-        raise InputError(f"there is no folder {root}")
+        raise InputError(f"folder {root} does not exist")
     wanted = f"it needs train/CLASS/ with images, and the same under {' or '.join(f'{name}/' for name in tests)}"
     if not (root / "train").is_dir():
         raise InputError(f"{root} has no folder train/: {wanted}")

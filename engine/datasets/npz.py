@@ -91,7 +91,7 @@ def resolve(spec: str) -> DataSet:
             if not path.is_file():
                 near = path.with_name(f"{path.name}.npz")
                 hint = f"did you mean npz:{near}?" if near.is_file() else "give npz:PATH, or npz:PATH-a for a half"
-                raise InputError(f"there is no file {path}; {hint}")
+                raise InputError(f"file {path} does not exist: {hint}")
             return _describe(path, part)
     except InputError as error:
         raise InputError(f"data set {spec!r}: ", error) from None

@@ -122,10 +122,10 @@ def _file(root: Path, inner: list[str], module: str) -> Path:
             if file.is_file() and (inner or file.name == "__init__.py"):
                 return file
         raise InputError(
-            f"there is no module {module} in {root.parent}: name a Python file as in package.module:factory"
+            f"module {module} does not exist in {root.parent}: name a Python file as in package.module:factory"
         )
     if inner or root.suffix != ".py":
-        raise InputError(f"there is no source of module {module}: {root or module} is no Python file that holds it")
+        raise InputError(f"module {module} has no source: {root or module} is not a Python file that holds it")
     return root
 
 

@@ -67,7 +67,7 @@ _ALL = (
         data_set=True,
         help="Data set that tickets are trained on",
         several=True,
-        otherwise="each source its own",
+        otherwise="same as source",
         more="Another data set to train on",
     ),
     Option(
@@ -96,7 +96,7 @@ _ALL = (
         range=Range(1, 1000),
         default=6,
         identity=False,
-        more="New number of replicates",
+        more="Replicates of each point, more than now",
     ),
     Option(
         name="seed",
@@ -122,7 +122,7 @@ _ALL = (
         range=Range(0, 200),
         default=30,
         identity=False,
-        more="New number of pruning iterations",
+        more="Pruning iterations, more than now",
     ),
     Option(
         name="evaluate",

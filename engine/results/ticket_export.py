@@ -55,8 +55,8 @@ def ticket(connection: sqlite3.Connection, folder: Folder, digest: str, sparser:
                 layers = records.prunable_layers(connection, producer.digest, chain.rule.prunable)
                 return starts.first_mask(chain, layers, read)
             raise InputError(
-                f"the ticket of run {digest[:12]} cannot be made: the {kind} file of run {producer.digest[:12]} is not"
-                " here; it is there once that run is trained, and made again when a run that needs it is"
+                f"ticket of run {digest[:12]}: the {kind} file of run {producer.digest[:12]} is missing:"
+                " train that run, or one that needs the file, to recreate it"
             ) from None
 
     folder_of_model = database.model_folder(connection, wanted.run.training.model)
@@ -82,7 +82,7 @@ def verify(path: Path) -> Verified:
     InputError if there is no such file.
     """
     if not path.is_file():
-        raise InputError(f"there is no file {path}: name a ticket file")
+        raise InputError(f"file {path} does not exist: name a ticket file")
     try:
         found = ticketfiles.unpack(path.read_bytes())
     except InputError as error:

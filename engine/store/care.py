@@ -219,9 +219,9 @@ def take_tickets(here: Folder, there: Folder, sizes: dict[str, int], progress: P
 def _ensure_free(path: Path, place: Path, force: bool) -> None:
     """Raise InputError if a backup cannot, or must not, be written to `place`."""
     if not path.exists():
-        raise InputError(f"there is no database {path}: name one that exists with ", OptionName("db"))
+        raise InputError(f"database {path} does not exist: name one that exists with ", OptionName("db"))
     if not place.parent.is_dir():
-        raise InputError(f"there is no folder {place.parent} for the backup {place.name}: make it first")
+        raise InputError(f"folder {place.parent} for the backup {place.name} does not exist: make it first")
     if place.is_dir():
         raise InputError(f"{place} is a folder: name the file that the backup becomes, as {place / path.name}")
     if not place.exists():

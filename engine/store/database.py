@@ -89,7 +89,7 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True)
     if not file.parent.is_dir():
         asked = file if path.is_symlink() else path
         raise InputError(
-            f"there is no folder {asked.parent} for the database {path.name}: make it, or name another ",
+            f"folder {asked.parent} for the database {path.name} does not exist: make it, or name another ",
             OptionName("db"),
         )
     if not make:
@@ -133,7 +133,7 @@ def ensure_exists(path: Path) -> None:
     """Raise InputError if there is no database at `path`."""
     if not real(path).exists():
         raise InputError(
-            f"there is no database {path}: queue something with `cockpit queue add`, or name one with ",
+            f"database {path} does not exist: queue something with `cockpit queue add`, or name one with ",
             OptionName("db"),
         )
 
@@ -144,7 +144,7 @@ def snapshot(path: Path, place: Path) -> None:
     Raises InputError if it is damaged.
     """
     if not real(path).exists():
-        raise InputError(f"there is no database {path}: name one that exists")
+        raise InputError(f"database {path} does not exist: name one that exists")
     version(path)
     try:
         with closing(_connect(path, "ro")) as source, closing(sqlite3.connect(place)) as copy:

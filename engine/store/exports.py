@@ -51,7 +51,7 @@ def of_run(connection: sqlite3.Connection, digest: str, sparser: str | None = No
 def _home_of(connection: sqlite3.Connection, digest: str) -> Run:
     row = connection.execute("SELECT id, recipe FROM runs WHERE digest = ?", (digest,)).fetchone()
     if row is None:
-        raise InputError(f"there is no run {digest}: see `cockpit tickets list`")
+        raise InputError(f"unknown run {digest}: see `cockpit tickets list`")
     return at_home(Run.from_json(row["recipe"]), rules.narrowest(connection, row["id"]))
 
 
@@ -69,9 +69,7 @@ def at_home(run: Run, prunable: Prunable) -> Run:
         case Winning(chain, _):
             return replace(run, training=chain.training)
         case Imported(digest):
-            raise InputError(
-                f"the ticket of this run was imported ({digest[:12]}): its own file is what can be given on"
-            )
+            raise InputError(f"the ticket of this run was imported ({digest[:12]}): pass on the file that it came in")
     return run
 
 

@@ -124,7 +124,7 @@ def newest(connection: sqlite3.Connection) -> str:
     """The name of the newest experiment. Raises InputError if there is none."""
     row = connection.execute("SELECT name FROM experiments ORDER BY id DESC LIMIT 1").fetchone()
     if row is None:
-        raise InputError("there are no experiments yet: `cockpit run digits` makes one")
+        raise InputError("no experiments yet: `cockpit run digits` makes one")
     return str(row[0])
 
 

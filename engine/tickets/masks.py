@@ -9,7 +9,7 @@ def read(data: bytes) -> dict[str, int]:
     try:
         header = headers.read(data)
     except ValueError as error:
-        raise InputError(f"not a mask file of cockpit ({error})") from None
+        raise InputError(f"not a cockpit mask file ({error})") from None
     if len(data) < header.end:
         raise InputError(f"the mask file is cut off: {len(data):,} of its {header.end:,} bytes are here")
     return {name: int.from_bytes(data[header.place(entry)], "little") for name, entry in header.tensors.items()}

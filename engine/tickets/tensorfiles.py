@@ -25,4 +25,4 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = load(data)
         return tensors, headers.decode(headers.read(data).metadata[METADATA])
     except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"not a safetensors file of cockpit ({error})") from None
+        raise InputError(f"not a cockpit safetensors file ({error})") from None

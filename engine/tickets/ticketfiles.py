@@ -188,20 +188,20 @@ def unpack(data: bytes, digest: str | None = None) -> TicketFile:
         run = Run.from_json(json.dumps(told.recipe))
         rule_of(run)
     except ValueError as error:
-        raise InputError(f"not a ticket file of cockpit ({error}): `cockpit tickets export` writes them") from None
+        raise InputError(f"not a cockpit ticket file ({error}): `cockpit tickets export` writes them") from None
     found = TicketFile(data, told, run, header)
     if len(data) != header.end:
         what = "cut off: only" if len(data) < header.end else "more than it says:"
         raise InputError(f"{what} {len(data):,} of its {header.end:,} bytes are here: copy it again")
     if digest is not None and (found.digest != digest or content_digest(data) != digest):
-        raise InputError(f"the ticket file's content is not that of {digest[:12]}: export it again")
+        raise InputError(f"the ticket file does not hold ticket {digest[:12]}: export it again")
     return found
 
 
 def read(path: Path) -> TicketFile:
     """The ticket file at `path`, all that can be checked without torch being right. Raises InputError."""
     if not path.is_file():
-        raise InputError(f"there is no ticket file {path}: `cockpit tickets export` writes one")
+        raise InputError(f"ticket file {path} does not exist: `cockpit tickets export` writes one")
     try:
         found = unpack(path.read_bytes())
     except InputError as error:
@@ -306,7 +306,7 @@ def check(tickets: Sequence[TicketSource], **options: object) -> None:
     for number, ticket in enumerate(tickets):
         for option, theirs in ticket.options.items():
             if options[option] != theirs:
-                said = f" {options[option]} is not that of {ticket.name}, which has {theirs}: leave it out"
+                said = f" {options[option]} differs from {theirs}, which {ticket.name} has: leave it out"
                 raise InputError(OptionName(option), said)
         if any((other.name, other.level) == (ticket.name, ticket.level) for other in tickets[:number]):
             raise InputError(f"two files are the ticket of level {ticket.level} of {ticket.name}: give one of them")

@@ -156,7 +156,7 @@ def test_a_configuration_that_is_wrong_is_named(path: Path, cockpit: Cockpit, te
         (["--min-free", "-1"], "--min-free -1 is out of range"),
         (["--min-free", "nan"], "--min-free nan is out of range"),
         (["--per-device", "0"], "--per-device 0 is out of range"),
-        (["--status"], "there is no database"),
+        (["--status"], "does not exist"),
     ],
 )
 def test_options_that_cannot_be_used_are_named(cockpit: Cockpit, options: list[str], message: str) -> None:

@@ -86,7 +86,7 @@ def test_export_to_a_file_json_lines_and_one_experiment(cockpit: Cockpit, traine
     )
     nowhere = cockpit("export", "-o", "no/such/folder.csv", "--db", trained)
     assert (nowhere.returncode, nowhere.stdout) == (2, "")
-    assert "there is no folder" in nowhere.stderr
+    assert "does not exist" in nowhere.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.csv"]
 
 
@@ -136,7 +136,7 @@ def test_plot_of_an_experiment_that_was_not_trained_says_how_to(cockpit: Cockpit
         (("run",), "nothing to train: name a preset"),
         (("run", "digitz"), "unknown preset 'digitz': choose from digits, fig1a, fig1b"),
         (("queue", "add", "--source", "digit"), "unknown data set 'digit': choose from digits, mnist"),
-        (("queue", "add", "--source", "npz:absent.npz"), "there is no file absent.npz"),
+        (("queue", "add", "--source", "npz:absent.npz"), "file absent.npz does not exist"),
         (("queue", "add", "--source", "set.npz"), "unknown data set 'set.npz': a file is named as npz:set.npz"),
         ((*ADD, "--model", "vgg91"), "unknown model 'vgg91'"),
         ((*ADD, "--prune-rate", 1.5), "--prune-rate 1.5 is out of range"),
@@ -146,9 +146,9 @@ def test_plot_of_an_experiment_that_was_not_trained_says_how_to(cockpit: Cockpit
         (("queue", "ad"), "No such command 'ad'"),
         (("quue", "add"), "No such command 'quue'"),
         (("plot",), "Missing argument 'experiment'"),
-        (("plot", "x", "--db", "absent.db"), "there is no database absent.db"),
+        (("plot", "x", "--db", "absent.db"), "database absent.db does not exist"),
         (("export", "--csv", "--json", "--db", "absent.db"), "exclude each other"),
-        ((*ADD, "--db", "absent/folder.db"), "there is no folder absent"),
+        ((*ADD, "--db", "absent/folder.db"), "folder absent"),
         (("run", *SMALL, "--workers", 99), "--workers 99 is out of range"),
     ],
 )
@@ -236,7 +236,7 @@ def test_run_trains_draws_and_costs_nothing_the_second_time(cockpit: Cockpit, tm
 
 
 def test_work_drains_the_queue_of_all_experiments(cockpit: Cockpit) -> None:
-    assert "there is no database experiments.db" in cockpit("work", "--drain").stderr
+    assert "database experiments.db does not exist" in cockpit("work", "--drain").stderr
     cockpit(*ADD, "--name", "one", "--levels", 1)
     cockpit(*ADD, "--name", "two", "--levels", 1, "--seed", 2)
     done = cockpit("work", "--drain")

@@ -135,7 +135,7 @@ def test_without_a_network_get_says_what_to_fetch_elsewhere_and_where_to_put_it(
         ),
         (("check", "mnist-b"), "data set mnist is not on this machine"),
         (("check", "mnits"), "unknown data set 'mnits'"),
-        (("check", "npz:absent.npz"), "there is no file absent.npz"),
+        (("check", "npz:absent.npz"), "file absent.npz does not exist"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(data: Callable[..., Any], arguments: tuple[str, ...], message: str) -> None:

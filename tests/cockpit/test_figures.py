@@ -188,7 +188,7 @@ def test_of_several_chains_it_is_said_first_that_a_scope_is_missing(cockpit: Coc
         (("halves", "-o", "x.png", "--layers", "--no-inset"), "--no-inset applies only to curves"),
         (("halves", "-o", "x.png", "--label", "own"), "--label own has no '=': give CURVE=TEXT"),
         (("halves", "-o", "x.png", "--label", "digits-b dens=own"), "did you mean 'digits-b dense'"),
-        (("halves", "-o", "no/x.png"), "there is no folder no for x.png"),
+        (("halves", "-o", "no/x.png"), "folder no for x.png does not exist"),
         (("later", "-o", "x.png", "--layers"), "later has no layerwise scope"),
         (("halvs", "-o", "x.png"), "did you mean 'halves'"),
     ],

@@ -33,7 +33,7 @@ def test_list_names_each_chain_and_whether_its_tickets_are_here(cockpit: Cockpit
     assert {ticket["here"] for ticket in json.loads(cockpit("tickets", "list", "--json").stdout)["tickets"]} == {False}
     refused = cockpit("tickets", "export", "tiny:global")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "cannot be made: the rewind file of run" in refused.stderr
+    assert "the rewind file of run" in refused.stderr
     assert not list(path.parent.glob("*.safetensors"))
 
 
@@ -112,7 +112,7 @@ def test_a_file_that_is_no_ticket_hides_nothing_of_those_beside_it(
     assert marks == ["✗", "✓"]
     refused = cockpit("tickets", "import", "t.safetensors", "no.safetensors", "--db", "other.db")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "no.safetensors: not a ticket file of cockpit" in refused.stderr
+    assert "no.safetensors: not a cockpit ticket file" in refused.stderr
     assert not (tmp_path / "other.db").exists()
 
 
@@ -122,8 +122,8 @@ def test_a_file_that_is_no_ticket_hides_nothing_of_those_beside_it(
         (("export", "tiny:global", "--level", 9), "tiny:global has no ticket of level 9 (--level): it has 0, 1, 2, 3"),
         (("export", "tiny:global", "--replicate", 7), "has no replicate 7 at level 3 (--replicate): it has 0, 1"),
         (("export", "tiny:globl"), "did you mean 'global'?"),
-        (("export", "tiny:global", "-o", "no/where.safetensors"), "there is no folder no for where.safetensors"),
-        (("verify", "none.safetensors"), "there is no file none.safetensors"),
+        (("export", "tiny:global", "-o", "no/where.safetensors"), "folder no for where.safetensors does not exist"),
+        (("verify", "none.safetensors"), "file none.safetensors does not exist"),
         (("list", "tyni"), "did you mean 'tiny'?"),
     ],
 )

@@ -388,7 +388,7 @@ def test_a_backup_overwrites_only_what_it_may(path: Path) -> None:
     copy = path.with_name("copy.db")
     for place, reason in (
         (path.parent, "is a folder"),
-        (path.parent / "absent" / "x.db", "there is no folder"),
+        (path.parent / "absent" / "x.db", "does not exist"),
         (path, "is the database itself"),
     ):
         with pytest.raises(InputError, match=reason):

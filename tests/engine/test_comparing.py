@@ -274,7 +274,7 @@ def test_a_run_is_compared_with_each_replicate_of_a_curve_at_its_own_level(
     assert (ratio.mean, ratio.std, ratio.n) == pytest.approx((1.25, 0.0, 2), abs=2e-3)
     two = compare(connection, folder, run, run)
     assert (two.n, two.levels, two.replicates) == (1, (), ())
-    with pytest.raises(InputError, match="a run has but its own level"):
+    with pytest.raises(InputError, match="a run has one level"):
         compare(connection, folder, run, run, 2)
     with pytest.raises(InputError, match="no replicate 0"):
         compare(connection, folder, run, run, replicate=0)

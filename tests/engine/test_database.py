@@ -46,9 +46,9 @@ def test_what_is_no_database_is_refused(path: Path, tmp_path: Path) -> None:
         database.reader(path)
     with pytest.raises(InputError, match="is a folder"):
         database.writer(tmp_path)
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="does not exist"):
         database.writer(tmp_path / "absent" / "x.db")
-    with pytest.raises(InputError, match="there is no database"):
+    with pytest.raises(InputError, match="does not exist"):
         database.reader(tmp_path / "absent.db")
 
 

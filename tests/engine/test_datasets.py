@@ -275,7 +275,7 @@ def test_unreadable_and_truncated_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "set.npz").write_text("hello")
     with pytest.raises(InputError, match="cannot be read as npz"):
         specs.resolve(spec)
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="does not exist"):
         specs.resolve(f"npz:{tmp_path / 'absent.npz'}")
 
 

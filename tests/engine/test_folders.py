@@ -192,7 +192,7 @@ def deep(root: Path) -> None:
         (lambda root: (root / "train" / "cat" / "002.png").write_text("hello"), "cat/002.png is no image that Pillow"),
         (lambda root: truncate(root / "test" / "owl" / "001.png"), "owl/001.png is damaged"),
         (deep, r"dog/001.png has more than eight bits a channel \(Pillow's mode I;16\): convert it"),
-        (shutil.rmtree, "there is no folder"),
+        (shutil.rmtree, "does not exist"),
     ],
 )
 def test_a_wrong_folder_is_refused_by_what_is_wrong_with_it(tmp_path: Path, change: Change, message: str) -> None:

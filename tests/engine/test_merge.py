@@ -309,7 +309,7 @@ def test_what_cannot_be_merged_is_refused(here: Path, there: Path) -> None:
     there.symlink_to(here)
     with pytest.raises(InputError, match="is the database itself"):
         merged(here, there)
-    with pytest.raises(InputError, match="there is no database"):
+    with pytest.raises(InputError, match="does not exist"):
         merged(here, here.with_name("absent.db"))
     here.with_name("text.db").write_text("no database at all, but long enough to be one" * 9)
     with pytest.raises(InputError, match="cannot be opened as a database"):

@@ -57,10 +57,10 @@ def test_it_is_found_on_the_python_path(lab: Path, monkeypatch: pytest.MonkeyPat
     ("name", "said"),
     [
         ("mynet:small", "module 'mynet' of model mynet:small was not found in .* PYTHONPATH"),
-        ("mynets.deep:small", "there is no source of module mynets.deep"),
+        ("mynets.deep:small", "module mynets.deep has no source"),
         ("mynets:", "'mynets:' is not understood: name your own as package.module:factory"),
         ("my-nets:small", "'my-nets:small' is not understood"),
-        ("math:sqrt", "there is no source of module math"),
+        ("math:sqrt", "module math has no source"),
     ],
 )
 def test_what_is_not_there_is_said(lab: Path, name: str, said: str) -> None:

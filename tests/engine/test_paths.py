@@ -110,7 +110,7 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_writer_may_be_told_to_make_no_database(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no database"):
+    with pytest.raises(InputError, match="does not exist"):
         database.writer(tmp_path / "typo.db", make=False)
     assert not os.listdir(tmp_path)
 

@@ -183,10 +183,10 @@ def test_what_is_wrong_with_a_file_is_found(ticket: Path, change: Any, sign: boo
 def test_what_is_no_ticket_file_is_refused_in_words(tmp_path: Path, data: bytes) -> None:
     place = tmp_path / "t.safetensors"
     place.write_bytes(data)
-    with pytest.raises(InputError, match="not a ticket file of cockpit"):
+    with pytest.raises(InputError, match="not a cockpit ticket file"):
         ticketfiles.read(place)
     (problem,) = ticket_export.verify(place).problems
-    assert problem.startswith("not a ticket file of cockpit")
+    assert problem.startswith("not a cockpit ticket file")
 
 
 def test_a_file_that_is_cut_off_is_said_to_be(ticket: Path) -> None:
@@ -284,8 +284,8 @@ def cockpit_import(path: Path, ticket: Path) -> None:
     ("options", "said"),
     [
         ({"target": ()}, "no target: ticket:digits-a@"),
-        ({"model": "resnet20"}, "model resnet20 is not that of ticket:digits-a@"),
-        ({"width": 0.5}, "width 0.5 is not that of ticket:digits-a@"),
+        ({"model": "resnet20"}, "model resnet20 differs from vgg-digits, which ticket:digits-a@"),
+        ({"width": 0.5}, "width 0.5 differs from 0.25, which ticket:digits-a@"),
         ({"random": ["local"]}, "needs a data set as source"),
     ],
 )
@@ -356,5 +356,5 @@ def test_records_and_frames_hold_the_last_attempt_of_each_run_or_all(trained: Pa
 
 
 def test_an_absent_database_is_an_error_in_words(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no database"):
+    with pytest.raises(InputError, match="does not exist"):
         engine.open(tmp_path / "none.db")

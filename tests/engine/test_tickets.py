@@ -126,7 +126,7 @@ def test_masks_read_back_as_they_were_written_whatever_their_size() -> None:
 
 
 def test_bytes_that_are_no_ticket_file_are_refused() -> None:
-    with pytest.raises(InputError, match="not a safetensors file of cockpit"):
+    with pytest.raises(InputError, match="not a cockpit safetensors file"):
         tensorfiles.unpack(b"hello, world, this is no file")
 
 

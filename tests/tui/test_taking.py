@@ -82,4 +82,4 @@ async def test_a_folder_that_is_not_there_is_said_and_nothing_else_happens(train
         await pilot.press("enter")
         await pilot.pause(0.5)
         (notification,) = pilot.app._notifications
-        assert "there is no folder" in notification.message
+        assert "does not exist" in notification.message

@@ -87,7 +87,7 @@ def test_a_dry_run_says_what_would_be_new_and_makes_nothing(cockpit: Cockpit, tm
     [
         (("frist",), "did you mean 'first'?"),
         (("--workers", 99), "--workers 99 is out of range"),
-        (("--db", "absent.db"), "there is no database absent.db"),
+        (("--db", "absent.db"), "database absent.db does not exist"),
     ],
 )
 def test_bad_input_is_refused(cockpit: Cockpit, arguments: tuple[object, ...], message: str) -> None:

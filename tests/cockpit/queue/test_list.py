@@ -9,7 +9,7 @@ from tests.conftest import ADD, Cockpit
 def test_queue_list(cockpit: Cockpit, trained: Path) -> None:
     missing = cockpit("queue", "list")
     assert missing.returncode == 2
-    assert "there is no database experiments.db: queue something" in missing.stderr
+    assert "database experiments.db does not exist: queue something" in missing.stderr
     cockpit(*ADD, "--name", "waiting-one")
     assert "waiting-one" in cockpit("queue", "list").stdout
     (row,) = json.loads(cockpit("queue", "list", "--json").stdout)
