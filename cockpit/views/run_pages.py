@@ -15,7 +15,10 @@ from engine.store.live import Live
 from engine.store.row_types import Attempt
 from engine.store.run_details import RunDetail
 
-HEADINGS = ("epoch", "loss", "training", "validation", "test", "learning rate", "images/s")
+HEADINGS = (
+    "epoch", "loss", "validation loss", "test loss", "training", "validation", "test", "top 5", "learning rate",
+    "images/s",
+)  # fmt: skip
 ADVICE = {
     "failed": "R trains it again, as a new attempt.",
     "blocked": "R on the run that it needs, once that is mended, lets it wait again.",
@@ -27,12 +30,15 @@ def heading(found: RunDetail, name: str) -> Text:
     """Which run it is, how it stands, and why."""
     run = found.run
     accuracy = f", test accuracy {run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
+    accuracy += f" ({run.untrained_accuracy:.2%} untrained)" if run.untrained_accuracy is not None else ""
     seconds = f", trained in {words.duration(run.seconds)}" if run.seconds else ""
     lines = [Text(name, "bold"), Text(f"{words.state(run.status)}{accuracy}{seconds}")]
     why = words.line((run.error or "").strip().rpartition("\n")[2]) if run.status in ("failed", "diverged") else ""
     waits = f"waits for {run.waits_for}" if run.waits_for and run.status != "blocked" else run.waits_for
     lines += [Text(text, "bold") for text in (why, waits) if text]
     lines += [Text(ADVICE[run.status])] if run.status in ADVICE else []
+    if run.flops_remaining is not None:
+        lines.append(Text(f"{run.flops_remaining:.2%} of the network's FLOPs remain"))
     of = ", ".join(name for _, name in found.experiments) or "no experiment"
     lines.append(Text(f"run {run.digest[:12]}, of {of}", "dim"))
     return Text("\n").join(lines)
@@ -49,17 +55,18 @@ def training(found: RunDetail) -> Live | None:
 
 
 def by_epoch(found: RunDetail) -> Text:
-    """A line an epoch, the last first: loss, accuracies and learning rate."""
+    """A line an epoch, the last first: losses, accuracies and learning rate."""
     if not found.epochs:
         return Text("no epoch has ended", "dim")
     rows: list[tuple[str, ...]] = [HEADINGS]
     for one in reversed(found.epochs):
-        accuracies = (one.train_accuracy, one.validation_accuracy, one.test_accuracy)
+        accuracies = (one.train_accuracy, one.validation_accuracy, one.test_accuracy, one.test_top5)
         numbers = [f"{value:.2%}" if value is not None else "" for value in accuracies]
-        loss = f"{one.train_loss:.4f}" if one.train_loss is not None else ""
+        losses = (one.train_loss, one.validation_loss, one.test_loss)
+        shown = [f"{value:.4f}" if value is not None else "" for value in losses]
         rate = f"{one.learning_rate:g}" if one.learning_rate is not None else ""
         speed = f"{one.images_per_second:,.0f}" if one.images_per_second else ""
-        rows.append((str(one.epoch + 1), loss, *numbers, rate, speed))
+        rows.append((str(one.epoch + 1), *shown, *numbers, rate, speed))
     kept = [place for place in range(len(HEADINGS)) if any(row[place] for row in rows[1:])]
     widths = {place: max(len(row[place]) for row in rows) for place in kept}
     lines = ["  ".join(row[place].rjust(widths[place]) for place in kept) for row in rows]

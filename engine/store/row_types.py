@@ -172,6 +172,9 @@ class Epoch(Row, frozen=True):
     test_accuracy: float | None
     learning_rate: float | None
     images_per_second: float | None
+    validation_loss: float | None
+    test_loss: float | None
+    test_top5: float | None  # accuracy; None for fewer than ten classes
 
 
 class File(Row, frozen=True):

@@ -45,7 +45,8 @@ def read(connection: sqlite3.Connection, run: int) -> RunDetail | None:
     )
     epochs = connection.execute(
         """
-        SELECT epoch, train_loss, train_accuracy, validation_accuracy, test_accuracy, learning_rate, images_per_second
+        SELECT epoch, train_loss, train_accuracy, validation_accuracy, test_accuracy, learning_rate, images_per_second,
+               validation_loss, test_loss, test_top5
         FROM epochs WHERE run_id = ? AND attempt = ? ORDER BY epoch
         """,
         (run, about["attempt"]),

@@ -12,11 +12,12 @@ import torch
 from sklearn.metrics import log_loss, top_k_accuracy_score
 from torch import nn
 
+from cockpit.views import run_pages
 from engine.datasets import load
 from engine.datasets.pipeline import Data
 from engine.models import flops, nets
 from engine.recipes import Run
-from engine.store import database, merge, queue, rows
+from engine.store import database, merge, queue, rows, run_details
 from engine.tickets import starts
 from engine.training import loop, profiles
 from tests.conftest import add, work_off
@@ -162,9 +163,19 @@ def test_what_is_recorded_moves_along_in_a_merge(recorded: Path, tmp_path: Path)
         assert exported(path, table) == exported(recorded, table)
 
 
-def test_what_is_recorded_is_listed(recorded: Path) -> None:
+def test_what_is_recorded_is_listed_and_shown(recorded: Path) -> None:
     with closing(database.reader(recorded)) as connection:
         dense, *_, last = rows.runs(connection, queue.experiment_id(connection, "mine"))
+        detail = run_details.read(connection, last.id)
+        assert detail is not None
+        assert f"({last.untrained_accuracy:.2%} untrained)" in str(run_pages.heading(detail, "mine"))
+        assert f"{last.flops_remaining:.2%} of the network's FLOPs remain" in str(run_pages.heading(detail, "mine"))
+        told = str(run_pages.by_epoch(detail))
+        for epoch in detail.epochs:
+            assert f"{epoch.validation_loss:.4f}  {epoch.test_loss:.4f}".split() == [
+                word for word in told.split() if word in (f"{epoch.validation_loss:.4f}", f"{epoch.test_loss:.4f}")
+            ]
+            assert f"{epoch.test_top5:.2%}" in told
     assert dense.flops_remaining == 1.0
     assert last.flops_remaining is not None
     assert last.flops_remaining < 0.5
