@@ -25,6 +25,7 @@ Kind = Literal["conv", "linear", "output"]  # of a layer: what is pruned beside 
 Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
 Keep = Literal["needed", "final"]  # which of its weights a run leaves behind
+Retrain = Literal["rewind", "lr-rewind", "finetune"]
 PruneAt = Literal["end", "init"]
 Head = Literal["auto", "fresh"]
 Init = Literal["xavier", "kaiming", "default"]
@@ -46,6 +47,8 @@ Plugin = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 Factor = Annotated[float, msgspec.Meta(ge=0)]
 Betas = tuple[Rate, Rate]
 Duration = Annotated[str, msgspec.Meta(pattern="^(0|[1-9][0-9]{0,8})(ep|it)$")]  # `engine.plan.durations`
+# Where tickets are rewound to: an epoch's end, or a number of steps.
+Rewind = Epochs | Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,8}it$")]
 
 
 class BadRecipe(InputError):
@@ -114,6 +117,9 @@ class Rule(_Part):
 
     Each kind of layer may have a rate of its own (Frankle and Carbin 2019, appendix G). `scope` is which layers are
     compared with each other, and how many weights each keeps: `engine.pruning.counts`.
+    `retrain` is what a pruned network starts from, and how it trains (Renda et al. 2020): `rewind`, from the state that
+    tickets are rewound to; `lr-rewind`, from the weights at the end of the level below; `finetune`, from these at the
+    last learning rate throughout.
     `prune_at` is whether the criterion is given the weights after training or those that tickets are rewound to, and
     `prune_batches` how many batches of training images it sees, if it sees any. `head` is whether the output layer is
     carried along where class counts agree or always drawn afresh.
@@ -121,13 +127,14 @@ class Rule(_Part):
 
     rate: Rates = 0.2
     scope: Scope = "global"
-    rewind: Epochs = 1  # epochs; 0 is the initialisation itself
+    rewind: Rewind = 1  # 0 is the initialisation itself
     prunable: Prunable = "conv"
     rewinds: Rewinds = "all"
     schedule: Schedule = "restart"
     criterion: Plugin = "magnitude"  # of `engine.pruning.criteria`
     prune_at: PruneAt = "end"
     prune_batches: Count = 1
+    retrain: Retrain = "rewind"
     head: Head = "auto"
 
     @property
@@ -181,9 +188,15 @@ class Chain(_Part):
         """
         return self.run(level - 1), "mask" if level > 1 else f"mask-{self.rule.digest}"
 
+    def weights_of(self, level: int) -> tuple["Run", str]:
+        """The run that the weights of the ticket of `level` come from, and the kind of the file that holds them."""
+        if level == 0 or self.rule.retrain == "rewind":
+            return self.run(0), "rewind"
+        return self.run(level - 1), "final"
+
     @cached_property
     def _unpruned(self) -> "Chain":
-        pruning = ("scope", "rate", "criterion", "prune_at", "prune_batches")
+        pruning = ("scope", "rate", "criterion", "prune_at", "prune_batches", "retrain")
         return Chain(self.training, replace(self.rule, **{name: getattr(Rule, name) for name in pruning}))
 
     @cached_property
@@ -194,9 +207,9 @@ class Chain(_Part):
 
 @dataclass(frozen=True)
 class Dense(_Part):
-    """The unpruned network from its initialisation; the run leaves its state at epoch `rewind` behind."""
+    """The unpruned network from its initialisation; the run leaves its state at `rewind` behind."""
 
-    rewind: Epochs
+    rewind: Rewind
     level = 0
     name = "dense"
 
@@ -327,9 +340,16 @@ class Run:
     @property
     def first_epoch(self) -> int:
         """The epoch at which training starts: 0, or the rewind epoch where the rule continues the schedule."""
+        match self.ticket:
+            case Winning(Chain(rule=Rule(schedule="continue", rewind=int(epoch)))):
+                return epoch
+        return 0
+
+    @property
+    def is_fine_tuned(self) -> bool:
+        """Whether this run trains at the last learning rate of its schedule throughout."""
         ticket = self.ticket
-        continues = isinstance(ticket, Winning) and ticket.chain.rule.schedule == "continue"
-        return ticket.chain.rule.rewind if isinstance(ticket, Winning) and continues else 0
+        return isinstance(ticket, Winning) and ticket.level > 0 and ticket.chain.rule.retrain == "finetune"
 
     def needs(self) -> tuple["Run", ...]:
         """The runs that must be done before this one can start.

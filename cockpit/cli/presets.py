@@ -19,7 +19,8 @@ from engine.analysis import previews
 from engine.analysis.previews import Preview
 from engine.machine import devices
 from engine.plan import presets
-from engine.plan.definitions import Definition, rewind_epoch
+from engine.plan.definitions import Definition, rewind_of
+from engine.plan.durations import STEPS
 from engine.plan.experiments import Curve, curves
 from engine.store import database
 
@@ -117,13 +118,15 @@ def _training(d: Definition) -> str:
 
 
 def _rewinds(definitions: Iterable[Definition]) -> str:
-    """The rewind epochs of tickets by their sources, in one line."""
-    sources: dict[int, dict[str, None]] = {}
+    """Where tickets are rewound to, by their sources, in one line."""
+    sources: dict[str, dict[str, None]] = {}
     for d in definitions:
         for data in d.sources:
-            sources.setdefault(rewind_epoch(d, data), {})[data.name] = None
-    ends = (f"epoch {epoch} ({', '.join(names)})" for epoch, names in sorted(sources.items()))
-    return f"tickets are rewound to the end of {', of '.join(ends)}"
+            rewind = rewind_of(d, data)
+            place = f"the end of epoch {rewind}" if isinstance(rewind, int) and rewind else f"step {rewind or 0}"
+            sources.setdefault(place.removesuffix(STEPS), {})[data.name] = None
+    ends = (f"{place} ({', '.join(names)})" for place, names in sorted(sources.items()))
+    return f"tickets are rewound to {', to '.join(ends)}"
 
 
 def _curve(curve: Curve) -> list[str]:

@@ -16,7 +16,7 @@ _FACTS: tuple[Callable[[Named], str], ...] = (
     lambda row: row.scope or "",
     lambda row: row.optimizer or "",
     lambda row: f"found by {row.source_optimizer}" if row.source_optimizer not in (None, row.optimizer) else "",
-    lambda row: "" if row.ticket == DENSE else f"prune rate {row.rate or Rule.rate:g}",
+    lambda row: "" if row.ticket == DENSE else f"prune rate {row.rate or Rule.rate}",
     lambda row: f"learning rate {row.learning_rate:g}" if row.learning_rate is not None else "",
     lambda row: names.network(row.model, row.width) if row.model and row.width else "",
 )

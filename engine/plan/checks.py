@@ -6,12 +6,13 @@ from itertools import product
 from typing import Any, Literal, get_args
 
 from engine.datasets import classes
+from engine.datasets.catalog import DataSet
 from engine.errors import InputError, OptionName, Range, concerning
 from engine.machine import processes
 from engine.models import catalog as models
 from engine.models import user_model
 from engine.plan import durations, number_lists
-from engine.plan.definitions import LEARNING_RATES, Definition, evaluation_levels, evaluation_rule, rewind_epoch
+from engine.plan.definitions import LEARNING_RATES, Definition, evaluation_levels, evaluation_rule, rewind_of
 from engine.plan.optimizers import SETTINGS
 from engine.plan.options import OPTIONS
 from engine.pruning.criteria import OF_TRAINING, sees_images
@@ -177,6 +178,9 @@ def _check_pruning(d: Definition) -> None:
     own, prunable = models.find(d.model).prunable, OptionName("prunable")
     if RULES.index(d.prunable) < RULES.index(own):
         raise InputError(prunable, f" {d.prunable} prunes no hidden layer of {d.model}: give {own}")
+    if d.retrain != Rule.retrain and d.prune_at == "init":
+        why = f" {d.retrain} keeps the weights of training: give "
+        raise InputError(OptionName("retrain"), why, OptionName("prune_at"), " end, or retrain rewind")
     shares = [scope for scope in d.scopes if scope in ("erk", "uniform+")]
     if shares and isinstance(d.rate, str):
         why = f" {d.rate} does not go with "
@@ -247,12 +251,25 @@ def _check_rewinds(d: Definition) -> None:
     """Raises InputError where the epoch rewound to is not one that is trained, or nothing is left after it."""
     name, epochs = OptionName("rewind"), OptionName("epochs")
     for data in d.sources + d.targets:
-        rewind = rewind_epoch(d, data)
+        rewind = rewind_of(d, data)
+        if isinstance(rewind, str):
+            _check_steps(d, data, rewind)
+            continue
         own = "" if d.rewind is not None else f"; {rewind} is the paper's for {data.name}"
         Range(0, d.epochs).check(name, rewind, "at most ", epochs, own)
         if d.schedule == "continue" and rewind >= d.epochs:
             why = " continue leaves nothing to train: "
             raise InputError(OptionName("schedule"), why, name, f" {rewind} is the last of {d.epochs} epochs")
+
+
+def _check_steps(d: Definition, data: DataSet, rewind: str) -> None:
+    """Raises InputError where a step rewound to is not trained, or training would start within an epoch."""
+    name, images = OptionName("rewind"), classes.trained_on(data, d.validation)
+    if d.schedule == "continue":
+        why = f" continue starts with a whole epoch, not after {rewind}: give "
+        raise InputError(OptionName("schedule"), why, name, " in epochs")
+    if images is not None and int(rewind[:-2]) > (most := d.epochs * -(-images // d.batch_size)):
+        raise InputError(name, f" {rewind} is out of range: {data.name} is trained for {most} steps")
 
 
 def _size(shape: tuple[int, int, int]) -> str:

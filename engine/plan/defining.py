@@ -24,6 +24,7 @@ OF_CHAINS = (
     "prune_batches",
     "rewind",
     "rewinds",
+    "retrain",
 )  # what says nothing where no chain is trained
 
 

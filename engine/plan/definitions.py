@@ -25,6 +25,8 @@ from engine.recipes import (
     PruneAt,
     Rate,
     Rates,
+    Retrain,
+    Rewind,
     Rewinds,
     Rule,
     Schedule,
@@ -60,7 +62,7 @@ class Definition:
     levels: Few
     evaluate: tuple[Level, ...]
     rate: Rates
-    rewind: Epochs | None  # None: the data set's own (REWINDS), or the start where that is where pruning happens
+    rewind: Rewind | None  # None: the data set's own (REWINDS), or the start where that is where pruning happens
     prunable: Prunable
     rewinds: Rewinds
     schedule: Schedule
@@ -92,6 +94,7 @@ class Definition:
     keep: Keep = "needed"
     prune_at: PruneAt = Rule.prune_at
     prune_batches: Count = Rule.prune_batches
+    retrain: Retrain = Rule.retrain
     model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:
@@ -181,8 +184,8 @@ def evaluation_rule(evaluate: Sequence[int], levels: int) -> str:
     return next(rules, ",".join(map(str, evaluate)))
 
 
-def rewind_epoch(d: Definition, data: DataSet) -> int:
-    """The epoch that tickets found on `data` are rewound to."""
+def rewind_of(d: Definition, data: DataSet) -> Rewind:
+    """The epoch, or the number of steps, that tickets found on `data` are rewound to."""
     if d.rewind is None and d.prune_at == "init":
         return 0
     return REWINDS.get(split_part(data.identity)[0], 1) if d.rewind is None else d.rewind

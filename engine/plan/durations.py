@@ -6,7 +6,7 @@ A number alone counts epochs. A step (an iteration) is one batch.
 import re
 
 from engine.errors import InputError, quoted
-from engine.recipes import Duration
+from engine.recipes import Duration, Rewind
 
 NOTHING: Duration = "0ep"
 EPOCHS, STEPS = "ep", "it"
@@ -20,6 +20,12 @@ def read(option: str, text: str | int) -> Duration:
         raise InputError(option, f" {quoted(text)} is not understood: give epochs as in 5ep, or steps as in 500it")
     number, unit = int(found[1]), found[2] or EPOCHS
     return f"{number}{unit}" if number else NOTHING
+
+
+def rewind(option: str, text: str | int) -> Rewind:
+    """The epoch, or the steps, that tickets are rewound to. Raises InputError like `read`."""
+    number, unit = count(found := read(option, text))
+    return number if unit == EPOCHS else found
 
 
 def count(duration: Duration) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from itertools import product
 from weakref import WeakValueDictionary
 
 from engine.datasets.catalog import DataSet
-from engine.plan.definitions import LEARNING_RATES, Definition, rewind_epoch
+from engine.plan.definitions import LEARNING_RATES, Definition, rewind_of
 from engine.plan.optimizers import SETTINGS
 from engine.recipes import Chain, Head, Imported, Line, RandomGlobal, Rule, Run, Scope, Training
 from engine.tickets import ticketfiles
@@ -113,13 +113,14 @@ def _chains(d: Definition, source: DataSet, optimizer: str, scope: Scope) -> lis
     rule = Rule(
         rate=d.rate,
         scope=scope,
-        rewind=rewind_epoch(d, source),
+        rewind=rewind_of(d, source),
         prunable=d.prunable,
         rewinds=d.rewinds,
         schedule=d.schedule,
         criterion=d.criterion,
         prune_at=d.prune_at,
         prune_batches=d.prune_batches,
+        retrain=d.retrain,
         head=_head(d),
     )
     return [_chain(_training(d, source, optimizer, r), rule) for r in range(d.replicates)]

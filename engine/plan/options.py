@@ -15,7 +15,20 @@ from engine.plan import durations, number_lists, rates
 from engine.plan.optimizers import OPTIMIZERS, SCHEDULES
 from engine.plan.option import Option
 from engine.pruning.criteria import CRITERIA, OF_IMAGES
-from engine.recipes import BatchNorm, Init, Keep, Profile, Prunable, PruneAt, Rewinds, Rule, Schedule, Scope, Training
+from engine.recipes import (
+    BatchNorm,
+    Init,
+    Keep,
+    Profile,
+    Prunable,
+    PruneAt,
+    Retrain,
+    Rewinds,
+    Rule,
+    Schedule,
+    Scope,
+    Training,
+)
 from engine.tickets.permutations import PERMUTATIONS
 
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
@@ -179,9 +192,17 @@ _ALL = (
     Option(
         name="rewind",
         panel=TICKETS,
-        help="Epoch rewound to (late resetting); 0 is the start",
-        kind=int,
+        help="Epoch (5ep), or number of steps (500it), rewound to (late resetting); 0 is the start",
+        reads=durations.rewind,
         otherwise="1; of imagenet and places365 3; 0 with prune-at init",
+    ),
+    Option(
+        name="retrain",
+        panel=TICKETS,
+        help="A pruned network starts from: rewind, rewound weights; lr-rewind, final weights, the schedule rewound;"
+        " finetune, final weights at the last learning rate",
+        choices=get_args(Retrain),
+        default=Rule.retrain,
     ),
     Option(
         name="random",

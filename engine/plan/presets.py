@@ -17,6 +17,7 @@ SCALE = OptionName("scale")
 SMALL = ("svhn", "fashion-mnist", "cifar10", "cifar100")
 LARGE = ("imagenet", "places365")
 ON_LARGE = (*LARGE, "cifar100", "cifar10")
+AT_INIT = ("magnitude", "snip", "grasp", "synflow", "random")
 INFERRED = (
     "The sources are an inference: the paper evaluated only tickets from larger sets on ImageNet and Places365, and"
     " compares CIFAR-10 with CIFAR-100 tickets in figure 3e. Change them by naming others."
@@ -112,8 +113,28 @@ _LENET300 = {
     "validation": 1 / 12,
     "augmentation": "none",
 }
+_RESNET20 = {"source": ["cifar10"], "model": "resnet20", "random": ["none"]}
+_RETRAINED = {
+    "rewind": "weights and schedule rewound",
+    "lr-rewind": "final weights, the schedule rewound",
+    "finetune": "final weights at the last learning rate",
+}
+_AT_INIT = {name: {**_RESNET20, "prune_at": "init", "criterion": name} for name in AT_INIT}
 _OTHERS = {
     "lenet300-mnist": Preset("LeNet-300-100 on MNIST, as Frankle and Carbin 2019 (figures 1 and 3)", _LENET300),
+    **{
+        f"renda-{name}": Preset(
+            f"resnet20 on cifar10: {summary} (Renda et al. 2020)",
+            {**_RESNET20, "retrain": name, "schedule": "continue"},
+        )
+        for name, summary in _RETRAINED.items()
+    },
+    "renda": Preset("the three ways of retraining", members=tuple(f"renda-{name}" for name in _RETRAINED)),
+    **{
+        f"init-{name}": Preset(f"resnet20 on cifar10: pruned at initialisation by {name}", options)
+        for name, options in _AT_INIT.items()
+    },
+    "init-criteria": Preset("five criteria at initialisation", members=tuple(f"init-{name}" for name in AT_INIT)),
 }
 
 

@@ -223,6 +223,7 @@ def _count_runs(connection: sqlite3.Connection) -> int:
 
 def _run_row(run: Run, names: dict[str, str]) -> tuple[object, ...]:
     ticket, training, chain = run.ticket, run.training, run.chain
+    rewind = chain.rule.rewind if chain else ticket.rewind if isinstance(ticket, Dense) else None
     return (
         run.to_json(),
         ticket.name,
@@ -231,7 +232,7 @@ def _run_row(run: Run, names: dict[str, str]) -> tuple[object, ...]:
         chain.training.dataset if chain else None,
         chain.training.optimizer if chain else None,
         chain.rule.scope if chain else None,
-        chain.rule.rewind if chain else ticket.rewind if isinstance(ticket, Dense) else None,
+        rewind if isinstance(rewind, int) else None,  # the recipe says how many steps
         names[training.dataset],
         training.dataset,
         training.model,

@@ -135,7 +135,7 @@ def _is_here(connection: sqlite3.Connection, folder: Folder, run: Run) -> bool:
     chain, level = run.ticket.chain, run.ticket.level
     # A mask of level 1 that is not stored is pruned again, where stored weights are all that it takes.
     again = level == 1 and needs_weights_alone(chain.rule)
-    needed = [[(chain.run(0), "rewind")]]
+    needed = [[chain.weights_of(level)]]
     needed += [[chain.mask_of(level), *([(chain.run(0), "final")] if again else [])]] if level else []
     return all(any(_has(connection, folder, *one) for one in alternatives) for alternatives in needed)
 

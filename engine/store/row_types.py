@@ -136,7 +136,7 @@ class Run(Row, frozen=True):
     source_optimizer: str | None  # that found its ticket, where another
     learning_rate: float
     scope: str | None
-    rate: float | None  # of pruning
+    rate: float | str | None  # of pruning
     status: str
     attempt: int
     untrained_accuracy: float | None  # before the first step
@@ -218,7 +218,7 @@ class Event(Row, frozen=True):
     source_optimizer: str | None
     learning_rate: float
     scope: str | None
-    rate: float | None
+    rate: float | str | None
     attempt: int
     claim: int
     device: str | None
@@ -312,7 +312,7 @@ class Worker(Row, frozen=True):
     source_optimizer: str | None
     learning_rate: float | None
     scope: str | None
-    rate: float | None
+    rate: float | str | None
     epochs: int | None
     batch_size: int | None
     attempt: int | None

@@ -49,7 +49,7 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
         case RandomGlobal(level, rate):
             return model, pruner.random_global(nets.prunable(model), Rule(rate=rate), level, draw)
         case Winning(chain, level) | Line(chain, level):
-            carry(model, unpack_state(read(chain.run(0), "rewind")), chain.rule)
+            carry(model, unpack_state(read(*chain.weights_of(level))), chain.rule)
             return model, _from_chain(chain, level, model, read)
         case Imported(digest, _, head):
             found = ticketfiles.unpack(read(run, "ticket"), digest)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from engine.datasets.feed import Feed, Images
 from engine.plan import durations
 from engine.plan.optimizers import SCHEDULES
 from engine.pruning.pruner import Masks
-from engine.recipes import Training
+from engine.recipes import Run, Training
 from engine.store.records import Epoch
 from engine.training import graphs, optimizers, profiles
 from engine.training.team import Team, synchronised
@@ -72,6 +72,14 @@ def learning_rate(training: Training, epoch: int, step: int = 0, steps: int = 1)
     warmup = durations.steps(training.warmup, steps)
     taken = epoch * steps + step
     return rate * (taken / warmup) if taken < warmup else rate
+
+
+def training_of(run: Run) -> Training:
+    """How a run trains: as its training says, or where it is fine-tuned, at the last learning rate of that."""
+    if not run.is_fine_tuned:
+        return run.training
+    t = replace(run.training, warmup=durations.NOTHING)
+    return replace(t, learning_rate=learning_rate(t, t.epochs - 1), lr_schedule="constant")
 
 
 def train(

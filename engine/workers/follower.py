@@ -30,7 +30,7 @@ def follow(options: argparse.Namespace) -> None:
     crew = team.join(options.rank, options.size, device, options.meeting)
     if not job.resumes:
         loop.evaluate(state, data, data.test, run.training, lambda _: None, crew)
-    for epoch in loop.train(state, data, run.training, lambda _: None, crew):
+    for epoch in loop.train(state, data, loop.training_of(run), lambda _: None, crew):
         if loop.has_diverged(epoch, state.model):
             break
     team.leave()

@@ -18,8 +18,9 @@ from engine.desk.job import Job
 from engine.errors import InputError
 from engine.machine import processes
 from engine.models import catalog, flops, nets, trust
+from engine.plan import durations
 from engine.pruning import networks, pruner
-from engine.recipes import Chain, Dense, Line, Run, Training, Winning
+from engine.recipes import Chain, Dense, Line, Rewind, Run, Training, Winning
 from engine.store import records
 from engine.store.files import LostFile
 from engine.store.leases import Claim
@@ -134,7 +135,8 @@ def execute(claim: Claim, context: RunContext) -> None:
     if run.chain is not None and run.ticket.level == 1:
         _prune_first(claim, context, run.chain)
     data, state, (whole, by_weight) = prepare(run, context)
-    attempt, spent = _resume(state, claim, context)
+    steps = math.ceil(len(data.train) / run.training.batch_size)
+    attempt, spent = _resume(state, claim, context, steps)
     kept = pruner.remaining(state.masks)
     rules = nets.rules(state.model)
     layers = [
@@ -145,10 +147,10 @@ def execute(claim: Claim, context: RunContext) -> None:
     desk.begin(claim, attempt, environment, layers, whole)
 
     if isinstance(run.ticket, Line):
-        _connect(claim, context, run.ticket, data, state, _Clock(claim, attempt, spent, context))
+        _connect(claim, context, run.ticket, data, state, _Clock(claim, attempt, spent, context, steps))
         return
     context.under_way = UnderWay(state, len(data.train), run.training.batch_size)
-    clock = _Clock(claim, attempt, spent, context)
+    clock = _Clock(claim, attempt, spent, context, steps)
     if isinstance(run.ticket, Dense) and run.ticket.rewind == state.epoch == state.step == 0:
         desk.keep(claim, "rewind", starts.pack_state(state.model))
     resumes = bool(state.epoch > run.first_epoch or state.step)
@@ -158,7 +160,7 @@ def execute(claim: Claim, context: RunContext) -> None:
         if not resumes:
             untrained = loop.evaluate(state, data, data.test, run.training, clock.after_batch, crew)
             desk.untrained(claim, untrained.accuracy)
-        for epoch in loop.train(state, data, run.training, clock.after_batch, crew):
+        for epoch in loop.train(state, data, loop.training_of(run), clock.after_batch, crew):
             desk.epoch(claim, attempt, epoch)
             if loop.has_diverged(epoch, state.model):
                 diverged = epoch.epoch
@@ -200,7 +202,7 @@ def prepare(run: Run, bench: Bench) -> tuple[Feed, loop.State, tuple[int, dict[s
     trust.require(run.training.model, folder)
     model, masks = starts.start(run, data.shape, data.classes, bench.read, folder)
     counted = flops.count(model, data.shape)
-    return data, loop.begin(model, masks, t, device, run.first_epoch, run.ticket.level), counted
+    return data, loop.begin(model, masks, loop.training_of(run), device, run.first_epoch, run.ticket.level), counted
 
 
 def _followers(run: Run, context: RunContext, resumes: bool) -> list[str]:
@@ -216,7 +218,12 @@ def _followers(run: Run, context: RunContext, resumes: bool) -> list[str]:
     return [*command, "--parent", str(os.getpid()), "--decoders", str(context.decoders)]
 
 
-def _resume(state: loop.State, claim: Claim, context: RunContext) -> tuple[int, float]:
+def _is_past(rewind: Rewind, epoch: int, step: int, steps: int) -> bool:
+    """Whether a state lies at or after the one to rewind to, where an epoch has `steps`."""
+    return rewind <= epoch if isinstance(rewind, int) else durations.steps(rewind, steps) <= epoch * steps + step
+
+
+def _resume(state: loop.State, claim: Claim, context: RunContext, steps: int) -> tuple[int, float]:
     """Go on from the checkpoint of the last attempt if it left one, else begin another attempt.
 
     A checkpoint is used only if it is whole, which else is said, of the same ticket, and the database holds all that
@@ -234,7 +241,7 @@ def _resume(state: loop.State, claim: Claim, context: RunContext) -> tuple[int, 
         return begin_again
     recorded = {epoch.epoch for epoch in desk.epochs(claim, claim.attempt)}
     complete = recorded >= set(range(run.first_epoch, left.epoch))
-    if isinstance(run.ticket, Dense) and run.ticket.rewind <= left.epoch:
+    if isinstance(run.ticket, Dense) and _is_past(run.ticket.rewind, left.epoch, left.step, steps):
         complete &= desk.kept(run.digest, "rewind") is not None
     if not complete or (left.digest, left.attempt) != (run.digest, claim.attempt) or not left.fits(state.masks):
         return begin_again
@@ -250,20 +257,26 @@ class _Clock:
     attempt: int
     spent: float
     context: RunContext
+    steps: int  # of an epoch
     crew: team.Team = loop.ALONE
 
     def __post_init__(self) -> None:
         self.began = self.saved = time.monotonic()
+        rewind = getattr(self.claim.run.ticket, "rewind", None)  # epochs: see `execute`
+        self.rewind = durations.steps(rewind, self.steps) if isinstance(rewind, str) else 0
 
     def seconds(self) -> float:
         return self.spent + time.monotonic() - self.began
 
     def after_batch(self, state: loop.State) -> None:
-        """Save a checkpoint when it is time for one, and stop if the worker was asked to.
+        """Keep the state to rewind to; save a checkpoint when it is time for one; stop if the worker was asked to.
 
         Raises RankLost or MemoryError if another process that trains the run has failed.
         """
         self.crew.check()
+        if self.rewind and self.rewind == state.epoch * self.steps + state.step:
+            self.context.desk.keep(self.claim, "rewind", starts.pack_state(state.model))
+            self.rewind = 0
         stop = self.context.stop()
         desk = self.context.desk
         if stop or time.monotonic() - self.saved >= max(self.context.checkpoint_seconds, desk.checkpoint_seconds):
@@ -278,7 +291,8 @@ class _Clock:
 def _prune(claim: Claim, context: RunContext, state: loop.State) -> None:
     """Leave behind the final weights, if they are wanted, and what the next level stands on, if this is a link."""
     run = claim.run
-    if isinstance(run.ticket, Dense) or context.desk.keeps_final(claim):
+    goes_on = run.is_link and run.chain is not None and run.chain.rule.retrain != "rewind"
+    if isinstance(run.ticket, Dense) or goes_on or context.desk.keeps_final(claim):
         context.desk.keep(claim, "final", starts.pack_state(state.model))
     if isinstance(run.ticket, Winning) and run.is_link:
         chain, level = run.ticket.chain, run.ticket.level + 1
