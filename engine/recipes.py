@@ -50,6 +50,8 @@ Duration = Annotated[str, msgspec.Meta(pattern="^(0|[1-9][0-9]{0,8})(ep|it)$")] 
 # Where tickets are rewound to: an epoch's end, or a number of steps.
 Rewind = Epochs | Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,8}it$")]
 
+REWOUND = ("rewound-global", "rewound-local", "shuffled", "constant-sign")  # random tickets of a chain's own weights
+
 
 class BadRecipe(InputError):
     """A text is no recipe of a run."""
@@ -170,8 +172,8 @@ class Chain(_Part):
         return Winning(self if level else self._unpruned, level)
 
     def random(self, mask: str, level: int) -> "Random":
-        """The random ticket that is made of this chain's ticket of `level`."""
-        return Random(mask, level, self if level else None)
+        """The random ticket that is made of this chain's ticket of `level`. That of level 0 knows no pruning."""
+        return Random(mask, level, self if level else self._unpruned if mask in REWOUND else None)
 
     def run(self, level: int) -> "Run":
         """The run that this chain makes at `level`: the dense network at 0, then its own winning tickets."""
@@ -239,9 +241,9 @@ class RandomGlobal(_Part):
 
 @dataclass(frozen=True)
 class Random(_Part):
-    """Fresh weights under the chain's mask: preserved, or permuted within each layer or globally (appendix A.2).
+    """A kind of `engine.tickets.permutations`: fresh weights under a mask made of the chain's (appendix A.2).
 
-    At level 0 nothing is masked, and no chain is named.
+    At level 0 nothing is masked, and no chain is named. Those that are `rewound` are made of the chain's weights, too.
     """
 
     mask: Plugin
@@ -251,6 +253,11 @@ class Random(_Part):
     @property
     def name(self) -> str:
         return f"random-{self.mask}"
+
+    @property
+    def rewound(self) -> bool:
+        """Whether it is made of the weights that its chain rewinds to, instead of fresh ones."""
+        return self.mask in REWOUND and self.chain is not None
 
 
 @dataclass(frozen=True)
@@ -364,8 +371,9 @@ class Run:
                 return (chain.run(0),)
             case Line():
                 return self.ticket.ends
-            case Random(_, level, chain) if chain is not None and level:
-                return (chain.run(level - 1),)
+            case Random(_, level, chain) if chain is not None:
+                weights = (chain.run(0),) if self.ticket.rewound else ()
+                return tuple(dict.fromkeys((*weights, *((chain.run(level - 1),) if level else ()))))
         return ()
 
     def to_json(self) -> str:

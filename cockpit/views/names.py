@@ -11,6 +11,11 @@ MASKS = {  # of random tickets: what became of the winning ticket's mask
     "random-global": "permuted",
     "random-local": "permuted in layers",
     "random-preserved": "same mask",
+    "random-erk": "erk mask",
+    "random-rewound-global": "rewound, permuted",
+    "random-rewound-local": "rewound, permuted in layers",
+    "random-shuffled": "shuffled weights",
+    "random-constant-sign": "signs of weights",
 }
 KINDS = {  # of runs on a line between two trainings of one ticket (linear mode connectivity)
     "order-1": "own, first other order",

@@ -207,12 +207,12 @@ _ALL = (
     Option(
         name="random",
         panel=TICKETS,
-        help="Random tickets to compare with: global, local, preserved, none",
+        help=f"Random tickets to compare with: {', '.join(PERMUTATIONS.built_in)}, {NONE}",
         several=True,
         choices=(*PERMUTATIONS.built_in, NONE),
         door=PERMUTATIONS,
         default=("global",),
-        more="Another random ticket: global, local, preserved",
+        more=f"Another random ticket: {', '.join(PERMUTATIONS.built_in)}",
     ),
     Option(
         name="connect",

@@ -5,7 +5,7 @@ parameters and batch-norm statistics. A whole chain is its masks and one late-re
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -37,14 +37,14 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
     """
     ticket, t = run.ticket, run.training
     model = nets.build(t.model, t.width, shape, classes, folder)
-    if isinstance(ticket, Dense | Winning | Imported | Line):
+    if isinstance(ticket, Dense | Winning | Imported | Line) or (isinstance(ticket, Random) and ticket.rewound):
         nets.initialise(model, "init", t.seed, init=t.init)
     else:
         stream = f"random/{ticket.name.removeprefix('random-')}/{ticket.level}"
         nets.initialise(model, stream, t.seed, f"{stream}/head", t.init)
-        draw = streams.generator(f"{stream}/mask", t.seed)
+    draw = streams.generator(f"random/{ticket.name.removeprefix('random-')}/{ticket.level}/mask", t.seed)
     match ticket:
-        case Dense() | Random(chain=None) | Random(level=0):
+        case Dense() | Random(chain=None):
             return model, _everything(nets.prunable(model, WIDEST))
         case RandomGlobal(level, rate):
             return model, pruner.random_global(nets.prunable(model), Rule(rate=rate), level, draw)
@@ -58,7 +58,22 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
             return model, _fitted(masks, nets.prunable(model, ticketfiles.rule_of(found.run).prunable))
         case Random(kind, level, chain):
             assert chain is not None
-            return model, _from_chain(chain, level, model, read, PERMUTATIONS.load(kind), draw)
+            permute = PERMUTATIONS.load(kind)
+            if ticket.rewound:
+                carry(model, unpack_state(read(chain.run(0), "rewind")), chain.rule)
+                permute = partial(_reweighted, model, permute)
+            return model, _from_chain(chain, level, model, read, permute, draw)
+
+
+@torch.no_grad()
+def _reweighted(
+    model: nn.Module, kind: Callable[..., tuple[Masks, Masks]], masks: Masks, draw: torch.Generator | None
+) -> Masks:
+    """The masks that a kind of random ticket makes of `masks` and the model's weights, and its weights in place."""
+    masks, weights = kind(masks, draw, {name: model.get_parameter(name).detach().clone() for name in masks})
+    for name, weight in weights.items():
+        model.get_parameter(name).copy_(weight)
+    return masks
 
 
 def carry(model: nn.Module, state: Mapping[str, Tensor], rule: Rule) -> None:
@@ -89,9 +104,7 @@ def _from_chain(
     A prunable output layer is left out of the ticket where class counts differ, and is then not pruned.
     """
     layers = nets.prunable(model, chain.rule.prunable)
-    if level == 0:
-        return _everything(layers)
-    found = unpack_masks(read(*chain.mask_of(level)))
+    found = unpack_masks(read(*chain.mask_of(level))) if level else _everything(layers)
     masks = {name: found[name] for name, weight in layers.items() if found[name].shape == weight.shape}
     return _fitted(permute(masks, draw), layers)
 

@@ -268,7 +268,7 @@ def _miscounted(found: TicketFile) -> list[str]:
         return ["it does not say what kinds of layers its masks are of"]
     shapes = {name: found.header.tensors[f"{MASK}{name}"].shape for name in kinds or kept}
     pools = counts.pools(shapes, kinds, rule, ticket.level) if shapes else []
-    if isinstance(ticket, Random) and ticket.mask == "global":
+    if isinstance(ticket, Random) and ticket.mask in ("global", "rewound-global", "erk"):
         pools = [(list(kept), sum(count for _, count in pools))]
     wrong = []
     for names, expected in pools:
