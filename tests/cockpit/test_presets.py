@@ -36,7 +36,7 @@ def test_a_preset_tells_what_is_new_shared_and_done(cockpit: Cockpit) -> None:
     assert {"name": "cifar10 random-global", "runs": 90} in experiment["curve_names"]
     text = cockpit("presets", "show", "fig3e", **NO_DATA).stdout
     assert "inference" in text
-    assert "epoch 1 (cifar100, cifar10), of epoch 3 (imagenet, places365)" in text
+    assert "to the end of epoch 1 (cifar100, cifar10), to the end of epoch 3 (imagenet, places365)" in text
     assert "unknown until the first run ends" in text
 
 
