@@ -139,12 +139,12 @@ def _torch() -> Iterator[Finding]:
         return
     if done.returncode:
         yield explain(done.returncode, done.stderr)
-        yield from _devices(devices.found(), None)
+        yield from _devices(devices.usable(), None)
         return
     found = json.loads(done.stdout.splitlines()[-1])
     build = f"built for CUDA {found['cuda']}" if found["cuda"] else "built for CPUs"
     yield Finding("torch", "ok", f"{found['torch']}, {build}, with torchvision {found['torchvision']}")
-    yield from _devices(devices.found(), found)
+    yield from _devices(devices.usable(), found)
 
 
 def explain(code: int, stderr: str) -> Finding:

@@ -82,13 +82,13 @@ def show(
         print()
         tables.show(("curve", "levels", "points"), [_curve(curve) for curve in curves(asked[0].definition)], left=1)
     print()
-    for line in basis(together.estimate, len(devices.found())):
+    for line in basis(together.estimate, len(devices.usable())):
         print(line)
 
 
 def _outlooks(groups: Sequence[Sequence[Request]], path: Path) -> list[tuple[list[Preview], Preview]]:
     """What adding each group of experiments would do, regardless of existing names."""
-    places = devices.found()
+    places = devices.usable()
     with _uncollected():
         if not path.exists():
             return previews.previews(None, [[one.definition for one in asked] for asked in groups], places)

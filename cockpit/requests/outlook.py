@@ -32,7 +32,7 @@ def preview(asked: Sequence[Request], path: Path) -> "tuple[list[Preview], Previ
     """
     from engine.analysis import previews
 
-    places = devices.found()
+    places = devices.usable()
     if not path.exists():
         return *previews.preview(None, [one.definition for one in asked], places), len(places)
     with closing(database.reader(path)) as connection:
@@ -74,7 +74,7 @@ def preview_wider(names: Sequence[str], more: Mapping[str, Any], path: Path) -> 
     """What `widen` would make of experiments, the outlook of that, and the number of workers assumed."""
     from engine.analysis import previews
 
-    places = devices.found()
+    places = devices.usable()
     with closing(database.reader(path)) as connection:
         wider = list(_wider(connection, names, more).values())
         _, together = previews.preview(connection, wider, places)

@@ -42,7 +42,7 @@ def read(connection: sqlite3.Connection) -> Remaining:
     from engine.analysis import estimates
 
     present = [row for row in workers.present(connection) if row.state != "dead"]
-    places = [Device(row.device, None, False) for row in present] or devices.found()
+    places = [Device(row.device, None, False) for row in present] or devices.usable()
     each, together = estimates.estimate(connection, (), places)
     seconds = together.seconds if together.runs and not together.untimed else None
     return Remaining(_said(together), {name: _said(one) for name, one in each.items()}, seconds)

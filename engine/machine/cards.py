@@ -6,7 +6,7 @@ from engine.machine import processes
 from engine.machine.devices import TorchCard, TorchCards
 
 
-def found() -> TorchCards:
+def seen() -> TorchCards:
     """The CUDA or ROCm devices, in torch's order."""
     cards = []
     for place in range(torch.cuda.device_count()):
@@ -17,4 +17,4 @@ def found() -> TorchCards:
 
 
 if __name__ == "__main__":
-    processes.answer(found)
+    processes.answer(seen)

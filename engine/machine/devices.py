@@ -64,7 +64,7 @@ class Load:
     watts: float | None = None
 
 
-def found() -> list[Device]:
+def usable() -> list[Device]:
     """The devices that `CUDA_VISIBLE_DEVICES` leaves, else one `cpu` for each core this process may use."""
     return _cuda() or [Device("cpu", None, _cpu_has_bf16())] * cores()
 
@@ -75,7 +75,7 @@ def chosen(workers: int | None, per_device: int = 1, split: int = 1) -> list[Dev
     With `split`, each place is so many devices, which train one run together. Raises InputError for a number there are
     no devices for.
     """
-    devices, named = found(), OptionName("per_device")
+    devices, named = usable(), OptionName("per_device")
     kind = "CUDA devices" if devices[0].visible else "cores"
     if split > 1 and any(device.is_slice for device in devices):  # CUDA shows a process one slice at the most
         devices, kind = [device for device in devices if not device.is_slice], "undivided CUDA devices"
@@ -117,7 +117,7 @@ def decoders(workers: int, split: int = 1) -> int:
 
 def default_profile() -> Literal["exact", "fast"]:
     """`fast` where every device has native bf16, else `exact`."""
-    return "fast" if all(device.native_bf16 for device in found()) else "exact"
+    return "fast" if all(device.native_bf16 for device in usable()) else "exact"
 
 
 def emulated(profiles: Iterable[str]) -> str | None:

@@ -37,7 +37,7 @@ class Header(msgspec.Struct, frozen=True):
         """How many bytes the whole file has."""
         return self.start + max((entry.data_offsets[1] for entry in self.tensors.values()), default=0)
 
-    def place(self, entry: Entry) -> slice:
+    def span(self, entry: Entry) -> slice:
         """Where in the file the bytes of a tensor lie."""
         first, last = entry.data_offsets
         return slice(self.start + first, self.start + last)

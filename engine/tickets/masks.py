@@ -12,7 +12,7 @@ def read(data: bytes) -> dict[str, int]:
         raise InputError(f"not a cockpit mask file ({error})") from None
     if len(data) < header.end:
         raise InputError(f"the mask file is cut off: {len(data):,} of its {header.end:,} bytes are here")
-    return {name: int.from_bytes(data[header.place(entry)], "little") for name, entry in header.tensors.items()}
+    return {name: int.from_bytes(data[header.span(entry)], "little") for name, entry in header.tensors.items()}
 
 
 def common(a: bytes, b: bytes) -> dict[str, int]:

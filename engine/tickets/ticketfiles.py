@@ -52,7 +52,7 @@ class TicketFile:
 
     def bytes(self, entry: Entry) -> bytes:
         """The bytes of a tensor."""
-        return self.data[self.header.place(entry)]
+        return self.data[self.header.span(entry)]
 
 
 class DataFacts(msgspec.Struct, frozen=True):
@@ -216,7 +216,7 @@ def content_digest(data: bytes) -> str:
     header = headers.read(data)
     recipe = json.loads(header.metadata[METADATA])["recipe"]
     tensors = {
-        name: [entry.dtype, entry.shape, hashlib.sha256(data[header.place(entry)]).hexdigest()]
+        name: [entry.dtype, entry.shape, hashlib.sha256(data[header.span(entry)]).hexdigest()]
         for name, entry in header.tensors.items()
     }
     text = json.dumps({"recipe": recipe, "tensors": tensors}, sort_keys=True, separators=(",", ":"))

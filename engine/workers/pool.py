@@ -16,13 +16,13 @@ from engine.store import database, leases, workers
 from engine.store.files import Folder
 
 TEND_SECONDS = 0.5
-CRASHES_ALLOWED = 3  # of a worker that had just been started; then its place stays empty
+CRASHES_ALLOWED = 3  # of a worker that had just been started; then its slot stays empty
 YOUNG_SECONDS = 30.0
 
 
 @dataclass
-class _Place:
-    """A device's place for one worker, and who is there."""
+class _Slot:
+    """A device that one worker trains on, and that worker."""
 
     command: list[str]
     environment: dict[str, str]
@@ -32,7 +32,7 @@ class _Place:
 
 
 class Pool:
-    """Worker processes, one on each of `places`. Each ends with this process, if it is not stopped before.
+    """Worker processes, one on each of `slots`. Each ends with this process, if it is not stopped before.
 
     One that crashes is started again: the run that it held goes on from its checkpoint, and counts how often that was.
     """
@@ -40,14 +40,14 @@ class Pool:
     def __init__(
         self,
         path: Path,
-        places: list[devices.Device],
+        slots: list[devices.Device],
         *,
         experiment: int | None = None,
         drain: bool = True,
         min_free: int | None = None,
         notify: str | None = None,
     ) -> None:
-        self.path, self.devices = path.absolute(), places
+        self.path, self.devices = path.absolute(), slots
         self._name = f"pool-{processes.mark()}.log"
         with closing(database.writer(self.path, make=False)) as connection:
             self._file = database.file_of(connection)
@@ -56,17 +56,17 @@ class Pool:
             self.id = workers.open_pool(connection, str(self.log))
         command = [*processes.python("engine.workers.worker"), "--db", str(self.path), "--parent", str(os.getpid())]
         command += ["--pool", str(self.id), "--log", str(self.log)]
-        command += ["--decoders", str(devices.decoders(len(places), places[0].split))]
+        command += ["--decoders", str(devices.decoders(len(slots), slots[0].split))]
         command += ["--experiment", str(experiment)] if experiment is not None else []
         command += ["--drain"] if drain else []
         command += ["--min-free", str(min_free)] if min_free is not None else []
         command += ["--notify", notify] if notify else []
         self.restarts = 0
         self._ending, self._changing = False, threading.Lock()  # held while processes are started or told to end
-        self._places = [self._open(command, device) for device in places]
+        self._slots = [self._open(command, device) for device in slots]
         threading.Thread(target=self._tend, daemon=True).start()
 
-    def _open(self, command: list[str], device: devices.Device) -> _Place:
+    def _open(self, command: list[str], device: devices.Device) -> _Slot:
         environment = {**processes.environment(), "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
         name = "cpu"
         if device.visible is not None:  # each process sees its own cards, the first of which it calls cuda:0
@@ -74,14 +74,14 @@ class Pool:
         command = [*command, "--device", name, "--label", device.name, "--split", str(device.split)]
         if device.visible is not None and self.devices.count(device) > 1:
             command += ["--shared-device"]
-        return _Place(command, environment, self._start(command, environment), time.monotonic())
+        return _Slot(command, environment, self._start(command, environment), time.monotonic())
 
     def _start(self, command: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
         with self.log.open("ab") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._slots)
 
     @property
     def log(self) -> Path:
@@ -90,27 +90,27 @@ class Pool:
 
     @property
     def running(self) -> int:
-        """How many of the places have a process that has not ended, or will be given another."""
-        return sum(place.process.poll() is None or self._replaceable(place) for place in self._places)
+        """How many of the slots have a process that has not ended, or will be given another."""
+        return sum(slot.process.poll() is None or self._replaceable(slot) for slot in self._slots)
 
     @property
     def crashed(self) -> int:
-        """How many of the places are empty because their workers crashed again and again."""
-        ended = (place for place in self._places if place.process.poll() not in (None, 0, processes.HALTED))
-        return sum(not self._replaceable(place) for place in ended)
+        """How many of the slots are empty because their workers crashed again and again."""
+        ended = (slot for slot in self._slots if slot.process.poll() not in (None, 0, processes.HALTED))
+        return sum(not self._replaceable(slot) for slot in ended)
 
     @property
     def halted(self) -> str | None:
         """Why workers ended that cannot use the database, its files or their disk; None if none did."""
-        if not any(place.process.poll() == processes.HALTED for place in self._places):
+        if not any(slot.process.poll() == processes.HALTED for slot in self._slots):
             return None
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         said = (line.removeprefix(processes.HALT) for line in reversed(lines) if line.startswith(processes.HALT))
         return next(said, f"see {self.log}")
 
-    def _replaceable(self, place: _Place) -> bool:
-        ended = place.process.poll()
-        if ended in (None, 0, processes.HALTED) or self._ending or place.crashes >= CRASHES_ALLOWED:
+    def _replaceable(self, slot: _Slot) -> bool:
+        ended = slot.process.poll()
+        if ended in (None, 0, processes.HALTED) or self._ending or slot.crashes >= CRASHES_ALLOWED:
             return False
         return database.lies_at(self.path, self._file)  # another worker would train for another database, or none
 
@@ -122,49 +122,49 @@ class Pool:
         with ExitStack() as opened:
             while self.running and not self._ending:
                 time.sleep(TEND_SECONDS)
-                for place in self._places:
+                for slot in self._slots:
                     with self._changing, suppress(OSError):  # no memory for another process
-                        if self._replaceable(place):
-                            self._replace(place)
+                        if self._replaceable(slot):
+                            self._replace(slot)
                 if time.monotonic() - sampled >= workers.LOAD_SECONDS and database.lies_at(self.path, self._file):
                     sampled = time.monotonic()
                     with suppress(sqlite3.Error, InputError, OSError):  # locked: the next sample comes soon
                         connection = connection or opened.enter_context(closing(database.writer(self.path, make=False)))
                         workers.record_loads(connection, host, meter.read())
 
-    def _replace(self, place: _Place) -> None:
-        ended = place.process.poll()
+    def _replace(self, slot: _Slot) -> None:
+        ended = slot.process.poll()
         if ended in (processes.RENEWED, processes.UNRECORDED):
             if ended == processes.UNRECORDED:
-                place.command = [*place.command, "--unrecorded"]
-            place.process, place.started = self._start(place.command, place.environment), time.monotonic()
+                slot.command = [*slot.command, "--unrecorded"]
+            slot.process, slot.started = self._start(slot.command, slot.environment), time.monotonic()
             return
-        young = time.monotonic() - place.started < YOUNG_SECONDS
-        place.crashes = place.crashes + 1 if young else 1
-        if place.crashes < CRASHES_ALLOWED:
+        young = time.monotonic() - slot.started < YOUNG_SECONDS
+        slot.crashes = slot.crashes + 1 if young else 1
+        if slot.crashes < CRASHES_ALLOWED:
             self.restarts += 1
-            place.process, place.started = self._start(place.command, place.environment), time.monotonic()
+            slot.process, slot.started = self._start(slot.command, slot.environment), time.monotonic()
 
     def stop(self) -> None:
         """Ask every worker to leave a checkpoint and end, and wait for them, one step of training at the most."""
         with self._changing:
             self._ending = True
-            for place in self._places:
-                place.process.terminate()
+            for slot in self._slots:
+                slot.process.terminate()
         self.close()
 
     def kill(self) -> None:
         """End every worker at once: what it did since its last checkpoint is lost."""
         with self._changing:
             self._ending = True
-            for place in self._places:
-                place.process.kill()
+            for slot in self._slots:
+                slot.process.kill()
         self.close()
 
     def close(self) -> None:
         """Wait for the processes to end, and record that the pool has."""
-        for place in self._places:
-            place.process.wait()
+        for slot in self._slots:
+            slot.process.wait()
         if not database.lies_at(self.path, self._file):  # its workers have said so, to the one that they had open
             return
         with closing(database.writer(self.path, make=False)) as connection:

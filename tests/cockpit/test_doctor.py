@@ -202,8 +202,8 @@ def test_a_terminal_without_unicode_gets_an_answer(tmp_path: Path) -> None:
 
 
 def test_devices_are_those_that_workers_would_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "found", lambda: [CPU, CPU, CPU])
-    (first, second) = list(diagnosis._devices(devices.found(), None))
+    monkeypatch.setattr(devices, "usable", lambda: [CPU, CPU, CPU])
+    (first, second) = list(diagnosis._devices(devices.usable(), None))
     assert "3 CPU cores" in first.said
     assert "float32" in second.said
 

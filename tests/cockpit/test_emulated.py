@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def emulating(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose processor does not multiply bfloat16."""
-    monkeypatch.setattr(devices, "found", lambda: [Device("cpu", None, False)])
+    monkeypatch.setattr(devices, "usable", lambda: [Device("cpu", None, False)])
 
 
 def interrupted(*arguments: Any, **options: Any) -> None:
@@ -49,6 +49,6 @@ def test_exact_is_emulated_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fast_is_no_reason_to_warn_where_it_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "found", lambda: [Device("cpu", None, True)])
+    monkeypatch.setattr(devices, "usable", lambda: [Device("cpu", None, True)])
     code, _, err = inprocess.run(*ADD, "--profile", "fast", "--name", "quick")
     assert (code, SAID in err) == (0, False)

@@ -111,7 +111,7 @@ def test_batches_are_split_over_undivided_cards_as_a_process_sees_one_slice(monk
 def test_a_broken_nvml_does_not_hide_a_card_that_torch_can_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cards = (TorchCard("GPU-x", True), TorchCard("GPU-y", True))
     broken(monkeypatch, tmp_path, torch=TorchCards(False, cards))
-    assert [(device.name, device.visible) for device in devices.found()] == [("cuda:0", "0"), ("cuda:1", "1")]
+    assert [(device.name, device.visible) for device in devices.usable()] == [("cuda:0", "0"), ("cuda:1", "1")]
     assert devices.unclear() is None
 
 
@@ -119,7 +119,7 @@ def test_without_nvml_and_torch_the_cpu_is_used_but_not_without_a_word(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken(monkeypatch, tmp_path)
-    assert devices.found()[0].name == "cpu"
+    assert devices.usable()[0].name == "cpu"
     assert "training on the CPU" in (devices.unclear() or "")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert devices.unclear() is None  # as was asked for
@@ -131,7 +131,7 @@ def test_without_nvml_and_torch_the_cpu_is_used_but_not_without_a_word(
 def test_rocm_is_torchs_cuda_under_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken(monkeypatch, tmp_path, torch=TorchCards(True, (TorchCard("GPU-x", True),)))
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "3")
-    (device,) = devices.found()
+    (device,) = devices.usable()
     assert (device.name, device.visible, device.variable) == ("cuda:0", "3", "HIP_VISIBLE_DEVICES")
 
 
@@ -145,7 +145,7 @@ def test_torch_answers_when_it_is_asked() -> None:
 
 def test_without_cards_each_core_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_cuda", list)
-    found = devices.found()
+    found = devices.usable()
     assert len(found) == devices.cores()
     assert {device.name for device in found} == {"cpu"}
     assert devices.chosen(1) == found[:1]

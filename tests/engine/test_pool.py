@@ -61,7 +61,7 @@ def test_a_worker_that_makes_way_for_another_process_has_not_crashed(
         time.sleep(0.1)
     assert (renewing.crashed, renewing.restarts) == (0, 0)
     assert len(Path(f"{path}.n").read_bytes()) == 5
-    told = "--unrecorded" in renewing._places[0].command
+    told = "--unrecorded" in renewing._slots[0].command
     assert told == (code == processes.UNRECORDED)
     renewing.close()
 
@@ -88,8 +88,8 @@ def test_nothing_is_started_again_once_a_pool_was_told_to_end(path: Path, monkey
     program(monkeypatch, "import time; time.sleep(60)")
     ending = Pool(path, [Device("cpu", None, False)])
     with ending._changing:  # as while a crashed worker is being replaced
-        ending._places[0].process.kill()
-        ending._places[0].process.wait()
+        ending._slots[0].process.kill()
+        ending._slots[0].process.wait()
     ending.stop()
     assert (ending.running, ending.restarts) == (0, 0)
 

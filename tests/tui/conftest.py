@@ -50,7 +50,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(database, "datetime", Clock)
     monkeypatch.setattr(workers, "time", SimpleNamespace(time=NOW.timestamp))
     monkeypatch.setattr(processes, "alive", lambda process: process.pid != DEAD)
-    monkeypatch.setattr(devices, "found", lambda: [devices.Device("cpu", None, False)] * 2)
+    monkeypatch.setattr(devices, "usable", lambda: [devices.Device("cpu", None, False)] * 2)
     monkeypatch.setattr(devices, "default_profile", lambda: "exact")
     monkeypatch.setattr(Input.cursor_blink, "_default", False)
     monkeypatch.setattr(Reader, "_answer", _noting(Reader._answer))
