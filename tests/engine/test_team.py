@@ -310,25 +310,30 @@ def test_only_a_worker_of_as_many_devices_claims_a_split_run(tmp_path: Path) -> 
         assert not leases.unfinished(connection, split=3)
 
 
-def split_worker(path: Path) -> list[str]:
+def split_worker(path: Path, device: str = "cpu") -> list[str]:
     """The command of a worker that splits batches over two processes."""
     module = [sys.executable, "-m", "engine.workers.worker"]
-    return [*module, "--db", str(path), "--device", "cpu", "--drain", "--split", "2"]
+    return [*module, "--db", str(path), "--device", device, "--drain", "--split", "2"]
+
+
+two_cards = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+on_each = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=[pytest.mark.gpu, two_cards])])
 
 
 @pytest.mark.slow
-def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+@on_each
+def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp_path: Path, device: str) -> None:
     undisturbed, path = tmp_path / "undisturbed.db", tmp_path / "experiments.db"
     for place in (undisturbed, path):
         add(place, "split", split=2, **WANTED)
-    work_off(undisturbed, split=2)
-    worker = subprocess.Popen([*split_worker(path), "--checkpoint-seconds", "0"])
+    work_off(undisturbed, device=device, split=2)
+    worker = subprocess.Popen([*split_worker(path, device), "--checkpoint-seconds", "0"])
     wait_for_epochs(path, 3, worker)
     (follower,) = psutil.Process(worker.pid).children()
     assert "engine.workers.follower" in follower.cmdline()
     follower.send_signal(signal.SIGKILL)
     assert worker.wait(120) == processes.RENEWED  # its pool puts another in its place
-    work_off(path, split=2)
+    work_off(path, device=device, split=2)
     assert records(path) == records(undisturbed)
     with closing(database.reader(path)) as connection:
         rows = connection.execute("SELECT attempt, outcome FROM attempts ORDER BY claim").fetchall()
@@ -336,14 +341,15 @@ def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp
 
 
 @pytest.mark.slow
-def test_a_signal_to_all_processes_of_a_team_leaves_a_checkpoint(tmp_path: Path) -> None:
+@on_each
+def test_a_signal_to_all_processes_of_a_team_leaves_a_checkpoint(tmp_path: Path, device: str) -> None:
     path = tmp_path / "experiments.db"
     add(path, "split", split=2, **WANTED)
-    worker = subprocess.Popen(split_worker(path), start_new_session=True)
+    worker = subprocess.Popen(split_worker(path, device), start_new_session=True)
     wait_for_epochs(path, 1, worker)
     os.killpg(worker.pid, signal.SIGTERM)  # as Slurm and systemd do
     assert worker.wait(120) == 0
-    work_off(path, split=2)
+    work_off(path, device=device, split=2)
     with closing(database.reader(path)) as connection:
         rows = connection.execute("SELECT attempt, outcome FROM attempts ORDER BY claim").fetchall()
         assert [tuple(row) for row in rows] == [(1, "stopped"), (1, "done")]
