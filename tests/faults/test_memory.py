@@ -178,9 +178,9 @@ def test_a_heartbeat_does_not_tell_of_memory_that_a_claim_has_freed_meanwhile(
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 5 * GIB if connection.in_transaction else 10 * GIB)
     one.context.device = torch.device("cuda:0")
     one.heart._tell()
-    one.desk.close_beats()
     query = "SELECT device_memory FROM workers WHERE id = ?"
     assert connection.execute(query, (one.desk.worker,)).fetchone()[0] == 5 * GIB
+    one.desk.close_beats()
 
 
 def test_an_error_in_whose_wake_another_was_raised_keeps_no_tensors(
