@@ -25,6 +25,7 @@ Kind = Literal["conv", "linear", "output"]  # of a layer: what is pruned beside 
 Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
 Keep = Literal["needed", "final"]  # which of its weights a run leaves behind
+Granularity = Annotated[str, msgspec.Meta(pattern="^(weight|filter|[1-9][0-9]?:[1-9][0-9]?)$")]
 Retrain = Literal["rewind", "lr-rewind", "finetune"]
 PruneAt = Literal["end", "init"]
 Head = Literal["auto", "fresh"]
@@ -119,6 +120,7 @@ class Rule(_Part):
 
     Each kind of layer may have a rate of its own (Frankle and Carbin 2019, appendix G). `scope` is which layers are
     compared with each other, and how many weights each keeps: `engine.pruning.counts`.
+    `granularity` is what is pruned as one: weights, whole filters, or N:M, all but N of M weights along input channels.
     `retrain` is what a pruned network starts from, and how it trains (Renda et al. 2020): `rewind`, from the state that
     tickets are rewound to; `lr-rewind`, from the weights at the end of the level below; `finetune`, from these at the
     last learning rate throughout.
@@ -137,6 +139,7 @@ class Rule(_Part):
     prune_at: PruneAt = "end"
     prune_batches: Count = 1
     retrain: Retrain = "rewind"
+    granularity: Granularity = "weight"
     head: Head = "auto"
 
     @property
@@ -148,6 +151,12 @@ class Rule(_Part):
     def knows_layers(self) -> bool:
         """Whether how many weights remain depends on what kinds of layers there are, or in which order."""
         return isinstance(self.rate, str) or self.scope in ("erk", "uniform+")
+
+    @property
+    def pattern(self) -> tuple[int, int] | None:
+        """N and M of the granularity N:M."""
+        few, _, many = self.granularity.partition(":")
+        return (int(few), int(many)) if many else None
 
     def rate_of(self, kind: Kind) -> float:
         """The fraction that each level prunes of the layers of a kind."""
@@ -198,7 +207,7 @@ class Chain(_Part):
 
     @cached_property
     def _unpruned(self) -> "Chain":
-        pruning = ("scope", "rate", "criterion", "prune_at", "prune_batches", "retrain")
+        pruning = ("scope", "rate", "criterion", "prune_at", "prune_batches", "retrain", "granularity")
         return Chain(self.training, replace(self.rule, **{name: getattr(Rule, name) for name in pruning}))
 
     @cached_property

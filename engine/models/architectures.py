@@ -145,6 +145,32 @@ def _add_linear(net: nn.Sequential, sizes: list[int], classes: int) -> None:
     net.add_module("output", nn.Linear(sizes[-1], classes))
 
 
+class VitTiny(nn.Module):
+    """torchvision's VisionTransformer in the size of DeiT-Tiny (Touvron et al. 2021, table 1), with patches of 4x4.
+
+    12 layers of 3 heads, 192 channels times `width`, for square images whose side 4 divides.
+    """
+
+    def __init__(self, width: float, shape: Shape, classes: int) -> None:
+        super().__init__()
+        from torchvision import models  # takes a second to import
+
+        size, heads = 4, 3  # of patches, of each layer
+        hidden = heads * scaled(64, width)
+        self.vit = models.VisionTransformer(shape[1], size, 12, heads, hidden, 4 * hidden, num_classes=classes)
+        self.vit.conv_proj = nn.Conv2d(shape[0], hidden, size, size)
+
+    def reset_parameters(self) -> None:
+        """Draw the positions' embedding, as torchvision does, which no layer of it draws again."""
+        nn.init.normal_(self.vit.encoder.pos_embedding, std=0.02)
+        nn.init.zeros_(self.vit.class_token)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, classes)."""
+        logits: Tensor = self.vit(x)
+        return logits
+
+
 def torchvision_resnet(name: str, width: float, channels: int, classes: int, small_stem: bool) -> nn.Module:
     """torchvision's ResNet called `name`, its channels multiplied by `width`, for images of `channels` channels.
 

@@ -26,6 +26,7 @@ class Model:
     pooled: bool = True  # ends in a global average pool, so that its weights fit images of any size
     batch_norm: bool = True
     init: Init = "xavier"  # as its paper draws weights
+    patch: int = 1  # pixels a side of what images are cut into: they must be square, and it must divide their side
     prunable: Prunable = "conv"  # the narrowest rule that it is pruned by, which is its default
 
     def milestones_for(self, epochs: int) -> tuple[int, ...]:
@@ -57,6 +58,18 @@ MODELS = {
         "2 hidden linear layers (LeCun et al. 1998)", 1, 50, (), 60, "adam", False, False, prunable="conv+linear"
     ),
     "lenet-5": Model("LeNet-5 (LeCun et al. 1998), with ReLU and max pool", 16, 50, (), 60, "adam", False, False),
+    "vit-tiny": Model(
+        "vision transformer in the size of DeiT-Tiny, torchvision's class, patches of 4x4",
+        4,
+        100,
+        (),
+        128,
+        "adamw",
+        pooled=False,
+        batch_norm=False,
+        prunable="conv+linear",
+        patch=4,
+    ),
 }
 PLUGINS = Door("models", "model", {})
 WIDTH = Range(above=0, most=64)
@@ -94,6 +107,9 @@ def check(name: str, width: float, shape: tuple[int, int, int]) -> None:
             OptionName("model"),
             f" {default_for(shape)}",
         )
+    if model.patch > 1 and (shape[1] != shape[2] or shape[1] % model.patch):
+        sides = f"{shape[1]}x{shape[2]}"
+        raise InputError(f"{name} needs square images whose side {model.patch} divides, these have {sides}")
 
 
 def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int, int], split: int = 1) -> None:

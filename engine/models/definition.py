@@ -17,7 +17,7 @@ HEAD = '''"""{about}
     from {module} import load
     net = load()
 
-Written by `cockpit tickets export --code`. Needs torch and safetensors.
+Written by `cockpit tickets export`. Needs torch and safetensors.
 """
 
 {imports}

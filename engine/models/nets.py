@@ -12,7 +12,7 @@ from engine import streams
 from engine.errors import InputError, OptionName
 from engine.machine import vision
 from engine.models import user_model
-from engine.models.architectures import ConvN, LeNet5, LeNet300, ResNet20, Shape, Vgg, torchvision_resnet
+from engine.models.architectures import ConvN, LeNet5, LeNet300, ResNet20, Shape, Vgg, VitTiny, torchvision_resnet
 from engine.models.catalog import find
 from engine.recipes import Init, Kind, Prunable
 
@@ -25,7 +25,12 @@ VGG: dict[str, tuple[int | str, ...]] = {
     "vgg19": (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", *_LAST, "M", *_LAST),
 }
 CONV_N = {"conv-2": 1, "conv-4": 2, "conv-6": 3}  # pairs of convolutions
-OF_SHAPE: dict[str, Callable[[float, Shape, int], nn.Module]] = {"lenet-300-100": LeNet300, "lenet-5": LeNet5}
+OF_SHAPE: dict[str, Callable[[float, Shape, int], nn.Module]] = {
+    "lenet-300-100": LeNet300,
+    "lenet-5": LeNet5,
+    "vit-tiny": VitTiny,
+}
+TORCHVISION = ("resnet18", "resnet50", "vit")  # what its classes build
 # The parameters of linear layers that are their weights: those of attention project its inputs.
 LINEAR: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("weight",),
@@ -54,6 +59,8 @@ def maker(name: str, width: float, shape: Shape, classes: int, folder: str = "")
         given = _arguments(factory, name, {"channels": shape[0], "width": width, "shape": shape, "classes": classes})
         return partial(factory, **given)
     find(name)  # raises for an unknown one
+    if name.startswith(TORCHVISION):
+        vision.torchvision()  # raises where it does not go with torch
     if name in VGG:
         return partial(Vgg, VGG[name], width, shape[0], classes)
     if name in CONV_N:
@@ -62,7 +69,6 @@ def maker(name: str, width: float, shape: Shape, classes: int, folder: str = "")
         return partial(OF_SHAPE[name], width, shape, classes)
     if name == "resnet20":
         return partial(ResNet20, width, shape[0], classes)
-    vision.torchvision()  # raises where it does not go with torch
     base = name.removesuffix("-cifar")
     return partial(torchvision_resnet, base, width, shape[0], classes, base != name)
 

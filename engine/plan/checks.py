@@ -15,11 +15,13 @@ from engine.plan import durations, number_lists
 from engine.plan.definitions import LEARNING_RATES, Definition, evaluation_levels, evaluation_rule, rewind_of
 from engine.plan.optimizers import SETTINGS
 from engine.plan.options import OPTIONS
+from engine.pruning.counts import of_group
 from engine.pruning.criteria import OF_TRAINING, sees_images
 from engine.recipes import Prunable, Rule
 from engine.tickets import ticketfiles
 
 RULES = get_args(Prunable)
+KEEPING_MASKS = ("preserved", "shuffled", "constant-sign")  # kinds of random tickets
 UNEVALUATED = "no ticket is trained on another data set, and none compared with a random ticket"
 
 
@@ -181,10 +183,34 @@ def _check_pruning(d: Definition) -> None:
     if d.retrain != Rule.retrain and d.prune_at == "init":
         why = f" {d.retrain} keeps the weights of training: give "
         raise InputError(OptionName("retrain"), why, OptionName("prune_at"), " end, or retrain rewind")
+    _check_granularity(d)
     shares = [scope for scope in d.scopes if scope in ("erk", "uniform+")]
     if shares and isinstance(d.rate, str):
         why = f" {d.rate} does not go with "
         raise InputError(OptionName("prune_rate"), why, OptionName("scope"), f" {shares[0]}: give one rate")
+
+
+def _check_granularity(d: Definition) -> None:
+    """Raises InputError where the granularity does not go with what else is said of pruning."""
+    name, rule = OptionName("granularity"), Rule(rate=d.rate, granularity=d.granularity)
+    if d.granularity == Rule.granularity:
+        return
+    if d.granularity == "filter" and d.prunable != "conv":
+        raise InputError(name, " filter prunes convolutions: give ", OptionName("prunable"), " conv")
+    for scope in d.scopes:
+        if scope in ("erk", "uniform+") or (rule.pattern and scope != "global"):
+            raise InputError(OptionName("scope"), f" {scope} does not go with ", name, f" {d.granularity}: give global")
+    if others := [kind for kind in d.random if kind not in KEEPING_MASKS]:
+        why = f" {others[0]} does not keep the structure of "
+        raise InputError(OptionName("random"), why, name, f" {d.granularity}: give {' or '.join(KEEPING_MASKS)}")
+    if rule.pattern:
+        (few, many), levels = rule.pattern, OptionName("levels")
+        if isinstance(d.rate, str):
+            raise InputError(OptionName("prune_rate"), f" {d.rate} does not go with ", name, ": give one rate")
+        last = next((level for level in range(d.levels) if of_group(rule, level) == few), None)
+        if last is not None:
+            why = f" {d.levels} is more than {last}, at which {few} of {many} weights remain: give {last} or fewer"
+            raise InputError(levels, why)
 
 
 def _check_numbers(d: Definition) -> None:

@@ -14,6 +14,7 @@ from engine.plan import number_lists, rates
 from engine.plan.checks import UNEVALUATED, checked, models_own, not_theirs, unused, uses_evaluate, without_unused
 from engine.plan.definitions import Definition, evaluation_levels, evaluation_rule
 from engine.plan.options import DEFINING, FIELDS, NONE, OPTIONS, given
+from engine.recipes import Rule
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import SPEC, TicketSource
 
@@ -25,6 +26,7 @@ OF_CHAINS = (
     "rewind",
     "rewinds",
     "retrain",
+    "granularity",
 )  # what says nothing where no chain is trained
 
 
@@ -57,6 +59,8 @@ def define(requested: Collection[str] | None = None, **options: Any) -> Definiti
     ends = {"source": specs, "target": values["target"] or specs}
     sources, targets = _data_sets(*(_parts(name, group, values["images"]) for name, group in ends.items()))
     values["random"] = _random(values["random"])
+    if values["granularity"] != Rule.granularity and "random" not in options:
+        values["random"] = ("preserved",)  # which keeps the structure
     if tickets:
         values |= {name: value for name, value in tickets[0].options.items() if name not in options}
     if not sources:

@@ -16,6 +16,7 @@ from engine.recipes import (
     Duration,
     Epochs,
     Factor,
+    Granularity,
     Init,
     Keep,
     Level,
@@ -95,6 +96,7 @@ class Definition:
     prune_at: PruneAt = Rule.prune_at
     prune_batches: Count = Rule.prune_batches
     retrain: Retrain = Rule.retrain
+    granularity: Granularity = Rule.granularity
     model_folder: str = ""  # where the source of a person's own model lies
 
     def to_json(self) -> str:

@@ -121,6 +121,7 @@ def _chains(d: Definition, source: DataSet, optimizer: str, scope: Scope) -> lis
         prune_at=d.prune_at,
         prune_batches=d.prune_batches,
         retrain=d.retrain,
+        granularity=d.granularity,
         head=_head(d),
     )
     return [_chain(_training(d, source, optimizer, r), rule) for r in range(d.replicates)]

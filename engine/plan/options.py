@@ -197,6 +197,13 @@ _ALL = (
         otherwise="1; of imagenet and places365 3; 0 with prune-at init",
     ),
     Option(
+        name="granularity",
+        panel=TICKETS,
+        help="What is pruned as one: weight; filter; or N:M as in 2:4, all but N of M weights along input channels",
+        reads=rates.granularity,
+        default=Rule.granularity,
+    ),
+    Option(
         name="retrain",
         panel=TICKETS,
         help="A pruned network starts from: rewind, rewound weights; lr-rewind, final weights, the schedule rewound;"
@@ -212,6 +219,7 @@ _ALL = (
         choices=(*PERMUTATIONS.built_in, NONE),
         door=PERMUTATIONS,
         default=("global",),
+        otherwise="global; preserved where filters or N:M are pruned",
         more=f"Another random ticket: {', '.join(PERMUTATIONS.built_in)}",
     ),
     Option(

@@ -1,10 +1,14 @@
-"""Pruning rates as people write them: `0.2`, or of kinds of layers `conv=0.2,linear=0.2,output=0.1`. No torch here."""
+"""How much is pruned, and what as one, as people write it. No torch here.
 
+A rate is `0.2`, or of kinds of layers `conv=0.2,linear=0.2,output=0.1`; a granularity `weight`, `filter`, or `2:4`.
+"""
+
+import re
 from collections.abc import Iterable
 from typing import get_args
 
 from engine.errors import InputError, OptionName, Range, chosen, quoted
-from engine.recipes import Kind, Prunable, Rates, Rule
+from engine.recipes import Granularity, Kind, Prunable, Rates, Rule
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PRUNED: dict[Prunable, tuple[Kind, ...]] = {
@@ -12,6 +16,7 @@ PRUNED: dict[Prunable, tuple[Kind, ...]] = {
     "conv+output": ("conv", "output"),
     "conv+linear": KINDS,
 }
+WHOLE = ("weight", "filter")
 _RATE = Range(above=0, below=1)
 
 
@@ -36,6 +41,18 @@ def read(option: str, given: float | str) -> Rates:
         else:
             found[kind] = rate
     return _written(found.get(kind, rest) for kind in KINDS)
+
+
+def granularity(option: str, given: str) -> Granularity:
+    """The one form of a granularity that a person gave for an option. Raises InputError for anything else."""
+    text = given.strip().casefold()
+    if found := re.fullmatch(r"([1-9][0-9]?)\s*:\s*([1-9][0-9]?)", text):
+        few, many = map(int, found.groups())
+        if few < many:
+            return f"{few}:{many}"
+    elif text in WHOLE:
+        return text
+    raise InputError(option, f" {quoted(given)} is not understood: give weight, filter, or N:M as in 2:4")
 
 
 def used(option: str, rates: Rates, prunable: Prunable) -> Rates:

@@ -15,13 +15,20 @@ def pools(shapes: Shapes, kinds: Mapping[str, Kind], rule: Rule, level: float) -
 
     `shapes` are those of the prunable weights, in the order of the layers; `kinds` are needed where the rule
     `knows_layers`. round(N (1 - rate)^level) of N weights remain. In the scope global layers of one rate are compared,
-    in layerwise each has its own count. The others give each layer its share of that total:
+    in layerwise each has its own count. Where filters are pruned, N and what remains are filters; where the granularity
+    is N:M, layers whose input channels M divides keep so many of each M (`of_group`), others all. The other scopes give
+    each layer its share of that total:
 
     - erk: in proportion to the sum of its weight's dimensions, at most all (Evci et al. 2020, section 3: inputs,
       outputs, height and width of the kernel over their product is the density).
     - uniform+: in proportion to its size, but all of the first layer and at least a fifth of the output layer.
     """
-    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    if rule.pattern:
+        many = rule.pattern[1]
+        grouped = {name: shape[1] % many == 0 for name, shape in shapes.items()}
+        kept = {name: of_group(rule, level) if grouped[name] else many for name in shapes}
+        return [([name], math.prod(shape) * kept[name] // many) for name, shape in shapes.items()]
+    sizes = {name: math.prod(shape) // unit(shape, rule) for name, shape in shapes.items()}
     if rule.scope in ("erk", "uniform+"):
         weights, least = sizes, dict.fromkeys(sizes, 0)
         if rule.scope == "erk":
@@ -41,6 +48,17 @@ def pools(shapes: Shapes, kinds: Mapping[str, Kind], rule: Rule, level: float) -
         (names, round(sum(sizes[name] for name in names) * rule.fraction(level, kinds.get(names[0], "conv"))))
         for names in found.values()
     ]
+
+
+def unit(shape: Sequence[int], rule: Rule) -> int:
+    """How many weights are pruned as one: those of a filter, or one."""
+    return math.prod(shape[1:]) if rule.granularity == "filter" else 1
+
+
+def of_group(rule: Rule, level: float) -> int:
+    """How many weights of each M remain at `level` under N:M: round(M (1 - rate)^level), and at least N."""
+    few, many = rule.pattern or (1, 1)
+    return max(few, round(many * rule.fraction(level)))
 
 
 def apportioned(

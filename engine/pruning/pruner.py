@@ -66,14 +66,45 @@ def _highest(
     kinds: Mapping[str, Kind],
 ) -> Masks:
     """Of the weights that `masks` (None: all) leaves, those of the highest scores, as many as remain at `level`."""
+    if rule.pattern:
+        if all(score.shape[1] % rule.pattern[1] for score in scored.values()):
+            why = f"granularity {rule.granularity} prunes nothing: {rule.pattern[1]} divides no layer's input channels"
+            raise InputError(why)
+        return {
+            name: _of_groups(score, masks[name] if masks else None, rule.pattern[1], counts.of_group(rule, level))
+            for name, score in scored.items()
+        }
     found: Masks = {}
+    whole = scored
+    if rule.granularity == "filter":
+        scored = {name: score.flatten(1).mean(1) for name, score in scored.items()}
+        masks = masks and {name: mask.flatten(1).any(1) for name, mask in masks.items()}
     for names, remain in counts.pools({name: score.shape for name, score in scored.items()}, kinds, rule, level):
         scores = _not_negative(torch.cat([scored[name].flatten() for name in names]))
         if masks is not None:
             # Below every score, so that a pruned weight never comes back, not even among zeros.
             scores.masked_fill_(~torch.cat([masks[name].flatten() for name in names]), -1.0)
         found |= split(largest(scores, remain), {name: scored[name] for name in names})
-    return {name: found[name] for name in scored}
+    return {name: _spread(found[name], score) for name, score in whole.items()}
+
+
+def _spread(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask of weights, or of filters, as one of the weights of a layer."""
+    return mask if mask.shape == like.shape else mask.view(-1, *[1] * (like.dim() - 1)).expand_as(like).contiguous()
+
+
+def _of_groups(scores: Tensor, mask: Tensor | None, many: int, keep: int) -> Tensor:
+    """A mask of the `keep` highest of each `many` scores along input channels; of all where those do not divide."""
+    if scores.shape[1] % many:
+        return torch.ones_like(scores, dtype=torch.bool)
+    ranked = _not_negative(scores.flatten()).view(scores.shape)
+    if mask is not None:
+        ranked.masked_fill_(~mask, -1.0)
+    along = ranked.movedim(1, -1)
+    groups = along.reshape(-1, many)
+    best = groups.sort(dim=1, descending=True, stable=True).indices[:, :keep]
+    kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, best, True)
+    return kept.view(along.shape).movedim(-1, 1).contiguous()
 
 
 def _checked(found: Mapping[str, Tensor], weights: Mapping[str, Tensor], criterion: str) -> dict[str, Tensor]:

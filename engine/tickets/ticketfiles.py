@@ -272,7 +272,9 @@ def _miscounted(found: TicketFile) -> list[str]:
         pools = [(list(kept), sum(count for _, count in pools))]
     wrong = []
     for names, expected in pools:
-        remaining, total = (sum(kept[name][side] for name in names) for side in (0, 1))
+        remaining, total = (
+            sum(kept[name][side] // counts.unit(shapes[name], rule) for name in names) for side in (0, 1)
+        )
         if remaining != expected:
             what = names[0] if len(names) == 1 else "the masks"
             wrong.append(f"{what}: {remaining:,} of {total:,} weights remain, at level {ticket.level} {expected:,} do")
