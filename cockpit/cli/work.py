@@ -106,6 +106,10 @@ def work(
         int,
         typer.Option(help="Devices per worker, which then trains only runs queued with the same --split."),
     ] = 1,
+    only: Annotated[
+        str | None,
+        typer.Option("--devices", metavar="LIST", help="CUDA devices to train on, as in 0-3,6.", show_default="all"),
+    ] = None,
     min_free: Annotated[
         float | None,
         typer.Option(
@@ -150,7 +154,7 @@ def work(
         return
     wish = config.work()
     use_data(data_dir)
-    places = _places(workers, wish.per_device if per_device is None else per_device, split)
+    places = _places(workers, wish.per_device if per_device is None else per_device, split, only)
     least = _least(wish.min_free if min_free is None else min_free)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
@@ -162,7 +166,7 @@ def work(
         for problem in located.lost(connection):
             print(problem, file=sys.stderr)
         if workers is None:
-            background.refuse_more(connection)
+            background.refuse_more(connection, None if only is None else {place.name for place in places})
         if detach:
             background.detach(path, connection, [word for word in sys.argv[2:] if word != "--detach"])
             return
@@ -191,11 +195,11 @@ def _warn(connection: sqlite3.Connection, split: int) -> None:
         hints.warn(warning)
 
 
-def _places(workers: int | None, per_device: int, split: int) -> list[devices.Device]:
+def _places(workers: int | None, per_device: int, split: int, only: str | None = None) -> list[devices.Device]:
     """The devices of each worker, with a warning of a card that none of them uses."""
     if unclear := devices.unclear():
         hints.warn(unclear)
-    return devices.chosen(workers, per_device, split)
+    return devices.chosen(workers, per_device, split, only)
 
 
 def _least(gib: float) -> int:

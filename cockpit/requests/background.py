@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,9 +63,13 @@ def detach(path: Path, connection: sqlite3.Connection, arguments: Sequence[str])
         hints.say(f"{said}: `cockpit work --status` shows progress, `--stop` stops it")
 
 
-def refuse_more(connection: sqlite3.Connection) -> None:
-    """Raise InputError if workers are running here already: more would share the same devices."""
-    if pools := workers.live_pools(connection):
+def refuse_more(connection: sqlite3.Connection, devices: Collection[str] | None = None) -> None:
+    """Raise InputError if workers are running here already, on one of these devices: more would share them."""
+    pools = workers.live_pools(connection)
+    if devices is not None:
+        busy = {row.pool for row in workers.present(connection) if row.state != "dead" and row.device in devices}
+        pools = [pool for pool in pools if pool.id in busy]
+    if pools:
         pids = ", ".join(str(pool.pid) for pool in pools)
         raise InputError(
             f"workers of this database are already running here (pid {pids}): `cockpit work --status` shows them,"

@@ -27,7 +27,9 @@ from cockpit.tui.help import Help
 from cockpit.tui.host import Host
 from cockpit.tui.insides import Palette
 from cockpit.tui.plain import Harmless
+from cockpit.tui.screens import starting
 from cockpit.tui.screens.base import CockpitScreen
+from cockpit.tui.screens.starting import Start
 from cockpit.tui.screens.transfer import Extend, Transfer
 from cockpit.views import runs
 from engine.errors import InputError
@@ -43,14 +45,18 @@ class ActingApp(Host):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(actions.binding(action.id) for action in ACTIONS.values() if action.key),
         Binding("question_mark", "help", "Keys", id="app.help", tooltip="All keys, and the commands that do the same"),
+        Binding("u", "undo", "Undo", id="app.undo", show=False, tooltip="Take back what was last done to experiments"),
         Binding("y", "copy_shown", "Copy command", id="app.copy", show=False, tooltip="That shows what is shown"),
         Binding("Y", "copy_done", "Copy last", id="app.copy-done", show=False, tooltip="The command of what was done"),
     ]
 
     done: str = ""  # the command that does what was done last
+    undoable: tuple[str, Sequence[Experiment]] | None = None  # what that was, and how the experiments stood before
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whether an action is offered: none is that changes something where this is read-only, or nothing is shown."""
+        if action == "undo":
+            return self.undoable is not None and not self.read_only
         too_small = self.screen.has_class("-tiny") or self.screen.has_class("-flat")
         return not (action == "act" and (self.read_only or too_small))
 
@@ -158,11 +164,27 @@ class ActingApp(Host):
             return
         if action.id == "remove":
             self.marked.difference_update(names)
+            self.undoable = None
+        elif action.id in actions.REVERSIBLE and any(outcome.changed for outcome in outcomes.values()):
+            self.undoable = (action.label, found)
         said = "\n".join(actions.outlined(outcomes))
         if any(outcome.changed for outcome in outcomes.values()):
             self.say_done(action.label, said, given.named(names, self.path))
         else:
             self.notify(said, title=action.label, severity="warning")
+
+    @work(group="acting")
+    async def action_undo(self) -> None:
+        """Take back what was last done to experiments, if it can be."""
+        assert self.undoable is not None
+        (label, found), self.undoable = self.undoable, None
+        try:
+            names = [row.name for row in found]
+            outcomes = await asyncio.to_thread(actions.carry_out, self.path, actions.restoring(found), names)
+        except (InputError, sqlite3.Error, OSError) as error:
+            self.failed(f"Undo {label}", error)
+        else:
+            self.notify("\n".join(actions.outlined(outcomes)), title=f"Undo: {label}")
 
     async def _sure(self, action: Action, found: Sequence[Experiment]) -> bool:
         number = f"{len(found)} experiments" if len(found) > 1 else found[0].name
@@ -194,15 +216,19 @@ class ActingApp(Host):
 
     @work(group="acting")
     async def _start(self, action: Action) -> None:
-        self.notify("starting …", title=action.label)
-        self.starting = 1  # until the pool has reported, which takes it seconds
         try:
-            said = await asyncio.to_thread(_start_workers, await self.writable())
+            offered = await asyncio.to_thread(starting.offered, self.path)
+            arguments = await self.push_screen_wait(Start(offered, self.path))
+            if arguments is None:
+                return
+            self.notify("starting …", title=action.label)
+            self.starting = 1  # until the pool has reported, which takes it seconds
+            said = await asyncio.to_thread(_start_workers, await self.writable(), arguments)
         except (InputError, sqlite3.Error, OSError) as error:
             self.starting = 0
             self.failed(action.label, error)
         else:
-            self.say_done(action.label, said, action.named((), self.path))
+            self.say_done(action.label, said, starting.command(arguments, self.path))
 
     @work(group="acting")
     async def _stop(self, action: Action) -> None:
@@ -240,9 +266,9 @@ class ActingApp(Host):
         self.notify(hints.complete(error), title=title, severity="error", timeout=10)
 
 
-def _start_workers(path: Path) -> str:
+def _start_workers(path: Path, arguments: Sequence[str]) -> str:
     with closing(database.writer(path)) as connection:
-        return background.start(path, connection)[1]
+        return background.start(path, connection, arguments)[1]
 
 
 def _stop_workers(path: Path, say: Callable[[str], None]) -> str:
@@ -257,6 +283,6 @@ def _at_work(path: Path) -> list[str]:
     with closing(database.reader(path)) as connection:
         pools = workers.live_pools(connection)
         present = [row for row in workers.present(connection) if row.pool in {pool.id for pool in pools}]
-    lines = [f"pool {pool.pid}: at work since {words.duration(database.age(pool.started_at))}" for pool in pools]
+    lines = [f"pool {pool.pid}: running for {words.duration(database.age(pool.started_at))}" for pool in pools]
     names = runs.named(present)
     return lines + [f"  {row.device} trains {names[row.digest]}" for row in present if row.digest]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from textual.binding import Binding
 
@@ -236,6 +237,31 @@ def carry_out(path: Path, act: Act, names: Sequence[str]) -> dict[str, queue.Out
     """Do something to these experiments, to all or to none; the outcome of each."""
     with closing(database.writer(path)) as connection:
         return queue.change(connection, names, act)
+
+
+REVERSIBLE = ("pause", "resume", "cancel", "raise", "lower", "tags", "notes", "archive", "unarchive")
+
+
+def restoring(found: Sequence[Experiment]) -> Act:
+    """Makes state, priority, tags, notes and archive of experiments again what they were."""
+    before = {row.id: row for row in found}
+
+    def restore(connection: sqlite3.Connection, experiment: int) -> queue.Outcome:
+        was, (now,) = before[experiment], rows.experiments(connection, experiment)
+        done = [
+            labels.annotate(
+                connection, experiment, notes=was.notes or "", tags=was.tags, untag=set(now.tags) - set(was.tags)
+            ),
+            queue.move(connection, experiment, was.priority),
+        ]
+        if now.state != was.state:
+            done.append(queue.set_state(connection, experiment, cast(queue.State, was.state)))
+        if now.archived != was.archived:
+            done.append(labels.archive(connection, experiment, was.archived))
+        changed = [outcome.said for outcome in done if outcome.changed]
+        return queue.Outcome(bool(changed), ", ".join(changed) or "is as it was")
+
+    return restore
 
 
 def outlined(outcomes: Mapping[str, queue.Outcome]) -> list[str]:

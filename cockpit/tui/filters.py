@@ -1,7 +1,7 @@
 """What is typed behind `/`: words that experiments are found by."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from engine.store.row_types import Experiment
 
@@ -14,6 +14,13 @@ KEYS: Mapping[str, Callable[[Experiment], Sequence[str]]] = {
 }
 HINT = "status: tag: name: source: target: or any word; - in front excludes, as in  tag:paper -status:done"
 _WORD = re.compile(r"(?P<no>[-!]?)(?:(?P<key>" + "|".join(KEYS) + r"):)?(?P<value>\S*)")
+
+
+def has(texts: Iterable[object], typed: str) -> bool:
+    """Whether these texts have all words that are typed, and none behind a - or !."""
+    said = " ".join(map(str, texts)).lower()
+    words = [(word[0] in "-!", word.lstrip("-!")) for word in typed.lower().split()]
+    return all((word in said) != excluded for excluded, word in words if word)
 
 
 def matches(row: Experiment, text: str) -> bool:

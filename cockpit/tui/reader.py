@@ -24,6 +24,7 @@ POLLED = (
     "starting",
     "pools",
     "cards",
+    "users",
     "files",
 )  # what processes, the clock and files change, not only the database
 POLL_SECONDS = 1.0

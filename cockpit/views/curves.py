@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from msgspec import structs
 
 from engine.analysis.statistics import Mean, matching
-from engine.store import live, rows, titles
+from engine.store import live, replicates, rows, titles
 from engine.store.live import Live
 from engine.store.row_types import Point
 
@@ -46,6 +46,9 @@ class Series:
     title: str | None = None  # likewise, it
     is_hidden: bool = False  # by a person, for good
     live: tuple[Live, ...] = ()  # what is being trained for it
+    seeds: tuple[
+        tuple[tuple[int, float], ...], ...
+    ] = ()  # by place of the level: the accuracy of each seed, if asked for
     label: str = ""  # among the curves that are shown together (`names.named`)
 
     @property
@@ -98,6 +101,15 @@ def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
             )
             found.append(series)
     return sorted(found, key=lambda one: (one.ticket == DENSE, one.ticket != WINNING))
+
+
+def with_seeds(connection: sqlite3.Connection, experiment: str, found: Sequence[Series]) -> list[Series]:
+    """The curves of an experiment with the accuracy that each seed reached."""
+    reached = {curve.name: curve.accuracies for curve in replicates.read(connection, experiment)}
+    return [
+        replace(one, seeds=tuple(tuple(sorted(reached[one.curve][level].items())) for level in one.levels))
+        for one in found
+    ]
 
 
 def with_experiments(found: Sequence[Series]) -> list[Series]:

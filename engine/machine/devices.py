@@ -10,12 +10,13 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import InputError, OptionName, Range
+from engine.errors import InputError, OptionName, Range, quoted
 from engine.machine import processes
 
 PER_DEVICE = Range(1, 64)  # workers
 MOST_DECODERS = 32  # for a device: a core decodes 300 to 500 photographs of 500x375 pixels a second
 TRACES = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd")  # of a driver for NVIDIA's cards, or AMD's
+NUMBERS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")  # a device, or those from one to another
 NUMBER = re.compile(r"\+?\d+")  # at the beginning of a name: CUDA reads 1x as 1
 
 
@@ -69,13 +70,29 @@ def usable() -> list[Device]:
     return _cuda() or [Device("cpu", None, _cpu_has_bf16())] * cores()
 
 
-def chosen(workers: int | None, per_device: int = 1, split: int = 1) -> list[Device]:
+def numbered(text: str, number: int) -> list[int]:
+    """The devices that a person names, as in 0-3,6, of so many. Raises InputError for others."""
+    option, chosen = OptionName("devices"), set[int]()
+    for part in text.split(","):
+        match = NUMBERS.fullmatch(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last or last >= number:
+            raise InputError(
+                option, f" {quoted(text)} is not understood: give numbers from 0 to {number - 1} as in 0-3,6"
+            )
+        chosen |= set(range(first, last + 1))
+    return sorted(chosen)
+
+
+def chosen(workers: int | None, per_device: int = 1, split: int = 1, only: str | None = None) -> list[Device]:
     """A place for each worker: so many devices (None: all), each of them `per_device` times.
 
-    With `split`, each place is so many devices, which train one run together. Raises InputError for a number there are
-    no devices for.
+    With `split`, each place is so many devices, which train one run together. `only` names the devices, as in 0-3,6.
+    Raises InputError for devices that this machine does not have.
     """
     devices, named = usable(), OptionName("per_device")
+    if only is not None:
+        devices = _only(devices, only, workers)
     kind = "CUDA devices" if devices[0].visible else "cores"
     if split > 1 and any(device.is_slice for device in devices):  # CUDA shows a process one slice at the most
         devices, kind = [device for device in devices if not device.is_slice], "undivided CUDA devices"
@@ -92,6 +109,16 @@ def chosen(workers: int | None, per_device: int = 1, split: int = 1) -> list[Dev
     if per_device > 1 and not devices[0].visible:
         raise InputError(named, f" {per_device} needs a CUDA device, this machine has none: leave it out")
     return [device for device in devices[:workers] for _ in range(per_device)]
+
+
+def _only(devices: list[Device], text: str, workers: int | None) -> list[Device]:
+    option = OptionName("devices")
+    if not devices[0].visible:
+        why = f" {quoted(text)} needs CUDA devices, this machine has none: give "
+        raise InputError(option, why, OptionName("workers"), f" N, at most {len(devices)}")
+    if workers is not None:
+        raise InputError(option, f" {quoted(text)} excludes ", OptionName("workers"), ": give one of them")
+    return [devices[place] for place in numbered(text, len(devices))]
 
 
 def together(devices: list[Device]) -> Device:
@@ -241,6 +268,38 @@ def unclear() -> str | None:
         f"training on the CPU: this machine has {traces[0]}, but neither the driver's library (NVML) nor torch finds a"
         " card; `cockpit doctor` says more, CUDA_VISIBLE_DEVICES='' hides the cards"
     )
+
+
+@dataclass(frozen=True)
+class CardProcess:
+    """A process that uses a card: whose it is, as far as that is told, and the memory of the card that it holds."""
+
+    pid: int
+    user: str
+    name: str
+    memory: int | None  # bytes
+
+
+def processes_on(places: list[Device]) -> dict[str, tuple[CardProcess, ...]]:
+    """By device, the processes that use each of these cards, anyone's."""
+    import psutil
+    import pynvml
+
+    found: dict[str, tuple[CardProcess, ...]] = {}
+    with suppress(pynvml.NVMLError):
+        if any(place.card for place in places):
+            pynvml.nvmlInit()
+        for place in places:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(place.card) if place.card else None
+            users = []
+            for one in pynvml.nvmlDeviceGetComputeRunningProcesses(handle) if handle else ():
+                user, name = "?", "?"
+                with suppress(psutil.Error):
+                    process = psutil.Process(one.pid)
+                    user, name = process.username(), process.name()
+                users.append(CardProcess(one.pid, user, name, one.usedGpuMemory))
+            found[place.name] = tuple(users)
+    return found
 
 
 class Meter:

@@ -136,7 +136,7 @@ def _is_still(app: Cockpit) -> bool:
         for chart in app.screen.query(Chart)
         for plot in chart.query(Plot)
     )
-    logs = all(view._idle and view._page is not NOTHING for view in app.screen.query(LogView))
+    logs = all(view._idle and view._page is not NOTHING for view in app.screen.query(LogView) if view.display)
     return getattr(app.reader, "answered", None) is app.reader._wanted[1] and charts and logs and not _is_looking(app)
 
 

@@ -16,6 +16,7 @@ from cockpit.tui.actions import ACTIONS, SCREENS, binding, carry_out, command_of
 from cockpit.tui.app import Cockpit
 from cockpit.tui.dialogs import Confirm
 from cockpit.tui.help import Help
+from cockpit.tui.screens.starting import Start
 from engine.errors import InputError
 from engine.store import database
 from tests.conftest import add, run_cockpit
@@ -161,6 +162,8 @@ async def test_workers_are_started_and_stopped(tmp_path: Path, path: Path) -> No
         await opened(pilot, 2)
         await choose(pilot, "long")
         await pilot.press("w")
+        await until(pilot, lambda: isinstance(app.screen, Start))
+        await pilot.press("enter")
         await until(pilot, lambda: "cockpit work --detach" in app.done, 60)
         for _ in range(100):
             if any(row["run_id"] for row in await status()):
@@ -170,7 +173,7 @@ async def test_workers_are_started_and_stopped(tmp_path: Path, path: Path) -> No
         await pilot.press("W")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         text = " ".join(str(one.render()) for one in app.screen.query(Static))
-        assert "at work since" in text
+        assert "running for" in text
         await pilot.press("y")
         await until(pilot, lambda: "cockpit work --stop" in app.done, 120)
         assert await status() == []

@@ -13,7 +13,7 @@ from textual.widgets import Input, OptionList, Static
 
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens.layers import Layers
-from cockpit.tui.widgets.heat import Heat
+from cockpit.tui.widgets.heat import EQUAL, Heat, ratio_cell
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import layer_tables
@@ -160,12 +160,10 @@ async def test_r_goes_through_the_replicates_and_back_to_the_mean(trained: Path)
 async def test_h_shows_the_heat_maps_of_a_and_b_and_escape_goes_back(trained: Path) -> None:
     async with opened(trained) as (pilot, screen):
         heat = screen.query_one(Heat)
-        for letter, name in (("A", "tiny:global"), ("B", "tiny:layerwise")):
+        for letter in "AB":
             await pilot.press("h")
             await until(pilot, partial(says, screen, "detail", f"{letter}: weights remaining"))
             assert heat.display
-            assert heat.shown is not None
-            assert heat.shown.side.name == name
         assert heat.render_line(0).text.split() == ["layer", "0", "1", "2", "[3]"]
         assert heat.render_line(5).text.split() == ["total", "100", "80", "64", "51"]
         assert heat.render_line(6).text.strip() == ""
@@ -259,3 +257,29 @@ async def test_what_is_not_trained_yet_names_the_next_command(tmp_path: Path) ->
         assert not screen.query_one(LiveTable).display
         await pilot.press("left", "right", "r", "h", "y", "s", "u", "v")  # nothing to act on, and nothing breaks
         assert pilot.app.is_running
+
+
+async def test_a_wide_screen_has_the_ratios_of_all_levels_beside_the_bars(trained: Path) -> None:
+    async with opened(trained, (160, 48)) as (pilot, screen):
+        heat = screen.query_one(Heat)
+        await until(pilot, lambda: heat.display and heat.cells)
+        assert screen.query_one("#layers-table").display
+        assert heat.region.x > screen.query_one("#layers-table").region.x
+        assert heat.render_line(0).text.split() == ["layer", "1", "2", "[3]"]
+        before = heat.render_line(1).text
+        await pilot.press("v")
+        await until(pilot, lambda: heat.render_line(1).text != before)
+
+
+def test_the_colours_of_ratios_grow_away_from_equal_on_both_sides() -> None:
+    def distance(ratio: float) -> int:
+        background = ratio_cell(ratio)[1].bgcolor
+        assert background is not None
+        assert background.triplet is not None
+        return sum(abs(a - b) for a, b in zip(background.triplet, EQUAL, strict=True))
+
+    for factors in ([1.0, 1.1, 1.3, 2.0, 3.0, 4.0], [1.0, 0.9, 0.7, 0.5, 0.35, 0.25]):
+        distances = list(map(distance, factors))
+        assert distances == sorted(set(distances))
+    assert ratio_cell(1.0)[1].bgcolor != ratio_cell(None)[1].bgcolor
+    assert [ratio_cell(ratio)[0] for ratio in (0.0, 0.25, 1.0, 61.0, None)] == [".00", ".25", "1.0", "61", "-"]

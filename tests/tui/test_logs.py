@@ -1,6 +1,7 @@
 """The screen of logs: the end of files however large, searching, following, events."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,11 @@ from cockpit.tui.app import Cockpit
 from cockpit.tui.screens.dashboard import Dashboard
 from cockpit.tui.widgets.logview import LogView
 from cockpit.tui.widgets.table import LiveTable
+from cockpit.views import events
+from engine.store import database, history, queue
 from tests.conftest import copied
+from tests.tui.driving import table, until
+from tests.tui.make_fixture import FIXTURE
 
 LINES = 2000
 
@@ -40,7 +45,7 @@ def subtitle(pilot: Pilot[None]) -> str:
 
 
 async def opened(pilot: Pilot[None]) -> LogView:
-    await pilot.press("7")
+    await pilot.press("7", "v")
     assert f"line {LINES - 1}" in await shown(pilot, 1.5)
     return pilot.app.screen.query_one(LogView)
 
@@ -152,16 +157,32 @@ async def test_files_that_are_cut_or_replaced_or_removed_say_so(path: Path) -> N
 
 
 @pytest.mark.asyncio
-async def test_events_are_shown_instead_of_files(path: Path) -> None:
-    async with Cockpit(path).run_test(size=(160, 48)) as pilot:
-        await pilot.pause(1.0)
-        await opened(pilot)
+async def test_events_come_first_and_files_second(path: Path) -> None:
+    app = Cockpit(path)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await until(pilot, lambda: app.experiment)
+        await pilot.press("7")
+        await until(pilot, lambda: table(pilot, "events").shown)
+        cells = next(iter(table(pilot, "events").shown.values()))
+        assert str(cells[1]) == "✓ done"
+        assert "level" in str(cells[2])
         await pilot.press("v")
-        found = await shown(pilot, 1.5)
-        assert "done" in found
-        assert "(attempt 1, cpu, pid" in found
+        assert f"line {LINES - 1}" in await shown(pilot, 1.5)
         await pilot.press("v")
-        assert f"line {LINES - 1}" in await shown(pilot)
+        await until(pilot, lambda: table(pilot, "events").display)
+
+
+def test_the_same_error_again_is_one_row_with_a_count() -> None:
+    with closing(database.reader(FIXTURE)) as connection:
+        found = history.events(connection, queue.experiment_id(connection, "lost"))
+        rows = events.folded(found)
+        done = events.folded(history.events(connection, queue.experiment_id(connection, "halves")))
+    assert len(found) == 6  # three starts, three failures
+    (row,) = rows.values()
+    assert "and 2 more" in str(row.cells[2])
+    assert str(row.cells[3]).endswith("(x3)")
+    assert len(done) == 94  # a start whose end is known says nothing
+    assert {str(row.cells[1]) for row in done.values()} == {"✓ done"}
 
 
 @pytest.mark.asyncio
@@ -169,7 +190,7 @@ async def test_without_logs_the_next_command_is_named(trained: Path, tmp_path: P
     path = copied(trained, tmp_path)
     app = Cockpit(path)
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("7")
+        await pilot.press("7", "v")
         assert await shown(pilot, 1.5) == f"No logs yet: {states.no_workers(app)}"
 
 

@@ -1,11 +1,16 @@
 """What every screen has: its queries, the status line, the footer, and a notice where the terminal is too small."""
 
+import json
+import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+from textual.widgets import Input
 
 from cockpit.tui import actions
 from cockpit.tui.host import Host, host_of
@@ -14,7 +19,9 @@ from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Fresh, Query
 from cockpit.tui.widgets.keybar import KeyBar
 from cockpit.tui.widgets.status import StatusLine
+from cockpit.tui.widgets.table import LiveTable
 from cockpit.tui.widgets.topbar import TopBar
+from engine.store import rows
 from engine.store.row_types import Experiment
 
 SMALLEST = (60, 16)
@@ -26,12 +33,19 @@ class CockpitScreen(PaintedOnce[None]):
     The answer to the query called `curves` goes to the method `show_curves`.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = []
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter", id="filter.open", show=False, tooltip="Show only what has these words"),
+        Binding("escape", "back", "Back", id="filter.back", show=False, tooltip="Clear the filter, or go back"),
+    ]
+    FILTER_HINT: ClassVar[str] = "words to show only what has them; - in front excludes"  # empty: no filter
 
     @property
     def cockpit(self) -> Host:
         """The application."""
         return host_of(self)
+
+    _standing: Sequence[Experiment] = ()
+    _before: Widget | None = None  # what had the focus before the filter
 
     def compose(self) -> ComposeResult:
         columns, lines = SMALLEST
@@ -39,12 +53,64 @@ class CockpitScreen(PaintedOnce[None]):
         yield TopBar(id="top")
         yield Plain(id="banner")
         yield from self.body()
+        if self.FILTER_HINT:
+            yield Input(placeholder=self.FILTER_HINT, id="filter", compact=True)
         yield StatusLine(id="status")
         yield KeyBar(id="keys")
 
     def body(self) -> ComposeResult:
         """The widgets of this screen, between banner and status line; none if it does not say."""
         yield from ()
+
+    @property
+    def filter(self) -> str:
+        """The words that are filtered by."""
+        return self.query_one("#filter", Input).value
+
+    def refilter(self) -> None:
+        """Show only what has the words of the filter: rows of tables, unless the screen knows better."""
+        for table in self.query(LiveTable):
+            table.narrow(self.filter)
+
+    def leave(self) -> None:
+        """Go back to the dashboard."""
+        self.app.switch_mode("dashboard")
+
+    def action_filter(self) -> None:
+        """Type words to filter by. At once, so that what is typed next does not act."""
+        box = self.query_one("#filter", Input)
+        self._before = self.focused if self.focused is not box else self._before
+        box.add_class("-open")
+        self.set_focus(box)
+
+    def action_back(self) -> None:
+        """Clear the filter, else leave the screen."""
+        if not self.clear_filter():
+            self.leave()
+
+    def clear_filter(self) -> bool:
+        """Clear the filter, if there is one."""
+        box = self.query_one("#filter", Input)
+        is_open = box.has_class("-open")
+        if is_open:
+            box.value = ""
+            self._end_filter()
+        return is_open
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether an action is offered: no filter is where there is nothing to filter."""
+        return action != "filter" or bool(self.FILTER_HINT)
+
+    @on(Input.Changed, "#filter")
+    def _filter(self) -> None:
+        self.refilter()
+
+    @on(Input.Submitted, "#filter")
+    def _end_filter(self) -> None:
+        box = self.query_one("#filter", Input)
+        box.set_class(bool(box.value), "-open")
+        if box.has_focus:
+            self.set_focus(self._before)
 
     def queries(self) -> Mapping[str, Query]:
         """What this screen wants to know, by name."""
@@ -61,8 +127,8 @@ class CockpitScreen(PaintedOnce[None]):
         return self.cockpit.experiment
 
     def standing(self) -> Sequence[Experiment]:
-        """How those stand, as far as this screen knows."""
-        return ()
+        """How those stand, as far as it is known."""
+        return self._standing
 
     def command(self) -> str:
         """The command that shows the same."""
@@ -79,11 +145,15 @@ class CockpitScreen(PaintedOnce[None]):
     def ask(self) -> None:
         """Ask for the answers to `queries`, which may have changed."""
         if self.is_current:
-            self.cockpit.reader.want(self, {**self.queries(), **StatusLine.QUERIES})
+            own = self.queries()
+            more = {} if "experiments" in own else {"standing": partial(_standing, self.chosen())}
+            self.cockpit.reader.want(self, {**own, **more, **StatusLine.QUERIES})
 
     @on(Fresh)
     def _show(self, message: Fresh) -> None:
         message.stop()
+        if message.name == "standing":
+            self._standing = message.value
         if message.name == "starting":
             self.cockpit.starting = message.value
         if message.name in StatusLine.QUERIES:
@@ -96,7 +166,7 @@ class CockpitScreen(PaintedOnce[None]):
 
     def keys_changed(self) -> None:
         """Show the keys that do something now to what is chosen."""
-        self.query_one(KeyBar).stand(self.standing())
+        self.query_one(KeyBar).stand(self.standing(), bool(self.chosen()))
 
     def trouble(self, why: str | None, is_error: bool = True) -> None:
         """Say that the database cannot be read now; None when it can again. One that was not made yet is no error."""
@@ -105,3 +175,11 @@ class CockpitScreen(PaintedOnce[None]):
         banner.display = why is not None
         banner.set_class(not is_error, "-calm")
         self.query_one(StatusLine).trouble(why is not None and is_error)
+
+
+def _standing(names: Sequence[str], connection: sqlite3.Connection) -> Sequence[Experiment]:
+    """How these experiments stand, those that are there."""
+    ids = connection.execute(
+        "SELECT id FROM experiments WHERE name IN (SELECT value FROM json_each(?))", (json.dumps(names),)
+    )
+    return tuple(row for (id,) in ids.fetchall() for row in rows.experiments(connection, id))

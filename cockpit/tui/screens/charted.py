@@ -46,5 +46,9 @@ class ChartScreen(CockpitScreen):
         """Do to the chart what one of its actions does."""
         getattr(self.query_one(Chart), f"action_{what}")(*arguments)
 
+    def refilter(self) -> None:
+        """Show only the curves that have the words of the filter."""
+        self.query_one(Chart).narrow(self.filter)
+
     def on_screen_resume(self) -> None:
         self.query_one(Chart).paint()

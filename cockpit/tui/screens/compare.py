@@ -21,19 +21,23 @@ from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
-from cockpit.views import curves
+from cockpit.views import curves, differences
 from cockpit.views.legends import Entry
 from engine.errors import InputError
 from engine.store import titles
 
 MORE = "Only {name}: mark more on the dashboard (1) with space, or pin them with p"
-HEADINGS = ("curve", "accuracy, %", "n", "remarks")
+HEADINGS = ("curve", "n", "remarks")
+FEW, MORE_LEVELS, WIDE = 3, 4, 130  # levels that are compared; columns, from which there are more
 
 
 class Compare(ChartScreen):
     """The experiments that are marked or pinned on the dashboard; without such, the one under its cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "d", "chart('difference')", "Difference", id="compare.difference", tooltip="To the first curve, by seeds"
+        ),
         Binding("space", "hide", "Hide", id="compare.hide", tooltip="Hide the curve under the cursor, or show it"),
         Binding(
             "H",
@@ -51,7 +55,7 @@ class Compare(ChartScreen):
             show=False,
             tooltip="Call the curve under the cursor by another name, in every chart",
         ),
-        Binding("escape", "app.switch_mode('dashboard')", "Back", id="compare.back", tooltip="To the dashboard"),
+        Binding("escape", "back", "Back", id="compare.back", tooltip="To the dashboard"),
     ]
 
     def body(self) -> ComposeResult:
@@ -84,9 +88,26 @@ class Compare(ChartScreen):
 
     @on(Chart.Legend)
     def _list(self, message: Chart.Legend) -> None:
-        hidden = self.query_one(Chart).view.hidden
-        cells = {entry.key: _cells(entry, entry.key in hidden) for entry in message.entries}
-        self.query_one("#curves", LiveTable).show(cells)
+        chart, table = self.query_one(Chart), self.query_one("#curves", LiveTable)
+        hidden, shown = chart.view.hidden, {one.name: one for one in chart.whole}
+        visible = [one for one in chart.whole if one.name not in hidden and one.ticket != curves.DENSE and one.levels]
+        most = MORE_LEVELS if self.size.width >= WIDE else FEW
+        at = differences.levels(visible, chart.view.crosshair, most)
+        headings = {f"level {level}": _heading(visible[0], level) for level in at}
+        table.columned({"curve": "curve", **headings, "n": "n", "remarks": "remarks"})
+        is_brief, cells = self.size.width < WIDE, {}
+        for entry in message.entries:
+            one, is_hidden = shown.get(entry.key), entry.key in hidden
+            is_told = one is not None and not is_hidden and one.ticket != curves.DENSE
+            told = [differences.cell(one, visible[0], level, is_brief) if one and is_told else "" for level in at]
+            if at and one is not None and one.ticket == curves.DENSE and one.means:
+                told[0] = one.value(0)
+            cells[entry.key] = _cells(entry, is_hidden, told)
+        table.show(cells)
+
+    def on_resize(self) -> None:
+        chart = self.query_one(Chart)
+        chart.hide(chart.view.hidden)  # as many levels as have room now
 
     def action_hide(self) -> None:
         """Hide the curve under the cursor, or show it again."""
@@ -96,7 +117,9 @@ class Compare(ChartScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whether an action is offered: none is that changes something where this is read-only."""
-        return not (action in ("keep_hidden", "rename") and self.cockpit.read_only)
+        if action in ("keep_hidden", "rename"):
+            return not self.cockpit.read_only
+        return super().check_action(action, parameters)
 
     @work(group="acting")
     async def action_keep_hidden(self) -> None:
@@ -138,13 +161,20 @@ class Compare(ChartScreen):
 def _curves(
     connection: sqlite3.Connection, names: Sequence[str], read_only: bool
 ) -> tuple[Sequence[str], list[curves.Series], str]:
-    found = [one for name in names for one in curves.read(connection, name)]
+    each = {name: curves.read(connection, name) for name in names}
+    found = [one for name, own in each.items() for one in curves.with_seeds(connection, name, own)]
+    for one in found:
+        differences.between(one, found[0])  # here, as the first takes long
     why = [] if found else [states.untrained(connection, name, read_only) for name in names]
     return names, curves.with_experiments(found), "\n\n".join(why)
 
 
-def _cells(entry: Entry, hidden: bool) -> tuple[Text, str, str, str]:
+def _heading(first: curves.Series, level: int) -> str:
+    return f"at {first.remaining[first.levels.index(level)] * 100:.3g} %, - first"
+
+
+def _cells(entry: Entry, hidden: bool, told: Sequence[str]) -> tuple[Text | str, ...]:
     if hidden:
-        return Text(words.line(f"  {entry.name} (hidden)"), "dim"), "", "", ""
+        return Text(words.line(f"  {entry.name} (hidden)"), "dim"), *("" for _ in told), "", ""
     name = Text.assemble((entry.marker, entry.style), " ", words.line(entry.name))
-    return name, entry.reading, entry.count, "; ".join(entry.remarks)
+    return name, *told, entry.count, "; ".join(entry.remarks)

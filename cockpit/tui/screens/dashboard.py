@@ -12,7 +12,7 @@ from textual.containers import Horizontal, Vertical
 from cockpit.requests import remaining
 from cockpit.requests.remaining import Remaining
 from cockpit.text import words
-from cockpit.tui import states
+from cockpit.tui import filters, states
 from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
@@ -37,6 +37,7 @@ Found = tuple[str, list[curves.Series], str]  # the name, its curves, why there 
 class Dashboard(ChartScreen):
     """What people leave open all day."""
 
+    FILTER_HINT = filters.HINT
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", id="dashboard.mark", tooltip="Put its curves on the screen Compare"),
         Binding("p", "pin", "Pin", id="dashboard.pin", tooltip="Keep it on top, and on the screen Compare"),
@@ -83,13 +84,21 @@ class Dashboard(ChartScreen):
     def on_resize(self) -> None:
         self._list()
 
+    def refilter(self) -> None:
+        """List only the experiments that match."""
+        self._list()
+
+    def leave(self) -> None:
+        """Stay: this is where others go back to."""
+
     def _list(self) -> None:
         """Show the experiments, those that are pinned first."""
         pinned, marked = self.cockpit.pinned, self.cockpit.marked
         is_long = self.app.size.width < WIDE
         width = LONG_NAME_WIDTH if is_long else NAME_WIDTH
         cells = {}
-        for row in sorted(self.found, key=lambda row: row.name not in pinned):
+        listed = [row for row in self.found if filters.matches(row, self.filter)]
+        for row in sorted(listed, key=lambda row: row.name not in pinned):
             name, mark = row.name, PINNED if row.name in pinned else MARKED if row.name in marked else " "
             own = mark, words.short(name, width), words.state(row.status), f"{row.done}/{row.runs}"
             more = remaining.bar(row.done, row.runs), self.remaining.of.get(name, "") or row.why

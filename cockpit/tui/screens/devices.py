@@ -14,17 +14,26 @@ from cockpit.tui import states
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
-from cockpit.tui.widgets.panes import BARS, seconds_left
+from cockpit.tui.widgets.panes import BARS, GIB, seconds_left
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import runs
+from engine.machine import devices, processes
+from engine.machine.devices import CardProcess
 from engine.store import database, workers
 from engine.store.row_types import LoadHistory, Pool, Worker
 
 HOTTEST = 100.0  # °C, the top of a temperature's history
-FIGURES = 64  # columns of the loads without their histories
-SHORTEST = 12  # columns of a history
-WIDE = 110  # columns, from which all four measures have a history
+FIGURES = 60  # columns of the loads without their histories and without what is trained
+SHORTEST, LONGEST = 8, 60  # columns of a history
+LEAST_RUN = 24  # columns of what is trained
+WIDE = 150  # columns, from which all four measures have a history
+HIGH = 30  # rows, from which pools are shown
 OLD_SECONDS = 4 * workers.LOAD_SECONDS  # a load that was measured longer ago is not that of now
+CARDS = ("device", "busy", "memory", "°C", "W", "other processes", "run")
+
+WORKERS = ("state", "device", "pid", "epoch", "img/s", "loss", "accuracy", "left", "trains")
+
+Loads = tuple[list[LoadHistory], list[LoadHistory]]  # with the history of how busy; with those of the other measures
 
 
 class Devices(CockpitScreen):
@@ -38,10 +47,8 @@ class Devices(CockpitScreen):
 
     def body(self) -> ComposeResult:
         with Horizontal(), Vertical():
-            yield LiveTable(("device", "busy", "memory", "temperature", "power"), id="cards")
-            yield LiveTable(
-                ("state", "device", "pid", "epoch", "img/s", "loss", "accuracy", "left", "trains"), id="at-work"
-            )
+            yield LiveTable(CARDS, id="cards")
+            yield LiveTable(WORKERS, id="at-work")
             yield Plain("reading …", id="worker")
             yield LiveTable(("pool", "since", "log"), id="pools")
 
@@ -49,6 +56,8 @@ class Devices(CockpitScreen):
         self.present: dict[str, Worker] = {}
         self.names: dict[str, str] = {}  # of the runs, by digest
         self.logs: dict[str, str | None] = {}  # of the pools
+        self.loads: Loads = ([], [])
+        self.users: Mapping[str, Sequence[CardProcess]] = {}  # of the cards of this host
         self.query_one("#cards").border_title = "load, and its last hour"
         self.query_one("#at-work").border_title = "workers"
         self.query_one("#pools").border_title = "pools"
@@ -65,41 +74,73 @@ class Devices(CockpitScreen):
                 workers.load_history(connection, busy),
                 workers.load_history(connection, other) if other else [],
             ),
+            "users": lambda _: devices.processes_on(devices.found()),
             "pools": workers.live_pools,
         }
 
     def _columns(self) -> tuple[int, int]:
         """How long the history of how busy a device was can be, and that of each of its three other measures."""
-        room = self.app.size.width - FIGURES
-        # Not by the class -wide, which the screen gets after the first question: a column that was wide stays so.
-        other = room // 5 if self.app.size.width >= WIDE else 0
-        return max(SHORTEST, room - 3 * other), other
+        room = self.app.size.width - FIGURES - LEAST_RUN
+        # Not by the class -broad, which the screen gets after the first question: a column that was wide stays so.
+        other = room // 6 if self.app.size.width >= WIDE else 0
+        return min(LONGEST, max(SHORTEST, (room - 3 * other) // 2)), other
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.ask)  # another width has room for another history
 
-    def show_cards(self, found: tuple[list[LoadHistory], list[LoadHistory]]) -> None:
+    def show_cards(self, found: Loads) -> None:
         """Show the load of each host and card."""
-        busy, others = found
+        self.loads = found
+        self._list()
+
+    def show_users(self, found: Mapping[str, Sequence[CardProcess]]) -> None:
+        """Show whose processes are on the cards of this host."""
+        self.users = found
+        self._list()
+
+    def _list(self) -> None:
+        """Show a row a card: its load, what is trained on it, and who else uses it; no column without a value."""
+        busy, others = self.loads
         besides = iter(others)
+        several = len({row.host for row in busy}) > 1
+        rows = {
+            f"{row.host} {row.device}": (*_load(row, next(besides, None), several), *self._use(row)) for row in busy
+        }
+        kept = [place for place in range(len(CARDS)) if any(str(cells[place]) for cells in rows.values())]
         table = self.query_one("#cards", LiveTable)
         table.display = bool(busy)
-        several = len({row.host for row in busy}) > 1
-        table.show({f"{row.host} {row.device}": _load(row, next(besides, None), several) for row in busy})
+        table.columned({CARDS[place]: CARDS[place] for place in kept})
+        table.show({key: tuple(cells[place] for place in kept) for key, cells in rows.items()})
+
+    def _use(self, load: LoadHistory) -> tuple[str, str]:
+        """What is trained on a device, and other processes on it."""
+        own = [row for row in self.present.values() if row.host == load.host and load.device in row.device.split("+")]
+        said = [self.names.get(row.digest or "", words.state(row.state)) for row in own]
+        run = said[0] if len(said) == 1 else words.count(len(said), "worker") if said else ""
+        pids = {row.pid for row in self.present.values()}
+        here = self.users.get(load.device, ()) if load.host == processes.place().host else ()
+        strangers = [f"{one.user} {one.name} {_gib(one.memory)}" for one in here if one.pid not in pids]
+        room = max(LEAST_RUN, self.app.size.width - FIGURES - self._columns()[0] - 4 * self._columns()[1])
+        return ", ".join(strangers), words.short(run, room)
 
     def show_workers(self, present: list[Worker]) -> None:
         """Show the workers, and all about the one under the cursor."""
         self.present = {str(row.id): row for row in present}
         self.names = runs.named(present)
-        self.query_one("#at-work", LiveTable).show({key: _worker(row, self.names) for key, row in self.present.items()})
+        cells = {key: _worker(row, self.names) for key, row in self.present.items()}
+        kept = [place for place in range(len(WORKERS)) if any(row[place] for row in cells.values())]
+        table = self.query_one("#at-work", LiveTable)
+        table.columned({WORKERS[place]: WORKERS[place] for place in kept or range(len(WORKERS))})
+        table.show({key: tuple(row[place] for place in kept) for key, row in cells.items()})
         self.query_one("#at-work").display = bool(present)
+        self._list()
         self._describe()
 
     def show_pools(self, found: list[Pool]) -> None:
         """Show the pools of this host and where their workers print to."""
         self.logs = {str(row.pid): row.log for row in found}
         table = self.query_one("#pools", LiveTable)
-        table.display = bool(found)
+        table.display = bool(found) and self.app.size.height >= HIGH
         table.show(
             {
                 str(row.pid): (f"pid {row.pid}", words.duration(database.age(row.started_at)), row.log or "")
@@ -171,14 +212,20 @@ def _load(row: LoadHistory, other: LoadHistory | None, several: bool) -> tuple[s
     watts = [value for value in history["watts"] if value is not None]
     age = database.age(row.at)
     name = f"{row.device} of {row.host}" if several else row.device
-    memory = f"{words.size(row.memory_used)} of {words.size(row.memory_total)}"
+    memory = f"{row.memory_used / GIB:.0f}/{row.memory_total / GIB:.0f} GiB"
     return (
         name if age < OLD_SECONDS else f"{name}, {words.duration(age)} ago",
         f"{row.busy:4.0%} {sparkline(row.history['busy'], 1.0)}",
         f"{memory} {sparkline(history['memory_used'], row.memory_total)}".rstrip(),
-        f"{row.celsius:.0f} °C {sparkline(history['celsius'], HOTTEST)}" if row.celsius is not None else "",
-        f"{row.watts:.0f} W {sparkline(history['watts'], max(watts, default=1.0))}" if row.watts is not None else "",
+        f"{row.celsius:.0f} {sparkline(history['celsius'], HOTTEST)}".rstrip() if row.celsius is not None else "",
+        f"{row.watts:.0f} {sparkline(history['watts'], max(watts, default=1.0))}".rstrip()
+        if row.watts is not None
+        else "",
     )
+
+
+def _gib(size: int | None) -> str:
+    return f"{size / GIB:.0f} GiB" if size is not None else ""
 
 
 def sparkline(values: Sequence[float | None], top: float) -> str:

@@ -1,7 +1,7 @@
 """One experiment: its curves, its levels as a table, the runs under way, how far it is and what went wrong."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from rich.text import Text
@@ -22,14 +22,13 @@ from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import curves
 from engine.store import rows
 from engine.store.row_types import Detail, Worker
-from engine.store.row_types import Experiment as Stand
 
 
 class Experiment(ChartScreen):
     """The experiment that was last under the dashboard's cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "app.switch_mode('dashboard')", "Back", id="experiment.back", tooltip="To the dashboard"),
+        Binding("escape", "back", "Back", id="experiment.back", tooltip="To the dashboard"),
     ]
 
     def body(self) -> ComposeResult:
@@ -48,10 +47,6 @@ class Experiment(ChartScreen):
     def on_mount(self) -> None:
         self.present: list[Worker] = []
         self.running: dict[int, list[float]] = {}
-        self.detail: Detail | None = None
-
-    def standing(self) -> Sequence[Stand]:
-        return (self.detail,) if self.detail and self.detail.name == self.cockpit.experiment else ()
 
     def queries(self) -> Mapping[str, Query]:
         chosen = self.cockpit.experiment
@@ -86,7 +81,6 @@ class Experiment(ChartScreen):
 
     def show_experiment(self, found: Detail | None) -> None:
         """Show how far it is."""
-        self.detail = found
         said = panes.experiment(found) if found else "this experiment has been removed: 1 shows what there is"
         self.query_one("#state Plain", Plain).update(said)
 

@@ -63,6 +63,7 @@ class LastPart(Suggester):
 class Form(CockpitScreen):
     """The options of a command as fields, what they come to, and the command that does the same."""
 
+    FILTER_HINT = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.pop_screen", "Back", id="form.back"),
         Binding("ctrl+s", "add", "Queue it", id="form.add", priority=True),

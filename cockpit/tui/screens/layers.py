@@ -10,17 +10,30 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Input
 
 from cockpit.text import words
+from cockpit.tui import filters
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
-from cockpit.tui.widgets.heat import Heat, legend
+from cockpit.tui.widgets.heat import Heat, legend, ratio_legend
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import layer_tables
-from engine.analysis.comparing import FRACTIONS, Comparison, Fraction, HeatMap, Layer, compare, heat_map, levels
+from engine.analysis.comparing import (
+    FRACTIONS,
+    Comparison,
+    Fraction,
+    HeatMap,
+    Layer,
+    Ratios,
+    compare,
+    heat_map,
+    levels,
+    ratios,
+)
 from engine.errors import InputError
 from engine.store import database, sides
 from engine.store.files import Folder
@@ -28,6 +41,7 @@ from engine.store.files import Folder
 HEADINGS = ("layer", "weights", "A %", "B %", "A/B", "A-B", "overlap", "A/B as a bar")
 WIDEST_BAR = 31
 LEAST_BAR = 7
+WIDE = 150  # columns, from which the ratios of all levels stand beside the table
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ class Selection:
     level: int | None = None
     replicate: int | None = None
     heat: int | None = None  # the side that the heat map shows: 0 is A
+    beside: bool = False  # whether the ratios of all levels have room beside the table
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,7 @@ class View:
     comparison: Comparison
     replicate: int | None
     heat: HeatMap | None
+    ratios: Mapping[Fraction, Ratios]  # of both fractions, if they are asked for
     hint: str  # why the usual comparison is not that of two scopes
 
 
@@ -62,7 +78,8 @@ def read(folder: Folder, selection: Selection, connection: sqlite3.Connection) -
             found = compare(connection, folder, a, b, found.level, replicate)
         shown = None if selection.heat is None else (a, b)[selection.heat] or a
         heat = heat_map(connection, shown, replicate) if shown else None
-        return View(found, replicate, heat, hint)
+        of = FRACTIONS if selection.beside and b is not None and not (a.is_run and b.is_run) else ()
+        return View(found, replicate, heat, {one: ratios(connection, a, b, one) for one in of if b}, hint)
     except InputError as error:
         return str(error)
 
@@ -112,8 +129,9 @@ class Layers(CockpitScreen):
             yield Plain("reading …", id="layers-empty")
             yield Plain(id="layers-sides")
             yield Plain(id="layers-level")
-            yield LiveTable(HEADINGS, id="layers-table")
-            yield Heat(id="layers-heat")
+            with Horizontal(id="layers-panes"):
+                yield LiveTable(HEADINGS, id="layers-table")
+                yield Heat(id="layers-heat")
             yield Plain(id="layers-detail")
             yield Plain(id="layers-notes")
 
@@ -121,11 +139,14 @@ class Layers(CockpitScreen):
         self._show_only("layers-empty")
 
     def on_resize(self) -> None:
+        beside = self.app.size.width >= WIDE
+        if beside != self.selection.beside:
+            self._want(beside=beside)
         self._draw()
 
     def ask(self) -> None:
         if self.cockpit.experiment != self.selection.experiment:
-            self.selection = Selection(self.cockpit.experiment)
+            self.selection = Selection(self.cockpit.experiment, beside=self.app.size.width >= WIDE)
         super().ask()
 
     def queries(self) -> Mapping[str, Query]:
@@ -140,7 +161,9 @@ class Layers(CockpitScreen):
             return
         self.view = found
         pane = "layers-table" if found.heat is None else "layers-heat"
-        self._show_only("layers-sides", "layers-level", pane, "layers-detail", "layers-notes")
+        self._show_only("layers-sides", "layers-level", "layers-panes", "layers-detail", "layers-notes")
+        self.query_one("#layers-table").display = found.heat is None
+        self.query_one("#layers-heat").display = found.heat is not None or bool(found.ratios)
         if isinstance(self.focused, LiveTable | Heat | None):
             self.query_one(f"#{pane}").focus()
         self._draw()
@@ -163,13 +186,16 @@ class Layers(CockpitScreen):
             whose = "A" if self.view.heat.side == found.a else "B"
             self.query_one("#layers-detail", Plain).update(legend(f"{whose}: weights {self.fraction}, %"))
             return
+        if of_levels := self.view.ratios.get(self.fraction):
+            self.query_one(Heat).show_ratios(of_levels, found.level)
         shown = self._chosen(found)
         self.query_one(LiveTable).show(dict(zip([one.name for one in shown], self._rows(found, shown), strict=True)))
         self._detail()
 
     def _chosen(self, found: Comparison) -> list[Layer]:
         """The layers that are shown, in order, and the total."""
-        shown = [layer for layer in found.layers if not (self.hiding and layer.unchanged)]
+        matching = (layer for layer in found.layers if filters.has([layer.name], self.filter))
+        shown = [layer for layer in matching if not (self.hiding and layer.unchanged)]
         if self.by_difference:
             shown.sort(key=lambda layer: -abs(layer.difference.mean) if layer.difference else 0.0)
         return [*shown, found.total]
@@ -180,7 +206,8 @@ class Layers(CockpitScreen):
             rows = [_cells(layer, self.fraction, spread, found.n) for layer in shown]
             columns = zip(HEADINGS, *rows, strict=False)
             taken = sum(max(map(len, column)) for column in columns) + 2 * len(HEADINGS)
-            room = self.size.width - taken - 2  # less a scroll bar
+            width = self.size.width // 2 if self.view and self.view.ratios else self.size.width
+            room = width - taken - 2  # less a scroll bar
             if room >= LEAST_BAR:
                 break
         drawn = layer_tables.bars(shown, self.fraction, max(LEAST_BAR, min(WIDEST_BAR, room)))
@@ -207,7 +234,10 @@ class Layers(CockpitScreen):
             return
         found, key = self.view.comparison, self.query_one(LiveTable).key
         layer = next((one for one in found.layers if one.name == key), found.total)
-        self.query_one("#layers-detail", Plain).update(_described(layer, found.n))
+        said = Text(_described(layer, found.n))
+        if self.view.ratios:
+            said = Text("\n").join([ratio_legend(f"right: A/B of the weights {self.fraction}, by level"), said])
+        self.query_one("#layers-detail", Plain).update(said)
 
     @on(LiveTable.RowSelected)
     def _open(self) -> None:
@@ -265,12 +295,20 @@ class Layers(CockpitScreen):
             return super().command()
         return layer_tables.command(self.view.comparison, self.fraction, self.view.replicate, self.cockpit.path)
 
-    def action_back(self) -> None:
+    def leave(self) -> None:
         """From a heat map to the table, from there to the dashboard."""
         if self.selection.heat is not None:
             self._want(heat=None)
         else:
-            self.app.switch_mode("dashboard")
+            super().leave()
+
+    def refilter(self) -> None:
+        """Show only the layers that match."""
+        self._draw()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether an action is offered: while words are typed, the arrows move in them."""
+        return super().check_action(action, parameters) and not (action == "level" and isinstance(self.focused, Input))
 
     def _want(self, **changes: Any) -> None:
         self.selection = replace(self.selection, **changes)

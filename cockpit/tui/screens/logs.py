@@ -1,8 +1,9 @@
-"""Logs: what workers and pools printed, or what happened to the runs of an experiment."""
+"""Logs: what happened to the runs of an experiment; and what workers and pools printed."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,18 +15,21 @@ from textual.widgets import Input
 
 from cockpit.text import words
 from cockpit.tui import states
+from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.logview import LogView, of_path, of_text
 from cockpit.tui.widgets.table import LiveTable
+from cockpit.views import events
 from engine.errors import InputError
 from engine.store import database, history, queue
 
+MOST = 1000  # events, the newest
 NO_EXPERIMENT = "no experiment: choose one on the dashboard (key 1), or add one with `cockpit queue add`"
 
 
 class Logs(CockpitScreen):
-    """Log files, and the events of the experiment under the dashboard's cursor."""
+    """The events of the experiment under the dashboard's cursor, and log files."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "follow", "Follow", id="logs.follow", tooltip="Stay at the end as it grows, or stop that"),
@@ -37,23 +41,24 @@ class Logs(CockpitScreen):
         Binding("g", "start", "Start", id="logs.start", show=False, tooltip="To the first line"),
         Binding("G", "end", "End", id="logs.end", show=False, tooltip="To the last line"),
         Binding("v", "switch", "Files or events", id="logs.source", tooltip="Log files, or the experiment's events"),
-        Binding(
-            "escape", "back", "Back", id="logs.back", show=False, tooltip="End the search, or back to the dashboard"
-        ),
     ]
+
+    shows_events = True  # whether those are shown, not files
 
     def body(self) -> ComposeResult:
         with Horizontal(), Vertical():
+            yield Plain(id="no-events")
+            yield LiveTable(events.HEADINGS, id="events")
             yield LiveTable(("log", "size", "changed"), id="files")
             yield LogView(id="log")
             yield Input(placeholder="search: enter starts, esc leaves", id="search", compact=True)
 
     def on_mount(self) -> None:
-        self.events = False
+        self.found: Mapping[str, events.Row] = {}
         self.opened: Path | None = None
         self.query_one("#files").border_title = "logs, the newest first"
         self.query_one("#search").display = False
-        self.view.focus()
+        self._show_events()
 
     @property
     def view(self) -> LogView:
@@ -66,7 +71,7 @@ class Logs(CockpitScreen):
 
     def queries(self) -> Mapping[str, Query]:
         chosen, folder = self.cockpit.experiment, database.files_folder(self.cockpit.path) / "logs"
-        if not self.events:
+        if not self.shows_events:
             return {"files": lambda _: _files(folder)}
         return {"events": lambda connection: _events(connection, chosen)} if chosen else {}
 
@@ -74,23 +79,31 @@ class Logs(CockpitScreen):
         wanted = self.cockpit.log_file
         if wanted is not None and wanted != self.opened:
             self._open(wanted)
-        elif self.events:
+        elif self.shows_events:
             self._show_events()
         super().on_screen_resume()
+
+    def _show_only(self, *names: str) -> None:
+        for name in ("no-events", "events", "files", "log"):
+            self.query_one(f"#{name}").display = name in names
 
     def _open(self, path: Path) -> None:
         """Show the log of this name that lies beside the database: rows name where it lay, or anything."""
         place = database.files_folder(self.cockpit.path) / "logs" / path.name
-        self.events, self.cockpit.log_file, self.opened = False, path, path
-        self.query_one("#files").display = True
+        self.shows_events, self.cockpit.log_file, self.opened = False, path, path
+        self._show_only("files", "log")
         self.view.open(of_path(place), path.name, "nothing was written to it yet")
+        self.view.focus()
 
     def _show_events(self) -> None:
         chosen = self.cockpit.experiment
-        self.opened = None
-        self.query_one("#files").display = False
+        self.opened = self.cockpit.log_file = None
+        table = self.query_one("#events", LiveTable)
+        table.border_title = plain(f"events of {chosen}, the newest first") if chosen else "events"
         none = f"nothing has happened to the runs of {chosen} yet: `cockpit work --detach` trains them"
-        self.view.open(of_text(b""), f"events of {chosen}" if chosen else "events", none if chosen else NO_EXPERIMENT)
+        self.query_one("#no-events", Plain).update(none if chosen else NO_EXPERIMENT)
+        self._show_only("events" if self.found else "no-events")
+        table.focus()
 
     def show_files(self, found: list[tuple[str, int, float]]) -> None:
         """List the files; open the newest, unless another was asked for."""
@@ -103,14 +116,23 @@ class Logs(CockpitScreen):
         )
         table.display = bool(found)
         if self.opened is None:
+            self._show_only("files", "log")
             if found:
                 self._open(Path(found[0][0]))
             else:
                 self.view.open(of_text(b""), "logs", f"No logs yet: {states.no_workers(self.cockpit)}")
 
-    def show_events(self, text: bytes) -> None:
+    def show_events(self, found: Mapping[str, events.Row]) -> None:
         """Show what happened to the runs of the experiment."""
-        self.view.change(of_text(text))
+        self.found = found
+        if self.shows_events:
+            self.query_one("#events", LiveTable).show({key: row.cells for key, row in found.items()})
+            self._show_only("events" if found else "no-events")
+
+    @on(LiveTable.RowSelected, "#events")
+    def _open_run(self, event: LiveTable.RowSelected) -> None:
+        if row := self.found.get(str(event.row_key.value)):
+            self.cockpit.open_run(row.run)
 
     @on(LiveTable.RowSelected, "#files")
     def _choose(self, event: LiveTable.RowSelected) -> None:
@@ -119,11 +141,9 @@ class Logs(CockpitScreen):
 
     def action_switch(self) -> None:
         """Show events instead of files, or files again."""
-        self.events = not self.events
-        if self.events:
+        self.shows_events = not self.shows_events
+        if self.shows_events:
             self._show_events()
-        elif self.cockpit.log_file is not None:
-            self._open(self.cockpit.log_file)
         self.ask()
 
     def action_follow(self) -> None:
@@ -131,10 +151,13 @@ class Logs(CockpitScreen):
         self.view.follow(not self.view.following)
 
     def action_search(self) -> None:
-        """Ask for a text to search for."""
+        """Ask for a text to search for, or for words to filter the events by."""
+        if self.shows_events:
+            self.action_filter()
+            return
         search = self.query_one("#search", Input)
         search.display = True
-        search.focus()
+        self.set_focus(search)
 
     @on(Input.Submitted, "#search")
     def _search(self, event: Input.Submitted) -> None:
@@ -158,12 +181,20 @@ class Logs(CockpitScreen):
         """To the last line."""
         self.view.action_end()
 
-    def action_back(self) -> None:
+    def leave(self) -> None:
         """Leave the search; else the screen."""
         if self.query_one("#search").display:
             self._leave_search()
-        elif not self.view.stop():
-            self.app.switch_mode("dashboard")
+        elif self.shows_events or not self.view.stop():
+            super().leave()
+
+    def refilter(self) -> None:
+        """Show only the events that match."""
+        self.query_one("#events", LiveTable).narrow(self.filter)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether an action is offered: those on a file's lines are while one is shown."""
+        return not (self.shows_events and action in ("follow", "find", "start", "end"))
 
 
 def _files(folder: Path) -> list[tuple[str, int, float]]:
@@ -178,9 +209,9 @@ def _files(folder: Path) -> list[tuple[str, int, float]]:
     return sorted(found, key=lambda file: file[2], reverse=True)
 
 
-def _events(connection: sqlite3.Connection, experiment: str) -> bytes:
+def _events(connection: sqlite3.Connection, experiment: str) -> Mapping[str, events.Row]:
     try:
         found = history.events(connection, queue.experiment_id(connection, experiment))
     except InputError:  # it was removed meanwhile
-        return b""
-    return "".join(f"{words.event(event)}\n" for event in found).encode()
+        return {}
+    return dict(islice(events.folded(found).items(), MOST))

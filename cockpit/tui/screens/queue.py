@@ -8,7 +8,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Input
 
 from cockpit.requests import remaining
 from cockpit.requests.remaining import Remaining
@@ -63,6 +62,7 @@ class Queue(CockpitScreen):
     """Everything that is queued, and what can be done about it."""
 
     AUTO_FOCUS = "#experiments"
+    FILTER_HINT = filters.HINT
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", id="queue.filter", tooltip=filters.HINT),
         actions.binding("add", show=True),
@@ -76,7 +76,6 @@ class Queue(CockpitScreen):
 
     def body(self) -> ComposeResult:
         with Vertical(id="queue"):
-            yield Input(placeholder=filters.HINT, id="filter", compact=True)
             yield Plain("reading …", id="nothing")
             yield LiveTable(HEADINGS, id="experiments")
             yield LiveTable(RUN_HEADINGS, id="runs")
@@ -89,7 +88,7 @@ class Queue(CockpitScreen):
         self.dead: Mapping[str, int] = {}  # the pid of the dead worker of a run, by the run's id
         self.sorted_by = next(iter(SORTS))
         self.with_archived = False
-        self.query_one("#filter").display = self.query_one("#runs").display = False
+        self.query_one("#runs").display = False
         self.set_interval(AGE_SECONDS, self._list)
 
     def on_screen_resume(self) -> None:
@@ -143,7 +142,7 @@ class Queue(CockpitScreen):
     def _list(self) -> None:
         if self.found is None:
             return
-        wanted = self.query_one("#filter", Input).value
+        wanted = self.filter
         visible = [row for row in self.found if self.with_archived or not row.archived]
         listed = sorted((row for row in visible if filters.matches(row, wanted)), key=SORTS[self.sorted_by])
         marked = self.cockpit.marked
@@ -188,19 +187,9 @@ class Queue(CockpitScreen):
     def _open_run(self, event: LiveTable.RowSelected) -> None:
         self.cockpit.open_run(int(str(event.row_key.value)))
 
-    @on(Input.Changed, "#filter")
-    def _filter(self) -> None:
+    def refilter(self) -> None:
+        """List only the experiments that match."""
         self._list()
-
-    @on(Input.Submitted, "#filter")
-    def _filtered(self) -> None:
-        self.query_one("#experiments").focus()
-
-    def action_filter(self) -> None:
-        """Type which experiments to list."""
-        box = self.query_one("#filter", Input)
-        box.display = True
-        box.focus()
 
     def action_mark(self) -> None:
         """Mark the experiment under the cursor, or no longer, and go on to the next."""
@@ -222,18 +211,13 @@ class Queue(CockpitScreen):
         self.with_archived = not self.with_archived
         self._list()
 
-    def action_back(self) -> None:
-        """Clear the filter, else the marks, else go to the dashboard."""
-        box = self.query_one("#filter", Input)
-        if box.display:
-            box.value, box.display = "", False
-            self._list()
-            self.query_one("#experiments").focus()
-        elif self.cockpit.marked:
+    def leave(self) -> None:
+        """Clear the marks, else go to the dashboard."""
+        if self.cockpit.marked:
             self.cockpit.marked.clear()
             self._list()
         else:
-            self.app.switch_mode("dashboard")
+            super().leave()
 
 
 def _cells(row: Experiment, marked: bool, left: Remaining) -> Cells:

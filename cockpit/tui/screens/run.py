@@ -27,6 +27,7 @@ class RunScreen(CockpitScreen):
     """All about a run, opened from wherever runs are listed."""
 
     AUTO_FOCUS = "#run-about"
+    FILTER_HINT = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.pop_screen", "Back", id="run.back", tooltip="To where it was opened"),
     ]
@@ -73,8 +74,10 @@ class RunScreen(CockpitScreen):
 
     def show_run(self, found: tuple[RunDetail | None, tuple[Experiment, ...]]) -> None:
         """Show what is known of the run."""
-        self.detail, self.wanted_by = found
+        self.detail, before, self.wanted_by = found[0], self.wanted_by, found[1]
         self._draw()
+        if [row.name for row in before] != self.chosen():
+            self.ask()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._draw)
@@ -104,9 +107,6 @@ class RunScreen(CockpitScreen):
     def chosen(self) -> Sequence[str]:
         """The experiments that want the run."""
         return [row.name for row in self.wanted_by]
-
-    def standing(self) -> Sequence[Experiment]:
-        return self.wanted_by
 
     def command(self) -> str:
         """The command that trains the run again."""

@@ -22,8 +22,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from cockpit.text import words
+from cockpit.tui import filters
 from cockpit.tui.plain import Plain, plain
-from cockpit.views import axes, charts, curves, epochs, legends, names
+from cockpit.views import axes, charts, curves, differences, epochs, legends, names
 from cockpit.views.canvas import Colour, Row
 from cockpit.views.legends import Entry, View
 from engine.store.live import Live
@@ -127,6 +128,9 @@ class Chart(Vertical, can_focus=True):
         self._own_legend, self._named = legend, ""
         self._groups: dict[str, tuple[curves.Series, ...]] = {}
         self._chosen = ""  # the group that a person turned to, else the first
+        self.differing = False  # whether the differences to the first curve are drawn
+        self._whole: dict[str, tuple[curves.Series, ...]] = {}
+        self._typed = ""  # words that curves must have to be shown
         self._said: Text | None = None
         self._painted: tuple[object, ...] = ()
         self._painted_at = 0.0
@@ -154,6 +158,11 @@ class Chart(Vertical, can_focus=True):
         return self._groups.get(self._group, ())
 
     @property
+    def whole(self) -> tuple[curves.Series, ...]:
+        """The same with their accuracies, also where differences are drawn."""
+        return self._whole.get(self._group, ())
+
+    @property
     def _group(self) -> str:
         return self._chosen if self._chosen in self._groups else next(iter(self._groups), "")
 
@@ -170,9 +179,15 @@ class Chart(Vertical, can_focus=True):
 
     def nothing(self, why: str) -> None:
         """Show no curves, and why there are none."""
-        self.found, self._groups = (), {}
+        self.found, self._groups, self._whole = (), {}, {}
         self.query_one("#no-curves", Plain).update(why)
         self._change(self.view)
+
+    def narrow(self, typed: str) -> None:
+        """Show only the curves that have these words in their names, and the dense networks."""
+        if typed != self._typed:
+            self._typed = typed
+            self._regroup()
 
     def hide(self, names: frozenset[str]) -> None:
         """Leave out the curves of these names."""
@@ -205,6 +220,12 @@ class Chart(Vertical, can_focus=True):
         if names := list(self._groups):
             self._chosen = names[(names.index(self._group) + step) % len(names)]
             self._change(replace(self.view, x_range=None, y_range=None))
+
+    def action_difference(self) -> None:
+        """Draw how the curves differ from the first, or their accuracies."""
+        self.differing = not self.differing
+        self.view = replace(self.view, full=False, y_range=None)
+        self._regroup()
 
     def action_crosshair(self, step: int) -> None:
         """Read the next level, or the one before; a zoomed view goes along."""
@@ -275,8 +296,18 @@ class Chart(Vertical, can_focus=True):
 
     def _regroup(self) -> None:
         found = curves.groups(self.found, self.grouping)
-        self._groups = {group: names.named(shown) for group, shown in found.items()}
+        named = {group: names.named(shown) for group, shown in found.items()}
+        narrowed = {group: shown for group, all_ in named.items() if (shown := self._narrowed(all_))}
+        self._whole = narrowed
+        self._groups = (
+            {group: differences.drawn(shown) for group, shown in narrowed.items()} if self.differing else narrowed
+        )
         self._change(self.view)
+
+    def _narrowed(self, shown: Sequence[curves.Series]) -> tuple[curves.Series, ...]:
+        return tuple(
+            one for one in shown if one.ticket == curves.DENSE or filters.has((one.called, one.name), self._typed)
+        )
 
     def _change(self, view: View) -> None:
         """Look at the curves like this: what is said of them changes at once, the picture when its time comes."""
@@ -313,13 +344,15 @@ class Chart(Vertical, can_focus=True):
     @property
     def title(self) -> str:
         """What is drawn."""
-        return f"{names.title(self.shown)} · test accuracy, %" if self.shown else self._named
+        what = "difference to the first curve, points" if self.differing else "test accuracy, %"
+        return f"{names.title(self.whole)} · {what}" if self.shown else self._named
 
     def _chips(self) -> str:
         if not self.shown:
             return ""
         chips = [axes.AXES[self.view.x], *legends.signs(self.shown, self.view)]
-        chips += [] if self.view.spread == "none" else ["± 1 deviation"]
+        spread = "95 % interval" if self.differing else "± 1 deviation"
+        chips += [] if self.view.spread == "none" else [spread]
         if self.view.crosshair in self._levels():
             fraction = self._levels()[self.view.crosshair or 0]
             chips.insert(0, f"level {self.view.crosshair}: {fraction * 100:.3g} % remaining")

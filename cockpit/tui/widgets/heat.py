@@ -1,4 +1,8 @@
-"""What remains of each layer at each level, as coloured cells with their numbers."""
+"""What remains of each layer at each level, or the ratio of two tickets there, as coloured cells with their numbers."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -9,7 +13,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from cockpit.text import words
-from engine.analysis.comparing import Fraction, HeatMap
+from engine.analysis.comparing import Fraction, HeatMap, Ratios
 
 # From where on a colour holds, the colour, and that of the number on it: cividis, which colour-blind people can read.
 RAMP = (
@@ -22,25 +26,43 @@ RAMP = (
     (0.0, "#00224e", "#ffffff"),
 )
 STYLES = {least: Style(color=ink, bgcolor=colour) for least, colour, ink in RAMP}
+# A ratio's colours: the one where A keeps less than B, none where both keep as much, the other where A keeps more.
+LESS, EQUAL, MORE = (0, 114, 178), (245, 245, 240), (213, 94, 0)
+FARTHEST = 2.0  # binary logarithm of the ratio, or of its inverse, that has the full colour
+SHADES = 64  # on each side
 CELL = 4  # columns: 31 levels of VGG19 fit into 140
 
 
 class Heat(ScrollView, can_focus=True):
-    """Layers down, levels across; the number in a cell is the per cent that remain, or that are pruned.
+    """Layers down, levels across; the number in a cell is the per cent that remain or are pruned, or the ratio A/B.
 
     It draws its lines itself: a DataTable of so many coloured cells holds the event loop for a tenth of a second.
     """
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.shown: HeatMap | None = None
+        self.levels: Sequence[int] = ()
+        self.cells: Mapping[str, Sequence[tuple[str, Style]]] = {}  # by layer
         self.level = 0
-        self.fraction: Fraction = "remaining"
 
     def show(self, found: HeatMap, level: int, fraction: Fraction) -> None:
         """Show a heat map of what remains, or of what is pruned, with `level` marked and in sight."""
-        self.shown, self.level, self.fraction = found, level, fraction
-        self.virtual_size = Size(self._labels + CELL * len(found.levels), 1 + len(found.layers))
+        of = {
+            name: [part if fraction == "remaining" else 1 - part for part in parts]
+            for name, parts in found.layers.items()
+        }
+        cells = {name: [(_percent(part), _style(part)) for part in parts] for name, parts in of.items()}
+        self._show(found.levels, cells, level)
+
+    def show_ratios(self, found: Ratios, level: int) -> None:
+        """Show the ratios A/B on a diverging scale, with `level` marked and in sight."""
+        columns = [[ratio_cell(one.mean if one else None) for one in row] for row in found.levels.values()]
+        cells = {name: [column[place] for column in columns] for place, name in enumerate(found.layers)}
+        self._show(tuple(found.levels), cells, level)
+
+    def _show(self, levels: Sequence[int], cells: Mapping[str, Sequence[tuple[str, Style]]], level: int) -> None:
+        self.levels, self.cells, self.level = levels, cells, level
+        self.virtual_size = Size(self._labels + CELL * len(levels), 1 + len(cells))
         self.refresh()
         self.call_after_refresh(self._bring_into_sight)  # once its size is known
 
@@ -48,29 +70,27 @@ class Heat(ScrollView, can_focus=True):
         self._bring_into_sight()
 
     def _bring_into_sight(self) -> None:
-        if self.shown and self.level in self.shown.levels:
+        if self.level in self.levels:
             middle = (self.size.width - self._labels) // 2
-            self.scroll_to(x=CELL * self.shown.levels.index(self.level) - middle, animate=False)
+            self.scroll_to(x=CELL * list(self.levels).index(self.level) - middle, animate=False)
 
     @property
     def _labels(self) -> int:
         """The columns that the names of the layers take."""
-        return max(cell_len(_short(name)) for name in self.shown.layers) + 1 if self.shown else 0
+        return max((cell_len(_short(name)) for name in self.cells), default=0) + 1
 
     def render_line(self, y: int) -> Strip:
         """The line `y` of what is in sight; the first has the levels, and stays where it is."""
         plain, width = self.rich_style, self.size.width
         place = y - 1 + self.scroll_offset.y
-        if self.shown is None or place >= len(self.shown.layers):
+        if place >= len(self.cells):
             return Strip.blank(width, plain)
         if y == 0:
             name, strong = "layer", plain + Style(bold=True)
-            cells = [(f"[{n}]" if n == self.level else f"{n} ", strong) for n in self.shown.levels]
+            cells = [(f"[{n}]" if n == self.level else f"{n} ", strong) for n in self.levels]
         else:
-            name = list(self.shown.layers)[place]
-            remain = self.shown.layers[name]
-            parts = remain if self.fraction == "remaining" else [1 - part for part in remain]
-            cells = [(f"{_percent(part)} ", _style(part)) for part in parts]
+            name = list(self.cells)[place]
+            cells = [(f"{text} ", style) for text, style in self.cells[name]]
         across = Strip([Segment(text.rjust(CELL), style) for text, style in cells])
         left = self.scroll_offset.x
         seen = across.crop(left, left + width - self._labels)
@@ -84,6 +104,33 @@ def legend(what: str) -> Text:
     for least, style in STYLES.items():
         parts += [" ", (f" ≥{least * 100:g} " if least else " <1 ", style)]
     return Text.assemble(*parts)
+
+
+def ratio_legend(what: str) -> Text:
+    """What the colours of ratios stand for."""
+    ends = f" {2**-FARTHEST:g} ", f" {2**FARTHEST:g} "
+    parts: list[str | tuple[str, Style]] = [f"{what}: ", ends[0]]
+    parts += [("  ", ratio_cell(2 ** (step / 4 * FARTHEST))[1]) for step in range(-4, 5)]
+    return Text.assemble(*parts, ends[1], " (1: as many)")
+
+
+def ratio_cell(ratio: float | None) -> tuple[str, Style]:
+    """A ratio in at most three characters, and its colour; of none a dash."""
+    if ratio is None:
+        return "-", Style()
+    towards = max(-1.0, min(1.0, math.log2(ratio) / FARTHEST)) if ratio > 0 else -1.0
+    text = (
+        f"{ratio:.2f}".removeprefix("0") if ratio < 1 else f"{ratio:.1f}" if ratio < 9.95 else f"{min(ratio, 999):.0f}"
+    )
+    return text, _diverging(round(towards * SHADES))
+
+
+@lru_cache(maxsize=2 * SHADES + 1)
+def _diverging(shade: int) -> Style:
+    """The colours of a ratio, from blue over none to red."""
+    end, part = (MORE if shade > 0 else LESS), abs(shade) / SHADES
+    red, green, blue = (round(a + (b - a) * part) for a, b in zip(EQUAL, end, strict=True))
+    return Style(color="#000000" if part < 0.6 else "#ffffff", bgcolor=f"rgb({red},{green},{blue})")
 
 
 def _short(name: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from textual.binding import ActiveBinding
+from textual.binding import ActiveBinding, Binding
 from textual.screen import Screen
 
 from cockpit.tui import actions
@@ -40,15 +40,16 @@ class KeyBar(Line):
 
     def on_mount(self) -> None:
         self.standing: Sequence[Experiment] = ()
+        self.is_any = False
         self.screen.bindings_updated_signal.subscribe(self, self.show_keys)
 
     def on_resize(self) -> None:
         self.show_keys(self.screen)
 
-    def stand(self, standing: Sequence[Experiment]) -> None:
-        """Show the keys that do something to these experiments, as they are now."""
-        if standing != self.standing:
-            self.standing = standing
+    def stand(self, standing: Sequence[Experiment], is_any: bool) -> None:
+        """Show the keys that do something to these experiments, as they are now; `is_any` where some are chosen."""
+        if (standing, is_any) != (self.standing, self.is_any):
+            self.standing, self.is_any = standing, is_any
             self.show_keys(self.screen)
 
     def show_keys(self, screen: Screen[Any]) -> None:
@@ -70,11 +71,16 @@ class KeyBar(Line):
         said: set[str] = set()
         for one in sorted(active, key=self._rank):
             if one.binding.id and (one.binding.id in LAST) == is_last:
-                action = actions.of(one.binding.id)
-                label = one.binding.description if action is None else action.label_for(self.standing)
+                label = self._label(one.binding)
                 if label and label not in said:
                     said.add(label)
                     yield Key(one.binding.key, self.app.get_key_display(one.binding), label)
+
+    def _label(self, binding: Binding) -> str:
+        action = actions.of(binding.id)
+        if action is None:
+            return binding.description
+        return action.label_for(self.standing) if self.is_any or "{names}" not in action.command else ""
 
     def _rank(self, one: ActiveBinding) -> tuple[bool, bool, bool]:
         is_first = one.binding.id in FIRST and bool(self.standing)

@@ -13,7 +13,8 @@ from engine.store.row_types import Detail, Experiment, Load, Worker
 GIB = 2**30
 BARS = "▁▂▃▄▅▆▇█"
 FRESH_SECONDS = 15.0  # of a load: three samples
-GAUGE = 8  # columns
+GAUGE = 4  # columns
+MANY = 2  # devices, above which each has but a line
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
@@ -91,7 +92,9 @@ def experiment(found: Detail) -> Text:
 
 
 def devices(loads: Sequence[Load]) -> Text:
-    """How busy every host and card is."""
+    """How busy every host and card is; of many, a line each."""
+    if len(loads) > MANY:
+        return Text("\n".join(map(_brief, loads)))
     lines = []
     for row in loads:
         full = round(row.busy * GAUGE)
@@ -101,7 +104,13 @@ def devices(loads: Sequence[Load]) -> Text:
         age = database.age(row.at)
         parts += [f"{words.duration(age)} ago"] if age > FRESH_SECONDS else []
         lines.append(f"{row.device:<7} {'█' * full}{'░' * (GAUGE - full)} {row.busy:>4.0%}  {'  '.join(parts)}")
-    return Text("\n".join(lines) or "no load recorded: workers do that")
+    return Text("\n".join(lines) or "load appears once a worker runs")
+
+
+def _brief(row: Load) -> str:
+    full = round(row.busy * GAUGE)
+    memory = f"{row.memory_used / GIB:.0f}/{row.memory_total / GIB:.0f}G"
+    return f"{row.device.replace('cuda:', 'card '):<6} {'█' * full}{'░' * (GAUGE - full)}{row.busy:>5.0%} {memory}"
 
 
 def workers(present: Sequence[Worker], nobody: str) -> Text:

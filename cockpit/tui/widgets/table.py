@@ -10,6 +10,7 @@ from textual.widgets.data_table import RowKey
 
 from cockpit.text import words
 from cockpit.tui.insides import Cells, FastTable
+from cockpit.tui import filters
 
 ROWS_AT_ONCE = 60  # added or changed between two looks at the keyboard
 PAUSE_SECONDS = 0.01  # for the keyboard
@@ -26,6 +27,8 @@ class LiveTable(FastTable):
     def __init__(self, headings: Sequence[str], id: str | None = None) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=False)
         self.headings = headings
+        self._all: Mapping[str, Cells] = {}
+        self._typed = ""  # words that rows must have to be shown
         self._coming: dict[str, Cells] = {}
         self._wanted: list[str] = []  # the keys of all rows that should be shown, in order
         self._cursor_key: str | None = None
@@ -60,6 +63,8 @@ class LiveTable(FastTable):
 
     def show(self, rows: Mapping[str, Cells]) -> None:
         """Show these rows. What is new or differs comes piece by piece, so that no key waits for a long table."""
+        self._all = rows
+        rows = {key: cells for key, cells in rows.items() if not self._typed or filters.has(cells, self._typed)}
         self._cursor_key = self._aim or self.key or self._cursor_key
         if not self.shown.keys() <= rows.keys():
             self.clear()
@@ -68,6 +73,12 @@ class LiveTable(FastTable):
         self._coming = {key: cells for key, cells in rows.items() if self.shown.get(key) != cells}
         self._wanted = list(rows)
         self._come()
+
+    def narrow(self, typed: str) -> None:
+        """Show only the rows that have these words."""
+        if typed != self._typed:
+            self._typed = typed
+            self.show(self._all)
 
     def _change(self, key: str, before: Cells, after: Cells) -> None:
         for heading, old, new in zip(self.headings, before, after, strict=True):

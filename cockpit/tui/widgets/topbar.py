@@ -30,12 +30,18 @@ class TopBar(Line):
         self.told[name] = value
         self._draw()
 
+    @property
+    def _mode(self) -> str:
+        """The mode of its screen, which may be made before it is shown; of others the mode that they are opened in."""
+        app = host_of(self)
+        return next((mode for mode, kind in app.MODES.items() if type(self.screen) is kind), app.current_mode)
+
     def _draw(self) -> None:
         screens = {name: screen.__name__ for name, screen in host_of(self).MODES.items()}
         (name, gap), said = self._fitting(screens)
         pieces = [Piece(name + gap, "name")] if name else []
         for number, (mode, title) in enumerate(screens.items(), 1):
-            kind = "current" if mode == host_of(self).current_mode else ""
+            kind = "current" if mode == self._mode else ""
             pieces += [Piece(gap)] if number > 1 else []
             pieces.append(Piece(f"{number} {title}", kind, f"app.switch_mode('{mode}')"))
         self.show(pieces, [Piece(said)])

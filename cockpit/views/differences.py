@@ -1,0 +1,97 @@
+"""How curves differ from the first of those that are shown: seed by seed, with intervals, as cells and as curves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from cockpit.views.curves import DENSE, Series, evenly
+from engine.analysis.statistics import Difference, paired
+
+Seeds = tuple[tuple[tuple[int, float], ...], ...]  # by place of the level: the accuracy of each seed
+
+
+def between(one: Series, first: Series) -> Mapping[int, Difference]:
+    """By level, the accuracy of one curve less that of another over the seeds that both have."""
+    return _between(one.levels, one.seeds, first.levels, first.seeds)
+
+
+@lru_cache(maxsize=1000)
+def _between(levels: tuple[int, ...], own: Seeds, of_first: tuple[int, ...], others: Seeds) -> dict[int, Difference]:
+    theirs = dict(zip(of_first, others, strict=True)) if others else {}
+    found = {
+        level: paired(dict(seeds), dict(theirs[level]))
+        for level, seeds in zip(levels, own, strict=bool(own))
+        if level in theirs
+    }
+    return {level: difference for level, difference in found.items() if difference is not None}
+
+
+def levels(shown: Sequence[Series], crosshair: int | None, most: int) -> list[int]:
+    """The levels to compare at: some of the first curve's, evenly chosen, and first that of the crosshair."""
+    first = next((one for one in shown if one.ticket != DENSE and one.levels), None)
+    if first is None:
+        return []
+    chosen = evenly(first.levels, most)
+    return chosen if crosshair is None or crosshair not in first.levels else [
+        crosshair, *[level for level in chosen if level != crosshair][: most - 1]
+    ]  # fmt: skip
+
+
+def cell(one: Series, first: Series, level: int, brief: bool) -> str:
+    """Mean and deviation at a level in per cent, and the difference to the first curve in points, with its interval.
+
+    A brief one has no deviation beside a difference.
+    """
+    if level not in one.levels:
+        return ""
+    place = one.levels.index(level)
+    difference = None if one.name == first.name else between(one, first).get(level)
+    if difference is None:
+        return one.value(place)
+    return f"{one.means[place] * 100:.1f} {said(difference)}" if brief else f"{one.value(place)}  {said(difference)}"
+
+
+def said(found: Difference) -> str:
+    """A difference in points: +1.3 [0.2, 2.4]; without the interval where there are too few pairs for one."""
+    text = f"{found.mean * 100:+.1f}"
+    return (
+        text if found.low is None or found.high is None else f"{text} [{found.low * 100:.1f}, {found.high * 100:.1f}]"
+    )
+
+
+def drawn(shown: Sequence[Series]) -> tuple[Series, ...]:
+    """The curves less the first of them, which is a rule at 0; to each side of a mean half of its interval."""
+    first = next((one for one in shown if one.ticket != DENSE and one.levels), None)
+    if first is None:
+        return tuple(shown)
+    found = []
+    for one in shown:
+        if one is first:
+            zero = replace(
+                one, ticket=DENSE, levels=(0,), remaining=(1.0,), means=(0.0,), deviations=(None,),
+                counts=one.counts[:1], planned=one.planned[:1], live=(), label=f"{one.called} = 0",
+            )  # fmt: skip
+            found.append(zero)
+        elif one.ticket != DENSE and (differences := between(one, first)):
+            found.append(_less(one, differences))
+    return tuple(found)
+
+
+def _less(one: Series, differences: Mapping[int, Difference]) -> Series:
+    kept = [place for place, level in enumerate(one.levels) if level in differences]
+    every = [differences[one.levels[place]] for place in kept]
+    return replace(
+        one,
+        levels=tuple(one.levels[place] for place in kept),
+        remaining=tuple(one.remaining[place] for place in kept),
+        means=tuple(difference.mean for difference in every),
+        deviations=tuple(_half(difference) for difference in every),
+        counts=tuple(difference.n for difference in every),
+        planned=tuple(difference.n for difference in every),
+        seeds=(),
+        live=(),
+    )
+
+
+def _half(found: Difference) -> float | None:
+    return None if found.low is None or found.high is None else (found.high - found.low) / 2
