@@ -254,7 +254,7 @@ async def test_what_is_not_trained_yet_names_the_next_command(tmp_path: Path) ->
     add(path, "waiting", levels=1, replicates=1)
     async with opened(path) as (pilot, screen):
         await until(pilot, lambda: "nothing of waiting has been trained yet: `cockpit work`" in said(screen, "empty"))
-        assert not screen.query_one(LiveTable).display
+        assert not screen.query_one("#layers-panes").display
         await pilot.press("left", "right", "r", "h", "y", "s", "u", "v")  # nothing to act on, and nothing breaks
         assert pilot.app.is_running
 
@@ -271,7 +271,7 @@ async def test_a_wide_screen_has_the_ratios_of_all_levels_beside_the_bars(traine
         await until(pilot, lambda: heat.render_line(1).text != before)
 
 
-def test_the_colours_of_ratios_grow_away_from_equal_on_both_sides() -> None:
+async def test_the_colours_of_ratios_grow_away_from_equal_on_both_sides() -> None:
     def distance(ratio: float) -> int:
         background = ratio_cell(ratio)[1].bgcolor
         assert background is not None

@@ -102,7 +102,7 @@ async def test_a_search_finds_the_next_and_the_last_and_escape_ends_it(path: Pat
         await shown(pilot)
         assert "no “LINE 12” below" in subtitle(pilot)
         await pilot.press("slash")
-        pilot.app.screen.query_one(Input).value = "line 12"
+        pilot.app.screen.query_one("#search", Input).value = "line 12"
         await pilot.press("enter")
         assert "line 12" in await shown(pilot)
         twelve = view.match

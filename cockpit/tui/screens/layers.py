@@ -188,6 +188,7 @@ class Layers(CockpitScreen):
             return
         if of_levels := self.view.ratios.get(self.fraction):
             self.query_one(Heat).show_ratios(of_levels, found.level)
+        self.query_one(Heat).styles.width = self._beside or "1fr"
         shown = self._chosen(found)
         self.query_one(LiveTable).show(dict(zip([one.name for one in shown], self._rows(found, shown), strict=True)))
         self._detail()
@@ -206,8 +207,7 @@ class Layers(CockpitScreen):
             rows = [_cells(layer, self.fraction, spread, found.n) for layer in shown]
             columns = zip(HEADINGS, *rows, strict=False)
             taken = sum(max(map(len, column)) for column in columns) + 2 * len(HEADINGS)
-            width = self.size.width // 2 if self.view and self.view.ratios else self.size.width
-            room = width - taken - 2  # less a scroll bar
+            room = self.size.width - self._beside - taken - 4  # less the frame and a scroll bar
             if room >= LEAST_BAR:
                 break
         drawn = layer_tables.bars(shown, self.fraction, max(LEAST_BAR, min(WIDEST_BAR, room)))
@@ -215,6 +215,12 @@ class Layers(CockpitScreen):
             [Text(words.line(row[0])), *(Text(cell, justify="right") for cell in row[1:]), Text(bar)]
             for row, bar in zip(rows, drawn, strict=True)
         ]
+
+    @property
+    def _beside(self) -> int:
+        """The columns of the heat map beside the table; 0 where there is none."""
+        has_both = self.view is not None and self.view.heat is None and bool(self.view.ratios)
+        return min(self.query_one(Heat).needed, self.size.width // 2) if has_both else 0
 
     def _level_line(self, found: Comparison) -> str:
         total = found.total

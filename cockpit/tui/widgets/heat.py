@@ -75,6 +75,11 @@ class Heat(ScrollView, can_focus=True):
             self.scroll_to(x=CELL * list(self.levels).index(self.level) - middle, animate=False)
 
     @property
+    def needed(self) -> int:
+        """The columns that all of it takes, with a scroll bar."""
+        return self._labels + CELL * len(self.levels) + 2
+
+    @property
     def _labels(self) -> int:
         """The columns that the names of the layers take."""
         return max((cell_len(_short(name)) for name in self.cells), default=0) + 1
