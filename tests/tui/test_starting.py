@@ -88,23 +88,23 @@ async def test_without_cards_w_asks_how_many(path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("text", "cards"), [("0-3", [0, 1, 2, 3]), ("6", [6]), ("5,0-1, 7", [0, 1, 5, 7])])
 def test_devices_are_named_by_numbers(monkeypatch: pytest.MonkeyPatch, text: str, cards: list[int]) -> None:
-    monkeypatch.setattr(devices, "found", lambda: EIGHT)
+    monkeypatch.setattr(devices, "usable", lambda: EIGHT)
     assert devices.chosen(None, only=text) == [EIGHT[card] for card in cards]
     assert devices.numbered(starting.spans(cards), 8) == cards
 
 
 @pytest.mark.parametrize("text", ["8", "3-1", "0-8", "", "a", "cuda:0", "-1", "1,,2"])
 def test_other_devices_are_refused_with_what_is_allowed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(devices, "found", lambda: EIGHT)
+    monkeypatch.setattr(devices, "usable", lambda: EIGHT)
     with pytest.raises(InputError, match="numbers from 0 to 7 as in 0-3,6"):
         devices.chosen(None, only=text)
 
 
 def test_devices_need_cards_and_exclude_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "found", lambda: EIGHT)
+    monkeypatch.setattr(devices, "usable", lambda: EIGHT)
     with pytest.raises(InputError, match="excludes"):
         devices.chosen(2, only="0-3")
-    monkeypatch.setattr(devices, "found", lambda: [Device("cpu", None, False)])
+    monkeypatch.setattr(devices, "usable", lambda: [Device("cpu", None, False)])
     with pytest.raises(InputError, match="needs CUDA devices"):
         devices.chosen(None, only="0")
 

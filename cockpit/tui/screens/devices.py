@@ -74,7 +74,7 @@ class Devices(CockpitScreen):
                 workers.load_history(connection, busy),
                 workers.load_history(connection, other) if other else [],
             ),
-            "users": lambda _: devices.processes_on(devices.found()),
+            "users": lambda _: devices.processes_on(devices.usable()),
             "pools": workers.live_pools,
         }
 

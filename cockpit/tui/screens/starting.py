@@ -17,7 +17,7 @@ from textual.widgets.selection_list import Selection
 
 from cockpit.text import words
 from cockpit.tui import actions
-from cockpit.tui.painting import Dialog
+from cockpit.tui.insides import Dialog
 from cockpit.tui.plain import Plain, plain
 from engine.machine import devices
 from engine.machine.devices import Device, Load
@@ -49,7 +49,7 @@ class Offered:
 
 def offered(path: Path) -> Offered:
     """What can train on this machine now, for the database at this path."""
-    places = devices.found()
+    places = devices.usable()
     taken: frozenset[str] = frozenset()
     if path.exists():
         with closing(database.reader(path)) as connection:

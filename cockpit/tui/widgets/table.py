@@ -9,8 +9,8 @@ from textual.binding import Binding, BindingType
 from textual.widgets.data_table import RowKey
 
 from cockpit.text import words
-from cockpit.tui.insides import Cells, FastTable
 from cockpit.tui import filters
+from cockpit.tui.insides import Cells, FastTable
 
 ROWS_AT_ONCE = 60  # added or changed between two looks at the keyboard
 PAUSE_SECONDS = 0.01  # for the keyboard
