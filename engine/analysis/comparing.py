@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from engine.analysis.statistics import Mean, mean_of
 from engine.errors import InputError
-from engine.recipes import Prunable, Random, Run, Winning
+from engine.recipes import Line, Prunable, Random, Run, Winning
 from engine.store.files import Folder, LostFile
 from engine.store.records import file_of
 from engine.store.sides import Side
@@ -314,9 +314,11 @@ def _mask_file(connection: sqlite3.Connection, run: int) -> str:
     """The SHA-256 of the file that holds the mask of a run's ticket. Raises LostFile, which says why, without one."""
     row = connection.execute("SELECT recipe FROM runs WHERE id = ?", (run,)).fetchone()
     match Run.from_json(row[0]).ticket:
-        case Winning(chain, level) | Random("preserved" | "shuffled" | "constant-sign", level, chain) if (
-            chain is not None and level > 0
-        ):
+        case (
+            Winning(chain, level)
+            | Line(chain, level)
+            | Random("preserved" | "shuffled" | "constant-sign", level, chain)
+        ) if chain is not None and level > 0:
             producer, kind = chain.mask_of(level)
             if found := file_of(connection, producer.digest, kind):
                 return found

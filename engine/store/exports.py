@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from engine.errors import InputError, OptionName
 from engine.pruning.criteria import needs_weights_alone
-from engine.recipes import Chain, Dense, Imported, Prunable, Random, RandomGlobal, Rule, Run, Winning
+from engine.recipes import Chain, Dense, Imported, Line, Prunable, Random, RandomGlobal, Rule, Run, Winning
 from engine.store import rules, sides
 from engine.store.files import Folder
 from engine.store.records import file_of
@@ -66,8 +66,8 @@ def at_home(run: Run, prunable: Prunable) -> Run:
     match run.ticket:
         case Dense(rewind):
             return Run(Winning(Chain(run.training, Rule(rewind=rewind, prunable=prunable)), 0), run.training)
-        case Winning(chain, _):
-            return replace(run, training=chain.training)
+        case Winning(chain, level) | Line(chain, level):
+            return Run(chain.ticket(level), chain.training)
         case Imported(digest):
             raise InputError(f"the ticket of this run was imported ({digest[:12]}): pass on the file that it came in")
     return run

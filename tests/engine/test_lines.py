@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from engine.analysis import barriers
+from engine.analysis.comparing import compare
+from engine.analysis.statistics import Mean
 from engine.datasets import load
 from engine.datasets.pipeline import Data
 from engine.errors import InputError
@@ -18,11 +20,12 @@ from engine.models import nets
 from engine.plan.defining import define, extended
 from engine.plan.experiments import curves
 from engine.recipes import Line, Run, Winning
-from engine.store import database, queue, records, rows
+from engine.store import database, exports, merge, queue, records, rows, sides
+from engine.store.files import Folder
 from engine.training import profiles
 from tests import inprocess
 from tests.conftest import TINY, add, work_off
-from tests.databases import checked
+from tests.databases import checked, silently
 from tests.trainings import files
 
 CPU = torch.device("cpu")
@@ -127,6 +130,24 @@ def test_a_line_is_a_run_whose_accuracy_is_the_least_on_it(connected: Path) -> N
             own = [row["test_accuracy"] for row in lines(connected) if (row["level"], row["seed"]) == (level, seed)]
             assert (accuracy, epoch, epochs) == (min(own), None, 0)
             assert connection.execute("SELECT count(*) FROM epochs WHERE run_id = ?", (run,)).fetchone()[0] == 0
+
+
+def test_the_ticket_of_a_line_is_the_chains(connected: Path) -> None:
+    with closing(database.reader(connected)) as connection:
+        names = ("mine:global", "mine:digits-a -> digits-a line")
+        homes = [exports.of_run(connection, exports.run_of(connection, name, 1, 0)).run for name in names]
+        assert homes[0] == homes[1]
+        folder = Folder(database.files_folder(connected))
+        chain, line = (sides.find(connection, name) for name in names)
+        compared = compare(connection, folder, chain, line, 1)
+    assert compared.total.overlap == Mean(1.0, 0.0, 2)
+
+
+def test_lines_come_along_in_a_merge(connected: Path, tmp_path: Path) -> None:
+    path = tmp_path / "experiments.db"
+    with closing(database.writer(path)) as connection:
+        merge.merge(connection, path, connected, silently)
+    assert lines(path) == lines(connected)
 
 
 def test_only_the_ends_of_lines_keep_their_final_weights_unless_all_are_asked_for(
