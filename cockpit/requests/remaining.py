@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cockpit.text import words
-from engine.machine import devices
-from engine.machine.devices import Device
-from engine.store import workers
 
 if TYPE_CHECKING:
     from engine.analysis.estimates import Estimate
@@ -40,6 +37,9 @@ def read(connection: sqlite3.Connection) -> Remaining:
         unended = connection.execute(UNENDED).fetchall()  # nothing was measured: what estimates takes time to import
         return Remaining(UNKNOWN if unended else "", {row["name"]: UNKNOWN for row in unended})
     from engine.analysis import estimates
+    from engine.machine import devices
+    from engine.machine.devices import Device
+    from engine.store import workers
 
     present = [row for row in workers.present(connection) if row.state != "dead"]
     places = [Device(row.device, None, False) for row in present] or devices.usable()
@@ -59,4 +59,4 @@ def _said(one: "Estimate") -> str:
 def bar(done: int, runs: int, width: int = BAR) -> str:
     """How many runs are done as a bar, full only when all are."""
     full = done * width // runs if runs else 0
-    return "━" * full + "─" * (width - full)
+    return words.BAR[0] * full + words.BAR[1] * (width - full)

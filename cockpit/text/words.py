@@ -30,7 +30,8 @@ OF_EXPERIMENTS = {
 }
 OF_CHECKS = {"ok": "✓", "warning": "!", "problem": "✗"}
 OF_WORKERS = {"training": "▶", "idle": "·", "held up": "‖", "silent": "?", "dead": "✗"}
-GLYPHS = frozenset("".join((OF_EXPERIMENTS | OF_CHECKS | OF_WORKERS).values()))  # each as wide as a letter
+BAR = "━─"  # done, and left
+GLYPHS = frozenset("".join((OF_EXPERIMENTS | OF_CHECKS | OF_WORKERS).values()) + BAR)  # each as wide as a letter
 UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 

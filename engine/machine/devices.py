@@ -15,7 +15,8 @@ from engine.machine import processes
 
 PER_DEVICE = Range(1, 64)  # workers
 MOST_DECODERS = 32  # for a device: a core decodes 300 to 500 photographs of 500x375 pixels a second
-TRACES = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd")  # of a driver for NVIDIA's cards, or AMD's
+# Of a driver for NVIDIA's cards, also below Windows, or AMD's.
+TRACES = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
 NUMBERS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")  # a device, or those from one to another
 NUMBER = re.compile(r"\+?\d+")  # at the beginning of a name: CUDA reads 1x as 1
 
@@ -172,13 +173,15 @@ class Card:
 
 def _cuda() -> list[Device]:
     """What CUDA_VISIBLE_DEVICES leaves of the CUDA devices; else those of ROCm, which torch treats alike."""
-    import pynvml
+    if not any(Path(trace).exists() for trace in TRACES):
+        return []
+    import pynvml  # takes three times as long as Python's own start
 
     wish = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
         cards = _cards()
     except pynvml.NVMLError:  # not there, or at odds with the driver: torch may still use a card
-        return _asked(wish) if any(Path(trace).exists() for trace in TRACES) else []
+        return _asked(wish)
     names = [name for card in cards for name in card.slices or (card.uuid,)] if wish is None else visible(wish, cards)
     if names is None:
         return _asked(wish)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 
 from engine.recipes import Kind, Rule
 
@@ -83,6 +82,8 @@ def apportioned(
         middle = (low + high) / 2
         low, high = (middle, high) if sum(shares(middle).values()) <= total else (low, middle)
     found = shares(low)
+    from fractions import Fraction  # which commands that add experiments need not import
+
     for _ in range(total - sum(found.values())):  # at most one for each layer
         open_ = [name for name in found if found[name] < most[name]]
         found[max(open_, key=lambda name: Fraction(weights[name], 2 * found[name] + 1))] += 1

@@ -4,15 +4,18 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from engine.machine import processes
-from engine.machine.devices import Load
 from engine.store import row_types
 from engine.store.database import now, transaction
 from engine.store.leases import NAMING
 from engine.store.row_types import LoadHistory, Pool, Worker, typed
+
+if TYPE_CHECKING:
+    from engine.machine.devices import Load
 
 LOAD_SECONDS = 5.0  # between two samples of a host
 LOADS_KEPT_SECONDS = 3600.0
@@ -57,7 +60,7 @@ def close_pool(connection: sqlite3.Connection, pool: int) -> None:
     connection.execute("UPDATE pools SET ended_at = ? WHERE id = ?", (now(), pool))
 
 
-def record_loads(connection: sqlite3.Connection, host: str, loads: Iterable[Load]) -> None:
+def record_loads(connection: sqlite3.Connection, host: str, loads: "Iterable[Load]") -> None:
     """Record a sample of a host's load, unless another pool there has just done so; the last hour is kept.
 
     Samples of a time that has not come were written before its clock was set back: they would pass for the newest.

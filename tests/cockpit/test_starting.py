@@ -63,6 +63,10 @@ def test_what_is_often_started_imports_no_more_than_it_uses(tmp_path: Path) -> N
         assert not UNUSED & imported(tmp_path, *typed), typed
 
 
+def test_presets_are_planned_without_torch(tmp_path: Path) -> None:
+    assert not HEAVY & imported(tmp_path, "presets", "show", "fig1a")
+
+
 def test_nothing_is_searched_for_garbage_at_the_end(tmp_path: Path) -> None:
     script = "import gc\nfrom lottery_cockpit import main\ntry: main()\nfinally: print(gc.get_freeze_count())"
     command = [sys.executable, "-c", script, "--version"]

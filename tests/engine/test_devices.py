@@ -31,6 +31,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, cards: list[Card], torch: TorchCard
             raise InputError("no answer")
         return torch
 
+    monkeypatch.setattr(devices, "TRACES", ("/",))
     monkeypatch.setattr(devices, "_cards", lambda: cards)
     monkeypatch.setattr(processes, "ask", ask)
 
