@@ -62,7 +62,7 @@ def connect(
         print(f"{left} lines left: train them with `cockpit work --drain`", file=sys.stderr)
     if output is not None:
         if not found:
-            raise InputError(f"{experiment} has no line yet, so there is nothing to draw: run `cockpit work --drain`")
+            raise InputError(f"{experiment} has no line yet, so nothing can be drawn: run `cockpit work --drain`")
         figures.write_barriers(output, experiment, found)
         print(f"wrote {output}", file=sys.stderr)
 

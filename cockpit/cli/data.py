@@ -186,7 +186,7 @@ def locate(
         for spec, data in zip(specs, moved, strict=True):
             names = located.record(connection, data) if data.location else []
             if not names:
-                raise InputError(f"no experiment reads {spec}: its content is not that of any data set in the database")
+                raise InputError(f"no experiment reads {spec}: its content is of no data set in the database")
             found |= dict.fromkeys(names, data.location)
     if as_json:
         print(json.dumps(found))

@@ -26,7 +26,7 @@ State = Literal["ok", "warning", "problem"]
 
 TORCH_SECONDS = 300.0  # a first import from a slow disk takes minutes
 OLDEST_PYTHON, OLDEST_SQLITE = (3, 11), (3, 37)
-SAMPLE = ", a sample that stays as it is"
+SAMPLE = ", a sample that never changes"
 SCREEN = (80, 24)  # columns and lines, the least that the dashboard takes
 FREE_BYTES = 10 * 2**30  # of disk, below which one should look
 # On these a write-ahead log is not safe, as SQLite says (https://sqlite.org/wal.html).

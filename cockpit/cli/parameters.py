@@ -18,7 +18,7 @@ What = Annotated[
     list[str] | None,
     typer.Argument(
         help="Presets (`cockpit presets list` has them: digits, fig1a, ...) and experiment files (.toml). Options given"
-        " beside them override their own.",
+        " with them override their own.",
         show_default=False,
         autocompletion=completing.presets_and_files,
     ),

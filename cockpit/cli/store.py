@@ -185,7 +185,7 @@ def _describe_merge(merged: merging.Merged, other: Path) -> list[str]:
     for old, new in merged.experiments.items():
         if old != new:
             why = "names another experiment here" if labels.is_typeable(old) else "is not a valid name"
-            found.append(f"{old} {why}, so that of {other.name} is now {new}")
+            found.append(f"{old} {why}, so the one of {other.name} is now {new}")
     found += [f"{old} already exists here as {new}" for old, new in merged.known.items()]
     if merged.paused:
         found.append(f"paused (train them here with `cockpit queue resume`): {_names(merged.paused)}")

@@ -110,7 +110,7 @@ def export(
     trusting.asking(trust_models, lambda: trust.require(model, model_folder))
     name = "" if output is None or output.is_dir() else output.name
     if code and output is not None and name and not is_replaceable(output):
-        raise InputError(f"--code needs a file to write beside, not {output}: name another --output")
+        raise InputError(f"--code needs a file to write next to, not {output}: name another --output")
     defined = ["--code-for", name] if code else []
     wanted = ("export", "--db", path, digest, sparser, *defined, "--output")
     ask = partial(processes.ask, tuple[str, Description, list[str]], EXPORTER, *wanted)

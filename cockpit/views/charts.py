@@ -183,7 +183,7 @@ class _Line:
                 yield [(x, self._y(self.one.means[i] + sign * spread)) for sign in (-1, 1)], self.colour
 
     def trace(self) -> tuple[Sequence[Spot], Colour]:
-        """The line through its levels, that of random tickets dimmer."""
+        """The line through its levels, dimmer for random tickets."""
         is_random = self.one.ticket.startswith("random")
         return self.spots, mix(self.colour, self.view.background, DIMNESS) if is_random else self.colour
 
@@ -198,7 +198,7 @@ class _Line:
 
 
 def _mark(canvas: Canvas, lines: Sequence[_Line], shown: Sequence[Series]) -> None:
-    """Put the markers: side by side where several would lie in a cell, and if there is no room, how many more do."""
+    """Put the markers: side by side where several would lie in a cell, and without room, how many more do."""
     at: dict[tuple[int, int], dict[int, str]] = defaultdict(dict)
     for number, line in enumerate(lines):
         for column, row, marker in line.marks():
@@ -244,7 +244,7 @@ def _named(entry: Entry) -> str:
 
 
 def zoomed(shown: Sequence[Series], view: View, factor: float, x: float, y: float) -> View:
-    """The view with `factor` times the range on both axes around a point, never beyond what there is."""
+    """The view with `factor` times the range on both axes around a point, never beyond the curves."""
     now = layout(shown, view, 80, 24)
     whole = layout(shown, replace(view, x_range=None, y_range=None), 80, 24)
     x_range = axes.scaled((now.x.low, now.x.high), factor, x, (whole.x.low, whole.x.high))

@@ -149,7 +149,7 @@ def matched(one: Series, shown: Iterable[Series]) -> int | None:
 
 
 def evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """No more than so many of the items, evenly chosen, with the first and the last among them."""
+    """At most `most` of the items, evenly chosen, with the first and the last among them."""
     if len(items) <= most:
         return list(items)
     return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
@@ -184,7 +184,7 @@ def tidy(shown: Iterable[Series]) -> Iterator[tuple[object, ...]]:
 
 
 def cell(one: Series, level: int) -> str:
-    """What a table says of a level: mean and deviation, n where replicates are missing, nothing where there is none."""
+    """What a table says of a level: mean and deviation, n where replicates are missing, nothing without a result."""
     if level not in one.levels:
         return ""
     i = one.levels.index(level)

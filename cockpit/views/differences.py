@@ -11,7 +11,7 @@ Seeds = tuple[tuple[tuple[int, float], ...], ...]  # by place of the level: the 
 
 
 def between(one: Series, first: Series) -> Mapping[int, Difference]:
-    """By level, the accuracy of one curve less that of another over the seeds that both have."""
+    """By level, the accuracy of one curve less the accuracy of another over the seeds that both have."""
     return _between(one.levels, one.seeds, first.levels, first.seeds)
 
 
@@ -27,7 +27,7 @@ def _between(levels: tuple[int, ...], own: Seeds, of_first: tuple[int, ...], oth
 
 
 def levels(shown: Sequence[Series], crosshair: int | None, most: int) -> list[int]:
-    """The levels to compare at: some of the first curve's, evenly chosen, and first that of the crosshair."""
+    """The levels to compare at: some of the first curve's, evenly chosen, and first the level of the crosshair."""
     first = next((one for one in shown if one.ticket != DENSE and one.levels), None)
     if first is None:
         return []
@@ -40,7 +40,7 @@ def levels(shown: Sequence[Series], crosshair: int | None, most: int) -> list[in
 def cell(one: Series, first: Series, level: int, brief: bool) -> str:
     """Mean and deviation at a level in per cent, and the difference to the first curve in points, with its interval.
 
-    A brief one has no deviation beside a difference.
+    A brief one has no deviation next to a difference.
     """
     if level not in one.levels:
         return ""
@@ -52,7 +52,7 @@ def cell(one: Series, first: Series, level: int, brief: bool) -> str:
 
 
 def said(found: Difference) -> str:
-    """A difference in points: +1.3 [0.2, 2.4]; without the interval where there are too few pairs for one."""
+    """A difference in points: +1.3 [0.2, 2.4]; without the interval where pairs are too few for one."""
     text = f"{found.mean * 100:+.1f}"
     return (
         text if found.low is None or found.high is None else f"{text} [{found.low * 100:.1f}, {found.high * 100:.1f}]"

@@ -50,7 +50,7 @@ PLACES = tuple((left, bottom) for left in LEFTS for bottom in BOTTOMS)
 
 
 def form_of(path: Path) -> str:
-    """The form that a file's name asks for. Raises InputError if there is no such form."""
+    """The form that a file's name asks for. Raises InputError for another form."""
     form = path.suffix.removeprefix(".").lower()
     if form not in FORMS:
         raise unknown("form of figures", form or path.name, FORMS)
@@ -86,7 +86,8 @@ def write(
     """Draw groups of curves, by title, side by side: means, one deviation to each side as a shade.
 
     A point whose replicates are not all done is hollow. A narrowed axis of accuracies has an inset with all of it.
-    `remarks` stand below the titles. A `title` replaces that of a single group, and stands above those of several.
+    `remarks` stand below the titles. A `title` replaces the title of a single group, and
+    stands above the titles of several.
     """
     longest = max(map(len, shown.values()))
     with drawn(path, WIDTH * len(shown), HEIGHT + LEGEND * longest) as figure:

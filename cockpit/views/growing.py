@@ -12,7 +12,7 @@ SECONDS = 5.0  # until charts are drawn again where no run has ended
 
 
 class Growing:
-    """Charts of an experiment, one for each target as far as there is room."""
+    """Charts of an experiment, one for each target as far as room allows."""
 
     def __init__(self, connection: sqlite3.Connection, experiment: str, view: View) -> None:
         self.connection, self.experiment, self.view = connection, experiment, view

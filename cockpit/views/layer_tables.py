@@ -57,8 +57,8 @@ def difference(layer: Layer, fraction: Fraction) -> Mean | None:
 def bars(layers: list[Layer], fraction: Fraction, width: int) -> list[str]:
     """For each layer how A compares with B, drawn from the middle: to the right where A has more of it than B.
 
-    The length is the logarithm of the ratio, so that half and twice are as long; the longest fills its side. Where
-    there is no B, the bar is the fraction itself, from the left.
+    The length is the logarithm of the ratio, so that half and twice are as long; the longest fills its side. Without B,
+    the bar is the fraction itself, from the left.
     """
     if all(layer.remaining_b is None for layer in layers):
         return [_filled(getattr(layer, f"{fraction}_a").mean, width) for layer in layers]

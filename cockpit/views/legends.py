@@ -1,4 +1,4 @@
-"""What stands beside curves in a chart: colours and markers, names, readings, and what the signs mean."""
+"""What a chart shows next to its curves: colours and markers, names, readings, and what the signs mean."""
 
 import math
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ SIGNS = {  # what a chart's signs mean, for the help
     MATCH: "stands over the last level down to which a winning ticket matches dense",
     LIVE: "a run in training: its accuracy so far, on test images where its last epoch was tested",
     "1 2 3": "how many replicates are done, where some of the planned ones are missing",
-    MORE[2:5]: "so many curves lie here, without room side by side",
+    MORE[2:5]: "number of curves that lie here, without room side by side",
 }
 BACKGROUNDS = {True: (18, 18, 18), False: (255, 255, 255)}  # of a terminal that does not say: dark, or light
 
@@ -79,7 +79,7 @@ def style(number: int, one: Series) -> tuple[Colour, str]:
 
 
 def legend(shown: Sequence[Series], view: View) -> list[Entry]:
-    """What stands beside a chart of these curves, hidden ones too. Without a crosshair there is only dense to read."""
+    """What a chart of these curves shows next to it, hidden ones too. Without a crosshair only dense is read."""
     at = fractions(shown).get(view.crosshair) if view.crosshair is not None else None
     return [_entry(number, one, shown, view, at) for number, one in enumerate(shown)]
 
@@ -104,7 +104,7 @@ def _entry(number: int, one: Series, shown: Sequence[Series], view: View, at: fl
 
 
 def signs(shown: Sequence[Series], view: View) -> list[str]:
-    """What the signs in a chart of these curves mean, as far as there are such."""
+    """What the signs in a chart of these curves mean, if it has such."""
     visible = [one for one in shown if one.name not in view.hidden]
     matching = any(matched(one, shown) is not None for one in visible)
     missing = any(count < plan for one in visible for count, plan in zip(one.counts, one.planned, strict=True))
@@ -118,6 +118,6 @@ def _per_cent(one: Series, level: int) -> str:
 
 
 def fractions(shown: Sequence[Series]) -> dict[int, float]:
-    """The fraction of weights that remains at each level, in order: that of the first curve which has the level."""
+    """The fraction of weights that remains at each level, in order, as the first curve with the level has it."""
     found = {level: one.remaining[i] for one in reversed(shown) for i, level in enumerate(one.levels)}
     return dict(sorted(found.items()))

@@ -1,6 +1,6 @@
 """Pages of a text file of any size, read by seeking: never more than a few hundred KiB at once.
 
-A position is the offset of a line's first byte. A line longer than `LONGEST` goes on as further lines.
+A position is the offset of a line's first byte. A line longer than `LONGEST` continues as further lines.
 """
 
 from collections.abc import Callable
@@ -42,12 +42,12 @@ def _lines(file: BinaryIO, start: int, count: int) -> list[bytes]:
 
 
 def forward(file: BinaryIO, start: int, count: int) -> int:
-    """Where the line so many further down begins."""
+    """Where the line begins that is `count` lines further down."""
     return start + sum(map(len, _lines(file, start, count)))
 
 
 def back(file: BinaryIO, end: int, count: int) -> int:
-    """Where the line begins that is so many before the one at `end`."""
+    """Where the line begins that is `count` lines before the one at `end`."""
     low = max(0, end - count * LONGEST - 1)
     file.seek(low)
     data = file.read(end - low)

@@ -1,4 +1,4 @@
-"""Small images in a terminal: two pixels a character where there is colour, shades of text where there is none."""
+"""Small images in a terminal: two pixels a character in colour, shades of text without it."""
 
 from collections.abc import Sequence
 from itertools import zip_longest

@@ -109,7 +109,7 @@ def _time_left(first: rows.Counts, counts: rows.Counts, seconds: float) -> str:
 
 
 def _held_up(connection: sqlite3.Connection) -> list[str]:
-    """Why workers train nothing though there is something to train."""
+    """Why workers train nothing though runs wait."""
     return [
         words.line(f"  {row.device}: {row.message}") for row in workers.present(connection) if row.state == "held up"
     ]

@@ -83,7 +83,7 @@ def ratio_axis(found: Ratios, cells: int) -> Axis:
 
 
 def shade(number: int, of: int) -> Colour:
-    """A blue for each of so many levels, from light to dark."""
+    """A blue for each level, from light to dark."""
     part = number / max(of - 1, 1)
     red, green, blue = (round(light + (dark - light) * part) for light, dark in zip(LIGHT, DARK, strict=True))
     return red, green, blue

@@ -62,7 +62,7 @@ def _replicates(one: Report) -> str:
 
 
 def matches(one: Report) -> str:
-    """The sparsest level that matches dense, or why there is none."""
+    """The sparsest level that matches dense, or why none does."""
     if one.curve.ticket == "dense":
         return ""
     if one.matching is not None:

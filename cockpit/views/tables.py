@@ -39,8 +39,8 @@ class Plain:
 def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, keys: int = 0) -> None:
     """Print rows under their headings; the first `left` columns are texts, aligned left, the others right.
 
-    A table too wide for the terminal is printed in parts, each with the first `keys` columns, if there are such. If
-    not, the texts of a row stand above the rest of it, as many in a line as have room.
+    A table too wide for the terminal is printed in parts, each with the first `keys` columns, if any. If none,
+    the texts of a row stand above the rest of it, as many in a line as have room.
     """
     console = _console()
     headings, rows = _lines(headings), list(map(_lines, rows))
@@ -68,7 +68,7 @@ def say(text: str) -> None:
 
 
 def draw(chart: "Callable[[int, bool], Iterable[Row]]") -> None:
-    """Print a chart, for the width there is, and for whether there are colours that blend."""
+    """Print a chart, for the width of the terminal, and for whether it has colours that blend."""
     from cockpit.text.console import Console
 
     console = Console()

@@ -296,7 +296,7 @@ _ALL = (
     Option(
         name="warmup",
         panel=TRAINING,
-        help="Epochs (5ep) or steps (500it) in which the learning rate grows from 0 to that of the schedule",
+        help="Epochs (5ep) or steps (500it) in which the learning rate grows from 0 to the schedule's",
         reads=durations.read,
         default=Training.warmup,
     ),

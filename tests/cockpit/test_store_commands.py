@@ -120,7 +120,7 @@ def test_merge_says_what_it_brought(cockpit: Cockpit, path: Path) -> None:
     assert first.endswith(f" new runs, 0 runs finished only there, {files} ticket files")
     assert rest == [
         "new: 'tiny (experiments.db)' later",
-        "tiny names another experiment here, so that of experiments.db is now tiny (experiments.db)",
+        "tiny names another experiment here, so the one of experiments.db is now tiny (experiments.db)",
         "paused (train them here with `cockpit queue resume --db mine.db`): later",
     ]
     again = json.loads(cockpit("store", "merge", "experiments.db", "--db", "mine.db", "--json").stdout)

@@ -72,7 +72,7 @@ def test_a_ticket_with_its_code_loads_without_cockpit(cockpit: Cockpit, path: Pa
     assert f"{int(done.stdout):,} of" in said.stdout
     refused = cockpit("tickets", "export", "tiny:global", "--code", "-o", "/dev/stdout")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "--code needs a file to write beside, not /dev/stdout" in refused.stderr
+    assert "--code needs a file to write next to, not /dev/stdout" in refused.stderr
 
 
 def test_an_experiment_of_a_ticket_is_printed_as_a_file_that_makes_the_same(

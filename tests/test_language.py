@@ -1,0 +1,51 @@
+"""The language of messages, help and docs: none of the turns of phrase that readers stumble over."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ROOMS = [ROOT / "cockpit" / room for room in ("cli", "requests", "views", "text")]
+FILES = [file for room in ROOMS for file in sorted(room.glob("*.py"))]
+NEVER = re.compile(
+    r"\b(so many|there (is|are)|it is there|that of|goes on|all the same|as it is|is told|comes to|beside|by itself)\b",
+    re.IGNORECASE,
+)
+
+
+def texts(file: Path) -> Iterator[tuple[int, str]]:
+    """The messages of a module, and the docstrings that are help or explain what is shown, with their lines."""
+    tree = ast.parse(file.read_text())
+    spoken = file.parent.name in ("views", "text")
+    written: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            is_command = isinstance(node, ast.FunctionDef) and any(
+                "app.command" in ast.unparse(one) for one in node.decorator_list
+            )
+            if not spoken and not is_command:
+                written.add(id(node.body[0].value))  # type: ignore[attr-defined]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in written:
+            yield node.lineno, " ".join(node.value.split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_is_worded_plainly(page: Path) -> None:
+    lines = enumerate(page.read_text().splitlines(), 1)
+    assert not [f"{page.name}:{number}: {line}" for number, line in lines if NEVER.search(line)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_message_is_worded_plainly(file: Path) -> None:
+    assert not [f"{file.name}:{number}: {text}" for number, text in texts(file) if NEVER.search(text)]
+
+
+def test_the_list_finds_whole_words() -> None:
+    assert NEVER.search("There is no run")
+    assert NEVER.search("It lies beside the file")
+    assert not NEVER.search("besides, whereas it isolates; there isn't a thereof")
