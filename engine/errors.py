@@ -42,7 +42,7 @@ class InputError(ValueError):
 
     def to_json(self) -> dict[str, Any]:
         """The error for another process."""
-        return {"option": self.option, "parts": [[isinstance(part, OptionName), part] for part in self.parts]}
+        return {"option": self.option, "parts": [[isinstance(part, OptionName), str(part)] for part in self.parts]}
 
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> "InputError":

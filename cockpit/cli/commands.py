@@ -13,6 +13,7 @@ from cockpit.cli import coercion  # noqa: F401 - makes Typer light
 COMMANDS = {
     "run": "cockpit.cli.work",
     "work": "cockpit.cli.work",
+    "join": "cockpit.cli.cluster",
     "status": "cockpit.cli.status",
     "ls": "cockpit.cli.listing",
     "serve": "cockpit.cli.screen",
@@ -44,6 +45,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     "models": dict.fromkeys(("list", "show"), "cockpit.cli.models"),
     "store": dict.fromkeys(("check", "gc", "backup", "merge"), "cockpit.cli.store"),
     "presets": dict.fromkeys(("list", "show"), "cockpit.cli.presets"),
+    "cluster": {"keys": "cockpit.cli.cluster"},
     "tickets": dict.fromkeys(("list", "export", "verify", "import"), "cockpit.cli.tickets"),
 }
 HELP = {
@@ -52,11 +54,14 @@ HELP = {
     "models": "List networks, and show the layers of one.",
     "store": "Maintain the database and its files: check, free unneeded files, back up, merge.",
     "presets": "List the paper's experiments, by the names that `cockpit queue add` takes.",
+    "cluster": "Make the keys of a cluster: see `cockpit work --cluster` and `cockpit join`.",
     "tickets": "Export tickets as files, verify ticket files, import them.",
 }
 
 # The commands without --db; a test compares them with their parameters.
-WITHOUT_DATABASE = {
+WITHOUT_DATABASE: set[tuple[str, ...]] = {
+    ("join",),
+    ("cluster", "keys"),
     ("data", "get"),
     ("data", "path"),
     ("data", "check"),
@@ -97,7 +102,7 @@ def taking_database(words: Sequence[str]) -> int:
     """The number of words that name a command with --db; 0 if they name none. Imports no command."""
     first, second = (*words[:2], "", "")[:2]
     if first in COMMANDS:
-        return 1
+        return int((first,) not in WITHOUT_DATABASE)
     return 2 if second in GROUPS.get(first, ()) and (first, second) not in WITHOUT_DATABASE else 0
 
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,7 +16,7 @@ from cockpit import config
 from cockpit.cli.parameters import takes_experiments
 from cockpit.cli.results import show, view
 from cockpit.config import MIN_FREE
-from cockpit.requests import background, trusting
+from cockpit.requests import background, clusters, trusting
 from cockpit.requests.outlook import absent, describe, emulated
 from cockpit.requests.request import Request, add_all
 from cockpit.requests.shared import Database, DataDir, to_read, to_write, use_data, within
@@ -25,6 +26,9 @@ from engine.errors import InputError
 from engine.machine import devices
 from engine.store import adding, database, leases, located, queue, rows
 from engine.workers.pool import Pool
+
+if TYPE_CHECKING:
+    from engine.desk.wire import Address
 
 app = typer.Typer()
 
@@ -124,6 +128,15 @@ def work(
             show_default=False,
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|FILE",
+            help="Listen there for machines that `cockpit join`; this one then trains only with --workers.",
+            show_default=False,
+        ),
+    ] = None,
+    keys: clusters.Keys = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Train in the background, also after the terminal closes.")
     ] = False,
@@ -154,7 +167,9 @@ def work(
         return
     wish = config.work()
     use_data(data_dir)
-    places = _places(workers, wish.per_device if per_device is None else per_device, split, only)
+    head = _head(cluster, keys)
+    per_device = wish.per_device if per_device is None else per_device
+    places = [] if head and workers is None and only is None else _places(workers, per_device, split, only)
     least = _least(wish.min_free if min_free is None else min_free)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
@@ -165,13 +180,13 @@ def work(
         trusting.of_queue(connection, trust_models)
         for problem in located.lost(connection):
             print(problem, file=sys.stderr)
-        if workers is None:
+        if places and workers is None:
             background.refuse_more(connection, None if only is None else {place.name for place in places})
         if detach:
             background.detach(path, connection, [word for word in sys.argv[2:] if word != "--detach"])
             return
         try:
-            pool = Pool(path, places, drain=drain, min_free=least, notify=notify or wish.notify)
+            pool = Pool(path, places, drain=drain, min_free=least, notify=notify or wish.notify, head=head)
             _attend(pool, connection, None)
         except KeyboardInterrupt:
             hints.warn("stopped; `cockpit work` resumes")
@@ -200,6 +215,17 @@ def _places(workers: int | None, per_device: int, split: int, only: str | None =
     if unclear := devices.unclear():
         hints.warn(unclear)
     return devices.chosen(workers, per_device, split, only)
+
+
+def _head(cluster: str | None, keys: Path | None) -> "Address | None":
+    """Where this process should be the head of a cluster; its keys have been looked at."""
+    if cluster is None:
+        if keys is not None:
+            raise InputError("--keys needs --cluster: give both or neither")
+        return None
+    address = clusters.named(cluster, keys).address
+    address.context(head=True)
+    return address
 
 
 def _least(gib: float) -> int:

@@ -127,7 +127,8 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
             print(f"the workers of pool {pool.pid} are starting: {pool.log}")
         return
     headings = ("worker", "device", "state", "trains", "epoch", "img/s", "memory, GiB", "heartbeat")
-    tables.show(headings, [_cells(row) for row in present], left=4)
+    host = processes.place().host
+    tables.show(headings, [_cells(row, host) for row in present], left=4)
     for row in present:
         if row.message:
             print(f"{row.pid}: {row.message}")
@@ -135,13 +136,17 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
         print(_load(load))
     for pool in pools:
         print(f"pool {pool.pid}, since {pool.started_at}: {pool.log}")
+    if pools and (joins := database.join_file(database.path_of(connection))).exists():
+        hints.say(f"a head listens for other machines: `cockpit join {joins}`; their checkpoints come once a minute,")
+        print("or less often where sending one takes longer than three seconds")
 
 
-def _cells(row: Worker) -> list[str]:
+def _cells(row: Worker, host: str) -> list[str]:
+    """The cells of a worker; who is not on this `host` says where."""
     memory = [row.memory, row.device_memory]
     return [
         str(row.pid),
-        row.device,
+        row.device if row.host == host else f"{row.device} of {row.host}",
         words.state(row.state),
         words.run(row) if row.run_id else "",
         f"{row.epoch + 1}/{row.epochs}" if row.run_id and row.epoch is not None else "",

@@ -256,6 +256,11 @@ def files_folder(path: Path) -> Path:
     return beside(path, ".files")
 
 
+def join_file(path: Path) -> Path:
+    """The file by which other machines join the head of the database at `path`, while it has one."""
+    return files_folder(path) / "cluster.toml"
+
+
 def _open(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> Connection:
     """A bare connection: `rw`, or `ro`, which leaves nothing beside the database that its owner could not write."""
     if sqlite3.sqlite_version_info < (3, 37):

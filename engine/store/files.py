@@ -131,6 +131,18 @@ class Folder:
         """Replace the run's checkpoint in one step. Its hash comes last, as its name does not tell its contents."""
         self._write(self.checkpoint, run_digest, data + _SEAL + hashlib.sha256(data).digest())
 
+    def adopt(self, partial: Path, digest: str) -> None:
+        """Give a file that lies beside the others its name, if that is its SHA-256. Raises LostFile if not."""
+        _check(partial, digest)
+        _settle(partial, self.ticket(digest))
+
+    def adopt_checkpoint(self, partial: Path, digest: str, run_digest: str) -> None:
+        """The same for a checkpoint, whose hash comes last."""
+        _check(partial, digest)
+        with partial.open("ab") as file:
+            file.write(_SEAL + bytes.fromhex(digest))
+        _settle(partial, self.checkpoint(run_digest))
+
     def read_checkpoint(self, run_digest: str) -> bytes | None:
         """The run's checkpoint; None if it left none. Raises LostFile if it is damaged.
 
@@ -249,15 +261,28 @@ def _complete(place: Path) -> Iterator[Path]:
         for folder in (place.parent.parent, place.parent):  # no more: that of a database which was moved stays away
             folder.mkdir(exist_ok=True)
         yield partial
-        _flush(partial)
-        partial.replace(place)
-        _flush(place.parent)
+        _settle(partial, place)
     except OSError as error:
         name_in(error, place)
         raise
     finally:
         with suppress(OSError):  # said already
             partial.unlink(missing_ok=True)
+
+
+def _check(partial: Path, digest: str) -> None:
+    """Remove a file that came in damaged, and raise LostFile."""
+    if _hash(partial) != digest:
+        partial.unlink(missing_ok=True)
+        raise LostFile(f"a file of SHA-256 {digest[:12]}… came in damaged")
+
+
+def _settle(partial: Path, place: Path) -> None:
+    """Give a file its name when it is on the disk."""
+    place.parent.mkdir(exist_ok=True)
+    _flush(partial)
+    partial.replace(place)
+    _flush(place.parent)
 
 
 def _flush(place: Path) -> None:

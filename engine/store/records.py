@@ -66,7 +66,7 @@ class Position:
 
 
 @contextmanager
-def _unflushed(connection: sqlite3.Connection) -> Iterator[None]:
+def unflushed(connection: sqlite3.Connection) -> Iterator[None]:
     """What is committed meanwhile reaches the disk with the next commit that is flushed: a power cut may take it."""
     connection.execute("PRAGMA synchronous = NORMAL")
     try:
@@ -103,7 +103,7 @@ def start(
     Not flushed to disk: what comes of the attempt is, but for a checkpoint, which is not used where it is unknown.
     """
     columns = {"attempt": attempt, "started_at": now(), "error": None, "flops": flops, **environment}
-    with _unflushed(connection), _fenced(connection, claim):
+    with unflushed(connection), _fenced(connection, claim):
         rule = rules.narrowest(connection, claim.run_id) if claim.run.knows_no_rule else rules.RULES[-1]
         counted = [layer for layer in layers if rules.is_within(layer.prunable, rule)]
         columns["weights_total"] = sum(layer.weights_total for layer in counted)
@@ -118,7 +118,7 @@ def start(
 
 def untrained(connection: sqlite3.Connection, claim: Claim, accuracy: float) -> None:
     """Record the test accuracy before the first step: of a ticket, that of its mask over its weights."""
-    with _unflushed(connection), _fenced(connection, claim):
+    with unflushed(connection), _fenced(connection, claim):
         _update(connection, claim.run_id, {"untrained_accuracy": accuracy})
 
 
@@ -127,7 +127,7 @@ def epoch(connection: sqlite3.Connection, claim: Claim, attempt: int, record: Ep
 
     Not flushed to disk: a power cut may take it, and then a newer checkpoint is not used.
     """
-    with _unflushed(connection):
+    with unflushed(connection):
         recorded = connection.execute(
             f"INSERT OR REPLACE INTO epochs (run_id, attempt, {EPOCH})"
             f" SELECT id, ?, {', '.join('?' * len(vars(record)))} FROM runs {_VALID}",
@@ -301,7 +301,7 @@ def _end(connection: sqlite3.Connection, run_id: int, number: int, status: str, 
 def _begin(connection: sqlite3.Connection, run_id: int, attempt: int) -> None:
     """The claim in force begins an attempt at a run, or goes on with it where another claim left it."""
     connection.execute(
-        "INSERT INTO attempts (run_id, attempt, claim, worker, started_at)"
+        "INSERT OR IGNORE INTO attempts (run_id, attempt, claim, worker, started_at)"  # it may be said twice
         " SELECT id, ?, claim, worker, ? FROM runs WHERE id = ?",
         (attempt, now(), run_id),
     )

@@ -31,10 +31,16 @@ def open_pool(connection: sqlite3.Connection, log: str) -> int:
     return _insert(connection, "pools", {**vars(processes.identity()), "log": log, "started_at": now()})
 
 
-def open_worker(connection: sqlite3.Connection, device: str, pool: int | None, log: str | None) -> int:
-    """Record that this process is a worker on a device; its id."""
+def open_worker(
+    connection: sqlite3.Connection,
+    device: str,
+    pool: int | None,
+    log: str | None,
+    identity: processes.Identity | None = None,
+) -> int:
+    """Record that a process, by default this one, is a worker on a device; its id."""
     about = {"device": device, "pool": pool, "log": log, "started_at": now(), "heartbeat_at": now()}
-    return _insert(connection, "workers", {**vars(processes.identity()), **about})
+    return _insert(connection, "workers", {**vars(identity or processes.identity()), **about})
 
 
 def report(connection: sqlite3.Connection, worker: int, columns: Mapping[str, object]) -> None:

@@ -20,6 +20,7 @@ class Checkpoint:
     epoch: int
     step: int
     tensors: dict[str, Tensor]
+    where: str = ""  # what computed it, where only that computes the same bits
 
     def fits(self, masks: Masks) -> bool:
         """Whether it was left under these masks, as far as its weights tell: what they prune is 0."""
@@ -44,13 +45,14 @@ class Checkpoint:
         state.correct.copy_(self.tensors["correct"])
 
 
-def pack(state: State, digest: str, attempt: int, seconds: float) -> bytes:
+def pack(state: State, digest: str, attempt: int, seconds: float, where: str = "") -> bytes:
     """The state as a file. The masks are not in it: the ticket gives them again."""
     tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
     for index, entries in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in entries.items() if value is not None}
     tensors |= {"loss_sum": state.loss_sum, "correct": state.correct}
-    about = {"digest": digest, "attempt": attempt, "seconds": seconds, "epoch": state.epoch, "step": state.step}
+    about: dict[str, object] = {"digest": digest, "attempt": attempt, "seconds": seconds}
+    about |= {"epoch": state.epoch, "step": state.step, "where": where}
     return tensorfiles.pack(tensors, about)
 
 

@@ -45,10 +45,19 @@ def environment(profile: Profile, device: torch.device) -> dict[str, object]:
         "dtype": "bfloat16" if profile == "fast" else "float32",
         "memory_format": "channels_last" if profile == "fast" else "contiguous",
         "threads": torch.get_num_threads(),
-        "torch_version": torch.__version__,
+        "torch_version": str(torch.__version__),  # plain text
         "cudnn_version": str(torch.backends.cudnn.version()) if cuda else None,  # type: ignore[no-untyped-call]
         "cockpit_version": __version__,
     }
+
+
+def where(profile: Profile, device: torch.device) -> str:
+    """What else than this computes other bits, in words; empty for a profile that promises none."""
+    if profile != "exact":
+        return ""
+    about = environment(profile, device)
+    cudnn = f", cuDNN {about['cudnn_version']}" if about["cudnn_version"] else ""
+    return f"{about['device_name']}, torch {about['torch_version']}{cudnn}"
 
 
 def _cpu_name() -> str:

@@ -6,14 +6,19 @@ import sqlite3
 import subprocess
 import threading
 import time
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.errors import InputError
 from engine.machine import devices, processes
 from engine.store import database, leases, workers
 from engine.store.files import Folder
+
+if TYPE_CHECKING:
+    from engine.desk.wire import Address
 
 TEND_SECONDS = 0.5
 CRASHES_ALLOWED = 3  # of a worker that had just been started; then its slot stays empty
@@ -46,24 +51,34 @@ class Pool:
         drain: bool = True,
         min_free: int | None = None,
         notify: str | None = None,
+        head: "Address | None" = None,
     ) -> None:
-        self.path, self.devices = path.absolute(), slots
+        self.path = path.absolute()
+        self._loading: sqlite3.Connection | None = None  # of the thread that records loads
         self._name = f"pool-{processes.mark()}.log"
         with closing(database.writer(self.path, make=False)) as connection:
             self._file = database.file_of(connection)
             self._folder = Folder.followed(database.files_folder(self.path))
             self.log.parent.mkdir(parents=True, exist_ok=True)
             self.id = workers.open_pool(connection, str(self.log))
-        command = [*processes.python("engine.workers.worker"), "--db", str(self.path), "--parent", str(os.getpid())]
-        command += ["--pool", str(self.id), "--log", str(self.log)]
-        command += ["--decoders", str(devices.decoders(len(slots), slots[0].split))]
-        command += ["--experiment", str(experiment)] if experiment is not None else []
-        command += ["--drain"] if drain else []
-        command += ["--min-free", str(min_free)] if min_free is not None else []
-        command += ["--notify", notify] if notify else []
-        self.restarts = 0
+        wishes = ["--drain"] if drain else []
+        wishes += ["--min-free", str(min_free)] if min_free is not None else []
+        wishes += ["--notify", notify] if notify else []
+        common = ["--db", str(self.path), "--pool", str(self.id), *wishes]
+        leading = [[*processes.python("engine.desk.head"), *common, *naming("--listen", head)]] if head else []
+        common += ["--log", str(self.log)] + (["--experiment", str(experiment)] if experiment is not None else [])
+        self._begin(common, slots, leading)
+
+    def _begin(self, options: list[str], slots: list[devices.Device], others: Iterable[list[str]] = ()) -> None:
+        """Start a worker with these options on each of the slots, and other processes, and look after them."""
+        self.devices, self.restarts = slots, 0
         self._ending, self._changing = False, threading.Lock()  # held while processes are started or told to end
-        self._slots = [self._open(command, device) for device in slots]
+        parent, environment = ["--parent", str(os.getpid())], processes.environment()
+        self._slots = [self._launched([*command, *parent], environment) for command in others]
+        if slots:
+            decoders = devices.decoders(len(slots), slots[0].split)
+            command = [*processes.python("engine.workers.worker"), *options, *parent, "--decoders", str(decoders)]
+            self._slots += [self._open(command, device) for device in slots]
         threading.Thread(target=self._tend, daemon=True).start()
 
     def _open(self, command: list[str], device: devices.Device) -> _Slot:
@@ -74,6 +89,9 @@ class Pool:
         command = [*command, "--device", name, "--label", device.name, "--split", str(device.split)]
         if device.visible is not None and self.devices.count(device) > 1:
             command += ["--shared-device"]
+        return self._launched(command, environment)
+
+    def _launched(self, command: list[str], environment: dict[str, str]) -> _Slot:
         return _Slot(command, environment, self._start(command, environment), time.monotonic())
 
     def _start(self, command: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -112,25 +130,35 @@ class Pool:
         ended = slot.process.poll()
         if ended in (None, 0, processes.HALTED) or self._ending or slot.crashes >= CRASHES_ALLOWED:
             return False
-        return database.lies_at(self.path, self._file)  # another worker would train for another database, or none
+        return self._usable()
+
+    def _usable(self) -> bool:
+        """Whether the database is where it was: another worker would train for another, or none."""
+        return database.lies_at(self.path, self._file)
 
     def _tend(self) -> None:
         """Start crashed workers again, and record the load of the host and its cards, until all have ended."""
-        meter = devices.Meter(self.devices)
-        host, sampled = socket.gethostname(), 0.0
-        connection: sqlite3.Connection | None = None
-        with ExitStack() as opened:
-            while self.running and not self._ending:
-                time.sleep(TEND_SECONDS)
-                for slot in self._slots:
-                    with self._changing, suppress(OSError):  # no memory for another process
-                        if self._replaceable(slot):
-                            self._replace(slot)
-                if time.monotonic() - sampled >= workers.LOAD_SECONDS and database.lies_at(self.path, self._file):
-                    sampled = time.monotonic()
-                    with suppress(sqlite3.Error, InputError, OSError):  # locked: the next sample comes soon
-                        connection = connection or opened.enter_context(closing(database.writer(self.path, make=False)))
-                        workers.record_loads(connection, host, meter.read())
+        meter, sampled = devices.Meter(self.devices), 0.0
+        while self.running and not self._ending:
+            time.sleep(TEND_SECONDS)
+            for slot in self._slots:
+                with self._changing, suppress(OSError):  # no memory for another process
+                    if self._replaceable(slot):
+                        self._replace(slot)
+            if time.monotonic() - sampled >= workers.LOAD_SECONDS and self._usable():
+                sampled = time.monotonic()
+                with suppress(sqlite3.Error, InputError, OSError):  # locked: the next sample comes soon
+                    self._record(meter.read())
+        self._leave()
+
+    def _record(self, loads: list[devices.Load]) -> None:
+        """Record a sample of the host's load."""
+        self._loading = self._loading or database.writer(self.path, make=False)
+        workers.record_loads(self._loading, socket.gethostname(), loads)
+
+    def _leave(self) -> None:
+        if self._loading:
+            self._loading.close()
 
     def _replace(self, slot: _Slot) -> None:
         ended = slot.process.poll()
@@ -165,8 +193,13 @@ class Pool:
         """Wait for the processes to end, and record that the pool has."""
         for slot in self._slots:
             slot.process.wait()
-        if not database.lies_at(self.path, self._file):  # its workers have said so, to the one that they had open
+        if not self._usable():  # its workers have said so, to the one that they had open
             return
         with closing(database.writer(self.path, make=False)) as connection:
             workers.close_pool(connection, self.id)
             leases.give_back(connection, self.id)
+
+
+def naming(option: str, head: "Address") -> list[str]:
+    """The options by which a process is told of a head."""
+    return [option, str(head), *(["--keys", str(head.keys)] if head.keys else [])]

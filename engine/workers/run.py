@@ -228,7 +228,7 @@ def _resume(state: loop.State, claim: Claim, context: RunContext, steps: int) ->
 
     A checkpoint is used only if it is whole, which else is said, of the same ticket, and the database holds all that
     was recorded before it. After a power cut it may not, nor if the database was deleted and its files were not. A mask
-    that was lost and made again on another device may be another.
+    that was lost and made again on another device may be another. In `exact`, only what left it goes on from it.
     """
     run, desk, begin_again = claim.run, context.desk, (claim.attempt + 1, 0.0)
     try:
@@ -238,6 +238,10 @@ def _resume(state: loop.State, claim: Claim, context: RunContext, steps: int) ->
         left = checkpoints.unpack(data)
     except (InputError, LostFile) as damage:
         processes.say(f"run {run.digest} starts over: {damage}")
+        return begin_again
+    where = profiles.where(run.training.profile, context.device)
+    if where and left.where not in ("", where):  # earlier versions did not say
+        processes.say(f"run {run.digest} starts over: it was trained on {left.where}, this is {where}")
         return begin_again
     recorded = {epoch.epoch for epoch in desk.epochs(claim, claim.attempt)}
     complete = recorded >= set(range(run.first_epoch, left.epoch))
@@ -280,9 +284,10 @@ class _Clock:
         stop = self.context.stop()
         desk = self.context.desk
         if stop or time.monotonic() - self.saved >= max(self.context.checkpoint_seconds, desk.checkpoint_seconds):
-            desk.write_checkpoint(
-                self.claim, checkpoints.pack(state, self.claim.run.digest, self.attempt, self.seconds())
-            )
+            run = self.claim.run
+            where = profiles.where(run.training.profile, self.context.device)
+            data = checkpoints.pack(state, run.digest, self.attempt, self.seconds(), where)
+            desk.write_checkpoint(self.claim, data)
             self.saved = time.monotonic()
         if stop:
             raise Stopped

@@ -3,6 +3,7 @@
 import argparse
 import faulthandler
 import gc
+import json
 import os
 import signal
 import sqlite3
@@ -17,6 +18,8 @@ import torch
 
 from engine.desk.desk import Desk, HeldUp, Room, Wish
 from engine.desk.local import LocalDesk
+from engine.desk.remote import HeadLost, RemoteDesk, greeting
+from engine.desk.wire import Address
 from engine.errors import InputError
 from engine.machine import memory, processes
 from engine.models import trust
@@ -49,6 +52,8 @@ class Worker:
             self.desk, device, options.decoders, self.label, self._must_stop, options.checkpoint_seconds, self._caught
         )
         self.heart = Heartbeat(self.context, options.parent)
+        if isinstance(self.desk, RemoteDesk):
+            self.desk.stopping = self.heart.stop.is_set
         self.untrusted: dict[str, trust.Untrusted] = {}  # by model, whose runs are left alone
 
     def _must_stop(self) -> bool:
@@ -110,7 +115,8 @@ class Worker:
         """
         if not self.desk.passes(error):
             self.heart.look_for_desk()
-            raise StorageFault(self.heart.gone or f"{self.options.db} and its files cannot be used: {error}") from error
+            where = self.options.db or self.desk.folder.path
+            raise StorageFault(self.heart.gone or f"{where} and its files cannot be used: {error}") from error
         self.heart.message = f"cannot write ({error}): waiting"
         processes.say(self.heart.message)
         self.heart.stop.wait(jittered(BACK_OFF_SECONDS))
@@ -185,6 +191,10 @@ class Worker:
 
 
 def _desk(options: argparse.Namespace, label: str) -> Desk:
+    if options.head:
+        address = Address.parse(options.head, options.keys)
+        hello = greeting(label, options.split, options.shared_device, options.log or "")
+        return RemoteDesk(address, hello, options.cache, paths=options.paths, trust_models=options.trust_models)
     wish = Wish(options.experiment, options.split, options.min_free, options.shared_device)
     return LocalDesk.of_worker(options.db, wish, label, options.pool, options.log, options.notify)
 
@@ -192,7 +202,12 @@ def _desk(options: argparse.Namespace, label: str) -> Desk:
 def parser() -> argparse.ArgumentParser:
     """The command line that `engine.workers.pool` starts workers with."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--db", type=lambda path: Path(path).absolute(), required=True)  # while the folder is there
+    parser.add_argument("--db", type=lambda path: Path(path).absolute())  # while the folder is there
+    parser.add_argument("--head", help="the address of the head of a cluster, in place of a database")
+    parser.add_argument("--keys", type=Path, help="the folder of keys for it")
+    parser.add_argument("--cache", type=Path, help="the folder for what comes from it")
+    parser.add_argument("--paths", type=json.loads, default={}, help="JSON: paths there, and what they are here")
+    parser.add_argument("--trust-models", action="store_true", help="run models that it sends")
     parser.add_argument("--device", required=True, help="as torch calls it in this process")
     parser.add_argument("--label", help="what the device is called in the records")
     parser.add_argument("--experiment", type=int)
@@ -217,7 +232,7 @@ def main() -> None:
     graphs.Cuda.possible = not options.unrecorded
     try:
         worker = begun(options)
-    except InputError as error:
+    except (InputError, HeadLost) as error:
         _halt(error)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
     for stop in (signal.SIGTERM, signal.SIGHUP):
@@ -226,7 +241,7 @@ def main() -> None:
         try:
             with worker.desk.explained():
                 worker.work()
-        except (StorageFault, damage.Damaged) as fault:
+        except (StorageFault, HeadLost, damage.Damaged) as fault:
             _halt(fault)
     if (code := processes.spent()) is not None:  # nothing is torn down: what is broken could wait for ever
         sys.stdout.flush()

@@ -1,0 +1,347 @@
+"""The head of a cluster: the one process that writes to the database for workers of other machines.
+
+`python -m engine.desk.head`, which a pool starts like a worker. The queue is in the database alone, so a head that was
+killed is begun anew, and workers that find it again go on.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import socketserver
+import ssl
+import sys
+import threading
+import time
+import traceback
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from engine import __version__
+from engine.desk.desk import Held, HeldUp, Wish
+from engine.desk.local import BUSY_SECONDS, LocalDesk, drop_stale_checkpoints, take_over
+from engine.desk.session import Session, is_storage
+from engine.desk.wire import Address, Answer, Call, Hello, Line, Welcome, torch_version
+from engine.errors import InputError
+from engine.machine import processes
+from engine.machine.devices import Load
+from engine.store import database, leases, records, workers
+from engine.store.files import Folder, LostFile
+from engine.store.records import StaleClaim
+
+TICK_SECONDS = 0.5
+WRITE_SECONDS = 1.0  # between two times that what workers say of themselves is recorded
+RETURN_SECONDS = 1.0  # in which a worker whose connection ended may come back: its process may live
+PARTING_SECONDS = 90.0  # for workers to hand in their checkpoints
+GREETING_SECONDS = 20.0
+
+
+class Refused(Exception):
+    """Who wants to join must not: why, in a line."""
+
+
+class Head:
+    """Serves the desk to whoever joins."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.address = Address.parse(options.listen, options.keys)
+        self.connection = database.writer(options.db, BUSY_SECONDS, make=False)
+        self.folder = Folder.followed(database.files_folder(options.db))
+        self.lock = threading.RLock()
+        self.sessions: dict[int, Session] = {}
+        self.stop, self.listening = threading.Event(), threading.Event()
+        self.reached = self.address  # where others find it, once it listens
+        self.database = _identity(self.connection)
+        self.torch = torch_version()
+        self._secure = self.address.context(head=True)
+        self._written = self._renewed = 0.0
+
+    def serve(self) -> None:
+        """Listen until asked to stop, or until nothing is left to do if it drains."""
+        listening = self.address.listen()
+        self.reached = reached_at(self.address, listening.getsockname()[1])
+        _write_join_file(database.join_file(self.options.db), self.reached)
+        server = _Server(listening, self)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        processes.say(f"{database.now()} the head listens on {self.reached}")
+        self.listening.set()
+        try:
+            while not self.stop.is_set() and not self._drained():
+                self._tick()
+                self.stop.wait(TICK_SECONDS)
+            self._part()
+        finally:
+            server.shutdown()
+            database.join_file(self.options.db).unlink(missing_ok=True)
+
+    def _drained(self) -> bool:
+        if self.options.parent and os.getppid() != self.options.parent:
+            return True
+        if not self.options.drain:
+            return False
+        with self.lock:
+            return not leases.unfinished(self.connection)
+
+    def _tick(self) -> None:
+        """Record what workers said, keep their leases, and take runs back from those that are gone."""
+        try:
+            with self.lock:
+                now = time.monotonic()
+                for session in [*self.sessions.values()]:
+                    if session.dropped is not None and now - session.dropped > RETURN_SECONDS:
+                        self._lose(session)
+                if now - self._written >= WRITE_SECONDS:
+                    self._written = now
+                    self._write()
+                if now - self._renewed >= leases.RENEWAL_SECONDS:
+                    self._renewed = now
+                    self._renew(now)
+                    take_over(self.connection)
+                    drop_stale_checkpoints(self.connection, self.folder)
+        except Exception as error:
+            if not is_storage(error):
+                raise
+            processes.say(f"cannot write ({error}): waiting")
+
+    def _write(self) -> None:
+        with records.unflushed(self.connection), database.transaction(self.connection):
+            for worker, session in self.sessions.items():
+                session.refresh()
+                if session.report:
+                    workers.report(
+                        self.connection, worker, {**structs.asdict(session.report), "heartbeat_at": database.now()}
+                    )
+                    session.report = None
+
+    def _renew(self, now: float) -> None:
+        """The leases of workers that were heard of: those of a stopped process run out."""
+        with database.transaction(self.connection):
+            for session in self.sessions.values():
+                if session.claim_held and now - session.heard < leases.RENEWAL_SECONDS:
+                    leases.renew(self.connection, session.claim_held)
+
+    def _lose(self, session: Session) -> None:
+        del self.sessions[session.desk.worker]
+        session.leave()
+
+    def _part(self) -> None:
+        """Tell the workers to hand in checkpoints and end; wait until they have."""
+        self.stop.set()
+        deadline = time.monotonic() + PARTING_SECONDS
+        while self.sessions and time.monotonic() < deadline:
+            with self.lock:
+                for session in self.sessions.values():
+                    session.held = Held(session.held.ours, session.held.wanted, stop=True)
+            self._tick()
+            time.sleep(TICK_SECONDS / 5)
+
+    def attend(self, line: Line) -> None:
+        """Serve one connection to its end."""
+        line.connection.settimeout(GREETING_SECONDS)
+        hello = line.receive(Hello)
+        try:
+            self._check(hello)
+            session = None if hello.role == "pool" else self._greet(hello)
+        except (Refused, InputError) as why:
+            line.send(Answer(problem="refused", said=str(why)))
+            return
+        line.send(Answer(Welcome(session.desk.worker if session else 0, self.database)))
+        line.connection.settimeout(None)
+        serve = session.call if session else _PoolOperations(self, hello).call
+        try:
+            while True:
+                call = line.receive(Call)
+                line.send(_answer(serve, call))
+        finally:
+            if session and hello.role == "work":
+                with self.lock:
+                    if session.over:
+                        self.sessions.pop(session.desk.worker, None)
+                    else:
+                        session.dropped = time.monotonic()
+
+    def _check(self, hello: Hello) -> None:
+        """Raises Refused for who would train otherwise than here, or belongs to another database."""
+        if hello.version != __version__:
+            raise Refused(f"the head runs cockpit {__version__}, this is {hello.version}: install the same here")
+        if hello.torch != self.torch:
+            raise Refused(
+                f"the head has torch {self.torch}, this machine {hello.torch}, which may give other results: install"
+                f" torch=={self.torch} here"
+            )
+        if hello.database not in (None, self.database):
+            raise Refused("another database answers at this address than the one that was joined: join again")
+        if self.stop.is_set() and hello.worker is None:
+            raise Refused("the head is stopping: join again when it has begun anew")
+
+    def _greet(self, hello: Hello) -> Session:
+        """The session of a worker, which is made or found again."""
+        with self.lock:
+            session = self.sessions.get(hello.worker or 0)
+            if session is None and hello.role == "beat":
+                raise Refused("this worker is not known: it has to say first what it is")
+            if session is None:
+                session = self._open(hello)
+                self.sessions[session.desk.worker] = session
+            if hello.role == "work":
+                session.dropped = None
+            return session
+
+    def _open(self, hello: Hello) -> Session:
+        log = str(self.folder.path / "logs" / _log_name(hello))
+        identity = hello.identity
+        worker = self._known(hello.worker, hello.identity)
+        if worker is None:
+            worker = workers.open_worker(self.connection, hello.device, self.options.pool, log, identity)
+        wish = Wish(None, hello.split, self.options.min_free, hello.shared_device)
+        session = Session(LocalDesk(self.connection, self.folder, worker, wish, self.options.notify), self.lock)
+        if hello.claim:
+            session.claim_held = hello.claim.claim()
+        processes.say(f"{database.now()} worker {worker} has joined: {hello.device} of {hello.identity.host}")
+        return session
+
+    def _known(self, worker: int | None, identity: processes.Identity) -> int | None:
+        """The row of a worker that was here before this head was; it goes on."""
+        row = self.connection.execute("SELECT pid, host FROM workers WHERE id = ?", (worker,)).fetchone()
+        if row is None or (row["pid"], row["host"]) != (identity.pid, identity.host):
+            return None
+        self.connection.execute(
+            "UPDATE workers SET ended_at = NULL, pool = ? WHERE id = ?", (self.options.pool, worker)
+        )
+        return worker
+
+
+class _PoolOperations:
+    """What the pool of a machine that joined may ask for."""
+
+    def __init__(self, head: Head, hello: Hello) -> None:
+        self.head, self.host = head, hello.identity.host
+        self.log = head.folder.path / "logs" / _log_name(hello)
+
+    def call(self, name: str, arguments: list[Any]) -> Any:
+        """Do what is asked. Raises ValidationError for what is no operation."""
+        if name == "loads":
+            (loads,) = msgspec.convert(arguments, tuple[list[Load]])
+            with self.head.lock:
+                workers.record_loads(self.head.connection, self.host, loads)
+        elif name == "log":
+            (text,) = msgspec.convert(arguments, tuple[bytes])
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("ab") as file:
+                file.write(text)
+        else:
+            raise msgspec.ValidationError(f"{name!r} is no operation")
+        return not self.head.stop.is_set()
+
+
+def _answer(serve: Any, call: Call) -> Answer:
+    """What an operation comes to; what went wrong as what its caller is to raise."""
+    try:
+        return Answer(serve(call.name, call.arguments))
+    except Exception as error:
+        problem, said = _problem(error)
+        return Answer(problem=problem, said=said)
+
+
+def _problem(error: Exception) -> tuple[str, object]:
+    for kind, problem in ((StaleClaim, "stale"), (HeldUp, "held up"), (LostFile, "lost")):
+        if isinstance(error, kind):
+            return problem, str(error)
+    if isinstance(error, msgspec.ValidationError):
+        return "refused", f"the head does not understand: {error}"
+    if isinstance(error, InputError):
+        return "input", error.to_json()
+    if is_storage(error):
+        return "wait", f"the head cannot read or write ({error})"
+    traceback.print_exc()
+    return "fault", f"the head failed: {type(error).__name__}: {error}"
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, listening: socket.socket, head: Head) -> None:
+        super().__init__(listening.getsockname()[:2], _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket, self.head = listening, head
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, _Server)
+        head, connection = self.server.head, self.request
+        connection.settimeout(GREETING_SECONDS)
+        try:
+            if head._secure:
+                connection = head._secure.wrap_socket(connection, server_side=True)
+            with closing(Line(connection)) as line:
+                head.attend(line)
+        except ssl.SSLError as error:
+            processes.say(f"refused {self.client_address[0]}: {error.reason or error}")
+        except (OSError, msgspec.ValidationError, msgspec.DecodeError):
+            pass  # it has ended, or speaks something else
+
+
+def reached_at(address: Address, port: int) -> Address:
+    """Where others reach the head that listens at an address."""
+    host = address.host if address.host not in ("", "0.0.0.0", "::") else socket.gethostname()
+    return Address(address.scheme, host, port, address.keys)
+
+
+def _write_join_file(place: Path, address: Address) -> None:
+    """What `cockpit join` needs, for who shares this folder."""
+    lines = [f"address = {json.dumps(str(address))}"] + (
+        [f"keys = {json.dumps(str(address.keys))}"] if address.keys else []
+    )
+    place.write_text("\n".join(lines) + "\n")
+
+
+def _log_name(hello: Hello) -> str:
+    """The name of the file that has the output of a machine's workers, which is not taken as it comes."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", hello.identity.host)[:60]
+    return f"joined-{host}-{hashlib.sha256(hello.log.encode()).hexdigest()[:12]}.log"
+
+
+def _identity(connection: Any) -> str:
+    """What tells this database from others, drawn once."""
+    connection.execute("INSERT OR IGNORE INTO about (key, value) VALUES ('cluster', ?)", (os.urandom(16).hex(),))
+    return str(connection.execute("SELECT value FROM about WHERE key = 'cluster'").fetchone()[0])
+
+
+def main() -> None:
+    """Be the head that the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--db", type=lambda path: Path(path).absolute(), required=True)
+    parser.add_argument("--listen", required=True)
+    parser.add_argument("--keys", type=Path)
+    parser.add_argument("--pool", type=int)
+    parser.add_argument("--parent", type=int, default=0)
+    parser.add_argument("--min-free", type=int, default=0)
+    parser.add_argument("--notify")
+    parser.add_argument("--drain", action="store_true")
+    options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        head = Head(options)
+        for stop in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(stop, lambda *_: head.stop.set())
+        with closing(head.connection):
+            head.serve()
+    except InputError as error:
+        processes.say(f"{processes.HALT}{error}")
+        sys.exit(processes.HALTED)
+    with suppress(OSError):
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

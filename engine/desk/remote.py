@@ -1,0 +1,420 @@
+"""The desk of a worker on another machine: what it asks goes to the head, which writes; no database is opened here."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import structs
+
+from engine import __version__
+from engine.datasets import places
+from engine.datasets.npz import file_digest
+from engine.desk import wire
+from engine.desk.desk import Held, HeldUp, Report, Room
+from engine.desk.session import DataSet, Model
+from engine.desk.wire import Answer, Call, Hello, Line, Order, Piece, Welcome
+from engine.errors import InputError
+from engine.machine import processes
+from engine.models import trust, user_model
+from engine.recipes import Prunable
+from engine.store.files import Folder, LostFile
+from engine.store.leases import Claim
+from engine.store.records import Epoch, Layer, Position, StaleClaim
+from engine.store.waiting import jittered
+
+RETRY_SECONDS = 0.1  # after the first failure; then twice as long each time, up to
+LONGEST_RETRY_SECONDS = 5.0
+PARTING_SECONDS = 20.0  # in which a worker that was asked to end still tries to reach the head
+CACHE_BYTES = 50 * 10**9  # of files of runs, of which those used last stay
+SHARE = 1 / 20  # of the time that checkpoints may take to be sent
+CHECKPOINT_SECONDS = 60.0
+
+Value = TypeVar("Value")
+
+
+class HeadLost(Exception):
+    """The head refuses this worker, or does not answer while it should end."""
+
+
+class RemoteDesk:
+    """What `Desk` says, for a worker that joined the head at `address`. Each thread has a connection of its own."""
+
+    def __init__(
+        self,
+        address: wire.Address,
+        hello: Hello,
+        cache: Path,
+        *,
+        paths: Mapping[str, str] | None = None,
+        trust_models: bool = False,
+    ) -> None:
+        self.address, self.hello, self.paths, self.trust_models = address, hello, paths or {}, trust_models
+        cache.mkdir(parents=True, exist_ok=True)
+        self.folder, self.cache = Folder(cache), cache
+        self.checkpoint_seconds = CHECKPOINT_SECONDS
+        self.stopping: Callable[[], bool] = lambda: False
+        self.worker = 0
+        self._claim: Claim | None = None
+        self._refused: str | None = None
+        self._deadline: float | None = None  # after which a worker that should end no longer waits for the head
+        self._lines = threading.local()
+        self._main = threading.get_ident()
+        self._ask(Held, "hold", None)  # Raises HeadLost where the head refuses it
+
+    # The queue.
+    def claim(self, without: Collection[str], room: Callable[[], Room]) -> Claim | None:
+        """The next run. Raises HeldUp."""
+        self._claim = None
+        order = self._ask(Order | None, "claim", [*without], room() if self.hello.shared_device else Room(0, 0))
+        self._claim = order.claim() if order else None
+        return self._claim
+
+    def unfinished(self, without: Collection[str]) -> bool:
+        """The head ends its workers when nothing is left."""
+        return True
+
+    def release(self, claim: Claim) -> None:
+        """Give the run back. The head does so by itself where it does not hear of that."""
+        with suppress(StaleClaim, HeadLost):
+            self._ask(None, "release", claim.number)
+
+    def lost(self, claim: Claim) -> None:
+        """Give the run back because a process ended in it."""
+        with suppress(StaleClaim):
+            self._ask(None, "lost", claim.number)
+
+    def send_back(self, claim: Claim, producer: str) -> None:
+        """Have another run trained again, then this one."""
+        with suppress(StaleClaim):
+            self._ask(None, "send_back", claim.number, producer)
+
+    def after(self, claim: Claim) -> None:
+        """The head has called the command already."""
+        self._claim = None
+
+    # A run.
+    def begin(
+        self, claim: Claim, attempt: int, environment: Mapping[str, object], layers: list[Layer], flops: int
+    ) -> None:
+        """Record that training begins."""
+        self._ask(None, "begin", claim.number, attempt, environment, layers, flops)
+
+    def untrained(self, claim: Claim, accuracy: float) -> None:
+        """Record the test accuracy before the first step."""
+        self._ask(None, "untrained", claim.number, accuracy)
+
+    def epoch(self, claim: Claim, attempt: int, record: Epoch) -> None:
+        """Record an epoch."""
+        self._ask(None, "epoch", claim.number, attempt, record)
+
+    def line(self, claim: Claim, along: list[Position]) -> None:
+        """Record the networks on a line."""
+        self._ask(None, "line", claim.number, along)
+
+    def keeps_final(self, claim: Claim) -> bool:
+        """Whether the run's final weights are wanted."""
+        found: bool = self._ask(bool, "keeps_final", claim.number)
+        return found
+
+    def epochs(self, claim: Claim, attempt: int) -> list[Epoch]:
+        """The epochs that an attempt has recorded so far."""
+        found: list[Epoch] = self._ask(list[Epoch], "epochs", claim.number, attempt)
+        return found
+
+    def keep(self, claim: Claim, kind: str, data: bytes, run: str | None = None, lost: str | None = None) -> None:
+        """Store a file that the run leaves, here too, and record it."""
+        with suppress(OSError):  # no room here, which only costs time later
+            self.folder.put(data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._send(claim, data, "keep", kind, sha256, len(data), run, lost)
+
+    def kept(self, run: str, kind: str) -> str | None:
+        """The SHA-256 of the file of a kind that a run left."""
+        found: str | None = self._ask(str | None, "kept", run, kind)
+        return found
+
+    def is_whole(self, sha256: str | None) -> bool:
+        """Whether the file of this SHA-256 is there, and undamaged."""
+        found: bool = self._ask(bool, "is_whole", sha256)
+        return found
+
+    def layers(self, run: str, rule: Prunable) -> list[str]:
+        """The layers of a run that a rule prunes."""
+        found: list[str] = self._ask(list[str], "layers", run, rule)
+        return found
+
+    def read(self, run: str, kind: str) -> bytes:
+        """The file of a kind that a run left, which stays here for the next. Raises LostFile."""
+        sha256 = self.kept(run, kind)
+        if sha256 is None:
+            raise LostFile(f"run {run[:12]}… left no {kind}")
+        with suppress(LostFile):
+            return self.folder.get(sha256)
+        data = self._fetch("fetch", sha256)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise LostFile(f"ticket file {sha256[:12]}… of the head is damaged")
+        with suppress(OSError):
+            self.folder.put(data)
+            self._make_room()
+        return data
+
+    def location(self, dataset: str) -> str:
+        """Where the data set lies here: by the map of paths, at the head's path, in the folders of data, or sent."""
+        there = self._ask(DataSet, "data_set", dataset)
+        if not there.location:
+            return ""
+        mapped = wire.mapped(there.location, self.paths)
+        if there.sha256 is None:
+            return mapped
+        name = Path(there.location).name
+        kept = self.cache / "data" / f"{there.sha256}.npz"
+        for place in (Path(mapped), *(folder / name for folder in places.folders()), kept):
+            if place.is_file() and file_digest(place) == there.sha256:
+                return str(place)
+        processes.say(f"{name} comes from the head")
+        self._download(dataset, name, there.sha256, kept)
+        return str(kept)
+
+    def _download(self, dataset: str, name: str, sha256: str, place: Path) -> None:
+        """Raises InputError where the head's file has changed since it was queued."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(f".{place.name}.{processes.mark()}")
+        try:
+            with partial.open("wb") as file:
+                while file.write((piece := self._ask(Piece, "fetch_data", dataset, file.tell())).data):
+                    if file.tell() >= piece.total:
+                        break
+            if file_digest(partial) != sha256:
+                raise InputError(
+                    f"data set file {name} of the head has changed since it was queued: restore it, or queue it as"
+                    " a new set"
+                )
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def model_folder(self, model: str) -> str:
+        """Where the source of a person's own model lies here: as it was sent, and compared with its hash."""
+        if not user_model.is_own(model):
+            return ""
+        folder = self.cache / "models" / hashlib.sha256(model.encode()).hexdigest()[:16]
+        if not folder.is_dir():
+            source = self._ask(Model, "model", model)
+            partial = folder.with_name(f".{folder.name}.{processes.mark()}")
+            for name, code in source.files.items():
+                if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
+                    raise InputError(
+                        f"the head sends a file {name!r} of model {model}, which lies outside of its folder"
+                    )
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                (partial / name).write_bytes(code)
+            with suppress(OSError):  # another worker was faster
+                partial.rename(folder)
+        if self.trust_models:
+            trust.record(user_model.find(model, str(folder)))
+        return str(folder)
+
+    def read_checkpoint(self, claim: Claim) -> bytes | None:
+        """The run's checkpoint, which is put where followers read it. Raises LostFile if it is damaged."""
+        digest = claim.run.digest
+        data = self._fetch("fetch_checkpoint", claim.number)
+        if not data:
+            return None
+        place = self.folder.checkpoint(digest)
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(data)
+        try:
+            return self.folder.read_checkpoint(digest)
+        finally:
+            if claim.run.training.split == 1:
+                self.folder.drop_checkpoint(digest)
+
+    def write_checkpoint(self, claim: Claim, data: bytes) -> None:
+        """Replace the run's checkpoint, and let as much time pass before the next that sending takes a small part."""
+        began = time.monotonic()
+        self._send(claim, data, "keep_checkpoint", hashlib.sha256(data).hexdigest())
+        self.checkpoint_seconds = max(CHECKPOINT_SECONDS, (time.monotonic() - began) / SHARE)
+
+    def drop_checkpoint(self, claim: Claim) -> None:
+        """The head has done so as the run ended."""
+        self.folder.drop_checkpoint(claim.run.digest)
+
+    def done(self, claim: Claim, accuracy: float, epoch: int | None, seconds: float, device_memory: int | None) -> None:
+        """Record the end of the run."""
+        self._ask(None, "done", claim.number, accuracy, epoch, seconds, device_memory)
+
+    def diverged(self, claim: Claim, epoch: int, seconds: float) -> None:
+        """Record that loss or weights were not finite."""
+        self._ask(None, "diverged", claim.number, epoch, seconds)
+
+    def failed(self, claim: Claim, error: str) -> None:
+        """Record that the run ended with an error."""
+        self._ask(None, "failed", claim.number, error)
+
+    def out_of_memory(self, claim: Claim, error: str) -> None:
+        """Record that the run ran out of memory."""
+        self._ask(None, "out_of_memory", claim.number, error)
+
+    # The worker.
+    def hold(self, claim: Claim | None) -> Held:
+        """Say that the worker lives; the head renews its lease."""
+        found: Held = self._ask(Held, "hold", claim.number if claim else None)
+        return found
+
+    def tell(self, report: Report, reserved: Callable[[], int | None]) -> None:
+        """Say what the worker does."""
+        self._ask(None, "tell", structs.replace(report, device_memory=reserved()))
+
+    def gone(self) -> str | None:
+        """Why the head takes nothing from here any more."""
+        return self._refused
+
+    def end(self) -> None:
+        """Say that the worker ends."""
+        with suppress(HeadLost):
+            self._ask(None, "end")
+
+    def close(self) -> None:
+        """End the connection of this thread."""
+        self._hang_up()
+
+    close_beats = close
+
+    # What goes wrong.
+    def is_fault(self, error: Exception) -> bool:
+        """Whether the head, or the disk of what came from it, is why."""
+        if isinstance(error, OSError) and error.filename:
+            return Path(str(error.filename)).is_relative_to(self.cache)
+        return isinstance(error, HeadLost)
+
+    def passes(self, error: Exception) -> bool:
+        """What passes is waited for here already."""
+        return False
+
+    def damage(self) -> Exception | None:
+        """The head looks after its database."""
+        return None
+
+    def explained(self) -> AbstractContextManager[None]:
+        """The head looks after its database."""
+        return nullcontext()
+
+    # Files in pieces.
+    def _send(self, claim: Claim, data: bytes, name: str, *about: object) -> None:
+        """A file in pieces, each of which is acknowledged; from its beginning where the head lost what it had."""
+        while True:
+            try:
+                for offset, piece in wire.pieces(data):
+                    self._ask(None, "send", claim.number, offset, piece)
+                self._ask(None, name, claim.number, *about)
+                return
+            except LostFile as lost:  # another head has begun meanwhile
+                processes.say(f"sending once more: {lost}")
+
+    def _fetch(self, name: str, about: object) -> bytes:
+        data = bytearray()
+        while piece := self._ask(Piece | None, name, about, len(data)):
+            data += piece.data
+            if len(data) >= piece.total or not piece.data:
+                break
+        return bytes(data)
+
+    def _make_room(self) -> None:
+        found = sorted(self.folder.tickets(), key=lambda file: file.touched, reverse=True)
+        taken = 0
+        for file in found:
+            taken += file.bytes
+            if taken > CACHE_BYTES:
+                file.path.unlink(missing_ok=True)
+
+    # The connection.
+    def _ask(self, kind: Any, name: str, *arguments: object) -> Any:
+        """What the head answers, as a `kind`. The main thread waits for it for as long as that takes."""
+        is_main = threading.get_ident() == self._main
+        pause = RETRY_SECONDS
+        while True:
+            try:
+                line = self._line()
+                line.send(Call(name, list(arguments)))
+                answer = line.receive(Answer)
+                if answer.problem != "wait":
+                    return msgspec.convert(_valued(answer, self), kind)
+                why = str(answer.said)
+            except OSError as error:
+                self._hang_up()
+                if wire.is_refusal(error):
+                    self._refuse(f"{self.address} is no head that these keys belong to ({error.reason or error})")  # type: ignore[attr-defined]
+                why = f"the head at {self.address} does not answer ({error})"
+            if not is_main:
+                raise HeadLost(why)
+            if self.stopping():
+                self._deadline = self._deadline or time.monotonic() + PARTING_SECONDS
+                if time.monotonic() > self._deadline:
+                    raise HeadLost(why)
+            processes.say(f"{why}: waiting")
+            time.sleep(jittered(pause))
+            pause = min(2 * pause, LONGEST_RETRY_SECONDS)
+
+    def _line(self) -> Line:
+        """The connection of this thread, which says first who it is."""
+        line: Line | None = getattr(self._lines, "line", None)
+        if line:
+            return line
+        if self._refused:
+            raise HeadLost(self._refused)
+        role = "work" if threading.get_ident() == self._main else "beat"
+        hello = self.hello
+        if self.worker:
+            order = Order.of(self._claim) if self._claim else None
+            hello = structs.replace(hello, worker=self.worker, claim=order)
+        line = self.address.connect()
+        try:
+            line.send(structs.replace(hello, role=role))
+            answer = line.receive(Answer)
+            if answer.problem:
+                self._refuse(str(answer.said))
+            welcome = msgspec.convert(answer.value, Welcome)
+        except BaseException:
+            line.close()
+            raise
+        self.worker, self.hello = welcome.worker, structs.replace(self.hello, database=welcome.database)
+        self._lines.line = line
+        return line
+
+    def _refuse(self, why: str) -> None:
+        if threading.get_ident() == self._main:
+            self._refused = why
+        raise HeadLost(why)
+
+    def _hang_up(self) -> None:
+        line: Line | None = getattr(self._lines, "line", None)
+        if line:
+            line.close()
+            self._lines.line = None
+
+
+def greeting(device: str, split: int, shared_device: bool, log: str) -> Hello:
+    """What a worker, or with no device a pool, of this process says first."""
+    about = device, split, shared_device, log
+    return Hello(__version__, wire.torch_version(), processes.identity(), "pool", *about)
+
+
+def _valued(answer: Answer, desk: RemoteDesk) -> Any:
+    """The value of an answer, or the problem as what it is here."""
+    match answer.problem:
+        case "":
+            return answer.value
+        case "stale":
+            raise StaleClaim
+        case "held up":
+            raise HeldUp(answer.said)
+        case "lost":
+            raise LostFile(answer.said)
+        case "input":
+            raise InputError.from_json(answer.said)
+    raise HeadLost(answer.said)

@@ -1,0 +1,268 @@
+"""Workers of other machines: they train to the bits of local ones, and what is wrong with them is said in a line."""
+
+import hashlib
+import inspect
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from engine import recipes
+from engine.desk import keys, remote, session, wire
+from engine.desk.desk import Room
+from engine.desk.remote import HeadLost, RemoteDesk
+from engine.desk.wire import Address, Answer, Call, Welcome
+from engine.errors import InputError
+from engine.models import trust
+from engine.store import database, leases
+from engine.store.files import LostFile
+from engine.store.records import Epoch, Layer, StaleClaim
+from tests import heads
+from tests.conftest import add, work_off
+from tests.images import gray, save
+from tests.workers import records
+
+SMALL: dict[str, Any] = {"source": ["digits-a"], "target": ["digits-b"], "width": 0.25, "levels": 1, "epochs": 3}
+SMALL |= {"replicates": 1, "random": ["none"], "profile": "exact"}
+EPOCH = Epoch(0, 1.0, 0.5, None, 0.5, 0.1, None)
+NO_ROOM = Room(0, 0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "experiments.db"
+    add(path, "one", **SMALL)
+    return path
+
+
+@pytest.fixture
+def address(path: Path) -> Iterator[Address]:
+    with heads.leading(path) as address:
+        yield address
+
+
+def claimed(desk: RemoteDesk) -> leases.Claim:
+    claim = desk.claim((), lambda: NO_ROOM)
+    assert claim is not None
+    return claim
+
+
+def query(path: Path, text: str) -> list[tuple[Any, ...]]:
+    with closing(database.reader(path)) as connection:
+        return [tuple(row) for row in connection.execute(text)]
+
+
+@pytest.mark.slow
+def test_two_workers_without_a_database_give_local_bits_though_one_is_killed(tmp_path: Path) -> None:
+    local, path = tmp_path / "local.db", tmp_path / "long.db"
+    for place in (local, path):
+        add(place, "one", **{**SMALL, "epochs": 12})
+    work_off(local)
+    with heads.leading(path, drain=True) as address:
+        killed, other = (heads.join(address, tmp_path / name, "--checkpoint-seconds", 0) for name in "ab")
+        deadline = time.monotonic() + 120
+        folder = database.files_folder(path) / "checkpoints"
+        held = f"""
+            SELECT digest FROM runs r JOIN workers w ON w.id = r.worker
+            WHERE r.status = 'running' AND pid = {killed.pid} AND EXISTS (SELECT 1 FROM epochs WHERE run_id = r.id)
+        """
+        while not any((folder / f"{run}.safetensors").exists() for (run,) in query(path, held)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        killed.kill()
+        other.join(180)
+        assert other.exitcode == 0, (tmp_path / "b.log").read_text()
+    assert records(path) == records(local)
+    outcomes = query(path, "SELECT attempt, outcome FROM attempts ORDER BY run_id, claim")
+    assert outcomes.count((1, "lost")) == 1
+    assert {attempt for attempt, _ in outcomes} == {1}
+    assert not list(folder.glob("*"))
+
+
+def test_a_worker_that_was_taken_for_dead_is_told_so_and_changes_nothing(
+    address: Address, path: Path, tmp_path: Path
+) -> None:
+    late, next_one = heads.desk(address, tmp_path / "a"), heads.desk(address, tmp_path / "b")
+    claim = claimed(late)
+    late.begin(claim, 1, {"device": "cpu"}, [Layer("conv", 1, 2)], 1)
+    with closing(database.writer(path)) as connection:
+        connection.execute("UPDATE runs SET lease_expires_at = ? WHERE status = 'running'", (database.now(-1),))
+    again = claimed(next_one)
+    assert (again.run_id, again.number) == (claim.run_id, 2)
+    writes: list[Callable[[], None]] = [
+        lambda: late.epoch(claim, 1, EPOCH),
+        lambda: late.keep(claim, "rewind", b"late"),
+        lambda: late.done(claim, 1.0, 0, 1.0, None),
+    ]
+    for write in writes:
+        with pytest.raises(StaleClaim):
+            write()
+    next_one.epoch(again, 1, EPOCH)
+    assert query(path, "SELECT claim, status FROM runs WHERE status <> 'waiting'") == [(2, "running")]
+
+
+def test_a_head_that_begins_anew_finds_its_workers_where_they_were(path: Path, tmp_path: Path) -> None:
+    with heads.leading(path) as address:
+        desk = heads.desk(address, tmp_path / "a")
+        claim = claimed(desk)
+        desk.begin(claim, 1, {}, [Layer("conv", 1, 2)], 1)
+        desk._hang_up()
+    with heads.leading(path, port=address.port):
+        desk.begin(claim, 1, {}, [Layer("conv", 1, 2)], 1)  # said twice, as it would be where the answer was lost
+        desk.epoch(claim, 1, EPOCH)
+        assert desk.hold(claim).ours
+        assert query(path, "SELECT count(*), sum(ended_at IS NULL) FROM workers") == [(1, 1)]
+        desk.failed(claim, "over")
+        desk.failed(claim, "over")
+    assert query(path, "SELECT count(*) FROM epochs") == [(1,)]
+
+
+def test_files_come_in_pieces_and_whole(address: Address, path: Path, tmp_path: Path) -> None:
+    one, two = heads.desk(address, tmp_path / "a"), heads.desk(address, tmp_path / "b")
+    claim, data = claimed(one), bytes(range(256)) * 20_000  # three pieces
+    one.keep(claim, "rewind", data)
+    assert two.read(claim.run.digest, "rewind") == data
+    assert two.folder.get(hashlib.sha256(data).hexdigest()) == data
+    one.write_checkpoint(claim, data)
+    one.release(claim)
+    again = claimed(two)
+    assert again.run == claim.run
+    assert two.read_checkpoint(again) == data
+    stored = database.files_folder(path) / "tickets" / f"{hashlib.sha256(data).hexdigest()}.safetensors"
+    stored.write_bytes(b"damaged")
+    with pytest.raises(LostFile, match="damaged"):
+        heads.desk(address, tmp_path / "c").read(claim.run.digest, "rewind")
+    assert not list(stored.parent.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("hello", "why"),
+    [
+        ({"version": "0.0.1"}, "the head runs cockpit .*, this is 0.0.1: install the same here"),
+        ({"torch": "1.0"}, "this machine 1.0, which may give other results: install torch=="),
+        ({"database": "0"}, "another database answers at this address"),
+    ],
+)
+def test_who_would_train_otherwise_is_refused(
+    address: Address, tmp_path: Path, hello: dict[str, str], why: str
+) -> None:
+    with pytest.raises(HeadLost, match=why):
+        heads.desk(address, tmp_path / "a", hello=hello)
+
+
+def test_the_head_does_what_a_desk_can_do_and_nothing_else(address: Address, path: Path, tmp_path: Path) -> None:
+    desk = heads.desk(address, tmp_path / "a")
+    claim = claimed(desk)
+    for name, arguments in (
+        ("refresh", []),
+        ("__init__", [None, None]),
+        ("epoch", ["1", 2, 3]),
+        ("keep", [claim.number, "../x", "0" * 64, 1, None, None]),
+        ("begin", [claim.number, 1, {"digest = 'x', status": "done"}, [], 1]),
+    ):
+        with pytest.raises(HeadLost, match="the head does not understand"):
+            desk._ask(None, name, *arguments)
+    line = address.connect()
+    line.connection.sendall((2**31).to_bytes(4, "big") + b"x")
+    with pytest.raises(OSError, match=r"ended|reset"):
+        line.receive(Answer)
+    assert query(path, "SELECT DISTINCT status FROM runs ORDER BY 1") == [("running",), ("waiting",)]
+
+
+def test_plain_tcp_is_for_one_machine_and_keys_are_for_those_who_have_them(path: Path, tmp_path: Path) -> None:
+    for text in ("tcp://:8786", "tcp://0.0.0.0:8786", "tcp://lab1"):
+        with pytest.raises(InputError, match="make some with `cockpit cluster keys DIR`"):
+            Address.parse(text)
+    with pytest.raises(InputError, match="needs the keys"):
+        Address.parse("tls://lab1:8786")
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        keys.make(folder, days=1)
+    with heads.leading(path, keys=ours) as address:
+        assert claimed(heads.desk(address, tmp_path / "a")).attempt == 0
+        for wrong in (Address("tls", address.host, address.port, theirs), swapped(address, ours, tmp_path)):
+            with pytest.raises(HeadLost, match="is no head that these keys belong to"):
+                heads.desk(wrong, tmp_path / "b")
+        plain = Address("tcp", address.host, address.port).connect()
+        plain.send(Call("hold", [None]))
+        with pytest.raises((OSError, msgspec.DecodeError)):  # an alert of TLS, or the end
+            plain.receive(Welcome)
+
+
+def swapped(address: Address, ours: Path, tmp_path: Path) -> Address:
+    """Who shows the head's own certificate, which is for no worker."""
+    folder = tmp_path / "swapped"
+    shutil.copytree(ours, folder)
+    shutil.copy(ours / "head.pem", folder / "worker.pem")
+    return Address("tls", address.host, address.port, folder)
+
+
+def test_a_data_set_is_found_by_its_content_or_sent(tmp_path: Path) -> None:
+    path, file, elsewhere = tmp_path / "experiments.db", tmp_path / "mine.npz", tmp_path / "data"
+    save(file, gray())
+    add(path, "mine", **{**SMALL, "source": [f"npz:{file}"], "target": [f"npz:{file}"], "model": "conv-2"})
+    with heads.leading(path) as address:
+        identity = claimed(heads.desk(address, tmp_path / "a")).run.training.dataset
+        assert heads.desk(address, tmp_path / "a").location(identity) == str(file)
+        elsewhere.mkdir()
+        shutil.copy(file, elsewhere)
+        mapped = heads.desk(address, tmp_path / "a", paths={str(tmp_path): str(elsewhere)})
+        assert mapped.location(identity) == str(elsewhere / file.name)
+        (elsewhere / file.name).write_bytes(b"altered")
+        lacking = heads.desk(address, tmp_path / "b", paths={str(tmp_path): str(elsewhere)})
+        sent = Path(lacking.location(identity))
+        assert sent.is_relative_to(tmp_path / "b")
+        assert sent.read_bytes() == file.read_bytes()
+        file.write_bytes(b"altered")
+        with pytest.raises(InputError, match=r"mine\.npz of the head has changed since it was queued"):
+            heads.desk(address, tmp_path / "c").location(identity)
+        assert [place for place in (tmp_path / "c").rglob("*") if place.is_file()] == []
+
+
+def test_an_own_model_is_sent_and_run_only_where_that_was_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folder = tmp_path / "experiments.db", tmp_path / "models"
+    folder.mkdir()
+    source = folder / "sentnets.py"
+    source.write_text("from engine.models.nets import build\n\ndef small(**about):\n    return None\n")
+    monkeypatch.chdir(folder)
+    model = trust.named("sentnets:small").identity
+    add(path, "one", **SMALL)
+    with closing(database.writer(path)) as connection:
+        database.keep_model_folder(connection, model, str(folder))
+    monkeypatch.chdir(tmp_path)
+    with heads.leading(path) as address:
+        desk = heads.desk(address, tmp_path / "a")
+        claimed(desk)
+        sent = Path(desk.model_folder(model))
+        assert (sent / source.name).read_text() == source.read_text()
+        monkeypatch.setenv(trust.VARIABLE, str(tmp_path / "nobody"))
+        with pytest.raises(trust.Untrusted):
+            trust.require(model, str(sent))
+        monkeypatch.undo()
+        source.write_text("altered")
+        other = heads.desk(address, tmp_path / "b", trust_models=True)
+        claimed(other)
+        with pytest.raises(InputError, match="is not what it was when this was queued"):
+            other.model_folder(model)
+
+
+def test_an_order_is_the_claim_to_the_bit(path: Path) -> None:
+    with closing(database.writer(path)) as connection:
+        worker = connection.execute("INSERT INTO workers (pid, host, device) VALUES (1, 'x', 'cpu')").lastrowid
+        claim = leases.claim(connection, worker or 0)
+    assert claim is not None
+    assert wire.Order.of(claim).claim() == claim
+    assert isinstance(claim.run, recipes.Run)
+
+
+def test_whatever_a_desk_asks_a_head_can_do() -> None:
+    asked = set(re.findall(r'self\._(?:ask|send|fetch)\([^"()]*"(\w+)"', inspect.getsource(remote)))
+    assert asked | {"send"} == set(session.OPERATIONS)

@@ -1,0 +1,70 @@
+"""A head in a thread of the tests, and workers that join it."""
+
+import multiprocessing
+import os
+import sqlite3
+import sys
+import threading
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from engine.desk import remote, wire
+from engine.desk.head import Head
+from engine.desk.remote import RemoteDesk
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload([__name__, "engine.workers.worker", "sklearn.datasets", "torch._dynamo"])
+
+
+@contextmanager
+def leading(path: Path, port: int = 0, **options: Any) -> Iterator[wire.Address]:
+    """A head of the database at `path`, and where it is reached."""
+    given = {"keys": None, "pool": None, "parent": 0, "min_free": 0, "notify": None, "drain": False}
+    scheme = "tls" if options.get("keys") else "tcp"
+    led = Head(Namespace(db=path, listen=f"{scheme}://127.0.0.1:{port}", **{**given, **options}))
+    with closing(led.connection):
+        server = threading.Thread(target=led.serve, daemon=True)
+        server.start()
+        assert led.listening.wait(30)
+        try:
+            yield led.reached
+        finally:
+            with led.lock:
+                led.sessions.clear()  # as if it were killed: it waits for nobody
+            led.stop.set()
+            server.join(60)
+
+
+def desk(address: wire.Address, cache: Path, device: str = "cpu", **options: Any) -> RemoteDesk:
+    """The desk of a worker in this process; `hello` changes what it says first."""
+    said = options.pop("hello", {})
+    return RemoteDesk(address, structs.replace(remote.greeting(device, 1, False, "log"), **said), cache, **options)
+
+
+def join(address: wire.Address, cache: Path, *options: object) -> BaseProcess:
+    """A worker process that trains for a head, and cannot open a database."""
+    arguments = ["--head", address, "--cache", cache, "--device", "cpu", *options]
+    process = _SERVER.Process(target=_work, args=(list(map(str, arguments)), cache.with_suffix(".log")))
+    process.start()
+    return process
+
+
+def _work(arguments: list[str], log: Path) -> None:
+    from engine.workers import worker
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a worker of a cluster opens no database")
+
+    sqlite3.connect = refuse  # type: ignore[assignment]
+    remote.CHECKPOINT_SECONDS, remote.SHARE = 0.0, 1.0
+    with log.open("ab") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+    sys.argv = ["engine.workers.worker", *arguments]
+    worker.main()
