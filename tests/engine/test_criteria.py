@@ -21,29 +21,33 @@ WRITTEN_OUT: dict[str, Callable[[Scores, Scores], Scores]] = {
     "magnitude-increase": lambda final, rewound: np.abs(final) - np.abs(rewound),
     "movement": lambda final, rewound: np.abs(final - rewound),
     "large-init": lambda final, rewound: np.abs(rewound),
+    "small-init": lambda final, rewound: -np.abs(rewound),
+    "small-final": lambda final, rewound: -np.abs(final),
     "large-final-same-sign": lambda final, rewound: np.maximum(0, np.sign(rewound) * final),
 }
 SHAPES = {"a": (4, 3, 3, 3), "b": (6, 4, 3, 3)}
 
 
-def weights(seed: int) -> dict[str, torch.Tensor]:
+def weights(seed: int, ties: bool = False) -> dict[str, torch.Tensor]:
     draw = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(shape, generator=draw, dtype=torch.float64) for name, shape in SHAPES.items()}
+    found = {name: torch.randn(shape, generator=draw, dtype=torch.float64) for name, shape in SHAPES.items()}
+    return {name: (value * 2).round() / 2 for name, value in found.items()} if ties else found
 
 
 @pytest.mark.parametrize("scope", ["global", "layerwise"])
+@pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("criterion", WRITTEN_OUT)
-def test_the_highest_scores_of_those_that_are_left_stay(criterion: str, scope: Scope) -> None:
-    rule, masks = Rule(rate=0.3, scope=scope, criterion=criterion), None
+def test_the_highest_scores_of_those_that_are_left_stay(criterion: str, ties: bool, scope: Scope) -> None:
+    rule, masks = Rule(scope=scope, criterion=criterion), None
     left = {name: np.ones(shape, bool) for name, shape in SHAPES.items()}
-    for level in (1, 2, 3):
-        final, rewound = weights(level), weights(10 + level)
+    for level in range(1, 31):
+        final, rewound = weights(level, ties), weights(100 + level, ties)
         masks = pruner.prune(final, masks, rule, level, rewound)
         score = {name: WRITTEN_OUT[criterion](final[name].numpy(), rewound[name].numpy()) for name in SHAPES}
         pools = [list(SHAPES)] if scope == "global" else [[name] for name in SHAPES]
         for pool in pools:
             places = [(-score[n][place], n, place) for n in pool for place in np.ndindex(*SHAPES[n]) if left[n][place]]
-            kept = sorted(places)[: round(sum(score[n].size for n in pool) * 0.7**level)]
+            kept = sorted(places)[: round(sum(score[n].size for n in pool) * 0.8**level)]
             for name in pool:
                 left[name] = np.zeros(SHAPES[name], bool)
             for _, name, place in kept:
@@ -64,7 +68,12 @@ def test_a_random_criterion_draws_from_its_seed_and_level() -> None:
     found = [pruner.prune(weights(0), None, rule, level, weights(1), seed) for level, seed in ((1, 0), (1, 0), (1, 1))]
     assert torch.equal(found[0]["b"], found[1]["b"])
     assert not torch.equal(found[0]["b"], found[2]["b"])
-    assert sum(pruner.remaining(found[0]).values()) == round(sum(np.prod(shape) for shape in SHAPES.values()) / 2)
+    total, masks = sum(int(np.prod(shape)) for shape in SHAPES.values()), None
+    for level in range(1, 31):
+        before = masks
+        masks = pruner.prune(weights(0, ties=True), before, Rule(criterion="random"), level, weights(1))
+        assert sum(pruner.remaining(masks).values()) == round(total * 0.8**level)
+        assert before is None or all(bool((before[name] | ~masks[name]).all()) for name in SHAPES)
 
 
 def test_every_criterion_of_ours_is_written_out_here() -> None:

@@ -18,6 +18,8 @@ CRITERIA = Door(
         "magnitude-increase": f"{__name__}.magnitude_increase:scores",
         "movement": f"{__name__}.movement:scores",
         "large-init": f"{__name__}.large_init:scores",
+        "small-init": f"{__name__}.small_init:scores",
+        "small-final": f"{__name__}.small_final:scores",
         "large-final-same-sign": f"{__name__}.large_final_same_sign:scores",
         "random": f"{__name__}.random:scores",
         "taylor": f"{__name__}.taylor:scores",
