@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+import msgspec
 
 from cockpit import config
 from cockpit.text import hints, words
@@ -44,9 +46,27 @@ for number in range(torch.cuda.device_count()):
         broken = str(error).strip().splitlines()[0]
     found["cards"].append({"name": torch.cuda.get_device_name(number), "broken": broken})
 import torchvision, numpy, safetensors.torch, sklearn, PIL
-found |= {"torchvision": torchvision.__version__, "numpy": numpy.__version__}
+found["torchvision"] = torchvision.__version__
 print(json.dumps(found))
 """
+
+
+@dataclass(frozen=True)
+class Card:
+    """A device of torch, and why it cannot be used, if so."""
+
+    name: str
+    broken: str | None = None
+
+
+@dataclass(frozen=True)
+class Torch:
+    """What `ASK_TORCH` tells: the CUDA that torch is built for, its devices, and versions."""
+
+    cuda: str | None
+    cards: tuple[Card, ...] = ()
+    torch: str = ""
+    torchvision: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,9 +161,9 @@ def _torch() -> Iterator[Finding]:
         yield explain(done.returncode, done.stderr)
         yield from _devices(devices.usable(), None)
         return
-    found = json.loads(done.stdout.splitlines()[-1])
-    build = f"built for CUDA {found['cuda']}" if found["cuda"] else "built for CPUs"
-    yield Finding("torch", "ok", f"{found['torch']}, {build}, with torchvision {found['torchvision']}")
+    found = msgspec.json.decode(done.stdout.splitlines()[-1], type=Torch)
+    build = f"built for CUDA {found.cuda}" if found.cuda else "built for CPUs"
+    yield Finding("torch", "ok", f"{found.torch}, {build}, with torchvision {found.torchvision}")
     yield from _devices(devices.usable(), found)
 
 
@@ -160,16 +180,16 @@ def explain(code: int, stderr: str) -> Finding:
     return Finding("torch", "problem", f"it cannot be imported ({last})", again)
 
 
-def _devices(there: list[devices.Device], torch: dict[str, Any] | None) -> Iterator[Finding]:
+def _devices(there: list[devices.Device], torch: Torch | None) -> Iterator[Finding]:
     """The devices that workers would use, and whether torch can use them; None where it cannot be asked."""
     if there[0].visible is None:
         yield Finding("devices", "ok", f"no CUDA device: {words.count(len(there), 'CPU core')}, a worker on each")
-        if torch and torch["cards"]:
+        if torch and torch.cards:
             yield Finding("devices", "warning", "torch sees a card that the driver's library (NVML) does not tell of")
         elif unclear := devices.unclear():
             do = "does `nvidia-smi` work? A driver that was updated needs a restart of the machine"
             yield Finding("devices", "warning", unclear, do)
-    elif torch and not torch["cuda"]:
+    elif torch and not torch.cuda:
         yield Finding(
             "devices",
             "problem",
@@ -177,9 +197,9 @@ def _devices(there: list[devices.Device], torch: dict[str, Any] | None) -> Itera
             "install a torch with CUDA (https://pytorch.org), or hide the cards with CUDA_VISIBLE_DEVICES=''",
         )
     else:
-        cards = torch["cards"] if torch else []
+        cards = torch.cards if torch else ()
         yield Finding(
-            "devices", "ok", f"{words.count(len(there), 'CUDA device')}: {', '.join(c['name'] for c in cards)}"
+            "devices", "ok", f"{words.count(len(there), 'CUDA device')}: {', '.join(card.name for card in cards)}"
         )
         sliced = any(device.is_slice for device in there)  # a process sees one slice at a time
         if torch and len(cards) < len(there) and not sliced:
@@ -188,8 +208,8 @@ def _devices(there: list[devices.Device], torch: dict[str, Any] | None) -> Itera
                 "devices", "problem", said, "does the driver fit torch's CUDA? `nvidia-smi` says which it has"
             )
         for number, card in enumerate(cards):
-            if card["broken"]:
-                said = f"cuda:{number} ({card['name']}) cannot be used: {card['broken']}"
+            if card.broken:
+                said = f"cuda:{number} ({card.name}) cannot be used: {card.broken}"
                 yield Finding("devices", "problem", said, "is another program using it up, or is torch too new for it?")
     if all(device.native_bf16 for device in there):
         yield Finding("bfloat16", "ok", "native: the profile is fast unless --profile says exact")

@@ -8,12 +8,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cockpit.cli import diagnosis
-from cockpit.cli.diagnosis import Finding, explain, findings
+from cockpit.cli.diagnosis import Card, Finding, Torch, explain, findings
 from engine.machine import devices
 from engine.machine.devices import Device
 from tests.conftest import Cockpit, add, run_cockpit
@@ -90,20 +89,18 @@ def test_why_torch_cannot_be_imported(code: int, stderr: str, words: str) -> Non
 @pytest.mark.parametrize(
     ("there", "torch", "expected"),
     [
-        ([CPU, CPU], {"cuda": None, "cards": []}, []),
-        ([CARD], {"cuda": "13.0", "cards": [{"name": "H100", "broken": None}]}, []),
-        ([CARD], {"cuda": None, "cards": []}, ["1 CUDA device, but torch is built for CPUs"]),
-        ([CARD], {"cuda": "13.0", "cards": []}, ["torch sees 0 of 1 CUDA device"]),
+        ([CPU, CPU], Torch(None), []),
+        ([CARD], Torch("13.0", (Card("H100"),)), []),
+        ([CARD], Torch(None), ["1 CUDA device, but torch is built for CPUs"]),
+        ([CARD], Torch("13.0"), ["torch sees 0 of 1 CUDA device"]),
         (
             [CARD],
-            {"cuda": "13.0", "cards": [{"name": "K80", "broken": "no kernel image is available"}]},
+            Torch("13.0", (Card("K80", "no kernel image is available"),)),
             ["cuda:0 (K80) cannot be used: no kernel image is available"],
         ),
     ],
 )
-def test_devices_that_torch_cannot_use_are_problems(
-    there: list[Device], torch: dict[str, Any], expected: list[str]
-) -> None:
+def test_devices_that_torch_cannot_use_are_problems(there: list[Device], torch: Torch, expected: list[str]) -> None:
     found = list(diagnosis._devices(there, torch))
     assert [one.said for one in found if one.state == "problem"] == expected
     assert all(one.do for one in found if one.state == "problem")
