@@ -48,7 +48,7 @@ CHART = (*"xxbbbgggff", "right_square_bracket", "left_square_bracket", "right", 
 KEYS: Mapping[str, Sequence[str]] = {
     "1": (*"jjjjkk", "pagedown", "end", "home", "space", *"j", "space", *"pp", *CHART, "enter", "1"),
     "2": (*CHART, "tab", *"jk", "escape"),
-    "3": (*CHART, "tab", *"jk", "space", "space", "escape"),
+    "3": (*CHART, *"dd", "tab", *"jk", "space", "space", "escape"),
     "4": ("left", "left", "right", *"hhhvvssuurj", "a", *"exper", "down", "escape", "escape"),
     "5": (
         *("j", "j", "j", "k", "k", "pagedown", "end", "home", "space", "escape", *"sssss"),
@@ -56,8 +56,11 @@ KEYS: Mapping[str, Sequence[str]] = {
         *("tab", *"jj", "escape"),
     ),
     "6": ("tab", *"jk", "tab", "1"),
-    "7": (*"gGff", "slash", *"99999", "enter", *"nN", "escape", *"vv", "1"),
-    "": ("question_mark", "escape", "n", "tab", "escape", "ctrl+p", *"logs", "escape"),
+    "7": (
+        *("j", "k", "slash", *"done", "enter", "escape", "v"),
+        *(*"gGff", "slash", *"99999", "enter", *"nN", "escape", "v", "1"),
+    ),
+    "": ("question_mark", "escape", "n", "tab", "escape", "ctrl+p", *"logs", "escape", "O", *"seed", "escape"),
 }
 
 

@@ -108,9 +108,18 @@ def signs(shown: Sequence[Series], view: View) -> list[str]:
     visible = [one for one in shown if one.name not in view.hidden]
     matching = any(matched(one, shown) is not None for one in visible)
     missing = any(count < plan for one in visible for count, plan in zip(one.counts, one.planned, strict=True))
-    found = {f"{MATCH} matches dense": matching, "digit: replicates so far": missing}
+    found = {f"{MATCH} {_farthest(visible, shown)}": matching, "digit: replicates so far": missing}
     found[f"{LIVE} in training"] = any(one.live for one in visible)
     return [sign for sign, is_there in found.items() if is_there]
+
+
+def _farthest(visible: Sequence[Series], shown: Sequence[Series]) -> str:
+    """Which curve matches dense down to the fewest weights, and how far."""
+    found = [(last, one) for one in visible if (last := matched(one, shown)) is not None]
+    if not found:
+        return "matches dense"
+    last, one = max(found, key=lambda item: item[0])
+    return f"{one.called} matches dense to {_per_cent(one, last)}"
 
 
 def _per_cent(one: Series, level: int) -> str:

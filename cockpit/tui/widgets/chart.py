@@ -350,7 +350,7 @@ class Chart(Vertical, can_focus=True):
     def _chips(self) -> str:
         if not self.shown:
             return ""
-        chips = [axes.AXES[self.view.x], *legends.signs(self.shown, self.view)]
+        chips = [*legends.signs(self.shown, self.view), axes.AXES[self.view.x]]
         spread = "95 % interval" if self.differing else "± 1 deviation"
         chips += [] if self.view.spread == "none" else [spread]
         if self.view.crosshair in self._levels():

@@ -13,6 +13,7 @@ from engine.store.row_types import Experiment
 LAST = ("app.help", "app.quit")  # at the right
 UNSAID = ("screen.", "table.", "chart.denser", "chart.sparser")  # in row 1, or how the cursor moves
 FIRST = ("act.pause", "act.retry")  # where they change something
+LATER = ("act.remove", "act.tags", "act.notes", "act.archive", "act.raise", "act.lower")
 GAP = 2
 
 
@@ -82,7 +83,8 @@ class KeyBar(Line):
             return binding.description
         return action.label_for(self.standing) if self.is_any or "{names}" not in action.command else ""
 
-    def _rank(self, one: ActiveBinding) -> tuple[bool, bool, bool]:
+    def _rank(self, one: ActiveBinding) -> tuple[bool, bool, bool, bool]:
         is_first = one.binding.id in FIRST and bool(self.standing)
         is_action = actions.of(one.binding.id) is not None
-        return not (one.binding.show or is_first), not is_action, not isinstance(one.node, Screen)
+        is_later = one.binding.id in LATER
+        return not (one.binding.show or is_first), is_later, not is_action, not isinstance(one.node, Screen)
