@@ -67,6 +67,8 @@ def join(
         signal.signal(stop, _interrupt)
     pool = JoinedPool(found.address, places, folder.absolute(), paths=found.paths, trust_models=trust_models)
     print(f"{len(places)} workers train for {found.address}; what they print is in {pool.log}", file=sys.stderr)
+    if pool.waits:
+        print(f"{found.address} does not answer: waiting for it", file=sys.stderr)
     try:
         while pool.running:
             time.sleep(LOOK_SECONDS)

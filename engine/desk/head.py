@@ -146,7 +146,12 @@ class Head:
     def attend(self, line: Line) -> None:
         """Serve one connection to its end."""
         line.connection.settimeout(GREETING_SECONDS)
-        hello = line.receive(Hello)
+        try:
+            hello = line.receive(Hello)
+        except msgspec.DecodeError:
+            why = f"the head runs cockpit {__version__} and does not understand this machine: install the same here"
+            line.send(Answer(problem="refused", said=why))
+            return
         try:
             self._check(hello)
             session = None if hello.role == "pool" else self._greet(hello)

@@ -379,6 +379,10 @@ class RemoteDesk:
             if answer.problem:
                 self._refuse(str(answer.said))
             welcome = msgspec.convert(answer.value, Welcome)
+        except msgspec.DecodeError:
+            line.close()
+            self._refuse(wire.no_head(self.address))
+            raise
         except BaseException:
             line.close()
             raise

@@ -210,6 +210,11 @@ class Address:
             raise
 
 
+def no_head(address: Address) -> str:
+    """What to say where something else answers."""
+    return f"{address} is no head of a cluster: name the address where `cockpit work --cluster` listens"
+
+
 def is_refusal(error: OSError) -> bool:
     """Whether an error of TLS says that a certificate, or the protocol, is wrong: trying again does not help."""
     if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from engine.desk.remote import greeting
-from engine.desk.wire import PIECE, Address, Answer, Call, Line, is_refusal
+from engine.desk.wire import PIECE, Address, Answer, Call, Line, is_refusal, no_head
 from engine.errors import InputError
 from engine.machine import devices, processes
 from engine.workers.pool import Pool, naming
@@ -47,9 +47,16 @@ class JoinedPool(Pool):
             if is_refusal(error):
                 raise InputError(f"{self.head} is no head that these keys belong to ({error})") from None
             return None
+        except msgspec.DecodeError:
+            raise InputError(no_head(self.head)) from None
         if answer.problem:
             raise InputError(str(answer.said))
         return line
+
+    @property
+    def waits(self) -> bool:
+        """Whether the head does not answer."""
+        return self._line is None
 
     @property
     def log(self) -> Path:

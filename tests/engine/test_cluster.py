@@ -4,6 +4,8 @@ import hashlib
 import inspect
 import re
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -23,6 +25,7 @@ from engine.models import trust
 from engine.store import database, leases
 from engine.store.files import LostFile
 from engine.store.records import Epoch, Layer, StaleClaim
+from engine.workers.joined import JoinedPool
 from tests import heads
 from tests.conftest import add, work_off
 from tests.images import gray, save
@@ -169,9 +172,8 @@ def test_the_head_does_what_a_desk_can_do_and_nothing_else(address: Address, pat
         with pytest.raises(HeadLost, match="the head does not understand"):
             desk._ask(None, name, *arguments)
     line = address.connect()
-    line.connection.sendall((2**31).to_bytes(4, "big") + b"x")
-    with pytest.raises(OSError, match=r"ended|reset"):
-        line.receive(Answer)
+    line.connection.sendall((2**31).to_bytes(4, "big"))  # the length of a message that no memory holds
+    assert line.receive(Answer).problem == "refused"
     assert query(path, "SELECT DISTINCT status FROM runs ORDER BY 1") == [("running",), ("waiting",)]
 
 
@@ -266,3 +268,26 @@ def test_an_order_is_the_claim_to_the_bit(path: Path) -> None:
 def test_whatever_a_desk_asks_a_head_can_do() -> None:
     asked = set(re.findall(r'self\._(?:ask|send|fetch)\([^"()]*"(\w+)"', inspect.getsource(remote)))
     assert asked | {"send"} == set(session.OPERATIONS)
+
+
+def test_what_is_no_head_and_who_speaks_otherwise_are_said_so(address: Address, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        other = Address("tcp", "127.0.0.1", listening.getsockname()[1])
+
+        kept: list[socket.socket] = []
+
+        def greet() -> None:
+            for _ in range(2):
+                kept.append(listening.accept()[0])
+                kept[-1].sendall(b"SSH-2.0-OpenSSH_9.2")
+
+        threading.Thread(target=greet, daemon=True).start()
+        with pytest.raises(HeadLost, match="is no head of a cluster"):
+            heads.desk(other, tmp_path / "a")
+        with pytest.raises(InputError, match="is no head of a cluster"):
+            JoinedPool(other, [], tmp_path / "a")
+        for connection in kept:
+            connection.close()
+    line = address.connect()
+    line.send({"version": 1})
+    assert "install the same here" in str(line.receive(Answer).said)
