@@ -17,7 +17,7 @@ from cockpit.views import tables
 from engine.errors import InputError
 from engine.machine import processes
 from engine.store import database, workers
-from engine.store.row_types import Load, Row, Worker
+from engine.store.row_types import Load, Pool, Row, Worker
 
 START_SECONDS = 30.0
 LOOK_SECONDS = 0.2
@@ -123,8 +123,9 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
         if not pools:
             processes.check_told()
             hints.say("no workers: start them with `cockpit work`, or `cockpit work --detach` in the background")
+        joins = _head(connection, pools)
         for pool in pools:
-            print(f"the workers of pool {pool.pid} are starting: {pool.log}")
+            print(joins or f"the workers of pool {pool.pid} are starting: {pool.log}")
         return
     headings = ("worker", "device", "state", "trains", "epoch", "img/s", "memory, GiB", "heartbeat")
     host = processes.place().host
@@ -136,9 +137,19 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
         print(_load(load))
     for pool in pools:
         print(f"pool {pool.pid}, since {pool.started_at}: {pool.log}")
-    if pools and (joins := database.join_file(database.path_of(connection))).exists():
-        hints.say(f"a head listens for other machines: `cockpit join {joins}`; their checkpoints come once a minute,")
-        print("or less often where sending one takes longer than three seconds")
+    if joins := _head(connection, pools):
+        print(joins)
+
+
+def _head(connection: sqlite3.Connection, pools: Sequence[Pool]) -> str:
+    """How others join the head that listens here, and how often their checkpoints come; empty without one."""
+    joins = database.join_file(database.path_of(connection))
+    if not pools or not joins.exists():
+        return ""
+    return (
+        f"a head listens for other machines: cockpit join {joins}; checkpoints come once a minute, or less often where"
+        " sending one takes longer than three seconds"
+    )
 
 
 def _cells(row: Worker, host: str) -> list[str]:
