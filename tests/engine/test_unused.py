@@ -99,7 +99,11 @@ def test_a_default_that_is_not_used_is_left_out(situation: str, option: str) -> 
         ("ticket", {"rewinds": "weights"}, "rewinds weights is not used: .* whose own is all"),
         ("ticket", {"schedule": "continue"}, "schedule continue does not go with a ticket file"),
         ("ticket and data", {"schedule": "continue"}, "schedule continue does not go with a ticket file"),
-        ("ticket and data", {"prunable": "conv+output"}, "prunable conv.output is not that of ticket:there@2"),
+        (
+            "ticket and data",
+            {"prunable": "conv+output"},
+            "prunable conv.output differs from conv, which ticket:there@2 has",
+        ),
         ("ticket with its output layer", {"random": ["global"]}, "random global needs a data set as source"),
         ("no batch norm", {"momentum": 0.5}, "momentum 0.5 is not used: no network is trained with sgd"),
         ("transfer", {"betas": "0.8,0.9"}, "betas 0.8,0.9 is not used: no network is trained with adam or adamw"),
