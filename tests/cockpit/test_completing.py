@@ -1,5 +1,6 @@
 """What a shell completes: as bash asks for it, quickly, and never with an error."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_bash_completes_words_with_a_colon(folder: Path, typed: tuple[str, ...],
         ("cockpit data get fa", ["fashion-mnist"]),
         ("cockpit data path image", ["imagenet"]),
         ("cockpit data check cifar100-", ["cifar100-a", "cifar100-b"]),
-        ("cockpit models show lenet", ["lenet-5"]),
+        ("cockpit models show lenet-5", ["lenet-5"]),
         ("cockpit presets show figA", ["figA1"]),
         ("cockpit show first-", ["first-again"]),
         ("cockpit tickets list first-", ["first-again"]),
@@ -79,7 +80,8 @@ def test_what_is_there_is_offered(folder: Path, line: str, names: list[str]) -> 
 
 
 def test_a_run_is_offered_by_the_first_digits_of_its_digest(folder: Path, cockpit: Cockpit) -> None:
-    digest = cockpit("queue", "show", "first", "--runs").stdout.split("accuracy\n")[-1][:12]
+    (shown,) = json.loads(cockpit("queue", "show", "first", "--runs", "--json").stdout)
+    digest = shown["every_run"][0]["digest"][:12]
     assert offered(folder, f"cockpit diff {digest[:5]}") == [digest]
 
 
