@@ -196,7 +196,7 @@ def test_masks_are_read_without_torch_as_they_were_written() -> None:
     "data", [b"", b"\x05\0\0\0\0\0\0\0hello", b"\x02\0\0\0\0\0\0\0[]", b'\x08\0\0\0\0\0\0\0{"a": 1}']
 )
 def test_bytes_that_are_no_mask_file_are_refused(data: bytes) -> None:
-    with pytest.raises(InputError, match="not a mask file"):
+    with pytest.raises(InputError, match="not a cockpit mask file"):
         masks.read(data)
 
 
@@ -276,7 +276,7 @@ def test_a_run_is_compared_with_each_replicate_of_a_curve_at_its_own_level(
     assert (two.n, two.levels, two.replicates) == (1, (), ())
     with pytest.raises(InputError, match="a run has one level"):
         compare(connection, folder, run, run, 2)
-    with pytest.raises(InputError, match="no replicate 0"):
+    with pytest.raises(InputError, match="replicate 0 cannot be compared"):
         compare(connection, folder, run, run, replicate=0)
 
 
@@ -286,7 +286,7 @@ def test_one_replicate_alone_has_no_deviation(connection: sqlite3.Connection, fo
     assert first.n == 1
     assert first.replicates == both.replicates == (0, 1)
     assert all(layer.difference is not None and layer.difference.std is None for layer in first.layers)
-    with pytest.raises(InputError, match="no replicate 2 to compare at level 3: choose from 0, 1"):
+    with pytest.raises(InputError, match="replicate 2 cannot be compared at level 3: choose from 0, 1"):
         compare(connection, folder, a, b, 3, replicate=2)
 
 
