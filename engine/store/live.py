@@ -41,7 +41,7 @@ def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, list
         points = [(epoch["train_loss"], epoch["train_accuracy"]) for epoch in ended]
         if row["loss"] is not None and row["accuracy"] is not None and row["epoch"] == len(points):
             points.append((row["loss"], row["accuracy"]))
-        if not points:
+        if not points or row["remaining"] is None:  # its place on the axis is not known yet
             continue
         tested = ended[-1]["test_accuracy"] if len(points) == len(ended) else None
         losses, accuracies = zip(*points, strict=True)
