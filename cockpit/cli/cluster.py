@@ -11,7 +11,7 @@ import typer
 
 from cockpit.requests import clusters
 from cockpit.requests.shared import DataDir, use_data
-from cockpit.text import hints
+from cockpit.text import hints, words
 from engine.errors import InputError, OptionName
 from engine.machine import devices
 from engine.machine.paths import given
@@ -66,7 +66,7 @@ def join(
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, _interrupt)
     pool = JoinedPool(found.address, places, folder.absolute(), paths=found.paths, trust_models=trust_models)
-    print(f"{len(places)} workers train for {found.address}; what they print is in {pool.log}", file=sys.stderr)
+    print(f"{words.count(len(places), 'worker')} for {found.address}; the output is in {pool.log}", file=sys.stderr)
     if pool.waits:
         print(f"{found.address} does not answer: waiting for it", file=sys.stderr)
     try:

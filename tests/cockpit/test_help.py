@@ -42,7 +42,7 @@ def test_a_command_and_its_options_are_explained(path: tuple[str, ...]) -> None:
 def test_the_commands_of_a_page_parse(page: str) -> None:
     for block in re.findall(r"^```sh\n(.*?)^```", (FOLDER / page).read_text(), flags=re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
+            words = shlex.split(line.removesuffix(" &"), comments=True)
             if words[:1] != ["cockpit"] or words[1:] in ([], ["--install-completion"], ["--show-completion"]):
                 continue
             path = next((path for path in ALL if tuple(words[1 : 1 + len(path)]) == path), None)
