@@ -28,7 +28,7 @@ POLLED = (
     "files",
 )  # what processes, the clock and files change, not only the database
 POLL_SECONDS = 1.0
-REST_SECONDS: Mapping[str, float] = dict.fromkeys(POLLED, POLL_SECONDS) | {"remaining": 5.0}  # of an answer, at least
+REST_SECONDS: Mapping[str, float] = dict.fromkeys(POLLED, POLL_SECONDS) | {"remaining": 20.0}  # of an answer, at least
 
 Query = Callable[[sqlite3.Connection], Any]
 
