@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import itertools
 import re
 import shutil
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 
 from engine import recipes
 from engine.desk import keys, remote, session, wire
@@ -25,9 +27,12 @@ from engine.models import trust
 from engine.store import database, leases
 from engine.store.files import LostFile
 from engine.store.records import Epoch, Layer, StaleClaim
+from engine.training import profiles
 from engine.workers.joined import JoinedPool
+from engine.workers.run import RunContext, Stopped, execute
 from tests import heads
-from tests.conftest import add, work_off
+from tests.conftest import add
+from tests.faults import victim
 from tests.images import gray, save
 from tests.workers import records
 
@@ -37,11 +42,16 @@ EPOCH = Epoch(0, 1.0, 0.5, None, 0.5, 0.1, None)
 NO_ROOM = Room(0, 0)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "experiments.db"
+@pytest.fixture(scope="module")
+def queued(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("queued") / "experiments.db"
     add(path, "one", **SMALL)
     return path
+
+
+@pytest.fixture
+def path(queued: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(queued, tmp_path))
 
 
 @pytest.fixture
@@ -65,10 +75,11 @@ def query(path: Path, text: str) -> list[tuple[Any, ...]]:
 def test_two_workers_without_a_database_give_local_bits_though_one_is_killed(tmp_path: Path) -> None:
     local, path = tmp_path / "local.db", tmp_path / "long.db"
     for place in (local, path):
-        add(place, "one", **{**SMALL, "epochs": 12})
-    work_off(local)
+        add(place, "one", **{**SMALL, "epochs": 6})
+    assert victim.start(local).end() == 0
     with heads.leading(path, drain=True) as address:
-        killed, other = (heads.join(address, tmp_path / name, "--checkpoint-seconds", 0) for name in "ab")
+        killed = heads.join(address, tmp_path / "a", "--checkpoint-seconds", 0)
+        other = heads.join(address, tmp_path / "b")
         deadline = time.monotonic() + 120
         folder = database.files_folder(path) / "checkpoints"
         held = f"""
@@ -86,6 +97,34 @@ def test_two_workers_without_a_database_give_local_bits_though_one_is_killed(tmp
     assert outcomes.count((1, "lost")) == 1
     assert {attempt for attempt, _ in outcomes} == {1}
     assert not list(folder.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("profile", "other", "attempts"),
+    [
+        ("exact", {}, [(1, "stopped"), (1, "done")]),
+        ("exact", {"torch_version": "1.0"}, [(1, "stopped"), (2, "done")]),
+        ("exact", {"device_name": "another card"}, [(1, "stopped"), (2, "done")]),
+        ("exact", {"cudnn_version": "1"}, [(1, "stopped"), (2, "done")]),
+        ("fast", {"torch_version": "1.0"}, [(1, "stopped"), (1, "done")]),
+    ],
+)
+def test_an_exact_run_goes_on_only_where_its_checkpoint_could_have_been_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str, other: dict[str, str], attempts: list[Any]
+) -> None:
+    path, plain, batches = tmp_path / "experiments.db", profiles.environment, itertools.count()
+    add(path, "one", **{**SMALL, "levels": 0, "epochs": 2, "profile": profile})
+    cpu = torch.device("cpu")
+    with heads.leading(path) as address:
+        one, two = heads.desk(address, tmp_path / "a"), heads.desk(address, tmp_path / "b")
+        claim = claimed(one)
+        monkeypatch.setattr(profiles, "environment", lambda *about: {**plain(*about), **other})
+        with pytest.raises(Stopped):
+            execute(claim, RunContext(one, cpu, stop=lambda: next(batches) == 15))
+        one.release(claim)
+        monkeypatch.undo()
+        execute(claimed(two), RunContext(two, cpu))
+    assert query(path, "SELECT attempt, outcome FROM attempts ORDER BY run_id, claim") == attempts
 
 
 def test_a_worker_that_was_taken_for_dead_is_told_so_and_changes_nothing(
