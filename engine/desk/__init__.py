@@ -1,7 +1,7 @@
-"""Desks: where a worker takes its runs from, and hands in what comes of them. No torch here.
+"""Desks: a worker claims its runs from a desk and hands their results to it. Imports no torch.
 
-`desk` says what every desk can do. `local` is the database on this machine; `remote` asks the `head` of a cluster,
-which has a `session` for each worker that joined; `wire` is what goes between them, `keys` makes certificates. `job`
-is what a follower needs of one run, and `hooks` calls the command after an experiment's end. Only the store and what
-lies below it may be imported here.
+`desk` declares the operations of every desk. `local` carries them out on the database of this machine. `remote` sends
+them to the `head` of a cluster, which keeps a `session` for each joined worker; `wire` defines their messages, and
+`keys` makes certificates. `job` holds what a follower needs to know about one run. `hooks` calls a command when an
+experiment has ended. This package may import only the store and the packages below it.
 """

@@ -1,6 +1,6 @@
-"""What a worker asks of the desk that it works for, whether that is the database itself or a way to it.
+"""The operations that a worker asks of its desk, be that the database on this machine or the head of a cluster.
 
-Whatever a worker writes for a run carries its claim. Raises StaleClaim where that is no longer in force.
+Each write for a run carries the worker's claim. Operations raise StaleClaim once that claim is no longer in force.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -16,26 +16,26 @@ from engine.store.records import Epoch, Layer, Position
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """Which runs a worker takes: of one experiment or all, split over so many devices, with so much disk left.
+    """The runs that a worker accepts: of which experiment, split over how many devices, with how much free disk.
 
-    On a shared device it takes only what fits beside the runs of others.
+    On a shared device a worker accepts only a run that fits into the memory that other runs leave.
     """
 
-    experiment: int | None = None
-    split: int = 1
+    experiment: int | None = None  # None: any experiment
+    split: int = 1  # devices that share a run
     min_free: int = 0  # bytes
     shared_device: bool = False
 
 
 class Room(NamedTuple):
-    """What is free on a worker's device."""
+    """The free memory of a worker's device."""
 
     free: int  # bytes
-    reserved: int  # bytes that torch holds there for this worker
+    reserved: int  # bytes that torch holds on the device for this worker
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a worker says of itself every few seconds; None for what there is not."""
+    """A worker's state, sent every few seconds; None for a value that the worker does not have."""
 
     message: str | None  # why nothing is being trained
     memory: int  # bytes of the process
@@ -49,7 +49,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What a worker is told every few seconds: whether its claim is in force and its run wanted, and whether to end."""
+    """The desk's reply to a heartbeat: is the claim in force, is its run still wanted, must the worker stop?"""
 
     ours: bool = True
     wanted: bool = True
@@ -57,50 +57,50 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class HeldUp(Exception):
-    """A run may be ready, but none should be claimed now: why."""
+    """No run should be claimed now, although one may be ready. The message gives the reason."""
 
 
 class Sources(Protocol):
-    """Where a run gets from what it stands on."""
+    """Where a run reads its inputs: files of other runs, its data set, the source of its model."""
 
     def read(self, run: str, kind: str) -> bytes:
-        """The file of a kind that the run of this digest left. Raises LostFile."""
+        """The content of a file of `kind`, stored by the run with digest `run`. Raises LostFile."""
 
     def location(self, dataset: str) -> str:
-        """Where the data set of this identity lies on this machine; empty for one that a library brings along."""
+        """The path of the data set with this identity on this machine; empty if a library contains the set."""
 
     def model_folder(self, model: str) -> str:
-        """Where the source of a person's own model lies on this machine; empty for a model that comes along."""
+        """The folder of a user model's source on this machine; empty for a built-in model."""
 
 
 class Desk(Sources, Protocol):
-    """Gives runs to one worker, and takes what it yields."""
+    """Gives runs to one worker and records their results."""
 
     worker: int  # its number in the records
-    folder: Folder  # where its files lie on this machine
+    folder: Folder  # the folder of its files on this machine
     checkpoint_seconds: float  # the least time between two checkpoints
 
     # The queue.
     def claim(self, without: Collection[str], room: Callable[[], Room]) -> Claim | None:
-        """The next run, of other models than those `without`; `room` tells what is free on a shared device.
+        """Claim the next run whose model is not in `without`; None if none is ready.
 
-        Raises HeldUp.
+        `room` returns the free memory of a shared device. Raises HeldUp.
         """
 
     def unfinished(self, without: Collection[str]) -> bool:
-        """Whether a run that this worker could take is running, or waiting to be."""
+        """Whether a run that this worker could claim is running or waiting."""
 
     def release(self, claim: Claim) -> None:
-        """Give the run back, to be claimed again; its checkpoint stays."""
+        """Return the run to the queue and keep its checkpoint."""
 
     def lost(self, claim: Claim) -> None:
-        """Give the run back because a process ended in it. From any thread."""
+        """Return the run to the queue because a process ended while training it. Any thread may call this."""
 
     def send_back(self, claim: Claim, producer: str) -> None:
-        """Have the run of digest `producer` trained again, because a file that it left is lost, then this one."""
+        """Queue the run with digest `producer` again, because a file of it is lost, and this run after it."""
 
     def after(self, claim: Claim) -> None:
-        """The run is out of this worker's hands: call the command of who wants to know of experiments' ends."""
+        """Call the user's command for each experiment that ended with this run, after its last write."""
 
     # A run.
     def begin(
@@ -115,75 +115,75 @@ class Desk(Sources, Protocol):
         """Record an epoch."""
 
     def epochs(self, claim: Claim, attempt: int) -> list[Epoch]:
-        """The epochs that an attempt has recorded so far, in order."""
+        """The recorded epochs of an attempt, in order."""
 
     def keep(self, claim: Claim, kind: str, data: bytes, run: str | None = None, lost: str | None = None) -> None:
-        """Store a file that the run leaves, and record it (`records.file`)."""
+        """Store a file of the run and record it (`records.file`)."""
 
     def kept(self, run: str, kind: str) -> str | None:
-        """The SHA-256 of the file of a kind that a run left, or None."""
+        """The SHA-256 of the file of `kind` that the run with digest `run` stored; None if it stored none."""
 
     def is_whole(self, sha256: str | None) -> bool:
-        """Whether the file of this SHA-256 is there, and undamaged."""
+        """Whether the file with this SHA-256 exists and is undamaged."""
 
     def layers(self, run: str, rule: Prunable) -> list[str]:
-        """The layers of a run that a rule prunes (`records.prunable_layers`)."""
+        """The names of the layers of a run that a rule prunes (`records.prunable_layers`)."""
 
     def read_checkpoint(self, claim: Claim) -> bytes | None:
-        """The run's checkpoint; None if it left none. Raises LostFile if it is damaged."""
+        """The run's checkpoint; None if it has none. Raises LostFile if the checkpoint is damaged."""
 
     def write_checkpoint(self, claim: Claim, data: bytes) -> None:
-        """Replace the run's checkpoint in one step."""
+        """Replace the run's checkpoint atomically."""
 
     def drop_checkpoint(self, claim: Claim) -> None:
         """Remove the run's checkpoint."""
 
     def line(self, claim: Claim, along: list[Position]) -> None:
-        """Record the networks on a line."""
+        """Record the networks on the line between two trained ones."""
 
     def keeps_final(self, claim: Claim) -> bool:
-        """Whether the run's final weights are wanted (`records.keeps_final`)."""
+        """Whether the run's final weights are to be stored (`records.keeps_final`)."""
 
     def done(self, claim: Claim, accuracy: float, epoch: int | None, seconds: float, device_memory: int | None) -> None:
         """Record the end of the run (`records.done`)."""
 
     def diverged(self, claim: Claim, epoch: int, seconds: float) -> None:
-        """Record that loss or weights were not finite after `epoch`."""
+        """Record that the loss or a weight was not finite after `epoch`."""
 
     def failed(self, claim: Claim, error: str) -> None:
         """Record that the run ended with an error."""
 
     def out_of_memory(self, claim: Claim, error: str) -> None:
-        """Record that the run ran out of memory (`records.out_of_memory`). From any thread."""
+        """Record that the run ran out of memory (`records.out_of_memory`). Any thread may call this."""
 
-    # The worker. Its heartbeat calls these in a thread of its own.
+    # The worker. The heartbeat's thread calls hold, tell and close_beats.
     def hold(self, claim: Claim | None) -> Held:
-        """Keep the claim in force."""
+        """Renew the lease of the claim, if the worker has one."""
 
     def tell(self, report: Report, reserved: Callable[[], int | None]) -> None:
-        """Record what the worker does; `reserved` tells the bytes that torch holds on the device."""
+        """Record the worker's state; `reserved` returns the bytes that torch holds on the device."""
 
     def close_beats(self) -> None:
-        """The heartbeat is over."""
+        """End the heartbeat's use of the desk."""
 
     def gone(self) -> str | None:
-        """Why nothing that is handed in here is of use to anybody any more; None while it is."""
+        """Why the desk can no longer accept results; None while it can."""
 
     def end(self) -> None:
-        """Record that the worker ends."""
+        """Record that the worker has ended."""
 
     def close(self) -> None:
-        """Let go of the desk, once nothing is asked of it any more."""
+        """Close the desk. No other operation may follow."""
 
-    # What goes wrong.
+    # Errors.
     def is_fault(self, error: Exception) -> bool:
-        """Whether an error is one of the desk, its files or their disk, and not of the run or its data set."""
+        """Whether the desk, its files or their disk caused an error, and not the run or its data set."""
 
     def passes(self, error: Exception) -> bool:
-        """Whether the cause of such an error may go without anybody's help: a full disk, a locked database."""
+        """Whether the cause of such an error may pass without help, as a full disk or a locked database may."""
 
     def damage(self) -> Exception | None:
-        """The damage of the database that may be why something else failed, to be raised."""
+        """The error to raise if the database is damaged, which may have caused another error; None otherwise."""
 
     def explained(self) -> AbstractContextManager[None]:
-        """Within it, an error that comes of damage is raised as that damage."""
+        """A context that raises an error caused by a damaged database as that damage."""

@@ -1,7 +1,7 @@
-"""The head of a cluster: the one process that writes to the database for workers of other machines.
+"""The head of a cluster: the one process that writes to the database for workers on other machines.
 
-`python -m engine.desk.head`, which a pool starts like a worker. The queue is in the database alone, so a head that was
-killed is begun anew, and workers that find it again go on.
+A pool starts it like a worker, with `python -m engine.desk.head`. The queue is stored only in the database, so the pool
+can restart a killed head; workers reconnect and continue.
 """
 
 import argparse
@@ -37,18 +37,18 @@ from engine.store.files import Folder, LostFile
 from engine.store.records import StaleClaim
 
 TICK_SECONDS = 0.5
-WRITE_SECONDS = 1.0  # between two times that what workers say of themselves is recorded
-RETURN_SECONDS = 1.0  # in which a worker whose connection ended may come back: its process may live
-PARTING_SECONDS = 90.0  # for workers to hand in their checkpoints
+WRITE_SECONDS = 1.0  # between two writes of the workers' reports
+RETURN_SECONDS = 1.0  # for a worker to reconnect before its run is taken back
+PARTING_SECONDS = 90.0  # for workers to send their checkpoints when the head stops
 GREETING_SECONDS = 20.0
 
 
 class Refused(Exception):
-    """Who wants to join must not: why, in a line."""
+    """A machine or worker may not join. The message gives the reason in one line."""
 
 
 class Head:
-    """Serves the desk to whoever joins."""
+    """Serves the desk to the machines that join."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -58,14 +58,14 @@ class Head:
         self.lock = threading.RLock()
         self.sessions: dict[int, Session] = {}
         self.stop, self.listening = threading.Event(), threading.Event()
-        self.reached = self.address  # where others find it, once it listens
+        self.reached = self.address  # the address for other machines, complete once it listens
         self.database = _identity(self.connection)
         self.torch = torch_version()
         self._secure = self.address.context(head=True)
         self._written = self._renewed = 0.0
 
     def serve(self) -> None:
-        """Listen until asked to stop, or until nothing is left to do if it drains."""
+        """Listen until asked to stop, until the parent process ends, or, with --drain, until no run is left."""
         listening = self.address.listen()
         self.reached = reached_at(self.address, listening.getsockname()[1])
         _write_join_file(database.join_file(self.options.db), self.reached)
@@ -91,7 +91,7 @@ class Head:
             return not leases.unfinished(self.connection)
 
     def _tick(self) -> None:
-        """Record what workers said, keep their leases, and take runs back from those that are gone."""
+        """Record the workers' reports, renew their leases, and return the runs of lost workers to the queue."""
         try:
             with self.lock:
                 now = time.monotonic()
@@ -122,7 +122,7 @@ class Head:
                     session.report = None
 
     def _renew(self, now: float) -> None:
-        """The leases of workers that were heard of: those of a stopped process run out."""
+        """Renew the leases of workers that called lately; that of a stopped process runs out."""
         with database.transaction(self.connection):
             for session in self.sessions.values():
                 if session.claim_held and now - session.heard < leases.RENEWAL_SECONDS:
@@ -133,7 +133,7 @@ class Head:
         session.leave()
 
     def _part(self) -> None:
-        """Tell the workers to hand in checkpoints and end; wait until they have."""
+        """Tell the workers to send their checkpoints and end; wait for them, at most PARTING_SECONDS."""
         self.stop.set()
         deadline = time.monotonic() + PARTING_SECONDS
         while self.sessions and time.monotonic() < deadline:
@@ -174,7 +174,7 @@ class Head:
                         session.dropped = time.monotonic()
 
     def _check(self, hello: Hello) -> None:
-        """Raises Refused for who would train otherwise than here, or belongs to another database."""
+        """Raises Refused if the version of cockpit or torch or the database is not the head's, or if the head stops."""
         if hello.version != __version__:
             raise Refused(f"the head runs cockpit {__version__}, this is {hello.version}: install the same here")
         if hello.torch != self.torch:
@@ -183,16 +183,16 @@ class Head:
                 f" torch=={self.torch} here"
             )
         if hello.database not in (None, self.database):
-            raise Refused("another database answers at this address than the one that was joined: join again")
+            raise Refused("this head serves another database than the one that you joined: join again")
         if self.stop.is_set() and hello.worker is None:
-            raise Refused("the head is stopping: join again when it has begun anew")
+            raise Refused("the head is stopping: join again once it has restarted")
 
     def _greet(self, hello: Hello) -> Session:
-        """The session of a worker, which is made or found again."""
+        """The session of a worker: a new one, or the present one if the worker reconnects."""
         with self.lock:
             session = self.sessions.get(hello.worker or 0)
             if session is None and hello.role == "beat":
-                raise Refused("this worker is not known: it has to say first what it is")
+                raise Refused("the head does not know this worker, whose main connection must come first")
             if session is None:
                 session = self._open(hello)
                 self.sessions[session.desk.worker] = session
@@ -214,7 +214,7 @@ class Head:
         return session
 
     def _known(self, worker: int | None, identity: processes.Identity) -> int | None:
-        """The row of a worker that was here before this head was; it goes on."""
+        """The number of a worker that joined before this head started, now marked as running; None for any other."""
         row = self.connection.execute("SELECT pid, host FROM workers WHERE id = ?", (worker,)).fetchone()
         if row is None or (row["pid"], row["host"]) != (identity.pid, identity.host):
             return None
@@ -225,14 +225,14 @@ class Head:
 
 
 class _PoolOperations:
-    """What the pool of a machine that joined may ask for."""
+    """The operations that the pool of a joined machine may call."""
 
     def __init__(self, head: Head, hello: Hello) -> None:
         self.head, self.host = head, hello.identity.host
         self.log = head.folder.path / "logs" / _log_name(hello)
 
     def call(self, name: str, arguments: list[Any]) -> Any:
-        """Do what is asked. Raises ValidationError for what is no operation."""
+        """Carry out an operation. Raises ValidationError for an unknown name or invalid arguments."""
         if name == "loads":
             (loads,) = msgspec.convert(arguments, tuple[list[Load]])
             with self.head.lock:
@@ -243,12 +243,12 @@ class _PoolOperations:
             with self.log.open("ab") as file:
                 file.write(text)
         else:
-            raise msgspec.ValidationError(f"{name!r} is no operation")
+            raise msgspec.ValidationError(f"{name!r} is not an operation")
         return not self.head.stop.is_set()
 
 
 def _answer(serve: Any, call: Call) -> Answer:
-    """What an operation comes to; what went wrong as what its caller is to raise."""
+    """The answer to a call: its value, or the problem that the caller raises."""
     try:
         return Answer(serve(call.name, call.arguments))
     except Exception as error:
@@ -261,7 +261,7 @@ def _problem(error: Exception) -> tuple[str, object]:
         if isinstance(error, kind):
             return problem, str(error)
     if isinstance(error, msgspec.ValidationError):
-        return "refused", f"the head does not understand: {error}"
+        return "refused", f"the head does not understand this call: {error}"
     if isinstance(error, InputError):
         return "input", error.to_json()
     if is_storage(error):
@@ -293,17 +293,17 @@ class _Handler(socketserver.BaseRequestHandler):
         except ssl.SSLError as error:
             processes.say(f"refused {self.client_address[0]}: {error.reason or error}")
         except (OSError, msgspec.ValidationError, msgspec.DecodeError):
-            pass  # it has ended, or speaks something else
+            pass  # the connection has ended, or the other end is no cockpit
 
 
 def reached_at(address: Address, port: int) -> Address:
-    """Where others reach the head that listens at an address."""
+    """The address at which other machines reach a head that listens at `address` on `port`."""
     host = address.host if address.host not in ("", "0.0.0.0", "::") else socket.gethostname()
     return Address(address.scheme, host, port, address.keys)
 
 
 def _write_join_file(place: Path, address: Address) -> None:
-    """What `cockpit join` needs, for who shares this folder."""
+    """Write the file that `cockpit join` reads on machines that share this folder."""
     lines = [f"address = {json.dumps(str(address))}"] + (
         [f"keys = {json.dumps(str(address.keys))}"] if address.keys else []
     )
@@ -311,19 +311,19 @@ def _write_join_file(place: Path, address: Address) -> None:
 
 
 def _log_name(hello: Hello) -> str:
-    """The name of the file that has the output of a machine's workers, which is not taken as it comes."""
+    """The name of the log file for a machine's workers, made safe: the machine chooses the parts."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", hello.identity.host)[:60]
     return f"joined-{host}-{hashlib.sha256(hello.log.encode()).hexdigest()[:12]}.log"
 
 
 def _identity(connection: Any) -> str:
-    """What tells this database from others, drawn once."""
+    """The identity of this database: random, drawn when a head first opens it."""
     connection.execute("INSERT OR IGNORE INTO about (key, value) VALUES ('cluster', ?)", (os.urandom(16).hex(),))
     return str(connection.execute("SELECT value FROM about WHERE key = 'cluster'").fetchone()[0])
 
 
 def main() -> None:
-    """Be the head that the command line says."""
+    """Run the head that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--db", type=lambda path: Path(path).absolute(), required=True)
     parser.add_argument("--listen", required=True)

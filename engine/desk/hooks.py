@@ -1,4 +1,4 @@
-"""Telling someone that an experiment has ended: a command of theirs, called once for each end."""
+"""The user's command, called once for each experiment that ends."""
 
 import os
 import sqlite3
@@ -12,8 +12,9 @@ from engine.store import history, rows
 def notify(connection: sqlite3.Connection, path: Path, command: str, run_id: int) -> None:
     """Call `command` in a shell for each experiment that ended with this run, or was paused because of it.
 
-    It finds what it is about in COCKPIT_EXPERIMENT, COCKPIT_STATUS (done, failed, diverged, blocked, paused) and
-    COCKPIT_DB. It is not waited for; its output goes to the worker's log.
+    The environment tells the command the experiment's name (COCKPIT_EXPERIMENT), its status (COCKPIT_STATUS: done,
+    failed, diverged, blocked or paused) and the database (COCKPIT_DB). The worker does not wait for the command, whose
+    output goes to the worker's log.
     """
     ended = history.take_endings(connection, run_id)
     for found in (row for experiment in ended for row in rows.experiments(connection, experiment)):
@@ -26,4 +27,4 @@ def notify(connection: sqlite3.Connection, path: Path, command: str, run_id: int
         try:
             subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, env={**os.environ, **about})
         except OSError as error:
-            processes.say(f"it cannot be called: {error}")
+            processes.say(f"cannot call {command}: {error}")

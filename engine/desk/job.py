@@ -1,4 +1,4 @@
-"""What a follower needs of the run that it trains along with: all of it, so that it opens no database."""
+"""All that a follower needs to know about its run, so that a follower opens no database."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from engine.store.files import Folder
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A run, and where on this machine lies what it stands on. Its methods are those of `Sources`."""
+    """A run and the places of its inputs on this machine. Implements `Sources`."""
 
     recipe: str  # the run's canonical JSON
-    data: str  # the location of its data set
-    model: str  # the folder of its own model
-    files: dict[str, str]  # by digest and kind, the SHA-256 of each file that other runs left for it
-    path: str  # of the folder where those lie, and its checkpoint
-    resumes: bool  # from that checkpoint
+    data: str  # the path of its data set
+    model: str  # the folder of its user model's source
+    files: dict[str, str]  # "DIGEST KIND": the SHA-256 of that file of another run
+    path: str  # the folder of these files and of the run's checkpoint
+    resumes: bool  # whether training starts from that checkpoint
 
     @property
     def run(self) -> Run:
@@ -25,17 +25,17 @@ class Job(msgspec.Struct, frozen=True):
 
     @property
     def folder(self) -> Folder:
-        """Where its files lie."""
+        """The folder of its files."""
         return Folder(Path(self.path))
 
     def read(self, run: str, kind: str) -> bytes:
-        """The file of a kind that another run left. Raises LostFile."""
+        """The content of a file of `kind`, stored by the run with digest `run`. Raises LostFile."""
         return self.folder.get(self.files[f"{run} {kind}"])
 
     def location(self, dataset: str) -> str:
-        """Where its data set lies."""
+        """The path of its data set."""
         return self.data
 
     def model_folder(self, model: str) -> str:
-        """Where the source of its own model lies."""
+        """The folder of its user model's source; empty for a built-in model."""
         return self.model

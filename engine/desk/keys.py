@@ -1,6 +1,6 @@
-"""The keys of a cluster: a certificate for its head, one for its workers, and the authority that signed both.
+"""The keys of a cluster: a certificate for its head, one for its workers, and that of the authority that signed both.
 
-The key of the authority is not kept: nobody can sign another certificate for this cluster.
+`make` discards the authority's private key, so nobody can sign another certificate for the cluster.
 """
 
 import os
@@ -20,14 +20,15 @@ WORKER_NAME = "cockpit-worker"
 
 
 def make(folder: Path, days: int) -> None:
-    """Write the keys into a new folder, which only its owner can read. Raises InputError."""
+    """Write keys that are valid for `days` into a new folder, which only its owner can read.
+
+    Raises InputError if the package cryptography is missing or the folder exists or cannot be written.
+    """
     try:
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.x509.oid import ExtendedKeyUsageOID
     except ImportError:
-        raise InputError(
-            "keys are made with the package cryptography: pip install 'lottery-cockpit[cluster]'"
-        ) from None
+        raise InputError("making keys needs the package cryptography: pip install 'lottery-cockpit[cluster]'") from None
     authority = ec.generate_private_key(ec.SECP256R1())
     root = _certificate("cockpit-cluster", authority, "cockpit-cluster", authority, days, None)
     made = {FILES[0]: _pem(root)}
@@ -41,13 +42,13 @@ def make(folder: Path, days: int) -> None:
             with os.fdopen(os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
                 opened.write(data)
     except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror}): name another folder") from None
+        raise InputError(f"cannot write keys to {folder} ({error.strerror}): name another folder") from None
 
 
 def _certificate(
     name: str, key: "EllipticCurvePrivateKey", signer: str, signing: "EllipticCurvePrivateKey", days: int, use: object
 ) -> "Certificate":
-    """A certificate of `name` for one `use`; without one, that of an authority."""
+    """A certificate of `name` for one `use`; an authority's if `use` is None."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 

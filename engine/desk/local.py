@@ -1,4 +1,4 @@
-"""The desk that is the database itself, on a disk of this machine."""
+"""The desk of workers on the machine of the database."""
 
 import errno
 import os
@@ -23,13 +23,16 @@ from engine.store.leases import Claim
 from engine.store.records import Epoch, Layer, Position
 from engine.store.waiting import shorten_log
 
-BUSY_SECONDS = 90.0  # that another program may lock the database, and training only waits
+BUSY_SECONDS = 90.0  # how long training waits while another program locks the database
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_BROKEN = (errno.EIO, errno.EROFS, errno.ESTALE)
 
 
 class LocalDesk:
-    """What `Desk` says, for one worker, by `connection` in the thread that made it and by others elsewhere."""
+    """Implements `Desk` for one worker.
+
+    The thread that made it uses `connection`; other threads open connections of their own.
+    """
 
     checkpoint_seconds = 0.0
 
@@ -52,13 +55,16 @@ class LocalDesk:
     def of_worker(
         cls, path: Path, wish: Wish, device: str, pool: int | None, log: str | None, notify: str | None
     ) -> "LocalDesk":
-        """The desk of this process, which is recorded as a worker. Raises InputError where the database is no use."""
+        """The desk of this process, which is recorded as a worker. Raises InputError if the database cannot be used."""
         connection = database.writer(path, BUSY_SECONDS, make=False)
         worker = workers.open_worker(connection, device, pool, log)
         return cls(connection, Folder.followed(database.files_folder(path)), worker, wish, notify)
 
     def claim(self, without: Collection[str], room: Callable[[], Room]) -> Claim | None:
-        """The next run. Two workers on one device are not told of the same room there."""
+        """Claim the next run; None if none is ready. Raises HeldUp.
+
+        Workers on one device never count the same free memory twice.
+        """
         if self._unreleased:
             self.release(self._unreleased)
         take_over(self.connection)
@@ -79,30 +85,30 @@ class LocalDesk:
         about = self.wish.experiment, self.wish.split, without
         if why := leases.reason_to_wait(self.connection, self.worker, room.free, *about):
             raise HeldUp(why)
-        # What the run before took is free, and not taken by the next one yet.
+        # The memory of the run before is free; the next run has not taken any yet.
         workers.report(self.connection, self.worker, {"device_memory": room.reserved})
 
     def unfinished(self, without: Collection[str]) -> bool:
-        """Whether a run that this worker could take is running, or waiting to be."""
+        """Whether a run that this worker could claim is running or waiting."""
         return leases.unfinished(self.connection, self.wish.experiment, self.wish.split, without)
 
     def release(self, claim: Claim) -> None:
-        """Give a run back; if the database cannot be written now, before the next is claimed."""
+        """Return the run to the queue. If the database cannot be written now, `claim` tries again first."""
         self._unreleased = claim
         leases.release(self.connection, claim)
         self._unreleased = None
 
     def lost(self, claim: Claim) -> None:
-        """Give the run back because a process ended in it."""
+        """Return the run to the queue because a process ended while training it."""
         with self._here() as connection:
             records.lost(connection, claim.run_id, claim.number)
 
     def send_back(self, claim: Claim, producer: str) -> None:
-        """Have another run trained again, then this one."""
+        """Queue the run with digest `producer` again, and this run after it."""
         leases.send_back(self.connection, claim, producer)
 
     def after(self, claim: Claim) -> None:
-        """Call the command of who wants to know of experiments' ends."""
+        """Call the user's command for each experiment that ended with this run."""
         if self.command:
             hooks.notify(self.connection, self.path, self.command, claim.run_id)
 
@@ -121,47 +127,47 @@ class LocalDesk:
         records.epoch(self.connection, claim, attempt, record)
 
     def line(self, claim: Claim, along: list[Position]) -> None:
-        """Record the networks on a line."""
+        """Record the networks on the line between two trained ones."""
         records.line(self.connection, claim, along)
 
     def keeps_final(self, claim: Claim) -> bool:
-        """Whether the run's final weights are wanted."""
+        """Whether the run's final weights are to be stored."""
         return records.keeps_final(self.connection, claim)
 
     def epochs(self, claim: Claim, attempt: int) -> list[Epoch]:
-        """The epochs that an attempt has recorded so far."""
+        """The recorded epochs of an attempt, in order."""
         return records.epochs(self.connection, claim, attempt)
 
     def keep(self, claim: Claim, kind: str, data: bytes, run: str | None = None, lost: str | None = None) -> None:
-        """Store a file that the run leaves, and record it."""
+        """Store a file of the run and record it."""
         records.file(self.connection, claim, kind, self.folder.put(data), len(data), run, lost)
 
     def kept(self, run: str, kind: str) -> str | None:
-        """The SHA-256 of the file of a kind that a run left, or None."""
+        """The SHA-256 of the file of `kind` that a run stored; None if it stored none."""
         return records.file_of(self.connection, run, kind)
 
     def is_whole(self, sha256: str | None) -> bool:
-        """Whether the file of this SHA-256 is there, and undamaged."""
+        """Whether the file with this SHA-256 exists and is undamaged."""
         return self.folder.is_whole(sha256 or "")
 
     def layers(self, run: str, rule: Prunable) -> list[str]:
-        """The layers of a run that a rule prunes."""
+        """The names of the layers of a run that a rule prunes."""
         return records.prunable_layers(self.connection, run, rule)
 
     def read(self, run: str, kind: str) -> bytes:
-        """The file of a kind that a run left. Raises LostFile."""
+        """The content of a file of `kind` of another run. Raises LostFile."""
         return self.folder.get(self.kept(run, kind) or "")
 
     def location(self, dataset: str) -> str:
-        """Where the data set of this identity lies."""
+        """The path of the data set with this identity."""
         return records.location_of(self.connection, dataset)
 
     def model_folder(self, model: str) -> str:
-        """Where the source of a person's own model lies."""
+        """The folder of a user model's source; empty for a built-in model."""
         return database.model_folder(self.connection, model)
 
     def read_checkpoint(self, claim: Claim) -> bytes | None:
-        """The run's checkpoint; None if it left none. Raises LostFile."""
+        """The run's checkpoint; None if it has none. Raises LostFile if the checkpoint is damaged."""
         return self.folder.read_checkpoint(claim.run.digest)
 
     def write_checkpoint(self, claim: Claim, data: bytes) -> None:
@@ -177,7 +183,7 @@ class LocalDesk:
         records.done(self.connection, claim, accuracy, epoch, seconds, device_memory)
 
     def diverged(self, claim: Claim, epoch: int, seconds: float) -> None:
-        """Record that loss or weights were not finite after `epoch`."""
+        """Record that the loss or a weight was not finite after `epoch`."""
         records.diverged(self.connection, claim, epoch, seconds)
 
     def failed(self, claim: Claim, error: str) -> None:
@@ -190,7 +196,7 @@ class LocalDesk:
             records.out_of_memory(connection, claim, error)
 
     def hold(self, claim: Claim | None) -> Held:
-        """Renew the lease, when it is time."""
+        """Renew the lease if it is due; report the state of the claim."""
         connection = self._for_beats()
         if claim is None:
             return Held()
@@ -201,7 +207,7 @@ class LocalDesk:
         return Held(ours, wanted)
 
     def tell(self, report: Report, reserved: Callable[[], int | None]) -> None:
-        """Record what the worker does. No claim comes between reading the memory and telling of it."""
+        """Record the worker's state. A transaction prevents a claim between reading the memory and recording it."""
         connection = self._for_beats()
         with database.transaction(connection):
             found = structs.asdict(structs.replace(report, device_memory=reserved()))
@@ -209,47 +215,47 @@ class LocalDesk:
         shorten_log(connection, paths.beside(self.path, "-wal"))
 
     def gone(self) -> str | None:
-        """Whether the database is gone from its path: what is written to it then is lost to others."""
+        """Why the database file is no longer at its path, so that nobody would find what is written; None if it is."""
         if database.lies_at(self.path, database.file_of(self.connection)):
             return None
         return f"{self.path} was renamed, deleted or replaced while workers had it open"
 
     def end(self) -> None:
-        """Record that the worker ends."""
-        with suppress(sqlite3.Error):  # full, locked or lost: its process is gone all the same
+        """Record that the worker has ended."""
+        with suppress(sqlite3.Error):  # full, locked or lost; the ended process shows it too
             workers.close_worker(self.connection, self.worker)
 
     def close(self) -> None:
-        """The last to close the database empties the write-ahead log into it."""
+        """Close the connection. The last one to close moves the write-ahead log into the database."""
         self.connection.close()
 
     def is_fault(self, error: Exception) -> bool:
-        """Whether an error is one of the database, its files or their disk, and not of the run or its data set."""
+        """Whether the database, its files or their disk caused an error, and not the run or its data set."""
         if isinstance(error, OSError):
             if error.filename is None:
                 return error.errno in DISK_FULL + DISK_BROKEN
             name = Path(os.fsdecode(error.filename))
-            known = self.folder.path, self.folder.given  # it may have moved just now
+            known = self.folder.path, self.folder.given  # the folder may have moved just now
             return any(name.is_relative_to(folder) for folder in known)
         return isinstance(error, sqlite3.Error)
 
     def passes(self, error: Exception) -> bool:
-        """Whether a full disk, or a locked database, is why."""
+        """Whether a full disk or a locked database caused an error."""
         if isinstance(error, OSError):
             return error.errno in DISK_FULL
         return isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in ("locked", "full"))
 
     def damage(self) -> Exception | None:
-        """The first damage of the database, if there is some."""
+        """The error for the first damage found in the database; None if it has none."""
         found = damage.first(self.path)
         return damage.Damaged(self.path, found) if found else None
 
     def explained(self) -> AbstractContextManager[None]:
-        """Within it, an error that comes of damage is raised as that damage."""
+        """A context that raises an error caused by a damaged database as that damage."""
         return damage.explained(self.path)
 
     def _for_beats(self) -> sqlite3.Connection:
-        """The connection of the heartbeat. What it writes outlives no power cut anyway."""
+        """The connection of the heartbeat. It does not sync: its records need not survive a power cut."""
         if self._beating is None:
             if gone := self.gone():
                 raise InputError(gone)
@@ -258,7 +264,7 @@ class LocalDesk:
         return self._beating
 
     def close_beats(self) -> None:
-        """Close the connection of the heartbeat, in its thread."""
+        """Close the heartbeat's connection; called in its thread."""
         if self._beating:
             self._beating.close()
 
@@ -273,7 +279,7 @@ class LocalDesk:
 
 
 def take_over(connection: sqlite3.Connection) -> None:
-    """Put runs back into the queue whose worker's process is gone, or whose lease has run out."""
+    """Return runs to the queue whose worker's process has ended or whose lease has run out."""
     for holder in leases.holders(connection):
         if processes.alive(holder) is False:
             records.lost(connection, holder.run_id, holder.claim)
@@ -282,7 +288,7 @@ def take_over(connection: sqlite3.Connection) -> None:
 
 
 def drop_stale_checkpoints(connection: sqlite3.Connection, folder: Folder) -> None:
-    """Remove those of runs that are over: a worker was killed before it could, or wrote one late."""
+    """Remove checkpoints of finished runs, which a killed or late worker left."""
     for digest in folder.checkpointed():
         if records.is_over(connection, digest):
             folder.drop_checkpoint(digest)

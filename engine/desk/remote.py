@@ -1,4 +1,4 @@
-"""The desk of a worker on another machine: what it asks goes to the head, which writes; no database is opened here."""
+"""The desk of a worker on another machine. It sends each operation to the head, and opens no database."""
 
 import hashlib
 import threading
@@ -27,11 +27,11 @@ from engine.store.leases import Claim
 from engine.store.records import Epoch, Layer, Position, StaleClaim
 from engine.store.waiting import jittered
 
-RETRY_SECONDS = 0.1  # after the first failure; then twice as long each time, up to
+RETRY_SECONDS = 0.1  # the pause after the first failure; it doubles up to LONGEST_RETRY_SECONDS
 LONGEST_RETRY_SECONDS = 5.0
-PARTING_SECONDS = 20.0  # in which a worker that was asked to end still tries to reach the head
-CACHE_BYTES = 50 * 10**9  # of files of runs, of which those used last stay
-SHARE = 1 / 20  # of the time that checkpoints may take to be sent
+PARTING_SECONDS = 20.0  # a stopping worker still tries to reach the head for this long
+CACHE_BYTES = 50 * 10**9  # of ticket files; beyond it the least recently used go
+SHARE = 1 / 20  # of the time that sending checkpoints may take
 CHECKPOINT_SECONDS = 60.0
 
 Value = TypeVar("Value")
@@ -42,7 +42,11 @@ class HeadLost(Exception):
 
 
 class RemoteDesk:
-    """What `Desk` says, for a worker that joined the head at `address`. Each thread has a connection of its own."""
+    """Implements `Desk` for a worker that joined the head at `address`. Each thread has a connection of its own.
+
+    Operations raise HeadLost if the head refuses the worker, or if it does not answer a stopping worker or the
+    heartbeat. Otherwise they wait for the head.
+    """
 
     def __init__(
         self,
@@ -61,40 +65,40 @@ class RemoteDesk:
         self.worker = 0
         self._claim: Claim | None = None
         self._refused: str | None = None
-        self._deadline: float | None = None  # after which a worker that should end no longer waits for the head
+        self._deadline: float | None = None  # when a stopping worker gives up waiting for the head
         self._lines = threading.local()
         self._main = threading.get_ident()
-        self._ask(Held, "hold", None)  # Raises HeadLost where the head refuses it
+        self._ask(Held, "hold", None)  # raises HeadLost if the head refuses this worker
 
     # The queue.
     def claim(self, without: Collection[str], room: Callable[[], Room]) -> Claim | None:
-        """The next run. Raises HeldUp."""
+        """Claim the next run; None if none is ready. Raises HeldUp."""
         self._claim = None
         order = self._ask(Order | None, "claim", [*without], room() if self.hello.shared_device else Room(0, 0))
         self._claim = order.claim() if order else None
         return self._claim
 
     def unfinished(self, without: Collection[str]) -> bool:
-        """The head ends its workers when nothing is left."""
+        """Always True: the head stops its workers when no run is left."""
         return True
 
     def release(self, claim: Claim) -> None:
-        """Give the run back. The head does so by itself where it does not hear of that."""
+        """Return the run to the queue. The head does so itself if this call fails and the worker ends."""
         with suppress(StaleClaim, HeadLost):
             self._ask(None, "release", claim.number)
 
     def lost(self, claim: Claim) -> None:
-        """Give the run back because a process ended in it."""
+        """Return the run to the queue because a process ended while training it."""
         with suppress(StaleClaim):
             self._ask(None, "lost", claim.number)
 
     def send_back(self, claim: Claim, producer: str) -> None:
-        """Have another run trained again, then this one."""
+        """Queue the run with digest `producer` again, and this run after it."""
         with suppress(StaleClaim):
             self._ask(None, "send_back", claim.number, producer)
 
     def after(self, claim: Claim) -> None:
-        """The head has called the command already."""
+        """Forget the claim. The head has already called the user's command."""
         self._claim = None
 
     # A run.
@@ -113,43 +117,43 @@ class RemoteDesk:
         self._ask(None, "epoch", claim.number, attempt, record)
 
     def line(self, claim: Claim, along: list[Position]) -> None:
-        """Record the networks on a line."""
+        """Record the networks on the line between two trained ones."""
         self._ask(None, "line", claim.number, along)
 
     def keeps_final(self, claim: Claim) -> bool:
-        """Whether the run's final weights are wanted."""
+        """Whether the run's final weights are to be stored."""
         found: bool = self._ask(bool, "keeps_final", claim.number)
         return found
 
     def epochs(self, claim: Claim, attempt: int) -> list[Epoch]:
-        """The epochs that an attempt has recorded so far."""
+        """The recorded epochs of an attempt, in order."""
         found: list[Epoch] = self._ask(list[Epoch], "epochs", claim.number, attempt)
         return found
 
     def keep(self, claim: Claim, kind: str, data: bytes, run: str | None = None, lost: str | None = None) -> None:
-        """Store a file that the run leaves, here too, and record it."""
-        with suppress(OSError):  # no room here, which only costs time later
+        """Store a file of the run on the head and in the cache here, and record it."""
+        with suppress(OSError):  # the cache is full: the file is fetched when needed
             self.folder.put(data)
         sha256 = hashlib.sha256(data).hexdigest()
         self._send(claim, data, "keep", kind, sha256, len(data), run, lost)
 
     def kept(self, run: str, kind: str) -> str | None:
-        """The SHA-256 of the file of a kind that a run left."""
+        """The SHA-256 of the file of `kind` that a run stored; None if it stored none."""
         found: str | None = self._ask(str | None, "kept", run, kind)
         return found
 
     def is_whole(self, sha256: str | None) -> bool:
-        """Whether the file of this SHA-256 is there, and undamaged."""
+        """Whether the head has the file with this SHA-256, undamaged."""
         found: bool = self._ask(bool, "is_whole", sha256)
         return found
 
     def layers(self, run: str, rule: Prunable) -> list[str]:
-        """The layers of a run that a rule prunes."""
+        """The names of the layers of a run that a rule prunes."""
         found: list[str] = self._ask(list[str], "layers", run, rule)
         return found
 
     def read(self, run: str, kind: str) -> bytes:
-        """The file of a kind that a run left, which stays here for the next. Raises LostFile."""
+        """The content of a file of `kind` of another run, from the cache or the head. Raises LostFile."""
         sha256 = self.kept(run, kind)
         if sha256 is None:
             raise LostFile(f"run {run[:12]}… left no {kind}")
@@ -164,7 +168,11 @@ class RemoteDesk:
         return data
 
     def location(self, dataset: str) -> str:
-        """Where the data set lies here: by the map of paths, at the head's path, in the folders of data, or sent."""
+        """The path of the data set on this machine; the head sends a file that this machine lacks.
+
+        Looks at the mapped path (the head's own if none maps it), in the data folders and in the cache. Raises
+        InputError if the head's file has changed.
+        """
         there = self._ask(DataSet, "data_set", dataset)
         if not there.location:
             return ""
@@ -176,12 +184,12 @@ class RemoteDesk:
         for place in (Path(mapped), *(folder / name for folder in places.folders()), kept):
             if place.is_file() and file_digest(place) == there.sha256:
                 return str(place)
-        processes.say(f"{name} comes from the head")
+        processes.say(f"fetching {name} from the head")
         self._download(dataset, name, there.sha256, kept)
         return str(kept)
 
     def _download(self, dataset: str, name: str, sha256: str, place: Path) -> None:
-        """Raises InputError where the head's file has changed since it was queued."""
+        """Fetch the file of a data set. Raises InputError if the head's file has changed since it was queued."""
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f".{place.name}.{processes.mark()}")
         try:
@@ -199,7 +207,7 @@ class RemoteDesk:
             partial.unlink(missing_ok=True)
 
     def model_folder(self, model: str) -> str:
-        """Where the source of a person's own model lies here: as it was sent, and compared with its hash."""
+        """The folder in the cache with the source of a user model, as the head sent it; empty for a built-in model."""
         if not user_model.is_own(model):
             return ""
         folder = self.cache / "models" / hashlib.sha256(model.encode()).hexdigest()[:16]
@@ -220,7 +228,10 @@ class RemoteDesk:
         return str(folder)
 
     def read_checkpoint(self, claim: Claim) -> bytes | None:
-        """The run's checkpoint, which is put where followers read it. Raises LostFile if it is damaged."""
+        """The run's checkpoint; None if it has none. Raises LostFile if the checkpoint is damaged.
+
+        The checkpoint of a split run stays in the cache, where its followers read it.
+        """
         digest = claim.run.digest
         data = self._fetch("fetch_checkpoint", claim.number)
         if not data:
@@ -235,13 +246,13 @@ class RemoteDesk:
                 self.folder.drop_checkpoint(digest)
 
     def write_checkpoint(self, claim: Claim, data: bytes) -> None:
-        """Replace the run's checkpoint, and let as much time pass before the next that sending takes a small part."""
+        """Replace the run's checkpoint, and delay the next so that sending takes at most SHARE of the time."""
         began = time.monotonic()
         self._send(claim, data, "keep_checkpoint", hashlib.sha256(data).hexdigest())
         self.checkpoint_seconds = max(CHECKPOINT_SECONDS, (time.monotonic() - began) / SHARE)
 
     def drop_checkpoint(self, claim: Claim) -> None:
-        """The head has done so as the run ended."""
+        """Remove the copy of the checkpoint here. The head removes its own when the run ends."""
         self.folder.drop_checkpoint(claim.run.digest)
 
     def done(self, claim: Claim, accuracy: float, epoch: int | None, seconds: float, device_memory: int | None) -> None:
@@ -249,7 +260,7 @@ class RemoteDesk:
         self._ask(None, "done", claim.number, accuracy, epoch, seconds, device_memory)
 
     def diverged(self, claim: Claim, epoch: int, seconds: float) -> None:
-        """Record that loss or weights were not finite."""
+        """Record that the loss or a weight was not finite after `epoch`."""
         self._ask(None, "diverged", claim.number, epoch, seconds)
 
     def failed(self, claim: Claim, error: str) -> None:
@@ -262,59 +273,59 @@ class RemoteDesk:
 
     # The worker.
     def hold(self, claim: Claim | None) -> Held:
-        """Say that the worker lives; the head renews its lease."""
+        """Tell the head that the worker is alive. The head renews the lease."""
         found: Held = self._ask(Held, "hold", claim.number if claim else None)
         return found
 
     def tell(self, report: Report, reserved: Callable[[], int | None]) -> None:
-        """Say what the worker does."""
+        """Send the worker's state to the head."""
         self._ask(None, "tell", structs.replace(report, device_memory=reserved()))
 
     def gone(self) -> str | None:
-        """Why the head takes nothing from here any more."""
+        """Why the head refuses this worker; None while it accepts it."""
         return self._refused
 
     def end(self) -> None:
-        """Say that the worker ends."""
+        """Tell the head that the worker ends."""
         with suppress(HeadLost):
             self._ask(None, "end")
 
     def close(self) -> None:
-        """End the connection of this thread."""
+        """Close the connection of this thread."""
         self._hang_up()
 
     close_beats = close
 
-    # What goes wrong.
+    # Errors.
     def is_fault(self, error: Exception) -> bool:
-        """Whether the head, or the disk of what came from it, is why."""
+        """Whether the head or the disk of the cache caused an error."""
         if isinstance(error, OSError) and error.filename:
             return Path(str(error.filename)).is_relative_to(self.cache)
         return isinstance(error, HeadLost)
 
     def passes(self, error: Exception) -> bool:
-        """What passes is waited for here already."""
+        """Always False: operations already wait for what passes."""
         return False
 
     def damage(self) -> Exception | None:
-        """The head looks after its database."""
+        """Always None: only the head can find damage of its database."""
         return None
 
     def explained(self) -> AbstractContextManager[None]:
-        """The head looks after its database."""
+        """A context that does nothing: only the head can find damage of its database."""
         return nullcontext()
 
     # Files in pieces.
     def _send(self, claim: Claim, data: bytes, name: str, *about: object) -> None:
-        """A file in pieces, each of which is acknowledged; from its beginning where the head lost what it had."""
+        """Send a file in pieces that the head acknowledges; start again if the head lost earlier pieces."""
         while True:
             try:
                 for offset, piece in wire.pieces(data):
                     self._ask(None, "send", claim.number, offset, piece)
                 self._ask(None, name, claim.number, *about)
                 return
-            except LostFile as lost:  # another head has begun meanwhile
-                processes.say(f"sending once more: {lost}")
+            except LostFile as lost:  # the head has restarted
+                processes.say(f"sending the file again: {lost}")
 
     def _fetch(self, name: str, about: object) -> bytes:
         data = bytearray()
@@ -334,7 +345,7 @@ class RemoteDesk:
 
     # The connection.
     def _ask(self, kind: Any, name: str, *arguments: object) -> Any:
-        """What the head answers, as a `kind`. The main thread waits for it for as long as that takes."""
+        """The head's answer as a `kind`. The main thread retries until the head answers; a stopping worker gives up."""
         is_main = threading.get_ident() == self._main
         pause = RETRY_SECONDS
         while True:
@@ -348,7 +359,7 @@ class RemoteDesk:
             except OSError as error:
                 self._hang_up()
                 if wire.is_refusal(error):
-                    self._refuse(f"{self.address} is no head that these keys belong to ({error.reason or error})")  # type: ignore[attr-defined]
+                    self._refuse(f"the keys do not belong to the head at {self.address} ({error.reason or error})")  # type: ignore[attr-defined]
                 why = f"the head at {self.address} does not answer ({error})"
             if not is_main:
                 raise HeadLost(why)
@@ -361,7 +372,7 @@ class RemoteDesk:
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)
 
     def _line(self) -> Line:
-        """The connection of this thread, which says first who it is."""
+        """The connection of this thread; a new one sends Hello first."""
         line: Line | None = getattr(self._lines, "line", None)
         if line:
             return line
@@ -403,13 +414,13 @@ class RemoteDesk:
 
 
 def greeting(device: str, split: int, shared_device: bool, log: str) -> Hello:
-    """What a worker, or with no device a pool, of this process says first."""
+    """The Hello of this process: of a worker, or of a pool if `device` is empty."""
     about = device, split, shared_device, log
     return Hello(__version__, wire.torch_version(), processes.identity(), "pool", *about)
 
 
 def _valued(answer: Answer, desk: RemoteDesk) -> Any:
-    """The value of an answer, or the problem as what it is here."""
+    """The value of an answer. Raises its problem as the exception that it stands for."""
     match answer.problem:
         case "":
             return answer.value

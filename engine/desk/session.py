@@ -1,4 +1,4 @@
-"""What one worker that joined a head has in hand, and the operations that it may ask for."""
+"""The head's state of one joined worker, and the operations that the worker may call."""
 
 import re
 import sqlite3
@@ -34,27 +34,32 @@ ENVIRONMENT = {
     "cudnn_version",
     "cockpit_version",
     "device",
-}  # fmt: skip - the columns of a run that a worker says
+}  # fmt: skip - the columns of a run that a worker may set
 GOES_ON = ("release", "lost", "send_back")  # after these a run resumes from its checkpoint
-OPERATIONS: dict[str, tuple[Callable[..., Any], Any, bool]] = {}  # by name: what is done, the types, whether alone
+OPERATIONS: dict[
+    str, tuple[Callable[..., Any], Any, bool]
+] = {}  # name: function, types of its arguments, whether it runs alone
 
 
 class DataSet(msgspec.Struct, frozen=True):
-    """Where the head has a data set, and the SHA-256 of its file if it can be sent."""
+    """The path of a data set on the head, and the SHA-256 of its file; None if the head cannot send it."""
 
     location: str
     sha256: str | None
 
 
 class Model(msgspec.Struct, frozen=True):
-    """The source of a person's own model: its files by their place in `folder`, which is the head's."""
+    """The source of a user model: its files by their paths relative to `folder`, a folder of the head."""
 
     folder: str
     files: dict[str, bytes]
 
 
 def operation(alone: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A method that a worker may ask for; `alone` while no other is served, as all that writes to the database is."""
+    """Mark a method as an operation that a worker may call.
+
+    An `alone` operation holds the lock of the database. Each operation that writes to the database is alone.
+    """
 
     def known(function: Callable[..., Any]) -> Callable[..., Any]:
         hints = get_type_hints(function, include_extras=True)
@@ -67,7 +72,7 @@ def operation(alone: bool = True) -> Callable[[Callable[..., Any]], Callable[...
 
 
 class Session:
-    """One worker. Its database is `desk`; `lock` is held while that is used."""
+    """One joined worker. Whoever uses the connection of `desk` holds `lock`."""
 
     def __init__(self, desk: LocalDesk, lock: threading.RLock) -> None:
         self.desk, self.lock = desk, lock
@@ -81,9 +86,9 @@ class Session:
         self._incoming: Path | None = None
 
     def call(self, name: str, arguments: list[Any]) -> Any:
-        """Do what is asked. Raises ValidationError for what is no operation."""
+        """Carry out an operation. Raises ValidationError for an unknown name or invalid arguments."""
         if name not in OPERATIONS:
-            raise msgspec.ValidationError(f"{name!r} is no operation")
+            raise msgspec.ValidationError(f"{name!r} is not an operation")
         function, types, alone = OPERATIONS[name]
         given = msgspec.convert(arguments, types)
         if not alone:
@@ -94,27 +99,27 @@ class Session:
     # The queue.
     @operation()
     def claim(self, without: list[str], room: Room) -> Order | None:
-        """The next run; the one that it has, where it did not hear so."""
+        """Claim the next run. Returns the present claim again if the worker missed the answer."""
         if self.over or self.held.stop:
             return None
         if self.claim_held is None or not self._in_force(self.claim_held):
             self.claim_held = self.desk.claim(without, lambda: room)
-            self.held, self.report = Held(stop=self.held.stop), None  # which spoke of the run before
+            self.held, self.report = Held(stop=self.held.stop), None  # the last report was about the run before
         return Order.of(self.claim_held) if self.claim_held else None
 
     @operation()
     def release(self, number: int) -> None:
-        """Give the run back."""
+        """Return the run to the queue."""
         self._end("release", number, self.desk.release)
 
     @operation()
     def lost(self, number: int) -> None:
-        """Give the run back because a process ended in it."""
+        """Return the run to the queue because a process ended while training it."""
         self._end("lost", number, self.desk.lost)
 
     @operation()
     def send_back(self, number: int, producer: str) -> None:
-        """Have another run trained again, then this one."""
+        """Queue the run with digest `producer` again, and this run after it."""
         self._end("send_back", number, lambda claim: self.desk.send_back(claim, producer))
 
     # A run.
@@ -122,7 +127,7 @@ class Session:
     def begin(self, number: int, attempt: int, environment: dict[str, Value], layers: list[Layer], flops: int) -> None:
         """Record that training begins."""
         if not environment.keys() <= ENVIRONMENT:
-            raise msgspec.ValidationError("an environment has other columns")
+            raise msgspec.ValidationError("the environment has an unknown column")
         self.desk.begin(self._held(number), attempt, environment, layers, flops)
 
     @operation()
@@ -137,32 +142,32 @@ class Session:
 
     @operation()
     def line(self, number: int, along: list[Position]) -> None:
-        """Record the networks on a line."""
+        """Record the networks on the line between two trained ones."""
         self.desk.line(self._held(number), along)
 
     @operation()
     def keeps_final(self, number: int) -> bool:
-        """Whether the run's final weights are wanted."""
+        """Whether the run's final weights are to be stored."""
         return self.desk.keeps_final(self._held(number))
 
     @operation()
     def epochs(self, number: int, attempt: int) -> list[Epoch]:
-        """The epochs that an attempt has recorded so far."""
+        """The recorded epochs of an attempt, in order."""
         return self.desk.epochs(self._held(number), attempt)
 
     @operation()
     def kept(self, run: str, kind: str) -> str | None:
-        """The SHA-256 of the file of a kind that a run left."""
+        """The SHA-256 of the file of `kind` that a run stored; None if it stored none."""
         return self.desk.kept(run, kind)
 
     @operation(alone=False)
     def is_whole(self, sha256: str | None) -> bool:
-        """Whether the file of this SHA-256 is there, and undamaged."""
+        """Whether the file with this SHA-256 exists and is undamaged."""
         return self.desk.is_whole(sha256)
 
     @operation()
     def layers(self, run: str, rule: Prunable) -> list[str]:
-        """The layers of a run that a rule prunes."""
+        """The names of the layers of a run that a rule prunes."""
         return self.desk.layers(run, rule)
 
     @operation()
@@ -172,7 +177,7 @@ class Session:
 
     @operation()
     def diverged(self, number: int, epoch: int, seconds: float) -> None:
-        """Record that loss or weights were not finite."""
+        """Record that the loss or a weight was not finite after `epoch`."""
         self._end("diverged", number, lambda claim: self.desk.diverged(claim, epoch, seconds))
 
     @operation()
@@ -188,7 +193,7 @@ class Session:
     # Files.
     @operation(alone=False)
     def send(self, number: int, offset: int, data: bytes) -> None:
-        """A piece of a file that comes in; the first is at 0."""
+        """Receive a piece of a file; offset 0 starts a new file. Raises LostFile if an earlier piece is missing."""
         self._held(number)
         if offset == 0:
             self.forget()
@@ -204,7 +209,7 @@ class Session:
 
     @operation(alone=False)
     def keep(self, number: int, kind: Kind, sha256: str, size: int, run: str | None, lost: str | None) -> None:
-        """Keep the file that came in, and record it."""
+        """Store the received file and record it."""
         claim = self._held(number)
         self.desk.folder.adopt(self._whole(), sha256)
         with self.lock:
@@ -212,37 +217,37 @@ class Session:
 
     @operation(alone=False)
     def keep_checkpoint(self, number: int, sha256: str) -> None:
-        """Make the file that came in the run's checkpoint."""
+        """Make the received file the run's checkpoint."""
         self.desk.folder.adopt_checkpoint(self._whole(), sha256, self._held(number).run.digest)
 
     @operation(alone=False)
     def fetch(self, sha256: str, offset: int) -> Piece:
-        """A piece of a file that a run left."""
+        """A piece of the ticket file with this SHA-256. Raises LostFile."""
         return _piece(self.desk.folder.ticket(sha256), offset)
 
     @operation(alone=False)
     def fetch_checkpoint(self, number: int, offset: int) -> Piece | None:
-        """A piece of the run's checkpoint as it lies on the disk; None if it has none."""
+        """A piece of the run's checkpoint file; None if the run has no checkpoint."""
         place = self.desk.folder.checkpoint(self._held(number).run.digest)
         return _piece(place, offset) if place.exists() else None
 
     @operation()
     def data_set(self, identity: str) -> DataSet:
-        """Where the head has a data set."""
+        """The path of a data set on the head."""
         base = split_part(identity)[0]
         sha256 = re.fullmatch(r"npz:([0-9a-f]{64})", base)
         return DataSet(self.desk.location(identity), sha256[1] if sha256 else None)
 
     @operation()
     def fetch_data(self, identity: str, offset: int) -> Piece:
-        """A piece of the file of a data set."""
+        """A piece of a data set's file."""
         return _piece(Path(self.desk.location(identity)), offset)
 
     @operation()
     def model(self, name: str) -> Model:
-        """The source of a model of the run that the worker has. Raises InputError where it is another by now."""
+        """The source of the user model of the worker's run. Raises InputError if the source has changed."""
         if self.claim_held is None or not user_model.is_own(name):
-            raise InputError(f"model {name} is not asked for")
+            raise InputError(f"model {name} is not the model of a claimed run")
         folder = self.desk.model_folder(name)
         trust.require(name, folder)
         source = user_model.find(name, folder)
@@ -252,7 +257,7 @@ class Session:
     # The worker.
     @operation(alone=False)
     def hold(self, number: int | None) -> Held:
-        """What there is to know; the lease is renewed for all at once."""
+        """The state of the worker's claim. The head renews the leases of all workers together."""
         self.heard = time.monotonic()
         if number is None:
             return Held(stop=self.held.stop)
@@ -261,16 +266,16 @@ class Session:
 
     @operation(alone=False)
     def tell(self, report: Report) -> None:
-        """What the worker does, to be recorded soon."""
+        """Take the worker's state, which the head records within a second or so."""
         self.report = report
 
     @operation()
     def end(self) -> None:
-        """The worker ends."""
+        """Record that the worker has ended."""
         self.leave()
 
     def leave(self) -> None:
-        """The worker has ended: what it still had goes back, as its process is gone."""
+        """Record that the worker has ended, and return the run that it still holds to the queue."""
         self.over = True
         self.forget()
         if claim := self.claim_held:
@@ -279,13 +284,13 @@ class Session:
         self.desk.end()
 
     def forget(self) -> None:
-        """Remove what came in of a file and was not kept."""
+        """Remove an incomplete received file."""
         if self._incoming:
             self._incoming.unlink(missing_ok=True)
             self._incoming = None
 
     def refresh(self) -> None:
-        """Find out whether the claim is in force and wanted."""
+        """Read from the database whether the claim is in force and its run is still wanted."""
         if claim := self.claim_held:
             ours = self._in_force(claim)
             self.held = Held(ours, leases.is_wanted(self.desk.connection, claim), self.held.stop)
@@ -302,7 +307,7 @@ class Session:
         return claim
 
     def _end(self, how: str, number: int, write: Callable[[Claim], object]) -> None:
-        """The run leaves this worker's hands. What it says twice, as it heard no answer, is done once."""
+        """End the claim. A worker that missed the answer calls again; the second call changes nothing."""
         if self.claim_held is None and self._ended == (how, number):
             return
         claim = self._held(number)
@@ -329,5 +334,5 @@ def _piece(place: Path, offset: int) -> Piece:
 
 
 def is_storage(error: Exception) -> bool:
-    """Whether the head cannot read or write now."""
+    """Whether an error means that the head cannot read or write now."""
     return isinstance(error, OSError | sqlite3.Error)

@@ -1,6 +1,7 @@
-"""What goes between a head and those who joined it: frames of msgpack over TCP or TLS.
+"""The messages between a head and the machines that join it: frames of msgpack over TCP or TLS.
 
-What comes in is data: it is decoded as the types that an operation declares, and nothing of it is ever run.
+A frame is the length of a message in four bytes (big-endian), then the message. Messages hold only data, which is
+decoded as the types that an operation declares; no code is received or run.
 """
 
 import ipaddress
@@ -23,15 +24,15 @@ PORT = 8786
 PIECE = 2 * 2**20  # bytes of a file that one message carries
 LONGEST = PIECE + 2**20  # bytes of a message
 CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 120.0  # that an answer may take: the head waits for a locked database for less
-HEAD_NAME = "cockpit-head"  # in the head's certificate, wherever the head is
-FILES = ("ca.pem", "head.pem", "worker.pem")  # in a folder of keys
+ANSWER_SECONDS = 120.0  # longest wait for an answer; the head waits less for a locked database
+HEAD_NAME = "cockpit-head"  # the name in the head's certificate, on whichever host it runs
+FILES = ("ca.pem", "head.pem", "worker.pem")  # the files in a folder of keys
 
 Kind = TypeVar("Kind")
 
 
 class Order(msgspec.Struct, frozen=True):
-    """A claim as it is sent."""
+    """A claim as a message."""
 
     run_id: int
     number: int
@@ -41,16 +42,16 @@ class Order(msgspec.Struct, frozen=True):
 
     @staticmethod
     def of(claim: Claim) -> "Order":
-        """What stands for this claim."""
+        """The message for a claim."""
         return Order(claim.run_id, claim.number, claim.attempt, claim.run.to_json(), claim.lost)
 
     def claim(self) -> Claim:
-        """The claim. Raises InputError for a recipe that is none."""
+        """The claim of this message. Raises InputError for an invalid recipe."""
         return Claim(self.run_id, self.number, self.attempt, Run.from_json(self.recipe), self.lost)
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """What the one who joins says first. A `pool` has no device; a worker that comes back says what it had."""
+    """The first message on a connection. A pool names no device; a reconnecting worker repeats its number and claim."""
 
     version: str
     torch: str
@@ -59,28 +60,28 @@ class Hello(msgspec.Struct, frozen=True):
     device: str = ""
     split: int = 1
     shared_device: bool = False
-    log: str = ""  # the name of the file that its pool's output goes to
+    log: str = ""  # the name of its pool's log file
     worker: int | None = None
     database: str | None = None
     claim: Order | None = None
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """What the head answers to it."""
+    """The head's answer to Hello."""
 
     worker: int
     database: str
 
 
 class Call(msgspec.Struct, array_like=True, frozen=True):
-    """An operation of the desk, and what it is about."""
+    """The name of an operation of the desk, and its arguments."""
 
     name: str
     arguments: list[Any]
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True):
-    """What came of it: a value, or a `problem` of some kind and what is said of it."""
+    """The result of a call: a value, or the kind of a `problem` and its description."""
 
     value: Any = None
     problem: str = ""
@@ -88,7 +89,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Piece(msgspec.Struct, array_like=True, frozen=True):
-    """A part of a file, and how many bytes all of it has."""
+    """A part of a file, and the size of the whole file in bytes."""
 
     data: bytes
     total: int
@@ -104,17 +105,17 @@ class Line:
         self._sending = threading.Lock()
 
     def send(self, message: object) -> None:
-        """Send a message. Raises OSError."""
+        """Send a message. Raises OSError if the connection has ended."""
         data = msgspec.msgpack.encode(message)
         with self._sending:
             self.connection.sendall(len(data).to_bytes(4, "big"))
             self.connection.sendall(data)
 
     def receive(self, kind: type[Kind]) -> Kind:
-        """The next message. Raises OSError at the end of the connection, DecodeError for what is no such message."""
+        """Receive a message. Raises OSError if the connection has ended, DecodeError for a message of another kind."""
         size = int.from_bytes(self._read(4), "big")
         if size > LONGEST:
-            raise msgspec.ValidationError(f"a message of {size} bytes")
+            raise msgspec.ValidationError(f"a message of {size} bytes is longer than {LONGEST}")
         return msgspec.msgpack.decode(self._read(size), type=kind)
 
     def _read(self, size: int) -> bytearray:
@@ -134,7 +135,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a head listens: `tcp://HOST:PORT`, or `tls://HOST:PORT` with a folder of keys."""
+    """The address of a head: `tcp://HOST:PORT`, or `tls://HOST:PORT` with a folder of keys."""
 
     scheme: str
     host: str
@@ -143,7 +144,7 @@ class Address:
 
     @staticmethod
     def parse(text: str, keys: Path | None = None) -> "Address":
-        """The address that a person gave. Raises InputError; plain TCP is taken on this machine alone."""
+        """The address that a user typed. Raises InputError, also for plain TCP to another machine than this one."""
         scheme, _, place = text.partition("://")
         host, colon, port = place.rpartition(":")
         host, port = (host, port) if colon else (place, str(PORT))
@@ -155,7 +156,7 @@ class Address:
             )
         if scheme == "tcp" and not _is_loopback(host):
             raise InputError(
-                f"{text} can be reached from other machines, and tcp:// has no keys: make some with `cockpit cluster"
+                f"{text} is open to other machines, and tcp:// uses no keys: make keys with `cockpit cluster"
                 f" keys DIR`, then write tls://{place} with ",
                 OptionName("keys"),
                 " DIR",
@@ -172,7 +173,10 @@ class Address:
         return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def context(self, *, head: bool) -> ssl.SSLContext | None:
-        """What TLS needs at this end: either proves with its certificate that it belongs to the other."""
+        """The TLS context of one end; None for plain TCP. Each end must show a certificate of this cluster.
+
+        Raises InputError if the keys cannot be read.
+        """
         if self.keys is None:
             return None
         authority, own = self.keys / "ca.pem", self.keys / ("head.pem" if head else "worker.pem")
@@ -183,22 +187,22 @@ class Address:
             context.load_cert_chain(own)
         except (OSError, ssl.SSLError) as error:
             raise InputError(
-                f"keys in {self.keys} cannot be used ({error}): {authority.name} and {own.name} are needed, which"
-                " `cockpit cluster keys DIR` makes"
+                f"cannot use the keys in {self.keys} ({error}): {authority.name} and {own.name} are needed;"
+                " `cockpit cluster keys DIR` makes them"
             ) from None
         context.verify_mode = ssl.CERT_REQUIRED
         return context
 
     def listen(self) -> socket.socket:
-        """A socket that listens here. Raises InputError where it cannot."""
+        """A socket that listens at this address. Raises InputError if the address cannot be used."""
         try:
             family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
             return socket.create_server((self.host, self.port), family=family, backlog=512)
         except OSError as error:
-            raise InputError(f"{self} cannot be listened on ({error.strerror or error}): name another port") from None
+            raise InputError(f"cannot listen on {self} ({error.strerror or error}): choose another port") from None
 
     def connect(self) -> Line:
-        """A connection to the head. Raises OSError where there is none, SSLError where its certificate is no good."""
+        """Connect to the head. Raises OSError if nothing answers, SSLError if TLS fails, InputError for bad keys."""
         connection = socket.create_connection((self.host or "127.0.0.1", self.port), CONNECT_SECONDS)
         try:
             if context := self.context(head=False):
@@ -211,12 +215,12 @@ class Address:
 
 
 def no_head(address: Address) -> str:
-    """What to say where something else answers."""
-    return f"{address} is no head of a cluster: name the address where `cockpit work --cluster` listens"
+    """The error for an address where another program than a head answers."""
+    return f"{address} is not the head of a cluster: give the address where `cockpit work --cluster` listens"
 
 
 def is_refusal(error: OSError) -> bool:
-    """Whether an error of TLS says that a certificate, or the protocol, is wrong: trying again does not help."""
+    """Whether TLS failed because of a certificate or the protocol, so that another attempt would fail too."""
     if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return False
     words = ("CERT", "UNKNOWN_CA", "WRONG_VERSION", "HANDSHAKE_FAILURE", "PROTOCOL")
@@ -224,12 +228,12 @@ def is_refusal(error: OSError) -> bool:
 
 
 def pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The parts of a file, each with its place; one that is empty has one."""
+    """The parts of a file, each with its offset in bytes; an empty file has one empty part."""
     return ((start, data[start : start + PIECE]) for start in range(0, max(1, len(data)), PIECE))
 
 
 def mapped(path: str, places: Mapping[str, str]) -> str:
-    """A path of the head as this machine has it: the longest beginning that `places` names is replaced."""
+    """A path of the head on this machine: `places` maps folders of the head to folders here; the longest match wins."""
     for there in sorted(places, key=len, reverse=True):
         if Path(path).is_relative_to(there):
             return str(Path(places[there]) / Path(path).relative_to(there))
@@ -237,7 +241,7 @@ def mapped(path: str, places: Mapping[str, str]) -> str:
 
 
 def torch_version() -> str:
-    """The version of torch that is installed, without importing it; +cpu and +cu128 are builds of one."""
+    """The installed version of torch without its build (+cpu, +cu128); does not import torch."""
     from importlib.metadata import version
 
     return version("torch").partition("+")[0]

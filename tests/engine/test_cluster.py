@@ -188,7 +188,7 @@ def test_files_come_in_pieces_and_whole(address: Address, path: Path, tmp_path: 
     [
         ({"version": "0.0.1"}, "the head runs cockpit .*, this is 0.0.1: install the same here"),
         ({"torch": "1.0"}, "this machine 1.0, which may give other results: install torch=="),
-        ({"database": "0"}, "another database answers at this address"),
+        ({"database": "0"}, "this head serves another database"),
     ],
 )
 def test_who_would_train_otherwise_is_refused(
@@ -218,7 +218,7 @@ def test_the_head_does_what_a_desk_can_do_and_nothing_else(address: Address, pat
 
 def test_plain_tcp_is_for_one_machine_and_keys_are_for_those_who_have_them(path: Path, tmp_path: Path) -> None:
     for text in ("tcp://:8786", "tcp://0.0.0.0:8786", "tcp://lab1"):
-        with pytest.raises(InputError, match="make some with `cockpit cluster keys DIR`"):
+        with pytest.raises(InputError, match="make keys with `cockpit cluster keys DIR`"):
             Address.parse(text)
     with pytest.raises(InputError, match="needs the keys"):
         Address.parse("tls://lab1:8786")
@@ -228,7 +228,7 @@ def test_plain_tcp_is_for_one_machine_and_keys_are_for_those_who_have_them(path:
     with heads.leading(path, keys=ours) as address:
         assert claimed(heads.desk(address, tmp_path / "a")).attempt == 0
         for wrong in (Address("tls", address.host, address.port, theirs), swapped(address, ours, tmp_path)):
-            with pytest.raises(HeadLost, match="is no head that these keys belong to"):
+            with pytest.raises(HeadLost, match="the keys do not belong to the head"):
                 heads.desk(wrong, tmp_path / "b")
         plain = Address("tcp", address.host, address.port).connect()
         plain.send(Call("hold", [None]))
@@ -321,9 +321,9 @@ def test_what_is_no_head_and_who_speaks_otherwise_are_said_so(address: Address, 
                 kept[-1].sendall(b"SSH-2.0-OpenSSH_9.2")
 
         threading.Thread(target=greet, daemon=True).start()
-        with pytest.raises(HeadLost, match="is no head of a cluster"):
+        with pytest.raises(HeadLost, match="is not the head of a cluster"):
             heads.desk(other, tmp_path / "a")
-        with pytest.raises(InputError, match="is no head of a cluster"):
+        with pytest.raises(InputError, match="is not the head of a cluster"):
             JoinedPool(other, [], tmp_path / "a")
         for connection in kept:
             connection.close()
