@@ -1,5 +1,5 @@
-"""What results say: means, intervals and paired differences, the paper's claims, tickets compared layer by layer, and
-how long what is queued will take.
+"""Analysis of results: means, intervals and paired differences, the paper's claims, comparisons of tickets by layer,
+and estimates of the time and disk that the queue needs.
 
-It reads the store and writes nothing. No torch.
+This package reads the store, writes nothing and imports no torch.
 """

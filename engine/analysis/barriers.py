@@ -1,4 +1,7 @@
-"""How unstable tickets are: the error barrier on the line between two trainings of one, by level. No torch here."""
+"""Instability of tickets: the error barrier between two trainings of one ticket, by level. Imports no torch.
+
+Source: Frankle, Dziugaite, Roy and Carbin 2020, section 2.
+"""
 
 import sqlite3
 from itertools import groupby
@@ -16,7 +19,7 @@ class Spread(NamedTuple):
 
 
 class Barrier(NamedTuple):
-    """The barriers of a level of a curve of lines, as fractions of the images."""
+    """The error barriers of one level of a curve of lines: fractions of the images, over `n` replicates."""
 
     curve: str
     level: int
@@ -27,10 +30,10 @@ class Barrier(NamedTuple):
 
 
 def read(connection: sqlite3.Connection, experiment: str) -> list[Barrier]:
-    """The barriers of an experiment, in the order of its curves and levels.
+    """The error barriers of an experiment, in the order of its curves and levels; empty without curves of lines.
 
-    A barrier is the highest error on the line less the mean of its ends' (Frankle et al. 2020, section 2): 0 where the
-    two trainings end in one linearly connected basin.
+    A barrier is the highest error on the line minus the mean error of the line's two ends (Frankle et al. 2020,
+    section 2). It is 0 if both trainings end in one linearly connected basin.
     """
     heading, found = rows.export(connection, "lines", experiment)
     records: list[dict[str, Any]] = [dict(zip(heading, row, strict=True)) for row in found]

@@ -1,4 +1,4 @@
-"""How many FLOPs one image takes, in all and by the weights of each layer that pruning may remove."""
+"""FLOPs of one image: of the whole network, and of each weight tensor that pruning may remove."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,13 +12,13 @@ Shape = tuple[int, int, int]  # channels, height, width
 
 
 def count(model: nn.Module, shape: Shape) -> tuple[int, dict[str, int]]:
-    """The FLOPs of classifying one image of `shape`: of the whole network, and by the weights that they are of.
+    """The FLOPs of classifying one image of `shape`: the network's total, and those of each weight tensor by name.
 
-    A multiplication and an addition count as two. Only convolutions and products with weights count. Weights are those
-    of convolutions, of linear layers and of attention's projections, by the names of their parameters; a layer that is
-    used twice counts twice. The network is on the CPU, and left in evaluation mode.
+    A multiplication and an addition count as two FLOPs. The total counts convolutions and matrix products. The mapping
+    has the weights of convolutions, linear layers and attention projections; a layer that the network uses twice counts
+    twice. `model` must be on the CPU; the call leaves it in evaluation mode.
     """
-    uses: Counter[str] = Counter()  # of each weight, as many as images of it
+    uses: Counter[str] = Counter()  # by weight tensor: how often each of its weights multiplies
     hooks = [
         module.register_forward_hook(_noting(uses, path, module), with_kwargs=True)
         for path, module in model.named_modules()
@@ -26,7 +26,7 @@ def count(model: nn.Module, shape: Shape) -> tuple[int, dict[str, int]]:
     ]
     counter = FlopCounterMode(display=False)
     try:
-        # Gradients stay on: without them attention takes a path that is not counted.
+        # Gradients stay on: without them torch uses an attention kernel that FlopCounterMode does not count.
         with counter, torch.random.fork_rng(devices=[]):
             model.eval()(torch.zeros(1, *shape))
     finally:
@@ -37,7 +37,7 @@ def count(model: nn.Module, shape: Shape) -> tuple[int, dict[str, int]]:
 
 
 def _noting(uses: Counter[str], path: str, module: nn.Module) -> Callable[..., None]:
-    """A hook that adds how often each weight of a layer is multiplied when it is called."""
+    """A forward hook that counts how often each weight of a layer multiplies a value."""
 
     def note(_: nn.Module, inputs: tuple[Tensor, ...], others: Mapping[str, Any], output: Any) -> None:
         if isinstance(module, nn.MultiheadAttention):

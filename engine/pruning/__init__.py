@@ -1,4 +1,4 @@
-"""Pruning: which weights remain. Scores of weights, exact counts with ties, random and permuted masks.
+"""Pruning decides which weights remain: scores of weights, exact counts with ties, random and permuted masks.
 
-It knows tensors and torch's modules only: nothing of data sets, training or the store.
+The package knows tensors and torch's modules, and nothing of data sets, training or the store.
 """

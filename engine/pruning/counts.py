@@ -1,26 +1,27 @@
-"""How many weights remain in each layer at a level: exact counts, of each scope. No torch here."""
+"""Exact counts of the weights that remain in each layer at a level, for each scope. Imports no torch."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 from engine.recipes import Kind, Rule
 
-LAST = 0.2  # of the output layer that uniform+ keeps at the least (Gale et al. 2019, section 3.1)
+LAST = 0.2  # the least fraction of the output layer that uniform+ keeps (Gale et al. 2019, section 3.1)
 Shapes = Mapping[str, Sequence[int]]
 
 
 def pools(shapes: Shapes, kinds: Mapping[str, Kind], rule: Rule, level: float) -> list[tuple[list[str], int]]:
-    """The layers whose weights are compared with each other, and how many of these remain together at `level`.
+    """Groups of layers whose weights compete with each other, and how many weights of each group remain at `level`.
 
-    `shapes` are those of the prunable weights, in the order of the layers; `kinds` are needed where the rule
-    `knows_layers`. round(N (1 - rate)^level) of N weights remain. In the scope global layers of one rate are compared,
-    in layerwise each has its own count. Where filters are pruned, N and what remains are filters; where the granularity
-    is N:M, layers whose input channels M divides keep so many of each M (`of_group`), others all. The other scopes give
-    each layer its share of that total:
+    `shapes` are the shapes of the prunable weights, in the order of the layers. A rule that `knows_layers` needs
+    `kinds`. round(N (1 - rate)^level) of N weights remain. With the scope global, layers of one rate form a group; with
+    layerwise each layer is a group. With the granularity filter, all counts are of filters. With N:M, a layer whose
+    input channels are a multiple of M keeps `of_group` weights of each M, and any other layer keeps all. The other
+    scopes make each layer a group with a share of the total:
 
-    - erk: in proportion to the sum of its weight's dimensions, at most all (Evci et al. 2020, section 3: inputs,
-      outputs, height and width of the kernel over their product is the density).
-    - uniform+: in proportion to its size, but all of the first layer and at least a fifth of the output layer.
+    - erk: in proportion to the sum of its weight's dimensions, at most all. So its density is the sum of inputs,
+      outputs, kernel height and width, over their product, times a constant (Evci et al. 2020, section 3).
+    - uniform+: in proportion to its size; but all of the first layer, and at least a fifth of the output layer (Gale
+      et al. 2019, section 3.1).
     """
     if rule.pattern:
         many = rule.pattern[1]
@@ -50,12 +51,12 @@ def pools(shapes: Shapes, kinds: Mapping[str, Kind], rule: Rule, level: float) -
 
 
 def unit(shape: Sequence[int], rule: Rule) -> int:
-    """How many weights are pruned as one: those of a filter, or one."""
+    """The number of weights that are pruned together: the size of a filter, or 1."""
     return math.prod(shape[1:]) if rule.granularity == "filter" else 1
 
 
 def of_group(rule: Rule, level: float) -> int:
-    """How many weights of each M remain at `level` under N:M: round(M (1 - rate)^level), and at least N."""
+    """The number of weights of each M that remain at `level` under N:M: round(M (1 - rate)^level), at least N."""
     few, many = rule.pattern or (1, 1)
     return max(few, round(many * rule.fraction(level)))
 
@@ -63,10 +64,11 @@ def of_group(rule: Rule, level: float) -> int:
 def apportioned(
     total: int, weights: Mapping[str, int], least: Mapping[str, int], most: Mapping[str, int]
 ) -> dict[str, int]:
-    """`total` shared in proportion to `weights`, within `least` and `most`; the earlier first where not even `least`.
+    """Divide `total` in proportion to `weights`, within the bounds `least` and `most`.
 
-    As by giving one after another to where weight / (2 share + 1) is highest (Webster), so that no share grows where
-    the total falls: what remains at a level remains at none after it that it did not at those before.
+    If `total` is below the sum of `least`, earlier names receive their least first. Otherwise the result is that of
+    Webster's method: give units one by one to the name with the highest weight / (2 share + 1). Under it no share grows
+    when the total falls, so no layer keeps more weights at a level than at the level before.
     """
     found, left = dict(least), total - sum(least.values())
     if left < 0:
@@ -78,11 +80,11 @@ def apportioned(
         return {n: min(max(math.floor(weights[n] * factor + 0.5), least[n]), most[n]) for n in weights}
 
     low, high = 0.0, max(most[name] / weights[name] for name in weights)
-    for _ in range(100):  # of which few are needed: a float has 53 bits
+    for _ in range(100):  # enough to narrow down to one float
         middle = (low + high) / 2
         low, high = (middle, high) if sum(shares(middle).values()) <= total else (low, middle)
     found = shares(low)
-    from fractions import Fraction  # which commands that add experiments need not import
+    from fractions import Fraction  # imported late: commands that add experiments need it rarely
 
     for _ in range(total - sum(found.values())):  # at most one for each layer
         open_ = [name for name in found if found[name] < most[name]]

@@ -1,7 +1,7 @@
-"""Masks: which weights a ticket keeps. A mask is a bool tensor a layer, True where the weight remains.
+"""Masks: the weights that a ticket keeps. A mask is one bool tensor for each layer, True where the weight remains.
 
-Counts are exact (`engine.pruning.counts`): after n iterations round(N (1 - rate)^n) of the N prunable weights remain,
-by the rule's criterion, ties going to the lower index, and never one that an earlier iteration pruned. Section 3.1.
+Counts are exact (`engine.pruning.counts`): after n iterations round(N (1 - rate)^n) of the N prunable weights remain.
+The rule's criterion chooses them; ties go to the lower index, and a pruned weight never returns. Paper, section 3.1.
 """
 
 import inspect
@@ -21,8 +21,8 @@ from engine.recipes import Kind, Rule
 
 Masks = dict[str, Tensor]
 
-SAMPLED = 127  # every so many-th score is looked at first: a prime, so that no shape of kernels is a multiple of it
-SIGMAS = 4  # that the sample may be wrong by
+SAMPLED = 127  # stride of the sample of scores: a prime, so that it divides no shape of kernels
+SIGMAS = 4  # the error of the sample that `_bracket` allows for
 
 
 def prune(
@@ -35,13 +35,14 @@ def prune(
     look: Callable[[], Network] | None = None,
     kinds: Mapping[str, Kind] | None = None,
 ) -> Masks:
-    """The masks of `level` (1 or more): of the weights that `masks` (None: all) leaves, those that the rule keeps.
+    """The masks of `level` (1 or more): the weights that the rule keeps of those that `masks` (None: all) leaves.
 
-    `weights` are the final weights of the run of level - 1 (where the rule prunes before training, those it starts
-    from), finite, in the order of the layers, and `rewound` those that tickets are rewound to, which magnitude does
-    without. They are compared in their own precision, on the device they are on. `look` gives the network of these
-    weights, unmasked or not, to a criterion that asks for it, and `kinds` says what each layer is, to a rule that knows
-    layers. Raises InputError where a criterion gives anything but one number for each weight.
+    `weights` are the finite final weights of the run of level - 1, in the order of the layers; a rule that prunes
+    before training needs that run's initial weights instead. `rewound` are the weights that tickets rewind to;
+    magnitude does not need them. Scores are compared on the device and in the precision of the weights. `look` returns
+    the network of these weights, masked or not, for a criterion that asks for it; `kinds` has the kind of each layer,
+    for a rule that `knows_layers`. Raises InputError if the criterion does not return one number for each weight, or if
+    N:M prunes no layer.
     """
     criterion = CRITERIA.load(rule.criterion)
     final = {name: weight.detach() for name, weight in weights.items()}
@@ -65,7 +66,7 @@ def _highest(
     level: float,
     kinds: Mapping[str, Kind],
 ) -> Masks:
-    """Of the weights that `masks` (None: all) leaves, those of the highest scores, as many as remain at `level`."""
+    """Masks of the highest scores among the weights that `masks` (None: all) leaves, in the count of `level`."""
     if rule.pattern:
         if all(score.shape[1] % rule.pattern[1] for score in scored.values()):
             why = f"granularity {rule.granularity} prunes nothing: {rule.pattern[1]} divides no layer's input channels"
@@ -89,12 +90,12 @@ def _highest(
 
 
 def _spread(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask of weights, or of filters, as one of the weights of a layer."""
+    """A mask of a layer's weights, from a mask of its weights or of its filters."""
     return mask if mask.shape == like.shape else mask.view(-1, *[1] * (like.dim() - 1)).expand_as(like).contiguous()
 
 
 def _of_groups(scores: Tensor, mask: Tensor | None, many: int, keep: int) -> Tensor:
-    """A mask of the `keep` highest of each `many` scores along input channels; of all where those do not divide."""
+    """A mask of the `keep` highest of each `many` scores along input channels; all True where `many` does not fit."""
     if scores.shape[1] % many:
         return torch.ones_like(scores, dtype=torch.bool)
     ranked = _not_negative(scores.flatten()).view(scores.shape)
@@ -108,15 +109,15 @@ def _of_groups(scores: Tensor, mask: Tensor | None, many: int, keep: int) -> Ten
 
 
 def _checked(found: Mapping[str, Tensor], weights: Mapping[str, Tensor], criterion: str) -> dict[str, Tensor]:
-    """What a criterion makes of each weight, on the device of the weights."""
+    """The scores of a criterion, on the device of the weights. Raises InputError if a weight has no number."""
     for name, weight in weights.items():
         if name not in found or found[name].shape != weight.shape or found[name].isnan().any():
-            raise InputError(f"pruning criterion {criterion!r} gives no number to some weight of {name}")
+            raise InputError(f"pruning criterion {criterion!r} gives no number for some weight of {name}")
     return {name: found[name].to(weight.device) for name, weight in weights.items()}
 
 
 def _not_negative(scores: Tensor) -> Tensor:
-    """Scores in the same order, from 0 on: as they are, or else as ranks, of which no two are equal."""
+    """Scores in the same order, none negative: unchanged if none is, else replaced by distinct ranks."""
     if not bool((scores < 0).any()):
         return scores
     order = scores.sort(descending=True, stable=True).indices
@@ -126,9 +127,9 @@ def _not_negative(scores: Tensor) -> Tensor:
 
 
 def largest(scores: Tensor, count: int) -> Tensor:
-    """A mask of the shape of `scores`, True at exactly the `count` largest; among equals the lower index wins.
+    """A mask of the shape of `scores`, True for exactly the `count` largest; among equals the lower index wins.
 
-    Those to choose from are not negative.
+    A negative score excludes its weight.
     """
     if count <= 0:
         return torch.zeros_like(scores, dtype=torch.bool)
@@ -137,7 +138,7 @@ def largest(scores: Tensor, count: int) -> Tensor:
     above = flat > high
     missing = count - int(torch.count_nonzero(above))
     between = (flat >= low).logical_xor_(above).nonzero().flatten()
-    if not 0 <= missing <= len(between):  # the sample misled
+    if not 0 <= missing <= len(between):  # the sample was wrong
         above.zero_()
         missing, between = count, (flat >= 0).nonzero().flatten()
     order = flat[between].sort(descending=True, stable=True).indices
@@ -146,9 +147,9 @@ def largest(scores: Tensor, count: int) -> Tensor:
 
 
 def _bracket(flat: Tensor, count: int) -> tuple[float, float]:
-    """Two scores between which the `count`-th largest of `flat` is, in all likelihood, and few others are.
+    """Two scores that very likely enclose the `count`-th largest of `flat`, and few others.
 
-    Sorting a hundredth of the scores costs less than a partial sort of all, and does not suffer where most of them are
+    Sorting a hundredth of the scores takes less time than a partial sort of all, and takes no longer if most scores are
     equal, as those of pruned weights are.
     """
     sample = flat[::SAMPLED].sort(descending=True).values
@@ -160,28 +161,28 @@ def _bracket(flat: Tensor, count: int) -> tuple[float, float]:
 
 
 def split(mask: Tensor, like: Mapping[str, Tensor]) -> Masks:
-    """A flat mask over all layers as one mask a layer."""
+    """Divide a flat mask over all layers into one mask for each layer."""
     parts = torch.split(mask, [layer.numel() for layer in like.values()])
     return {name: part.view(layer.shape) for part, (name, layer) in zip(parts, like.items(), strict=True)}
 
 
 def permuted_within_layers(masks: Mapping[str, Tensor], generator: torch.Generator) -> Masks:
-    """Each layer's mask in random order: the counts of the layers stay. Appendix A.2."""
+    """Permute each layer's mask; every layer keeps its count. Paper, appendix A.2."""
     return {name: _permuted(mask.flatten(), generator).view(mask.shape) for name, mask in masks.items()}
 
 
 def permuted_globally(masks: Mapping[str, Tensor], generator: torch.Generator) -> Masks:
-    """All layers' masks pooled, in random order: only the total count stays. Section 3.3."""
+    """Permute the masks of all layers together; only the total count stays. Paper, section 3.3."""
     return split(_permuted(torch.cat([mask.flatten() for mask in masks.values()]), generator), masks)
 
 
 def preserved(masks: Mapping[str, Tensor], generator: torch.Generator) -> Masks:
-    """The masks as they are: every layer keeps its count and its places. Appendix A.2."""
+    """The masks unchanged: every layer keeps its count and positions. Paper, appendix A.2."""
     return dict(masks)
 
 
 def random_global(layers: Mapping[str, Tensor], rule: Rule, level: int, generator: torch.Generator) -> Masks:
-    """What permuting any global mask of `level` gives: round(N (1 - rate)^n) of all weights, wherever they are."""
+    """Random masks of the total count of `level`, as permuting any global mask gives. Paper, section 3.3."""
     total = sum(layer.numel() for layer in layers.values())
     mask = torch.arange(total) < round(total * rule.fraction(level))
     return split(_permuted(mask, generator), layers)
@@ -192,5 +193,5 @@ def _permuted(mask: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def remaining(masks: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many weights each layer keeps."""
+    """The number of weights that each layer keeps."""
     return {name: int(mask.sum()) for name, mask in masks.items()}

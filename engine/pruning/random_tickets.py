@@ -1,6 +1,6 @@
-"""Random tickets that are no permuted mask over fresh weights: each function is a kind of random ticket.
+"""Kinds of random tickets other than permuted masks over fresh weights; one function for each kind.
 
-They are given masks (bool, by layer), a seeded generator and, but for `erk`, the rewound weights of the same layers.
+Each receives masks (bool, by layer), a seeded generator and, except `erk`, the rewound weights of the same layers.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ Weights = dict[str, Tensor]
 
 
 def erk(masks: Mapping[str, Tensor], draw: torch.Generator) -> Masks:
-    """As many weights as the masks keep, in each layer its share by `erk`, at random (Evci et al. 2020, section 3)."""
+    """Random masks with the total count of `masks` and the shares of layers by erk (Evci et al. 2020, section 3)."""
     total, sizes = sum(pruner.remaining(masks).values()), {name: mask.numel() for name, mask in masks.items()}
     shares = counts.apportioned(
         total, {name: sum(mask.shape) for name, mask in masks.items()}, dict.fromkeys(sizes, 0), sizes
@@ -41,7 +41,7 @@ def rewound_local(
 def shuffled(
     masks: Mapping[str, Tensor], draw: torch.Generator, rewound: Mapping[str, Tensor]
 ) -> tuple[Masks, Weights]:
-    """The masks, the weights that each layer keeps in random order (Zhou et al. 2019, section 4.1: reshuffle)."""
+    """The masks, with the kept weights of each layer in random order (Zhou et al. 2019, section 4.1: reshuffle)."""
     weights = {name: weight.clone() for name, weight in rewound.items()}
     for name, mask in masks.items():
         kept = rewound[name][mask]
@@ -52,7 +52,7 @@ def shuffled(
 def constant_sign(
     masks: Mapping[str, Tensor], draw: torch.Generator, rewound: Mapping[str, Tensor]
 ) -> tuple[Masks, Weights]:
-    """The masks, each weight its sign times the standard deviation of its layer's (Zhou et al. 2019, section 4.1)."""
+    """The masks, with each weight replaced by its sign times its layer's deviation (Zhou et al. 2019, section 4.1)."""
     weights = {}
     for name, weight in rewound.items():
         size = weight.double().std(correction=0).to(weight.dtype)

@@ -1,5 +1,5 @@
-"""Training: the loop of one run, what its process is set to, steps recorded as CUDA graphs, several devices on one
-run, and a training under way as a checkpoint.
+"""Training: the loop of one run, the settings of its process, CUDA graphs of steps, runs on several devices, and
+checkpoints.
 
-It is given a network, a mask and a feed of batches, and knows nothing of queues or claims.
+The package receives a network, masks and a feed of batches, and knows nothing of queues or claims.
 """

@@ -1,4 +1,4 @@
-"""A training under way as one file, from which it goes on to the same bits (on the same device)."""
+"""Checkpoints: an unfinished training as one file. On the same device it resumes to the same bits."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from engine.training.loop import State
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Which attempt of which run was left off, at which step of which epoch, after how many seconds of training."""
+    """An unfinished training: its run and attempt, its epoch and step, its seconds of training, and its tensors."""
 
     digest: str
     attempt: int
@@ -23,11 +23,11 @@ class Checkpoint:
     where: str = ""  # what computed it, where only that computes the same bits
 
     def fits(self, masks: Masks) -> bool:
-        """Whether it was left under these masks, as far as its weights tell: what they prune is 0."""
+        """Whether each weight that these masks prune is 0, as it is if the training used these masks."""
         return not any(bool(self.tensors[f"model/{name}"][~mask.cpu()].any()) for name, mask in masks.items())
 
     def restore(self, state: State) -> None:
-        """Bring a state that has just begun to where this one was left off."""
+        """Set a new state to the point at which this training stopped."""
         parameters = list(state.model.parameters())
         entries: dict[int, dict[str, Tensor]] = {}
         for key, value in self.tensors.items():
@@ -46,7 +46,7 @@ class Checkpoint:
 
 
 def pack(state: State, digest: str, attempt: int, seconds: float, where: str = "") -> bytes:
-    """The state as a file. The masks are not in it: the ticket gives them again."""
+    """The state as a file. It leaves out the masks, which the ticket provides."""
     tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
     for index, entries in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in entries.items() if value is not None}
@@ -57,6 +57,6 @@ def pack(state: State, digest: str, attempt: int, seconds: float, where: str = "
 
 
 def unpack(data: bytes) -> Checkpoint:
-    """What `pack` wrote, on the CPU. Raises InputError for anything else."""
+    """The checkpoint in a file that `pack` made, on the CPU. Raises InputError for any other bytes."""
     tensors, about = tensorfiles.unpack(data)
     return Checkpoint(**about, tensors=tensors)

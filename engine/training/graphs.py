@@ -1,7 +1,7 @@
-"""Steps of training as CUDA graphs: forward, backward, optimizer and mask are launched at once, not kernel by kernel.
+"""CUDA graphs of training steps: one launch runs forward, backward, optimizer and mask.
 
-A small network's kernels are over before the host has launched the next; recorded, a step costs one launch. Shapes do
-not change between steps, but for the last, shorter batch of an epoch, which is a recording of its own.
+A small network finishes each kernel before the host has launched the next; a graph needs one launch a step. Shapes
+change only at the last, shorter batch of an epoch, which has a graph of its own.
 """
 
 from collections import Counter
@@ -25,11 +25,11 @@ WARM_UP = 3  # steps of a shape taken as they are: they choose kernels, and leav
 
 
 def chosen(training: Training, device: torch.device, team: Team) -> Callable[[Step], Step]:
-    """How the steps of a training are taken: recorded on a CUDA device in `fast`, else as they are.
+    """How a training takes its steps: as CUDA graphs on a CUDA device in the profile `fast`, else directly.
 
-    `exact` records nothing. A model or an optimizer that a person wrote, or a plug-in brings, may decide something in
-    Python at every step, which a recording would decide once and for all. Where batches are split, torch overlaps
-    sending gradients with the backward pass by itself.
+    `exact` uses no graphs. Nor do user models and optimizers of plug-ins: their Python code may decide something at
+    each step, which a graph would fix at its recording. Split batches use none, because torch overlaps sending
+    gradients with the backward pass.
     """
     if (
         device.type == "cuda"
@@ -44,12 +44,12 @@ def chosen(training: Training, device: torch.device, team: Team) -> Callable[[St
 
 
 def as_it_is(step: Step) -> Step:
-    """Take each step as it is written."""
+    """Take each step directly."""
     return step
 
 
 class Recorder(Protocol):
-    """What work can be recorded with: see `Cuda`."""
+    """Records work that can be repeated; implemented by `Cuda`."""
 
     possible: bool
 
@@ -60,12 +60,12 @@ class Recorder(Protocol):
 
 @cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream on which this process records, one for all runs: torch keeps a cuBLAS workspace for each stream."""
+    """The recording stream of this process. All runs share it: torch keeps a cuBLAS workspace for each stream."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class Cuda:
-    """Records work on a CUDA device, on a stream of its own. All recordings share their memory: one runs at a time."""
+    """Records work on a CUDA device, on a stream of its own. Recordings share memory, so only one runs at a time."""
 
     possible = True  # in this process, until a recording has failed
 
@@ -73,7 +73,7 @@ class Cuda:
         self.stream, self.pool = _stream(device), torch.cuda.graph_pool_handle()
 
     def warm(self, work: Work) -> None:
-        """Do the work now, on the stream that it is going to be recorded on: libraries keep something for each."""
+        """Do the work now on the recording stream, so that libraries allocate what they keep for that stream."""
         current = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -81,7 +81,7 @@ class Cuda:
         current.wait_stream(self.stream)
 
     def record(self, work: Work) -> Work:
-        """What does the work again and again on the tensors that it uses now. Raises RuntimeError if it cannot be."""
+        """A function that repeats the work on the tensors that it uses now. Raises RuntimeError if recording fails."""
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.stream.device)
         try:
             # Thread-local: the heartbeat's thread may use the device meanwhile.
@@ -92,7 +92,7 @@ class Cuda:
         return graph.replay
 
     def refuse(self, error: Exception) -> None:
-        """Record nothing more in this process, and train no other run in it: the allocator may still be recording."""
+        """Record no more in this process and train no other run in it: the allocator may still be recording."""
         Cuda.possible = False
         transient = memory.ran_out(error)
         processes.spend(
@@ -102,10 +102,10 @@ class Cuda:
 
 
 class Recorded:
-    """Takes steps: the first of each shape as they are, then by recordings. Replaying one does the step's arithmetic.
+    """Takes the first steps of each shape directly and later ones by replaying a graph with the same arithmetic.
 
-    The step keeps nothing from one call to the next but in tensors that stay where they are. Where a step cannot be
-    recorded all are taken as they are, and the log says why; where that is for lack of memory it is raised.
+    A step may keep state between calls only in tensors whose addresses do not change. If a step cannot be recorded,
+    all steps are taken directly and the log gives the reason. Raises the error if memory ran out.
     """
 
     def __init__(self, step: Step, recorder: Recorder) -> None:

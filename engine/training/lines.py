@@ -1,4 +1,4 @@
-"""The networks on the straight line between two that were trained (linear mode connectivity, Frankle et al. 2020)."""
+"""Networks on the straight line between two trained ones (linear mode connectivity, Frankle et al. 2020)."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -21,10 +21,11 @@ def along(
     points: int,
     after_batch: Callable[[loop.State], None],
 ) -> Iterator[Position]:
-    """How `points` networks classify training and test images, evenly spaced from the first end to the second.
+    """Evaluate `points` evenly spaced networks, from the first end to the second, on training and test images.
 
-    Weights and batch-norm statistics are interpolated, whole numbers are those of the first end. Training images are
-    neither cropped nor flipped. Leaves the model of `state` at the second end.
+    Interpolates weights and batch-norm statistics linearly; integer tensors, such as batch counts, are those of the
+    first end. Training images are neither cropped nor flipped. Leaves the model of `state` at the second end.
+    `after_batch` is called after every batch and may raise to stop. Source: Frankle et al. 2020, section 2.
     """
     first, second = ends
     for number in range(points):

@@ -1,4 +1,4 @@
-"""Training one network under a mask: the hot loop, and nothing else."""
+"""The hot loop: trains one network under a mask."""
 
 import math
 import time
@@ -28,7 +28,7 @@ ALONE = Team()
 
 @dataclass
 class State:
-    """A training under way: everything that the next step depends on. `step` counts the batches done in `epoch`."""
+    """An unfinished training: all that the next step depends on. `step` counts the finished batches of `epoch`."""
 
     model: nn.Module
     masks: Masks  # by parameter name; a parameter without one is not pruned
@@ -63,10 +63,10 @@ def order_seed(training: Training, level: int) -> int:
 
 
 def learning_rate(training: Training, epoch: int, step: int = 0, steps: int = 1) -> float:
-    """The learning rate of step `step` of an epoch that has `steps`, a function of nothing else.
+    """The learning rate of step `step` of an epoch with `steps` steps; a pure function.
 
-    It is the schedule's of the epoch, during warm-up times the fraction of the warm-up that is over: from 0, as in
-    Frankle and Carbin 2019, appendix I.
+    During warm-up, which starts at 0, the schedule's rate is multiplied by the finished fraction of the warm-up
+    (Frankle and Carbin 2019, appendix I).
     """
     rate = float(SCHEDULES.load(training.lr_schedule)(training, epoch))
     warmup = durations.steps(training.warmup, steps)
@@ -75,7 +75,7 @@ def learning_rate(training: Training, epoch: int, step: int = 0, steps: int = 1)
 
 
 def training_of(run: Run) -> Training:
-    """How a run trains: as its training says, or where it is fine-tuned, at the last learning rate of that."""
+    """The training of a run: its recipe's, or, for fine-tuning, the same at its last learning rate throughout."""
     if not run.is_fine_tuned:
         return run.training
     t = replace(run.training, warmup=durations.NOTHING)
@@ -90,13 +90,13 @@ def train(
     team: Team = ALONE,
     taking: Callable[[graphs.Step], graphs.Step] | None = None,
 ) -> Iterator[Epoch]:
-    """Train from where `state` stands to the last epoch, yielding what each epoch came to.
+    """Train from `state` to the last epoch, and yield the record of each epoch.
 
     A pruned weight, its gradient and its optimizer state are exactly 0 after every step: the weight starts at 0 and
     its gradient is masked, so momentum, decay and Adam's moments have nothing to move. The last, shorter batch is
-    trained on like the others. `after_batch` is called after every batch, of training and of evaluation. It may raise,
-    to stop; the state then stands after a whole step. Of a `team` every process trains on its share of each batch.
-    Steps are taken as `taking` says, by default as `graphs.chosen` does.
+    trained on like the others. `after_batch` is called after every batch, of training and of evaluation. It may raise
+    to stop, which leaves the state after a whole step. Each process of a `team` trains on its share of each batch.
+    `taking` decides how steps are taken; its default is `graphs.chosen`.
     """
     size, count = training.batch_size, len(data.train)
     steps = math.ceil(count / size)
@@ -135,7 +135,7 @@ def train(
 
 
 class _Step:
-    """One step of training: forward, backward, mask, optimizer. All that it changes are tensors, each in its place."""
+    """One step of training: forward, backward, mask, optimizer. It changes only tensors, and those in place."""
 
     def __init__(self, state: State, data: Feed, training: Training, team: Team) -> None:
         self.state, self.data, self.training, self.team = state, data, training, team
@@ -171,10 +171,10 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 class Evaluation(NamedTuple):
-    """How a network classifies some images: the fraction that it classifies rightly, and the mean cross-entropy.
+    """The result of classifying images: the fraction classified correctly, and the mean cross-entropy.
 
-    `loss` is without label smoothing, and None where it is no finite number. `top5` is the fraction whose label is
-    among the five classes of the highest logits, ties to the lower class; None for fewer than ten classes.
+    `loss` uses no label smoothing and is None if it is not finite. `top5` is the fraction of images whose label is
+    among the five highest logits, with ties going to the lower class; None for fewer than ten classes.
     """
 
     accuracy: float
@@ -191,7 +191,7 @@ def evaluate(
     after_batch: Callable[[State], None],
     team: Team = ALONE,
 ) -> Evaluation:
-    """How the model classifies `images`, in evaluation mode; `after_batch` may stop it."""
+    """Classify `images` in evaluation mode. `after_batch` is called after every batch and may raise to stop."""
     model, layout = state.model.eval(), profiles.memory_format(training.profile)
     zero = torch.zeros((), dtype=torch.int64, device=data.device)
     correct, among5, loss_sum = zero, zero, zero.double()
@@ -214,7 +214,7 @@ def evaluate(
 
 
 def _rank(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many classes stand before the label of each image (B,), by logits (B, C); ties go to the lower class."""
+    """The number of classes ranked before each image's label (B,), by logits (B, C); ties go to the lower class."""
     own, index = logits.gather(1, labels[:, None]), torch.arange(logits.shape[1], device=logits.device)
     return ((logits > own) | ((logits == own) & (index < labels[:, None]))).sum(1)
 
@@ -224,5 +224,5 @@ def _finite(value: float) -> float | None:
 
 
 def has_diverged(epoch: Epoch, model: nn.Module) -> bool:
-    """Whether the loss of an epoch or a parameter after it is no finite number. All of a team find the same."""
+    """Whether the loss of an epoch, or a parameter after it, is not finite. All processes of a team agree."""
     return epoch.train_loss is None or not all(bool(torch.isfinite(value).all()) for value in model.parameters())

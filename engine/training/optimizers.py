@@ -1,7 +1,7 @@
 """Optimizers, each a function of parameters, learning rate and training.
 
-`fused` asks for the learning rate as a tensor on the device and for one kernel, as a recorded step needs them; an
-optimizer of a plug-in is not asked.
+A fused optimizer runs as one kernel and reads its learning rate from a tensor on the device, which CUDA graphs need.
+Optimizers of plug-ins are never fused.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from engine.recipes import Training
 
 
 def make(t: Training, model: nn.Module, on_device: torch.device | None) -> optim.Optimizer:
-    """The optimizer of a training for a model's parameters, fused where it is asked for on a device."""
+    """The optimizer of a training for a model's parameters; fused if a device is given."""
     build, rate = OPTIMIZERS.load(t.optimizer), t.learning_rate
     if is_plugin(t.optimizer):
         found: optim.Optimizer = build(model.parameters(), rate, t.weight_decay)
@@ -33,10 +33,10 @@ def sgd(parameters: Iterable[Tensor], rate: float | Tensor, t: Training, fused: 
 
 
 def adam(parameters: Iterable[Tensor], rate: float | Tensor, t: Training, fused: bool) -> optim.Optimizer:
-    """Adam; decay is an L2 penalty."""
+    """Adam, with weight decay as an L2 penalty."""
     return optim.Adam(parameters, rate, t.betas, weight_decay=t.weight_decay, capturable=fused, fused=fused or None)
 
 
 def adamw(parameters: Iterable[Tensor], rate: float | Tensor, t: Training, fused: bool) -> optim.Optimizer:
-    """Adam with decoupled weight decay."""
+    """AdamW: Adam with decoupled weight decay."""
     return optim.AdamW(parameters, rate, t.betas, weight_decay=t.weight_decay, capturable=fused, fused=fused or None)

@@ -1,4 +1,4 @@
-"""The two declared kinds of arithmetic (a run's `profile`), and what the process must be set to for each.
+"""The two kinds of arithmetic (a run's `profile`), and the settings of the process for each.
 
 `exact`: float32, deterministic algorithms, the same bits on the same machine however a run was interrupted.
 `fast`: bfloat16 autocast and channels_last; weights, gradients, statistics and pruning stay float32.
@@ -14,7 +14,10 @@ from engine.recipes import Profile
 
 
 def configure(profile: Profile, device: torch.device) -> None:
-    """Set what is global to the process. CPU workers use one thread each: two of them beat one of two threads."""
+    """Apply the settings that are global to the process.
+
+    CPU workers use one thread each, because two such workers are faster than one with two threads.
+    """
     exact = profile == "exact"
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
@@ -28,17 +31,17 @@ def configure(profile: Profile, device: torch.device) -> None:
 
 
 def autocast(profile: Profile, device: torch.device) -> AbstractContextManager[None]:
-    """The context in which the forward pass is computed."""
+    """The context for the forward pass: bfloat16 autocast in `fast`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=profile == "fast")
 
 
 def memory_format(profile: Profile) -> torch.memory_format:
-    """How images and kernels lie in memory."""
+    """The memory format of images and kernels."""
     return torch.channels_last if profile == "fast" else torch.contiguous_format
 
 
 def environment(profile: Profile, device: torch.device) -> dict[str, object]:
-    """What a run records of where it was trained, by the names of the columns of `runs`."""
+    """The environment that a run records, by columns of the table `runs`."""
     cuda = device.type == "cuda"
     return {
         "device_name": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
@@ -52,7 +55,7 @@ def environment(profile: Profile, device: torch.device) -> dict[str, object]:
 
 
 def where(profile: Profile, device: torch.device) -> str:
-    """What else than this computes other bits, in words; empty for a profile that promises none."""
+    """The device and versions on which the same bits depend, as text; empty for a profile without that promise."""
     if profile != "exact":
         return ""
     about = environment(profile, device)

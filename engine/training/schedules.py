@@ -6,7 +6,7 @@ from engine.recipes import Training
 
 
 def step(training: Training, epoch: int) -> float:
-    """Times the decay for each milestone that is reached (section 3)."""
+    """The first epoch's rate, multiplied by the decay at each milestone reached (section 3)."""
     # 0.1 has no exact float, its inverse has.
     return training.learning_rate / (1 / training.decay) ** sum(epoch >= milestone for milestone in training.milestones)
 
@@ -17,5 +17,5 @@ def cosine(training: Training, epoch: int) -> float:
 
 
 def constant(training: Training, epoch: int) -> float:
-    """The first epoch's rate."""
+    """The first epoch's rate, at every epoch."""
     return training.learning_rate

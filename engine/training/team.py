@@ -1,6 +1,6 @@
-"""Several processes that train one network together: each batch is split over them, and they step as one.
+"""A team: several processes that train one network, each on its share of every batch.
 
-torch's DistributedDataParallel averages the gradients. Everything here does nothing where the team is one process.
+torch's DistributedDataParallel averages the gradients. With a team of one process, all functions here do nothing.
 """
 
 import faulthandler
@@ -31,34 +31,34 @@ OUT_OF_MEMORY = 77  # how a rank says with its exit code that its device had no 
 
 
 class RankLost(Exception):
-    """A process of the team has ended before its time: the run goes on from its checkpoint."""
+    """A process of the team ended too early. The run can resume from its checkpoint."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """One process among the `size` of a team. Rank 0 leads: it records, saves, and its batch-norm statistics count."""
+    """One of the `size` processes of a team. Rank 0 records and saves, and its batch-norm statistics count."""
 
     rank: int = 0
     size: int = 1
     led: Sequence["subprocess.Popen[bytes]"] = field(default=(), compare=False, repr=False)  # by rank 0: the others
 
     def check(self) -> None:
-        """Raise RankLost if a process that is led has failed, MemoryError if that was for lack of memory.
+        """Raise RankLost if another process of the team has failed, MemoryError if it ran out of memory.
 
-        NCCL does not say so: it waits for the others for ever.
+        Only rank 0 can tell. NCCL reports no failure of another process and waits for it forever.
         """
         for number, process in enumerate(self.led, 1):
             ended = process.poll()
             if ended == OUT_OF_MEMORY:
-                raise MemoryError(f"rank {number} of the team had no memory left")
+                raise MemoryError(f"rank {number} of the team ran out of memory")
             if ended:
                 raise RankLost(f"rank {number} of the team ended with {ended}")
 
     def replica(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """What is called in training in place of `model`, of which rank 0's state is given to all.
+        """The module to call in training in place of `model`; gives rank 0's state to all processes.
 
-        Batch norm normalises each process's part of a batch by itself (but see `synchronised`). Before every step all
-        take over rank 0's batch-norm statistics.
+        Batch norm normalises the share of each process separately (but see `synchronised`). Before each step all
+        processes take over rank 0's batch-norm statistics.
         """
         if self.size == 1:
             return model
@@ -66,15 +66,15 @@ class Team:
 
     @property
     def share(self) -> Share:
-        """What this process has of each batch (`engine.datasets.pipeline.shares`)."""
+        """The share of this process in each batch (`engine.datasets.pipeline.shares`)."""
         return self.rank, self.size
 
     def weighed(self, loss: Tensor, part: int, whole: int) -> Tensor:
-        """The mean loss over a part of a batch, so weighed that the mean over the team is that over the whole."""
+        """The mean loss over a share, weighted so that the team's mean is the mean over the whole batch."""
         return loss if self.size == 1 else loss * (part * self.size / whole)
 
     def total(self, *counts: Tensor) -> tuple[Tensor, ...]:
-        """The sums over the team of some scalars."""
+        """Each scalar summed over the team."""
         if self.size == 1:
             return counts
         sums = torch.stack([count.double() for count in counts])
@@ -82,14 +82,14 @@ class Team:
         return tuple(total.to(count.dtype) for count, total in zip(counts, sums, strict=True))
 
     def agree(self, model: nn.Module) -> None:
-        """Give rank 0's batch-norm statistics to all, for an evaluation that is split too."""
+        """Give rank 0's batch-norm statistics to all processes, for an evaluation that is split too."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
 
 def synchronised(model: nn.Module, training: Training, device: torch.device) -> nn.Module:
-    """The model with batch norm over all parts of a batch, if the training says so. Raises InputError on a CPU."""
+    """The model with batch norm over whole batches, if the training asks for it. Raises InputError on a CPU."""
     if training.batch_norm == "part":
         return model
     if device.type != "cuda":
@@ -100,7 +100,7 @@ def synchronised(model: nn.Module, training: Training, device: torch.device) -> 
 
 
 def join(rank: int, size: int, device: torch.device, meeting: Path) -> Team:
-    """Become a rank of a team whose processes meet in a file. Blocks until all are there."""
+    """Become a rank of a team whose processes find each other through a file. Blocks until all have joined."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())  # all are on this machine
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, f"file://{meeting}", PATIENCE, size, rank)
@@ -108,7 +108,7 @@ def join(rank: int, size: int, device: torch.device, meeting: Path) -> Team:
 
 
 def leave() -> None:
-    """Leave the group. Every process of the team has to, and none may end before it has."""
+    """Leave the process group. Each process of the team must call this before it ends."""
     dist.destroy_process_group()
 
 
@@ -116,12 +116,12 @@ def leave() -> None:
 def lead(
     command: Sequence[str], size: int, device: torch.device, caught: Callable[[Exception], object] = lambda error: None
 ) -> Iterator[Team]:
-    """Be rank 0 of a team whose other ranks are processes of `command`, while it trains.
+    """A context in which this process is rank 0 of a team; it starts the other ranks with `command`.
 
-    When that is over all leave the group, and the others are ended. Raises RankLost if one ended before, MemoryError if
-    that was for lack of memory. After any error this process should train no more (`processes.spend`): to leave a group
-    whose other members are gone may take for ever. Where it is caught in a call that never returns, `caught` is told
-    why in another thread, and the process ends: its worker's place is given to another.
+    At its end all processes leave the group and the other ranks end. Raises RankLost if one ended too early,
+    MemoryError if it ran out of memory. After any error this process should train no more (`processes.spend`), because
+    leaving a group whose members are gone may never return. If this process hangs in such a call, another thread calls
+    `caught` with the reason and ends the process; the pool replaces it.
     """
     if size == 1:
         yield Team()
@@ -139,7 +139,7 @@ def lead(
             over.set()
             _part()
         except BaseException as error:
-            processes.spend("what several devices were training was broken off")
+            processes.spend("the training on several devices was interrupted")
             if isinstance(error, RuntimeError) and not memory.ran_out(error):
                 _say_who_ended(crew, error)
             raise
@@ -151,7 +151,7 @@ def lead(
 
 
 def _part() -> None:
-    """Leave the group while the others do. What was trained counts, even if that fails or takes for ever."""
+    """Leave the group together with the others. The training counts even if this fails or never returns."""
     left = threading.Event()
 
     def part() -> None:
@@ -165,7 +165,7 @@ def _part() -> None:
     parting.join(PARTING_SECONDS)
     faulthandler.cancel_dump_traceback_later()
     if not left.is_set():
-        processes.spend(f"the group of several devices could not be left within {PARTING_SECONDS:g} s")
+        processes.spend(f"the processes of the team did not part within {PARTING_SECONDS:g} s")
 
 
 def _start(
@@ -177,13 +177,13 @@ def _start(
 
 
 def _watch(crew: Team, over: threading.Event, caught: Callable[[Exception], object]) -> None:
-    """End this process if another of the team has failed, and this one does not find out by itself."""
+    """End this process if another of the team has failed and this one hangs."""
     while not over.wait(0.5):
         try:
             crew.check()
         except (RankLost, MemoryError) as error:
             if not over.wait(GRACE_SECONDS):
-                processes.say(f"{error}, and this process waits for it: ending too")
+                processes.say(f"{error}; this process waits for it and ends too")
                 code = 1
                 try:
                     caught(error)
@@ -194,7 +194,7 @@ def _watch(crew: Team, over: threading.Event, caught: Callable[[Exception], obje
 
 
 def _say_who_ended(crew: Team, error: RuntimeError) -> None:
-    """Raise RankLost or MemoryError if it was another process whose end made this one fail."""
+    """Raise RankLost or MemoryError if the end of another process made this one fail."""
     deadline = time.monotonic() + 5.0  # a connection is gone before its process is
     while time.monotonic() < deadline:
         try:
@@ -205,7 +205,7 @@ def _say_who_ended(crew: Team, error: RuntimeError) -> None:
 
 
 def _loopback() -> str:
-    """The name of the network interface that leads nowhere but to this machine."""
+    """The name of the loopback network interface."""
     import psutil
 
     found = psutil.net_if_addrs().items()

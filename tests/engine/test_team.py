@@ -188,7 +188,7 @@ def test_a_group_that_is_never_left_costs_no_result(
     with team.lead(a_rank("import time; time.sleep(60)"), 2, CPU) as crew:
         pass
     assert spent == [processes.RENEWED]
-    assert "the group of several devices could not be left within 0.3 s" in capsys.readouterr().out
+    assert "the processes of the team did not part within 0.3 s" in capsys.readouterr().out
     assert all(rank.poll() is not None for rank in crew.led)
     leave()
 

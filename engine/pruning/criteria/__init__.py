@@ -1,10 +1,9 @@
 """Pruning criteria: how much a weight counts. A criterion is a file with a function `scores`, and a line below.
 
-`scores(final, rewound, draw)` is given the weights after training and those that tickets are rewound to, by layer, and
-a seeded generator. It returns a score for each weight, of the same shapes: the highest stay; among equals those of a
-lower index. One with a further parameter `network` is given the network and training images, too
-(`engine.pruning.networks`).
-Nothing here imports torch.
+`scores(final, rewound, draw)` receives the weights after training and the weights that tickets rewind to, by layer, and
+a seeded generator. It returns a score for each weight, in tensors of the same shapes. Weights with the highest scores
+stay; among equal scores those with the lower index. A function with a fourth parameter `network` also receives the
+network and training images (`engine.pruning.networks`). This module imports no torch.
 """
 
 from engine.machine.plugins import Door, is_plugin
@@ -34,10 +33,10 @@ ROUNDS = {"synflow": 100}  # in how many rounds each level is pruned, each with 
 
 
 def sees_images(criterion: str) -> bool:
-    """Whether a criterion may look at training images; of a plug-in that is not known before it is imported."""
+    """Whether a criterion may use training images; True for a plug-in, which is not imported to find out."""
     return criterion in OF_IMAGES or is_plugin(criterion)
 
 
 def needs_weights_alone(rule: Rule) -> bool:
-    """Whether a chain's stored weights are all that a rule needs to prune; of a plug-in that is not known."""
+    """Whether a rule can prune with a chain's stored weights alone; False for a plug-in, which is not imported."""
     return not (sees_images(rule.criterion) or rule.criterion in ROUNDS or rule.knows_layers)

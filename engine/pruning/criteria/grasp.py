@@ -1,6 +1,6 @@
-"""How much of the norm of the gradient a weight keeps: weight x (Hessian x gradient) (GraSP, Wang et al. 2020, eq. 8).
+"""GraSP, the gradient norm that a weight preserves: weight x (Hessian x gradient) (Wang et al. 2020, equation 8).
 
-Gradient and Hessian are of the weights that are pruned. The loss is of logits divided by 200, as in their experiments.
+Gradient and Hessian are by the prunable weights. The loss divides logits by 200, as in the experiments of Wang et al.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ TEMPERATURE = 200.0
 def scores(
     final: Mapping[str, Tensor], rewound: Mapping[str, Tensor], draw: torch.Generator, network: Network
 ) -> dict[str, Tensor]:
-    """The score of each weight: the negative of theirs, whose highest are pruned."""
+    """The score of each weight: the negative of Wang et al.'s, who prune the highest."""
     gradient = summed(map(network.gradient, network.losses(TEMPERATURE)))
 
     def product_of(loss: Tensor) -> dict[str, Tensor]:

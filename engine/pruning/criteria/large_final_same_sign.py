@@ -1,4 +1,4 @@
-"""The final magnitude of weights that kept their sign; those that changed it go first (Zhou et al. 2019)."""
+"""The final magnitude of weights that kept their sign; weights that changed it are pruned first (Zhou et al. 2019)."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The magnitude of the weight that tickets are rewound to (Zhou et al. 2019: large init)."""
+"""The magnitude of the rewound weight (Zhou et al. 2019: large init)."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""No criterion: which weights stay is drawn."""
+"""A random score: pruning ignores the weights, as a control."""
 
 from collections.abc import Mapping
 

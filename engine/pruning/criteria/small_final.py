@@ -1,4 +1,4 @@
-"""The final weight's magnitude, the smallest staying: a control (Zhou et al. 2019: small final)."""
+"""The negative magnitude of the final weight, so that the smallest stay; a control (Zhou et al. 2019: small final)."""
 
 from collections.abc import Mapping
 

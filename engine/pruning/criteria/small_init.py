@@ -1,4 +1,4 @@
-"""The magnitude of the weight rewound to, the smallest staying: a control (Zhou et al. 2019: small init)."""
+"""The negative magnitude of the rewound weight, so that the smallest stay; a control (Zhou et al. 2019: small init)."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""How much the loss would change if the weight were scaled: |weight x gradient| (SNIP, Lee et al. 2019, equation 6)."""
+"""SNIP, the sensitivity of the loss to scaling a weight: |weight x gradient| (Lee et al. 2019, equation 6)."""
 
 from collections.abc import Mapping
 

@@ -1,6 +1,7 @@
-"""The flow through the weight: of all paths of absolute weights from images of ones (SynFlow, Tanaka et al. 2020).
+"""SynFlow, the flow through a weight: the sum over all paths of absolute weights, for an image of ones.
 
-It sees no training image. Each level is pruned in 100 rounds (`engine.pruning.criteria.ROUNDS`), their algorithm 1.
+It uses no training image. Each level takes 100 rounds (`engine.pruning.criteria.ROUNDS`). Source: Tanaka et al. 2020,
+algorithm 1.
 """
 
 import copy

@@ -1,6 +1,6 @@
-"""The change of the loss without the weight, to first order: the mean of |weight x gradient| over the batches.
+"""First-order estimate of the change in loss if a weight is removed: the mean of |weight x gradient| over batches.
 
-Molchanov et al. 2017, equation 8, of single weights. Of one batch it is snip's.
+Source: Molchanov et al. 2017, equation 8, for single weights. With one batch it equals snip.
 """
 
 from collections.abc import Mapping
