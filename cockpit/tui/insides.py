@@ -5,16 +5,26 @@ What each buys was measured by `python -m benchmarks dashboard` without it: docs
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
+from rich.console import RenderableType
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual.app import App
+from textual.color import Color as Colour
 from textual.command import CommandPalette
 from textual.coordinate import Coordinate
+from textual.css.styles import RulesMap
+from textual.reactive import Reactive
+from textual.renderables.background_screen import BackgroundScreen
 from textual.screen import ModalScreen, Screen, ScreenResultType
+from textual.strip import Strip
+from textual.style import Style as VisualStyle
+from textual.visual import RenderOptions, Visual
+from textual.widget import Widget
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
@@ -62,6 +72,9 @@ class OpenApp(App[Any]):
 class PaintedOnce(Screen[ScreenResultType]):
     """A screen that is not painted, nor laid out or styled, when that will be done again in a moment."""
 
+    # Who gets and who loses the focus is painted; all the others stay as they are.
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+
     def _post_register(self, app: App[Any]) -> None:
         # It is new, so it finds its styles by the rules of now, and for the size of now. Textual would read all rules
         # again, twice, and find all styles again once the screen has been told its size.
@@ -79,6 +92,38 @@ class PaintedOnce(Screen[ScreenResultType]):
 
 class Dialog(ModalScreen[ScreenResultType], PaintedOnce[ScreenResultType]):  # in this order, else without its styles
     """A dialog over a screen that can still be seen."""
+
+    def render(self) -> RenderableType:
+        """The screen below, dimmed."""
+        below = super().render()
+        return Dimmed(below.screen, below.color) if isinstance(below, BackgroundScreen) else below
+
+
+class Dimmed(BackgroundScreen, Visual):
+    """A screen behind a dialog. Its lines are not led through a console, and each style is dimmed once."""
+
+    def render_strips(self, width: int, height: int | None, style: VisualStyle, options: RenderOptions) -> list[Strip]:
+        """The lines of the screen."""
+        base = style.rich_style
+        return [
+            Strip([Segment(text, _dimmed(own, self.color, base)) for text, own, _ in strip], strip.cell_length)
+            for strip in self.screen._compositor.render_strips()[:height]
+        ]
+
+    def get_optimal_width(self, rules: RulesMap, container_width: int) -> int:
+        """All there is."""
+        return container_width
+
+    def get_height(self, rules: RulesMap, width: int) -> int:
+        """As high as the screen."""
+        return self.screen.size.height
+
+
+@lru_cache(maxsize=4096)
+def _dimmed(style: Style | None, colour: Colour, base: Style) -> Style:
+    (segment,) = BackgroundScreen.process_segments([Segment("", style)], colour)
+    assert segment.style is not None
+    return base + segment.style
 
 
 class Palette(CommandPalette, Dialog[None]):
@@ -134,10 +179,24 @@ class FastTable(DataTable[str | Text]):
         for place, (column, cell) in enumerate(zip(self.ordered_columns, cells, strict=True)):
             width = column.get_render_width(self)
             room -= width
-            if isinstance(cell, str) and cell.isprintable():
+            if (text := _unstyled(cell)) is not None:
                 # The mouse finds the cell by what its style says.
                 meta = Style(meta={"row": row, "column": place})
-                line.append(Segment(set_cell_size(f"{padding}{cell}{padding}", width), style + meta))
+                fill = " " * (column.content_width - cell_len(text)) if _is_right(cell) else ""
+                line.append(Segment(set_cell_size(f"{padding}{fill}{text}{padding}", width), style + meta))
             else:
                 line += self._render_cell(row, place, base_style, width, cursor, hover)[line_no]
         return [], [[*line, Segment(" " * room, style + Style(meta={"row": row, "column": 0, "out_of_bounds": True}))]]
+
+
+def _unstyled(cell: str | Text) -> str | None:
+    """What a cell says, if it is in no style of its own."""
+    if isinstance(cell, Text):
+        if cell.spans or cell.style:
+            return None
+        cell = cell.plain
+    return cell if cell.isprintable() else None
+
+
+def _is_right(cell: str | Text) -> bool:
+    return isinstance(cell, Text) and cell.justify == "right"
