@@ -183,7 +183,8 @@ def work(
         if places and workers is None:
             background.refuse_more(connection, None if only is None else {place.name for place in places})
         if detach:
-            background.detach(path, connection, [word for word in sys.argv[2:] if word != "--detach"])
+            arguments = [word for word in sys.argv[2:] if word != "--detach"]
+            background.detach(path, connection, arguments, leads=head is not None)
             return
         try:
             pool = Pool(path, places, drain=drain, min_free=least, notify=notify or wish.notify, head=head)

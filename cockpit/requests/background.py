@@ -24,15 +24,19 @@ LOOK_SECONDS = 0.2
 GIB = 2**30
 
 
-def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] = ()) -> tuple[int | None, str]:
+def start(
+    path: Path, connection: sqlite3.Connection, arguments: Sequence[str] = (), *, leads: bool = False
+) -> tuple[int | None, str]:
     """Start `cockpit work` with these arguments in a new session, and wait until it has begun.
 
-    Returns its pid and a message; no pid if it ended at once because the queue was empty. Raises InputError.
+    If it `leads` a cluster, others can join by then. Returns its pid and a message; no pid if it ended at once because
+    the queue was empty. Raises InputError.
     """
     processes.check_told()
     folder = database.files_folder(path) / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"work-{datetime.now(UTC):%Y%m%dT%H%M%S}-{processes.mark()}.log"
+    before = _written(path)
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*processes.python("cockpit"), "work", "--db", str(path.absolute()), *arguments],
@@ -43,7 +47,9 @@ def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] =
             start_new_session=True,  # what ends the terminal does not end it
         )
     deadline = time.monotonic() + START_SECONDS
-    while not any(pool.pid == process.pid for pool in workers.live_pools(connection)):
+    while not any(pool.pid == process.pid for pool in workers.live_pools(connection)) or (
+        leads and _written(path) == before
+    ):
         if process.poll() is not None or time.monotonic() > deadline:
             process.terminate()
             said = log.read_text(errors="replace").strip()
@@ -54,9 +60,17 @@ def start(path: Path, connection: sqlite3.Connection, arguments: Sequence[str] =
     return process.pid, f"working in the background (pid {process.pid})"
 
 
-def detach(path: Path, connection: sqlite3.Connection, arguments: Sequence[str]) -> None:
+def _written(path: Path) -> int | None:
+    """When the head of a database wrote how it is joined, in nanoseconds; one that was killed has left it behind."""
+    try:
+        return database.join_file(path).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def detach(path: Path, connection: sqlite3.Connection, arguments: Sequence[str], *, leads: bool = False) -> None:
     """`cockpit work --detach`: start workers and print their pid."""
-    pid, said = start(path, connection, arguments)
+    pid, said = start(path, connection, arguments, leads=leads)
     if pid is None:
         print(said, file=sys.stderr)
     else:
@@ -128,8 +142,7 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
             print(joins or f"the workers of pool {pool.pid} are starting: {pool.log}")
         return
     headings = ("worker", "device", "state", "trains", "epoch", "img/s", "memory, GiB", "heartbeat")
-    host = processes.place().host
-    tables.show(headings, [_cells(row, host) for row in present], left=4)
+    tables.show(headings, [_cells(row) for row in present], left=4)
     for row in present:
         if row.message:
             print(f"{row.pid}: {row.message}")
@@ -152,12 +165,11 @@ def _head(connection: sqlite3.Connection, pools: Sequence[Pool]) -> str:
     )
 
 
-def _cells(row: Worker, host: str) -> list[str]:
-    """The cells of a worker; who is not on this `host` says where."""
+def _cells(row: Worker) -> list[str]:
     memory = [row.memory, row.device_memory]
     return [
         str(row.pid),
-        row.device if row.host == host else f"{row.device} of {row.host}",
+        words.device(row),
         words.state(row.state),
         words.run(row) if row.run_id else "",
         f"{row.epoch + 1}/{row.epochs}" if row.run_id and row.epoch is not None else "",

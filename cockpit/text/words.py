@@ -1,5 +1,6 @@
 """Wording shared by the command line and the dashboard: states, runs, durations, sizes."""
 
+import platform
 import re
 import shlex
 from datetime import datetime
@@ -39,6 +40,11 @@ SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 def state(word: str) -> str:
     """A state as glyph and word, so never by colour alone."""
     return f"{(OF_EXPERIMENTS | OF_WORKERS | OF_CHECKS)[word]} {word}"
+
+
+def device(row: Event | Worker) -> str:
+    """A device; that of another machine with its host."""
+    return str(row.device) if row.host in (None, platform.node()) else f"{row.device} of {row.host}"
 
 
 def run(row: Run | Event | Worker) -> str:
@@ -104,7 +110,7 @@ def event(row: Event) -> str:
     """An event of a run (`history.events`) in one line, with its error below."""
     at = datetime.fromisoformat(row.at).astimezone()
     accuracy = f" {row.test_accuracy:.2%}" if row.test_accuracy is not None else ""
-    where = f"{row.device}, pid {row.pid}"
+    where = f"{device(row)}, pid {row.pid}"
     text = f"{at:%Y-%m-%d %H:%M:%S}  {row.event + accuracy:<13}  {run(row)}"
     text += f"  (attempt {row.attempt}, {where}, run {row.digest[:12]})"
     return text + ("\n" + indent(row.error.rstrip(), "    ") if row.error else "")

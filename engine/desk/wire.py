@@ -5,6 +5,7 @@ decoded as the types that an operation declares; no code is received or run.
 """
 
 import ipaddress
+import os
 import socket
 import ssl
 import threading
@@ -199,7 +200,7 @@ class Address:
             family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
             return socket.create_server((self.host, self.port), family=family, backlog=512)
         except OSError as error:
-            raise InputError(f"cannot listen on {self} ({error.strerror or error}): choose another port") from None
+            raise InputError(f"cannot listen on {self} ({_reason(error)}): choose another port") from None
 
     def connect(self) -> Line:
         """Connect to the head. Raises OSError if nothing answers, SSLError if TLS fails, InputError for bad keys."""
@@ -238,6 +239,10 @@ def mapped(path: str, places: Mapping[str, str]) -> str:
         if Path(path).is_relative_to(there):
             return str(Path(places[there]) / Path(path).relative_to(there))
     return path
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 
 def torch_version() -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,6 +78,22 @@ def test_detached_workers_outlive_the_terminal_and_are_stopped_with_a_checkpoint
     assert len(list((database.files_folder(path) / "checkpoints").glob("*"))) == 1
     assert "no workers to stop" in cockpit("work", "--stop").stderr
     assert "no workers: start them" in cockpit("work", "--status").stdout
+
+
+def test_a_detached_head_can_be_joined_once_it_is_said_to_work(path: Path, cockpit: Cockpit) -> None:
+    add(path, "long", levels=0, replicates=1, random=["none"], target=["digits-a"])
+    joins = database.join_file(path)
+    joins.parent.mkdir()
+    joins.write_text("of a head that was killed")
+    assert "working in the background" in cockpit("work", "--cluster", "tcp://127.0.0.1:0", "--detach").stdout
+    found = re.fullmatch(r'address = "(tcp://127.0.0.1:[1-9]\d*)"\n', joins.read_text())
+    assert found
+    refused = cockpit("work", "--cluster", found[1], "--detach")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert f"cannot listen on {found[1]} (Address already in use): choose another port" in refused.stderr
+    assert f"cockpit join {joins}" in cockpit("work", "--status").stdout
+    assert cockpit("work", "--stop").returncode == 0
+    assert not joins.exists()
 
 
 @pytest.mark.slow

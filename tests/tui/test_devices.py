@@ -15,6 +15,7 @@ from cockpit.tui import states
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens import devices
 from cockpit.tui.screens.logs import Logs
+from cockpit.tui.widgets import panes
 from cockpit.tui.widgets.logview import LogView
 from cockpit.tui.widgets.table import LiveTable
 from engine.machine import processes
@@ -116,7 +117,7 @@ async def test_loads_have_their_last_hour_as_bars_and_pools_their_log(path: Path
         assert cells[1].strip().startswith("0% ")
         assert (cells[1].count("█"), cells[1].count("▁")) == (1, 1)
         assert cells[1].index("█") < cells[1].index("▁")
-        assert cells[2].startswith("1.0 GiB of 2.0 GiB")
+        assert cells[2].startswith("1/2 GiB")
         assert cells[3].startswith("61 °C")
         assert cells[4].startswith("400 W")
         (row,) = app.screen.query_one("#pools", LiveTable).shown.values()
@@ -147,3 +148,18 @@ def test_the_history_of_a_load_is_in_equal_parts_of_the_last_hour(path: Path) ->
     assert history[3] == 1.0
     assert 0.5 in history[1:3]
     assert found.history["watts"] == (None,) * 4
+
+
+def test_what_is_on_another_machine_is_shown_with_its_host(path: Path) -> None:
+    with worker(path), closing(database.writer(path)) as connection:
+        workers.record_loads(connection, socket.gethostname(), [Load("cpu", 0.5, GIB, 2 * GIB)])
+        assert panes.devices(workers.loads(connection)).plain == "cpu     ██░░  50%  1/2 GiB"
+        assert panes.workers(workers.present(connection), "").plain.splitlines()[0].split("  ")[1] == "cpu"
+        connection.execute("UPDATE workers SET host = 'lab2'")
+        workers.record_loads(connection, "lab2", [Load("cuda:0", 1.0, GIB, 2 * GIB)])
+        here, there = f"{socket.gethostname()}\ncpu     ██░░  50%  1/2 GiB", "lab2\ncuda:0  ████ 100%  1/2 GiB"
+        assert {*panes.devices(workers.loads(connection)).plain.split("\n\n")} <= {
+            f"{here}\n{there}",
+            f"{there}\n{here}",
+        }
+        assert panes.workers(workers.present(connection), "").plain.splitlines()[0].split("  ")[1] == "cpu of lab2"

@@ -195,7 +195,7 @@ def _worker(row: Worker, names: Mapping[str, str]) -> tuple[str, ...]:
     left = seconds_left(row)
     return (
         words.state(row.state),
-        row.device,
+        words.device(row),
         str(row.pid),
         f"{row.epoch + 1}/{row.epochs}" if row.run_id is not None and row.epoch is not None else "",
         f"{row.images_per_second:,.0f}" if row.images_per_second else "",

@@ -92,11 +92,14 @@ def experiment(found: Detail) -> Text:
 
 
 def devices(loads: Sequence[Load]) -> Text:
-    """How busy every host and card is; of many, a line each."""
-    if len(loads) > MANY:
-        return Text("\n".join(map(_brief, loads)))
-    lines = []
+    """How busy every host and card is; of many, a line each; of several hosts, each by its name."""
+    lines, several, host = [], len({row.host for row in loads}) > 1, None
     for row in loads:
+        if several and row.host != host:
+            lines.append(host := row.host)
+        if len(loads) > MANY:
+            lines.append(_brief(row))
+            continue
         full = round(row.busy * GAUGE)
         parts = [f"{row.memory_used / GIB:.0f}/{row.memory_total / GIB:.0f} GiB"]
         parts += [f"{row.celsius:.0f} °C"] if row.celsius is not None else []
@@ -117,7 +120,7 @@ def workers(present: Sequence[Worker], nobody: str) -> Text:
     """The workers, and what each trains; `nobody` where there are none."""
     lines, names = [], runs.named(present)
     for row in present:
-        lines.append(f"{words.state(row.state)}  {row.device}  pid {row.pid}")
+        lines.append(f"{words.state(row.state)}  {words.device(row)}  pid {row.pid}")
         if row.digest:
             lines.append(f"  {names[row.digest]}")
     return Text("\n".join(lines) or nobody)
