@@ -49,7 +49,7 @@ KEYS: Mapping[str, Sequence[str]] = {
     "1": (*"jjjjkk", "pagedown", "end", "home", "space", *"j", "space", *"pp", *CHART, "enter", "1"),
     "2": (*CHART, "tab", *"jk", "escape"),
     "3": (*CHART, *"dd", "tab", *"jk", "space", "space", "escape"),
-    "4": ("left", "left", "right", *"hhhvvssuurj", "a", *"exper", "down", "escape", "escape"),
+    "4": ("left", "left", "right", *"hhhvvssccrj", "a", *"exper", "down", "escape", "escape"),
     "5": (
         *("j", "j", "j", "k", "k", "pagedown", "end", "home", "space", "escape", *"sssss"),
         *("slash", *"name:77", "enter", "escape", *"aa", "plus", "minus", "C", "escape", "t", "escape", "N", "escape"),

@@ -39,7 +39,7 @@ class Action:
     tooltip: str
     command: str  # {names} stands for the names of the experiments
     act: Act | None = None  # None: the application knows more to do than a call for each experiment
-    loses: str = ""  # what a destructive action takes away, and what stays
+    loses: str = ""  # for an action that asks first: what it takes away or cannot be taken back, and what stays
     undo: str = ""  # the action that the key does instead where all that are chosen have had this one done
     already_applied: Callable[[Experiment], bool] = lambda row: False
     works: Callable[[Experiment], bool] = lambda row: True  # whether it changes something now
@@ -116,6 +116,8 @@ _TABLE = (
         "Train failed runs again, as new attempts, and what they blocked",
         "cockpit queue retry {names}",
         _retry,
+        loses="Workers train failed runs again, and u does not take that back; C gives the experiments up."
+        " Runs that are done stay.",
         works=lambda row: bool(row.failed or row.reason),
     ),
     Action(

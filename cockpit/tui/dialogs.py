@@ -14,7 +14,10 @@ from cockpit.tui.plain import Plain, plain
 
 
 class Confirm(Dialog[bool]):
-    """Whether to do something that takes something away. The focus is on the button that leaves all as it is."""
+    """Whether to do something that takes something away, or that nothing takes back.
+
+    The focus is on the button that leaves all as it is.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,n", "answer(False)", "Leave as is", id="dialog.no"),

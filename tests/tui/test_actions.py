@@ -193,3 +193,16 @@ def test_retry_says_which_files_are_gone(tmp_path: Path) -> None:
     assert outcome.changed
     assert "again; " in outcome.said
     assert "photos.npz" in outcome.said
+
+
+def test_a_key_of_the_application_means_the_same_on_every_screen() -> None:
+    """But for those of every pager, n and N, and N on Compare, which names the curve, not the experiment."""
+    own = {"logs.next", "logs.previous", "compare.rename"}
+    found = keys.bindings()
+    everywhere = {binding.key for id, binding in found.items() if id.partition(".")[0] in ("app", "act", "screen")}
+    elsewhere = {
+        id: binding.key
+        for id, binding in found.items()
+        if id.partition(".")[0] not in ("app", "act", "screen", "dialog", "start")  # a dialog takes all keys
+    }
+    assert {id for id, pressed in elsewhere.items() if everywhere & set(pressed.split(","))} == own

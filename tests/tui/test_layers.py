@@ -138,13 +138,13 @@ async def test_s_sorts_by_the_size_of_the_difference_and_the_total_stays_last(tr
         assert list(cells(screen)) == order
 
 
-async def test_u_hides_the_layers_that_do_not_differ(trained: Path) -> None:
+async def test_c_hides_the_layers_that_do_not_differ(trained: Path) -> None:
     async with opened(trained) as (pilot, screen):
-        await pilot.press("u")
+        await pilot.press("c")
         await until(pilot, lambda: len(cells(screen)) == 5)  # at level 3 all differ
         await pilot.press("left", "left", "left")
         await until(pilot, lambda: list(cells(screen)) == ["total"])
-        await pilot.press("u")
+        await pilot.press("c")
         assert len(cells(screen)) == 5
 
 
@@ -255,7 +255,7 @@ async def test_what_is_not_trained_yet_names_the_next_command(tmp_path: Path) ->
     async with opened(path) as (pilot, screen):
         await until(pilot, lambda: "nothing of waiting has been trained yet: `cockpit work`" in said(screen, "empty"))
         assert not screen.query_one("#layers-panes").display
-        await pilot.press("left", "right", "r", "h", "y", "s", "u", "v")  # nothing to act on, and nothing breaks
+        await pilot.press("left", "right", "r", "h", "y", "s", "c", "v")  # nothing to act on, and nothing breaks
         assert pilot.app.is_running
 
 

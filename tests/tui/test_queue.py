@@ -158,6 +158,13 @@ async def test_priority_retry_and_archive(path: Path) -> None:
         await until(pilot, lambda: look(path)["one"].priority == 1)
         await choose(pilot, "third")
         await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, Confirm))
+        assert look(path)["third"].status == "failed"
+        await pilot.press("R")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
         await until(pilot, lambda: look(path)["third"].status == "waiting")
         await pilot.press("A")  # has something left to train
         await until(pilot, lambda: any("left to train" in note.message for note in app._notifications))
@@ -299,6 +306,9 @@ async def test_an_action_says_what_it_changed_and_does_all_or_nothing(path: Path
         await choose(pilot, "other")
         for key, nothing in (("P", "other: nothing to pause"), ("R", "other: nothing to retry")):
             await pilot.press(key)
+            if key == "R":  # asks first
+                await until(pilot, lambda: isinstance(app.screen, Confirm))
+                await pilot.press("y")
             await until(pilot, partial(said, nothing))
         assert look(path)["other"].state == "active"
         assert app.done == ""  # nothing was done

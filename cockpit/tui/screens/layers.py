@@ -110,7 +110,7 @@ class Layers(CockpitScreen):
         Binding(
             "right", "level(1)", "Sparser", id="layers.sparser", show=False, priority=True, tooltip="The next level"
         ),
-        Binding("u", "unchanged", "Unchanged", id="layers.unchanged", show=False, tooltip="Hide what does not differ"),
+        Binding("c", "unchanged", "Unchanged", id="layers.unchanged", show=False, tooltip="Hide what does not differ"),
         Binding("r", "replicate", "Replicate", id="layers.replicate", show=False, tooltip="One replicate, or the mean"),
         Binding("j", "app.simulate_key('down')", "Down", id="layers.down", show=False, tooltip="To the next layer"),
         Binding("k", "app.simulate_key('up')", "Up", id="layers.up", show=False, tooltip="To the layer before"),
