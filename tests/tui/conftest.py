@@ -15,6 +15,7 @@ from textual.message_pump import MessagePump
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from cockpit.text import words
 from cockpit.tui.app import Cockpit
 from cockpit.tui.reader import Query, Reader
 from cockpit.tui.screens.transfer import Transfer
@@ -48,6 +49,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     monkeypatch.setattr(database, "datetime", Clock)
+    monkeypatch.setattr(words, "platform", SimpleNamespace(node=lambda: HOST))
     monkeypatch.setattr(workers, "time", SimpleNamespace(time=NOW.timestamp))
     monkeypatch.setattr(processes, "alive", lambda process: process.pid != DEAD)
     monkeypatch.setattr(devices, "usable", lambda: [devices.Device("cpu", None, False)] * 2)
