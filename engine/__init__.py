@@ -1,8 +1,7 @@
 """The engine: trains networks under masks, finds tickets, and records every step in SQLite.
 
-Importing this package imports nothing but its version. The rooms (see `docs/architecture.md`): `recipes` and
-`experiments` say what is to be trained, `store` holds it, `worker` and `run` do it, `training`, `pruning` and `tickets`
-know how.
+`import engine` imports only the version. `docs/architecture.md` lists the packages: `plan` defines experiments, `store`
+records them, `workers` train them with `training`, `pruning` and `tickets`, and `analysis` evaluates the results.
 From Python, `engine.open("experiments.db")` reads the results (see `docs/python.md`).
 """
 
@@ -18,7 +17,7 @@ __version__ = "0.1.0"  # the one place where it stands
 
 
 def open(path: str | PathLike[str]) -> "Results":
-    """The results in the database at `path`. Raises `engine.errors.InputError` if there is none."""
+    """The results in the database at `path`. Raises `engine.errors.InputError` if the file does not exist."""
     from engine.results.api import Results
     from engine.store import paths
 

@@ -1,4 +1,4 @@
-"""The part of the application that acts: asks where something would be lost, then does it beside the event loop."""
+"""The application's actions: asks before something is lost, then acts outside the event loop."""
 
 import asyncio
 import shlex
@@ -46,8 +46,12 @@ class ActingApp(Host):
         *(actions.binding(action.id) for action in ACTIONS.values() if action.key),
         Binding("question_mark", "help", "Keys", id="app.help", tooltip="All keys, and the commands that do the same"),
         Binding("u", "undo", "Undo", id="app.undo", show=False, tooltip="Take back what was last done to experiments"),
-        Binding("y", "copy_shown", "Copy command", id="app.copy", show=False, tooltip="That shows what is shown"),
-        Binding("Y", "copy_done", "Copy last", id="app.copy-done", show=False, tooltip="The command of what was done"),
+        Binding(
+            "y", "copy_shown", "Copy command", id="app.copy", show=False, tooltip="The command that shows this view"
+        ),
+        Binding(
+            "Y", "copy_done", "Copy last", id="app.copy-done", show=False, tooltip="The command of the last action"
+        ),
     ]
 
     done: str = ""  # the command that does what was done last
@@ -61,7 +65,7 @@ class ActingApp(Host):
         return not (action == "act" and (self.read_only or too_small))
 
     def chosen(self) -> Sequence[str]:
-        """The experiments that actions work on."""
+        """The experiments that actions apply to."""
         return self.screen.chosen() if isinstance(self.screen, CockpitScreen) else ()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
@@ -98,19 +102,19 @@ class ActingApp(Host):
         return super().deliver_screenshot(filename, path or str(Path.cwd()), time_format)
 
     def action_copy_shown(self) -> None:
-        """Copy the command that shows the same."""
+        """Copy the command that shows this view."""
         if isinstance(self.screen, CockpitScreen):
             self.copy(self.screen.command())
 
     def action_copy_done(self) -> None:
-        """Copy the command of what was last done."""
+        """Copy the command of the last action."""
         if self.done:
             self.copy(self.done)
         else:
             self.notify("nothing was done yet", severity="warning")
 
     def copy(self, command: str) -> None:
-        """Put a command into the clipboard, and show it."""
+        """Copy a command to the clipboard and show it."""
         self.copy_to_clipboard(command)
         self.notify(command, title="Copied")
 
@@ -132,7 +136,7 @@ class ActingApp(Host):
         return partial(self.run_action, found.binding.action, found.node)
 
     def action_act(self, name: str) -> None:
-        """Do one of `ACTIONS` to the experiments that are chosen."""
+        """Carry out one of `ACTIONS` on the selected experiments."""
         action = ACTIONS[name]
         match name:
             case "add":
@@ -146,7 +150,7 @@ class ActingApp(Host):
             case _ if names := self.chosen():
                 self._act(action, names)
             case _:
-                self.notify("There is no experiment to do that to: n makes one", severity="warning")
+                self.notify("No experiment selected. Press n to create one.", severity="warning")
 
     @work(group="acting")
     async def _act(self, action: Action, names: Sequence[str]) -> None:
@@ -197,7 +201,7 @@ class ActingApp(Host):
         names = ", ".join(row.name for row in found)
         if action.id == "tags":
             shared = set.intersection(*(set(row.tags) for row in found))
-            hint = "Tags, separated by spaces. Enter saves, esc leaves them as they are."
+            hint = "Tags, separated by spaces. Enter: save, Esc: cancel"
             text = await self.push_screen_wait(Ask(f"Tags of {names}", " ".join(sorted(shared)), hint, lines=False))
             wanted = shared if text is None else set(text.replace(",", " ").split())
             more, less = sorted(wanted - shared), sorted(shared - wanted)
@@ -205,7 +209,7 @@ class ActingApp(Host):
             change = partial(labels.annotate, tags=more, untag=less)
         elif action.id == "notes":
             before = found[0].notes or ""
-            hint = "Ctrl+s saves, esc leaves them as they are. They replace what was there."
+            hint = "Replaces the present notes. Ctrl+s: save, Esc: cancel"
             text = await self.push_screen_wait(Ask(f"Notes of {names}", before, hint, lines=True))
             options = [f"--notes {shlex.quote(text)}"] if text is not None and text.strip() != before else []
             change = partial(labels.annotate, notes=text)
@@ -235,7 +239,7 @@ class ActingApp(Host):
         try:
             lines = await asyncio.to_thread(_at_work, self.path)
             if not lines:
-                self.notify("There are no workers on this machine: w starts them", title=action.label)
+                self.notify("No workers on this machine. Press w to start them.", title=action.label)
                 return
             command = action.named((), self.path)
             asked = Confirm("Stop the workers of this machine?", lines, action.loses, action.label, command)
@@ -249,7 +253,7 @@ class ActingApp(Host):
         self.notify(said)
 
     async def writable(self) -> Path:
-        """The database to write to. A sample stays as it is: from now on, its copy is shown."""
+        """The database to write to. For a sample, that is a copy, which is shown from now on."""
         path = await asyncio.to_thread(database.writable_path, self.path)
         if path != self.path:
             self.notify(f"{self.path} is a read-only sample: now showing {path}")
@@ -257,12 +261,12 @@ class ActingApp(Host):
         return path
 
     def say_done(self, title: str, what: str, command: str) -> None:
-        """Say what was done, and with which command it could have been."""
+        """Report an action and the command that does the same."""
         self.done = command
         self.notify(f"{what}\n{command}" if what else command, title=title)
 
     def failed(self, title: str, error: Exception) -> None:
-        """Say why something could not be done."""
+        """Report why an action failed."""
         self.notify(hints.complete(error), title=title, severity="error", timeout=10)
 
 

@@ -1,4 +1,4 @@
-"""What can be done to experiments and workers: one table, of which the keys, the palette and the help are made."""
+"""The actions on experiments and workers: one table, which defines the keys, the palette and the help."""
 
 import shlex
 import sqlite3
@@ -82,7 +82,7 @@ _TABLE = (
         "pause",
         "P",
         "Pause",
-        "Workers leave it alone, within seconds, until P resumes it",
+        "Workers stop training it within seconds; P resumes it",
         "cockpit queue pause {names}",
         _state("paused"),
         undo="resume",
@@ -93,7 +93,7 @@ _TABLE = (
         "resume",
         "",
         "Resume",
-        "Workers go on with what was paused or cancelled",
+        "Workers continue paused or cancelled experiments",
         "cockpit queue resume {names}",
         _state("active"),
         works=lambda row: row.status in ("paused", "cancelled"),
@@ -102,7 +102,7 @@ _TABLE = (
         "cancel",
         "C",
         "Cancel",
-        "Give experiments up; P takes them up again",
+        "Cancel experiments; P resumes them",
         "cockpit queue cancel {names}",
         _state("cancelled"),
         loses="Runs that are done stay, and so do runs that another experiment wants. What is being trained stops at"
@@ -154,7 +154,7 @@ _TABLE = (
         "archive",
         "A",
         "Archive",
-        "Out of sight, if nothing is left to train; A again brings it back",
+        "Hide experiments that have nothing left to train; A shows them again",
         "cockpit queue archive {names}",
         _archive(True),
         undo="unarchive",

@@ -60,10 +60,10 @@ class Cockpit(OpenApp, ActingApp):
         Binding(
             "e",
             "take_away",
-            "Take away",
+            "Export view",
             id="app.take-away",
             show=False,
-            tooltip="Write what is on screen: CSV, PNG, SVG",
+            tooltip="As CSV, PNG or SVG",
         ),
         Binding(
             "O",
@@ -172,7 +172,7 @@ class Cockpit(OpenApp, ActingApp):
         self.call_from_thread(self.notify, said, severity="warning")
 
     def action_take_away(self) -> None:
-        """Write what is on screen into a file."""
+        """Export the view to a file."""
         if isinstance(self.screen, CockpitScreen):
             self.run_worker(taking.take(self, self.screen))
 
@@ -182,7 +182,7 @@ class Cockpit(OpenApp, ActingApp):
         self.switch_mode("experiment")
 
     def open_run(self, run: int) -> None:
-        """Show all about the run of this id."""
+        """Show the details of the run with this id."""
         self.push_screen(RunScreen(run))
 
     @work(group="opening")

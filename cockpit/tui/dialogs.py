@@ -1,4 +1,4 @@
-"""What is asked before something is done: whether, and with which words."""
+"""Dialogs that ask before an action: for confirmation, or for a text."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -14,13 +14,10 @@ from cockpit.tui.plain import Plain, plain
 
 
 class Confirm(Dialog[bool]):
-    """Whether to do something that takes something away, or that nothing takes back.
-
-    The focus is on the button that leaves all as it is.
-    """
+    """Asks to confirm an action that loses something or cannot be undone. The button that cancels has the focus."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,n", "answer(False)", "Leave as is", id="dialog.no"),
+        Binding("escape,n", "answer(False)", "Keep", id="dialog.no"),
         Binding("y", "answer(True)", "Do it", id="dialog.yes", show=False),
         Binding("left,right,j,k,up,down", "app.focus_next", "Other button", id="dialog.other", show=False),
     ]
@@ -37,7 +34,7 @@ class Confirm(Dialog[bool]):
             yield Plain(self.loses, classes="loses")
             yield Plain(self.command, classes="command")
             with Horizontal(classes="buttons"):
-                yield Button("Leave as is", id="no", compact=True)
+                yield Button("Keep", id="no", compact=True)
                 yield Button(plain(self.verb), id="yes", variant="error", compact=True)
 
     @on(Button.Pressed)
@@ -50,10 +47,10 @@ class Confirm(Dialog[bool]):
 
 
 class Ask(Dialog[str | None]):
-    """A text, on one line or on several; None if it was given up."""
+    """Asks for a text, on one line or several. Returns None if the user cancels."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Leave as is", id="ask.no"),
+        Binding("escape", "dismiss(None)", "Cancel", id="ask.no"),
         Binding("ctrl+s", "save", "Save", id="ask.save", priority=True),
     ]
 

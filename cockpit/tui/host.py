@@ -1,4 +1,4 @@
-"""What screens and widgets may ask of the application. They import this, so that the application can import them."""
+"""The application's interface to its screens and widgets. They import this module, and the application imports them."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -37,19 +37,19 @@ class Host(App[None]):
 
     @abstractmethod
     def open_run(self, run: int) -> None:
-        """Show all about the run of this id."""
+        """Show the details of the run with this id."""
 
     @abstractmethod
     def action_copy_shown(self) -> None:
-        """Copy the command that shows the same."""
+        """Copy the command that shows this view."""
 
     @abstractmethod
     def say_done(self, title: str, what: str, command: str) -> None:
-        """Say what was done, and the command that does the same."""
+        """Report an action and the command that does the same."""
 
     @abstractmethod
     def failed(self, title: str, error: Exception) -> None:
-        """Say why something could not be done."""
+        """Report why an action failed."""
 
 
 def host_of(node: MessagePump) -> Host:

@@ -1,4 +1,4 @@
-"""Taking away: what is on screen as a file, or as a download where the cockpit is served to a browser."""
+"""Export of a view as a file, or as a download if the dashboard runs in a browser."""
 
 import asyncio
 import re
@@ -30,13 +30,13 @@ WHAT: dict[Form, str] = {"csv": "CSV, the figures", "png": "PNG", "svg": "SVG"}
 
 
 def name_of(screen: CockpitScreen) -> str:
-    """What a file of this screen is called, without its ending."""
+    """The name of this screen's export, without its ending."""
     parts = [screen.app.current_mode, screen.cockpit.experiment]
     return re.sub(r"[^\w.+-]+", "-", "-".join(filter(None, parts))).strip("-.") or "cockpit"
 
 
 def forms_of(screen: CockpitScreen) -> Forms:
-    """What this screen can be written as: a chart's curves if there are some, else the table one is in."""
+    """The export formats of this screen: those of its chart if that has curves, else those of the focused table."""
     chart = next(
         (chart for chart in screen.query(Chart) if any(one.levels for one in chart.shown) and chart.display), None
     )
@@ -66,7 +66,7 @@ def _keep(picture: str, path: Path) -> None:
 
 
 class TakeAway(Dialog[tuple[Form, Path] | None]):
-    """In which form, and into which file."""
+    """Asks for the format and the file of an export."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Leave it", id="take.leave", tooltip="Write nothing"),
@@ -79,10 +79,10 @@ class TakeAway(Dialog[tuple[Form, Path] | None]):
     def compose(self) -> ComposeResult:
         first = next(iter(self.forms))
         with Vertical(id="taking") as box:
-            box.border_title = "take away what is on screen"
+            box.border_title = "export view"
             yield Select([(WHAT[form], form) for form in self.forms], value=first, allow_blank=False, compact=True)
             yield Input(f"{self.stem}.{first}", select_on_focus=False, compact=True)
-            yield Plain("enter writes it, esc leaves it", id="taking-hint")
+            yield Plain("Enter: save, Esc: cancel", id="taking-hint")
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
@@ -110,7 +110,7 @@ class TakeAway(Dialog[tuple[Form, Path] | None]):
 
 
 async def take(app: App[None], screen: CockpitScreen) -> None:
-    """Ask for form and file, and write it; a browser downloads it instead, whoever it belongs to."""
+    """Ask for format and file, then export the view; in a browser the file is downloaded."""
     forms = forms_of(screen)
     chosen = await app.push_screen_wait(TakeAway(name_of(screen), forms, not app.is_web))
     if chosen is None:

@@ -344,7 +344,7 @@ CLAIMS = (
         "Tickets transfer across optimizers: they beat random ones",
         "section 4.3, figure 5",
         ACCURACY,
-        "tickets found with one optimizer and trained with another, beside random ones",
+        "tickets found with one optimizer and trained with another, and random ones",
         _across_optimizers,
     ),
     Claim(
@@ -360,7 +360,7 @@ CLAIMS = (
         "Mask statistics carry information: random tickets gain by them",
         "appendix A.2, figure A1",
         ACCURACY,
-        "random tickets of preserved or locally permuted masks, beside globally permuted ones",
+        "random tickets of preserved or locally permuted masks, and globally permuted ones",
         _with_layer_statistics,
     ),
 )

@@ -1,4 +1,4 @@
-"""How far the masks of an experiment's tickets overlap, each with each: between replicates, and between chains."""
+"""Overlaps of the masks of an experiment's tickets, for each pair of replicates and of chains."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from engine.store.files import Folder
 class Cell(NamedTuple):
     """Two tickets, or the mean of several pairs: the overlap of their masks, and what it would be by chance.
 
-    See `engine.analysis.comparing.Layer`, of all layers together. None where the masks are not known.
+    Both are Jaccard indices over all layers (`engine.analysis.comparing.Layer`); None if a mask is unknown.
     """
 
     overlap: Mean | None

@@ -1,4 +1,4 @@
-"""What adding experiments would do: how many of their runs are new or done, and how long those left would take."""
+"""Previews of adding experiments: how many of their runs are new or done, and the time of the others."""
 
 import json
 import sqlite3
@@ -20,7 +20,7 @@ _NEW = "\0"  # begins the names, which no other has, of the experiments that a p
 
 @dataclass(frozen=True)
 class Preview:
-    """What adding an experiment, or several, would do: how many runs are new or done, and what would be left."""
+    """The effect of adding one or several experiments: new and finished runs, and an estimate of the rest."""
 
     curves: int
     runs: int
@@ -30,7 +30,7 @@ class Preview:
 
     @property
     def existing(self) -> int:
-        """How many of the runs are in the database."""
+        """The number of these runs that the database already has."""
         return self.runs - self.new
 
 
@@ -44,9 +44,9 @@ class Plan(NamedTuple):
 def preview(
     connection: sqlite3.Connection | None, definitions: Sequence[Definition], places: Sequence[Device]
 ) -> tuple[list[Preview], Preview]:
-    """What adding experiments, one after the other, would do: to each, and to all together with each run once.
+    """Preview adding experiments one after the other: the effect of each, and of all with each run counted once.
 
-    Nothing is written; where there is no database yet (None), all is new.
+    Writes nothing. Without a database (None) all runs are new.
     """
     return previews(connection, [definitions], places)[0]
 
@@ -54,7 +54,7 @@ def preview(
 def previews(
     connection: sqlite3.Connection | None, groups: Sequence[Sequence[Definition]], places: Sequence[Device]
 ) -> list[tuple[list[Preview], Preview]]:
-    """What `preview` says of each of these groups of experiments by itself. Each experiment is expanded once."""
+    """The `preview` of each group of experiments, independent of the others. Expands each experiment once."""
     expanded = {definition: curves(definition) for group in groups for definition in group}
     each = {definition: runs(found) for definition, found in expanded.items()}
     data_sets = {data.identity: data for one in expanded for data in one.sources + one.targets}

@@ -1,6 +1,6 @@
-"""What replicates say: means, paired differences with intervals and p values, the sparsest level that matches dense.
+"""Statistics over replicates: means, paired differences with intervals and p values, the sparsest matching level.
 
-Pure functions over accuracies; docs/statistics.md defines each figure. No torch here.
+Pure functions over accuracies; docs/statistics.md defines each figure. Imports no torch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ Method = Literal["student", "permutation"]
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over replicates, their sample standard deviation (None for one), and how many they are."""
+    """A mean over replicates, their sample standard deviation (None for one replicate), and their number."""
 
     mean: float
     std: float | None
@@ -43,12 +43,12 @@ class Difference(Mean):
 
     @property
     def agreeing(self) -> int:
-        """How many seeds differ in the direction of the mean."""
+        """The number of seeds whose difference has the sign of the mean."""
         return sum(value * self.mean > 0 for value in self.seeds.values())
 
 
 def mean_of(values: Iterable[float | None]) -> Mean | None:
-    """The mean of the values that are known, None if none is."""
+    """The mean of the known values; None if no value is known."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -101,9 +101,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def needed(found: Difference, confidence: float = CONFIDENCE) -> int | None:
-    """How many pairs Student's interval would take to leave out 0, if mean and deviation stayed as they are.
+    """The number of pairs at which Student's interval would exclude 0, for the same mean and deviation.
 
-    None for more than `MOST`, and where there is no deviation to tell from.
+    None if that is more than `MOST` or the deviation is unknown.
     """
     if found.std is None or found.std < NO_WIDTH:
         return None
@@ -128,7 +128,7 @@ def matching(means: Mapping[int, float], dense: Mean | None) -> int | None:
 
 
 def _half_width(std: float, n: int, confidence: float) -> float:
-    """Of Student's interval for the mean of n values of this sample deviation."""
+    """Half the width of Student's interval for the mean of n values with this sample deviation."""
     return _quantile((1 + confidence) / 2, n - 1) * std / sqrt(n)
 
 

@@ -186,7 +186,7 @@ def listing(root: Path, tests: tuple[str, ...] = ("test", "val")) -> Pictures:
                 f"{root}: only {part}/ has the classes {named}: give {other}/ folders of the same names, or remove them"
             )
     if len(classes) < 2:
-        raise InputError(f"{root} has one class, {classes[0]}: there is nothing to learn")
+        raise InputError(f"{root} has one class, {classes[0]}: add a folder for at least one other class")
     return Pictures(root, classes, _split(root, "train", classes), _split(root, test, classes))
 
 

@@ -192,7 +192,7 @@ def contents(path: Path) -> Contents:
         if untested := set(train) - set(test):
             raise InputError(f"{path}: every class needs test images, these labels have none: {_some(untested)}")
         if classes < 2:
-            raise InputError(f"{path}: all training images have one label, there is nothing to learn")
+            raise InputError(f"{path}: all training images have one label, so a network has nothing to learn")
         sha256 = file_digest(path)
         pixels = _looked_at(archive, layout, sha256) if layout.offsets else _stated(archive, layout)
     return Contents(sha256, layout, pixels, tuple(train[label] for label in range(classes)), test.total())

@@ -122,7 +122,7 @@ class Head:
                     session.report = None
 
     def _renew(self, now: float) -> None:
-        """Renew the leases of workers that called lately; that of a stopped process runs out."""
+        """Renew the leases of workers that called lately; the lease of a stopped process runs out."""
         with database.transaction(self.connection):
             for session in self.sessions.values():
                 if session.claim_held and now - session.heard < leases.RENEWAL_SECONDS:

@@ -1,4 +1,4 @@
-"""The keys of a cluster: a certificate for its head, one for its workers, and that of the authority that signed both.
+"""The keys of a cluster: certificates of its head, of its workers, and of the authority that signed both.
 
 `make` discards the authority's private key, so nobody can sign another certificate for the cluster.
 """

@@ -195,7 +195,7 @@ def members(name: str, given: Collection[str] = ()) -> tuple[str, ...]:
     own = {option for member in listed for option in PRESETS[member].options}
     for option in given:
         if option in own:
-            why = f" tells the experiments of preset {name!r} apart: give it beside one of {', '.join(listed)}"
+            why = f" tells the experiments of preset {name!r} apart: give it with one of {', '.join(listed)}"
             raise InputError(OptionName(option), why)
     return listed or (named(name),)
 

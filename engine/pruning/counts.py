@@ -66,7 +66,7 @@ def apportioned(
 ) -> dict[str, int]:
     """Divide `total` in proportion to `weights`, within the bounds `least` and `most`.
 
-    If `total` is below the sum of `least`, earlier names receive their least first. Otherwise the result is that of
+    If `total` is below the sum of `least`, earlier names receive their least first. Otherwise this is
     Webster's method: give units one by one to the name with the highest weight / (2 share + 1). Under it no share grows
     when the total falls, so no layer keeps more weights at a level than at the level before.
     """

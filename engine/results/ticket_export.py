@@ -172,7 +172,7 @@ def main() -> None:
     exporting = verbs.add_parser("export")
     exporting.add_argument("--db", type=Path, required=True)
     exporting.add_argument("--output", type=Path, required=True, help="a file, or a folder for one")
-    exporting.add_argument("--code-for", metavar="FILE", help="write the network's definition, too, beside this file")
+    exporting.add_argument("--code-for", metavar="FILE", help="also write the network's definition, next to this file")
     exporting.add_argument("digest")
     exporting.add_argument("sparser", help="the digest of a sparser run of the same chain, or the same")
     verbs.add_parser("verify").add_argument("files", type=Path, nargs="+")

@@ -88,8 +88,8 @@ def _ensure_no_log(path: Path, replace: bool) -> None:
     if found and not path.exists():
         names = " ".join(shlex.quote(str(log)) for log in found)
         raise InputError(
-            f"{path} cannot be made beside {found[0]}, the log of a database that was moved or removed: it may hold the"
-            f" last changes of that database; move it there, or remove it with: rm {names}"
+            f"{path} cannot be made next to {found[0]}, the log of a database that was moved or removed: it may hold"
+            f" the last changes of that database; move it there, or remove it with: rm {names}"
         )
     if replace and (found or (path.exists() and beside(path, "-wal").exists())):
         raise InputError(f"{path} is in use, or was not closed ({path.name}-wal): name another file")

@@ -23,7 +23,7 @@ class Checkpoint:
     where: str = ""  # what computed it, where only that computes the same bits
 
     def fits(self, masks: Masks) -> bool:
-        """Whether each weight that these masks prune is 0, as it is if the training used these masks."""
+        """Whether each weight that these masks prune is 0, which holds if the training used these masks."""
         return not any(bool(self.tensors[f"model/{name}"][~mask.cpu()].any()) for name, mask in masks.items())
 
     def restore(self, state: State) -> None:

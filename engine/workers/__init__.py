@@ -1,6 +1,6 @@
 """Workers: processes that claim runs from the queue and train them.
 
-`pool` starts one for each device (without torch), `worker` claims, `run` takes one run from start to end, `heartbeat`
-keeps its lease, `follower` trains along on a further device. They know the database through a desk alone
-(`engine.desk`), but for the pool.
+`pool` starts one for each device (without torch), `worker` claims runs, `run` trains one run from start to end,
+`heartbeat` renews its lease, and `follower` trains the same run on a further device. Only the pool opens the database;
+all others use a desk (`engine.desk`).
 """

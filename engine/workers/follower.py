@@ -1,4 +1,4 @@
-"""A process that trains one run together with a worker on a device of its own, a rank of `engine.training.team`."""
+"""A follower: a process that trains a worker's run on a further device, as a rank of `engine.training.team`."""
 
 import argparse
 import faulthandler
@@ -19,7 +19,7 @@ from engine.workers.run import Bench, prepare
 
 
 def follow(options: argparse.Namespace) -> None:
-    """Train the run as its worker does, and record nothing."""
+    """Train the run like its worker, and record nothing."""
     job, device = msgspec.json.decode(options.job, type=Job), torch.device(options.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else what names no device takes room on the worker's
@@ -43,7 +43,7 @@ def _end_with(parent: int) -> None:
 
 
 def main() -> None:
-    """The command line that `engine.workers.run` starts followers with."""
+    """The command line with which `engine.workers.run` starts followers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--job", required=True, help="what is trained: JSON of `Job`")
     parser.add_argument("--decoders", type=int, default=1)

@@ -1,4 +1,4 @@
-"""What a worker says every few seconds: that it lives, what it does, and that its claim is still held."""
+"""The heartbeat of a worker: every few seconds it reports the worker's state and renews the lease."""
 
 import os
 import threading
@@ -19,8 +19,8 @@ BEAT_SECONDS = 2.0
 class Heartbeat(threading.Thread):
     """Keeps `claim` in force and reports what `context` trains, until the process ends.
 
-    A worker has to `stop` when it was asked to, when the process that started it has ended, and when its desk is of no
-    use any more: `gone` says so.
+    `stop` is set when the worker must end: on request, when the process that started it has ended, or when its desk no
+    longer accepts results (`gone` has the reason).
     """
 
     def __init__(self, context: RunContext, parent: int) -> None:
@@ -37,7 +37,7 @@ class Heartbeat(threading.Thread):
         self._looked: tuple[UnderWay | None, float, int] = (None, 0.0, 0)  # at what, when, and its images then
 
     def run(self) -> None:
-        """Beat until the end. A database that is locked for a while is waited for: the lease is longer."""
+        """Beat until the end. Waits for a locked database, because the lease lasts longer."""
         while not self._over.wait(BEAT_SECONDS):
             if self.parent and os.getppid() != self.parent:
                 self.stop.set()
@@ -50,15 +50,15 @@ class Heartbeat(threading.Thread):
         self.desk.close_beats()
 
     def end(self, seconds: float | None = None) -> None:
-        """Beat no more, and leave the database: the last to do so empties the write-ahead log into it.
+        """Stop the heartbeat and close its connection.
 
-        Wait no longer than so many seconds, for a beat that may be reading from a device which never answers.
+        Waits at most this many seconds, because a beat may be reading from a device that never answers.
         """
         self._over.set()
         self.join(seconds)
 
     def look_for_desk(self) -> None:
-        """Find out whether the desk is `gone`."""
+        """Set `gone` if the desk no longer accepts results."""
         if not self.gone and (gone := self.desk.gone()):
             self.gone = gone
             self.stop.set()
@@ -80,7 +80,7 @@ class Heartbeat(threading.Thread):
         return torch.cuda.memory_reserved() if self.context.device.type == "cuda" else None
 
     def _progress(self) -> dict[str, Any]:
-        """How far the training under way is, and its images per second since the last look."""
+        """The progress of the present training, and its images per second since the last call."""
         under_way, moment = self.context.under_way, time.monotonic()
         if under_way is None:
             self._looked = None, 0.0, 0  # or a run that is over would keep its memory on the device until the next

@@ -1,4 +1,4 @@
-"""The pool of a machine that joined a head: it opens no database. Nothing here imports torch."""
+"""The pool of a machine that joined a head. It opens no database and imports no torch."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ from engine.workers.pool import Pool, naming
 
 
 class JoinedPool(Pool):
-    """Worker processes for a head, one in each of `slots`. They end when it stops, and wait while it is away."""
+    """Worker processes for a head, one for each of `slots`. They end when the head stops, and wait while it is away."""
 
     def __init__(
         self,
@@ -38,14 +38,14 @@ class JoinedPool(Pool):
         self._begin(options, slots)
 
     def _connect(self) -> Line | None:
-        """A connection to the head; None where it does not answer. Raises InputError where it refuses this machine."""
+        """A connection to the head; None if it does not answer. Raises InputError if it refuses this machine."""
         try:
             line = self.head.connect()
             line.send(self._hello)
             answer = line.receive(Answer)
         except OSError as error:
             if is_refusal(error):
-                raise InputError(f"{self.head} is no head that these keys belong to ({error})") from None
+                raise InputError(f"the keys do not belong to the head at {self.head} ({error})") from None
             return None
         except msgspec.DecodeError:
             raise InputError(no_head(self.head)) from None
@@ -60,15 +60,15 @@ class JoinedPool(Pool):
 
     @property
     def log(self) -> Path:
-        """The file that its workers print to, on this machine."""
+        """The file with its workers' output, on this machine."""
         return self.cache / "logs" / self._hello.log
 
     def _usable(self) -> bool:
-        """Whether workers may be started: the head says itself when it refuses them."""
+        """Always True: workers may start, and the head refuses them if it must."""
         return True
 
     def _record(self, loads: list[devices.Load]) -> None:
-        """Send a sample of this host's load, and what the workers printed."""
+        """Send the head a sample of this host's load and the workers' output."""
         with self._sending:
             self._line = self._line or self._connect()
             try:
@@ -94,7 +94,7 @@ class JoinedPool(Pool):
             self._record([])
 
     def close(self) -> None:
-        """Wait for the processes to end; what they printed last is sent."""
+        """Wait for the processes to end, then send their last output."""
         for slot in self._slots:
             slot.process.wait()
         self._leave()

@@ -1,4 +1,4 @@
-"""A pool of worker processes, one or more for each device. Nothing here imports torch."""
+"""A pool of worker processes, one or more for each device. Imports no torch."""
 
 import os
 import socket
@@ -37,9 +37,9 @@ class _Slot:
 
 
 class Pool:
-    """Worker processes, one on each of `slots`. Each ends with this process, if it is not stopped before.
+    """Worker processes, one for each of `slots`. They end with this process at the latest.
 
-    One that crashes is started again: the run that it held goes on from its checkpoint, and counts how often that was.
+    The pool restarts a worker that crashes. Its run resumes from its checkpoint and counts the crashes.
     """
 
     def __init__(
@@ -103,23 +103,23 @@ class Pool:
 
     @property
     def log(self) -> Path:
-        """The file that its workers print to."""
+        """The file with its workers' output."""
         return self._folder.path / "logs" / self._name
 
     @property
     def running(self) -> int:
-        """How many of the slots have a process that has not ended, or will be given another."""
+        """The number of slots whose process runs or will be restarted."""
         return sum(slot.process.poll() is None or self._replaceable(slot) for slot in self._slots)
 
     @property
     def crashed(self) -> int:
-        """How many of the slots are empty because their workers crashed again and again."""
+        """The number of slots that are empty because their workers crashed repeatedly."""
         ended = (slot for slot in self._slots if slot.process.poll() not in (None, 0, processes.HALTED))
         return sum(not self._replaceable(slot) for slot in ended)
 
     @property
     def halted(self) -> str | None:
-        """Why workers ended that cannot use the database, its files or their disk; None if none did."""
+        """Why workers ended that could not use the database, its files or their disk; None if none did."""
         if not any(slot.process.poll() == processes.HALTED for slot in self._slots):
             return None
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
@@ -133,11 +133,11 @@ class Pool:
         return self._usable()
 
     def _usable(self) -> bool:
-        """Whether the database is where it was: another worker would train for another, or none."""
+        """Whether the database is still at its path, so that a new worker would use the same one."""
         return database.lies_at(self.path, self._file)
 
     def _tend(self) -> None:
-        """Start crashed workers again, and record the load of the host and its cards, until all have ended."""
+        """Restart crashed workers and record the load of the host and its cards, until all workers have ended."""
         meter, sampled = devices.Meter(self.devices), 0.0
         while self.running and not self._ending:
             time.sleep(TEND_SECONDS)
@@ -174,7 +174,7 @@ class Pool:
             slot.process, slot.started = self._start(slot.command, slot.environment), time.monotonic()
 
     def stop(self) -> None:
-        """Ask every worker to leave a checkpoint and end, and wait for them, one step of training at the most."""
+        """Ask all workers to save a checkpoint and end, and wait for them: at most one step of training."""
         with self._changing:
             self._ending = True
             for slot in self._slots:
@@ -182,7 +182,7 @@ class Pool:
         self.close()
 
     def kill(self) -> None:
-        """End every worker at once: what it did since its last checkpoint is lost."""
+        """Kill all workers. Their work since the last checkpoint is lost."""
         with self._changing:
             self._ending = True
             for slot in self._slots:
@@ -190,7 +190,7 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        """Wait for the processes to end, and record that the pool has."""
+        """Wait for the processes to end, then record the end of the pool."""
         for slot in self._slots:
             slot.process.wait()
         if not self._usable():  # its workers have said so, to the one that they had open
@@ -201,5 +201,5 @@ class Pool:
 
 
 def naming(option: str, head: "Address") -> list[str]:
-    """The options by which a process is told of a head."""
+    """The command-line options that give a process the address of a head."""
     return [option, str(head), *(["--keys", str(head.keys)] if head.keys else [])]

@@ -32,11 +32,11 @@ CHECKPOINT_SECONDS = 60.0  # at most this much work is lost with a worker
 
 
 class Stopped(Exception):
-    """The worker was asked to stop: the run has left a checkpoint and can be claimed again."""
+    """The worker was asked to stop. The run has a checkpoint and can be claimed again."""
 
 
 class Missing(Exception):
-    """A file that the run stands on is lost: the run that made it must be trained again first."""
+    """A file that the run needs is lost. The run that made it must be trained again first."""
 
     def __init__(self, producer: Run, reason: str) -> None:
         super().__init__(reason)
@@ -45,7 +45,7 @@ class Missing(Exception):
 
 @dataclass
 class UnderWay:
-    """A training as another thread may look at it while it goes on."""
+    """The present training, for other threads to read."""
 
     state: loop.State
     images: int  # of an epoch
@@ -55,16 +55,16 @@ class UnderWay:
         self.began, self.first = time.monotonic(), self.seen()
 
     def seen(self) -> int:
-        """How many images were trained on since the first epoch, each as often as it came."""
+        """The number of images processed since the first epoch, with repetitions."""
         return self.state.epoch * self.images + self._this_epoch()
 
     def _this_epoch(self) -> int:
         return min(self.state.step * self.batch_size, self.images)
 
     def progress(self) -> dict[str, float | None]:
-        """How far it is, and the mean loss and accuracy over this epoch so far.
+        """The progress of the training, and the mean loss and accuracy over this epoch so far.
 
-        Reading those waits for the device, but only in the thread that asks: training goes on.
+        Reading loss and accuracy waits for the device, but only in the calling thread; training continues.
         """
         seen = self._this_epoch()
         loss = float(self.state.loss_sum) / seen if seen else math.nan
@@ -79,7 +79,7 @@ class UnderWay:
 
 @dataclass
 class Bench:
-    """A device, where what is trained on it comes from, and the data sets that were used last."""
+    """A device, the desk that its runs come from, and the data sets that it used last."""
 
     desk: Sources
     device: torch.device
@@ -88,15 +88,13 @@ class Bench:
     _read: set[tuple[str, str]] = field(default_factory=set, init=False)  # the files of this run, by run and kind
 
     def read(self, run: Run, kind: str) -> bytes:
-        """The file of a kind that another run left (see `tickets.start`). Raises Missing if it is lost."""
+        """The content of a file of `kind` of another run (see `tickets.start`). Raises Missing if it is lost."""
         self._read.add((run.digest, kind))
         try:
             return self.desk.read(run.digest, kind)
         except LostFile as error:
             if kind == "ticket":
-                raise InputError(
-                    f"{error}, and nothing here can make it again: queue the experiment once more"
-                ) from None
+                raise InputError(f"{error}, and no run here can make it again: queue the experiment again") from None
             raise Missing(run, str(error)) from None
 
     def data(self, configuration: Training) -> Feed:
@@ -111,7 +109,7 @@ class Bench:
         return self._data[key]
 
     def free_memory(self) -> None:
-        """Let go of what is kept on the device for the next run."""
+        """Release the data sets kept on the device for the next run."""
         self._data.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -119,7 +117,7 @@ class Bench:
 
 @dataclass
 class RunContext(Bench):
-    """Where a worker trains its runs: on which device, and for which desk."""
+    """The device and the desk with which a worker trains its runs."""
 
     desk: Desk
     label: str = "cpu"  # what the device is called in the records
@@ -130,7 +128,7 @@ class RunContext(Bench):
 
 
 def execute(claim: Claim, context: RunContext) -> None:
-    """Train a claimed run and record how it ended. Raises Stopped, StaleClaim, Untrusted, or what went wrong."""
+    """Train a claimed run and record its result. Raises Stopped, StaleClaim, Untrusted, or the error that ended it."""
     run, device, desk = claim.run, context.device, context.desk
     if run.chain is not None and run.ticket.level == 1:
         _prune_first(claim, context, run.chain)
@@ -178,7 +176,7 @@ def execute(claim: Claim, context: RunContext) -> None:
 
 
 def _connect(claim: Claim, context: RunContext, line: Line, data: Feed, state: loop.State, clock: "_Clock") -> None:
-    """Evaluate the line between the ends of two trainings; its accuracy is the least on it."""
+    """Evaluate the line between the ends of two trainings. The run's accuracy is the least on the line."""
     desk, training = context.desk, line.chain.training
     first, second = (starts.unpack_state(context.read(end, "final")) for end in line.ends)
     found = list(lines.along(state, data, training, (first, second), line.points, clock.after_batch))
@@ -206,7 +204,7 @@ def prepare(run: Run, bench: Bench) -> tuple[Feed, loop.State, tuple[int, dict[s
 
 
 def _followers(run: Run, context: RunContext, resumes: bool) -> list[str]:
-    """The command of the other processes, where the batches of a run are split: see `engine.workers.follower`."""
+    """The command that starts the followers of a split run (`engine.workers.follower`)."""
     if run.training.split == 1:
         return []
     desk, t = context.desk, run.training
@@ -219,16 +217,16 @@ def _followers(run: Run, context: RunContext, resumes: bool) -> list[str]:
 
 
 def _is_past(rewind: Rewind, epoch: int, step: int, steps: int) -> bool:
-    """Whether a state lies at or after the one to rewind to, where an epoch has `steps`."""
+    """Whether a state has reached the rewind point; an epoch has `steps` steps."""
     return rewind <= epoch if isinstance(rewind, int) else durations.steps(rewind, steps) <= epoch * steps + step
 
 
 def _resume(state: loop.State, claim: Claim, context: RunContext, steps: int) -> tuple[int, float]:
-    """Go on from the checkpoint of the last attempt if it left one, else begin another attempt.
+    """Resume from the checkpoint of the last attempt if it can be used, else begin another attempt.
 
-    A checkpoint is used only if it is whole, which else is said, of the same ticket, and the database holds all that
-    was recorded before it. After a power cut it may not, nor if the database was deleted and its files were not. A mask
-    that was lost and made again on another device may be another. In `exact`, only what left it goes on from it.
+    A checkpoint must be undamaged (else the log names it) and of the same masks, and the database must hold all epochs
+    before it. Epochs may be missing after a power cut, or if someone deleted the database but not its files. Masks may
+    differ if a lost mask was made again on another device. In `exact`, device and versions must be the same too.
     """
     run, desk, begin_again = claim.run, context.desk, (claim.attempt + 1, 0.0)
     try:
@@ -255,7 +253,7 @@ def _resume(state: loop.State, claim: Claim, context: RunContext, steps: int) ->
 
 @dataclass
 class _Clock:
-    """Keeps the time of a run, and its checkpoint."""
+    """Measures the time of a run and saves its checkpoints."""
 
     claim: Claim
     attempt: int
@@ -273,7 +271,7 @@ class _Clock:
         return self.spent + time.monotonic() - self.began
 
     def after_batch(self, state: loop.State) -> None:
-        """Keep the state to rewind to; save a checkpoint when it is time for one; stop if the worker was asked to.
+        """Keep the state at the rewind point, save a checkpoint if one is due, and stop if the worker was asked to.
 
         Raises RankLost or MemoryError if another process that trains the run has failed.
         """
@@ -294,7 +292,7 @@ class _Clock:
 
 
 def _prune(claim: Claim, context: RunContext, state: loop.State) -> None:
-    """Leave behind the final weights, if they are wanted, and what the next level stands on, if this is a link."""
+    """Store the final weights if they are wanted, and the next level's mask if the run is a link of its chain."""
     run = claim.run
     goes_on = run.is_link and run.chain is not None and run.chain.rule.retrain != "rewind"
     if isinstance(run.ticket, Dense) or goes_on or context.desk.keeps_final(claim):
@@ -308,9 +306,9 @@ def _prune(claim: Claim, context: RunContext, state: loop.State) -> None:
 
 
 def _prune_first(claim: Claim, context: RunContext, chain: Chain) -> None:
-    """Leave behind the mask of level 1 of a chain, if no run before this one did.
+    """Store the mask of level 1 of a chain, if no earlier run did.
 
-    Should another do so meanwhile, its mask counts: on another device a criterion may find another.
+    If another run stores one meanwhile, that mask counts: on another device a criterion may find a different mask.
     """
     desk, (producer, kind) = context.desk, chain.mask_of(1)
     stored = desk.kept(producer.digest, kind)
@@ -323,7 +321,7 @@ def _prune_first(claim: Claim, context: RunContext, chain: Chain) -> None:
 def _network(
     context: RunContext, chain: Chain, state: Mapping[str, torch.Tensor], layers: Iterable[str]
 ) -> networks.Network:
-    """A network of a chain in a state, with the batches that its criterion sees: the first of its training."""
+    """A network of a chain in a state, with the batches for its criterion: the first of the chain's training."""
     t, device = chain.training, context.device
     profiles.configure(t.profile, device)
     data = context.data(t)
@@ -342,7 +340,7 @@ def _network(
 
 
 def _reading(epochs: list[records.Epoch], configuration: Training) -> records.Epoch:
-    """The epoch whose test accuracy is the run's: the last, or that of the best validation accuracy."""
+    """The epoch whose test accuracy counts for the run: the last, or the one with the best validation accuracy."""
     if configuration.validation:
         return max(epochs, key=lambda epoch: (epoch.validation_accuracy or 0.0, -epoch.epoch))
     return epochs[-1]

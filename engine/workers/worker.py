@@ -37,11 +37,11 @@ MIN_FREE = 2**30  # bytes of the disk, below which nothing is claimed
 
 
 class StorageFault(Exception):
-    """The database, its files or their disk cannot be used. That is no run's fault: the run goes back."""
+    """The database, its files or their disk cannot be used. The run is not at fault and returns to the queue."""
 
 
 class Worker:
-    """Claims and trains until it is stopped, or until nothing is left to do if it `drain`s."""
+    """Claims and trains runs until it is stopped or, with `drain`, until no run is left."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.label = options, options.label or options.device
@@ -63,7 +63,7 @@ class Worker:
         return (claim is not None and heart.unwanted is claim) or heart.stop.is_set()
 
     def work(self) -> None:
-        """Train run after run. Raises StorageFault where the database, its files or their disk cannot be used."""
+        """Train run after run. Raises StorageFault if the database, its files or their disk cannot be used."""
         self.heart.start()
         try:
             while not (self.heart.stop.is_set() or processes.spent()):
@@ -83,7 +83,7 @@ class Worker:
             self.heart.end(None if processes.spent() is None else SPENT_SECONDS)
 
     def _train_next(self) -> bool:
-        """Claim a run and train it; False if there is none that can start."""
+        """Claim a run and train it; False if no run can start."""
         self.untrusted = {model: said for model, said in self.untrusted.items() if not trust.trusted(said.source)}
         self.heart.message = None
         try:
@@ -103,15 +103,15 @@ class Worker:
         return True
 
     def _room(self) -> Room:
-        """What is free on the device."""
+        """The free memory of the device."""
         torch.cuda.empty_cache()  # what runs before left to this process is free, too
         free: int = torch.cuda.mem_get_info(self.context.device)[0]
         return Room(free, torch.cuda.memory_reserved())
 
     def _wait_for_better_times(self, error: sqlite3.Error | OSError) -> None:
-        """The disk is full, or the database is locked: what could not be written will be trained again.
+        """Wait after a full disk or a locked database. Results that could not be written are trained again.
 
-        Raises StorageFault for what time does not mend.
+        Raises StorageFault for errors that do not pass.
         """
         if not self.desk.passes(error):
             self.heart.look_for_desk()
@@ -149,7 +149,7 @@ class Worker:
             self._fail(claim, error)
 
     def _stop_if_damaged(self, claim: leases.Claim, error: Exception) -> None:
-        """Give the run back and raise Damaged where the database is: whatever the error says, it may be the reason."""
+        """If the database is damaged, which may explain the error, return the run to the queue and raise Damaged."""
         if not memory.ran_out(error) and (damaged := self.desk.damage()):
             self.desk.release(claim)
             raise damaged from error
@@ -183,7 +183,7 @@ class Worker:
         )
 
     def _caught(self, claim: leases.Claim, error: Exception) -> None:
-        """Record what became of a run, in another thread than the one that is caught in a call to its device."""
+        """Record the end of a run while the main thread hangs in a call to its device; runs in another thread."""
         if memory.ran_out(error):
             self._out_of_memory(claim, error)
         else:
@@ -200,7 +200,7 @@ def _desk(options: argparse.Namespace, label: str) -> Desk:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line that `engine.workers.pool` starts workers with."""
+    """The command line with which `engine.workers.pool` starts workers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--db", type=lambda path: Path(path).absolute())  # while the folder is there
     parser.add_argument("--head", help="the address of the head of a cluster, in place of a database")
@@ -215,18 +215,18 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--pool", type=int)
     parser.add_argument("--log")
     parser.add_argument("--drain", action="store_true")
-    parser.add_argument("--shared-device", action="store_true", help="claim only what fits beside others' runs")
+    parser.add_argument("--shared-device", action="store_true", help="claim only runs that fit next to those of others")
     parser.add_argument("--min-free", type=int, default=MIN_FREE, help="bytes")
     parser.add_argument("--notify", help="a shell command, called when an experiment has ended")
     parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
-    parser.add_argument("--split", type=int, default=1, help="claim only runs whose batches are split over so many")
+    parser.add_argument("--split", type=int, default=1, help="claim only runs whose batches are split over N devices")
     parser.add_argument("--decoders", type=int, default=1, help="processes that decode streamed images")
     parser.add_argument("--unrecorded", action="store_true", help="take steps as they are, not as CUDA graphs")
     return parser
 
 
 def main() -> None:
-    """Work for a pool, as its command line says."""
+    """Run a worker as the command line describes."""
     options = parser().parse_args()
     faulthandler.enable()
     graphs.Cuda.possible = not options.unrecorded
@@ -250,7 +250,7 @@ def main() -> None:
 
 
 def begun(options: argparse.Namespace) -> Worker:
-    """The worker, once the database is free. Raises InputError where it cannot be used."""
+    """Make the worker once the database is unlocked. Raises InputError if the database cannot be used."""
     while True:
         try:
             return Worker(options)

@@ -63,7 +63,7 @@ def test_no_database_is_put_beside_the_log_of_another(path: Path, put: object, e
     leave_a_log(place)
     log = place.with_name(place.name + ending)
     place.with_name(f"{place.name}-wal").rename(log)
-    with pytest.raises(InputError, match=f"{place.name} cannot be made beside .*{ending}.* rm "):
+    with pytest.raises(InputError, match=f"{place.name} cannot be made next to .*{ending}.* rm "):
         put(path, place)
     assert not place.exists()
     assert log.exists()

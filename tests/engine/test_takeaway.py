@@ -256,7 +256,7 @@ def test_a_lost_imported_file_fails_the_run_and_queueing_it_again_heals_it(train
     work_off(path)
     with closing(database.writer(path)) as connection:
         (failed,) = rows.errors(connection)
-        assert "nothing here can make it again" in (failed.error or "")
+        assert "no run here can make it again" in (failed.error or "")
         add(path, "theirs", **wanted)
         queue.retry_failed(connection, added.experiment)
         work_off(path)

@@ -134,7 +134,7 @@ class Compare(ChartScreen):
     async def action_rename(self) -> None:
         """Ask for another name of the curve under the cursor."""
         if one := self._under_cursor():
-            hint = "Enter saves, esc leaves it. Empty: the name that says what differs."
+            hint = "Empty: the default name. Enter: save, Esc: cancel"
             title = await self.app.push_screen_wait(Ask(f"Name of {one.called}", one.title or "", hint, lines=False))
             if title is not None:
                 await self._edit(one, "Rename", title=title)

@@ -169,7 +169,7 @@ class Devices(CockpitScreen):
         worker = self.present.get(self.query_one("#at-work", LiveTable).key or "")
         log = self.logs.get(pools.key or "") if pools.has_focus else worker.log if worker else None
         if log is None:
-            self.notify("there is no log: nothing works here", severity="warning")
+            self.notify("no log: no worker or pool selected", severity="warning")
             return
         self.cockpit.log_file = Path(log)
         self.app.switch_mode("logs")

@@ -81,7 +81,7 @@ class Experiment(ChartScreen):
 
     def show_experiment(self, found: Detail | None) -> None:
         """Show how far it is."""
-        said = panes.experiment(found) if found else "this experiment has been removed: 1 shows what there is"
+        said = panes.experiment(found) if found else "this experiment was removed. Press 1 for the others"
         self.query_one("#state Plain", Plain).update(said)
 
     def show_running(self, found: dict[int, list[float]]) -> None:

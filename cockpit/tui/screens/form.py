@@ -87,15 +87,15 @@ class Form(CockpitScreen):
 
     @abstractmethod
     def enough(self, options: Mapping[str, Any]) -> bool:
-        """Whether so much was typed that it can be looked at."""
+        """Whether the fields hold enough for a summary."""
 
     @abstractmethod
     def outlook(self, options: Mapping[str, Any]) -> list[str]:
-        """What this would come to; beside the event loop. Raises InputError."""
+        """The summary of these options; runs outside the event loop. Raises InputError."""
 
     @abstractmethod
     def carry_out(self, options: Mapping[str, Any], path: Path, said: str) -> list[tuple[str, str]]:
-        """Do it, beside the event loop: experiments, and what was done to each. Raises InputError."""
+        """Carry out the request, outside the event loop: each experiment and its outcome. Raises InputError."""
 
     def on_resize(self) -> None:
         """Where the terminal was too small for a while, no field has the focus any more."""
@@ -108,7 +108,7 @@ class Form(CockpitScreen):
                 form.border_title = plain(self.heading)
                 yield from self._rows(self.FIRST[:AT_ONCE])
             with Vertical(id="outlook") as outlook:
-                outlook.border_title = "What it comes to"
+                outlook.border_title = "Summary"
                 yield Plain(self.empty, id="planned")
                 yield Plain(id="add-command")
                 with Horizontal(classes="buttons"):
@@ -229,7 +229,7 @@ class Form(CockpitScreen):
 
     @work(exclusive=True, group="look")
     async def _look(self) -> None:
-        """Check what was typed, and say what it comes to."""
+        """Check the fields and show the summary."""
         try:
             lines, wrong = await asyncio.to_thread(self.checked, self._texts())
         except (sqlite3.Error, OSError) as error:

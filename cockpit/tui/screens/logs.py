@@ -51,7 +51,7 @@ class Logs(CockpitScreen):
             yield LiveTable(events.HEADINGS, id="events")
             yield LiveTable(("log", "size", "changed"), id="files")
             yield LogView(id="log")
-            yield Input(placeholder="search: enter starts, esc leaves", id="search", compact=True)
+            yield Input(placeholder="search: Enter: start, Esc: cancel", id="search", compact=True)
 
     def on_mount(self) -> None:
         self.found: Mapping[str, events.Row] = {}

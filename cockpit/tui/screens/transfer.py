@@ -63,13 +63,13 @@ class Transfer(Form):
 
 
 class Extend(Form):
-    """More levels, replicates, data sets or tickets for experiments that are there."""
+    """More levels, replicates, data sets or tickets for existing experiments."""
 
     AUTO_FOCUS = "#levels"
     FIELDS: ClassVar[Mapping[str, str]] = {name: hint(one, one.more) for name, one in OPTIONS.items() if one.more}
     FIRST = ("levels", *(name for name in FIELDS if name != "levels"))
     COMMAND = "cockpit queue extend {names}"
-    empty = "Say what there is to be more of. Only what is new is trained."
+    empty = "Nothing to extend yet: give more levels, replicates, targets, ... Only new runs are trained."
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Extend(Form):
         self.heading = f"Extend {', '.join(names)}"
 
     def chosen(self) -> Sequence[str]:
-        """The experiments that are extended."""
+        """The experiments to extend."""
         return self.names
 
     def enough(self, options: Mapping[str, Any]) -> bool:
