@@ -178,7 +178,7 @@ async def test_workers_are_started_and_stopped(tmp_path: Path, path: Path) -> No
         await until(pilot, lambda: "cockpit work --stop" in app.done, 120)
         assert await status() == []
         await pilot.press("W")
-        await until(pilot, lambda: any("There are no workers" in note.message for note in app._notifications))
+        await until(pilot, lambda: any("No workers on this machine" in note.message for note in app._notifications))
 
 
 def test_retry_says_which_files_are_gone(tmp_path: Path) -> None:
