@@ -6,7 +6,7 @@ import tracemalloc
 import psutil
 from textual.geometry import Size
 
-from cockpit.tui.widgets.chart import picture
+from cockpit.tui.widgets.drawn import picture
 from cockpit.views.curves import Series
 from cockpit.views.legends import View
 

@@ -14,7 +14,7 @@ from cockpit.text import words
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
-from cockpit.tui.widgets.chart import Drawn, background_of, strips
+from cockpit.tui.widgets.drawn import Drawn, background_of, strips
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import epochs, run_pages, runs
 from engine.errors import InputError

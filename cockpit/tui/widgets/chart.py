@@ -2,92 +2,30 @@
 
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from rich.color import Color
-from rich.segment import Segment
-from rich.style import Style
 from rich.text import Text
 from textual import events, on, work
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.color import Color as Parsed
 from textual.containers import Vertical, VerticalScroll
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.message import Message
-from textual.strip import Strip
-from textual.widget import Widget
 
 from cockpit.text import words
 from cockpit.tui import filters
 from cockpit.tui.plain import Plain, plain
+from cockpit.tui.widgets.drawn import Drawn, Picture, background_of, picture, strips
 from cockpit.views import axes, charts, curves, differences, epochs, legends, names
-from cockpit.views.canvas import Colour, Row
 from cockpit.views.legends import Entry, View
 from engine.store.live import Live
 
 PAINT_SECONDS = 0.25  # between two paints, at least
-CACHED = 8  # pictures
 SMALLEST = (24, 4)
 ZOOM = 0.7
 HIGH = 26  # rows, from which on a chart spares some for the run in training
-
-Picture = tuple[Strip, ...]
-
-
-@lru_cache(maxsize=CACHED)
-def picture(shown: tuple[curves.Series, ...], view: View, size: Size) -> Picture:
-    """A chart as lines that need nothing more than to be shown."""
-    return strips(charts.draw(shown, view, *size))
-
-
-def strips(rows: Iterable[Row]) -> Picture:
-    """Rows as lines that need nothing more than to be shown."""
-    return tuple(map(_strip, rows))
-
-
-def background_of(app: App[Any]) -> Colour:
-    """The colour that curves are drawn on."""
-    if app.native_ansi_color:
-        return legends.BACKGROUNDS[app.current_theme.dark]
-    return Parsed.parse(app.theme_variables["background"]).rgb
-
-
-def _strip(row: Row) -> Strip:
-    return Strip([Segment(text, _style(*colours)) for text, *colours in row])
-
-
-@lru_cache(maxsize=4096)
-def _style(colour: Colour | None, background: Colour | None) -> Style | None:
-    if not colour and not background:
-        return None
-    return Style(color=_rich(colour), bgcolor=_rich(background))
-
-
-def _rich(colour: Colour | None) -> Color | None:
-    return Color.from_rgb(*colour) if colour else None
-
-
-class Drawn(Widget):
-    """Lines that were drawn beside the event loop."""
-
-    def __init__(self, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.picture: Picture = ()
-        self._base = Style()
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """The lines of a region."""
-        self._base = self.rich_style  # found out once for all of them: it takes as long as a line does
-        return super().render_lines(crop)
-
-    def render_line(self, y: int) -> Strip:
-        """A line of the picture that was built last."""
-        strip = self.picture[y] if y < len(self.picture) else Strip.blank(self.size.width)
-        return strip.adjust_cell_length(self.size.width).apply_style(self._base)
 
 
 class Plot(Drawn):
