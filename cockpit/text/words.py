@@ -43,7 +43,7 @@ def state(word: str) -> str:
 
 
 def device(row: Event | Worker) -> str:
-    """A device; that of another machine with its host."""
+    """A device; a device of another machine with its host."""
     return str(row.device) if row.host in (None, platform.node()) else f"{row.device} of {row.host}"
 
 
