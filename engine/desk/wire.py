@@ -217,7 +217,7 @@ class Address:
 
 def no_head(address: Address) -> str:
     """The error for an address where another program than a head answers."""
-    return f"{address} is not the head of a cluster: give the address where `cockpit work --cluster` listens"
+    return f"{address} is not the head of a cluster: give the address where the head listens"
 
 
 def is_refusal(error: OSError) -> bool:

@@ -74,7 +74,7 @@ def test_plot_shows_what_is_in_training_before_a_level_has_ended(cockpit: Cockpi
 def test_run_shows_curves_on_a_terminal(tmp_path: Path) -> None:
     one = ("--source", "digits-a", "--levels", "3", "--epochs", "8", "--replicates", "1", "--width", "0.25")
     shown, code = in_terminal(
-        tmp_path, "run", *one, "--name", "one", "--workers", "1", until="test accuracy", keys=b"\x03"
+        tmp_path, "run", *one, "--name", "one", "--workers", "1", until="in training", keys=b"\x03"
     )
     assert code == 130
     assert "one · digits a · VGG-digits x 1/4 · test accuracy" in shown

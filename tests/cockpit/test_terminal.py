@@ -27,9 +27,11 @@ from tests.hostile import COMMANDS, MARKUP, NAMES, hostile
 LISTINGS: dict[tuple[str, ...], str] = {
     ("claims",): "",
     ("data", "list"): "",
+    ("connect",): "{name}",
     ("diff",): "{name}",
     ("doctor",): "",
     ("export",): "--table runs --json",
+    ("ls",): "",
     ("plot",): "{name}",
     ("queue", "annotate"): "{name} --tag x",
     ("queue", "archive"): "{name}",
@@ -38,6 +40,7 @@ LISTINGS: dict[tuple[str, ...], str] = {
     ("queue", "estimate"): "",
     ("queue", "list"): "",
     ("queue", "logs"): "{name}",
+    ("queue", "ls"): "",
     ("queue", "move"): "{name} --by 1",
     ("queue", "pause"): "{name}",
     ("queue", "remove"): "{name}",
@@ -47,6 +50,7 @@ LISTINGS: dict[tuple[str, ...], str] = {
     ("queue", "unarchive"): "{name}",
     ("queue", "wait"): "{name} --timeout 0",
     ("show",): "{name}",
+    ("status",): "",
     ("store", "check"): "",
     ("store", "gc"): "--dry-run",
     ("store", "merge"): "other.db",
@@ -54,7 +58,8 @@ LISTINGS: dict[tuple[str, ...], str] = {
     ("work",): "--status",
 }
 NAMELESS = {
-    ("run",), ("serve",), ("figure",), ("queue", "add"), ("queue", "extend"), ("store", "backup"),
+    ("run",), ("serve",), ("join",), ("cluster", "keys"),
+    ("figure",), ("queue", "add"), ("queue", "extend"), ("store", "backup"),
     ("data", "get"), ("data", "locate"), ("data", "name"), ("data", "path"), ("data", "check"),
     ("models", "list"), ("models", "show"),
     ("presets", "list"), ("presets", "show"), ("tickets", "export"), ("tickets", "verify"), ("tickets", "import"),

@@ -67,7 +67,7 @@ def test_all_is_well_with_a_trained_database_and_every_byte_is_told(path: Path, 
     ("statement", "what", "said"),
     [
         (
-            "INSERT INTO layers VALUES (9999, 0, 'conv1.weight', 1, 2, 'conv')",
+            "INSERT INTO layers VALUES (9999, 0, 'conv1.weight', 1, 2, 'conv', NULL)",
             "references",
             "of table layers refers to a row of runs",
         ),

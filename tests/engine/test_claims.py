@@ -120,7 +120,7 @@ def test_the_first_layers_are_compared_with_the_others(path: Path, connection: s
     for run, odd in connection.execute(chain).fetchall():
         kept = (900 + run, 500, 300 + odd, 100)
         rows = [(run, layer, f"l{layer}", count, 1000) for layer, count in enumerate(kept)]
-        connection.executemany("INSERT INTO layers VALUES (?, ?, ?, ?, ?, 'conv')", rows)
+        connection.executemany("INSERT INTO layers VALUES (?, ?, ?, ?, ?, 'conv', NULL)", rows)
     found = of(connection, "layers")
     assert found.verdict == "supported"
     (one,) = found.comparisons

@@ -30,7 +30,7 @@ def make(classes, width):
 def test_a_built_in_model_is_described_without_its_weights(name: str, width: float) -> None:
     side = max(8, MODELS[name].smallest_side)
     ends = [End((3, side, side), 10), End((3, side, side), 7)]
-    found = probe.examine(name, width, ends, "conv")
+    found = probe.examine(name, width, ends, MODELS[name].prunable)
     with torch.device("meta"):
         model = nets.build(name, width, ends[0].shape, 10)
     assert found.parameters == sum(value.numel() for value in model.parameters())

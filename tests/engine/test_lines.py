@@ -217,4 +217,4 @@ def test_connect_queues_once_then_shows_and_draws_what_was_found(
         assert queue.definition_of(connection, 1).connect == 31
     code, out, err = inprocess.run("connect", "other", "-o", "other.svg", "--db", "other.db")
     assert code == 2
-    assert "has no line yet, so there is nothing to draw" in err
+    assert "has no line yet, so nothing can be drawn" in err

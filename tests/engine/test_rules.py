@@ -45,7 +45,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def counted(connection: sqlite3.Connection, experiment: str) -> dict[str, list[tuple[str, int, int]]]:
     """The layers of each run of an experiment by its digest, as they are exported."""
     found: dict[str, list[tuple[str, int, int]]] = {}
-    for digest, _, _, name, kept, weights in rows.export(connection, "layers", experiment)[1]:
+    for digest, _, _, name, kept, weights, _, _ in rows.export(connection, "layers", experiment)[1]:
         found.setdefault(str(digest), []).append((str(name), int(str(kept)), int(str(weights))))
     return found
 

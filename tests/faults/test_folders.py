@@ -119,7 +119,7 @@ def test_on_a_full_disk_a_command_does_all_or_says_that_the_disk_is_full(disk: P
     (disk / "ballast").unlink()
     assert "no problem found" in run_cockpit(disk, "store", "check").stdout
     added = run_cockpit(disk, "queue", "add", "paper.toml")
-    assert (added.returncode, added.stderr) == (0, "")
+    assert (added.returncode, added.stderr) == (0, "train with `cockpit work`\n")
 
 
 @pytest.mark.parametrize("fault", ["the files cannot be written", "the database is damaged"])

@@ -99,7 +99,7 @@ class Logs(CockpitScreen):
         chosen = self.cockpit.experiment
         self.opened = self.cockpit.log_file = None
         table = self.query_one("#events", LiveTable)
-        table.border_title = plain(f"events of {chosen}, the newest first") if chosen else "events"
+        table.border_title = plain(f"events of {chosen}, the newest first" if chosen else "events")
         none = f"nothing has happened to the runs of {chosen} yet: `cockpit work --detach` trains them"
         self.query_one("#no-events", Plain).update(none if chosen else NO_EXPERIMENT)
         self._show_only("events" if self.found else "no-events")
