@@ -1,4 +1,4 @@
-"""`python -m tests.faults [--kills 200] [--seed N]`: kill workers on real training, and compare what they leave."""
+"""`python -m tests.faults [--kills 200] [--seed N] [--cluster]`: kill workers in training, compare what they leave."""
 
 import argparse
 import tempfile
@@ -13,8 +13,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cluster", action="store_true", help="kill workers that joined a head of the database")
     options = parser.parse_args()
-    campaign, began = Campaign(options.kills, options.seed), time.monotonic()
+    campaign, began = Campaign(options.kills, options.seed, options.cluster), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         campaign.run(Path(folder))
     for point, times in sorted(campaign.killed.items()):

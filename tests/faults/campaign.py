@@ -4,17 +4,20 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGKILL, SIGTERM
 
-from engine.store import database
+from engine.desk.wire import Address
+from engine.store import database, leases
 from engine.store.records import LOST_ALLOWED
+from tests import heads
 from tests.faults import outcomes, victim
 
 AT_ONCE = 2
+ENDED = (0, -SIGTERM)  # the latter where a worker was asked to end before it had begun
 RANDOM = "a random moment"  # as against the named points
 RANDOM_SHARE = 5  # for each kill at every named point
 LONGEST_DELAY = 1.0  # seconds from a worker's first claim to a random moment
@@ -50,16 +53,22 @@ class Attack:
 
 @dataclass
 class Campaign:
-    """At least so many kills, at every named point and at random moments, on as many databases as that takes."""
+    """At least so many kills, at every named point and at random moments, on as many databases as that takes.
+
+    In a `cluster`, those who are killed have joined a head of the database, which this process is.
+    """
 
     kills: int
     seed: int
+    cluster: bool = False
     say: Callable[[str], None] = print
     killed: Counter[str] = field(default_factory=Counter)
     agenda: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.draw = random.Random(self.seed)
+        self.points = [point for point in victim.POINTS if not (self.cluster and point in victim.OF_THE_HEAD)]
+        self.head: Address | None = None
 
     def run(self, folder: Path) -> None:
         """Kill, let the work be finished, and compare. Raises AssertionError where anything differs."""
@@ -68,8 +77,13 @@ class Campaign:
         for number in count(1):
             path = folder / f"{number}.db"
             outcomes.queue_work(path)
-            self._attack(path)
-            assert victim.start(path).end() == 0
+            with heads.leading(path) if self.cluster else nullcontext() as self.head:
+                self._attack(path)
+                last = victim.start(path, head=self.head)
+                while self.head and _is_open(path):
+                    time.sleep(0.1)
+                self._end(last)
+                assert last.end() in ENDED
             outcomes.check_done_once(path)
             assert outcomes.outcome(path) == expected
             self.say(f"database {number}: every run done once, tables and files equal those of undisturbed work")
@@ -77,7 +91,7 @@ class Campaign:
                 return
 
     def _over(self) -> bool:
-        return self.killed.total() >= self.kills and self.killed.keys() >= {*victim.POINTS, RANDOM}
+        return self.killed.total() >= self.kills and self.killed.keys() >= {*self.points, RANDOM}
 
     def _attack(self, path: Path) -> None:
         """Send one worker after the other to a database, until its work or the kills are done."""
@@ -87,11 +101,14 @@ class Campaign:
             if len(live) < AT_ONCE and not (finished or self._over()):
                 live.append(self._send(path))
             time.sleep(0.005)
+            finished = finished or bool(self.head and not _is_open(path))
             for attack in live:
                 attack.at_random()
+                if finished:
+                    self._end(attack.worker)
             for attack in [attack for attack in live if attack.worker.process.exitcode is not None]:
                 live.remove(attack)
-                if attack.worker.end() == 0:  # it found no work any more before it came to its point
+                if attack.worker.end() in ENDED:  # it found no work any more before it came to its point
                     finished = True
                     self.agenda.append(attack.point)
                 else:
@@ -99,12 +116,17 @@ class Campaign:
                     self.killed[attack.point] += 1
                     self.say(f"{self.killed.total():4} {attack}")
 
+    def _end(self, worker: victim.Victim) -> None:
+        """Ask a worker to end that would wait for more work of its head."""
+        if self.head:
+            worker.process.terminate()
+
     def _send(self, path: Path) -> Attack:
         point = self._next_point(path)
         times = self.draw.randint(1, MOST_PASSINGS.get(point, FEW_PASSINGS))
         delay = self.draw.uniform(0, LONGEST_DELAY)
         seconds = 0.0 if "checkpoint" in point else self.draw.choice(CHECKPOINT_SECONDS)
-        worker = victim.start(path, "--checkpoint-seconds", seconds, trap=victim.Trap(point, times))
+        worker = victim.start(path, "--checkpoint-seconds", seconds, trap=victim.Trap(point, times), head=self.head)
         return Attack(point, times, seconds, delay, worker)
 
     def _next_point(self, path: Path) -> str:
@@ -117,6 +139,12 @@ class Campaign:
         if lost + 2 * AT_ONCE > LOST_ALLOWED:
             return "after done"
         if not self.agenda:
-            self.agenda = [*victim.POINTS, *[RANDOM] * RANDOM_SHARE]
+            self.agenda = [*self.points, *[RANDOM] * RANDOM_SHARE]
             self.draw.shuffle(self.agenda)
         return self.agenda.pop()
+
+
+def _is_open(path: Path) -> bool:
+    """Whether work is left in a database."""
+    with closing(database.reader(path)) as connection:
+        return bool(leases.unfinished(connection))

@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from engine.desk.wire import Address
 from engine.store import database, files, leases, records
 
 POINTS = (
@@ -36,6 +37,7 @@ POINTS = (
     "between ticket and done",
     "after done",
 )
+OF_THE_HEAD = ("before a commit", "between ticket and its row")  # which a worker that joined one does not come to
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload([__name__, "engine.workers.worker", "sklearn.datasets", "torch._dynamo"])
 
@@ -97,10 +99,14 @@ class Victim:
         return self.process.exitcode
 
 
-def start(path: Path, *options: object, trap: Trap | None = None) -> Victim:
-    """Start a worker that drains the database at `path`; what it prints goes to `log_of(path)`."""
+def start(path: Path, *options: object, trap: Trap | None = None, head: Address | None = None) -> Victim:
+    """Start a worker that drains the database at `path`; what it prints goes to `log_of(path)`.
+
+    With a `head` it opens no database and works until it is asked to end.
+    """
     reports, reporter = _SERVER.Pipe(duplex=False)
-    arguments = ["--db", path, "--device", "cpu", "--drain", *options]
+    place = ["--head", head, "--cache", path.with_suffix(".cache")] if head else ["--db", path, "--drain"]
+    arguments = [*place, "--device", "cpu", *options]
     process = _SERVER.Process(target=_work, args=(list(map(str, arguments)), log_of(path), trap or Trap(), reporter))
     process.start()
     reporter.close()
@@ -127,7 +133,7 @@ def _work(arguments: list[str], log: Path, trap: Trap, reporter: Connection) -> 
     with log.open("ab") as output:
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
-    _lay(trap, reporter)
+    (_lay_afar if "--head" in arguments else _lay)(trap, reporter)
     if trap.room is not None:
         _limit(trap.room)
     sys.argv = ["engine.workers.worker", *arguments]
@@ -142,26 +148,17 @@ def _limit(room: int) -> None:
 
 
 def _lay(trap: Trap, reporter: Connection) -> None:
-    from engine.workers import heartbeat, run
+    from engine.workers import heartbeat
 
     if trap.lease:
         leases.LEASE_SECONDS, leases.RENEWAL_SECONDS = trap.lease, trap.lease / 10
         heartbeat.BEAT_SECONDS = trap.lease / 10
 
-    def claimed(claim: leases.Claim | None, *_: object) -> None:
-        if claim:
-            reporter.send(f"{claim.run.ticket.name} {claim.run.ticket.level} on {claim.run.training.dataset}")
-            trap.passing("after claim")
-
     def renaming(partial: Path, place: Path) -> None:
         kind = place.parent.name.removesuffix("s")
         trap.passing(f"{kind} half written", harm=lambda: os.truncate(partial, partial.stat().st_size // 2))
 
-    def here(point: str) -> Callable[..., None]:
-        return lambda *_: trap.passing(point)
-
-    _after(leases, "claim", claimed)
-    _after(run._Clock, "after_batch", here("mid epoch"))
+    here = _lay_common(trap, reporter, leases)
     _before(Path, "replace", renaming)
     _before(records, "epoch", here("between checkpoint and record"))
     _before(files.Folder, "put", here("between record and ticket"))
@@ -169,6 +166,45 @@ def _lay(trap: Trap, reporter: Connection) -> None:
     _before(records, "done", here("between ticket and done"))
     _after(records, "done", here("after done"))
     setattr(records, "transaction", _uncommitted(trap))  # noqa: B010 - not exported
+
+
+def _lay_afar(trap: Trap, reporter: Connection) -> None:
+    """Lay the trap in a worker that joins a head; files are half written while their pieces are sent."""
+    from engine.desk import remote
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a worker of a cluster opens no database")
+
+    sqlite3.connect = refuse  # type: ignore[assignment]
+    remote.CHECKPOINT_SECONDS, remote.SHARE = 0.0, 1.0
+    points = {"keep_checkpoint": "checkpoint half written", "keep": "ticket half written"}
+    points |= {"epoch": "between checkpoint and record", "done": "between ticket and done"}
+
+    def asking(_: object, __: object, name: str, *___: object) -> None:
+        if name in points:
+            trap.passing(points[name])
+
+    here = _lay_common(trap, reporter, remote.RemoteDesk)
+    _before(remote.RemoteDesk, "_ask", asking)
+    _before(remote.RemoteDesk, "keep", here("between record and ticket"))
+    _after(remote.RemoteDesk, "done", here("after done"))
+
+
+def _lay_common(trap: Trap, reporter: Connection, claims: Any) -> Callable[[str], Callable[..., None]]:
+    """Lay it where `claims` gives runs, and in epochs; how to lay it elsewhere."""
+    from engine.workers import run
+
+    def claimed(claim: leases.Claim | None, *_: object) -> None:
+        if claim:
+            reporter.send(f"{claim.run.ticket.name} {claim.run.ticket.level} on {claim.run.training.dataset}")
+            trap.passing("after claim")
+
+    def here(point: str) -> Callable[..., None]:
+        return lambda *_: trap.passing(point)
+
+    _after(claims, "claim", claimed)
+    _after(run._Clock, "after_batch", here("mid epoch"))
+    return here
 
 
 def _before(owner: Any, name: str, call: Callable[..., None]) -> None:
