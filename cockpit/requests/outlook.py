@@ -99,7 +99,7 @@ def basis(total: "Estimate", workers: int) -> list[str]:
         return []
     lines = [f"with {workers} {'worker' if workers == 1 else 'workers'} on this machine"]
     if not total.timed:
-        return [*lines, "unknown until the first run ends"]
+        return [*lines, "time unknown until the first run ends"]
     for unknown in total.untimed:
         runs = "1 run" if unknown.runs == 1 else f"{unknown.runs} runs"
         lines.append(f"unknown until the first run of {unknown.model} on {unknown.data_set} ends: {runs}")

@@ -99,9 +99,11 @@ def _said(name: str, found: Preview, workers: int, definitions: Sequence[Definit
     """What is about to be queued comes to."""
     _, device_time, done_in, files = outlook.cells(found.estimate)
     lines = [f"{name}: {found.curves} curves, {found.runs} runs", f"{found.new} new, {found.existing} there"]
-    if found.estimate.runs:
+    if not found.estimate.runs:
+        lines.append("nothing is left to train")
+    elif found.estimate.timed:
         lines.append(f"done in {done_in}, device time {device_time}, ticket files {files}")
     else:
-        lines.append("nothing is left to train")
+        lines.append(f"ticket files {files}")
     warnings = *outlook.absent(definitions), *outlook.emulated({one.profile for one in definitions})
     return lines + outlook.basis(found.estimate, workers) + [str(one) for one in warnings]

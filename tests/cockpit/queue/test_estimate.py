@@ -19,7 +19,7 @@ def test_estimates_become_known_when_runs_end_and_are_right(cockpit: Cockpit, tm
         "experiment  runs left  device time  done in  ticket files",
         "small               7      unknown  unknown       unknown",
         "with 1 worker on this machine",
-        "unknown until the first run ends",
+        "time unknown until the first run ends",
     ]
     work_off(path)
     assert cockpit("queue", "estimate").stdout == "no runs left in the active experiments\n"
