@@ -258,7 +258,7 @@ async def test_an_empty_queue_names_the_next_command(tmp_path: Path) -> None:
         nothing = app.screen.query_one("#nothing", Static)
         await until(pilot, lambda: "cockpit queue add --source" in str(nothing.render()))
         await pilot.press("P", "y")
-        assert any("n makes one" in note.message for note in app._notifications)
+        assert any("Press n to create one" in note.message for note in app._notifications)
 
 
 async def test_what_cannot_be_written_is_an_error_that_says_why(path: Path) -> None:
