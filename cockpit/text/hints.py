@@ -51,7 +51,7 @@ def warn(text: str | Exception) -> None:
 def _completed(found: re.Match[str]) -> str:
     words, rest = found[1].split(), found[2]
     taken = _taking(words)
-    if not taken or "--db" in rest:
+    if not taken or "--db" in rest or not str(_told).isprintable():  # what ends a line cannot be copied from one
         return found[0]
     parts = ["cockpit", *words[:taken], "--db", shlex.quote(str(_told)), *words[taken:], rest.strip()]
     return f"`{' '.join(filter(None, parts))}`"
