@@ -3,8 +3,9 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from engine.store import care, database, leases, records
+from engine.store import care, database, leases, records, rows
 from engine.store.care import check
 from engine.store.files import Folder
 
@@ -24,6 +25,13 @@ def finish(connection: sqlite3.Connection, claim: leases.Claim, accuracy: float)
     records.start(connection, claim, 1, {"device": "cpu"}, [records.Layer("conv1.weight", 30, 40)])
     records.epoch(connection, claim, 1, EPOCH)
     records.done(connection, claim, accuracy, 0, 1.0)
+
+
+def exported(path: Path, table: str, experiment: str) -> list[dict[str, Any]]:
+    """The rows of an export of an experiment, by their headings."""
+    with closing(database.reader(path)) as connection:
+        heading, found = rows.export(connection, table, experiment)
+        return [dict(zip(heading, row, strict=True)) for row in found]
 
 
 def silently(done: int, total: int) -> None:

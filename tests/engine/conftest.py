@@ -7,9 +7,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.models import user_model
 from engine.store import database
+from engine.training import profiles
 from tests.engine.own import NET
 
 
@@ -24,6 +26,14 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
     """An empty database to write to."""
     with closing(database.writer(path)) as found:
         yield found
+
+
+@pytest.fixture
+def exact_on_cpu() -> Iterator[None]:
+    """What a worker of the profile `exact` sets for its process, undone afterwards."""
+    profiles.configure("exact", torch.device("cpu"))
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

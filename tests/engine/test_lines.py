@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,17 @@ from engine.models import nets
 from engine.plan.defining import define, extended
 from engine.plan.experiments import curves
 from engine.recipes import Line, Run, Winning
-from engine.store import database, exports, merge, queue, records, rows, sides
+from engine.store import database, exports, merge, queue, records, sides
 from engine.store.files import Folder
-from engine.training import profiles
 from tests import inprocess
 from tests.conftest import TINY, add, work_off
-from tests.databases import checked, silently
+from tests.databases import checked, exported, silently
 from tests.trainings import files
 
 CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.usefixtures("exact_on_cpu")
 OPTIONS: dict[str, Any] = {"target": ["digits-a"], "random": ["none"], "levels": 1, "replicates": 2, "epochs": 2}
-
-
-@pytest.fixture(autouse=True)
-def process_settings() -> Iterator[None]:
-    profiles.configure("exact", CPU)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +39,6 @@ def connected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add(path, "mine", **OPTIONS, connect=5, augmentation="crop", prune_rate=0.5)
     work_off(path)
     return path
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    with closing(database.reader(path)) as connection:
-        heading, found = rows.export(connection, "lines", "mine")
-        return [dict(zip(heading, row, strict=True)) for row in found]
 
 
 def test_the_ends_of_a_line_start_from_one_ticket_and_see_two_orders() -> None:
@@ -70,7 +57,7 @@ def test_the_ends_of_a_line_start_from_one_ticket_and_see_two_orders() -> None:
 
 
 def test_the_error_along_a_line_is_that_of_networks_mixed_by_hand_in_float64(connected: Path) -> None:
-    found = lines(connected)
+    found = exported(connected, "lines", "mine")
     assert len(found) == 2 * 2 * 5
     with files(connected) as read, closing(database.reader(connected)) as connection:
         for level in (0, 1):
@@ -108,7 +95,7 @@ def torch_state(data: bytes) -> dict[str, torch.Tensor]:
 
 
 def test_a_barrier_is_the_highest_error_above_the_mean_of_the_ends(connected: Path) -> None:
-    found = lines(connected)
+    found = exported(connected, "lines", "mine")
     with closing(database.reader(connected)) as connection:
         for one in barriers.read(connection, "mine"):
             for part, (mean, std) in (("train", one.train), ("test", one.test)):
@@ -127,7 +114,11 @@ def test_a_line_is_a_run_whose_accuracy_is_the_least_on_it(connected: Path) -> N
     with closing(database.reader(connected)) as connection:
         query = "SELECT id, level, seed, test_accuracy, test_epoch, epochs FROM runs WHERE ticket = 'line'"
         for run, level, seed, accuracy, epoch, epochs in connection.execute(query).fetchall():
-            own = [row["test_accuracy"] for row in lines(connected) if (row["level"], row["seed"]) == (level, seed)]
+            own = [
+                row["test_accuracy"]
+                for row in exported(connected, "lines", "mine")
+                if (row["level"], row["seed"]) == (level, seed)
+            ]
             assert (accuracy, epoch, epochs) == (min(own), None, 0)
             assert connection.execute("SELECT count(*) FROM epochs WHERE run_id = ?", (run,)).fetchone()[0] == 0
 
@@ -147,7 +138,7 @@ def test_lines_come_along_in_a_merge(connected: Path, tmp_path: Path) -> None:
     path = tmp_path / "experiments.db"
     with closing(database.writer(path)) as connection:
         merge.merge(connection, path, connected, silently)
-    assert lines(path) == lines(connected)
+    assert exported(path, "lines", "mine") == exported(connected, "lines", "mine")
 
 
 def test_only_the_ends_of_lines_keep_their_final_weights_unless_all_are_asked_for(
@@ -171,7 +162,7 @@ def test_a_line_whose_end_was_lost_has_that_trained_again(connected: Path, tmp_p
     with closing(database.writer(path)) as connection:
         connection.execute("UPDATE experiments SET state = 'active'")
     work_off(path)
-    before = lines(path)
+    before = exported(path, "lines", "mine")
     with closing(database.writer(path)) as connection:
         query = "SELECT digest FROM runs WHERE ticket = 'winning'"
         for (digest,) in connection.execute(query).fetchall():
@@ -179,7 +170,7 @@ def test_a_line_whose_end_was_lost_has_that_trained_again(connected: Path, tmp_p
             (database.files_folder(path) / "tickets" / f"{stored}.safetensors").unlink()
         connection.execute("UPDATE runs SET status = 'waiting' WHERE ticket = 'line'")
     work_off(path)
-    assert lines(path) == before
+    assert exported(path, "lines", "mine") == before
 
 
 def test_lines_are_added_to_an_experiment_once() -> None:

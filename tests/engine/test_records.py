@@ -1,6 +1,5 @@
 """What a run records beside its accuracy: losses, top-5 accuracy, accuracy before training, FLOPs."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,19 +18,14 @@ from engine.models import flops, nets
 from engine.recipes import Run
 from engine.store import database, merge, queue, rows, run_details
 from engine.tickets import starts
-from engine.training import loop, profiles
+from engine.training import loop
 from tests.conftest import add, work_off
-from tests.databases import silently
+from tests.databases import exported, silently
 from tests.trainings import TRAINING, files
 
 CPU = torch.device("cpu")
 
-
-@pytest.fixture(autouse=True)
-def process_settings() -> Iterator[None]:
-    profiles.configure("exact", CPU)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("exact_on_cpu")
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +36,6 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add(path, "mine", **options, validation=0.2, label_smoothing=0.1, prune_rate=0.5)
     work_off(path)
     return path
-
-
-def exported(path: Path, table: str) -> list[dict[str, Any]]:
-    with closing(database.reader(path)) as connection:
-        heading, found = rows.export(connection, table, "mine")
-        return [dict(zip(heading, row, strict=True)) for row in found]
 
 
 def probabilities(model: nn.Module, data: Data) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -120,7 +108,7 @@ def test_flops_of_attention_are_those_of_its_projections(separate: bool) -> None
 
 def test_a_run_knows_what_its_ticket_can_do_before_it_is_trained(recorded: Path) -> None:
     with files(recorded) as read, closing(database.reader(recorded)) as connection:
-        for row in exported(recorded, "runs"):
+        for row in exported(recorded, "runs", "mine"):
             recipe = connection.execute("SELECT recipe FROM runs WHERE digest = ?", (row["digest"],)).fetchone()[0]
             run = Run.from_json(recipe)
             model, masks = starts.start(run, (1, 8, 8), 10, read)
@@ -132,9 +120,9 @@ def test_a_run_knows_what_its_ticket_can_do_before_it_is_trained(recorded: Path)
 
 
 def test_the_epoch_of_least_validation_loss_follows_from_the_epochs(recorded: Path) -> None:
-    epochs = exported(recorded, "epochs")
+    epochs = exported(recorded, "epochs", "mine")
     assert all(None not in (epoch["validation_loss"], epoch["test_loss"], epoch["test_top5"]) for epoch in epochs)
-    for row in exported(recorded, "runs"):
+    for row in exported(recorded, "runs", "mine"):
         own = [epoch for epoch in epochs if epoch["digest"] == row["digest"]]
         least = min(own, key=lambda epoch: (epoch["validation_loss"], epoch["epoch"]))
         assert row["least_validation_loss_epoch"] == least["epoch"]
@@ -142,8 +130,8 @@ def test_the_epoch_of_least_validation_loss_follows_from_the_epochs(recorded: Pa
 
 def test_the_flops_that_remain_are_those_of_the_weights_that_do(recorded: Path) -> None:
     total, by_weight = flops.count(nets.build("vgg-digits", 0.25, (1, 8, 8), 10), (1, 8, 8))
-    layers = exported(recorded, "layers")
-    for row in exported(recorded, "runs"):
+    layers = exported(recorded, "layers", "mine")
+    for row in exported(recorded, "runs", "mine"):
         expected = float(total)
         for layer in (one for one in layers if one["digest"] == row["digest"]):
             share = layer["weights_remaining"] / layer["weights_total"]
@@ -152,7 +140,7 @@ def test_the_flops_that_remain_are_those_of_the_weights_that_do(recorded: Path) 
             expected -= layer["flops"] * (1 - share)
         assert row["flops"] == total
         assert row["flops_remaining"] == pytest.approx(expected)
-    assert min(row["flops_remaining"] for row in exported(recorded, "runs")) < total / 2
+    assert min(row["flops_remaining"] for row in exported(recorded, "runs", "mine")) < total / 2
 
 
 def test_what_is_recorded_moves_along_in_a_merge(recorded: Path, tmp_path: Path) -> None:
@@ -160,7 +148,7 @@ def test_what_is_recorded_moves_along_in_a_merge(recorded: Path, tmp_path: Path)
     with closing(database.writer(path)) as connection:
         merge.merge(connection, path, recorded, silently)
     for table in ("runs", "epochs", "layers"):
-        assert exported(path, table) == exported(recorded, table)
+        assert exported(path, table, "mine") == exported(recorded, table, "mine")
 
 
 def test_what_is_recorded_is_listed_and_shown(recorded: Path) -> None:

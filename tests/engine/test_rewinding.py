@@ -1,6 +1,5 @@
 """Rewinding to steps, and the three ways of retraining, in small experiments that are really trained."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +17,14 @@ from engine.plan.experiments import curves
 from engine.recipes import Chain, Dense, Rule, Run, Winning
 from engine.store import database, records
 from engine.tickets import starts
-from engine.training import loop, profiles
+from engine.training import loop
 from tests.conftest import TINY, add, work_off
 from tests.trainings import TRAINING, files
 
 CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.usefixtures("exact_on_cpu")
 SMALL: dict[str, Any] = {"target": ["digits-a"], "random": ["none"], "replicates": 1, "levels": 2}
-
-
-@pytest.fixture(autouse=True)
-def process_settings() -> Iterator[None]:
-    profiles.configure("exact", CPU)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def chain_of(**options: Any) -> Chain:

@@ -1,7 +1,7 @@
 """The settings of a training against torch: optimizers, schedules with warm-up, label smoothing."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +17,14 @@ from engine.plan.defining import define
 from engine.plan.experiments import curves
 from engine.recipes import RandomGlobal, Run, Training
 from engine.tickets import starts
-from engine.training import graphs, loop, profiles
+from engine.training import graphs, loop
 from tests.conftest import TINY
 from tests.recording import AsCudaDoes
 from tests.trainings import TRAINING
 
 CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.usefixtures("exact_on_cpu")
 SHORT = replace(TRAINING, width=0.25, epochs=3, milestones=(2,))
 STEPS = 9  # of an epoch of digits-a in batches of 100
 Make = Callable[[Any], optim.Optimizer]
@@ -45,13 +47,6 @@ CASES: dict[str, tuple[dict[str, Any], Make]] = {
 
 def ignore(_: loop.State) -> None:
     pass
-
-
-@pytest.fixture(autouse=True)
-def process_settings() -> Iterator[None]:
-    profiles.configure("exact", CPU)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def begun(t: Training) -> loop.State:

@@ -1,6 +1,5 @@
 """The loop, against the algorithm written out plainly."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,14 +19,9 @@ from tests.recording import AsCudaDoes
 from tests.trainings import TRAINING
 
 CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.usefixtures("exact_on_cpu")
 SHORT = replace(TRAINING, width=0.25, epochs=4, milestones=(2, 3))
-
-
-@pytest.fixture(autouse=True)
-def process_settings() -> Iterator[None]:
-    profiles.configure("exact", CPU)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def data_for(configuration: Training) -> Data:

@@ -127,7 +127,7 @@ class CockpitScreen(PaintedOnce[None]):
         return self.cockpit.experiment
 
     def standing(self) -> Sequence[Experiment]:
-        """How those stand, as far as it is known."""
+        """The rows of those experiments, where they are read already."""
         return self._standing
 
     def command(self) -> str:

@@ -18,7 +18,7 @@ GAP = 2
 
 
 class Key(NamedTuple):
-    """A key as it is pressed, as it is shown, and what it does."""
+    """A key: its name in Textual, its sign in the footer, and the label of its action."""
 
     key: str
     display: str
