@@ -1,5 +1,6 @@
 """Commands that messages suggest, completed with the database of this command."""
 
+import os
 import re
 import shlex
 import sys
@@ -30,6 +31,14 @@ def flag(option: str) -> str:
     return "--" + option.replace("_", "-")
 
 
+def quoted(path: str) -> str:
+    """A path as bash and zsh read it, in one line and without commands to a terminal, whatever the path holds."""
+    if path.isprintable():
+        return shlex.quote(path)
+    plain = (one if one.isprintable() and one not in "\\'" else _in_octal(one) for one in path)
+    return f"$'{''.join(plain)}'"
+
+
 def complete(message: str | Exception) -> str:
     """A message whose options and commands (in backticks) can be copied to a shell."""
     text = message.worded(flag) if isinstance(message, InputError) else str(message)
@@ -48,10 +57,14 @@ def warn(text: str | Exception) -> None:
     print(complete(text), file=sys.stderr, flush=True)
 
 
+def _in_octal(character: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
+
+
 def _completed(found: re.Match[str]) -> str:
     words, rest = found[1].split(), found[2]
     taken = _taking(words)
-    if not taken or "--db" in rest or not str(_told).isprintable():  # what ends a line cannot be copied from one
+    if not taken or "--db" in rest:
         return found[0]
-    parts = ["cockpit", *words[:taken], "--db", shlex.quote(str(_told)), *words[taken:], rest.strip()]
+    parts = ["cockpit", *words[:taken], "--db", quoted(str(_told)), *words[taken:], rest.strip()]
     return f"`{' '.join(filter(None, parts))}`"

@@ -10,7 +10,7 @@ from typing import cast
 
 from textual.binding import Binding
 
-from cockpit.text import words
+from cockpit.text import hints, words
 from engine.store import database, labels, located, queue, rows
 from engine.store.row_types import Experiment
 
@@ -215,7 +215,7 @@ def command(template: str, names: Sequence[str], path: Path) -> str:
     """A command for these experiments and this database, as a shell understands it."""
     said = template.replace("{names}", shlex.join(names) if names else "NAME", 1)
     usual = path.absolute() == database.default_path().absolute()
-    return said if usual else f"{said} --db {shlex.quote(str(path))}"
+    return said if usual else f"{said} --db {hints.quoted(str(path))}"
 
 
 def command_of(binding: str, names: Sequence[str], path: Path) -> str:

@@ -1,5 +1,6 @@
 """Commands that messages advise can be copied: they name the database that --db named."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -111,3 +112,22 @@ def read_only_folder(tmp_path: Path) -> Iterator[Path]:
 def test_the_commands_without_a_database_are_those_that_take_none() -> None:
     found = {words for words, command in ALL.items() if all("--db" not in one.opts for one in command.params)}
     assert found == commands.WITHOUT_DATABASE
+
+
+@pytest.mark.parametrize(
+    "path", ["plain.db", "a b'c.db", "two\nlines\\.db", "it's\x1b[2J.db", "not\udcff utf-8\r.db", "täglich\t.db"]
+)
+def test_bash_reads_the_path_of_a_hint_back_and_the_hint_is_one_line(path: str) -> None:
+    said = hints.quoted(path)
+    assert said.isprintable()
+    assert subprocess.run(["bash", "-c", f"printf %s {said}"], capture_output=True, check=True).stdout == os.fsencode(
+        path
+    )
+
+
+def test_hints_that_name_a_database_of_two_lines_are_one_line(cockpit: Cockpit, tmp_path: Path) -> None:
+    database = tmp_path / "two\nlines.db"
+    assert cockpit("queue", "add", *SMALL, "--name", "one", "--db", database).returncode == 0
+    for command in ("plot one", "work --status", "diff one:global one:layerwise"):
+        found = cockpit(*command.split(), "--db", database)
+        assert (found.stdout + found.stderr).count("\n") == 1, found
