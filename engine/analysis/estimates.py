@@ -23,7 +23,8 @@ from engine.store.leases import SPLIT
 _WORK = f"""
     model, width, batch_size, profile, {SPLIT}, target_dataset, epochs,
     iif(instr(recipe, '"validation"'), json_extract(recipe, '$.training.validation'), 0.0),
-    iif(instr(recipe, '"test_images"'), json_extract(recipe, '$.training.test_images'), NULL), target,
+    iif(instr(recipe, '"test_images"'), json_extract(recipe, '$.training.test_images'), NULL),
+    iif(ticket = 'line', json_extract(recipe, '$.ticket.points'), 0), target,
     CASE WHEN ticket = 'dense' THEN 'dense'
          WHEN {IS_LINK} THEN 'link' END
 """
@@ -67,13 +68,14 @@ class Work(NamedTuple):
     epochs: int
     validation: float
     test_images: int | None  # None: all
+    points: int  # networks to evaluate on a line, which trains none; 0: no line
     name: str  # of the data set
     leaves: str | None  # dense, link, or nothing
 
     @property
     def kind(self) -> tuple[object, ...]:
         """Runs of the same kind take the same time."""
-        return self[:9]
+        return self[:10]
 
     @property
     def network(self) -> tuple[object, ...]:
@@ -110,7 +112,7 @@ class Measured:
         if (exact := self.seconds.get(work.kind)) is not None:
             return exact
         rate = self.seconds_per_pixel.get(work.network)
-        return None if rate is None else rate * self.pixels[work.data_set] * work.epochs
+        return None if rate is None or work.points else rate * self.pixels[work.data_set] * work.epochs
 
 
 @dataclass(frozen=True)
@@ -220,8 +222,9 @@ def measurements(connection: sqlite3.Connection, device: str) -> Measured:
     rates: dict[tuple[object, ...], list[float]] = defaultdict(list)
     for work, found in _by_work(cursor):
         times[work.kind] += found
-        pixels_of_run = pixels[work.data_set] * work.epochs
-        rates[work.network] += [seconds / pixels_of_run for seconds in found]
+        if not work.points:
+            pixels_of_run = pixels[work.data_set] * work.epochs
+            rates[work.network] += [seconds / pixels_of_run for seconds in found]
     cursor.execute(
         f"""
         SELECT bytes, {_WORK} FROM (SELECT run_id, sum(bytes) AS bytes FROM files GROUP BY run_id)

@@ -13,7 +13,7 @@ from engine.analysis.estimates import Estimate, Load, Measured, Task, Work
 from engine.machine.devices import Device
 from engine.plan.definitions import Definition
 from engine.plan.experiments import Curve, curves, runs
-from engine.recipes import Dense, Run
+from engine.recipes import Dense, Line, Run
 
 _NEW = "\0"  # begins the names, which no other has, of the experiments that a preview is of
 
@@ -107,12 +107,13 @@ def _preview(
 
 def _plans(wanted: Mapping[str, Run], names: Mapping[str, str]) -> dict[str, Plan]:
     """What to plan of each of these runs by its digest; `names` are those of the data sets."""
-    works: dict[tuple[int, int, str | None], Work] = {}  # there are but a few
+    works: dict[tuple[int, int, int, str | None], Work] = {}  # there are but a few
     found: dict[str, Plan] = {}
     for digest, run in wanted.items():
         t = run.training
         leaves = "dense" if isinstance(run.ticket, Dense) else "link" if run.is_link else None
-        if (work := works.get((id(t), run.epochs, leaves))) is None:
+        points = run.ticket.points if isinstance(run.ticket, Line) else 0
+        if (work := works.get((id(t), run.epochs, points, leaves))) is None:
             kind = (
                 t.model,
                 t.width,
@@ -123,8 +124,9 @@ def _plans(wanted: Mapping[str, Run], names: Mapping[str, str]) -> dict[str, Pla
                 run.epochs,
                 t.validation,
                 t.test_images,
+                points,
             )
-            work = works[id(t), run.epochs, leaves] = Work(*kind, names[t.dataset], leaves)
+            work = works[id(t), run.epochs, points, leaves] = Work(*kind, names[t.dataset], leaves)
         found[digest] = Plan(work, [needed.digest for needed in run.needs()])
     return found
 

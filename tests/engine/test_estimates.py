@@ -15,7 +15,7 @@ from engine.analysis.previews import preview, previews
 from engine.machine.devices import Device
 from engine.plan.defining import define
 from engine.plan.experiments import curves
-from engine.recipes import Run
+from engine.recipes import Line, Run
 from engine.store import adding, database, leases, queue, records
 from tests.conftest import TINY, add
 from tests.databases import worker
@@ -175,6 +175,21 @@ def test_runs_of_other_test_images_are_of_another_kind(connection: sqlite3.Conne
         )
         _, total = preview(connection, [again], places(1))
         assert total.estimate.device_seconds == (limit or 1.0)
+
+
+def test_the_time_of_a_line_is_that_of_lines_of_as_many_points(connection: sqlite3.Connection, path: Path) -> None:
+    lines = {"levels": 0, "random": ["none"], "target": ["digits-a"], "replicates": 1}
+    add(path, "three", **lines, connect=3)
+    holder = worker(connection)
+    while claim := leases.claim(connection, holder):
+        train(connection, claim, 5.0 if isinstance(claim.run.ticket, Line) else 1.0)
+    for seed, points, expected in ((1, 3, 3 * 1.0 + 5.0), (2, 5, 3 * 1.0)):
+        more = define(**{**TINY, **lines, "connect": points, "seed": seed})
+        _, total = preview(connection, [more], places(1))
+        assert total.estimate.device_seconds == pytest.approx(expected)
+        assert total.estimate.timed == (4 if points == 3 else 3)
+        add(path, f"{points} more", **lines, connect=points, seed=seed)
+        assert seconds_of(connection, f"{points} more")[0] == pytest.approx(expected)
 
 
 def test_of_a_run_under_way_only_the_rest_is_left(connection: sqlite3.Connection, path: Path) -> None:
