@@ -112,7 +112,7 @@ def work(
     ] = 1,
     only: Annotated[
         str | None,
-        typer.Option("--devices", metavar="LIST", help="CUDA devices to train on, as in 0-3,6.", show_default="all"),
+        typer.Option("--devices", metavar="LIST", help="CUDA devices to use, as in 0-3,6; or mps.", show_default="all"),
     ] = None,
     min_free: Annotated[
         float | None,

@@ -7,13 +7,13 @@ from engine.machine.devices import TorchCard, TorchCards
 
 
 def seen() -> TorchCards:
-    """The CUDA or ROCm devices, in torch's order."""
+    """The CUDA or ROCm devices, in torch's order, and whether there is an Apple GPU."""
     cards = []
     for place in range(torch.cuda.device_count()):
         with torch.cuda.device(place):
             uuid = f"GPU-{torch.cuda.get_device_properties(place).uuid}"
             cards.append(TorchCard(uuid, torch.cuda.is_bf16_supported(including_emulation=False)))
-    return TorchCards(torch.version.hip is not None, tuple(cards))
+    return TorchCards(torch.version.hip is not None, tuple(cards), torch.backends.mps.is_available())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What can train on this machine: CUDA devices if there are any, else CPU cores. Nothing here imports torch."""
+"""What can train on this machine: CUDA devices if there are any, else CPU cores; an Apple GPU where it is named.
+
+Nothing here imports torch.
+"""
 
 import os
 import platform
@@ -14,6 +17,7 @@ from engine.errors import InputError, OptionName, Range, quoted
 from engine.machine import processes
 
 PER_DEVICE = Range(1, 64)  # workers
+APPLE = "mps"  # as torch calls the GPU of Apple's processors
 MOST_DECODERS = 32  # for a device: a core decodes 300 to 500 photographs of 500x375 pixels a second
 # Of a driver for NVIDIA's cards, also below Windows, or AMD's.
 TRACES = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
@@ -48,10 +52,11 @@ class TorchCard:
 
 @dataclass(frozen=True)
 class TorchCards:
-    """The devices that torch can use, in its order, and whether it is built for ROCm."""
+    """The devices that torch can use, in its order, and whether it is built for ROCm and can use an Apple GPU."""
 
     rocm: bool
     cards: tuple[TorchCard, ...]
+    apple: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,15 @@ def numbered(text: str, number: int) -> list[int]:
 def chosen(workers: int | None, per_device: int = 1, split: int = 1, only: str | None = None) -> list[Device]:
     """A place for each worker: so many devices (None: all), each of them `per_device` times.
 
-    With `split`, each place is so many devices, which train one run together. `only` names the devices, as in 0-3,6.
-    Raises InputError for devices that this machine does not have.
+    With `split`, each place is so many devices, which train one run together. `only` names the devices: as in 0-3,6,
+    or an Apple GPU as mps. Raises InputError for devices that this machine does not have.
     """
     devices, named = usable(), OptionName("per_device")
-    if only is not None:
+    if only == APPLE:
+        devices = [_apple()]
+    elif only is not None:
         devices = _only(devices, only, workers)
-    kind = "CUDA devices" if devices[0].visible else "cores"
+    kind = "CUDA devices" if devices[0].visible else "Apple GPU" if only == APPLE else "cores"
     if split > 1 and any(device.is_slice for device in devices):  # CUDA shows a process one slice at the most
         devices, kind = [device for device in devices if not device.is_slice], "undivided CUDA devices"
     Range(1, max(1, len(devices))).check(OptionName("split"), split, f"this machine has {len(devices)} {kind}")
@@ -120,6 +127,17 @@ def _only(devices: list[Device], text: str, workers: int | None) -> list[Device]
     if workers is not None:
         raise InputError(option, f" {quoted(text)} excludes ", OptionName("workers"), ": give one of them")
     return [devices[place] for place in numbered(text, len(devices))]
+
+
+def _apple() -> Device:
+    """The GPU of this machine's Apple processor. Raises InputError where torch finds none."""
+    if not _has_apple_processor() or not processes.ask(TorchCards, "engine.machine.cards").apple:
+        raise InputError(OptionName("devices"), " mps needs an Apple GPU, and torch finds none here: leave it out")
+    return Device(APPLE, None, native_bf16=True)  # where `fast` is float32, nothing is emulated
+
+
+def _has_apple_processor() -> bool:
+    return platform.system() == "Darwin" and platform.machine() == "arm64"
 
 
 def together(devices: list[Device]) -> Device:
@@ -155,9 +173,10 @@ def emulated(profiles: Iterable[str]) -> str | None:
     """
     if "fast" not in profiles or default_profile() == "fast":
         return None
+    faster = "; its GPU (`cockpit work --devices mps`) trains it in float32" if _has_apple_processor() else ""
     return (
         "profile fast is emulated on this machine, which has no native bfloat16: on a CPU with AVX2 a training took 10"
-        " times as long as in exact"
+        f" times as long as in exact{faster}"
     )
 
 

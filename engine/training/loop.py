@@ -20,7 +20,11 @@ from engine.store.records import Epoch
 from engine.training import graphs, optimizers, profiles
 from engine.training.team import Team, synchronised
 
-EVALUATION_BATCH = {"cuda": 1000, "cpu": 250}  # images; what a layer makes of more does not fit a core's cache
+EVALUATION_BATCH = {
+    "cuda": 1000,
+    "mps": 1000,
+    "cpu": 250,
+}  # images; what a layer makes of more does not fit a core's cache
 SMALL_PIXELS = 32 * 32  # of an image; of larger ones no more are evaluated at once than are trained on
 TOP5_CLASSES = 10  # from which top-5 accuracy says something
 ALONE = Team()
@@ -36,7 +40,7 @@ class State:
     epoch: int
     step: int
     order: int  # the seed of the order and augmentation of images
-    loss_sum: Tensor  # float64, over the images of this epoch so far
+    loss_sum: Tensor  # over the images of this epoch so far
     correct: Tensor  # int64, likewise
 
 
@@ -50,7 +54,7 @@ def begin(
     with torch.no_grad():
         for name, mask in masks.items():
             model.get_parameter(name).masked_fill_(~mask, 0.0)
-    zero = torch.zeros((), dtype=torch.float64, device=device)
+    zero = torch.zeros((), dtype=profiles.sums(device), device=device)
     fused = device if device.type == "cuda" and training.profile == "fast" else None
     optimizer = optimizers.make(training, model, fused)
     return State(model, masks, optimizer, first_epoch, 0, order_seed(training, level), zero, zero.long())
@@ -194,7 +198,7 @@ def evaluate(
     """Classify `images` in evaluation mode. `after_batch` is called after every batch and may raise to stop."""
     model, layout = state.model.eval(), profiles.memory_format(training.profile)
     zero = torch.zeros((), dtype=torch.int64, device=data.device)
-    correct, among5, loss_sum = zero, zero, zero.double()
+    correct, among5, loss_sum = zero, zero, zero.to(profiles.sums(data.device))
     _, height, width = data.shape
     size = EVALUATION_BATCH[data.device.type]
     if height * width > SMALL_PIXELS:

@@ -1,11 +1,12 @@
 """The two kinds of arithmetic (a run's `profile`), and the settings of the process for each.
 
 `exact`: float32, deterministic algorithms, the same bits on the same machine however a run was interrupted.
-`fast`: bfloat16 autocast and channels_last; weights, gradients, statistics and pruning stay float32.
+`fast`: bfloat16 autocast and channels_last; weights, gradients, statistics and pruning stay float32. On an Apple GPU
+float32 throughout, not tried on one yet.
 """
 
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -32,7 +33,16 @@ def configure(profile: Profile, device: torch.device) -> None:
 
 def autocast(profile: Profile, device: torch.device) -> AbstractContextManager[None]:
     """The context for the forward pass: bfloat16 autocast in `fast`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=profile == "fast")
+    return torch.autocast(device.type, torch.bfloat16) if _mixes(profile, device) else nullcontext()
+
+
+def _mixes(profile: Profile, device: torch.device) -> bool:
+    return profile == "fast" and device.type != "mps"
+
+
+def sums(device: torch.device) -> torch.dtype:
+    """The precision in which losses are added up: float64, which an Apple GPU does not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def memory_format(profile: Profile) -> torch.memory_format:
@@ -44,8 +54,8 @@ def environment(profile: Profile, device: torch.device) -> dict[str, object]:
     """The environment that a run records, by columns of the table `runs`."""
     cuda = device.type == "cuda"
     return {
-        "device_name": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
-        "dtype": "bfloat16" if profile == "fast" else "float32",
+        "device_name": _name(device),
+        "dtype": "bfloat16" if _mixes(profile, device) else "float32",
         "memory_format": "channels_last" if profile == "fast" else "contiguous",
         "threads": torch.get_num_threads(),
         "torch_version": str(torch.__version__),  # plain text
@@ -63,7 +73,12 @@ def where(profile: Profile, device: torch.device) -> str:
     return f"{about['device_name']}, torch {about['torch_version']}{cudnn}"
 
 
-def _cpu_name() -> str:
+def _name(device: torch.device) -> str:
     import platform
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return f"{platform.machine()} Apple GPU"
 
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

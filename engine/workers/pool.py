@@ -83,7 +83,7 @@ class Pool:
 
     def _open(self, command: list[str], device: devices.Device) -> _Slot:
         environment = {**processes.environment(), "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-        name = "cpu"
+        name = devices.APPLE if device.name == devices.APPLE else "cpu"
         if device.visible is not None:  # each process sees its own cards, the first of which it calls cuda:0
             environment[device.variable], name = device.visible, "cuda:0"
         command = [*command, "--device", name, "--label", device.name, "--split", str(device.split)]

@@ -20,13 +20,14 @@ from engine.machine import processes
 from engine.models import catalog, flops, nets, trust
 from engine.plan import durations
 from engine.pruning import networks, pruner
-from engine.recipes import Chain, Dense, Line, Rewind, Run, Training, Winning
+from engine.recipes import Chain, Dense, Line, Profile, Rewind, Run, Training, Winning
 from engine.store import records
 from engine.store.files import LostFile
 from engine.store.leases import Claim
 from engine.tickets import starts
 from engine.training import checkpoints, lines, loop, profiles, team
 
+CPU = torch.device("cpu")
 DATA_SETS_KEPT = 2  # a source and a target
 CHECKPOINT_SECONDS = 60.0  # at most this much work is lost with a worker
 
@@ -97,15 +98,24 @@ class Bench:
                 raise InputError(f"{error}, and no run here can make it again: queue the experiment again") from None
             raise Missing(run, str(error)) from None
 
-    def data(self, configuration: Training) -> Feed:
-        """The data set of a training, kept on the device for the next runs on it."""
-        c = configuration
-        key = (c.dataset, c.augmentation, c.validation, c.test_images)
+    def place(self, profile: Profile) -> torch.device:
+        """Where a run of this profile trains: an Apple GPU, which has no float64 and other rounding, is for `fast`."""
+        return CPU if self.device.type == "mps" and profile == "exact" else self.device
+
+    @property
+    def prunes_on(self) -> torch.device:
+        """Where masks are found: on the device, if it has float64."""
+        return CPU if self.device.type == "mps" else self.device
+
+    def data(self, configuration: Training, on: torch.device | None = None) -> Feed:
+        """The data set of a training, kept for the next runs on it: where they train, or on another device."""
+        c, device = configuration, on or self.place(configuration.profile)
+        key = (c.dataset, c.augmentation, c.validation, c.test_images, device)
         if key not in self._data:
             location = self.desk.location(c.dataset)
             while len(self._data) >= DATA_SETS_KEPT:
                 del self._data[next(iter(self._data))]
-            self._data[key] = open_feed(location, c, self.device, max(1, self.decoders // c.split))
+            self._data[key] = open_feed(location, c, device, max(1, self.decoders // c.split))
         return self._data[key]
 
     def free_memory(self) -> None:
@@ -129,7 +139,8 @@ class RunContext(Bench):
 
 def execute(claim: Claim, context: RunContext) -> None:
     """Train a claimed run and record its result. Raises Stopped, StaleClaim, Untrusted, or the error that ended it."""
-    run, device, desk = claim.run, context.device, context.desk
+    run, desk = claim.run, context.desk
+    device = context.place(run.training.profile)
     if run.chain is not None and run.ticket.level == 1:
         _prune_first(claim, context, run.chain)
     data, state, (whole, by_weight) = prepare(run, context)
@@ -141,7 +152,10 @@ def execute(claim: Claim, context: RunContext) -> None:
         records.Layer(name, kept[name], mask.numel(), rules[name], by_weight.get(name))
         for name, mask in state.masks.items()
     ]
-    environment = {**profiles.environment(run.training.profile, device), "device": context.label}
+    environment = {
+        **profiles.environment(run.training.profile, device),
+        "device": context.label if device == context.device else str(device),
+    }
     desk.begin(claim, attempt, environment, layers, whole)
 
     if isinstance(run.ticket, Line):
@@ -187,7 +201,7 @@ def _connect(claim: Claim, context: RunContext, line: Line, data: Feed, state: l
 
 def prepare(run: Run, bench: Bench) -> tuple[Feed, loop.State, tuple[int, dict[str, int]]]:
     """The data of a run, the state before its first step, on the device, and its FLOPs (`engine.models.flops`)."""
-    device = bench.device
+    device = bench.place(run.training.profile)
     bench._read.clear()
     profiles.configure(run.training.profile, device)
     if device.type == "cuda":  # what this run will have reserved is measured, not what others left
@@ -237,7 +251,7 @@ def _resume(state: loop.State, claim: Claim, context: RunContext, steps: int) ->
     except (InputError, LostFile) as damage:
         processes.say(f"run {run.digest} starts over: {damage}")
         return begin_again
-    where = profiles.where(run.training.profile, context.device)
+    where = profiles.where(run.training.profile, context.place(run.training.profile))
     if where and left.where not in ("", where):  # earlier versions did not say
         processes.say(f"run {run.digest} starts over: it was trained on {left.where}, this is {where}")
         return begin_again
@@ -283,7 +297,7 @@ class _Clock:
         desk = self.context.desk
         if stop or time.monotonic() - self.saved >= max(self.context.checkpoint_seconds, desk.checkpoint_seconds):
             run = self.claim.run
-            where = profiles.where(run.training.profile, self.context.device)
+            where = profiles.where(run.training.profile, self.context.place(run.training.profile))
             data = checkpoints.pack(state, run.digest, self.attempt, self.seconds(), where)
             desk.write_checkpoint(self.claim, data)
             self.saved = time.monotonic()
@@ -298,10 +312,12 @@ def _prune(claim: Claim, context: RunContext, state: loop.State) -> None:
     if isinstance(run.ticket, Dense) or goes_on or context.desk.keeps_final(claim):
         context.desk.keep(claim, "final", starts.pack_state(state.model))
     if isinstance(run.ticket, Winning) and run.is_link:
-        chain, level = run.ticket.chain, run.ticket.level + 1
-        weights = {name: state.model.get_parameter(name) for name in nets.prunable(state.model, chain.rule.prunable)}
+        chain, level, on = run.ticket.chain, run.ticket.level + 1, context.prunes_on
+        names = nets.prunable(state.model, chain.rule.prunable)
+        weights = {name: state.model.get_parameter(name).to(on) for name in names}
+        masks = {name: mask.to(on) for name, mask in state.masks.items()}
         look = partial(_network, context, chain)
-        mask = starts.mask_after(chain, level, weights, state.masks, context.read, state.model.state_dict, look)
+        mask = starts.mask_after(chain, level, weights, masks, context.read, state.model.state_dict, look)
         context.desk.keep(claim, "mask", mask)
 
 
@@ -322,9 +338,9 @@ def _network(
     context: RunContext, chain: Chain, state: Mapping[str, torch.Tensor], layers: Iterable[str]
 ) -> networks.Network:
     """A network of a chain in a state, with the batches for its criterion: the first of the chain's training."""
-    t, device = chain.training, context.device
+    t, device = chain.training, context.prunes_on
     profiles.configure(t.profile, device)
-    data = context.data(t)
+    data = context.data(t, device)
     folder = context.desk.model_folder(t.model)
     trust.require(t.model, folder)
     model = nets.build(t.model, t.width, data.shape, data.classes, folder)

@@ -1,6 +1,8 @@
 """Which devices are used, with CUDA's cards made up: no machine of ours has some."""
 
+import platform
 from pathlib import Path
+from typing import Any
 
 import pynvml
 import pytest
@@ -194,3 +196,27 @@ def test_a_large_node_has_no_more_decoders_than_its_devices_can_use(monkeypatch:
     assert [devices.decoders(1), devices.decoders(8)] == [32, 31]
     assert devices.decoders(1, split=8) == 255  # of which each of the eight processes has 31
     assert devices.decoders(1, split=2) == 64
+
+
+def test_an_apple_gpu_is_used_where_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, [], TorchCards(False, (), apple=True))
+    monkeypatch.setattr(devices, "TRACES", ())
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert devices.chosen(None, only="mps") == [Device("mps", None, True)]
+    assert {device.name for device in devices.chosen(None)} == {"cpu"}
+    assert "work --devices mps" in str(devices.emulated(["fast"]))
+    refused: list[dict[str, Any]] = [{"workers": 2}, {"workers": None, "split": 2}, {"workers": None, "per_device": 2}]
+    for options in refused:
+        with pytest.raises(InputError, match=r"Apple GPU|CUDA device"):
+            devices.chosen(**options, only="mps")
+
+
+def test_an_apple_gpu_that_torch_does_not_find_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="torch finds none here"):
+        devices.chosen(None, only="mps")
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    machine(monkeypatch, [], TorchCards(False, ()))
+    with pytest.raises(InputError, match="torch finds none here"):
+        devices.chosen(None, only="mps")

@@ -1,20 +1,26 @@
 """The loop, against the algorithm written out plainly."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from engine import streams
 from engine.datasets import load
 from engine.datasets.pipeline import Data, EpochPlan
+from engine.desk.job import Job
 from engine.models import nets
 from engine.pruning import pruner
 from engine.recipes import Profile, RandomGlobal, Run, Training
 from engine.tickets import starts
 from engine.training import checkpoints, graphs, loop, profiles
 from engine.training.team import Team
+from engine.workers.run import Bench
 from tests.recording import AsCudaDoes
 from tests.trainings import TRAINING
 
@@ -277,3 +283,32 @@ def test_accuracy_is_that_over_exactly_the_first_test_images(images: int) -> Non
         right.append(int(guess) == arrays.test_labels[index])
     assert len(right) == len(data.test) == images
     assert last.test_accuracy == sum(right) / images
+
+
+def test_an_apple_gpu_is_for_fast_alone_in_float32_and_never_asked_for_float64() -> None:
+    apple = torch.device("mps")
+    bench = Bench(Job("", "", "", {}, "", False), apple)
+    assert bench.place("fast") == apple
+    assert bench.place("exact") == bench.prunes_on == CPU
+    assert Bench(Job("", "", "", {}, "", False), CPU).prunes_on == CPU
+    assert isinstance(profiles.autocast("fast", apple), nullcontext)
+    assert profiles.environment("fast", apple)["dtype"] == "float32"
+    assert loop.EVALUATION_BATCH["mps"]
+
+
+class NoFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses what Apple's GPUs do not have."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        assert all(one.dtype != torch.float64 for one in tree_leaves(made) if isinstance(one, Tensor)), function
+        return made
+
+
+def test_training_and_evaluating_need_no_float64_but_for_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "sums", lambda device: torch.float32)
+    training = replace(SHORT, augmentation="crop-flip", epochs=1, milestones=())
+    data, state = data_for(training), begun(training)
+    with NoFloat64():  # type: ignore[no-untyped-call]
+        loop.evaluate(state, data, data.test, training, ignore)
+        assert len(list(loop.train(state, data, training, ignore))) == 1
