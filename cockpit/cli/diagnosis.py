@@ -305,7 +305,7 @@ def _workers(path: Path) -> Iterator[Finding]:
     with suppress(InputError), closing(database.reader(path)) as connection:
         found = workers.present(connection)
     if found:
-        states = ", ".join(f"pid {row.pid} on {row.device} {row.state}" for row in found)
+        states = ", ".join(f"pid {row.pid} on {words.device(row)} {row.state}" for row in found)
         yield Finding("workers", "ok", states, "`cockpit work --status` says more")
     else:
         yield Finding("workers", "ok", "none at work", "`cockpit work --detach` starts them")

@@ -78,7 +78,7 @@ def show(
 def _run_cells(run: Run) -> list[str]:
     shares = (run.untrained_accuracy, run.test_accuracy, run.flops_remaining)
     untrained, accuracy, flops = ("" if share is None else f"{share:.2%}" for share in shares)
-    waits_for = run.waits_for if run.status != "running" else f"(on {run.device})"
+    waits_for = run.waits_for if run.status != "running" else f"(on {words.device(run)})"
     return [
         run.digest[:12],
         words.run(run),

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cockpit.text import hints, words
-from cockpit.views import tables
+from cockpit.views import runs, tables
 from engine.errors import InputError
 from engine.machine import processes
 from engine.store import database, workers
@@ -141,8 +141,8 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
         for pool in pools:
             print(joins or f"the workers of pool {pool.pid} are starting: {pool.log}")
         return
-    headings = ("worker", "device", "state", "trains", "epoch", "img/s", "memory, GiB", "heartbeat")
-    tables.show(headings, [_cells(row) for row in present], left=4)
+    headings = ("pid", "device", "card or CPU", "state", "trains", "epoch", "img/s", "left", "memory, GiB", "heartbeat")
+    tables.show(headings, [_cells(row) for row in present], left=5)
     for row in present:
         if row.message:
             print(f"{row.pid}: {row.message}")
@@ -166,14 +166,16 @@ def _head(connection: sqlite3.Connection, pools: Sequence[Pool]) -> str:
 
 
 def _cells(row: Worker) -> list[str]:
-    memory = [row.memory, row.device_memory]
+    memory, left = [row.memory, row.device_memory], runs.seconds_left(row)
     return [
         str(row.pid),
         words.device(row),
+        words.line(row.device_name or ""),
         words.state(row.state),
         words.run(row) if row.run_id else "",
         f"{row.epoch + 1}/{row.epochs}" if row.run_id and row.epoch is not None else "",
         f"{row.images_per_second:,.0f}" if row.images_per_second else "",
+        words.duration(left) if left is not None else "",
         " + ".join(f"{size / GIB:.1f}" for size in memory if size is not None),
         f"{database.age(row.heartbeat_at):.0f} s ago",
     ]

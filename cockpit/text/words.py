@@ -7,7 +7,7 @@ from datetime import datetime
 from math import ceil
 from textwrap import indent
 
-from engine.store.row_types import Event, Experiment, Failure, Run, Worker
+from engine.store.row_types import Attempt, Event, Experiment, Failure, Run, Running, Worker
 
 ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?"
@@ -42,9 +42,15 @@ def state(word: str) -> str:
     return f"{(OF_EXPERIMENTS | OF_WORKERS | OF_CHECKS)[word]} {word}"
 
 
-def device(row: Event | Worker) -> str:
+def device(row: Run | Running | Worker) -> str:
     """A device; a device of another machine with its host."""
     return str(row.device) if row.host in (None, platform.node()) else f"{row.device} of {row.host}"
+
+
+def hardware(row: Event | Attempt | Worker) -> str:
+    """A device of any machine, with the model of its card or CPU where that was recorded."""
+    model = f" ({line(row.device_name)})" if row.device_name else ""
+    return f"{row.device} of {row.host}{model}"
 
 
 def run(row: Run | Event | Worker) -> str:
@@ -110,7 +116,7 @@ def event(row: Event) -> str:
     """An event of a run (`history.events`) in one line, with its error below."""
     at = datetime.fromisoformat(row.at).astimezone()
     accuracy = f" {row.test_accuracy:.2%}" if row.test_accuracy is not None else ""
-    where = f"{device(row)}, pid {row.pid}"
+    where = f"{hardware(row)}, pid {row.pid}"
     text = f"{at:%Y-%m-%d %H:%M:%S}  {row.event + accuracy:<13}  {run(row)}"
     text += f"  (attempt {row.attempt}, {where}, run {row.digest[:12]})"
     return text + ("\n" + indent(row.error.rstrip(), "    ") if row.error else "")

@@ -289,4 +289,4 @@ def _at_work(path: Path) -> list[str]:
         present = [row for row in workers.present(connection) if row.pool in {pool.id for pool in pools}]
     lines = [f"pool {pool.pid}: running for {words.duration(database.age(pool.started_at))}" for pool in pools]
     names = runs.named(present)
-    return lines + [f"  {row.device} trains {names[row.digest]}" for row in present if row.digest]
+    return lines + [f"  {words.device(row)} trains {names[row.digest]}" for row in present if row.digest]

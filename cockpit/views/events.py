@@ -52,7 +52,7 @@ def _rows(found: Sequence[Event], names: dict[str, str]) -> Iterator[tuple[str, 
             said,
             names[last.digest] + attempt + (f" and {len(same) - 1} more" if len(same) > 1 else ""),
             _result(last) + times,
-            f"{last.device} of {last.host}" if last.device else "",
+            words.hardware(last) if last.device else "",
         )
         # The oldest of them names the row, as more of the same may come.
         yield f"{same[-1].run_id} {same[-1].claim} {same[-1].event}", Row(last.run_id, cells)

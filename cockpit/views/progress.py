@@ -111,7 +111,9 @@ def _time_left(first: rows.Counts, counts: rows.Counts, seconds: float) -> str:
 def _held_up(connection: sqlite3.Connection) -> list[str]:
     """Why workers train nothing though runs wait."""
     return [
-        words.line(f"  {row.device}: {row.message}") for row in workers.present(connection) if row.state == "held up"
+        words.line(f"  {words.device(row)}: {row.message}")
+        for row in workers.present(connection)
+        if row.state == "held up"
     ]
 
 
@@ -120,5 +122,5 @@ def _describe(row: Running) -> str:
     source = f"{row.source} → " if row.source else ""
     epoch = 0 if row.epoch is None else row.epoch + 1
     speed = f"{row.images_per_second:>7,.0f} img/s" if row.images_per_second else " " * 13
-    numbers = f"  {row.device:<6} level {row.level:>2}  seed {row.seed}  epoch {epoch:>2}/{row.epochs}"
+    numbers = f"  {words.device(row):<6} level {row.level:>2}  seed {row.seed}  epoch {epoch:>2}/{row.epochs}"
     return words.line(f"{numbers} {speed}  {row.ticket} {source}{row.target}")

@@ -91,7 +91,7 @@ def _section(title: str, lines: list[str]) -> Text:
 def _attempts(found: RunDetail) -> list[str]:
     lines = []
     for one in reversed(found.attempts):
-        where = f" on {one.device} of {one.host}, pid {one.pid}" if one.pid else ""
+        where = f" on {words.hardware(one)}, pid {one.pid}" if one.pid else ""
         lines.append(f"{one.attempt}: {one.outcome or 'under way'}{where}, {_when(one)}")
         lines += [indent(one.error.rstrip(), "   ")] if one.error else []
     return lines

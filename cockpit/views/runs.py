@@ -35,3 +35,18 @@ def named(shown: Iterable[Named]) -> dict[str, str]:
     }
     count = Counter(found.values())
     return {digest: name if count[name] == 1 else f"{name} ({digest[:DIGITS]})" for digest, name in found.items()}
+
+
+def seconds_left(row: Worker) -> float | None:
+    """How long the training of a worker's run still takes at its pace of now; None where that is not known."""
+    match row:
+        case Worker(
+            epoch=int(epoch),
+            epochs=int(epochs),
+            batch=int(batch),
+            batches=int(batches),
+            batch_size=int(batch_size),
+            images_per_second=float(speed),
+        ) if batches and speed:
+            return max(0, (epochs - epoch) * batches - batch) * batch_size / speed
+    return None

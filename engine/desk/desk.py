@@ -46,6 +46,7 @@ class Report(msgspec.Struct, frozen=True):
     loss: float | None = None
     accuracy: float | None = None
     images_per_second: float | None = None
+    checkpoint_seconds: float | None = None  # the least time between two checkpoints
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -205,12 +205,15 @@ class Head:
         identity = hello.identity
         worker = self._known(hello.worker, hello.identity)
         if worker is None:
-            worker = workers.open_worker(self.connection, hello.device, self.options.pool, log, identity)
+            worker = workers.open_worker(
+                self.connection, hello.device, self.options.pool, log, identity, hello.device_name
+            )
         wish = Wish(None, hello.split, self.options.min_free, hello.shared_device)
         session = Session(LocalDesk(self.connection, self.folder, worker, wish, self.options.notify), self.lock)
         if hello.claim:
             session.claim_held = hello.claim.claim()
-        processes.say(f"{database.now()} worker {worker} has joined: {hello.device} of {hello.identity.host}")
+        what = f"{hello.device} ({hello.device_name})" if hello.device_name else hello.device
+        processes.say(f"{database.now()} worker {worker} has joined: {what} of {identity.host}")
         return session
 
     def _known(self, worker: int | None, identity: processes.Identity) -> int | None:

@@ -53,11 +53,18 @@ class LocalDesk:
 
     @classmethod
     def of_worker(
-        cls, path: Path, wish: Wish, device: str, pool: int | None, log: str | None, notify: str | None
+        cls,
+        path: Path,
+        wish: Wish,
+        device: str,
+        pool: int | None,
+        log: str | None,
+        notify: str | None,
+        device_name: str | None = None,
     ) -> "LocalDesk":
         """The desk of this process, which is recorded as a worker. Raises InputError if the database cannot be used."""
         connection = database.writer(path, BUSY_SECONDS, make=False)
-        worker = workers.open_worker(connection, device, pool, log)
+        worker = workers.open_worker(connection, device, pool, log, device_name=device_name)
         return cls(connection, Folder.followed(database.files_folder(path)), worker, wish, notify)
 
     def claim(self, without: Collection[str], room: Callable[[], Room]) -> Claim | None:

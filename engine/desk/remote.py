@@ -413,9 +413,9 @@ class RemoteDesk:
             self._lines.line = None
 
 
-def greeting(device: str, split: int, shared_device: bool, log: str) -> Hello:
+def greeting(device: str, split: int, shared_device: bool, log: str, device_name: str | None = None) -> Hello:
     """The Hello of this process: of a worker, or of a pool if `device` is empty."""
-    about = device, split, shared_device, log
+    about = device, device_name, split, shared_device, log
     return Hello(__version__, wire.torch_version(), processes.identity(), "pool", *about)
 
 

@@ -59,6 +59,7 @@ class Hello(msgspec.Struct, frozen=True):
     identity: processes.Identity
     role: str = "pool"  # pool, work, beat
     device: str = ""
+    device_name: str | None = None  # the model of its card or CPU
     split: int = 1
     shared_device: bool = False
     log: str = ""  # the name of its pool's log file

@@ -372,6 +372,16 @@ def _told(ask: Callable[..., float], *about: object) -> float | None:
         return None
 
 
+@cache
+def cpu_name() -> str:
+    """The model of this machine's CPU, without trademarks; its architecture if the system names no model."""
+    found = None
+    with suppress(OSError):
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.MULTILINE)
+    plain = re.sub(r"\((R|TM)\)|\bCPU\b|\bProcessor\b|@.*", "", found[1] if found else platform.processor())
+    return " ".join(plain.split()) or platform.machine()
+
+
 def _cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bfloat16 itself (AVX-512 BF16, AMX, Arm BF16); emulated, it is slower than fp32."""
     if platform.system() != "Linux":

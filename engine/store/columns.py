@@ -100,6 +100,8 @@ TABLES: dict[str, dict[str, Any]] = {
         "batches": Number | None,
         "loss": Real | None,
         "accuracy": Fraction | None,
+        "device_name": str | None,
+        "checkpoint_seconds": Some | None,
     },
     "runs": {
         "id": Id,

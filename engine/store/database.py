@@ -16,7 +16,7 @@ from engine.store.paths import appearing, beside, named, real
 from engine.store.waiting import Waiting, limit_log
 
 APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours
-SCHEMA_VERSION = 7  # the number of migrations in `schema`
+SCHEMA_VERSION = 8  # the number of migrations in `schema`
 BUSY_SECONDS = 30.0
 FULL_BYTES = 2**20  # of disk, that SQLite needs beside a database it opens
 COPY_TRIES = 10  # of a file that changes while it is read

@@ -9,7 +9,7 @@ from engine.store.row_types import Event, typed
 _EVENTS = f"""
 WITH tried AS (
   SELECT r.id AS run_id, r.digest, r.ticket, r.level, r.seed, r.source, r.target, {NAMING},
-         a.attempt, a.claim, a.started_at, a.ended_at, a.outcome, a.error, w.device, w.host, w.pid,
+         a.attempt, a.claim, a.started_at, a.ended_at, a.outcome, a.error, w.device, w.device_name, w.host, w.pid,
          CASE WHEN a.outcome = 'done' THEN r.test_accuracy END AS test_accuracy,
          CASE WHEN EXISTS (SELECT 1 FROM attempts b WHERE b.run_id = a.run_id AND b.attempt = a.attempt
                            AND b.claim < a.claim) THEN 'continued' ELSE 'started' END AS began
@@ -18,10 +18,11 @@ WITH tried AS (
 )
 SELECT * FROM (
   SELECT started_at AS at, began AS event, run_id, digest, ticket, level, seed, source, target, {NAMES},
-         attempt, claim, device, host, pid, NULL AS test_accuracy, NULL AS error FROM tried WHERE started_at >= :since
+         attempt, claim, device, device_name, host, pid, NULL AS test_accuracy, NULL AS error
+  FROM tried WHERE started_at >= :since
   UNION ALL
   SELECT ended_at, outcome, run_id, digest, ticket, level, seed, source, target, {NAMES},
-         attempt, claim, device, host, pid, test_accuracy, error
+         attempt, claim, device, device_name, host, pid, test_accuracy, error
   FROM tried WHERE ended_at >= :since AND outcome IS NOT NULL
 )
 ORDER BY at, run_id, attempt, claim, event IN ('started', 'continued') DESC

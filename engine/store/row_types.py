@@ -145,6 +145,7 @@ class Run(Row, frozen=True):
     seconds: float | None
     error: str | None
     device: str | None  # that its worker trains it on
+    host: str | None
     waits_for: str
 
 
@@ -158,6 +159,7 @@ class Attempt(Row, frozen=True):
     outcome: str | None  # None: under way
     error: str | None
     device: str | None
+    device_name: str | None
     host: str | None
     pid: int | None
 
@@ -196,6 +198,7 @@ class Running(Row, frozen=True):
     target: str
     epochs: int
     device: str
+    host: str | None
     epoch: int | None
     images_per_second: float | None
 
@@ -222,6 +225,7 @@ class Event(Row, frozen=True):
     attempt: int
     claim: int
     device: str | None
+    device_name: str | None
     host: str | None
     pid: int | None
     test_accuracy: float | None
@@ -285,6 +289,7 @@ class Worker(Row, frozen=True):
     boot: str | None
     pid_namespace: str | None
     device: str
+    device_name: str | None  # the model of its card or CPU
     pool: int | None
     log: str | None
     started_at: str
@@ -298,6 +303,7 @@ class Worker(Row, frozen=True):
     batches: int | None
     loss: float | None
     accuracy: float | None
+    checkpoint_seconds: float | None
     silent: int | None
     run_id: int | None
     digest: str | None

@@ -215,7 +215,7 @@ _SAID = """
 _RUNS = f"""
     SELECT r.id, r.digest, r.ticket, r.level, r.seed, r.source, r.target, {NAMING}, r.status, r.attempt,
            r.untrained_accuracy, r.test_accuracy, {FLOPS} * 1.0 / r.flops AS flops_remaining,
-           r.seconds, r.priority, r.unmet, r.alone, r.error, w.device, {SPLIT} AS split,
+           r.seconds, r.priority, r.unmet, r.alone, r.error, w.device, w.host, {SPLIT} AS split,
            (SELECT {_SAID} FROM run_needs n JOIN runs q ON q.id = n.needs_id
             WHERE n.run_id = r.id AND q.status <> 'done' ORDER BY q.level DESC LIMIT 1) AS need,
            (SELECT {_SAID} || ', which ' || q.status FROM runs q
@@ -336,7 +336,7 @@ def running(connection: sqlite3.Connection, experiment: int | None = None) -> li
     found = connection.execute(
         """
         SELECT DISTINCT r.id, r.ticket, r.level, r.seed, r.source, r.target, r.epochs,
-               coalesce(w.device, '?') AS device, x.epoch, x.images_per_second
+               coalesce(w.device, '?') AS device, w.host, x.epoch, x.images_per_second
         FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
         JOIN workers w ON w.id = r.worker
         LEFT JOIN epochs x ON x.run_id = r.id AND x.attempt = r.attempt

@@ -38,7 +38,8 @@ def read(connection: sqlite3.Connection, run: int) -> RunDetail | None:
     )
     attempts = connection.execute(
         """
-        SELECT a.attempt, a.claim, a.started_at, a.ended_at, a.outcome, a.error, w.device, w.host, w.pid
+        SELECT a.attempt, a.claim, a.started_at, a.ended_at, a.outcome, a.error,
+               w.device, w.device_name, w.host, w.pid
         FROM attempts a LEFT JOIN workers w ON w.id = a.worker WHERE a.run_id = ? ORDER BY a.claim
         """,
         (run,),

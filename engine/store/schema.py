@@ -461,6 +461,13 @@ def version_7(db: Database) -> None:
     )
 
 
+@MIGRATIONS()
+def version_8(db: Database) -> None:
+    """What a worker's device is, whichever machine it is of, and how often it saves its run."""
+    db.execute("ALTER TABLE workers ADD COLUMN device_name TEXT")  # the model of its card or CPU: `runs.device_name`
+    db.execute("ALTER TABLE workers ADD COLUMN checkpoint_seconds REAL")  # the least time between two checkpoints
+
+
 def migrate(path: str) -> None:
     """Bring the file at `path`, which may be absent, to the newest version, in one transaction.
 

@@ -37,9 +37,17 @@ def open_worker(
     pool: int | None,
     log: str | None,
     identity: processes.Identity | None = None,
+    device_name: str | None = None,
 ) -> int:
-    """Record that a process, by default this one, is a worker on a device; its id."""
-    about = {"device": device, "pool": pool, "log": log, "started_at": now(), "heartbeat_at": now()}
+    """Record that a process, by default this one, is a worker on a device (of a model, `device_name`); its id."""
+    about = {
+        "device": device,
+        "device_name": device_name,
+        "pool": pool,
+        "log": log,
+        "started_at": now(),
+        "heartbeat_at": now(),
+    }
     return _insert(connection, "workers", {**vars(identity or processes.identity()), **about})
 
 
@@ -112,12 +120,12 @@ def present(connection: sqlite3.Connection) -> list[Worker]:
     found = connection.execute(
         f"""
         SELECT w.id, w.pid, w.process_started, w.host, w.boot, w.pid_namespace,
-               coalesce(w.device, '?') AS device, w.pool, w.log,
+               coalesce(w.device, '?') AS device, w.device_name, w.pool, w.log,
                coalesce(w.started_at, {LONG_AGO}) AS started_at, coalesce(w.heartbeat_at, {LONG_AGO}) AS heartbeat_at,
                w.message, w.memory, w.device_memory, w.images_per_second, w.epoch, w.batch, w.batches,
-               w.loss, w.accuracy, w.heartbeat_at < :silent AS silent, r.id AS run_id, r.digest, r.ticket, r.level,
-               r.seed, r.source, r.target, {NAMING}, r.epochs, r.batch_size, r.attempt,
-               '' AS state
+               w.loss, w.accuracy, w.checkpoint_seconds, w.heartbeat_at < :silent AS silent,
+               r.id AS run_id, r.digest, r.ticket, r.level, r.seed, r.source, r.target, {NAMING},
+               r.epochs, r.batch_size, r.attempt, '' AS state
         FROM workers w LEFT JOIN runs r ON r.worker = w.id AND r.status = 'running'
         WHERE w.ended_at IS NULL AND (w.heartbeat_at > :recent OR r.id IS NOT NULL) ORDER BY w.host, w.device, w.id
         """,

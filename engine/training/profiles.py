@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from engine import __version__
+from engine.machine import devices
 from engine.recipes import Profile
 
 
@@ -54,7 +55,7 @@ def environment(profile: Profile, device: torch.device) -> dict[str, object]:
     """The environment that a run records, by columns of the table `runs`."""
     cuda = device.type == "cuda"
     return {
-        "device_name": _name(device),
+        "device_name": device_name(device),
         "dtype": "bfloat16" if _mixes(profile, device) else "float32",
         "memory_format": "channels_last" if profile == "fast" else "contiguous",
         "threads": torch.get_num_threads(),
@@ -64,21 +65,19 @@ def environment(profile: Profile, device: torch.device) -> dict[str, object]:
     }
 
 
+def device_name(device: torch.device) -> str:
+    """The model of a card or of the CPU, as runs and workers record it."""
+    name = devices.cpu_name()
+    return (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{name} GPU" if device.type == "mps" else name
+    )
+
+
 def where(profile: Profile, device: torch.device) -> str:
     """The device and versions on which the same bits depend, as text; empty for a profile without that promise."""
     if profile != "exact":
         return ""
     about = environment(profile, device)
-    cudnn = f", cuDNN {about['cudnn_version']}" if about["cudnn_version"] else ""
-    return f"{about['device_name']}, torch {about['torch_version']}{cudnn}"
-
-
-def _name(device: torch.device) -> str:
-    import platform
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type == "mps":
-        return f"{platform.machine()} Apple GPU"
-
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    # On the CPU torch chooses kernels by its instructions, and MKL by its maker.
+    other = f"cuDNN {about['cudnn_version']}" if about["cudnn_version"] else torch.backends.cpu.get_cpu_capability()
+    return f"{about['device_name']}, torch {about['torch_version']}, {other}"

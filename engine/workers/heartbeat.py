@@ -74,7 +74,8 @@ class Heartbeat(threading.Thread):
             self.lost = claim
 
     def _tell(self) -> None:
-        self.desk.tell(Report(self.message, psutil.Process().memory_info().rss, **self._progress()), self._reserved)
+        memory, seconds = psutil.Process().memory_info().rss, self.context.seconds_between
+        self.desk.tell(Report(self.message, memory, checkpoint_seconds=seconds, **self._progress()), self._reserved)
 
     def _reserved(self) -> int | None:
         return torch.cuda.memory_reserved() if self.context.device.type == "cuda" else None

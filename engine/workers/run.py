@@ -136,6 +136,11 @@ class RunContext(Bench):
     caught: Callable[[Claim, Exception], None] = lambda claim, error: None  # in a call that never returns: see `team`
     under_way: UnderWay | None = field(default=None, init=False)
 
+    @property
+    def seconds_between(self) -> float:
+        """The least time between two checkpoints of a run."""
+        return max(self.checkpoint_seconds, self.desk.checkpoint_seconds)
+
 
 def execute(claim: Claim, context: RunContext) -> None:
     """Train a claimed run and record its result. Raises Stopped, StaleClaim, Untrusted, or the error that ended it."""
@@ -294,12 +299,11 @@ class _Clock:
             self.context.desk.keep(self.claim, "rewind", starts.pack_state(state.model))
             self.rewind = 0
         stop = self.context.stop()
-        desk = self.context.desk
-        if stop or time.monotonic() - self.saved >= max(self.context.checkpoint_seconds, desk.checkpoint_seconds):
+        if stop or time.monotonic() - self.saved >= self.context.seconds_between:
             run = self.claim.run
             where = profiles.where(run.training.profile, self.context.place(run.training.profile))
             data = checkpoints.pack(state, run.digest, self.attempt, self.seconds(), where)
-            desk.write_checkpoint(self.claim, data)
+            self.context.desk.write_checkpoint(self.claim, data)
             self.saved = time.monotonic()
         if stop:
             raise Stopped

@@ -25,7 +25,7 @@ from engine.machine import memory, processes
 from engine.models import trust
 from engine.store import damage, database, leases, records
 from engine.store.waiting import jittered
-from engine.training import graphs
+from engine.training import graphs, profiles
 from engine.training.team import RankLost
 from engine.workers.heartbeat import Heartbeat
 from engine.workers.run import CHECKPOINT_SECONDS, Missing, RunContext, Stopped, execute
@@ -47,7 +47,7 @@ class Worker:
         self.options, self.label = options, options.label or options.device
         device = torch.device(options.device)
         torch.zeros(1, device=device)  # a device that cannot be used ends the worker here, not every run in the queue
-        self.desk = _desk(options, self.label)
+        self.desk = _desk(options, self.label, profiles.device_name(device))
         self.context = RunContext(
             self.desk, device, options.decoders, self.label, self._must_stop, options.checkpoint_seconds, self._caught
         )
@@ -190,13 +190,13 @@ class Worker:
             self.desk.lost(claim)
 
 
-def _desk(options: argparse.Namespace, label: str) -> Desk:
+def _desk(options: argparse.Namespace, label: str, name: str) -> Desk:
     if options.head:
         address = Address.parse(options.head, options.keys)
-        hello = greeting(label, options.split, options.shared_device, options.log or "")
+        hello = greeting(label, options.split, options.shared_device, options.log or "", name)
         return RemoteDesk(address, hello, options.cache, paths=options.paths, trust_models=options.trust_models)
     wish = Wish(options.experiment, options.split, options.min_free, options.shared_device)
-    return LocalDesk.of_worker(options.db, wish, label, options.pool, options.log, options.notify)
+    return LocalDesk.of_worker(options.db, wish, label, options.pool, options.log, options.notify, name)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import itertools
+import json
 import re
 import shutil
 import socket
@@ -19,10 +20,11 @@ import torch
 
 from engine import recipes
 from engine.desk import keys, remote, session, wire
-from engine.desk.desk import Room
+from engine.desk.desk import Report, Room
 from engine.desk.remote import HeadLost, RemoteDesk
 from engine.desk.wire import Address, Answer, Call, Welcome
 from engine.errors import InputError
+from engine.machine import processes
 from engine.models import trust
 from engine.store import database, leases
 from engine.store.files import LostFile
@@ -30,7 +32,7 @@ from engine.store.records import Epoch, Layer, StaleClaim
 from engine.training import profiles
 from engine.workers.joined import JoinedPool
 from engine.workers.run import RunContext, Stopped, execute
-from tests import heads
+from tests import heads, inprocess
 from tests.conftest import add
 from tests.faults import victim
 from tests.images import gray, save
@@ -163,6 +165,30 @@ def test_a_head_that_begins_anew_finds_its_workers_where_they_were(path: Path, t
         desk.failed(claim, "over")
         desk.failed(claim, "over")
     assert query(path, "SELECT count(*) FROM epochs") == [(1,)]
+
+
+def test_a_worker_of_another_machine_is_shown_with_host_card_and_progress(
+    address: Address, path: Path, tmp_path: Path
+) -> None:
+    there = processes.Identity(7, 1.0, "lab2", "boot", "pid:[1]")
+    hello = {"identity": there, "device": "cuda:0", "device_name": "NVIDIA H100 80GB HBM3"}
+    desk = heads.desk(address, tmp_path / "a", hello=hello)
+    claim = claimed(desk)
+    desk.begin(claim, 1, {"device": "cuda:0"}, [Layer("conv", 1, 2)], 1)
+    desk.tell(Report(None, 2**30, None, 1, 5, 10, 0.5, 0.75, 100.0, 90.0), lambda: 2**31)
+    deadline = time.monotonic() + 30
+    while not query(path, "SELECT 1 FROM workers WHERE epoch = 1"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (row,) = json.loads(inprocess.run("work", "--status", "--json", "--db", str(path))[1])["workers"]
+    about = ("host", "device", "device_name", "epoch", "batch", "batches", "loss", "checkpoint_seconds")
+    assert [row[name] for name in about] == ["lab2", "cuda:0", "NVIDIA H100 80GB HBM3", 1, 5, 10, 0.5, 90.0]
+    text = inprocess.run("work", "--status", "--db", str(path))[1]
+    for said in ("cuda:0 of lab2", "NVIDIA H100 80GB HBM3", "2/3", "1.0 + 2.0"):
+        assert said in text
+    logged = "cuda:0 of lab2 (NVIDIA H100 80GB HBM3), pid 7"
+    assert logged in inprocess.run("queue", "logs", "one", "--db", str(path))[1]
+    assert "(on cuda:0 of lab2)" in inprocess.run("queue", "show", "one", "--runs", "--db", str(path))[1]
 
 
 def test_files_come_in_pieces_and_whole(address: Address, path: Path, tmp_path: Path) -> None:

@@ -220,3 +220,23 @@ def test_an_apple_gpu_that_torch_does_not_find_is_refused(monkeypatch: pytest.Mo
     machine(monkeypatch, [], TorchCards(False, ()))
     with pytest.raises(InputError, match="torch finds none here"):
         devices.chosen(None, only="mps")
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        (
+            "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Platinum 8488C CPU @ 2.40GHz\nflags: x\n",
+            "Intel Xeon Platinum 8488C",
+        ),
+        ("model name\t: AMD EPYC 7763 64-Core Processor\n", "AMD EPYC 7763 64-Core"),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\n", "aarch64"),
+    ],
+)
+def test_a_cpu_has_the_name_that_its_maker_gave_it(monkeypatch: pytest.MonkeyPatch, told: str, name: str) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: told)
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    devices.cpu_name.cache_clear()
+    assert devices.cpu_name() == name
+    devices.cpu_name.cache_clear()

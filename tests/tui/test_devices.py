@@ -73,7 +73,7 @@ async def test_a_worker_is_shown_with_what_it_trains_and_a_dead_one_at_once(path
             shown = "▶ training", "cpu", str(process.pid), "1/2", "100", "0.500", "75.0%", "10 s"  # 15 batches of 64
             assert tuple(cells[:8]) == shown
             assert "digits-a dense, level 0" in said(app)
-            assert f"pid {process.pid} on {socket.gethostname()}" in said(app)
+            assert f"pid {process.pid} on cpu of {socket.gethostname()}" in said(app)
             assert "3.0 GiB on the host" in said(app)
             process.kill()
             process.wait()
@@ -155,7 +155,7 @@ def test_what_is_on_another_machine_is_shown_with_its_host(path: Path) -> None:
         workers.record_loads(connection, socket.gethostname(), [Load("cpu", 0.5, GIB, 2 * GIB)])
         assert panes.devices(workers.loads(connection)).plain == "cpu     ██░░  50%  1/2 GiB"
         assert panes.workers(workers.present(connection), "").plain.splitlines()[0].split("  ")[1] == "cpu"
-        connection.execute("UPDATE workers SET host = 'lab2'")
+        connection.execute("UPDATE workers SET host = 'lab2', device_name = 'NVIDIA H100'")
         workers.record_loads(connection, "lab2", [Load("cuda:0", 1.0, GIB, 2 * GIB)])
         here, there = f"{socket.gethostname()}\ncpu     ██░░  50%  1/2 GiB", "lab2\ncuda:0  ████ 100%  1/2 GiB"
         assert {*panes.devices(workers.loads(connection)).plain.split("\n\n")} <= {
@@ -163,3 +163,6 @@ def test_what_is_on_another_machine_is_shown_with_its_host(path: Path) -> None:
             f"{there}\n{here}",
         }
         assert panes.workers(workers.present(connection), "").plain.splitlines()[0].split("  ")[1] == "cpu of lab2"
+        (row,) = workers.present(connection)
+        assert "on cpu of lab2 (NVIDIA H100)" in devices.describe(row, {row.digest or "": "a run"})
+        assert devices._worker(row, {})[1:3] == ("cpu of lab2", "NVIDIA H100")

@@ -14,7 +14,7 @@ from cockpit.tui import states
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
-from cockpit.tui.widgets.panes import BARS, GIB, seconds_left
+from cockpit.tui.widgets.panes import BARS, GIB
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import runs
 from engine.machine import devices, processes
@@ -31,7 +31,7 @@ HIGH = 30  # rows, from which pools are shown
 OLD_SECONDS = 4 * workers.LOAD_SECONDS  # a load that was measured longer ago is not that of now
 CARDS = ("device", "busy", "memory", "°C", "W", "other processes", "run")
 
-WORKERS = ("state", "device", "pid", "epoch", "img/s", "loss", "accuracy", "left", "trains")
+WORKERS = ("state", "device", "card or CPU", "pid", "epoch", "img/s", "loss", "accuracy", "left", "trains")
 
 Loads = tuple[list[LoadHistory], list[LoadHistory]]  # with the history of how busy; with those of the other measures
 
@@ -177,7 +177,7 @@ class Devices(CockpitScreen):
 
 def describe(row: Worker, names: Mapping[str, str]) -> str:
     """All about a worker, in two or three lines."""
-    where = f"{words.state(row.state)}: pid {row.pid} on {row.host}, {row.device}"
+    where = f"{words.state(row.state)}: pid {row.pid} on {words.hardware(row)}"
     started, beat = (words.duration(database.age(moment)) for moment in (row.started_at, row.heartbeat_at))
     since = row.started_at[:16].replace("T", " ")
     lines = [f"{where}, started {since} UTC ({started} ago), last heartbeat {beat} ago"]
@@ -192,10 +192,11 @@ def describe(row: Worker, names: Mapping[str, str]) -> str:
 
 
 def _worker(row: Worker, names: Mapping[str, str]) -> tuple[str, ...]:
-    left = seconds_left(row)
+    left = runs.seconds_left(row)
     return (
         words.state(row.state),
         words.device(row),
+        row.device_name or "",
         str(row.pid),
         f"{row.epoch + 1}/{row.epochs}" if row.run_id is not None and row.epoch is not None else "",
         f"{row.images_per_second:,.0f}" if row.images_per_second else "",

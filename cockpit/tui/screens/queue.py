@@ -250,7 +250,7 @@ def runs_of(experiment: int) -> Query:
 
 def _run_cells(run: Run, name: str) -> Cells:
     accuracy = f"{run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
-    why = f"on {run.device}" if run.status == "running" else run.waits_for
+    why = f"on {words.device(run)}" if run.status == "running" else run.waits_for
     if run.status in ("failed", "diverged"):
         why = rows.last_line(run.error)
     return words.state(run.status), name, accuracy, str(run.attempt or ""), why

@@ -40,9 +40,9 @@ def _run(row: Worker, name: str, accuracies: Sequence[float]) -> Text:
     if row.message:
         lines.append(Text(row.message))
     memory = " + ".join(f"{size / GIB:.1f}" for size in (row.memory, row.device_memory) if size is not None)
-    lines.append(Text(f"{row.device} of {row.host}, pid {row.pid}" + (f", {memory} GiB" if memory else "")))
+    lines.append(Text(f"{words.hardware(row)}, pid {row.pid}" + (f", {memory} GiB" if memory else "")))
     if row.epoch is not None and row.batches:
-        speed, left = row.images_per_second, seconds_left(row)
+        speed, left = row.images_per_second, runs.seconds_left(row)
         parts = [f"epoch {row.epoch + 1}/{row.epochs}", f"batch {row.batch}/{row.batches}"]
         parts += [f"{speed:,.0f} images/s"] if speed else []
         parts += [f"{words.duration(left)} left"] if left is not None else []
@@ -52,21 +52,6 @@ def _run(row: Worker, name: str, accuracies: Sequence[float]) -> Text:
     if accuracies:
         lines.append(Text(f"test {accuracies[-1]:.1%} {sparkline(accuracies, 24)}"))
     return Text("\n").join(lines)
-
-
-def seconds_left(row: Worker) -> float | None:
-    """How long the training of a worker's run still takes at its pace of now; None where that is not known."""
-    match row:
-        case Worker(
-            epoch=int(epoch),
-            epochs=int(epochs),
-            batch=int(batch),
-            batches=int(batches),
-            batch_size=int(batch_size),
-            images_per_second=float(speed),
-        ) if batches and speed:
-            return max(0, (epochs - epoch) * batches - batch) * batch_size / speed
-    return None
 
 
 def experiment(found: Detail) -> Text:
