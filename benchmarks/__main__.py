@@ -17,6 +17,7 @@ from engine.machine import processes
 NAMES = (
     "alternatives",
     "charts",
+    "cluster",
     "dashboard",
     "export",
     "gpu",

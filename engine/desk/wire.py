@@ -22,7 +22,7 @@ from engine.recipes import Run
 from engine.store.leases import Claim
 
 PORT = 8786
-PIECE = 2 * 2**20  # bytes of a file that one message carries
+PIECE = 2**20  # bytes of a file that one message carries
 LONGEST = PIECE + 2**20  # bytes of a message
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 120.0  # longest wait for an answer; the head waits less for a locked database

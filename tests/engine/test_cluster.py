@@ -193,7 +193,7 @@ def test_a_worker_of_another_machine_is_shown_with_host_card_and_progress(
 
 def test_files_come_in_pieces_and_whole(address: Address, path: Path, tmp_path: Path) -> None:
     one, two = heads.desk(address, tmp_path / "a"), heads.desk(address, tmp_path / "b")
-    claim, data = claimed(one), bytes(range(256)) * 20_000  # three pieces
+    claim, data = claimed(one), bytes(range(256)) * 20_000  # five pieces
     one.keep(claim, "rewind", data)
     assert two.read(claim.run.digest, "rewind") == data
     assert two.folder.get(hashlib.sha256(data).hexdigest()) == data
