@@ -136,6 +136,8 @@ def _claims(connection: sqlite3.Connection, _: str | None) -> Iterator[str]:
         ],
         texts=2,
     )
+    if said := claims_as_text.left_out(claims.left_out(connection)):
+        yield f"\n- {said}"
 
 
 def _comparisons(connection: sqlite3.Connection, key: str | None) -> Iterator[str]:

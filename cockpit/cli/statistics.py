@@ -9,7 +9,7 @@ from cockpit.requests.shared import Database, Experiment, Json, to_read
 from cockpit.text import words
 from cockpit.views import claims, report_tables, tables
 from engine.analysis import reports
-from engine.analysis.claims import findings
+from engine.analysis.claims import findings, left_out
 from engine.store import database, queue, rows
 
 app = typer.Typer()
@@ -53,7 +53,7 @@ def claims_(as_json: Json = False, db: Database = None) -> None:
     docs/claims.md defines when a claim is supported, contradicted or undecided.
     """
     with closing(database.reader(to_read(db))) as connection:
-        found = findings(connection)
+        found, others = findings(connection), left_out(connection)
     if as_json:
         print(json.dumps([claims.as_json(one) for one in found]))
         return
@@ -64,3 +64,5 @@ def claims_(as_json: Json = False, db: Database = None) -> None:
             tables.show(claims.HEADINGS, claims.rows(one), left=4)
         if lines := claims.remarks(one):
             tables.say("\n".join(lines))
+    if said := claims.left_out(others):
+        tables.say(f"\n{said}")

@@ -1,6 +1,6 @@
 """The paper's claims, and what the data says of them, as text and as JSON."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -32,6 +32,12 @@ def about(found: Finding) -> str:
     text += f"experiments for it: {above}, against: {below}, open: {found.telling - above - below}"
     short = len({one.experiment for one in found.comparisons if one.judged}) - found.telling
     return text + (f", too few replicates: {short}" if short else "")
+
+
+def left_out(experiments: Sequence[str]) -> str:
+    """Which experiments say nothing of any claim, and why; empty where there is none."""
+    why = "their tickets are not found or retrained as in the paper (docs/claims.md)"
+    return f"not counted, because {why}: {', '.join(experiments)}" if experiments else ""
 
 
 def rows(found: Finding) -> list[list[str]]:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from engine.analysis.reports import own_of, random_of
 from engine.analysis.statistics import CONFIDENCE, Difference, holm, needed, paired
 from engine.datasets import catalog, specs
-from engine.store.replicates import Curve, read
+from engine.store.replicates import IS_BY_THE_PAPER, Curve, read
 
 HIGH_SPARSITY = 0.95  # fraction pruned from which levels count
 LARGER = 1.5  # times as many images or classes; CIFAR-10, Fashion-MNIST and SVHN are alike
@@ -187,10 +187,10 @@ class Finding:
 
 
 class Recorded:
-    """All that claims look at."""
+    """All that claims look at: what was found and trained as the paper does."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self.curves = read(connection)
+        self.curves = [curve for curve in read(connection) if curve.by_the_paper]
         self.beside: dict[str, list[Curve]] = {}  # curves by experiment
         for curve in self.curves:
             self.beside.setdefault(curve.experiment, []).append(curve)
@@ -370,6 +370,14 @@ def findings(connection: sqlite3.Connection) -> list[Finding]:
     """What all recorded data says of each claim."""
     data = Recorded(connection)
     return [_finding(claim, _distinct(claim.pairs(data))) for claim in CLAIMS]
+
+
+def left_out(connection: sqlite3.Connection) -> list[str]:
+    """The experiments that say nothing of any claim, because their tickets are not found as the paper's are."""
+    return [
+        row[0]
+        for row in connection.execute(f"SELECT name FROM experiments e WHERE NOT ({IS_BY_THE_PAPER}) ORDER BY id")
+    ]
 
 
 def _distinct(pairs: Iterable[Pair]) -> list[Pair]:

@@ -9,12 +9,18 @@ from math import fsum
 from engine.datasets import specs
 from engine.store.chains import IS_CHAIN
 
+# How the paper finds tickets and trains them (section 3), in the names of an experiment's definition.
+BY_THE_PAPER = {"criterion": "magnitude", "prune_at": "end", "granularity": "weight", "retrain": "rewind"}
+IS_BY_THE_PAPER = " AND ".join(
+    f"coalesce(json_extract(e.definition, '$.{key}'), '{value}') = '{value}'" for key, value in BY_THE_PAPER.items()
+)
 ACCURACIES = f"""
     SELECT c.id AS curve_id, e.name AS experiment, c.name, c.source, c.target, c.model, c.source_optimizer, c.optimizer,
            c.scope, c.ticket, {IS_CHAIN} AS is_chain, p.level, r.id AS run, r.seed, r.status, r.test_accuracy,
            1.0 - r.weights_remaining * 1.0 / r.weights_total AS fraction_pruned, r.width, r.epochs,
            max(r.source_dataset) OVER (PARTITION BY c.id) AS source_dataset, r.target_dataset,
-           d.name AS dataset, d.classes, json_extract(e.definition, '$.head') IS 'fresh' AS fresh_head
+           d.name AS dataset, d.classes, json_extract(e.definition, '$.head') IS 'fresh' AS fresh_head,
+           {IS_BY_THE_PAPER} AS by_the_paper
     FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id
     JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
     LEFT JOIN datasets d ON d.identity = r.target_dataset
@@ -23,6 +29,7 @@ ACCURACIES = f"""
 SAID = (
     "experiment", "name", "source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket", "is_chain",
     "source_dataset", "target_dataset", "width", "epochs", "fresh_head",
+    "by_the_paper",
 )  # fmt: skip
 NEAR_CHANCE = 0.02  # of the way from chance to 1: a network that is no further has collapsed
 
@@ -46,6 +53,9 @@ class Curve:
     width: float
     epochs: int
     fresh_head: bool  # whether output layers are drawn anew even where they could be carried along
+    by_the_paper: (
+        bool  # whether its experiment finds tickets by magnitude, weight by weight, after training, and rewinds
+    )
     accuracies: Mapping[int, Mapping[int, float]]  # level -> seed -> test accuracy, of the runs that are done
     pruned: Mapping[int, float]  # level -> mean fraction of weights pruned, of the runs that are done
     runs: Mapping[int, Mapping[int, int]]  # level -> seed -> id of the run, of all that are planned

@@ -313,6 +313,27 @@ def test_levels_that_fewer_replicates_have_reached_wait(path: Path, connection: 
     assert (one.levels, one.difference.n) == ((5, 6), 2)
 
 
+@pytest.mark.parametrize(
+    "another",
+    [
+        {"criterion": "snip", "prune_at": "init"},
+        {"prune_at": "init"},
+        {"retrain": "finetune"},
+        {"granularity": "filter"},
+    ],
+)
+def test_tickets_that_are_not_found_as_the_papers_are_say_nothing_of_its_claims(
+    path: Path, connection: sqlite3.Connection, another: dict[str, Any]
+) -> None:
+    add(path, "paper", **{**OPTIONS, "schedule": "continue"})
+    add(path, "another", **{**OPTIONS, "schedule": "continue", **another})
+    finish(connection, "0.1 * (ticket = 'winning')")
+    assert {study.experiment for one in claims.findings(connection) for study in one.studies} == {"paper"}
+    assert claims.left_out(connection) == ["another"]
+    connection.execute("UPDATE experiments SET definition = json_remove(definition, '$.criterion', '$.granularity')")
+    assert "paper" not in claims.left_out(connection)  # as versions wrote them that had one way
+
+
 def test_levels_that_are_not_sparse_say_nothing(path: Path, connection: sqlite3.Connection) -> None:
     add(path, "e", **{**OPTIONS, "levels": 4})
     finish(connection, "0.1 * (ticket = 'winning')")
