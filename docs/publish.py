@@ -13,11 +13,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import compress
 from pathlib import Path
 
 from cockpit.views import claims as claims_as_text
 from cockpit.views.report_tables import agreement, points
-from engine.analysis import claims, reports
+from engine.analysis import barriers, claims, reports
+from engine.analysis.barriers import Barrier
 from engine.analysis.claims import FALLEN
 from engine.analysis.reports import Report
 from engine.machine import processes
@@ -149,22 +151,54 @@ def _comparisons(connection: sqlite3.Connection, key: str | None) -> Iterator[st
         yield from (f"- {_short(line)}" for line in lines)
 
 
-def _accuracies(connection: sqlite3.Connection, experiment: str | None) -> Iterator[str]:
-    """A row for each curve of an experiment: test accuracy at the levels that all of them have, lead over random."""
-    assert experiment is not None
-    queue.experiment_id(connection, experiment)
-    curves = [one for one in reports.of(connection, experiment) if one.curve.ticket != "dense" and one.levels]
+def _accuracies(connection: sqlite3.Connection, experiments: str | None) -> Iterator[str]:
+    """A row for each curve of experiments: test accuracy at the levels that all of them have, lead over random."""
+    assert experiments is not None
+    names = experiments.split(",")
+    curves = [one for name in names for one in _trained(connection, name)]
     if not curves:
         yield "Nothing is done yet."
         return
     shared = set.intersection(*({level.level for level in one.levels} for one in curves))
     left = {level.level: f"{(1 - level.fraction_pruned) * 100:.4g}" for level in curves[0].levels}
     levels = [level for level in left if level in shared]
-    lead = f"lead over random at {left[levels[-1]]} %"
+    rows = [[one.curve.experiment, _short(one.curve.name), *_cells(one, levels)] for one in curves]
+    headings = ["experiment", "weights remaining, %", *(left[level] for level in levels)]
+    headings += [f"lead over random at {left[levels[-1]]} %", "seeds"]
+    # The experiment is named where it is one of several, the lead where there are random tickets.
+    told = [len(names) > 1, *[True] * (len(headings) - 3), *[any(row[-2] for row in rows)] * 2]
+    headings, *rows = ([*compress(row, told)] for row in [headings, *rows])
+    yield from _table(headings, rows, texts=1 + told[0])
+
+
+def _trained(connection: sqlite3.Connection, experiment: str) -> list[Report]:
+    queue.experiment_id(connection, experiment)
+    return [one for one in reports.of(connection, experiment) if one.curve.ticket != "dense" and one.levels]
+
+
+def _barriers(connection: sqlite3.Connection, experiments: str | None) -> Iterator[str]:
+    """A row for each curve of lines: the error barrier on the test images at each level, in points."""
+    assert experiments is not None
+    found = [(name, one) for name in experiments.split(",") for one in barriers.read(connection, name)]
+    left = {one.level: f"{(1 - one.fraction_pruned) * 100:.4g}" for _, one in found}
+    by_curve: dict[tuple[str, str], dict[int, Barrier]] = {}
+    for name, one in found:
+        by_curve.setdefault((name, one.curve), {})[one.level] = one
     yield from _table(
-        ["weights remaining, %", *(left[level] for level in levels), lead, "seeds"],
-        [[_short(one.curve.name), *_cells(one, levels)] for one in curves],
+        ["experiment", "weights remaining, %", *left.values()],
+        [
+            [name, _short(curve), *(_barrier(levels.get(level)) for level in left)]
+            for (name, curve), levels in by_curve.items()
+        ],
+        texts=2,
     )
+
+
+def _barrier(one: Barrier | None) -> str:
+    if one is None:
+        return ""
+    spread = "" if one.test.std is None else f" ± {one.test.std * 100:.1f}"
+    return f"{one.test.mean * 100:.1f}{spread}"
 
 
 def _cells(one: Report, levels: Sequence[int]) -> Iterator[str]:
@@ -196,6 +230,7 @@ MAKERS: dict[str, Callable[[sqlite3.Connection, str | None], Iterator[str]]] = {
     "claims": _claims,
     "comparisons": _comparisons,
     "accuracies": _accuracies,
+    "barriers": _barriers,
 }
 
 
