@@ -35,7 +35,7 @@ def about(found: Finding) -> str:
 
 
 def left_out(experiments: Sequence[str]) -> str:
-    """Which experiments say nothing of any claim, and why; empty where there is none."""
+    """Which experiments say nothing of any claim, and why; empty if all count."""
     why = "their tickets are not found or retrained as in the paper (docs/claims.md)"
     return f"not counted, because {why}: {', '.join(experiments)}" if experiments else ""
 
