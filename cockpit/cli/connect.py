@@ -1,7 +1,6 @@
 """`cockpit connect`: how stable tickets are, from the line between two trainings of each (linear mode connectivity)."""
 
 import json
-import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -53,7 +52,7 @@ def connect(
             (added,) = asking(trust_models, lambda: widen(connection, [experiment], more, command_line()))
         print(describe(experiment, added), file=sys.stderr)
     with closing(database.reader(database.writable_path(to_read(db)))) as connection:
-        found, left = barriers.read(connection, experiment), _left(connection, experiment)
+        found, (_, left) = barriers.read(connection, experiment), barriers.planned(connection, experiment)
     if as_json:
         print(json.dumps([_as_json(one) for one in found]))
     elif found:
@@ -65,16 +64,6 @@ def connect(
             raise InputError(f"{experiment} has no line yet, so nothing can be drawn: run `cockpit work --drain`")
         figures.write_barriers(output, experiment, found)
         print(f"wrote {output}", file=sys.stderr)
-
-
-def _left(connection: sqlite3.Connection, experiment: str) -> int:
-    """How many lines of an experiment are not evaluated yet."""
-    query = """
-        SELECT count(*) FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id AND c.ticket = 'line'
-        JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id
-        WHERE e.name = ? AND r.status <> 'done'
-    """
-    return int(connection.execute(query, (experiment,)).fetchone()[0])
 
 
 def _cells(one: Barrier) -> list[str]:

@@ -18,6 +18,7 @@ from cockpit.requests import completing
 from cockpit.requests.shared import Database, Experiment, output_option, to_read
 from cockpit.text import hints
 from cockpit.views import tables
+from cockpit.views.axes import ACCURACY
 from engine.analysis.comparing import FRACTIONS, Fraction, Ratios, ratios
 from engine.errors import InputError, chosen
 from engine.plan import presets
@@ -240,7 +241,7 @@ def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
         return charts.printed(series, title, replace(view(blends), x=x, full=full), width)
 
     for title, series in titled.items():
-        tables.draw(partial(chart, f"{title} · test accuracy, %", series))
+        tables.draw(partial(chart, f"{title} · {ACCURACY}", series))
         tables.show(*curves.table(series), keys=2)
 
 

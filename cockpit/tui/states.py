@@ -31,13 +31,13 @@ def no_workers(host: Host) -> str:
     return said if host.starting else f"{said}\n\nIn a shell:\n\n  cockpit work --detach"
 
 
-def untrained(connection: sqlite3.Connection, name: str, read_only: bool) -> str:
-    """Why an experiment has no results yet, and what helps now."""
+def untrained(connection: sqlite3.Connection, name: str, read_only: bool, what: str = "results") -> str:
+    """Why an experiment has no results yet, or nothing else of a kind, and what helps now."""
     row = connection.execute("SELECT id FROM experiments WHERE name = ?", (name,)).fetchone()
     if row is None:
         return f"{name} has been removed."
     (found,) = rows.experiments(connection, row[0])
-    return f"{name} has no results yet.\n\n{_reason(connection, found, read_only)}"
+    return f"{name} has no {what} yet.\n\n{_reason(connection, found, read_only)}"
 
 
 def _reason(connection: sqlite3.Connection, found: Experiment, read_only: bool) -> str:

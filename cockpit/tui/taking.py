@@ -41,7 +41,8 @@ def forms_of(screen: CockpitScreen) -> Forms:
         (chart for chart in screen.query(Chart) if any(one.levels for one in chart.shown) and chart.display), None
     )
     if chart is not None:
-        draw = partial(_draw, {chart.title: tuple(one for one in chart.shown if one.levels)}, chart.view)
+        shown = {chart.title: tuple(one for one in chart.shown if one.levels)}
+        draw = partial(_draw, shown, chart.view, chart.what)
         tidy = list(curves.tidy(one for one in chart.shown if one.name not in chart.view.hidden))
         return {"csv": partial(_tabulate, list(curves.TIDY), tidy), "png": draw, "svg": draw}
     forms: Forms = {"svg": partial(_keep, screen.app.export_screenshot())}
@@ -52,8 +53,8 @@ def forms_of(screen: CockpitScreen) -> Forms:
     return forms
 
 
-def _draw(shown: dict[str, tuple[curves.Series, ...]], view: View, path: Path) -> None:
-    figures.write_apart(path, shown, view)
+def _draw(shown: dict[str, tuple[curves.Series, ...]], view: View, what: str, path: Path) -> None:
+    figures.write_apart(path, shown, view, what)
 
 
 def _tabulate(heading: list[str], rows: Sequence[tuple[object, ...]], path: Path) -> None:

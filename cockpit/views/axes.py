@@ -11,6 +11,7 @@ AXES = {  # what each shows, and how it is labelled
     "pruned": "fraction of weights pruned",  # linear
     "log-pruned": "fraction of weights pruned",  # as the paper has it: the log axis, labelled with what is pruned
 }
+ACCURACY = "test accuracy, %"  # the vertical axis, unless another is named
 STEPS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between ticks of a linear axis
 GAP = 2  # columns between the labels of ticks, at least
 
@@ -106,10 +107,13 @@ def _with_room(ticks: Sequence[tuple[float, str]], axis: Axis) -> list[tuple[flo
     return chosen
 
 
-def accuracy(means: Sequence[float], zoom: Range | None, cells: int) -> Axis:
-    """From a round number below all means to one above them, or the range that is zoomed to."""
+def accuracy(means: Sequence[float], zoom: Range | None, cells: int, fine: bool = False) -> Axis:
+    """From a round number below all means to one above them, or the range that is zoomed to.
+
+    Ticks are at least a percentage point apart unless it is zoomed, or `fine`.
+    """
     low, high = zoom or (min(means, default=0.0), max(means, default=1.0))
-    steps = STEPS if zoom else STEPS[STEPS.index(0.01) :]
+    steps = STEPS if zoom or fine else STEPS[STEPS.index(0.01) :]
     most = max(1, min(6, (cells - 1) // 2))  # steps: each label has a line of its own, with one between
     step = next((step for step in steps if (high - low) / step <= most), steps[-1])
     if zoom:

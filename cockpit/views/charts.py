@@ -13,7 +13,7 @@ from cockpit.text import words
 from cockpit.views import axes
 from cockpit.views.axes import AXES, Axis, place
 from cockpit.views.canvas import Canvas, Colour, Piece, Row, Spot, mix
-from cockpit.views.curves import DENSE, Series, matched
+from cockpit.views.curves import BARRIER, DENSE, Series, matched
 from cockpit.views.legends import LIVE, MATCH, MORE, RULE, Entry, View, fractions, legend, signs, style
 
 Spread = Literal["bands", "bars", "none"]
@@ -56,7 +56,9 @@ def layout(shown: Sequence[Series], view: View, width: int, height: int) -> Layo
     """Where everything goes in a chart of `width` columns and `height` rows."""
     visible = _visible(shown, view)
     means = [] if view.full else [mean for one in visible for mean in (*one.means, *_so_far(one))]
-    y_axis = axes.accuracy(means or [0.0, 1.0], view.y_range, max(2, height - 2))
+    fine = bool(visible) and all(one.ticket == BARRIER for one in visible)
+    means += [0.0] if fine and means else []
+    y_axis = axes.accuracy(means or [0.0, 1.0], view.y_range, max(2, height - 2), fine)
     left = 1 + max(map(len, y_axis.labels), default=0)
     right = _room(visible, width) if view.labelled else 0
     remaining = [left for one in visible for left in (*one.remaining, *one.plan)]

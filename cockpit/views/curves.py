@@ -13,6 +13,7 @@ from engine.store.live import Live
 from engine.store.row_types import Point
 
 DENSE, WINNING = "dense", "winning"
+BARRIER = "barrier"  # not of a ticket's accuracy: error barriers (`cockpit.views.barrier_curves`)
 
 Item = TypeVar("Item")
 Grouping = Literal["target", "experiment", "ticket"]
@@ -59,7 +60,8 @@ class Series:
     def value(self, i: int) -> str:
         """Mean and deviation of the level at place `i`, in per cent."""
         spread = self.deviations[i]
-        return f"{self.means[i] * 100:.1f}" + (f" ± {spread * 100:.1f}" if spread is not None else "")
+        digits = 2 if self.ticket == BARRIER else 1
+        return f"{self.means[i] * 100:.{digits}f}" + (f" ± {spread * 100:.{digits}f}" if spread is not None else "")
 
     def count(self, i: int) -> str:
         """How many replicates stand behind the level at place `i`, and of how many, if some are missing."""
@@ -124,7 +126,7 @@ def groups(found: Sequence[Series], by: Grouping) -> dict[str, tuple[Series, ...
 
     A data set that tickets are only found on comes last. Dense networks are with every kind of ticket.
     """
-    if by == "experiment":
+    if by == "experiment" or all(one.ticket == BARRIER for one in found):
         return {"all targets": tuple(found)} if found else {}
     if by == "ticket":
         kinds = dict.fromkeys(one.ticket for one in found if one.ticket != DENSE)

@@ -1,5 +1,6 @@
 """Figures for papers and slides: the only file that imports matplotlib, which is an extra."""
 
+import math
 import pickle
 import re
 import subprocess
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cockpit.text import words
 from cockpit.views import charts, legends, ratio_charts
-from cockpit.views.axes import AXES, place, sparsity
+from cockpit.views.axes import ACCURACY, AXES, Range, place, sparsity
 from cockpit.views.canvas import Colour, mix
 from cockpit.views.curves import DENSE, Series, evenly
 from cockpit.views.export import whole
@@ -82,10 +83,12 @@ def write(
     title: str | None = None,
     *,
     inset: bool = True,
+    what: str = ACCURACY,
 ) -> None:
     """Draw groups of curves, by title, side by side: means, one deviation to each side as a shade.
 
-    A point whose replicates are not all done is hollow. A narrowed axis of accuracies has an inset with all of it.
+    A point whose replicates are not all done is hollow. A narrowed axis of accuracies has an inset with all of it;
+    `what` names the vertical axis where it shows something else, in points.
     `remarks` stand below the titles. A `title` replaces the title of a single group, and
     stands above the titles of several.
     """
@@ -94,7 +97,7 @@ def write(
         if title and len(shown) > 1:
             figure.suptitle(words.line(title))
         for axes, (name, curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
-            _draw(axes, curves, view, inset)
+            _draw(axes, curves, view, inset, what)
             _entitle(axes, name if title is None or (title and len(shown) > 1) else title, remarks)
 
 
@@ -156,26 +159,27 @@ def _broken(remark: str) -> str:
     return fill(re.sub("(?<!,) ", held, remark), TITLE).replace(held, " ")
 
 
-def write_apart(path: Path, shown: Mapping[str, Sequence[Series]], view: legends.View) -> None:
+def write_apart(path: Path, shown: Mapping[str, Sequence[Series]], view: legends.View, what: str = ACCURACY) -> None:
     """`write` in a process of its own: importing matplotlib would hold up the screen, and stay in its memory."""
     command = [*processes.python("cockpit.views.figures"), str(path)]
-    told = pickle.dumps((shown, view))
+    told = pickle.dumps((shown, view, what))
     done = subprocess.run(command, input=told, env=processes.environment(), capture_output=True, check=False)
     if done.returncode:
         raise InputError((done.stderr.decode().strip().splitlines() or ["unknown error"])[-1])
 
 
 def _main() -> None:
-    shown, view = pickle.load(sys.stdin.buffer)
+    shown, view, what = pickle.load(sys.stdin.buffer)
     try:
-        write(Path(sys.argv[1]), shown, view)
+        write(Path(sys.argv[1]), shown, view, what=what)
     except (InputError, OSError) as error:
         sys.exit(str(error))
 
 
-def _draw(axes: "Axes", shown: Sequence[Series], view: legends.View, inset: bool) -> None:
-    where = charts.layout(shown, _with_room(shown, view), *CELLS)
-    _curves(axes, shown, view)
+def _draw(axes: "Axes", shown: Sequence[Series], view: legends.View, inset: bool, what: str) -> None:
+    limits = (0.0, 1.0) if what == ACCURACY else (-math.inf, math.inf)
+    where = charts.layout(shown, _with_room(shown, view, limits), *CELLS)
+    _curves(axes, shown, view, limits)
     margin = MARGIN * (where.x.high - where.x.low)
     axes.set_xlim(where.x.low - margin, where.x.high + margin)
     axes.set_ylim(where.y.low, where.y.high)
@@ -183,19 +187,19 @@ def _draw(axes: "Axes", shown: Sequence[Series], view: legends.View, inset: bool
     axes.set_xticks([place(left, view.x) for left in legends.fractions(shown).values() if left], minor=True)
     axes.set_yticks(where.y.ticks, where.y.labels)
     axes.set_xlabel(AXES[view.x])
-    axes.set_ylabel("test accuracy, %")
+    axes.set_ylabel(what)
     axes.grid(alpha=SHADE)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), frameon=False, fontsize="small")
-    if inset and where.y.high - where.y.low < NARROWED:
+    if inset and what == ACCURACY and where.y.high - where.y.low < NARROWED:
         small = axes.inset_axes((*_emptiest(shown, view, where), INSET, INSET))
-        _curves(small, shown, view, small=True)
+        _curves(small, shown, view, limits, small=True)
         small.set_xlim(axes.get_xlim())
         small.set_ylim(0, 1)
         small.set_xticks([])
         small.set_yticks((0, 0.5, 1), ("0", "50", "100"), fontsize="x-small")
 
 
-def _with_room(shown: Sequence[Series], view: legends.View) -> legends.View:
+def _with_room(shown: Sequence[Series], view: legends.View, limits: Range) -> legends.View:
     """The view with accuracies so far apart that no shade is cut, unless it says itself how far they go."""
     visible = [one for one in shown if one.name not in view.hidden]
     if view.full or view.y_range or not visible:
@@ -203,16 +207,16 @@ def _with_room(shown: Sequence[Series], view: legends.View) -> legends.View:
     points = [(mean, spread or 0.0) for one in visible for mean, spread in zip(one.means, one.deviations, strict=True)]
     low, high = min(mean - spread for mean, spread in points), max(mean + spread for mean, spread in points)
     room = max(MARGIN * (high - low), LEAST)
-    return replace(view, y_range=(max(low - room, 0.0), min(high + room, 1.0)))
+    return replace(view, y_range=(max(low - room, limits[0]), min(high + room, limits[1])))
 
 
-def _curves(axes: "Axes", shown: Sequence[Series], view: legends.View, small: bool = False) -> None:
+def _curves(axes: "Axes", shown: Sequence[Series], view: legends.View, limits: Range, small: bool = False) -> None:
     for number, one in enumerate(shown):
         if one.name not in view.hidden:
-            _curve(axes, number, one, view, small)
+            _curve(axes, number, one, view, limits, small)
 
 
-def _curve(axes: "Axes", number: int, one: Series, view: legends.View, small: bool) -> None:
+def _curve(axes: "Axes", number: int, one: Series, view: legends.View, limits: Range, small: bool) -> None:
     colour, marker = legends.style(number, one)
     rgb, name = _rgb(colour), words.line(f"{one.called} ({one.all_counts()})")
     name = f" {name}" if name.startswith("_") else name  # matplotlib takes that for a name to hide
@@ -220,7 +224,7 @@ def _curve(axes: "Axes", number: int, one: Series, view: legends.View, small: bo
     spreads = [one.deviations[i] or 0.0 for i in kept]
     means = [one.means[i] for i in kept]
     lows, highs = (
-        [min(max(mean + sign * spread, 0.0), 1.0) for mean, spread in zip(means, spreads, strict=True)]
+        [min(max(mean + sign * spread, limits[0]), limits[1]) for mean, spread in zip(means, spreads, strict=True)]
         for sign in (-1, 1)
     )
     if one.ticket == DENSE:

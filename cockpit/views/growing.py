@@ -4,6 +4,7 @@ import sqlite3
 import time
 
 from cockpit.views import charts, curves, names
+from cockpit.views.axes import ACCURACY
 from cockpit.views.canvas import Row
 from cockpit.views.legends import View
 
@@ -35,5 +36,5 @@ class Growing:
         return [row for shown in groups for row in self._chart(shown, width, height // len(groups))]
 
     def _chart(self, shown: tuple[curves.Series, ...], width: int, height: int) -> list[Row]:
-        title = f"{names.title(shown)} · test accuracy, %"
+        title = f"{names.title(shown)} · {ACCURACY}"
         return charts.printed(shown, title, self.view, width, height)[:height]

@@ -46,6 +46,17 @@ def read(connection: sqlite3.Connection, experiment: str) -> list[Barrier]:
     return barriers
 
 
+def planned(connection: sqlite3.Connection, experiment: str) -> tuple[int, int]:
+    """How many lines an experiment has, and how many of them are not evaluated yet."""
+    query = """
+        SELECT count(*), count(*) FILTER (WHERE r.status <> 'done')
+        FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id AND c.ticket = 'line'
+        JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id WHERE e.name = ?
+    """
+    total, left = connection.execute(query, (experiment,)).fetchone()
+    return int(total), int(left)
+
+
 PARTS = ("train_accuracy", "test_accuracy")
 
 

@@ -1,7 +1,7 @@
 """The dashboard: experiments, the curves of the one under the cursor, devices, workers, the queue."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from textual import on
@@ -157,11 +157,13 @@ class Dashboard(ChartScreen):
         self.show_workers(self.present)
 
 
-def curves_of(name: str, read_only: bool) -> Query:
+def curves_of(
+    name: str, read_only: bool, read: Callable[..., list[curves.Series]] = curves.read, what: str = "results"
+) -> Query:
     """Asks for the curves of an experiment, with its name, and why there are none."""
 
     def query(connection: sqlite3.Connection) -> Found:
-        found = curves.read(connection, name)
-        return name, found, "" if found else states.untrained(connection, name, read_only)
+        found = read(connection, name)
+        return name, found, "" if found else states.untrained(connection, name, read_only, what)
 
     return query

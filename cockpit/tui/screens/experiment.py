@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 
 from cockpit.text import words
-from cockpit.tui import states
+from cockpit.tui import actions, states
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
@@ -19,17 +19,35 @@ from cockpit.tui.screens.dashboard import Found, curves_of
 from cockpit.tui.widgets import panes
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
-from cockpit.views import curves
+from cockpit.views import barrier_curves, curves
+from engine.analysis import barriers
 from engine.store import rows
 from engine.store.row_types import Detail, Worker
+
+BARRIER, CONNECT = "error barrier", "cockpit connect {names}"
 
 
 class Experiment(ChartScreen):
     """The experiment that was last under the dashboard's cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "c",
+            "barriers",
+            "Error barriers",
+            id="experiment.barriers",
+            tooltip="Between two trainings of each ticket in other orders (--connect), or accuracy again",
+        ),
         Binding("escape", "back", "Back", id="experiment.back", tooltip="To the dashboard"),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.present: list[Worker] = []
+        self.running: dict[int, list[float]] = {}
+        self.of: str | None = None  # the experiment of what follows
+        self.lines = 0  # that it has
+        self.barring = False  # whether the chart shows their error barriers
 
     def body(self) -> ComposeResult:
         with Horizontal(id="experiment"):
@@ -44,17 +62,18 @@ class Experiment(ChartScreen):
                     state.border_title = "state"
                     yield Plain()
 
-    def on_mount(self) -> None:
-        self.present: list[Worker] = []
-        self.running: dict[int, list[float]] = {}
-
     def queries(self) -> Mapping[str, Query]:
         chosen = self.cockpit.experiment
         if chosen is None:
             self.query_one(Chart).nothing(states.no_experiments(self.cockpit.read_only))
             return {}
+        if chosen != self.of:
+            self.of, self.lines, self.barring = chosen, 0, False
+        read_only = self.cockpit.read_only
+        barred = curves_of(chosen, read_only, barrier_curves.read, BARRIER)
         return {
-            "curves": curves_of(chosen, self.cockpit.read_only),
+            "lines": lambda connection: (chosen, barriers.planned(connection, chosen)[0]),
+            **({"barriers": barred} if self.barring else {"curves": curves_of(chosen, read_only)}),
             "running": lambda connection: rows.training(connection, chosen),
             "experiment": lambda connection: _experiment(connection, chosen),
         }
@@ -62,7 +81,42 @@ class Experiment(ChartScreen):
     def show_curves(self, found: Found) -> None:
         """Draw the curves."""
         name, series, why = found
-        self.query_one(Chart).show(series, name, why)
+        if not self.barring:
+            self.query_one(Chart).show(series, name, why)
+
+    def show_barriers(self, found: Found) -> None:
+        """Draw the error barriers."""
+        name, series, why = found
+        if self.barring:
+            self.query_one(Chart).show(series, name, why, f"{BARRIER}, points")
+
+    def show_lines(self, found: tuple[str, int]) -> None:
+        """Offer error barriers where there are lines."""
+        name, lines = found
+        if name == self.of and bool(lines) != bool(self.lines):
+            self.lines = lines
+            self.refresh_bindings()
+
+    def action_barriers(self) -> None:
+        """Draw error barriers, or accuracy again."""
+        self.barring = not self.barring
+        self.ask()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether an action is offered: error barriers are where an experiment has lines."""
+        return bool(self.lines) if action == "barriers" else super().check_action(action, parameters)
+
+    def leave(self) -> None:
+        """From error barriers to accuracy, from there to the dashboard."""
+        if self.barring:
+            self.action_barriers()
+        else:
+            super().leave()
+
+    def command(self) -> str:
+        """The command that shows the same."""
+        chosen = self.chosen()
+        return actions.command(CONNECT, chosen, self.cockpit.path) if self.barring else super().command()
 
     @on(Chart.Legend)
     def _tabulate(self, message: Chart.Legend) -> None:

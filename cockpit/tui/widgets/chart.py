@@ -24,6 +24,7 @@ from engine.store.live import Live
 
 PAINT_SECONDS = 0.25  # between two paints, at least
 SMALLEST = (24, 4)
+DIFFERENCE = "difference to the first curve, points"
 ZOOM = 0.7
 HIGH = 26  # rows, from which on a chart spares some for the run in training
 
@@ -63,7 +64,7 @@ class Chart(Vertical, can_focus=True):
         self.found: Sequence[curves.Series] = ()
         self.grouping: curves.Grouping = "target"
         self.view = View(spread="bands")
-        self._own_legend, self._named = legend, ""
+        self._own_legend, self._named, self._what = legend, "", axes.ACCURACY
         self._groups: dict[str, tuple[curves.Series, ...]] = {}
         self._chosen = ""  # the group that a person turned to, else the first
         self.differing = False  # whether the differences to the first curve are drawn
@@ -104,11 +105,11 @@ class Chart(Vertical, can_focus=True):
     def _group(self) -> str:
         return self._chosen if self._chosen in self._groups else next(iter(self._groups), "")
 
-    def show(self, found: Sequence[curves.Series], name: str, empty: str) -> None:
-        """Draw these curves, of what is called `name`; where there are none, say what `empty` does."""
-        if name != self._named:
+    def show(self, found: Sequence[curves.Series], name: str, empty: str, what: str = axes.ACCURACY) -> None:
+        """Draw these curves of `what`, of what is called `name`; where there are none, say what `empty` does."""
+        if (name, what) != (self._named, self._what):
             self.view = replace(self.view, x_range=None, y_range=None, crosshair=None, hidden=_hidden(found))
-            self._named, self._chosen = name, ""
+            self._named, self._what, self._chosen = name, what, ""
         self.found = found
         if found:
             self._regroup()
@@ -282,8 +283,12 @@ class Chart(Vertical, can_focus=True):
     @property
     def title(self) -> str:
         """What is drawn."""
-        what = "difference to the first curve, points" if self.differing else "test accuracy, %"
-        return f"{names.title(self.whole)} · {what}" if self.shown else self._named
+        return f"{names.title(self.whole)} · {self.what}" if self.shown else self._named
+
+    @property
+    def what(self) -> str:
+        """What its vertical axis shows."""
+        return DIFFERENCE if self.differing else self._what
 
     def _chips(self) -> str:
         if not self.shown:
