@@ -37,7 +37,7 @@ from engine.store import adding, database, located, queue, rows, workers
 from engine.store.row_types import Experiment
 
 if TYPE_CHECKING:
-    from engine.analysis.estimates import Estimate
+    from engine.analysis.estimates import Estimate, Place
     from engine.analysis.previews import Preview
 
 app = typer.Typer()
@@ -74,7 +74,7 @@ def add(
 
 def _preview(asked: Sequence[Request], as_json: bool, path: Path) -> None:
     """Print what adding experiments, in this order, would do."""
-    each, together, workers = preview(asked, path)
+    each, together, where = preview(asked, path)
     for request, one in zip(asked, each, strict=True):
         counts = {**_counts(request.name, one), "estimate": estimate_json(one.estimate)}
         print(json.dumps(counts) if as_json else describe(request.name, one))
@@ -83,7 +83,7 @@ def _preview(asked: Sequence[Request], as_json: bool, path: Path) -> None:
     if len(asked) > 1:
         print(describe("all", together))
     found = {request.name: one.estimate for request, one in zip(asked, each, strict=True)}
-    _show(found, together.estimate, workers)
+    _show(found, together.estimate, where)
 
 
 def _counts(name: str, found: "adding.Added | Preview") -> dict[str, object]:
@@ -132,13 +132,13 @@ def extend(
     if not given(more):
         raise InputError("Nothing to extend: give --levels, --replicates, --target, ...")
     if dry_run:
-        _, one, workers = preview_wider(names, more, to_read(db))
+        _, one, where = preview_wider(names, more, to_read(db))
         name = ", ".join(names)
         if as_json:
             print(json.dumps({**_counts(name, one), "estimate": estimate_json(one.estimate)}))
         else:
             print(describe(name, one))
-            _show({name: one.estimate}, one.estimate, workers)
+            _show({name: one.estimate}, one.estimate, where)
         return
     with closing(database.writer(to_write(db))) as connection:
         found = asking(trust_models, lambda: widen(connection, names, more, command_line()))
@@ -169,34 +169,38 @@ def estimate(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Estimate for N workers.", show_default="one per CUDA device, else one per core"),
+        typer.Option(
+            help="Estimate for N workers on this machine.", show_default="the running ones, else one per device"
+        ),
     ] = None,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
-    """Estimate the time and disk that experiments need on this machine, from measured runs.
+    """Estimate the time and disk that experiments need, from runs that ended on cards of the same model.
 
     Time includes the runs that workers claim first. A named experiment counts as active.
     """
     from engine.analysis import estimates
 
-    places = devices.chosen(workers)
+    where = None if workers is None else estimates.here(devices.chosen(workers))
     with closing(database.reader(to_read(db))) as connection:
         for name in names or ():
             queue.experiment_id(connection, name)
-        found, total = estimates.estimate(connection, names or (), places)
+        where = where or estimates.places(connection)
+        found, total = estimates.estimate(connection, names or (), where)
     if as_json:
         each = [{"experiment": name, **estimate_json(one)} for name, one in found.items()]
-        print(json.dumps({"workers": len(places), "experiments": each, "total": estimate_json(total)}))
+        about = {"workers": len(where), "machines": len({place.host for place in where})}
+        print(json.dumps({**about, "experiments": each, "total": estimate_json(total)}))
     elif total.runs:
-        _show(found, total, len(places))
+        _show(found, total, where)
     else:
         print("nothing left" if names else "no runs left in the active experiments")
 
 
-def _show(found: "Mapping[str, Estimate]", total: "Estimate", workers: int) -> None:
+def _show(found: "Mapping[str, Estimate]", total: "Estimate", where: "Sequence[Place]") -> None:
     """Print estimates as a table, with their basis and what is still unknown."""
     lines = [[words.name(name), *cells(one)] for name, one in found.items()]
     tables.show(HEADINGS, lines + ([["all", *cells(total)]] if len(lines) > 1 else []), left=1)
-    for line in basis(total, workers):
+    for line in basis(total, where):
         print(line)

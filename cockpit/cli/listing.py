@@ -59,7 +59,7 @@ def list_(
         return
     tables.show(HEADINGS, [_cells(row, left) for row in found], left=2)
     if left.total and not archived:
-        print(f"time left in all: {left.total}")
+        print(f"time left in all: {left.total}" + (f", with {left.assumed}" if left.assumed else ""))
 
 
 def _cells(row: Experiment, left: Remaining) -> list[str]:

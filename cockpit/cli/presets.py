@@ -15,9 +15,9 @@ from cockpit.requests.outlook import basis, cells, estimate_json
 from cockpit.requests.request import Request
 from cockpit.requests.shared import Database, Json, to_read
 from cockpit.views import tables
-from engine.analysis import previews
+from engine.analysis import estimates, previews
+from engine.analysis.estimates import Place
 from engine.analysis.previews import Preview
-from engine.machine import devices
 from engine.plan import presets
 from engine.plan.definitions import Definition, rewind_of
 from engine.plan.durations import STEPS
@@ -36,7 +36,7 @@ def list_(scale: Scale = None, as_json: Json = False, db: Database = None) -> No
     """List presets with their runs and the device time left here. Needs no data sets."""
     single = {name: asked_for([name], {"scale": scale}) for name, one in presets.PRESETS.items() if not one.members}
     groups = [[one for each in presets.members(name) for one in single[each]] for name in presets.PRESETS]
-    outlooks = _outlooks(groups, to_read(db))
+    outlooks, _ = _outlooks(groups, to_read(db))
     found = {
         name: (len(asked), together)
         for name, asked, (_, together) in zip(presets.PRESETS, groups, outlooks, strict=True)
@@ -65,7 +65,7 @@ def show(
     """
     preset = presets.find(name)
     asked = asked_for([name], {"scale": scale})
-    [(each, together)] = _outlooks([asked], to_read(db))
+    [(each, together)], where = _outlooks([asked], to_read(db))
     if as_json:
         members = [_member(one, preview) for one, preview in zip(asked, each, strict=True)]
         print(json.dumps({**_about(name), "scale": scale, "experiments": members, **_counts(together)}))
@@ -82,19 +82,22 @@ def show(
         print()
         tables.show(("curve", "levels", "points"), [_curve(curve) for curve in curves(asked[0].definition)], left=1)
     print()
-    for line in basis(together.estimate, len(devices.usable())):
+    for line in basis(together.estimate, where):
         print(line)
 
 
-def _outlooks(groups: Sequence[Sequence[Request]], path: Path) -> list[tuple[list[Preview], Preview]]:
-    """What adding each group of experiments would do, regardless of existing names."""
-    places = devices.usable()
+def _outlooks(
+    groups: Sequence[Sequence[Request]], path: Path
+) -> tuple[list[tuple[list[Preview], Preview]], list[Place]]:
+    """What adding each group of experiments would do, regardless of existing names, and the workers assumed."""
     with _uncollected():
         if not path.exists():
-            return previews.previews(None, [[one.definition for one in asked] for asked in groups], places)
+            where = estimates.places(None)
+            return previews.previews(None, [[one.definition for one in asked] for asked in groups], where), where
         with closing(database.reader(path)) as connection:
+            where = estimates.places(connection)
             definitions = [[one.resolved(connection) for one in asked] for asked in groups]
-            return previews.previews(connection, definitions, places)
+            return previews.previews(connection, definitions, where), where
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Add to the queue, and estimate the time: for the command line and the dashboard."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -12,34 +13,35 @@ from cockpit.requests.shared import use_data
 from cockpit.text import words
 from engine.datasets import places
 from engine.errors import InputError
-from engine.machine import devices
+from engine.machine import devices, processes
 from engine.plan import experiments
 from engine.plan.defining import extended
 from engine.plan.definitions import Definition
 from engine.store import adding, database, queue
 
 if TYPE_CHECKING:  # what only adds experiments estimates nothing
-    from engine.analysis.estimates import Estimate
+    from engine.analysis.estimates import Estimate, Place
     from engine.analysis.previews import Preview
 
 HEADINGS = ("experiment", "runs left", "device time", "done in", "ticket files")
 
 
-def preview(asked: Sequence[Request], path: Path) -> "tuple[list[Preview], Preview, int]":
-    """What adding experiments would do, one by one and together, and the number of workers assumed.
+def preview(asked: Sequence[Request], path: Path) -> "tuple[list[Preview], Preview, list[Place]]":
+    """What adding experiments would do, one by one and together, and the workers assumed.
 
     Writes nothing, not even a new database. Raises InputError if another experiment has one of the names.
     """
-    from engine.analysis import previews
+    from engine.analysis import estimates, previews
 
-    places = devices.usable()
     if not path.exists():
-        return *previews.preview(None, [one.definition for one in asked], places), len(places)
+        where = estimates.places(None)
+        return *previews.preview(None, [one.definition for one in asked], where), where
     with closing(database.reader(path)) as connection:
+        where = estimates.places(connection)
         definitions = [one.resolved(connection) for one in asked]
         for one, definition in zip(asked, definitions, strict=True):
             adding.same_experiment(connection, one.name, definition, experiments.curves(definition))
-        return *previews.preview(connection, definitions, places), len(places)
+        return *previews.preview(connection, definitions, where), where
 
 
 def describe(name: str, found: "adding.Added | Preview") -> str:
@@ -70,15 +72,16 @@ def widen(
     return [adding.extend(connection, one, definition, command) for one, definition in wider.items()]
 
 
-def preview_wider(names: Sequence[str], more: Mapping[str, Any], path: Path) -> "tuple[list[Definition], Preview, int]":
-    """What `widen` would make of experiments, the outlook of that, and the number of workers assumed."""
-    from engine.analysis import previews
+def preview_wider(
+    names: Sequence[str], more: Mapping[str, Any], path: Path
+) -> "tuple[list[Definition], Preview, list[Place]]":
+    """What `widen` would make of experiments, the outlook of that, and the workers assumed."""
+    from engine.analysis import estimates, previews
 
-    places = devices.usable()
     with closing(database.reader(path)) as connection:
-        wider = list(_wider(connection, names, more).values())
-        _, together = previews.preview(connection, wider, places)
-    return wider, together, len(places)
+        wider, where = list(_wider(connection, names, more).values()), estimates.places(connection)
+        _, together = previews.preview(connection, wider, where)
+    return wider, together, where
 
 
 def _wider(connection: sqlite3.Connection, names: Sequence[str], more: Mapping[str, Any]) -> dict[int, Definition]:
@@ -93,17 +96,28 @@ def _wider(connection: sqlite3.Connection, names: Sequence[str], more: Mapping[s
     return found
 
 
-def basis(total: "Estimate", workers: int) -> list[str]:
+def basis(total: "Estimate", where: "Sequence[Place]") -> list[str]:
     """The basis of an estimate, and what is still unknown."""
     if not total.runs:
         return []
-    lines = [f"with {workers} {'worker' if workers == 1 else 'workers'} on this machine"]
+    lines = [f"with {assumed(where)}"]
     if not total.timed:
         return [*lines, "time unknown until the first run ends"]
     for unknown in total.untimed:
         runs = "1 run" if unknown.runs == 1 else f"{unknown.runs} runs"
         lines.append(f"unknown until the first run of {unknown.model} on {unknown.data_set} ends: {runs}")
     return lines
+
+
+def assumed(where: "Sequence[Place]") -> str:
+    """The workers that an estimate assumes, their machines and, unless all are of this machine and alike, the cards."""
+    hosts, cards = {place.host for place in where}, Counter(place.card for place in where)
+    here = hosts == {processes.place().host}
+    on = "this machine" if here else hosts.copy().pop() if len(hosts) == 1 else words.count(len(hosts), "machine")
+    said = f"{words.count(len(where), 'worker')} on {on}"
+    if here and len(cards) == 1:
+        return said
+    return f"{said}: " + ", ".join(f"{number} x {card.model or card.kind}" for card, number in cards.items())
 
 
 def cells(one: "Estimate") -> list[str]:

@@ -23,12 +23,13 @@ UNENDED = """
 class Remaining:
     """The time left in words, of each active experiment and of all; empty where nothing is left to train.
 
-    `seconds` is that of all, None where a part of it is unknown.
+    `seconds` is that of all, None where a part of it is unknown; `assumed` says with which workers.
     """
 
     total: str = ""
     of: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
+    assumed: str = ""
 
 
 def read(connection: sqlite3.Connection) -> Remaining:
@@ -36,16 +37,13 @@ def read(connection: sqlite3.Connection) -> Remaining:
     if not connection.execute("SELECT EXISTS (SELECT 1 FROM runs WHERE status = 'done')").fetchone()[0]:
         unended = connection.execute(UNENDED).fetchall()  # nothing was measured: what estimates takes time to import
         return Remaining(UNKNOWN if unended else "", {row["name"]: UNKNOWN for row in unended})
+    from cockpit.requests.outlook import assumed
     from engine.analysis import estimates
-    from engine.machine import devices
-    from engine.machine.devices import Device
-    from engine.store import workers
 
-    present = [row for row in workers.present(connection) if row.state != "dead"]
-    places = [Device(row.device, None, False) for row in present] or devices.usable()
-    each, together = estimates.estimate(connection, (), places)
+    where = estimates.places(connection)
+    each, together = estimates.estimate(connection, (), where)
     seconds = together.seconds if together.runs and not together.untimed else None
-    return Remaining(_said(together), {name: _said(one) for name, one in each.items()}, seconds)
+    return Remaining(_said(together), {name: _said(one) for name, one in each.items()}, seconds, assumed(where))
 
 
 def _said(one: "Estimate") -> str:

@@ -9,8 +9,7 @@ from itertools import count
 from typing import NamedTuple
 
 from engine.analysis import estimates
-from engine.analysis.estimates import Estimate, Load, Measured, Task, Work
-from engine.machine.devices import Device
+from engine.analysis.estimates import Estimate, Load, Measured, Place, Task, Work
 from engine.plan.definitions import Definition
 from engine.plan.experiments import Curve, curves, runs
 from engine.recipes import Dense, Line, Run
@@ -42,17 +41,17 @@ class Plan(NamedTuple):
 
 
 def preview(
-    connection: sqlite3.Connection | None, definitions: Sequence[Definition], places: Sequence[Device]
+    connection: sqlite3.Connection | None, definitions: Sequence[Definition], where: Sequence[Place]
 ) -> tuple[list[Preview], Preview]:
     """Preview adding experiments one after the other: the effect of each, and of all with each run counted once.
 
     Writes nothing. Without a database (None) all runs are new.
     """
-    return previews(connection, [definitions], places)[0]
+    return previews(connection, [definitions], where)[0]
 
 
 def previews(
-    connection: sqlite3.Connection | None, groups: Sequence[Sequence[Definition]], places: Sequence[Device]
+    connection: sqlite3.Connection | None, groups: Sequence[Sequence[Definition]], where: Sequence[Place]
 ) -> list[tuple[list[Preview], Preview]]:
     """The `preview` of each group of experiments, independent of the others. Expands each experiment once."""
     expanded = {definition: curves(definition) for group in groups for definition in group}
@@ -60,10 +59,10 @@ def previews(
     data_sets = {data.identity: data for one in expanded for data in one.sources + one.targets}
     wanted = {digest: run for own in each.values() for digest, run in own.items()}
     plans = _plans(wanted, {data.identity: data.name for data in data_sets.values()})
-    load, measured = Load({}, [], {}, {}), Measured({}, {}, {}, {})
+    load, measured = Load({}, [], {}, {}), Measured({}, {}, {})
     known: dict[str, tuple[int, str]] = {}
     if connection is not None:
-        load, measured = estimates.load(connection, ()), estimates.measurements(connection, places[0].name)
+        load, measured = estimates.load(connection, ()), estimates.measurements(connection)
         rows = connection.execute(
             "SELECT digest, id, status FROM runs WHERE digest IN (SELECT value FROM json_each(?))",
             (json.dumps(list(wanted)),),
@@ -74,7 +73,7 @@ def previews(
 
     def of(group: Sequence[Definition]) -> tuple[list[Preview], Preview]:
         expansions, parts = [expanded[one] for one in group], [each[one] for one in group]
-        return _preview(load, known, plans, expansions, parts, measured, len(places))
+        return _preview(load, known, plans, expansions, parts, measured, where)
 
     return [of(group) for group in groups]
 
@@ -86,7 +85,7 @@ def _preview(
     expanded: Sequence[Sequence[Curve]],
     each: Sequence[Mapping[str, Run]],
     measured: Measured,
-    slots: int,
+    where: Sequence[Place],
 ) -> tuple[list[Preview], Preview]:
     load = Load({**others.tasks}, [*others.needs], {**others.wanted}, {**others.priorities})
     wanted = dict.fromkeys(digest for own in each for digest in own)
@@ -96,7 +95,7 @@ def _preview(
         load.wanted[f"{_NEW}{place}"] = {ids[digest] for digest in own if digest in ids}
         load.priorities[f"{_NEW}{place}"] = 0
     names = [f"{_NEW}{place}" for place in range(len(each))]
-    estimated, total = estimates.each(load, names, measured, slots)
+    estimated, total = estimates.each(load, names, measured, where)
     done = {digest for digest, (_, status) in known.items() if status == "done"}
     found_of, there = [], set(known)
     for found, own, left in zip(expanded, each, estimated.values(), strict=True):

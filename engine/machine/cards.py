@@ -12,7 +12,11 @@ def seen() -> TorchCards:
     for place in range(torch.cuda.device_count()):
         with torch.cuda.device(place):
             uuid = f"GPU-{torch.cuda.get_device_properties(place).uuid}"
-            cards.append(TorchCard(uuid, torch.cuda.is_bf16_supported(including_emulation=False)))
+            cards.append(
+                TorchCard(
+                    uuid, torch.cuda.is_bf16_supported(including_emulation=False), torch.cuda.get_device_name(place)
+                )
+            )
     return TorchCards(torch.version.hip is not None, tuple(cards), torch.backends.mps.is_available())
 
 

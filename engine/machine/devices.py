@@ -35,6 +35,7 @@ class Device:
     split: int = 1  # over how many devices it splits each batch
     card: str | None = None  # the UUID by which the driver's library knows it; of several, between commas
     variable: str = "CUDA_VISIBLE_DEVICES"
+    model: str | None = None  # as its maker calls it and as runs record it, where that is told
 
     @property
     def is_slice(self) -> bool:
@@ -48,6 +49,7 @@ class TorchCard:
 
     uuid: str
     bf16: bool
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Load:
 
 def usable() -> list[Device]:
     """The devices that `CUDA_VISIBLE_DEVICES` leaves, else one `cpu` for each core this process may use."""
-    return _cuda() or [Device("cpu", None, _cpu_has_bf16())] * cores()
+    return _cuda() or [Device("cpu", None, _cpu_has_bf16(), model=cpu_name())] * cores()
 
 
 def numbered(text: str, number: int) -> list[int]:
@@ -145,7 +147,9 @@ def together(devices: list[Device]) -> Device:
     cards = [device.visible for device in devices if device.visible]
     name, bf16 = "+".join(device.name for device in devices), all(device.native_bf16 for device in devices)
     known = ",".join(device.card or "" for device in devices)
-    return Device(name, ",".join(cards) or None, bf16, len(devices), known or None, devices[0].variable)
+    return Device(
+        name, ",".join(cards) or None, bf16, len(devices), known or None, devices[0].variable, devices[0].model
+    )
 
 
 def cores() -> int:
@@ -207,7 +211,9 @@ def _cuda() -> list[Device]:
     known = [_card(name, cards) for name in names]
     # A slice of a card that is named is not looked up; every card that has slices multiplies bfloat16.
     return [
-        Device(f"cuda:{place}", name, card is None or card.native_bf16, card=card.uuid if card else None)
+        Device(f"cuda:{place}", name, True)
+        if card is None
+        else Device(f"cuda:{place}", name, card.native_bf16, card=card.uuid, model=card.model)
         for place, (name, card) in enumerate(zip(names, known, strict=True))
     ]
 
@@ -276,7 +282,7 @@ def _asked(wish: str | None) -> list[Device]:
     names = [part.strip() for part in (os.environ.get(variable) or wish or "").split(",") if part.strip()]
     names = names or [str(place) for place in range(len(found.cards))]
     return [
-        Device(f"cuda:{place}", name, card.bf16, card=card.uuid, variable=variable)
+        Device(f"cuda:{place}", name, card.bf16, card=card.uuid, variable=variable, model=card.model)
         for place, (name, card) in enumerate(zip(names, found.cards, strict=False))
     ]
 

@@ -89,7 +89,7 @@ def test_in_the_order_of_the_bus_numbers_of_different_cards_are_clear(monkeypatc
     machine(monkeypatch, MIXED)
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert devices._cuda() == [Device("cuda:0", "1", True, card="GPU-new")]
+    assert devices._cuda() == [Device("cuda:0", "1", True, card="GPU-new", model=H100)]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert not devices._cuda()[0].native_bf16
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine.analysis.estimates import Estimate, Unknown, estimate, schedule
+from cockpit.requests.outlook import assumed
+from engine.analysis import estimates
+from engine.analysis.estimates import Card, Estimate, Place, Unknown, estimate, schedule
 from engine.analysis.previews import preview, previews
-from engine.machine.devices import Device
+from engine.machine import processes
 from engine.plan.defining import define
 from engine.plan.experiments import curves
 from engine.recipes import Line, Run
@@ -23,12 +25,14 @@ from tests.databases import worker
 TIMES = {"digits-a": 3.0, "digits-b": 5.0, "digits": 7.0}
 
 
-def places(count: int, name: str = "cpu") -> list[Device]:
-    return [Device(name, None, False)] * count
+def places(count: int, name: str = "cpu", model: str | None = None) -> list[Place]:
+    return [Place(Card.of(name, model), "lab1")] * count
 
 
-def train(connection: sqlite3.Connection, claim: leases.Claim, seconds: float, device: str = "cpu") -> None:
-    records.start(connection, claim, 1, {"device": device}, [])
+def train(
+    connection: sqlite3.Connection, claim: leases.Claim, seconds: float, device: str = "cpu", model: str | None = None
+) -> None:
+    records.start(connection, claim, 1, {"device": device, "device_name": model}, [])
     records.done(connection, claim, 0.5, 0, seconds)
 
 
@@ -38,18 +42,24 @@ def train_all(connection: sqlite3.Connection, times: dict[str, float] = TIMES, d
         train(connection, claim, times[claim.run.training.dataset], device)
 
 
-def brute_force(seconds: list[int], needs: list[tuple[int, int]], slots: int) -> list[int]:
+def brute_force(
+    seconds: list[list[int]], needs: list[tuple[int, int]], slots: list[int]
+) -> tuple[list[int], list[int]]:
     """Second by second: what is free takes the first run that can start. No run takes less than a second."""
     ends: dict[int, int] = {}
+    took: dict[int, int] = {}
+    free_at = [0] * len(slots)
     now = 0
     while len(ends) < len(seconds):
         for run in range(len(seconds)):
-            if sum(end > now for end in ends.values()) == slots:
+            free = [slot for slot, end in enumerate(free_at) if end <= now]
+            if not free:
                 break
             if run not in ends and all(ends.get(needed, now + 1) <= now for one, needed in needs if one == run):
-                ends[run] = now + seconds[run]
+                took[run] = seconds[run][slots[free[0]]]
+                ends[run] = free_at[free[0]] = now + took[run]
         now += 1
-    return [ends[run] for run in range(len(seconds))]
+    return [ends[run] for run in range(len(seconds))], [took[run] for run in range(len(seconds))]
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -58,9 +68,9 @@ def test_the_schedule_is_that_of_a_plain_simulation(seed: int) -> None:
     count = draw.randrange(1, 25)
     ranks = draw.sample(range(count), count)  # a run that is needed may come later in the order
     needs = [(ranks[a], ranks[b]) for a in range(count) for b in range(a) if draw.random() < 0.15]
-    seconds = [draw.randrange(1, 6) for _ in range(count)]
-    slots = draw.randrange(1, 5)
-    assert schedule([float(s) for s in seconds], needs, slots) == brute_force(seconds, needs, slots)
+    seconds = [[draw.randrange(1, 6) for _ in range(3)] for _ in range(count)]
+    slots = [draw.randrange(3) for _ in range(draw.randrange(1, 5))]
+    assert schedule(seconds, needs, slots) == brute_force(seconds, needs, slots)
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -151,6 +161,73 @@ def test_times_are_medians_of_the_same_kind_else_scaled_by_pixels_and_epochs_els
     assert seconds_of(connection, "same", "cuda:0") == (0.0, (Unknown("vgg-digits", "digits-a", 1),))
     _, total = estimate(connection, [], places(1))
     assert (total.runs, total.timed) == (6, 5)
+
+
+def test_runs_on_another_card_neither_spoil_an_estimate_nor_count_as_zero(
+    connection: sqlite3.Connection, path: Path
+) -> None:
+    holder, slow, fast, other = worker(connection), "Tesla T4", "NVIDIA H100", "NVIDIA B200"
+    took = ((slow, 100.0), (slow, 110.0), (slow, 120.0), (fast, 10.0), ("AMD EPYC", 1000.0))
+    for seed, (model, seconds) in enumerate(took):
+        one_run(path, f"seed {seed}", seed=seed)
+        claim = leases.claim(connection, holder)
+        assert claim is not None
+        train(connection, claim, seconds, "cpu" if model == "AMD EPYC" else "cuda:3", model)
+    one_run(path, "next", seed=10, replicates=2)
+
+    def done_in(*where: Place) -> tuple[float, float]:
+        found = estimate(connection, ["next"], where)[0]["next"]
+        assert found.untimed == ()
+        return found.seconds, found.device_seconds
+
+    (on_slow,), (on_fast,) = places(1, "cuda:0", slow), places(1, "cuda:0+cuda:1", fast)
+    assert done_in(on_slow) == (220.0, 220.0)
+    assert done_in(on_fast) == (20.0, 20.0)
+    assert done_in(on_slow, on_fast) == (110.0, 120.0)  # one each: what is free first takes the next
+    assert done_in(*places(1, "cuda:0", other)) == (210.0, 210.0)  # the median of all CUDA cards
+    assert done_in(on_fast, *places(1, "mps", "M3 GPU")) == (10.0, 20.0)  # no such device trained anything
+    assert done_in(*places(2, "cpu", "AMD EPYC")) == (1000.0, 2000.0)
+
+
+def test_a_run_under_way_stays_on_its_card(connection: sqlite3.Connection, path: Path) -> None:
+    holder = worker(connection)
+    for seed, (model, seconds) in enumerate((("H100", 100.0), ("T4", 1000.0))):
+        one_run(path, f"measured {model}", seed=seed)
+        claim = leases.claim(connection, holder)
+        assert claim is not None
+        train(connection, claim, seconds, "cuda:0", model)
+    one_run(path, "one", seed=5, replicates=2)
+    claim = leases.claim(connection, holder)
+    assert claim is not None
+    records.start(connection, claim, 1, {"device": "cuda:0", "device_name": "T4"}, [])
+    connection.execute("UPDATE runs SET started_at = ? WHERE id = ?", (database.now(-400.0), claim.run_id))
+    where = places(1, "cuda:0", "H100") + places(1, "cuda:0", "T4")
+    found = estimate(connection, ["one"], where)[0]["one"]
+    assert found.seconds == pytest.approx(600.0, abs=5.0)
+    assert found.device_seconds == pytest.approx(700.0, abs=5.0)
+
+
+def test_an_estimate_assumes_the_workers_of_all_machines(connection: sqlite3.Connection) -> None:
+    assert [place.card.kind for place in estimates.places(None)] == [
+        one.card.kind for one in estimates.places(connection)
+    ]
+    for host, device, model, ended in (
+        ("lab2", "cuda:0", "H100", None),
+        ("lab3", "cpu", "EPYC", None),
+        ("x", "cpu", "", ""),
+    ):
+        connection.execute(
+            "INSERT INTO workers (pid, host, device, device_name, started_at, heartbeat_at, ended_at)"
+            " VALUES (1, ?, ?, ?, ?, ?, ?)",
+            (host, device, model, database.now(), database.now(), ended),
+        )
+    assert estimates.places(connection) == [Place(Card("cuda", "H100"), "lab2"), Place(Card("cpu", "EPYC"), "lab3")]
+    assert assumed(estimates.places(connection)) == "2 workers on 2 machines: 1 x H100, 1 x EPYC"
+    assert assumed(estimates.places(connection)[:1]) == "1 worker on lab2: 1 x H100"
+    here = processes.place().host
+    assert assumed([Place(Card("cpu", "EPYC"), here)] * 2) == "2 workers on this machine"
+    connection.execute("UPDATE workers SET heartbeat_at = ?", (database.now(-120.0),))  # cut off: they train nothing
+    assert {place.host for place in estimates.places(connection)} == {here}
 
 
 def test_runs_of_other_test_images_are_of_another_kind(connection: sqlite3.Connection, path: Path) -> None:

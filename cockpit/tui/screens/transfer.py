@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from cockpit.requests import outlook
 from cockpit.requests.request import add_all, request_of
 from cockpit.tui.screens.form import Form, hint
+from engine.analysis.estimates import Place
 from engine.analysis.previews import Preview
 from engine.plan.definitions import Definition
 from engine.plan.options import OPTIONS
@@ -53,8 +54,8 @@ class Transfer(Form):
 
     def outlook(self, options: Mapping[str, Any]) -> list[str]:
         asked = request_of(options)
-        _, found, workers = outlook.preview([asked], self.cockpit.path)
-        return _said(asked.name, found, workers, [asked.definition])
+        _, found, where = outlook.preview([asked], self.cockpit.path)
+        return _said(asked.name, found, where, [asked.definition])
 
     def carry_out(self, options: Mapping[str, Any], path: Path, said: str) -> list[tuple[str, str]]:
         with closing(database.writer(path)) as connection:
@@ -84,8 +85,8 @@ class Extend(Form):
         return bool(options)
 
     def outlook(self, options: Mapping[str, Any]) -> list[str]:
-        wider, found, workers = outlook.preview_wider(self.names, options, self.cockpit.path)
-        return _said(", ".join(self.names), found, workers, wider)
+        wider, found, where = outlook.preview_wider(self.names, options, self.cockpit.path)
+        return _said(", ".join(self.names), found, where, wider)
 
     def carry_out(self, options: Mapping[str, Any], path: Path, said: str) -> list[tuple[str, str]]:
         with closing(database.writer(path)) as connection:
@@ -95,7 +96,7 @@ class Extend(Form):
             ]
 
 
-def _said(name: str, found: Preview, workers: int, definitions: Sequence[Definition]) -> list[str]:
+def _said(name: str, found: Preview, where: Sequence[Place], definitions: Sequence[Definition]) -> list[str]:
     """What is about to be queued comes to."""
     _, device_time, done_in, files = outlook.cells(found.estimate)
     lines = [f"{name}: {found.curves} curves, {found.runs} runs", f"{found.new} new, {found.existing} there"]
@@ -106,4 +107,4 @@ def _said(name: str, found: Preview, workers: int, definitions: Sequence[Definit
     else:
         lines.append(f"ticket files {files}")
     warnings = *outlook.absent(definitions), *outlook.emulated({one.profile for one in definitions})
-    return lines + outlook.basis(found.estimate, workers) + [str(one) for one in warnings]
+    return lines + outlook.basis(found.estimate, where) + [str(one) for one in warnings]
