@@ -41,6 +41,15 @@ class _Member(NamedTuple):
     runs: Mapping[int, int]
 
 
+def levels(connection: sqlite3.Connection, experiment: str) -> tuple[int, ...]:
+    """The levels above 0 at which chains of an experiment have been started."""
+    return _levels(sides.chains(connection, experiment))
+
+
+def _levels(chains: Sequence[sides.Side]) -> tuple[int, ...]:
+    return tuple(sorted({number for chain in chains for number in chain.runs if number > 0}))
+
+
 def matrices(
     connection: sqlite3.Connection, folder: Folder, experiment: str, level: int | None = None
 ) -> tuple[list[Matrix], list[str]]:
@@ -49,8 +58,7 @@ def matrices(
     Raises InputError where no level has two tickets to compare.
     """
     chains, notes = sides.chains(connection, experiment), dict[str, None]()
-    levels = sorted({number for chain in chains for number in chain.runs if number > 0})
-    found: list[Matrix] = []
+    offered, found = _levels(chains), list[Matrix]()
 
     def add(at: int, chain: str | None, members: Sequence[_Member]) -> None:
         if len(members) > 1:
@@ -62,7 +70,7 @@ def matrices(
             rows = [tuple(cells[min(a, b), max(a, b)] for b in range(len(members))) for a in range(len(members))]
             found.append(Matrix(at, chain, tuple(one.name for one in members), tuple(rows)))
 
-    for at in [one for one in levels if level in (None, one)]:
+    for at in [one for one in offered if level in (None, one)]:
         there = [chain for chain in chains if at in chain.runs]
         for chain in there:
             of = chain.runs[at].items()
@@ -70,7 +78,7 @@ def matrices(
         add(at, None, [_Member(chain.about, chain.prunable, chain.runs[at]) for chain in there])
     if not found:
         which = "" if level is None else f" at level {level}"
-        have = f"levels {', '.join(map(str, levels))}" if levels else "no pruned level yet"
+        have = f"levels {', '.join(map(str, offered))}" if offered else "no pruned level yet"
         raise InputError(f"{experiment} has no two tickets to compare{which}: its chains have {have}")
     return found, list(notes)
 

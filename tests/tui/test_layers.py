@@ -13,11 +13,15 @@ from textual.widgets import Input, OptionList, Static
 
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens.layers import Layers
+from cockpit.tui.widgets import overlap
 from cockpit.tui.widgets.heat import EQUAL, Heat, ratio_cell
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import layer_tables
+from engine.analysis import overlaps
 from engine.analysis.comparing import HeatMap, compare
+from engine.analysis.overlaps import Cell, Matrix
+from engine.analysis.statistics import Mean
 from engine.store import database, sides
 from engine.store.files import Folder
 from tests.conftest import add
@@ -257,6 +261,53 @@ async def test_what_is_not_trained_yet_names_the_next_command(tmp_path: Path) ->
         assert not screen.query_one("#layers-panes").display
         await pilot.press("left", "right", "r", "h", "y", "s", "c", "v")  # nothing to act on, and nothing breaks
         assert pilot.app.is_running
+
+
+async def test_m_shows_the_overlaps_that_diff_prints_level_by_level(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+    monkeypatch.setattr(Cockpit, "copy_to_clipboard", lambda _, text: copied.append(text))
+    with closing(database.reader(trained)) as connection:
+        folder = Folder(database.files_folder(trained))
+        expected, notes = overlaps.matrices(connection, folder, "tiny")
+    assert notes == []
+
+    def shown() -> str:
+        return str(screen.query_one("#layers-overlaps Static", Static).content)
+
+    async with opened(trained, (120, 40)) as (pilot, screen):
+        await pilot.press("m")
+        for at in (3, 2):
+            await until(pilot, partial(says, screen, "level", f"level {at}"))
+            for one in (matrix for matrix in expected if matrix.level == at):
+                assert overlap.title(one) in shown()
+                for cell in (cell for row in one.cells for cell in row):
+                    chance = layer_tables.ratio(cell.chance, False)
+                    assert f"{layer_tables.ratio(cell.overlap)} ({chance})" in shown()
+            await pilot.press("left")
+        for key in ("a", "b", "h", "v", "s", "c", "r"):
+            await pilot.press(key)  # of A and B, which all tickets are not
+        assert pilot.app.screen is screen
+        await pilot.press("y", "slash", *"-chains", "enter")
+        await until(pilot, lambda: "replicate 1" in shown() and "chains" not in shown())
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: screen.query_one(LiveTable).has_focus)
+    assert copied == [f"cockpit diff tiny --matrix --level 1 --db {trained}"]
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 120, 160, 240])
+@pytest.mark.parametrize("tickets", [2, 6])
+async def test_a_matrix_of_many_tickets_is_as_brief_as_its_width_asks_for(width: int, tickets: int) -> None:
+    cell = Cell(Mean(0.814, 0.007, 6), Mean(0.668, 0.001, 6))
+    names = tuple(f"npz:a long name {number}.npz -> npz:target.npz winning" for number in range(tickets))
+    text = overlap.drawn([Matrix(3, None, names, ((cell,) * tickets,) * tickets)], width).plain
+    heading, *rows = text.splitlines()[1:]
+    assert heading.split() == [str(number) for number in range(1, tickets + 1)]
+    assert [row.split()[0] for row in rows] == heading.split()
+    least = 12 + tickets * 7
+    assert max(map(len, text.splitlines()[1:])) <= max(width, least)
+    assert ("0.814 ± 0.007 (0.668)" in text) == (12 + tickets * 23 <= width)
 
 
 async def test_a_wide_screen_has_the_ratios_of_all_levels_beside_the_bars(trained: Path) -> None:

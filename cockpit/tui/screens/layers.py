@@ -1,7 +1,7 @@
 """Two tickets layer by layer (the paper's figure 1b), and what remains of each layer over the levels."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -14,14 +14,16 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from cockpit.text import words
-from cockpit.tui import filters
+from cockpit.tui import actions, filters
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.heat import Heat, legend, ratio_legend
+from cockpit.tui.widgets.overlap import Overlaps, title
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import layer_tables
+from engine.analysis import overlaps
 from engine.analysis.comparing import (
     FRACTIONS,
     Comparison,
@@ -34,6 +36,7 @@ from engine.analysis.comparing import (
     levels,
     ratios,
 )
+from engine.analysis.overlaps import Matrix
 from engine.errors import InputError
 from engine.store import database, sides
 from engine.store.files import Folder
@@ -41,6 +44,7 @@ from engine.store.files import Folder
 HEADINGS = ("layer", "weights", "A %", "B %", "A/B", "A-B", "overlap", "A/B as a bar")
 WIDEST_BAR = 31
 LEAST_BAR = 7
+OF_TWO = ("pick", "heat", "fraction", "sort", "unchanged", "replicate")  # actions on what A and B are
 WIDE = 150  # columns, from which the ratios of all levels stand beside the table
 
 
@@ -53,6 +57,7 @@ class Selection:
     level: int | None = None
     replicate: int | None = None
     heat: int | None = None  # the side that the heat map shows: 0 is A
+    matrix: bool = False  # the overlaps of all tickets instead
     beside: bool = False  # whether the ratios of all levels have room beside the table
 
 
@@ -65,6 +70,30 @@ class View:
     heat: HeatMap | None
     ratios: Mapping[Fraction, Ratios]  # of both fractions, if they are asked for
     hint: str  # why the usual comparison is not that of two scopes
+
+
+@dataclass(frozen=True)
+class Overlapping:
+    """The overlaps of all tickets of an experiment at a level, and at which others there are any."""
+
+    experiment: str
+    level: int
+    levels: tuple[int, ...]
+    matrices: Sequence[Matrix]
+    notes: Sequence[str]
+
+
+def read_overlaps(folder: Folder, selection: Selection, connection: sqlite3.Connection) -> Overlapping | str:
+    """The overlaps at the level that is selected, else at the sparsest; or why there are none."""
+    try:
+        experiment = selection.experiment or sides.newest(connection)
+        offered = overlaps.levels(connection, experiment)
+        level = selection.level if selection.level in offered else max(offered, default=0)
+        return Overlapping(
+            experiment, level, offered, *overlaps.matrices(connection, folder, experiment, level or None)
+        )
+    except InputError as error:
+        return str(error)
 
 
 def read(folder: Folder, selection: Selection, connection: sqlite3.Connection) -> View | str:
@@ -102,6 +131,13 @@ class Layers(CockpitScreen):
         Binding("a", "pick(0)", "Pick A", id="layers.a", tooltip="Choose the curve or run that is A"),
         Binding("b", "pick(1)", "Pick B", id="layers.b", tooltip="Choose the curve or run that A is compared with"),
         Binding("h", "heat", "Heat map", id="layers.heat", tooltip="Layers and levels of A, then of B, then the table"),
+        Binding(
+            "m",
+            "matrix",
+            "Overlaps",
+            id="layers.matrix",
+            tooltip="Masks of all tickets, each with each: between replicates, and between chains; then the table",
+        ),
         Binding("v", "fraction", "Pruned", id="layers.fraction", tooltip="Fractions pruned, or remaining"),
         Binding("s", "sort", "Sort", id="layers.sort", tooltip="By the size of the difference, or in order of layers"),
         Binding(
@@ -121,6 +157,7 @@ class Layers(CockpitScreen):
         super().__init__()
         self.selection = Selection()
         self.view: View | None = None
+        self.overlapping: Overlapping | None = None
         self.fraction: Fraction = "remaining"
         self.by_difference = self.hiding = False
 
@@ -132,6 +169,7 @@ class Layers(CockpitScreen):
             with Horizontal(id="layers-panes"):
                 yield LiveTable(HEADINGS, id="layers-table")
                 yield Heat(id="layers-heat")
+                yield Overlaps(id="layers-overlaps")
             yield Plain(id="layers-detail")
             yield Plain(id="layers-notes")
 
@@ -150,29 +188,57 @@ class Layers(CockpitScreen):
         super().ask()
 
     def queries(self) -> Mapping[str, Query]:
-        return {"view": partial(read, Folder(database.files_folder(self.cockpit.path)), self.selection)}
+        folder = Folder(database.files_folder(self.cockpit.path))
+        if self.selection.matrix:
+            return {"overlaps": partial(read_overlaps, folder, self.selection)}
+        return {"view": partial(read, folder, self.selection)}
+
+    def show_overlaps(self, found: Overlapping | str) -> None:
+        """Show the overlaps of all tickets, or why there are none."""
+        if not self.selection.matrix:
+            return
+        if isinstance(found, str):
+            self.overlapping = None
+            self._say(found)
+            return
+        self.overlapping = found
+        self._show_only("layers-sides", "layers-level", "layers-panes", "layers-detail", "layers-notes")
+        self._show_pane("layers-overlaps")
+        self._draw()
 
     def show_view(self, found: View | str) -> None:
         """Show what was read, or why there is nothing to show."""
+        if self.selection.matrix:
+            return
         if isinstance(found, str):
             self.view = None
-            self.query_one("#layers-empty", Plain).update(found)
-            self._show_only("layers-empty")
+            self._say(found)
             return
         self.view = found
         pane = "layers-table" if found.heat is None else "layers-heat"
         self._show_only("layers-sides", "layers-level", "layers-panes", "layers-detail", "layers-notes")
-        self.query_one("#layers-table").display = found.heat is None
-        self.query_one("#layers-heat").display = found.heat is not None or bool(found.ratios)
-        if isinstance(self.focused, LiveTable | Heat | None):
-            self.query_one(f"#{pane}").focus()
+        self._show_pane(pane, *(["layers-heat"] if found.ratios else []))
         self._draw()
+
+    def _say(self, why: str) -> None:
+        self.query_one("#layers-empty", Plain).update(why)
+        self._show_only("layers-empty")
+
+    def _show_pane(self, pane: str, *more: str) -> None:
+        """Show this pane, which has the focus unless words are typed, and others beside it."""
+        for widget in self.query_one("#layers-panes").children:
+            widget.display = widget.id in (pane, *more)
+        if isinstance(self.focused, LiveTable | Heat | Overlaps | None):
+            self.query_one(f"#{pane}").focus()
 
     def _show_only(self, *names: str) -> None:
         for widget in self.query_one("#layers").children:
             widget.display = widget.id in names
 
     def _draw(self) -> None:
+        if self.selection.matrix:
+            self._draw_overlaps()
+            return
         if self.view is None:
             return
         found = self.view.comparison
@@ -192,6 +258,19 @@ class Layers(CockpitScreen):
         shown = self._chosen(found)
         self.query_one(LiveTable).show(dict(zip([one.name for one in shown], self._rows(found, shown), strict=True)))
         self._detail()
+
+    def _draw_overlaps(self) -> None:
+        if (found := self.overlapping) is None:
+            return
+        shown = [one for one in found.matrices if filters.has([title(one), *one.names], self.filter)]
+        said = "overlap of masks, in brackets by chance"
+        self.query_one("#layers-sides", Plain).update(f"{words.name(found.experiment)}: all tickets, each with each")
+        slider = _slider(found.levels, found.level, self.size.width - len(said))
+        self.query_one("#layers-level", Plain).update(f"{slider}  {said}")
+        self.query_one(Overlaps).show(shown, self.size.width - 2)
+        self.query_one("#layers-detail", Plain).update(ratio_legend("overlap / by chance"))
+        self.query_one("#layers-notes", Plain).update("\n".join(found.notes))
+        self.query_one("#layers-notes").display = bool(found.notes)
 
     def _chosen(self, found: Comparison) -> list[Layer]:
         """The layers that are shown, in order, and the total."""
@@ -262,9 +341,10 @@ class Layers(CockpitScreen):
 
     def action_level(self, by: int) -> None:
         """Go to a sparser or denser level."""
-        if self.view is None or not (offered := self.view.comparison.levels):
+        shown = self.overlapping if self.selection.matrix else self.view and self.view.comparison
+        if not shown or not (offered := shown.levels):
             return
-        now = self.selection.level if self.selection.level in offered else self.view.comparison.level
+        now = self.selection.level if self.selection.level in offered else shown.level
         self._want(level=offered[max(0, min(len(offered) - 1, offered.index(now) + by))])
 
     def action_replicate(self) -> None:
@@ -272,6 +352,11 @@ class Layers(CockpitScreen):
         if self.view is not None:
             cycle = [None, *self.view.comparison.replicates]
             self._want(replicate=cycle[(cycle.index(self.view.replicate) + 1) % len(cycle)])
+
+    def action_matrix(self) -> None:
+        """Show the overlaps of all tickets, then the table."""
+        self._want(matrix=not self.selection.matrix, heat=None)
+        self.refresh_bindings()
 
     def action_heat(self) -> None:
         """Show the heat map of A, then that of B, then the table."""
@@ -297,13 +382,18 @@ class Layers(CockpitScreen):
 
     def command(self) -> str:
         """The command that prints this comparison."""
+        if self.selection.matrix and self.overlapping:
+            matrix = f"cockpit diff {{names}} --matrix --level {self.overlapping.level}"
+            return actions.command(matrix, [self.overlapping.experiment], self.cockpit.path)
         if self.view is None:
             return super().command()
         return layer_tables.command(self.view.comparison, self.fraction, self.view.replicate, self.cockpit.path)
 
     def leave(self) -> None:
-        """From a heat map to the table, from there to the dashboard."""
-        if self.selection.heat is not None:
+        """From a heat map or the overlaps to the table, from there to the dashboard."""
+        if self.selection.matrix:
+            self.action_matrix()
+        elif self.selection.heat is not None:
             self._want(heat=None)
         else:
             super().leave()
@@ -313,7 +403,9 @@ class Layers(CockpitScreen):
         self._draw()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whether an action is offered: while words are typed, the arrows move in them."""
+        """Whether an action is offered: none on A and B for all overlaps, and no arrow where words are typed."""
+        if action in OF_TWO and self.selection.matrix:
+            return False
         return super().check_action(action, parameters) and not (action == "level" and isinstance(self.focused, Input))
 
     def _want(self, **changes: Any) -> None:
