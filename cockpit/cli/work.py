@@ -24,7 +24,7 @@ from cockpit.requests.trusting import TrustModels
 from cockpit.text import hints, words
 from engine.errors import InputError
 from engine.machine import devices
-from engine.store import adding, database, leases, located, queue, rows
+from engine.store import adding, database, heads, leases, located, queue, rows
 from engine.workers.pool import Pool
 
 if TYPE_CHECKING:
@@ -173,6 +173,8 @@ def work(
     least = _least(wish.min_free if min_free is None else min_free)
     path = to_write(db)
     with closing(database.writer(path)) as connection:
+        if head:
+            heads.refuse_second(connection)
         _warn(connection, split)
         if drain and not leases.unfinished(connection, split=split):
             print("nothing is waiting in the queue", file=sys.stderr)

@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import socketserver
+import sqlite3
 import ssl
 import sys
 import threading
@@ -32,7 +33,7 @@ from engine.desk.wire import Address, Answer, Call, Hello, Line, Welcome, torch_
 from engine.errors import InputError
 from engine.machine import processes
 from engine.machine.devices import Load
-from engine.store import database, leases, records, workers
+from engine.store import database, heads, leases, records, workers
 from engine.store.files import Folder, LostFile
 from engine.store.records import StaleClaim
 
@@ -63,11 +64,23 @@ class Head:
         self.torch = torch_version()
         self._secure = self.address.context(head=True)
         self._written = self._renewed = 0.0
+        self._lead: heads.Lead | None = None
 
     def serve(self) -> None:
-        """Listen until asked to stop, until the parent process ends, or, with --drain, until no run is left."""
+        """Listen until asked to stop, until the parent process ends, or, with --drain, until no run is left.
+
+        Raises InputError if the address cannot be used, or if another head leads the database.
+        """
+        heads.refuse_second(self.connection)  # before its port is found to be taken
         listening = self.address.listen()
         self.reached = reached_at(self.address, listening.getsockname()[1])
+        with closing(listening):
+            self._lead = heads.take(self.connection, str(self.reached))
+            self._serve(listening)
+        if self._lead is None:
+            raise InputError("another head has taken over the database, as this one did not answer for two minutes")
+
+    def _serve(self, listening: socket.socket) -> None:
         _write_join_file(database.join_file(self.options.db), self.reached)
         server = _Server(listening, self)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -80,7 +93,10 @@ class Head:
             self._part()
         finally:
             server.shutdown()
-            database.join_file(self.options.db).unlink(missing_ok=True)
+            if self._lead:
+                database.join_file(self.options.db).unlink(missing_ok=True)
+                with self.lock, suppress(sqlite3.Error):  # locked, or lost; the ended process shows it too
+                    heads.leave(self.connection, self._lead)
 
     def _drained(self) -> bool:
         if self.options.parent and os.getppid() != self.options.parent:
@@ -122,7 +138,13 @@ class Head:
                     session.report = None
 
     def _renew(self, now: float) -> None:
-        """Renew the leases of workers that called lately; the lease of a stopped process runs out."""
+        """Renew the leases of workers that called lately; the lease of a stopped process runs out.
+
+        Stops if another head has taken over.
+        """
+        self._lead = self._lead and heads.renew(self.connection, self._lead)
+        if self._lead is None:
+            self.stop.set()
         with database.transaction(self.connection):
             for session in self.sessions.values():
                 if session.claim_held and now - session.heard < leases.RENEWAL_SECONDS:

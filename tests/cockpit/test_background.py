@@ -88,9 +88,14 @@ def test_a_detached_head_can_be_joined_once_it_is_said_to_work(path: Path, cockp
     assert "working in the background" in cockpit("work", "--cluster", "tcp://127.0.0.1:0", "--detach").stdout
     found = re.fullmatch(r'address = "(tcp://127.0.0.1:[1-9]\d*)"\n', joins.read_text())
     assert found
-    refused = cockpit("work", "--cluster", found[1], "--detach")
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert f"cannot listen on {found[1]} (Address already in use): choose another port" in refused.stderr
+    add(path.with_name("other.db"), "one", levels=0, replicates=1, random=["none"], target=["digits-a"])
+    for name, why in (
+        (path.name, f"a head of this database listens on {found[1]} already"),
+        ("other.db", f"cannot listen on {found[1]} (Address already in use): choose another port"),
+    ):
+        refused = cockpit("work", "--cluster", found[1], "--detach", "--db", name)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert why in refused.stderr
     assert f"cockpit join {joins}" in cockpit("work", "--status").stdout
     assert cockpit("work", "--stop").returncode == 0
     assert not joins.exists()

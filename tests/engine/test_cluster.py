@@ -4,9 +4,12 @@ import hashlib
 import inspect
 import itertools
 import json
+import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from msgspec import structs
 
 from engine import recipes
 from engine.desk import keys, remote, session, wire
@@ -27,6 +31,7 @@ from engine.errors import InputError
 from engine.machine import processes
 from engine.models import trust
 from engine.store import database, leases
+from engine.store import heads as leads
 from engine.store.files import LostFile
 from engine.store.records import Epoch, Layer, StaleClaim
 from engine.training import profiles
@@ -189,6 +194,47 @@ def test_a_worker_of_another_machine_is_shown_with_host_card_and_progress(
     logged = "cuda:0 of lab2 (NVIDIA H100 80GB HBM3), pid 7"
     assert logged in inprocess.run("queue", "logs", "one", "--db", str(path))[1]
     assert "(on cuda:0 of lab2)" in inprocess.run("queue", "show", "one", "--runs", "--db", str(path))[1]
+
+
+def test_a_database_has_one_head_and_a_dead_one_is_replaced(address: Address, path: Path) -> None:
+    with closing(database.writer(path)) as connection, pytest.raises(InputError, match=f"listens on {address} already"):
+        leads.take(connection, "tcp://127.0.0.1:1")
+    code, out, err = inprocess.run("work", "--cluster", "tcp://127.0.0.1:0", "--db", str(path))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"a head of this database listens on {address} already (pid {os.getpid()} on " in err
+    with closing(database.writer(path)) as connection:
+        lead = leads.leading(connection)
+        assert lead is not None
+        elsewhere = {"host": "lab2", "boot": "another"}
+        cases: tuple[tuple[bool, dict[str, Any]], ...] = (
+            (False, {}),
+            (True, {"process_started": 1.0}),  # another process has its pid
+            (False, elsewhere),
+            (True, {**elsewhere, "at": database.now(-leases.LEASE_SECONDS)}),
+            (True, {"boot": "before", "at": database.now(-leases.LEASE_SECONDS)}),
+        )
+        for gone, about in cases:
+            text = msgspec.json.encode(structs.replace(lead, **about)).decode()
+            connection.execute("UPDATE about SET value = ? WHERE key = ?", (text, leads.KEY))
+            assert (leads.leading(connection) is None) == gone
+        taken = leads.take(connection, "tcp://127.0.0.1:1")
+        assert leads.renew(connection, lead) is None
+        assert leads.leading(connection) == taken
+
+
+def test_a_process_that_does_not_have_the_database_open_is_not_its_head(address: Address, path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        with closing(database.writer(path)) as connection:
+            lead = leads.leading(connection)
+            assert lead is not None
+            of_a_copy = structs.replace(lead, **vars(processes.identity(other.pid)))
+            text = msgspec.json.encode(of_a_copy).decode()
+            connection.execute("UPDATE about SET value = ? WHERE key = ?", (text, leads.KEY))
+            assert leads.leading(connection) is None
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_files_come_in_pieces_and_whole(address: Address, path: Path, tmp_path: Path) -> None:
