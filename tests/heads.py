@@ -1,5 +1,6 @@
 """A head in a thread of the tests, and workers that join it."""
 
+import ctypes
 import multiprocessing
 import os
 import sqlite3
@@ -17,19 +18,22 @@ from msgspec import structs
 from engine.desk import remote, wire
 from engine.desk.head import Head
 from engine.desk.remote import RemoteDesk
+from engine.workers.pool import naming
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload([__name__, "engine.workers.worker", "sklearn.datasets", "torch._dynamo"])
 
 
 @contextmanager
-def leading(path: Path, port: int = 0, **options: Any) -> Iterator[wire.Address]:
-    """A head of the database at `path`, and where it is reached."""
+def leading(
+    path: Path, port: int = 0, host: str = "127.0.0.1", network: str = "", **options: Any
+) -> Iterator[wire.Address]:
+    """A head of the database at `path`, in a network namespace if one is named, and where it is reached."""
     given = {"keys": None, "pool": None, "parent": 0, "min_free": 0, "notify": None, "drain": False}
     scheme = "tls" if options.get("keys") else "tcp"
-    led = Head(Namespace(db=path, listen=f"{scheme}://127.0.0.1:{port}", **{**given, **options}))
+    led = Head(Namespace(db=path, listen=f"{scheme}://{host}:{port}", **{**given, **options}))
     with closing(led.connection):
-        server = threading.Thread(target=led.serve, daemon=True)
+        server = threading.Thread(target=_lead, args=(led, network), daemon=True)
         server.start()
         assert led.listening.wait(30)
         try:
@@ -41,22 +45,41 @@ def leading(path: Path, port: int = 0, **options: Any) -> Iterator[wire.Address]
             server.join(60)
 
 
+def _lead(led: Head, network: str) -> None:
+    enter(network)
+    led.serve()
+
+
 def desk(address: wire.Address, cache: Path, device: str = "cpu", **options: Any) -> RemoteDesk:
     """The desk of a worker in this process; `hello` changes what it says first."""
     said = options.pop("hello", {})
     return RemoteDesk(address, structs.replace(remote.greeting(device, 1, False, "log"), **said), cache, **options)
 
 
-def join(address: wire.Address, cache: Path, *options: object) -> BaseProcess:
-    """A worker process that trains for a head, and cannot open a database."""
-    arguments = ["--head", address, "--cache", cache, "--device", "cpu", *options]
-    process = _SERVER.Process(target=_work, args=(list(map(str, arguments)), cache.with_suffix(".log")))
+def join(address: wire.Address, cache: Path, *options: object, network: str = "", patience: float = 120) -> BaseProcess:
+    """A worker process that trains for a head, and cannot open a database.
+
+    It lives in the network namespace `network`, and waits `patience` seconds for an answer.
+    """
+    arguments = [*naming("--head", address), "--cache", cache, "--device", "cpu", *options]
+    about = list(map(str, arguments)), cache.with_suffix(".log"), network, patience
+    process = _SERVER.Process(target=_work, args=about)
     process.start()
     return process
 
 
-def _work(arguments: list[str], log: Path) -> None:
+def enter(network: str) -> None:
+    """Have this thread, and those that it starts, live in a network namespace; nothing if none is named."""
+    if network:
+        with Path("/run/netns", network).open("rb") as namespace:
+            assert ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+
+
+def _work(arguments: list[str], log: Path, network: str, patience: float) -> None:
     from engine.workers import worker
+
+    enter(network)
+    wire.ANSWER_SECONDS = patience
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a worker of a cluster opens no database")

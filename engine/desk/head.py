@@ -176,7 +176,7 @@ class Head:
             return
         try:
             self._check(hello)
-            session = None if hello.role == "pool" else self._greet(hello)
+            session = None if hello.role == "pool" else self._greet(hello, line)
         except (Refused, InputError) as why:
             line.send(Answer(problem="refused", said=str(why)))
             return
@@ -188,7 +188,7 @@ class Head:
                 call = line.receive(Call)
                 line.send(_answer(serve, call))
         finally:
-            if session and hello.role == "work":
+            if session and session.connected is line:
                 with self.lock:
                     if session.over:
                         self.sessions.pop(session.desk.worker, None)
@@ -209,7 +209,7 @@ class Head:
         if self.stop.is_set() and hello.worker is None:
             raise Refused("the head is stopping: join again once it has restarted")
 
-    def _greet(self, hello: Hello) -> Session:
+    def _greet(self, hello: Hello, line: Line) -> Session:
         """The session of a worker: a new one, or the present one if the worker reconnects."""
         with self.lock:
             session = self.sessions.get(hello.worker or 0)
@@ -218,8 +218,8 @@ class Head:
             if session is None:
                 session = self._open(hello)
                 self.sessions[session.desk.worker] = session
-            if hello.role == "work":
-                session.dropped = None
+            if hello.role == "work":  # an older connection of the worker may end later, if the network was cut
+                session.connected, session.dropped = line, None
             return session
 
     def _open(self, hello: Hello) -> Session:

@@ -13,7 +13,7 @@ import msgspec
 from engine.datasets.catalog import split_part
 from engine.desk.desk import Held, Report, Room
 from engine.desk.local import LocalDesk
-from engine.desk.wire import PIECE, Order, Piece
+from engine.desk.wire import PIECE, Line, Order, Piece
 from engine.errors import InputError
 from engine.machine import processes
 from engine.models import trust, user_model
@@ -80,7 +80,8 @@ class Session:
         self.held = Held()
         self.report: Report | None = None
         self.heard = time.monotonic()
-        self.dropped: float | None = None  # when its connection ended
+        self.connected: Line | None = None  # its newest main connection
+        self.dropped: float | None = None  # when that ended
         self.over = False
         self._ended: tuple[str, int] | None = None  # the last claim that it ended, and how
         self._incoming: Path | None = None
@@ -217,8 +218,12 @@ class Session:
 
     @operation(alone=False)
     def keep_checkpoint(self, number: int, sha256: str) -> None:
-        """Make the received file the run's checkpoint."""
-        self.desk.folder.adopt_checkpoint(self._whole(), sha256, self._held(number).run.digest)
+        """Make the received file the run's checkpoint, if nobody else trains the run by now."""
+        claim = self._held(number)
+        with self.lock:
+            if not self._in_force(claim):
+                raise StaleClaim(claim.run.digest)
+        self.desk.folder.adopt_checkpoint(self._whole(), sha256, claim.run.digest)
 
     @operation(alone=False)
     def fetch(self, sha256: str, offset: int) -> Piece:

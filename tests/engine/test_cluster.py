@@ -23,7 +23,7 @@ import torch
 from msgspec import structs
 
 from engine import recipes
-from engine.desk import keys, remote, session, wire
+from engine.desk import head, keys, remote, session, wire
 from engine.desk.desk import Report, Room
 from engine.desk.remote import HeadLost, RemoteDesk
 from engine.desk.wire import Address, Answer, Call, Welcome
@@ -147,6 +147,7 @@ def test_a_worker_that_was_taken_for_dead_is_told_so_and_changes_nothing(
     writes: list[Callable[[], None]] = [
         lambda: late.epoch(claim, 1, EPOCH),
         lambda: late.keep(claim, "rewind", b"late"),
+        lambda: late.write_checkpoint(claim, b"late"),
         lambda: late.done(claim, 1.0, 0, 1.0, None),
     ]
     for write in writes:
@@ -154,6 +155,19 @@ def test_a_worker_that_was_taken_for_dead_is_told_so_and_changes_nothing(
             write()
     next_one.epoch(again, 1, EPOCH)
     assert query(path, "SELECT claim, status FROM runs WHERE status <> 'waiting'") == [(2, "running")]
+    assert next_one.read_checkpoint(again) is None
+
+
+def test_a_connection_that_ends_after_its_worker_has_made_another_ends_nothing(
+    address: Address, tmp_path: Path
+) -> None:
+    desk = heads.desk(address, tmp_path / "a")
+    claim, old = claimed(desk), desk._lines.line
+    desk._lines.line = None
+    assert desk.hold(claim).ours
+    old.close()  # as when the link that was cut is back
+    time.sleep(head.RETURN_SECONDS + 3 * head.TICK_SECONDS)
+    desk.begin(claim, 1, {"device": "cpu"}, [Layer("conv", 1, 2)], 1)
 
 
 def test_a_head_that_begins_anew_finds_its_workers_where_they_were(path: Path, tmp_path: Path) -> None:
