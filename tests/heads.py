@@ -29,7 +29,15 @@ def leading(
     path: Path, port: int = 0, host: str = "127.0.0.1", network: str = "", **options: Any
 ) -> Iterator[wire.Address]:
     """A head of the database at `path`, in a network namespace if one is named, and where it is reached."""
-    given = {"keys": None, "pool": None, "parent": 0, "min_free": 0, "notify": None, "drain": False}
+    given = {
+        "keys": None,
+        "pool": None,
+        "parent": 0,
+        "min_free": 0,
+        "notify": None,
+        "drain": False,
+        "checkpoints": None,
+    }
     scheme = "tls" if options.get("keys") else "tcp"
     led = Head(Namespace(db=path, listen=f"{scheme}://{host}:{port}", **{**given, **options}))
     with closing(led.connection):

@@ -167,7 +167,7 @@ def work(
         return
     wish = config.work()
     use_data(data_dir)
-    head = _head(cluster, keys)
+    head, leading = _head(cluster, keys)
     per_device = wish.per_device if per_device is None else per_device
     places = [] if head and workers is None and only is None else _places(workers, per_device, split, only)
     least = _least(wish.min_free if min_free is None else min_free)
@@ -189,7 +189,9 @@ def work(
             background.detach(path, connection, arguments, leads=head is not None)
             return
         try:
-            pool = Pool(path, places, drain=drain, min_free=least, notify=notify or wish.notify, head=head)
+            pool = Pool(
+                path, places, drain=drain, min_free=least, notify=notify or wish.notify, head=head, leading=leading
+            )
             _attend(pool, connection, None)
         except KeyboardInterrupt:
             hints.warn("stopped; `cockpit work` resumes")
@@ -220,15 +222,15 @@ def _places(workers: int | None, per_device: int, split: int, only: str | None =
     return devices.chosen(workers, per_device, split, only)
 
 
-def _head(cluster: str | None, keys: Path | None) -> "Address | None":
-    """Where this process should be the head of a cluster; its keys have been looked at."""
+def _head(cluster: str | None, keys: Path | None) -> "tuple[Address | None, list[str]]":
+    """Where this process should be the head of a cluster, and further options of it; its keys have been looked at."""
     if cluster is None:
         if keys is not None:
             raise InputError("--keys needs --cluster: give both or neither")
-        return None
-    address = clusters.named(cluster, keys).address
-    address.context(head=True)
-    return address
+        return None, []
+    found = clusters.named(cluster, keys)
+    found.address.context(head=True)
+    return found.address, clusters.options(found)
 
 
 def _least(gib: float) -> int:

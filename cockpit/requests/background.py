@@ -12,12 +12,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from cockpit.text import hints, words
 from cockpit.views import runs, tables
 from engine.errors import InputError
 from engine.machine import processes
-from engine.store import database, workers
-from engine.store.row_types import Load, Pool, Row, Worker
+from engine.store import database, heads, workers
+from engine.store.row_types import Load, Row, Worker
 
 START_SECONDS = 30.0
 LOOK_SECONDS = 0.2
@@ -127,9 +129,11 @@ def stop(connection: sqlite3.Connection) -> None:
 def status(connection: sqlite3.Connection, as_json: bool) -> None:
     """Print the pools, their workers, and the load of the machine and its cards."""
     pools, present, loads = workers.live_pools(connection), workers.present(connection), workers.loads(connection)
+    lead = heads.leading(connection)
     if as_json:
         found: dict[str, Sequence[Row]] = {"pools": pools, "workers": present, "loads": loads}
-        print(json.dumps({name: [row.as_json() for row in every] for name, every in found.items()}))
+        said: dict[str, object] = {name: [row.as_json() for row in every] for name, every in found.items()}
+        print(json.dumps({**said, "head": lead and msgspec.to_builtins(lead)}))
         return
     if killed := workers.killed_pool(connection):
         print(f"the pool {killed.pid} was killed; its workers save checkpoints and stop: {killed.log}")
@@ -137,7 +141,7 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
         if not pools:
             processes.check_told()
             hints.say("no workers: start them with `cockpit work`, or `cockpit work --detach` in the background")
-        joins = _head(connection, pools)
+        joins = _head(lead, present, database.path_of(connection))
         for pool in pools:
             print(joins or f"the workers of pool {pool.pid} are starting: {pool.log}")
         return
@@ -150,18 +154,24 @@ def status(connection: sqlite3.Connection, as_json: bool) -> None:
         print(_load(load))
     for pool in pools:
         print(f"pool {pool.pid}, since {pool.started_at}: {pool.log}")
-    if joins := _head(connection, pools):
+    if joins := _head(lead, present, database.path_of(connection)):
         print(joins)
 
 
-def _head(connection: sqlite3.Connection, pools: Sequence[Pool]) -> str:
-    """How others join the head that listens here, and how often their checkpoints come; empty without one."""
-    joins = database.join_file(database.path_of(connection))
-    if not pools or not joins.exists():
+def _head(lead: heads.Lead | None, present: Sequence[Worker], path: Path) -> str:
+    """How others join the head of this database, and where and how often their runs are saved; empty without one."""
+    if lead is None:
         return ""
+    how = f"written to {lead.checkpoints}" if lead.checkpoints else "sent to the head"
+    joined = [row for row in present if row.log and Path(row.log).name.startswith(workers.JOINED)]
+    every = sorted(row.checkpoint_seconds for row in joined if row.checkpoint_seconds is not None)
+    often = "once a minute, or less often so that this takes at most a twentieth of the time"
+    if every:
+        first, last = (f"{seconds:.0f}" for seconds in (every[0], every[-1]))
+        often = f"every {first} s" if first == last else f"every {first} to {last} s"
     return (
-        f"a head listens for other machines: cockpit join {joins}; checkpoints come once a minute, or less often where"
-        " sending one takes longer than three seconds"
+        f"a head listens for other machines: cockpit join {database.join_file(path)}; checkpoints of joined workers are"
+        f" {how} {often}"
     )
 
 

@@ -1,5 +1,6 @@
 """Where the head of a cluster listens, as a person names it: an address, or a TOML file that holds it."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -29,14 +30,16 @@ class ClusterFile(msgspec.Struct, forbid_unknown_fields=True):
 
     address: str
     keys: str | None = None
-    paths: dict[str, str] = {}  # of data sets: where the head has them, and where this machine does
+    paths: dict[str, str] = {}  # where the head has data sets and checkpoints, and where this machine does
+    checkpoints: str | None = None  # of the head: a folder that all machines see
 
 
 class Cluster(NamedTuple):
-    """The address of a head, and a map of paths: where it has data sets, and where this machine does."""
+    """The address of a head, a map of paths (there: here), and the head's shared folder for checkpoints."""
 
     address: "Address"
     paths: Mapping[str, str]
+    checkpoints: Path | None = None
 
 
 def named(text: str, keys: Path | None) -> Cluster:
@@ -54,7 +57,22 @@ def named(text: str, keys: Path | None) -> Cluster:
     try:
         found = msgspec.convert(toml.read(path, "cluster file")[1], ClusterFile)
     except msgspec.ValidationError as error:
-        raise InputError(f"cluster file {path}: {error}; it may hold address, keys and a table of paths") from None
+        raise InputError(
+            f"cluster file {path}: {error}; it may hold address, keys, checkpoints and a table of paths"
+        ) from None
     folder = path.absolute().parent
     address = Address.parse(found.address, keys or (folder / found.keys if found.keys else None))
-    return Cluster(address, found.paths)
+    shared = folder / found.checkpoints if found.checkpoints is not None else None
+    return Cluster(address, found.paths, shared)
+
+
+def options(cluster: Cluster) -> list[str]:
+    """The options of a head's process that its file gives. Raises InputError if they cannot be used."""
+    shared = cluster.checkpoints
+    if shared is None:
+        return []
+    if not shared.is_dir() or not os.access(shared, os.W_OK):
+        raise InputError(
+            f"checkpoints {str(shared)!r} is not a folder that can be written: name one that all machines see"
+        )
+    return ["--checkpoints", str(shared)]

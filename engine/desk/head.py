@@ -33,7 +33,7 @@ from engine.desk.wire import Address, Answer, Call, Hello, Line, Welcome, torch_
 from engine.errors import InputError
 from engine.machine import processes
 from engine.machine.devices import Load
-from engine.store import database, heads, leases, records, workers
+from engine.store import database, heads, leases, records, shared, workers
 from engine.store.files import Folder, LostFile
 from engine.store.records import StaleClaim
 
@@ -62,6 +62,7 @@ class Head:
         self.reached = self.address  # the address for other machines, complete once it listens
         self.database = _identity(self.connection)
         self.torch = torch_version()
+        self.shared = shared.folder(options.checkpoints, self.database) if options.checkpoints else None
         self._secure = self.address.context(head=True)
         self._written = self._renewed = 0.0
         self._lead: heads.Lead | None = None
@@ -75,7 +76,8 @@ class Head:
         listening = self.address.listen()
         self.reached = reached_at(self.address, listening.getsockname()[1])
         with closing(listening):
-            self._lead = heads.take(self.connection, str(self.reached))
+            self._lead = heads.take(self.connection, str(self.reached), str(self.shared) if self.shared else None)
+            shared.place(self.folder.path, self.shared)
             self._serve(listening)
         if self._lead is None:
             raise InputError("another head has taken over the database, as this one did not answer for two minutes")
@@ -180,7 +182,7 @@ class Head:
         except (Refused, InputError) as why:
             line.send(Answer(problem="refused", said=str(why)))
             return
-        line.send(Answer(Welcome(session.desk.worker if session else 0, self.database)))
+        line.send(Answer(Welcome(session.desk.worker if session else 0, self.database, str(self.shared or ""))))
         line.connection.settimeout(None)
         serve = session.call if session else _PoolOperations(self, hello).call
         try:
@@ -338,7 +340,7 @@ def _write_join_file(place: Path, address: Address) -> None:
 def _log_name(hello: Hello) -> str:
     """The name of the log file for a machine's workers, made safe: the machine chooses the parts."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", hello.identity.host)[:60]
-    return f"joined-{host}-{hashlib.sha256(hello.log.encode()).hexdigest()[:12]}.log"
+    return f"{workers.JOINED}{host}-{hashlib.sha256(hello.log.encode()).hexdigest()[:12]}.log"
 
 
 def _identity(connection: Any) -> str:
@@ -353,6 +355,7 @@ def main() -> None:
     parser.add_argument("--db", type=lambda path: Path(path).absolute(), required=True)
     parser.add_argument("--listen", required=True)
     parser.add_argument("--keys", type=Path)
+    parser.add_argument("--checkpoints", type=Path, help="a folder that all machines see")
     parser.add_argument("--pool", type=int)
     parser.add_argument("--parent", type=int, default=0)
     parser.add_argument("--min-free", type=int, default=0)

@@ -22,6 +22,7 @@ from engine.errors import InputError
 from engine.machine import processes
 from engine.models import trust, user_model
 from engine.recipes import Prunable
+from engine.store import shared
 from engine.store.files import Folder, LostFile
 from engine.store.leases import Claim
 from engine.store.records import Epoch, Layer, Position, StaleClaim
@@ -33,6 +34,7 @@ PARTING_SECONDS = 20.0  # a stopping worker still tries to reach the head for th
 CACHE_BYTES = 50 * 10**9  # of ticket files; beyond it the least recently used go
 SHARE = 1 / 20  # of the time that sending checkpoints may take
 CHECKPOINT_SECONDS = 60.0
+SEEN_SECONDS = 90.0  # until a network file system shows what another machine wrote; it may remember for a minute
 
 Value = TypeVar("Value")
 
@@ -63,6 +65,7 @@ class RemoteDesk:
         self.checkpoint_seconds = CHECKPOINT_SECONDS
         self.stopping: Callable[[], bool] = lambda: False
         self.worker = 0
+        self.shared: Folder | None = None  # where checkpoints lie that all machines see
         self._claim: Claim | None = None
         self._refused: str | None = None
         self._deadline: float | None = None  # when a stopping worker gives up waiting for the head
@@ -233,23 +236,50 @@ class RemoteDesk:
         The checkpoint of a split run stays in the cache, where its followers read it.
         """
         digest = claim.run.digest
+        data = self._shared_checkpoint(claim) if self.shared else self._fetched_checkpoint(claim)
+        if data is not None and claim.run.training.split > 1:
+            self.folder.write_checkpoint(digest, data)
+        return data
+
+    def _fetched_checkpoint(self, claim: Claim) -> bytes | None:
         data = self._fetch("fetch_checkpoint", claim.number)
-        if not data:
-            return None
-        place = self.folder.checkpoint(digest)
-        place.parent.mkdir(exist_ok=True)
-        place.write_bytes(data)
-        try:
-            return self.folder.read_checkpoint(digest)
-        finally:
-            if claim.run.training.split == 1:
-                self.folder.drop_checkpoint(digest)
+        return Folder.unsealed(data, claim.run.digest) if data else None
+
+    def _shared_checkpoint(self, claim: Claim) -> bytes | None:
+        """The checkpoint in the shared folder, when this machine sees what the head sees there."""
+        assert self.shared
+        sha256, deadline = self._ask(str | None, "checkpoint_hash", claim.number), time.monotonic() + SEEN_SECONDS
+        while sha256 is not None and self.shared.checkpoint_hash(claim.run.digest) != sha256:
+            if time.monotonic() > deadline:
+                raise LostFile(f"{self.shared.path} does not show the checkpoint that the head sees there")
+            time.sleep(RETRY_SECONDS)
+        return None if sha256 is None else self.shared.read_checkpoint(claim.run.digest)
 
     def write_checkpoint(self, claim: Claim, data: bytes) -> None:
-        """Replace the run's checkpoint, and delay the next so that sending takes at most SHARE of the time."""
+        """Replace the run's checkpoint, and delay the next so that this takes at most SHARE of the time."""
         began = time.monotonic()
-        self._send(claim, data, "keep_checkpoint", hashlib.sha256(data).hexdigest())
+        if self.shared:
+            self._share(self.shared, claim, data)
+        else:
+            self._send(claim, data, "keep_checkpoint", hashlib.sha256(data).hexdigest())
         self.checkpoint_seconds = max(CHECKPOINT_SECONDS, (time.monotonic() - began) / SHARE)
+
+    def _share(self, there: Folder, claim: Claim, data: bytes) -> None:
+        """Write a checkpoint to the shared folder; the head makes it the run's, unless the claim is stale."""
+        sha256, deadline = hashlib.sha256(data).hexdigest(), time.monotonic() + SEEN_SECONDS
+        while True:
+            name = there.write_partial_checkpoint(claim.run.digest, data)
+            try:
+                self._ask(None, "settle_checkpoint", claim.number, name)
+                return
+            except LostFile:  # the answer was lost, and the file has its name; or the head does not see it yet
+                if self._ask(str | None, "checkpoint_hash", claim.number) == sha256:
+                    return
+                if time.monotonic() > deadline:
+                    self._refuse(f"the head does not see what this machine writes to {there.path}")
+                time.sleep(jittered(LONGEST_RETRY_SECONDS))
+            finally:
+                there.forget_partial(claim.run.digest, name)
 
     def drop_checkpoint(self, claim: Claim) -> None:
         """Remove the copy of the checkpoint here. The head removes its own when the run ends."""
@@ -397,9 +427,20 @@ class RemoteDesk:
         except BaseException:
             line.close()
             raise
+        self._look_for_shared(welcome)
         self.worker, self.hello = welcome.worker, structs.replace(self.hello, database=welcome.database)
         self._lines.line = line
         return line
+
+    def _look_for_shared(self, welcome: Welcome) -> None:
+        """Use the shared folder for checkpoints, if the head has one. Raises HeadLost if this machine cannot."""
+        place = Path(wire.mapped(welcome.checkpoints, self.paths)) if welcome.checkpoints else None
+        if place and not shared.is_visible(place, welcome.database):
+            self._refuse(
+                f"this machine cannot write to {place}, the head's folder for checkpoints: mount it here, or say in"
+                " [paths] where it is"
+            )
+        self.shared = Folder(place) if place else None
 
     def _refuse(self, why: str) -> None:
         if threading.get_ident() == self._main:

@@ -25,6 +25,7 @@ from engine.store.records import Epoch, Layer, Position, StaleClaim
 
 Value = str | int | float | None
 Kind = Annotated[str, msgspec.Meta(pattern="^(rewind|final|mask(-[0-9a-f]+)?)$")]
+Partial = Annotated[str, msgspec.Meta(pattern=r"^\.[0-9a-f]{64}\.safetensors\.[0-9a-z-]+$")]
 ENVIRONMENT = {
     "device_name",
     "dtype",
@@ -219,11 +220,18 @@ class Session:
     @operation(alone=False)
     def keep_checkpoint(self, number: int, sha256: str) -> None:
         """Make the received file the run's checkpoint, if nobody else trains the run by now."""
-        claim = self._held(number)
-        with self.lock:
-            if not self._in_force(claim):
-                raise StaleClaim(claim.run.digest)
-        self.desk.folder.adopt_checkpoint(self._whole(), sha256, claim.run.digest)
+        digest = self._valid(number).run.digest
+        self.desk.folder.adopt_checkpoint(self._whole(), sha256, digest)
+
+    @operation(alone=False)
+    def settle_checkpoint(self, number: int, name: Partial) -> None:
+        """Make a file that the worker wrote to the shared folder the run's checkpoint."""
+        self.desk.folder.settle_checkpoint(self._valid(number).run.digest, name)
+
+    @operation(alone=False)
+    def checkpoint_hash(self, number: int) -> str | None:
+        """The SHA-256 of the run's checkpoint in the shared folder; None if the run has no checkpoint."""
+        return self.desk.folder.checkpoint_hash(self._held(number).run.digest)
 
     @operation(alone=False)
     def fetch(self, sha256: str, offset: int) -> Piece:
@@ -309,6 +317,14 @@ class Session:
         claim = self.claim_held
         if claim is None or claim.number != number:
             raise StaleClaim(claim.run.digest if claim else "")
+        return claim
+
+    def _valid(self, number: int) -> Claim:
+        """The claim, if it is in force by the database. Raises StaleClaim."""
+        claim = self._held(number)
+        with self.lock:
+            if not self._in_force(claim):
+                raise StaleClaim(claim.run.digest)
         return claim
 
     def _end(self, how: str, number: int, write: Callable[[Claim], object]) -> None:

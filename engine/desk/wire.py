@@ -73,6 +73,7 @@ class Welcome(msgspec.Struct, frozen=True):
 
     worker: int
     database: str
+    checkpoints: str = ""  # the shared folder for them, as the head sees it; empty: the worker sends them
 
 
 class Call(msgspec.Struct, array_like=True, frozen=True):

@@ -131,6 +131,41 @@ class Folder:
         """Replace the run's checkpoint in one step. Its hash comes last, as its name does not tell its contents."""
         self._write(self.checkpoint, run_digest, data + _SEAL + hashlib.sha256(data).digest())
 
+    def write_partial_checkpoint(self, run_digest: str, data: bytes) -> str:
+        """Write a checkpoint that takes effect by `settle_checkpoint`, on this machine or another; its name."""
+        place = self.checkpoint(run_digest)
+        partial = place.with_name(f".{place.name}.{processes.mark()}")
+        try:
+            partial.write_bytes(data + _SEAL + hashlib.sha256(data).digest())
+            _flush(partial)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+        return partial.name
+
+    def settle_checkpoint(self, run_digest: str, partial: str) -> None:
+        """Replace the run's checkpoint by one of `write_partial_checkpoint`. Raises LostFile without that file."""
+        place = self.checkpoint(run_digest)
+        written = place.with_name(partial)
+        if not is_temporary(written) or not partial.startswith(f".{place.name}."):
+            raise LostFile(f"{quoted(partial)} is no checkpoint of run {run_digest[:12]}…")
+        try:
+            written.replace(place)
+        except FileNotFoundError:
+            raise LostFile(f"checkpoint {partial} is not in {place.parent}") from None
+        _flush(place.parent)
+
+    def forget_partial(self, run_digest: str, partial: str) -> None:
+        """Remove a file of `write_partial_checkpoint` if it did not take effect."""
+        self.checkpoint(run_digest).with_name(partial).unlink(missing_ok=True)
+
+    def checkpoint_hash(self, run_digest: str) -> str | None:
+        """The SHA-256 with which the run's checkpoint ends; None without a checkpoint."""
+        with suppress(FileNotFoundError), self.checkpoint(run_digest).open("rb") as file:
+            file.seek(-32, os.SEEK_END)
+            return file.read().hex()
+        return None
+
     def adopt(self, partial: Path, digest: str) -> None:
         """Give a file that lies beside the others its name, if that is its SHA-256. Raises LostFile if not."""
         _check(partial, digest)
@@ -152,11 +187,16 @@ class Folder:
             data = self.checkpoint(run_digest).read_bytes()
         except FileNotFoundError:
             return None
+        return self.unsealed(data, run_digest)
+
+    @staticmethod
+    def unsealed(data: bytes, run_digest: str) -> bytes:
+        """The content of a checkpoint file. Raises LostFile if it is damaged."""
         body, seal = data[: -len(_SEAL) - 32], data[-len(_SEAL) - 32 :]
         if not seal.startswith(_SEAL):
             return data
         if seal != _SEAL + hashlib.sha256(body).digest():
-            raise LostFile(f"checkpoint {run_digest[:12]}… of {self.path.name} is damaged")
+            raise LostFile(f"checkpoint of run {run_digest[:12]}… is damaged")
         return body
 
     def drop_checkpoint(self, run_digest: str) -> None:

@@ -24,6 +24,7 @@ class Lead(msgspec.Struct, frozen=True):
     pid_namespace: str | None
     address: str
     at: str
+    checkpoints: str | None = None  # the shared folder for them; None: joined workers send them
 
 
 def leading(connection: sqlite3.Connection) -> Lead | None:
@@ -53,11 +54,11 @@ def refuse_second(connection: sqlite3.Connection) -> None:
         )
 
 
-def take(connection: sqlite3.Connection, address: str) -> Lead:
+def take(connection: sqlite3.Connection, address: str, checkpoints: str | None = None) -> Lead:
     """Record this process as the head. Takes over from a head that is gone; raises InputError if it is not."""
     with transaction(connection):
         refuse_second(connection)
-        lead = Lead(**vars(processes.identity()), address=address, at=now())
+        lead = Lead(**vars(processes.identity()), address=address, at=now(), checkpoints=checkpoints)
         connection.execute("INSERT OR REPLACE INTO about (key, value) VALUES (?, ?)", (KEY, _text(lead)))
     return lead
 

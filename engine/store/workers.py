@@ -23,6 +23,7 @@ AT_WORK = ("training", "held up", "idle")  # states of workers that train, or wi
 SILENT_SECONDS = 40.0  # without a heartbeat, after which a worker is shown as silent
 HERE = "(host, boot, pid_namespace) = (:host, :boot, :pid_namespace)"  # of pools
 LONG_AGO = "'1970-01-01T00:00:00.000Z'"  # for a worker's row without a time, which no worker writes
+JOINED = "joined-"  # begins the name of the head's copy of the log of another machine's workers
 MEASURES = ("busy", "memory_used", "celsius", "watts")
 
 

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ class _Slot:
 
 
 class Pool:
-    """Worker processes, one for each of `slots`. They end with this process at the latest.
+    """Worker processes, one for each of `slots`, and a `head` with the options `leading`. They end with this process.
 
     The pool restarts a worker that crashes. Its run resumes from its checkpoint and counts the crashes.
     """
@@ -52,6 +52,7 @@ class Pool:
         min_free: int | None = None,
         notify: str | None = None,
         head: "Address | None" = None,
+        leading: Sequence[str] = (),
     ) -> None:
         self.path = path.absolute()
         self._loading: sqlite3.Connection | None = None  # of the thread that records loads
@@ -65,9 +66,9 @@ class Pool:
         wishes += ["--min-free", str(min_free)] if min_free is not None else []
         wishes += ["--notify", notify] if notify else []
         common = ["--db", str(self.path), "--pool", str(self.id), *wishes]
-        leading = [[*processes.python("engine.desk.head"), *common, *naming("--listen", head)]] if head else []
+        lead = [*processes.python("engine.desk.head"), *common, *naming("--listen", head), *leading] if head else []
         common += ["--log", str(self.log)] + (["--experiment", str(experiment)] if experiment is not None else [])
-        self._begin(common, slots, leading)
+        self._begin(common, slots, [lead] if lead else [])
 
     def _begin(self, options: list[str], slots: list[devices.Device], others: Iterable[list[str]] = ()) -> None:
         """Start a worker with these options on each of the slots, and other processes, and look after them."""

@@ -74,7 +74,7 @@ def test_detached_workers_outlive_the_terminal_and_are_stopped_with_a_checkpoint
     stopped = cockpit("work", "--stop")
     assert (stopped.returncode, stopped.stdout.split()[0]) == (0, "stopped:")
     assert not psutil.pid_exists(row["pid"])
-    assert status(cockpit) | {"loads": []} == {"pools": [], "workers": [], "loads": []}
+    assert status(cockpit) | {"loads": []} == {"pools": [], "workers": [], "loads": [], "head": None}
     assert len(list((database.files_folder(path) / "checkpoints").glob("*"))) == 1
     assert "no workers to stop" in cockpit("work", "--stop").stderr
     assert "no workers: start them" in cockpit("work", "--status").stdout
