@@ -219,7 +219,7 @@ def _request(file: File, place: Place, options: Mapping[str, Given], beside: Map
             {key: value for key, value in values.items() if key not in shared},
             {key: value for key, value in values.items() if key in shared},
         )
-        return found if template is None else replace(found, given_name=_name(template, found.definition))
+        return found if template is None else replace(found, given_name=_name(template, found.definition, values.get("preset")))
     except InputError as error:
         if error.option in beside:
             raise
@@ -227,11 +227,12 @@ def _request(file: File, place: Place, options: Mapping[str, Given], beside: Map
         file.fail(options[key].place if key is not None and key in options else place, error)
 
 
-def _name(template: str, definition: Definition) -> str:
+def _name(template: str, definition: Definition, preset: str | None) -> str:
     """The name of an experiment, with the value of each key in braces."""
     values = options_of(definition)
     sources, targets = (joined_names(group) for group in (definition.sources + definition.tickets, definition.targets))
     values |= {"source": [sources], "target": [targets], "model": model_in_name(definition)}
+    values |= {"preset": preset} if preset else {}
     words = {key: "+".join(value) if isinstance(value, list) else str(value) for key, value in values.items()}
 
     def word(match: re.Match[str]) -> str:

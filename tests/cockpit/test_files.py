@@ -64,6 +64,15 @@ def test_a_matrix_makes_an_experiment_of_each_combination(file: Path) -> None:
     assert {(one.definition.levels, one.definition.width) for one in found} == {(3, 0.25)}
 
 
+def test_a_name_may_hold_the_preset(file: Path) -> None:
+    matrix = '[experiment.matrix]\npreset = ["fig1a", "digits"]\n'
+    file.write_text(f'{DEFAULTS}\n[[experiment]]\nname = "{{preset}}@{{width}}"\n{matrix}')
+    assert [one.name for one in read(file, {})] == ["fig1a@0.25", "digits@0.25"]
+    file.write_text('[[experiment]]\nname = "{preset}"\nsource = "digits"\n')
+    with pytest.raises(InputError, match="unknown key in name 'preset'"):
+        read(file, {})
+
+
 def test_what_an_experiment_says_overrides_the_defaults_and_options_beside_the_file_override_both(file: Path) -> None:
     file.write_text(f'{DEFAULTS}\n[[experiment]]\npreset = "digits"\nepochs = 4\npause-after = 0\n')
     (one,) = read(file, {})
