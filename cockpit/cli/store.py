@@ -17,7 +17,7 @@ from engine.errors import InputError, command
 from engine.machine.paths import given
 from engine.store import care, database, labels
 from engine.store import merge as merging
-from engine.store.files import Folder, Found
+from engine.store.files import Folder, StoredFile
 
 app = typer.Typer()
 
@@ -121,7 +121,7 @@ def _counts(plan: care.Plan) -> dict[str, int]:
     return {"tickets": len(plan.tickets), "strays": len(plan.strays), "runs": len(plan.runs), "bytes": size}
 
 
-def _size(files: frozenset[Found]) -> str:
+def _size(files: frozenset[StoredFile]) -> str:
     from rich.filesize import decimal
 
     return decimal(sum(file.bytes for file in files))

@@ -1,6 +1,6 @@
-"""The store: everything that is recorded, in one SQLite database and a folder of files beside it. No torch.
+"""The store: all records, in one SQLite database and a folder of files next to it. No torch.
 
-`schema` and `database` open it; `adding`, `queue` and `leases` say what is wanted and who trains it; `records` takes
-what a run yields, under its claim; `rows` and `replicates` read results back; `files`, `exports` and `imports` keep
-tickets; `care` and `merge` look after whole databases.
+`schema` and `database` open the database. `adding` and `queue` hold what to train, `leases` which worker trains it.
+`records` writes the results of a run, under its claim; `rows` and `replicates` read results. `files`, `exports` and
+`imports` keep tickets. `care` and `merge` check, copy and combine whole databases.
 """

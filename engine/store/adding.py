@@ -1,4 +1,4 @@
-"""Adding experiments to the queue: the runs and curves of each that the database does not hold yet."""
+"""Adding experiments to the queue, with those of their runs and curves that the database lacks."""
 
 import json
 import shlex
@@ -13,14 +13,14 @@ from engine.plan.definitions import Definition
 from engine.plan.experiments import Curve, curves, runs
 from engine.recipes import Dense, Run
 from engine.store import imports, located, queue
-from engine.store.database import keep_model_folder, now, transaction
+from engine.store.database import insert, keep_model_folder, now, transaction
 from engine.store.leases import block_dependents
 from engine.tickets.ticketfiles import TicketSource
 
 
 @dataclass(frozen=True)
 class Addition:
-    """An experiment to add: its name, what it is, and after how many failures in a row it pauses (None: as it is)."""
+    """An experiment to add; `pause_after` failures in a row pause it (None: leave the setting unchanged)."""
 
     name: str
     definition: Definition
@@ -29,7 +29,7 @@ class Addition:
 
 @dataclass(frozen=True)
 class Added:
-    """What adding an experiment did: its id, its curves and runs, and how many of those existed already."""
+    """The result of adding an experiment: its id, how many curves and runs it has, and how many runs are new."""
 
     experiment: int
     name: str
@@ -39,96 +39,98 @@ class Added:
 
     @property
     def existing(self) -> int:
-        """How many of the runs were in the database before."""
+        """Number of its runs that the database had before."""
         return self.runs - self.new
 
 
 def default_name(definition: Definition) -> str:
-    """The name of an experiment that was given none: its sources, its targets, and the model."""
+    """The name for an experiment without one: its sources, its targets, and the model."""
     ends = map(joined_names, (definition.sources + definition.tickets, definition.targets))
     return "-to-".join(dict.fromkeys(ends)) + f"-{model_in_name(definition)}"
 
 
 def model_in_name(definition: Definition) -> str:
-    """The model as part of an experiment's name, which has no colons: of a person's own not the hash, either."""
+    """The model in an experiment's name: without colons, and without the hash of a user model."""
     return definition.model.partition("@")[0].replace(":", ".")
 
 
 def joined_names(group: Iterable[DataSet | TicketSource]) -> str:
-    """Data sets as part of an experiment's name, which has no colons."""
+    """Data sets in an experiment's name, without colons."""
     return "+".join(data.name.rpartition(":")[2] for data in group)
 
 
 def add(connection: sqlite3.Connection, name: str, definition: Definition, command: str) -> Added:
-    """Add an experiment and those of its runs that are not there yet, in one transaction.
+    """Add an experiment and the runs that the database lacks, in one transaction.
 
-    The same name with the same definition changes nothing; with another one it raises InputError.
+    Adding the same name and definition again changes nothing. Raises InputError if the name has another definition.
     """
     (added,) = add_all(connection, [Addition(name, definition)], command)
     return added
 
 
 def add_all(connection: sqlite3.Connection, additions: Sequence[Addition], command: str) -> list[Added]:
-    """Add several experiments as `add` does, all of them or, where one cannot be added, none."""
-    expanded = [curves(addition.definition) for addition in additions]
+    """Add several experiments as `add` does; none if one of them cannot be added."""
+    expanded = [(addition, curves(addition.definition)) for addition in additions]
     with transaction(connection):
-        return [_add(connection, addition, found, command) for addition, found in zip(additions, expanded, strict=True)]
+        return [_add(connection, addition, planned, command) for addition, planned in expanded]
 
 
-def _add(connection: sqlite3.Connection, addition: Addition, found: list[Curve], command: str) -> Added:
-    experiment = same_experiment(connection, addition.name, addition.definition, found)
-    total, new = _add_runs(connection, addition.definition, found, command)
+def _add(connection: sqlite3.Connection, addition: Addition, planned: list[Curve], command: str) -> Added:
+    experiment = same_experiment(connection, addition.name, addition.definition, planned)
+    total, new = _add_runs(connection, addition.definition, planned, command)
     if experiment is None:
-        experiment = _add_experiment(connection, addition.name, addition.definition, command)
-        _add_curves(connection, experiment, addition.definition.model, found)
+        text = addition.definition.to_json()
+        row = {"name": addition.name, "definition": text, "command": command, "created_at": now()}
+        experiment = insert(connection, "experiments", row)
+        _add_curves(connection, experiment, addition.definition.model, planned)
         queue.set_priorities(connection, experiment)
     if addition.pause_after is not None:
         queue.set_pause_after(connection, experiment, addition.pause_after)
     located.check(connection, experiment)
-    return Added(experiment, addition.name, len(found), total, new)
+    return Added(experiment, addition.name, len(planned), total, new)
 
 
 def extend(connection: sqlite3.Connection, experiment: int, definition: Definition, command: str) -> Added:
-    """Give an experiment a wider definition, and add those of its runs that are not there yet, in one transaction.
+    """Give an experiment a wider definition and add the runs that the database lacks, in one transaction.
 
-    Its state stays as it is. Raises InputError if one of its points is not in the new definition.
+    Its state stays the same. Raises InputError if the new definition lacks one of its points.
     """
-    found = curves(definition)
+    planned = curves(definition)
     with transaction(connection):
         name, stored = connection.execute(
             "SELECT name, definition FROM experiments WHERE id = ?", (experiment,)
         ).fetchone()
-        if lost := _points(connection, experiment) - _points_of(found):
+        if lost := queue.points(connection, experiment) - _points_of(planned):
             level, replicate, _ = min(lost)
             raise InputError(
                 f"{name!r} would lose {len(lost)} of its points, the first at level {level}, replicate {replicate}:"
                 " extend only adds"
             )
-        total, new = _add_runs(connection, definition, found, command)
+        total, new = _add_runs(connection, definition, planned, command)
         if stored != definition.to_json():
             connection.execute(
                 "UPDATE experiments SET definition = ?, command = command || ' && ' || ? WHERE id = ?",
                 (definition.to_json(), command, experiment),
             )
             queue.remove_curves(connection, experiment)  # their names may change when there are more
-            _add_curves(connection, experiment, definition.model, found)
+            _add_curves(connection, experiment, definition.model, planned)
             queue.set_priorities(connection, experiment)
             queue.take_out_of_archive(connection, experiment)
         located.check(connection, experiment)
-    return Added(experiment, name, len(found), total, new)
+    return Added(experiment, name, len(planned), total, new)
 
 
 def same_experiment(
-    connection: sqlite3.Connection, name: str, definition: Definition, found: Iterable[Curve]
+    connection: sqlite3.Connection, name: str, definition: Definition, planned: Iterable[Curve]
 ) -> int | None:
-    """The id of the experiment of this name, if there is one. Raises InputError if it has other runs.
+    """The id of the experiment of this name; None if it does not exist. Raises InputError if its runs differ.
 
-    Digests last longer than definitions do: a later version may add a setting to those.
+    It compares the digests of runs, not definitions, because a later version may add settings to definitions.
     """
     row = connection.execute("SELECT id, definition FROM experiments WHERE name = ?", (name,)).fetchone()
     if row is None:
         return None
-    if _points(connection, row["id"]) != _points_of(found):
+    if queue.points(connection, row["id"]) != _points_of(planned):
         old, new = (_without_names(text) for text in (row["definition"], definition.to_json()))
         differing = [f"{key} {old.get(key)!r} is now {new[key]!r}" for key in new if old.get(key) != new[key]]
         raise InputError(
@@ -139,32 +141,20 @@ def same_experiment(
     return int(row["id"])
 
 
-def _points(connection: sqlite3.Connection, experiment: int) -> set[tuple[int, int, str]]:
-    """Level, replicate and digest of every point of an experiment."""
-    rows = connection.execute(
-        """
-        SELECT p.level, p.replicate, r.digest FROM experiment_curves c
-        JOIN curve_points p ON p.curve_id = c.id JOIN runs r ON r.id = p.run_id WHERE c.experiment_id = ?
-        """,
-        (experiment,),
-    )
-    return {tuple(row) for row in rows}
-
-
-def _points_of(found: Iterable[Curve]) -> set[tuple[int, int, str]]:
-    return {(point.level, point.replicate, point.run.digest) for curve in found for point in curve.points}
+def _points_of(planned: Iterable[Curve]) -> set[tuple[int, int, str]]:
+    return {(point.level, point.replicate, point.run.digest) for curve in planned for point in curve.points}
 
 
 def _without_names(text: str) -> dict[str, Any]:
-    """A definition by what it means: a data set is its content, whatever its file is called today."""
-    found: dict[str, Any] = json.loads(text)
+    """A definition with its data sets as identities, which do not change when a file is renamed."""
+    content: dict[str, Any] = json.loads(text)
     for key in ("sources", "targets"):
-        found[key] = [data["identity"] for data in found[key]]
-    return found
+        content[key] = [data["identity"] for data in content[key]]
+    return content
 
 
 def _add_data_set(connection: sqlite3.Connection, data: DataSet) -> None:
-    """Record a data set; one that has moved since gets its new location."""
+    """Record a data set, and its new location if it has moved."""
     connection.execute(
         """
         INSERT INTO datasets (identity, name, location, channels, height, width, classes, train_images, test_images)
@@ -181,18 +171,18 @@ def _add_data_set(connection: sqlite3.Connection, data: DataSet) -> None:
             data.test_images,
         ),
     )
-    located.record(connection, data)  # other parts of it have moved along
+    located.record(connection, data)  # its other parts have moved, too
 
 
 def _add_runs(
-    connection: sqlite3.Connection, definition: Definition, found: Iterable[Curve], command: str
+    connection: sqlite3.Connection, definition: Definition, planned: Iterable[Curve], command: str
 ) -> tuple[int, int]:
-    """Add the data sets and runs of curves that are not there yet: how many runs there are, and how many are new."""
+    """Add missing data sets and runs of curves; returns the number of runs, and of new ones."""
     for data in definition.sources + definition.targets:
         _add_data_set(connection, data)
     keep_model_folder(connection, definition.model, definition.model_folder)
     names = {data.identity: data.name for data in definition.sources + definition.targets}
-    wanted = runs(found)
+    wanted = runs(planned)
     before, moment = _count_runs(connection), now()
     connection.executemany(
         """
@@ -212,7 +202,7 @@ def _add_runs(
         needs,
     )
     imports.record(connection, definition.tickets)
-    # A new run that stands on one that has already failed or diverged can never start.
+    # A new run that needs a failed or diverged one cannot start.
     block_dependents(connection)
     return len(wanted), _count_runs(connection) - before
 
@@ -232,7 +222,7 @@ def _run_row(run: Run, names: dict[str, str]) -> tuple[object, ...]:
         chain.training.dataset if chain else None,
         chain.training.optimizer if chain else None,
         chain.rule.scope if chain else None,
-        rewind if isinstance(rewind, int) else None,  # the recipe says how many steps
+        rewind if isinstance(rewind, int) else None,  # a rewind point in steps is only in the recipe
         names[training.dataset],
         training.dataset,
         training.model,
@@ -246,35 +236,20 @@ def _run_row(run: Run, names: dict[str, str]) -> tuple[object, ...]:
     )
 
 
-def _add_experiment(connection: sqlite3.Connection, name: str, definition: Definition, command: str) -> int:
-    experiment = connection.execute(
-        "INSERT INTO experiments (name, definition, command, created_at) VALUES (?, ?, ?, ?)",
-        (name, definition.to_json(), command, now()),
-    ).lastrowid
-    assert experiment is not None
-    return experiment
-
-
-def _add_curves(connection: sqlite3.Connection, experiment: int, model: str, found: Iterable[Curve]) -> None:
-    for curve in found:
-        curve_id = connection.execute(
-            """
-            INSERT INTO experiment_curves
-              (experiment_id, name, source, source_optimizer, target, model, optimizer, scope, ticket)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-            """,
-            (
-                experiment,
-                curve.name,
-                curve.source.name if curve.source else None,
-                curve.source_optimizer,
-                curve.target.name,
-                model,
-                curve.optimizer,
-                curve.scope,
-                curve.ticket,
-            ),
-        ).lastrowid
+def _add_curves(connection: sqlite3.Connection, experiment: int, model: str, planned: Iterable[Curve]) -> None:
+    for curve in planned:
+        row = {
+            "experiment_id": experiment,
+            "name": curve.name,
+            "source": curve.source.name if curve.source else None,
+            "source_optimizer": curve.source_optimizer,
+            "target": curve.target.name,
+            "model": model,
+            "optimizer": curve.optimizer,
+            "scope": curve.scope,
+            "ticket": curve.ticket,
+        }
+        curve_id = insert(connection, "experiment_curves", row)
         connection.executemany(
             "INSERT INTO curve_points (curve_id, level, replicate, run_id)"
             " SELECT ?, ?, ?, id FROM runs WHERE digest = ?",

@@ -1,4 +1,4 @@
-"""Care for a database and its files: check and repair them, free what nothing needs, copy all of it."""
+"""Care for a database and its files: checking, repairing, freeing unneeded files, and backups."""
 
 import json
 import shutil
@@ -11,20 +11,20 @@ from pathlib import Path
 from engine.errors import InputError, OptionName
 from engine.store import damage, leases, queue
 from engine.store.database import files_folder, now, snapshot, transaction, writer
-from engine.store.files import Folder, Found, is_being_written, is_digest, is_temporary
+from engine.store.files import Folder, StoredFile, is_being_written, is_digest, is_temporary
 from engine.store.paths import appearing, real
 
-Progress = Callable[[int, int], None]  # how many bytes are dealt with, and of how many
-STRAY_SECONDS = 3600.0  # no worker takes so long between writing a file and recording it
-CURABLE = {"queue", "files", "checkpoints"}  # what `repair` puts right
+Progress = Callable[[int, int], None]  # takes the bytes processed and their total
+STRAY_SECONDS = 3600.0  # longer than any worker takes between writing a file and recording it
+CURABLE = {"queue", "files", "checkpoints"}  # kinds of errors that `repair` corrects
 
-_UNFINISHED = "status NOT IN ('done', 'diverged')"  # what failed or is blocked can be retried
-_WANTED = "id IN (SELECT run_id FROM curve_points)"  # of an experiment of whatever state
+_UNFINISHED = "status NOT IN ('done', 'diverged')"  # failed and blocked runs can be retried
+_WANTED = "id IN (SELECT run_id FROM curve_points)"  # an experiment of any state has the run
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found: errors by what they concern, and what is worth knowing but is no error."""
+    """The result of a check: errors by what is wrong, and notes, which are no errors."""
 
     errors: dict[str, str]
     notes: list[str]
@@ -32,23 +32,23 @@ class Report:
     files: int = 0
     damaged: tuple[str, ...] = ()  # ticket files, by SHA-256
     checkpoints: tuple[str, ...] = ()  # damaged ones, by the digests of their runs
-    temporaries: tuple[Found, ...] = ()
+    temporaries: tuple[StoredFile, ...] = ()
 
 
 def check(connection: sqlite3.Connection, folder: Folder, progress: Progress) -> Report:
-    """Verify the database, what it says of itself, and the SHA-256 of every ticket file and checkpoint.
+    """Verify the database, its derived values, and the SHA-256 of every ticket file and checkpoint.
 
-    Absent files are no error: they are made again when a run needs them (see `engine.workers.run.Missing`).
+    Missing files are no error: they are made again when a run needs them (`engine.workers.run.Missing`).
     """
-    found = folder.tickets(), folder.checkpoints()  # before the rows: a file lies there first, then it is recorded
-    connection.execute("BEGIN")  # one moment for all rows; not kept for the hashing, in which the log would grow
+    listed = folder.tickets(), folder.checkpoints()  # before the rows, as a file is written before it is recorded
+    connection.execute("BEGIN")  # all rows of one moment; ends before the hashing, during which the log would grow
     try:
         errors, foreign = damage.find(connection)
         if errors.keys() & {"database", "rows"}:
             return Report(errors, [])
         runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
         known = dict(connection.execute("SELECT sha256, bytes FROM files").fetchall())
-        strays = _strays(connection, folder, *found)
+        strays = _strays(connection, folder, *listed)
         errors["queue"] = _unfit(connection)
         notes = [damage.some("runs of other semantics, kept but never trained", foreign), _silent(connection)]
     finally:
@@ -77,14 +77,14 @@ def check(connection: sqlite3.Connection, folder: Folder, progress: Progress) ->
 
 
 def repair(connection: sqlite3.Connection, folder: Folder, report: Report) -> list[str]:
-    """Put right what a check found and nothing is lost by; says what was done."""
+    """Correct the errors of a check that can be corrected without losing results; returns what was done, as text."""
     done = []
     with transaction(connection):
         if changed := queue.refit(connection):
             done.append(f"runs whose place in the queue was derived again: {changed}")
         if forgotten := forget_nameless(connection):
             done.append(f"records deleted of ticket files that no SHA-256 names: {forgotten}")
-    damaged = [digest for digest in report.damaged if not folder.is_whole(digest)]  # a worker may have made it again
+    damaged = [digest for digest in report.damaged if not folder.is_whole(digest)]  # workers may have replaced some
     for digest in damaged:
         folder.ticket(digest).unlink(missing_ok=True)
     if damaged:
@@ -101,7 +101,7 @@ def repair(connection: sqlite3.Connection, folder: Folder, report: Report) -> li
 
 
 def forget_nameless(connection: sqlite3.Connection) -> int:
-    """Delete the records of ticket files that name none, as they are no SHA-256; how many. Runs make them again."""
+    """Delete the records of files that are named by no SHA-256; returns their number. Runs make the files again."""
     rows = connection.execute("SELECT run_id, kind, sha256 FROM files").fetchall()
     nameless = [(row["run_id"], row["kind"]) for row in rows if not is_digest(row["sha256"])]
     connection.executemany("DELETE FROM files WHERE (run_id, kind) IS (?, ?)", nameless)
@@ -110,10 +110,10 @@ def forget_nameless(connection: sqlite3.Connection) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What can be freed. Of two plans, `&` is what is in both: what was touched between them is not."""
+    """What can be freed. `&` gives what is in both of two plans, without files touched between them."""
 
-    tickets: frozenset[Found]
-    strays: frozenset[Found]
+    tickets: frozenset[StoredFile]
+    strays: frozenset[StoredFile]
     runs: frozenset[int]
 
     def __and__(self, other: "Plan") -> "Plan":
@@ -126,10 +126,10 @@ class Plan:
 def plan(connection: sqlite3.Connection, folder: Folder, *, tickets: bool = False, runs: bool = False) -> Plan:
     """What no experiment needs: ticket files, strays, and with `runs` the records of runs on no curve.
 
-    With `tickets`, also the ticket files of experiments whose runs have ended. What an unfinished run stands on,
-    directly or not, is needed in any case.
+    With `tickets`, also the ticket files of runs that have ended. Files and runs that an unfinished run needs, directly
+    or not, are always kept.
     """
-    found = folder.tickets()
+    listed = folder.tickets()
     needed = _standing(connection, f"{_UNFINISHED} OR {_WANTED}")
     keeps = _standing(connection, _UNFINISHED) if tickets else needed
     rows = connection.execute("SELECT run_id, sha256 FROM files").fetchall()
@@ -137,8 +137,8 @@ def plan(connection: sqlite3.Connection, folder: Folder, *, tickets: bool = Fals
     known = {folder.ticket(digest) for digest in free if is_digest(digest)}
     everything = {row[0] for row in connection.execute("SELECT id FROM runs")} if runs else set()
     return Plan(
-        frozenset(file for file in found if file.path in known),
-        frozenset(_strays(connection, folder, found, folder.checkpoints())),
+        frozenset(file for file in listed if file.path in known),
+        frozenset(_strays(connection, folder, listed, folder.checkpoints())),
         frozenset(everything - needed),
     )
 
@@ -146,10 +146,10 @@ def plan(connection: sqlite3.Connection, folder: Folder, *, tickets: bool = Fals
 def collect(
     connection: sqlite3.Connection, folder: Folder, planned: Plan, *, tickets: bool = False, runs: bool = False
 ) -> Plan:
-    """Free what was planned and is still not needed; returns it.
+    """Free what was planned and is still not needed; returns what was freed.
 
-    Rows go before files: what is interrupted leaves strays, never a row without its file. Files go while the database
-    is locked, so that no worker records one meanwhile that it has just found here.
+    Rows are deleted before files, so that an interruption leaves stray files and never a row without its file. Files
+    are deleted while the database is locked, so that no worker records a file that is about to go.
     """
     with transaction(connection):
         freed = planned & plan(connection, folder, tickets=tickets, runs=runs)
@@ -167,27 +167,27 @@ def collect(
 
 @dataclass(frozen=True)
 class Backup:
-    """What a backup holds: how many ticket files and checkpoints, and how many files were absent or damaged."""
+    """The numbers of ticket files and checkpoints in a backup, and of files that were missing or damaged."""
 
     files: int
     checkpoints: int
     absent: int
 
 
-def backup(path: Path, place: Path, progress: Progress, *, files: bool = True, force: bool = False) -> Backup:
-    """Copy a database as it is at one moment, while workers write, and its files. It appears whole or not at all.
+def backup(path: Path, target: Path, progress: Progress, *, files: bool = True, force: bool = False) -> Backup:
+    """Copy a database of one moment, while workers write, and its files, to `target`. It appears whole or not at all.
 
-    Files are hard links where the file system has them: they are never changed. Checkpoints are copied before the
-    database, which then holds everything before them, so that runs under way resume; in the copy they are waiting,
-    as the workers that train them do so in the original.
+    Files are hard links if the file system has them, as they never change. Checkpoints are copied before the database,
+    so that the database has all epochs before each. Runs in training are waiting in the copy, and resume there from
+    their checkpoints. Raises InputError if `target` cannot or, without `force`, must not be written.
     """
-    _ensure_free(path, place, force)
-    place = real(place)
-    ours, theirs = Folder(files_folder(path)), Folder(files_folder(place))
+    _ensure_free(path, target, force)
+    target = real(target)
+    ours, theirs = Folder(files_folder(path)), Folder(files_folder(target))
     sizes = sum(file.bytes for file in ours.tickets() + ours.checkpoints()) if files else 0
-    ensure_space(place.parent, path, sizes)
+    ensure_space(target.parent, path, sizes)
     checkpoints = taken = absent = 0
-    with appearing(place, replace=True) as copy:
+    with appearing(target, replace=True) as copy:
         if files:
             checkpoints = sum(theirs.take_checkpoint(ours, file.path.stem) for file in ours.checkpoints())
         snapshot(path, copy)
@@ -199,7 +199,7 @@ def backup(path: Path, place: Path, progress: Progress, *, files: bool = True, f
 
 
 def ensure_space(folder: Path, database: Path, files: int) -> None:
-    """Raise InputError if a folder's disk has no room for a copy of a database and so many bytes of its files."""
+    """Raise InputError if a folder's disk has no room for a copy of a database and of its files (`files` bytes)."""
     linked = database.stat().st_dev == folder.stat().st_dev
     needed, free = database.stat().st_size + (0 if linked else files), shutil.disk_usage(folder).free
     if free < needed:
@@ -207,7 +207,10 @@ def ensure_space(folder: Path, database: Path, files: int) -> None:
 
 
 def take_tickets(here: Folder, there: Folder, sizes: dict[str, int], progress: Progress) -> tuple[int, int]:
-    """Have ticket files of another folder here too; how many are here now, and how many are absent or damaged there."""
+    """Copy ticket files of another folder; returns how many are here now, and how many are missing or damaged there.
+
+    `sizes` maps the SHA-256 of each file to its bytes.
+    """
     done, taken, total = 0, 0, sum(sizes.values())
     for digest, size in sizes.items():
         taken += here.take_ticket(there, digest)
@@ -216,26 +219,26 @@ def take_tickets(here: Folder, there: Folder, sizes: dict[str, int], progress: P
     return taken, len(sizes) - taken
 
 
-def _ensure_free(path: Path, place: Path, force: bool) -> None:
-    """Raise InputError if a backup cannot, or must not, be written to `place`."""
+def _ensure_free(path: Path, target: Path, force: bool) -> None:
+    """Raise InputError if a backup cannot, or must not, be written to `target`."""
     if not path.exists():
         raise InputError(f"database {path} does not exist: name one that exists with ", OptionName("db"))
-    if not place.parent.is_dir():
-        raise InputError(f"folder {place.parent} for the backup {place.name} does not exist: make it first")
-    if place.is_dir():
-        raise InputError(f"{place} is a folder: name the file that the backup becomes, as {place / path.name}")
-    if not place.exists():
+    if not target.parent.is_dir():
+        raise InputError(f"folder {target.parent} for the backup {target.name} does not exist: make it first")
+    if target.is_dir():
+        raise InputError(f"{target} is a folder: name the file that the backup becomes, as {target / path.name}")
+    if not target.exists():
         return
-    if not place.is_file():
-        raise InputError(f"{place} is no regular file: name another for the backup")
-    if place.samefile(path):
-        raise InputError(f"{place} is the database itself: name another file for the backup")
+    if not target.is_file():
+        raise InputError(f"{target} is no regular file: name another for the backup")
+    if target.samefile(path):
+        raise InputError(f"{target} is the database itself: name another file for the backup")
     if not force:
-        raise InputError(f"{place} exists: name another file, or let it be overwritten with ", OptionName("force"))
+        raise InputError(f"{target} exists: name another file, or let it be overwritten with ", OptionName("force"))
 
 
 def _settle(copy: Path) -> dict[str, int]:
-    """Make a copy a database without workers; the SHA-256 and size of the files that it knows."""
+    """Return a copy's running runs to the queue and end its workers; the size of its recorded files by SHA-256."""
     connection = writer(copy)
     try:
         with transaction(connection):
@@ -258,9 +261,9 @@ def _silent(connection: sqlite3.Connection) -> str:
 
 
 def _strays(
-    connection: sqlite3.Connection, folder: Folder, tickets: list[Found], checkpoints: list[Found]
-) -> list[Found]:
-    """The files that nothing knows: no row, or no unfinished run. Young ones may be about to be recorded."""
+    connection: sqlite3.Connection, folder: Folder, tickets: list[StoredFile], checkpoints: list[StoredFile]
+) -> list[StoredFile]:
+    """The ticket files without a row and the checkpoints without an unfinished run, unless they are young."""
     rows = connection.execute("SELECT sha256 FROM files")
     known = {folder.ticket(row[0]) for row in rows if is_digest(row[0])}
     rows = connection.execute(f"SELECT digest FROM runs WHERE {_UNFINISHED}")
@@ -273,7 +276,7 @@ def _strays(
     ]
 
 
-def _describe_strays(strays: list[Found]) -> str:
+def _describe_strays(strays: list[StoredFile]) -> str:
     size = sum(file.bytes for file in strays) / 1e6
     return (
         f"stray files, which belong to nothing: {len(strays)} ({size:.1f} MB); `cockpit store gc` frees them"
@@ -283,7 +286,7 @@ def _describe_strays(strays: list[Found]) -> str:
 
 
 def _hash_all(folder: Folder, known: dict[str, int], progress: Progress) -> tuple[list[str], list[str]]:
-    """Which of the ticket files that the database knows are absent, and which are damaged."""
+    """The recorded ticket files that are missing, and those that are damaged."""
     absent: list[str] = []
     damaged: list[str] = []
     done, total = 0, sum(known.values())
@@ -296,7 +299,7 @@ def _hash_all(folder: Folder, known: dict[str, int], progress: Progress) -> tupl
 
 
 def _standing(connection: sqlite3.Connection, condition: str) -> set[int]:
-    """The runs that a condition holds for, and all that those stand on."""
+    """The ids of the runs that meet a condition, and of all runs that these need."""
     rows = connection.execute(
         f"""
         WITH RECURSIVE standing (id) AS (

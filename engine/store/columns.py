@@ -1,7 +1,7 @@
-"""What each column may hold: the strict schema that rows of a database are held against (`damage`).
+"""The values that each column may have, against which `damage` checks the rows of a database.
 
-SQLite knows types at best. Here NULL is allowed only where a program can meet it, and numbers have ranges. Kinds that a
-later version may add to (tickets, optimizers) are any word.
+SQLite checks types only. Here, numbers have ranges, and only columns that cockpit can leave empty allow NULL. A kind
+that later versions may extend (tickets, optimizers) may be any word.
 """
 
 from datetime import datetime
@@ -16,7 +16,7 @@ Pid = Annotated[int, Meta(ge=1, lt=2**31)]
 Number = Annotated[int, Meta(ge=0)]
 Real = Annotated[float, Meta(ge=-1e308, le=1e308)]  # finite
 Fraction = Annotated[float, Meta(ge=0, le=1)]
-Some = Annotated[float, Meta(ge=0, le=1e308)]
+Positive = Annotated[float, Meta(ge=0, le=1e308)]
 Word = Annotated[str, Meta(min_length=1)]
 Path = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
 Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -39,7 +39,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "experiments": {
         "id": Id,
         "name": Word,
-        "definition": Word,  # `Definition.from_json`
+        "definition": Word,  # parsed by `damage`
         "command": str,
         "priority": int,
         "state": Literal["active", "paused", "cancelled"],
@@ -70,7 +70,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "pools": {
         "id": Id,
         "pid": Pid,
-        "process_started": Some | None,
+        "process_started": Positive | None,
         "host": str,
         "boot": str | None,
         "pid_namespace": str | None,
@@ -81,7 +81,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "workers": {
         "id": Id,
         "pid": Pid,
-        "process_started": Some | None,
+        "process_started": Positive | None,
         "host": str,
         "boot": str | None,
         "pid_namespace": str | None,
@@ -94,7 +94,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "message": str | None,
         "memory": Number | None,
         "device_memory": Number | None,
-        "images_per_second": Some | None,
+        "images_per_second": Positive | None,
         "epoch": Epochs | None,
         "batch": Number | None,
         "batches": Number | None,
@@ -106,7 +106,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "runs": {
         "id": Id,
         "digest": Digest,
-        "recipe": Word,  # `Run.from_json`
+        "recipe": Word,  # parsed by `damage`
         "ticket": Word,
         "level": Level,
         "source": Word | None,
@@ -128,7 +128,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "queued_at": datetime,
         "status": Literal["waiting", "running", "done", "failed", "diverged", "blocked"],
         "priority": int | None,
-        "unmet": int,  # these two are derived: `queue.unfit`
+        "unmet": int,  # derived, like `dependents`, and checked by `queue.unfit`
         "dependents": int,
         "attempt": Number,
         "claim": Number,
@@ -137,7 +137,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "device": str | None,
         "started_at": datetime | None,
         "finished_at": datetime | None,
-        "seconds": Some | None,
+        "seconds": Positive | None,
         "weights_total": Number | None,
         "weights_remaining": Number | None,
         "test_accuracy": Fraction | None,
@@ -161,7 +161,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "validation_accuracy": Fraction | None,
         "test_accuracy": Fraction | None,
         "learning_rate": Factor | None,
-        "images_per_second": Some | None,
+        "images_per_second": Positive | None,
         "validation_loss": Real | None,
         "test_loss": Real | None,
         "test_top5": Fraction | None,
@@ -183,7 +183,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "test_loss": Real | None,
         "test_accuracy": Fraction,
     },
-    "files": {"run_id": Id, "kind": Word, "sha256": Any, "bytes": Number},  # a foreign name: `care.forget_nameless`
+    "files": {"run_id": Id, "kind": Word, "sha256": Any, "bytes": Number},  # sha256: see `care.forget_nameless`
     "attempts": {
         "run_id": Id,
         "attempt": Number,
@@ -198,7 +198,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "host": str,
         "device": str,
         "at": datetime,
-        "busy": Some,
+        "busy": Positive,
         "memory_used": Number,
         "memory_total": Number,
         "celsius": Real | None,

@@ -1,7 +1,7 @@
-"""Damage in a database: what is wrong with which row of which table, found where a program stumbles over it.
+"""Damaged rows in a database: found after an error, and named by table and row.
 
-Nothing that reads rows checks them. Whatever a damaged one makes break there, `explained` is around it: only then the
-whole database is held against the schema (`columns`), and the error names the row instead of a line of this program.
+Reading rows does not check them. When a damaged row causes an error anywhere within `explained`, the whole database is
+checked against the schema (`columns`), and the error raised names that row instead of a line of this program.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from engine.plan import definitions
 from engine.recipes import BadRecipe, Run
 from engine.store import columns, database
 
-AT_ONCE = 1000  # rows that are checked together
-FEW = 3  # findings of a kind that are named
-# Errors of SQLite that are no damage: the file is in use, cannot be reached, or its disk is full.
+AT_ONCE = 1000  # rows checked together
+FEW = 3  # findings of one kind that are named
+# SQLite errors that are no damage: the file is in use or cannot be reached, or its disk is full.
 _OF_PLACE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -36,18 +36,18 @@ _OF_PLACE = {
 
 
 class Damaged(InputError):
-    """A database holds what this program never writes."""
+    """A database has content that cockpit never writes."""
 
-    def __init__(self, path: Path, found: str) -> None:
+    def __init__(self, path: Path, fault: str) -> None:
         super().__init__(
-            f"{path} is damaged: {found}; {command('store check', db=path)} says what else is: go back to a backup, or"
+            f"{path} is damaged: {fault}; {command('store check', db=path)} says what else is: go back to a backup, or"
             " correct it there"
         )
 
 
 @contextmanager
 def explained(*paths: Path) -> Iterator[None]:
-    """Raise Damaged for an error that a damaged row explains, in these databases or those this process has opened."""
+    """Raise Damaged instead of an error that a damaged row of these databases (default: all opened ones) explains."""
     try:
         yield
     except Exception as error:
@@ -57,7 +57,7 @@ def explained(*paths: Path) -> Iterator[None]:
 
 
 def cause(error: Exception, *paths: Path) -> Damaged | None:
-    """The damage that explains an error; None for one that says itself what a person can do, and for a fault here."""
+    """The damage that explains an error; None for an error that names its own fix, and if no database is damaged."""
     is_told = isinstance(error, InputError | OSError) and not isinstance(error, BadRecipe)
     if is_told or getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_PLACE:
         return None
@@ -69,7 +69,7 @@ def cause(error: Exception, *paths: Path) -> Damaged | None:
 
 
 def first(path: Path) -> str | None:
-    """What is damaged in a database: the first that is found."""
+    """The first damage found in a database, as text; None if it is sound or cannot be opened."""
     try:
         with closing(database.reader(path)) as connection:
             return next(iter(find(connection)[0].values()), None)
@@ -80,7 +80,11 @@ def first(path: Path) -> str | None:
 
 
 def find(connection: sqlite3.Connection) -> tuple[dict[str, str], list[str]]:
-    """What is damaged: the file, its rows, what they refer to, recipes or results; and the runs of other semantics."""
+    """All damage as text, by what is damaged, and the digests of the runs of other semantics.
+
+    What is damaged is the database (the file), rows, references, recipes or results. Of a damaged file the rows are not
+    checked, and of damaged rows nothing else.
+    """
     if found := broken(connection):
         return {"database": found}, []
     if found := _few(rows(connection)):
@@ -95,7 +99,7 @@ def find(connection: sqlite3.Connection) -> tuple[dict[str, str], list[str]]:
 
 
 def broken(connection: sqlite3.Connection) -> str:
-    """What SQLite finds wrong with the file itself."""
+    """SQLite's finding about the file itself; empty if it is sound."""
     try:
         found = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
     except sqlite3.DatabaseError as error:
@@ -109,7 +113,7 @@ def broken(connection: sqlite3.Connection) -> str:
 
 
 def rows(connection: sqlite3.Connection) -> Iterator[str]:
-    """The rows that hold what their columns cannot, and the tables that are not as they should be."""
+    """The rows with values that their columns do not allow, and the tables and views that cannot be read."""
     for table, shapes in columns.TABLES.items():
         try:
             yield from _rows_of(connection, table, shapes)
@@ -147,7 +151,7 @@ def _wrong_value(table: str, names: list[str], row: tuple[Any, ...], shape: type
 
 
 def _wrong_json(table: str, row: dict[str, Any], number: int) -> Iterator[str]:
-    """What is wrong with the JSON in a row. Recipes have their digests: see `of_runs`."""
+    """The faults of the JSON in a row. `of_runs` checks recipes by their digests."""
     if table != "experiments":
         return
     for name, decode in (("definition", definitions.decoded), ("tags", _tags)):
@@ -162,7 +166,7 @@ def _tags(text: str | None) -> list[str]:
 
 
 def references(connection: sqlite3.Connection) -> Iterator[str]:
-    """The rows that refer to what is not there."""
+    """The rows that refer to missing rows."""
     for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
         yield f"row {row} of table {table} refers to a row of {parent} that is not there"
     query = """
@@ -175,7 +179,7 @@ def references(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def of_runs(connection: sqlite3.Connection) -> tuple[list[str], list[str], list[str]]:
-    """The runs, by digest, that are altered, incomplete though done, or of other semantics."""
+    """The digests of the runs that are altered, done but incomplete, and of other semantics."""
     altered: list[str] = []
     incomplete: list[str] = []
     foreign: list[str] = []
@@ -202,12 +206,12 @@ def of_runs(connection: sqlite3.Connection) -> tuple[list[str], list[str], list[
 
 
 def some(what: str, digests: list[str]) -> str:
-    """How many there are of something, and the first few; empty if there are none."""
+    """The number of digests, named `what`, and the first few; empty text if the list is empty."""
     shown = ", ".join(digest[:12] for digest in digests[:FEW])
     return f"{what}: {len(digests)} ({shown}{', ...' if digests[FEW:] else ''})" if digests else ""
 
 
 def _few(found: Iterable[str]) -> str:
-    """The first of what was found; empty if nothing was."""
+    """The first findings in one line; empty text if nothing was found."""
     *shown, more = [*islice(found, FEW + 1), *[""] * (FEW + 1)][: FEW + 1]
     return "; ".join([one for one in shown if one] + (["and more"] if more else []))

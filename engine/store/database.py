@@ -1,10 +1,10 @@
-"""Opening the database: which file, whose it is, and how it is read and written."""
+"""Opening the database: finding the file, checking that it is cockpit's, and connecting to it."""
 
 import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from math import sqrt
@@ -15,26 +15,25 @@ from engine.machine import processes
 from engine.store.paths import appearing, beside, named, real
 from engine.store.waiting import Waiting, limit_log
 
-APPLICATION_ID = 0x4C4F5454  # "LOTT": how the file says that it is ours
+APPLICATION_ID = 0x4C4F5454  # "LOTT": marks a file as cockpit's
 SCHEMA_VERSION = 8  # the number of migrations in `schema`
 BUSY_SECONDS = 30.0
-FULL_BYTES = 2**20  # of disk, that SQLite needs beside a database it opens
-COPY_TRIES = 10  # of a file that changes while it is read
-PATIENCE_SECONDS = 1.0  # that a person waits for a lock without being told
+FULL_BYTES = 2**20  # free disk space that SQLite needs to open a database
+COPY_TRIES = 10  # attempts to copy a file that changes meanwhile
+PATIENCE_SECONDS = 1.0  # of waiting for a lock before `on_wait` says so
 
-
-File = tuple[int, int]  # which file it is, whatever its path: device and inode
+File = tuple[int, int]  # identifies a file under any path: device and inode
 
 
 class Connection(Waiting):
-    """A connection that knows which file it reads, and in which state the file was if it reads a copy of it."""
+    """A connection that knows its file. If it reads a copy in memory, `copied` is the state of the file copied."""
 
     path: Path
     file: File
     copied: tuple[File, int, int, bool] | None = None
 
     def is_current(self) -> bool:
-        """Whether it still reads what is at its path: not a file that was replaced, nor a copy that is outdated."""
+        """Whether its content is still the file's at its path; not if that was replaced, or changed after a copy."""
         try:
             state = _state(self.path)
         except FileNotFoundError:
@@ -42,16 +41,16 @@ class Connection(Waiting):
         return state[0] == self.file and self.copied in (None, state)
 
 
-def _wait_silently(said: str) -> None:
-    """What is said of a lock goes nowhere, unless a program that talks to a person puts something in its place."""
+def _wait_silently(message: str) -> None:
+    """Ignore a message about a lock. The command line and the dashboard replace this by setting `on_wait`."""
 
 
 on_wait: Callable[[str], None] = _wait_silently
-opened: dict[Path, None] = {}  # the databases that this process has opened, in that order (`damage.cause`)
+opened: dict[Path, None] = {}  # the databases that this process opened, in order (`damage.cause`)
 
 
 def default_path() -> Path:
-    """`COCKPIT_DB`, else `experiments.local.db` if it exists, else `experiments.db`, in the current folder."""
+    """Return `COCKPIT_DB`, else `experiments.local.db` of this folder if it exists, else `experiments.db`."""
     if (said := os.environ.get("COCKPIT_DB")) is not None:
         return named(said, "COCKPIT_DB")
     local = named("experiments.local.db")
@@ -62,10 +61,10 @@ _OTHER_FILE = ("name another file with ", OptionName("db"))
 
 
 def reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> Connection:
-    """A read-only connection, which never blocks a writer. Raises InputError if the file is missing or not ours.
+    """A read-only connection, which never blocks a writer. Raises InputError if the file is missing or not cockpit's.
 
-    Where this process may not write what SQLite needs to follow a database that nobody has open, it is to a copy in
-    memory: ask `is_current` before reading again.
+    SQLite needs files next to a database that no process has open. If this process may not write them, the connection
+    is to a copy in memory: check `is_current` before you read again.
     """
     ensure_exists(path)
     schema = version(path, busy_seconds)
@@ -78,12 +77,13 @@ def reader(path: Path, busy_seconds: float = BUSY_SECONDS) -> Connection:
 
 
 def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True) -> sqlite3.Connection:
-    """A connection that may write, to a database that is migrated first where it is of an older version.
+    """A connection that may write, after migrating an older database and, with `make`, creating a missing one.
 
-    One that does not exist is made, unless told not to `make` it. Where another program holds the database, it waits
-    so many seconds, and says so to `on_wait` after the first.
+    If another program has locked the database, this waits up to `busy_seconds`, and calls `on_wait` after
+    `PATIENCE_SECONDS`.
 
-    Raises InputError if the file belongs to another program, is newer than this one, or cannot be written.
+    Raises InputError if the file belongs to another program, has a newer schema, or cannot be written; Busy if it
+    stays locked.
     """
     file = real(path)
     if not file.parent.is_dir():
@@ -94,10 +94,10 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True)
         )
     if not make:
         ensure_exists(path)
-    for place in (file, file.parent):
-        if place.exists() and not os.access(place, os.W_OK):  # SQLite would find out at the first change only
+    for needed in (file, file.parent):
+        if needed.exists() and not os.access(needed, os.W_OK):  # SQLite itself fails only at the first change
             raise InputError(
-                f"{place.absolute()} cannot be written, so nothing is changed: results can be looked at, and"
+                f"{needed.absolute()} cannot be written, so nothing is changed: results can be looked at, and"
                 f" {command('store backup PLACE', db=path)} makes a copy to go on with"
             )
     if not file.exists():
@@ -110,7 +110,7 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True)
         if not _may_write(connection):
             on_wait(f"waiting for {path}, which another program holds")
         connection.patience = busy_seconds
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":  # another program, or a copy, left it so
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":  # changed by another program or a copy
             connection.execute("PRAGMA journal_mode = WAL")
         limit_log(connection)
         with transaction(connection):
@@ -121,16 +121,16 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True)
 
 
 class Busy(InputError):
-    """Another program has locked the database for longer than was waited: later it may be free."""
+    """Another program kept the database locked for the whole wait; trying again later may succeed."""
 
 
 def _unusable(problem: str, path: Path, error: sqlite3.Error) -> InputError:
-    """What to raise where SQLite cannot use a file."""
+    """The error to raise when SQLite cannot use a file."""
     return (Busy if "locked" in str(error) else InputError)(f"{problem} ({error}): ", _fix(path, error))
 
 
 def ensure_exists(path: Path) -> None:
-    """Raise InputError if there is no database at `path`."""
+    """Raise InputError if no database exists at `path`."""
     if not real(path).exists():
         raise InputError(
             f"database {path} does not exist: queue something with `cockpit queue add`, or name one with ",
@@ -138,22 +138,22 @@ def ensure_exists(path: Path) -> None:
         )
 
 
-def snapshot(path: Path, place: Path) -> None:
-    """Copy a database, of this version or an older one, as it is at one moment, while others write to it.
+def snapshot(path: Path, target: Path) -> None:
+    """Copy a database of this or an older version to `target`, at one moment, while others write to it.
 
-    Raises InputError if it is damaged.
+    Raises InputError if it is missing or damaged.
     """
     if not real(path).exists():
         raise InputError(f"database {path} does not exist: name one that exists")
     version(path)
     try:
-        with closing(_connect(path, "ro")) as source, closing(sqlite3.connect(place)) as copy:
+        with closing(_connect(path, "ro")) as source, closing(sqlite3.connect(target)) as copy:
             source.backup(copy)
-            found = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+            verdict = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.DatabaseError as error:
-        found = str(error)
-    if found != "ok":
-        raise InputError(f"{path} is damaged ({found.splitlines()[-1]}): see {command('store check', db=path)}")
+        verdict = str(error)
+    if verdict != "ok":
+        raise InputError(f"{path} is damaged ({verdict.splitlines()[-1]}): see {command('store check', db=path)}")
 
 
 def _may_write(connection: sqlite3.Connection) -> bool:
@@ -167,29 +167,29 @@ def _may_write(connection: sqlite3.Connection) -> bool:
 
 
 def writable_path(path: Path) -> Path:
-    """`path`, or for a sample (a read-only record of results) its local copy, made on first use."""
+    """Return `path`, or for a sample (a read-only record of results) its local copy, made on first use."""
     if not real(path).exists() or not _is_sample(path):
         return path
-    from engine.store.files import Folder, is_digest  # with hashes, which who only reads needs none of
+    from engine.store.files import Folder, is_digest  # imports hashlib, which reading does not need
 
     local = path.with_name(f"{path.stem}.local{path.suffix}")
     if not real(local).exists():
-        with appearing(local) as made:  # of two processes, the first one's stays: it may be in use already
+        with appearing(local) as made:  # the first of two processes wins: its copy may be in use already
             snapshot(path, made)
             with closing(sqlite3.connect(made)) as connection:
                 connection.execute("DELETE FROM about WHERE key = 'sample'")
                 connection.commit()
             ours, theirs = Folder(files_folder(local)), Folder(files_folder(path))
-            for digest in filter(is_digest, (found.path.stem for found in theirs.tickets())):
+            for digest in filter(is_digest, (file.path.stem for file in theirs.tickets())):
                 ours.take_ticket(theirs, digest)
     return local
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing. It takes the write lock at once: a deferred one could fail half way, ignoring the timeout.
+    """A transaction that takes the write lock at once: a deferred one could fail half way, ignoring the timeout.
 
-    Within another it is a part of that one.
+    Within another transaction it is part of that one.
     """
     if connection.in_transaction:
         yield
@@ -204,24 +204,32 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def now(seconds_ahead: float = 0.0) -> str:
-    """The time in UTC as ISO 8601 text with milliseconds, which sorts as it reads."""
+    """The time in UTC as ISO 8601 text with milliseconds, so that text order is time order."""
     moment = datetime.now(UTC) + timedelta(seconds=seconds_ahead)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def insert(connection: sqlite3.Connection, table: str, row: Mapping[str, object]) -> int:
+    """Add a row, given as values by column; returns its id."""
+    marks = ", ".join(f":{column}" for column in row)
+    added = connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", row).lastrowid
+    assert added is not None
+    return added
+
+
 def age(moment: str) -> float:
-    """How many seconds ago `now` gave this text."""
+    """Seconds since a moment, given as text of `now`."""
     return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
 
 
 def model_folder(connection: sqlite3.Connection, model: str) -> str:
-    """Where the source of a person's own model lay when it was queued last; empty for a model that comes along."""
+    """The folder of a user model's source when it was last queued; empty for a built-in model."""
     row = connection.execute("SELECT value FROM about WHERE key = ?", (f"model {model}",)).fetchone()
     return str(row[0]) if row else ""
 
 
 def keep_model_folder(connection: sqlite3.Connection, model: str, folder: str) -> None:
-    """Remember where the source of a person's own model lies; where it has moved, where it lies now."""
+    """Record the folder of a user model's source, in place of an earlier one; an empty folder changes nothing."""
     if folder:
         connection.execute(
             "INSERT INTO about (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -230,13 +238,13 @@ def keep_model_folder(connection: sqlite3.Connection, model: str, folder: str) -
 
 
 def file_of(connection: sqlite3.Connection) -> File:
-    """Which file a connection of `reader` or `writer` is to."""
+    """The file, by device and inode, of a connection from `reader` or `writer`."""
     assert isinstance(connection, Connection)
     return connection.file
 
 
 def lies_at(path: Path, file: File) -> bool:
-    """Whether a file lies at a path. Where the file system does not answer it is taken to: later it may."""
+    """Whether the path leads to this file. True if the file system fails: the failure may pass."""
     try:
         return _which(path) == file
     except (FileNotFoundError, NotADirectoryError):
@@ -246,23 +254,23 @@ def lies_at(path: Path, file: File) -> bool:
 
 
 def path_of(connection: sqlite3.Connection) -> Path:
-    """The file that a connection of `reader` or `writer` is to."""
+    """The path of a connection from `reader` or `writer`."""
     assert isinstance(connection, Connection)
     return connection.path
 
 
 def files_folder(path: Path) -> Path:
-    """Where the tickets, checkpoints and worker logs of the database at `path` lie."""
+    """The folder of tickets, checkpoints and worker logs of the database at `path`."""
     return beside(path, ".files")
 
 
 def join_file(path: Path) -> Path:
-    """The file by which other machines join the head of the database at `path`, while it has one."""
+    """The file with which other machines join the head of the database at `path`, while a head runs."""
     return files_folder(path) / "cluster.toml"
 
 
 def _open(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> Connection:
-    """A bare connection: `rw`, or `ro`, which leaves nothing beside the database that its owner could not write."""
+    """A bare connection of mode `rw` or `ro`. `ro` leaves no file that the database's owner could not write."""
     if sqlite3.sqlite_version_info < (3, 37):
         raise InputError(f"this Python's SQLite is {sqlite3.sqlite_version}: 3.37 (November 2021) or newer is needed")
     file = real(path)
@@ -270,7 +278,7 @@ def _open(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> Connecti
     if foreign and _is_wal(file) and not beside(path, "-wal").exists():
         return _copy(path, busy_seconds)
     uri = f"file:{_quoted(file)}?mode={mode}{'&readonly_shm=1' if foreign else ''}"
-    # Threads may close each other's connections: see `engine.results`.
+    # check_same_thread: threads may close each other's connections (`engine.results`).
     connection = sqlite3.connect(
         uri,
         uri=True,
@@ -286,9 +294,10 @@ def _open(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> Connecti
 
 
 def _copy(path: Path, busy_seconds: float) -> Connection:
-    """A connection to a copy in memory of a database that nobody has open, all of it from one moment.
+    """A connection to a copy in memory, of one moment, of a database that no process has open.
 
-    SQLite reads such a file only as `immutable`, without locks: whoever opens it then must not be missed.
+    SQLite reads such a file only as `immutable`, without locks. The copy is therefore discarded if another process
+    opened or changed the file meanwhile.
     """
     for _ in range(COPY_TRIES):
         copy = sqlite3.connect(":memory:", isolation_level=None, factory=Connection, check_same_thread=False)
@@ -308,18 +317,19 @@ def _copy(path: Path, busy_seconds: float) -> Connection:
 
 
 def _which(path: Path) -> File:
-    found = path.stat()
-    return found.st_dev, found.st_ino
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def _state(path: Path) -> tuple[File, int, int, bool]:
-    """What tells whether a database has changed that nobody has open; and whether somebody has, by its log."""
-    found = real(path).stat()
-    return (found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns, beside(path, "-wal").exists()
+    """The file, its size and time of change, and whether its log exists, which means that a process has it open."""
+    file = real(path)
+    stat = file.stat()
+    return _which(file), stat.st_size, stat.st_mtime_ns, beside(path, "-wal").exists()
 
 
 def _is_wal(file: Path) -> bool:
-    """Whether a database needs a write-ahead log to be read, as its header says (https://sqlite.org/fileformat.html)."""
+    """Whether a database's header says that it uses a write-ahead log (https://sqlite.org/fileformat.html)."""
     with file.open("rb") as opened:
         return opened.read(20)[18:] == b"\2\2"
 
@@ -335,15 +345,15 @@ def _connect(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> Conne
 
 
 def version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
-    """The schema version of a file. Raises InputError where it is no database of ours, or of a newer version."""
+    """The schema version of a file, 0 for an empty one. Raises InputError if it is not cockpit's, or newer."""
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder: ", OptionName("db"), " names a database file")
-        if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        if path.exists() and not path.is_file():  # opening a pipe would block for ever
             raise InputError(f"{path} is a pipe or a device: ", OptionName("db"), " names a database file")
         with closing(_open(path, "ro", busy_seconds)) as connection:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
-            found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+            schema: int = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except sqlite3.DatabaseError as error:
         raise _unusable(f"{path} cannot be opened as a database", path, error) from None
@@ -351,24 +361,24 @@ def version(path: Path, busy_seconds: float = BUSY_SECONDS) -> int:
         raise InputError(f"{path} cannot be opened ({error.strerror}): ", *_OTHER_FILE) from None
     if tables and application != APPLICATION_ID:
         raise InputError(f"{path} is a database of another program: ", *_OTHER_FILE)
-    if found > SCHEMA_VERSION:
+    if schema > SCHEMA_VERSION:
         raise InputError(
-            f"{path} was written by a newer cockpit (schema {found}, this one knows {SCHEMA_VERSION}):"
+            f"{path} was written by a newer cockpit (schema {schema}, this one knows {SCHEMA_VERSION}):"
             " upgrade lottery-cockpit, or ",
             *_OTHER_FILE,
         )
-    return found
+    return schema
 
 
 def _is_sample(path: Path) -> bool:
     if version(path) == 0:
         return False
-    with closing(_connect(path, "ro")) as connection:  # of any version: what writes migrates it next
+    with closing(_connect(path, "ro")) as connection:  # not `reader`: the sample may be of an older version
         return connection.execute("SELECT 1 FROM about WHERE key = 'sample'").fetchone() is not None
 
 
 def _fix(path: Path, error: sqlite3.Error) -> str | tuple[str, ...]:
-    """What to do where SQLite cannot use a file."""
+    """What the user can do when SQLite cannot use a file."""
     if "locked" in str(error):
         return "wait for the program that holds it"
     folder = real(path).parent
@@ -380,9 +390,9 @@ def _fix(path: Path, error: sqlite3.Error) -> str | tuple[str, ...]:
 
 
 def _migrate(file: Path, asked: Path | None = None) -> None:
-    """Make or migrate a file, which gets the name that was `asked` for later, in a process of its own.
+    """Create or migrate a file in a separate process; errors name `asked`, the path that the file gets later.
 
-    sqlite-utils drags in numpy, which the rest does without.
+    sqlite-utils imports numpy, which most commands do not need.
     """
     command = [*processes.python("engine.store.schema"), str(file)]
     done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Which tickets the database can give away, and what is known of each. Nothing here needs torch."""
+"""The tickets that can be exported from a database, and their provenance. No torch."""
 
 import sqlite3
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from engine.tickets.ticketfiles import DataFacts, Producer
 
 @dataclass(frozen=True)
 class TicketToExport:
-    """A ticket to be exported: the run that trains it where it was found, that run's data, and what it is made of."""
+    """A ticket to export: the run that trains it on its source, that run's data, and the runs that made the ticket."""
 
     run: Run
     data: DataFacts
@@ -23,9 +23,9 @@ class TicketToExport:
 
 
 def of_run(connection: sqlite3.Connection, digest: str, sparser: str | None = None) -> TicketToExport:
-    """The ticket that the run of this digest trains. Raises InputError if that is one that was imported.
+    """The ticket that the run of this digest trains. Raises InputError if it is an imported one.
 
-    Chains of every rule share their run of level 0. A `sparser` run says of which the ticket of level 0 is meant.
+    Chains of different rules share their run of level 0; the digest of a `sparser` run says which chain is meant.
     """
     run = _home_of(connection, digest)
     if sparser is not None and isinstance(run.ticket, Winning | Random | RandomGlobal) and run.ticket.level == 0:
@@ -56,12 +56,10 @@ def _home_of(connection: sqlite3.Connection, digest: str) -> Run:
 
 
 def at_home(run: Run, prunable: Prunable) -> Run:
-    """The run that trains the same ticket where it was found: a ticket's file is the same whoever trains it.
+    """The run that trains the same ticket on its source: all runs of a ticket share its file.
 
-    `prunable` is the rule by which the weights of a run that knows none count.
-
-    The ticket of a dense run is what it leaves at its rewind epoch: the ticket of level 0. A random ticket is drawn
-    for the run that trains it, so that one is its home. Raises InputError for an imported ticket.
+    A dense run trains the ticket of level 0, its state at the rewind epoch; its weights count by the rule `prunable`.
+    A random ticket is drawn for one run, which is returned. Raises InputError for an imported ticket.
     """
     match run.ticket:
         case Dense(rewind):
@@ -74,15 +72,15 @@ def at_home(run: Run, prunable: Prunable) -> Run:
 
 
 def run_of(connection: sqlite3.Connection, text: str, level: int | None, replicate: int) -> str:
-    """The digest of the run that a chain, curve or run's digest names, at a level (default: the sparsest).
+    """The digest of a run, named by its chain, curve or digest (`sides.find`), at a level (default: the sparsest).
 
-    Raises InputError if there is none.
+    Raises InputError if no such run has been started.
     """
     return runs_of(connection, text, level, replicate)[0]
 
 
 def runs_of(connection: sqlite3.Connection, text: str, level: int | None, replicate: int) -> tuple[str, str]:
-    """The same, and the digest of the sparsest run of that replicate."""
+    """The digest as from `run_of`, and the digest of the sparsest run of that replicate."""
     side, option = sides.find(connection, text), OptionName("level")
     if not side.is_run:
         level = max(side.runs) if level is None else level
@@ -105,7 +103,7 @@ def runs_of(connection: sqlite3.Connection, text: str, level: int | None, replic
 
 
 def available(connection: sqlite3.Connection, folder: Folder, experiment: str | None = None) -> list[ChainTicket]:
-    """The winning tickets of all chains, or of an experiment's, by chain, replicate and level."""
+    """The winning tickets of all chains, or of one experiment's, in order of chain, replicate and level."""
     found = []
     names = [row[0] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]
     for name in names if experiment is None else [experiment]:
@@ -130,10 +128,10 @@ def _unpruned(connection: sqlite3.Connection, run: int, side: sides.Side) -> int
 
 
 def _is_here(connection: sqlite3.Connection, folder: Folder, run: Run) -> bool:
-    """Whether the files are there that a winning ticket is made of (`tickets.start`)."""
+    """Whether the files that make up a winning ticket exist (`tickets.starts`)."""
     assert isinstance(run.ticket, Winning)
     chain, level = run.ticket.chain, run.ticket.level
-    # A mask of level 1 that is not stored is pruned again, where stored weights are all that it takes.
+    # A missing mask of level 1 can be pruned again from final weights, if its criterion needs nothing else.
     again = level == 1 and needs_weights_alone(chain.rule)
     needed = [[chain.weights_of(level)]]
     needed += [[chain.mask_of(level), *([(chain.run(0), "final")] if again else [])]] if level else []

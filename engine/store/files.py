@@ -1,6 +1,6 @@
-"""The files beside the database: states, masks and checkpoints, all safetensors, none ever half-written.
+"""The files next to the database: states, masks and checkpoints as safetensors, each written whole or not at all.
 
-States and masks are immutable and named by the SHA-256 of their bytes. A run has one checkpoint at a time.
+States and masks, called ticket files, are immutable and named by the SHA-256 of their bytes. A run has one checkpoint.
 """
 
 import hashlib
@@ -20,16 +20,16 @@ from engine.store.paths import name_in
 
 
 class LostFile(Exception):
-    """A file that the database knows is missing or damaged: training the run that made it makes it again."""
+    """A recorded file is missing or damaged. Training the run that left it makes it again."""
 
 
-WRITTEN_SECONDS = 3600.0  # that no file takes to be written
-_DESCRIPTORS = Path("/proc/self/fd")  # links to what this process has open, by its name of today; proc_pid_fd(5)
-_SEAL = b"SHA-256:"  # before the 32 bytes of the hash at the end of a checkpoint
+WRITTEN_SECONDS = 3600.0  # longer than writing any file takes
+_DESCRIPTORS = Path("/proc/self/fd")  # links to the present paths of this process's open files; proc_pid_fd(5)
+_SEAL = b"SHA-256:"  # precedes the 32 bytes of the hash at the end of a checkpoint
 
 
-class Found(NamedTuple):
-    """A file that lies in the folder: its size, and when it was last written, linked, named or wanted (nanoseconds)."""
+class StoredFile(NamedTuple):
+    """A file in the folder; `touched` is its time of status change in nanoseconds (written, linked, named, marked)."""
 
     path: Path
     bytes: int
@@ -37,7 +37,7 @@ class Found(NamedTuple):
 
 
 def is_digest(text: object) -> bool:
-    """Whether a value has the form of a SHA-256, 64 hexadecimal digits: nothing else becomes the name of a file."""
+    """Whether a value is a SHA-256 of 64 hexadecimal digits. No other value becomes a file name."""
     return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
@@ -46,11 +46,11 @@ class Folder:
     """The folder of one database's files."""
 
     given: Path
-    descriptor: int | None = None  # of the folder, by which it is found wherever it is moved
+    descriptor: int | None = None  # of the opened folder, which leads to it after a move
 
     @classmethod
     def followed(cls, path: Path) -> "Folder":
-        """The folder at `path`, wherever it or one above it is moved while this process runs. Makes it if absent."""
+        """The folder at `path`, followed if it or a parent is moved while this process runs. Creates it if missing."""
         if not _DESCRIPTORS.exists():
             return cls(path)
         path.mkdir(exist_ok=True)
@@ -58,46 +58,46 @@ class Folder:
 
     @property
     def path(self) -> Path:
-        """Where it is now; where it was, once it has been deleted."""
+        """The folder's present path, or its last one if it was deleted."""
         if self.descriptor is None:
             return self.given
         return Path(os.readlink(_DESCRIPTORS / str(self.descriptor)).removesuffix(" (deleted)"))
 
     def put(self, data: bytes) -> str:
-        """Store bytes under their SHA-256, which is returned. Storing the same again changes nothing."""
+        """Store bytes under their SHA-256, and return that. Storing the same bytes again changes nothing."""
         digest = hashlib.sha256(data).hexdigest()
         if not self._touch(digest):
             self._write(self.ticket, digest, data)
-        _drop_partial(self.ticket(digest))
+        _drop_partials(self.ticket(digest))
         return digest
 
-    def _write(self, place: Callable[[str], Path], digest: str, data: bytes) -> None:
-        """Write a file of the folder, once more where the folder was moved meanwhile."""
+    def _write(self, path_of: Callable[[str], Path], digest: str, data: bytes) -> None:
+        """Write a file of the folder; again if the folder was moved meanwhile."""
         before = self.path
         try:
-            write(place(digest), data)
+            write(path_of(digest), data)
         except FileNotFoundError:
             if self.path == before:
                 raise
-            write(place(digest), data)
+            write(path_of(digest), data)
 
     def _touch(self, digest: str) -> bool:
-        """Mark a file as wanted for `care.collect`, which frees none that is newer than its plan; False without it."""
+        """Set a whole file's time to now, so that `care.collect` keeps it; False if it is missing or damaged."""
         try:
             if self.is_whole(digest):
                 os.utime(self.ticket(digest))
                 return True
-        except FileNotFoundError:  # `care.collect` has just taken it away
+        except FileNotFoundError:  # `care.collect` has just removed it
             pass
         return False
 
-    def take_away(self, files: Iterable[Found]) -> Iterator[Found]:
-        """Remove files; those that were removed.
+    def take_away(self, files: Iterable[StoredFile]) -> Iterator[StoredFile]:
+        """Remove files, and yield those that were removed.
 
-        One that has been touched since it was found is put back: a worker is about to record it.
+        A file that was touched since it was listed stays, because a worker is about to record it.
         """
         for file in files:
-            # Not in the way of a later `put`, which writes the file anew.
+            # Renamed first, so that a `put` meanwhile writes the file anew.
             aside = file.path.with_name(f".{file.path.name}.freed.{processes.mark()}")
             with suppress(FileNotFoundError):
                 before = file.path.stat()
@@ -111,24 +111,24 @@ class Folder:
 
     def get(self, digest: str) -> bytes:
         """The bytes stored under a SHA-256. Raises LostFile if they are missing or damaged."""
-        place = self.ticket(digest)
-        if not place.exists():
+        path = self.ticket(digest)
+        if not path.exists():
             raise LostFile(f"ticket file {digest[:12]}… is missing from {self.path.name}")
-        data = place.read_bytes()
+        data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:
             raise LostFile(f"ticket file {digest[:12]}… of {self.path.name} is damaged")
         return data
 
     def checkpoint(self, run_digest: str) -> Path:
-        """Where the checkpoint of a run lies while it is under way. Raises LostFile for what is no SHA-256."""
+        """The path of a run's checkpoint. Raises LostFile if `run_digest` is no SHA-256."""
         return self._named("checkpoints", run_digest)
 
     def checkpointed(self) -> set[str]:
-        """The digests of the runs that have a checkpoint, or part of one."""
-        return {place.name.lstrip(".").partition(".")[0] for place in (self.path / "checkpoints").glob("*")}
+        """The digests of the runs that have a checkpoint, whole or partly written."""
+        return {file.name.lstrip(".").partition(".")[0] for file in (self.path / "checkpoints").glob("*")}
 
     def write_checkpoint(self, run_digest: str, data: bytes) -> None:
-        """Replace the run's checkpoint in one step. Its hash comes last, as its name does not tell its contents."""
+        """Replace the run's checkpoint in one step. Its SHA-256 is appended, because its name is the run's digest."""
         self._write(self.checkpoint, run_digest, data + _SEAL + hashlib.sha256(data).digest())
 
     def write_partial_checkpoint(self, run_digest: str, data: bytes) -> str:
@@ -167,21 +167,21 @@ class Folder:
         return None
 
     def adopt(self, partial: Path, digest: str) -> None:
-        """Give a file that lies beside the others its name, if that is its SHA-256. Raises LostFile if not."""
+        """Store a file of this folder as a ticket file. Raises LostFile, and deletes it, if its SHA-256 differs."""
         _check(partial, digest)
         _settle(partial, self.ticket(digest))
 
     def adopt_checkpoint(self, partial: Path, digest: str, run_digest: str) -> None:
-        """The same for a checkpoint, whose hash comes last."""
+        """Store a file of this folder as a run's checkpoint; LostFile, and deletion, as with `adopt`."""
         _check(partial, digest)
         with partial.open("ab") as file:
             file.write(_SEAL + bytes.fromhex(digest))
         _settle(partial, self.checkpoint(run_digest))
 
     def read_checkpoint(self, run_digest: str) -> bytes | None:
-        """The run's checkpoint; None if it left none. Raises LostFile if it is damaged.
+        """The bytes of the run's checkpoint; None if it has none. Raises LostFile if it is damaged.
 
-        Version 0.1.0 wrote none of these hashes: such a checkpoint is taken as it is.
+        A checkpoint of version 0.1.0, which appended no hash, is not verified.
         """
         try:
             data = self.checkpoint(run_digest).read_bytes()
@@ -201,35 +201,35 @@ class Folder:
 
     def drop_checkpoint(self, run_digest: str) -> None:
         """Remove the run's checkpoint."""
-        place = self.checkpoint(run_digest)
-        place.unlink(missing_ok=True)
-        _drop_partial(place)
+        path = self.checkpoint(run_digest)
+        path.unlink(missing_ok=True)
+        _drop_partials(path)
 
     def ticket(self, digest: str) -> Path:
-        """Where the bytes of this SHA-256 lie, if they are here. Raises LostFile for what is no SHA-256."""
+        """The path of the ticket file of this SHA-256, which may be missing. Raises LostFile if it is no SHA-256."""
         return self._named("tickets", digest)
 
     def has(self, digest: str) -> bool:
-        """Whether a file of this SHA-256 is here, damaged or not."""
+        """Whether a ticket file of this name exists, damaged or not."""
         return is_digest(digest) and self.ticket(digest).exists()
 
     def is_whole(self, digest: str) -> bool:
-        """Whether the bytes of this SHA-256 are here, and undamaged."""
+        """Whether the ticket file of this SHA-256 exists undamaged."""
         try:
             return _hash(self.ticket(digest)) == digest
         except (FileNotFoundError, LostFile):
             return False
 
-    def tickets(self) -> list[Found]:
-        """What lies where states and masks do, whatever it is."""
-        return _found(self.path / "tickets")
+    def tickets(self) -> list[StoredFile]:
+        """All files in the folder of ticket files, whatever their names."""
+        return _files_in(self.path / "tickets")
 
-    def checkpoints(self) -> list[Found]:
-        """What lies where checkpoints do, whatever it is."""
-        return _found(self.path / "checkpoints")
+    def checkpoints(self) -> list[StoredFile]:
+        """All files in the folder of checkpoints, whatever their names."""
+        return _files_in(self.path / "checkpoints")
 
     def damaged_checkpoints(self) -> list[str]:
-        """The runs, by digest, whose checkpoint is damaged."""
+        """The digests of the runs whose checkpoint is damaged."""
         damaged = []
         for file in self.checkpoints():
             if is_digest(file.path.stem) and not is_temporary(file.path):
@@ -240,46 +240,46 @@ class Folder:
         return damaged
 
     def imported(self) -> list[Path]:
-        """The ticket files from elsewhere that are kept here (`imports.keep`), used by a run or not."""
+        """The imported ticket files (`imports.keep`), used by a run or not."""
         return sorted((self.path / "imported").glob("*.safetensors"))
 
     def take_imported(self, other: "Folder") -> None:
-        """Have the ticket files here too that another folder keeps from elsewhere. Their names tell their contents."""
+        """Copy or link the imported ticket files of another folder to this one."""
         for source in other.imported():
             _take(source, self.path / "imported" / source.name)
 
     def take_ticket(self, other: "Folder", digest: str) -> bool:
-        """Have a file of another folder here too; False if it is missing or damaged there."""
+        """Copy or link a ticket file of another folder to this one; False if it is missing or damaged there."""
         return self.is_whole(digest) or (other.has(digest) and _take(other.ticket(digest), self.ticket(digest), digest))
 
     def take_checkpoint(self, other: "Folder", run_digest: str) -> bool:
-        """Have another folder's checkpoint of a run here, in place of one that is; False if there is none."""
+        """Copy or link a checkpoint of another folder over this one's; False if that folder has none."""
         return is_digest(run_digest) and _take(other.checkpoint(run_digest), self.checkpoint(run_digest))
 
     def _named(self, kind: str, digest: str) -> Path:
-        """The one door from a digest, which a foreign database may have made up, to a path."""
+        """The only way from a digest to a path, because a database from elsewhere may hold anything as a digest."""
         if not is_digest(digest):
             raise LostFile(f"{quoted(digest)} names no file of {self.path.name}: it is no SHA-256")
         return self.path / kind / f"{digest}.safetensors"
 
 
-def write(place: Path, data: bytes) -> None:
-    """Give a file this content in one step: readers see what was there before, or all of it."""
+def write(path: Path, data: bytes) -> None:
+    """Write a file in one step: readers see the old content or all of the new."""
     try:
-        with _complete(place) as partial:
+        with _complete(path) as partial:
             partial.write_bytes(data)
     except OSError as error:
-        error.filename, error.filename2 = str(place), None  # not the temporary file, which nobody asked for
+        error.filename, error.filename2 = str(path), None  # not the temporary file, which the user does not know
         raise
 
 
-def _take(source: Path, place: Path, digest: str | None = None) -> bool:
-    """Link or, between file systems, copy a file, which is never changed once it has its name. False without it.
+def _take(source: Path, target: Path, digest: str | None = None) -> bool:
+    """Link a file or, between file systems, copy it. Links are safe, as these files never change.
 
-    With a `digest`, only if that is its SHA-256.
+    False if the source is missing or, with a `digest`, has another SHA-256.
     """
     try:
-        with _complete(place) as partial:
+        with _complete(target) as partial:
             try:
                 os.link(source, partial)
             except FileNotFoundError:
@@ -294,79 +294,79 @@ def _take(source: Path, place: Path, digest: str | None = None) -> bool:
 
 
 @contextmanager
-def _complete(place: Path) -> Iterator[Path]:
-    """A temporary name for a file, to be given its own when it is on the disk: readers see all of it or nothing."""
-    partial = place.with_name(f".{place.name}.{processes.mark()}")
+def _complete(path: Path) -> Iterator[Path]:
+    """Yield a temporary path for a file, which is flushed to disk and renamed to `path` at the end."""
+    partial = path.with_name(f".{path.name}.{processes.mark()}")
     try:
-        for folder in (place.parent.parent, place.parent):  # no more: that of a database which was moved stays away
+        for folder in (path.parent.parent, path.parent):  # no further up, where a moved database may have been
             folder.mkdir(exist_ok=True)
         yield partial
-        _settle(partial, place)
+        _settle(partial, path)
     except OSError as error:
-        name_in(error, place)
+        name_in(error, path)
         raise
     finally:
-        with suppress(OSError):  # said already
+        with suppress(OSError):  # the first error counts
             partial.unlink(missing_ok=True)
 
 
 def _check(partial: Path, digest: str) -> None:
-    """Remove a file that came in damaged, and raise LostFile."""
+    """Raise LostFile, and delete the file, if its SHA-256 is another than `digest`."""
     if _hash(partial) != digest:
         partial.unlink(missing_ok=True)
         raise LostFile(f"a file of SHA-256 {digest[:12]}… came in damaged")
 
 
-def _settle(partial: Path, place: Path) -> None:
-    """Give a file its name when it is on the disk."""
-    place.parent.mkdir(exist_ok=True)
+def _settle(partial: Path, path: Path) -> None:
+    """Flush a file to the disk, then rename it to `path`."""
+    path.parent.mkdir(exist_ok=True)
     _flush(partial)
-    partial.replace(place)
-    _flush(place.parent)
+    partial.replace(path)
+    _flush(path.parent)
 
 
-def _flush(place: Path) -> None:
-    descriptor = os.open(place, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _found(folder: Path) -> list[Found]:
-    found = []
+def _files_in(folder: Path) -> list[StoredFile]:
+    files = []
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):  # a worker has just renamed or removed it
                 if entry.is_file():
                     about = entry.stat()
-                    found.append(Found(Path(entry.path), about.st_size, about.st_ctime_ns))
-    return found
+                    files.append(StoredFile(Path(entry.path), about.st_size, about.st_ctime_ns))
+    return files
 
 
-def _hash(place: Path) -> str:
-    with place.open("rb") as file:
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _drop_partial(place: Path) -> None:
-    """Remove what processes left that were killed while they wrote this file."""
-    for partial in place.parent.glob(f".{place.name}.*"):
+def _drop_partials(path: Path) -> None:
+    """Delete the temporary files of `path` that killed processes left."""
+    for partial in path.parent.glob(f".{path.name}.*"):
         if not is_being_written(partial):
             partial.unlink(missing_ok=True)
 
 
-def is_temporary(place: Path) -> bool:
-    """Whether a file has the name that it is given while it is written: a dot before, the writer's mark behind it."""
-    return place.name.startswith(".") and processes.is_mark(place.suffix[1:])
+def is_temporary(path: Path) -> bool:
+    """Whether a name is one that `_complete` gives to an unfinished file: a dot, the name, and the writer's mark."""
+    return path.name.startswith(".") and processes.is_mark(path.suffix[1:])
 
 
-def is_being_written(place: Path) -> bool:
-    """Whether a file has a temporary name, and its process lives; or may live, elsewhere, as the file is young."""
-    if not is_temporary(place):
+def is_being_written(path: Path) -> bool:
+    """Whether a file is temporary and its writer lives; a writer on another machine may, if the file is young."""
+    if not is_temporary(path):
         return False
-    alive = processes.marked_alive(place.suffix[1:])
+    alive = processes.marked_alive(path.suffix[1:])
     try:
-        return time.time() - place.stat().st_ctime < WRITTEN_SECONDS if alive is None else alive
+        return time.time() - path.stat().st_ctime < WRITTEN_SECONDS if alive is None else alive
     except FileNotFoundError:
         return False

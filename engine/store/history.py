@@ -1,4 +1,4 @@
-"""What happened to the runs of an experiment, attempt by attempt, and what ended with a run."""
+"""The events of an experiment's runs, and the experiments that ended with a run."""
 
 import sqlite3
 
@@ -30,17 +30,17 @@ ORDER BY at, run_id, attempt, claim, event IN ('started', 'continued') DESC
 
 
 def events(connection: sqlite3.Connection, experiment: int, since: str = "") -> list[Event]:
-    """What happened to the runs of an experiment since a moment, in order of time.
+    """The events of an experiment's runs since a moment (text of `database.now`), in order of time.
 
-    `event` is started, continued (from a checkpoint), done, failed, diverged, out-of-memory, stopped (its worker was
-    asked to, or nothing wanted the run any more) or lost: its worker's process ended, or its lease ran out. `error` has
-    the traceback of what failed.
+    `event` is started, continued (from a checkpoint), done, failed, diverged, out-of-memory, stopped (the worker was
+    stopped, or no active experiment has the run any more) or lost (the worker died, or its lease expired). `error` has
+    the traceback.
     """
     return [typed(Event, row) for row in connection.execute(_EVENTS, {"experiment": experiment, "since": since})]
 
 
 def take_endings(connection: sqlite3.Connection, run_id: int) -> list[int]:
-    """The experiments that have ended with this run, or were paused because of it, each told to one caller only."""
+    """The ids of the experiments that ended with this run or were paused because of it, each to one caller only."""
     return [
         row[0]
         for row in connection.execute(

@@ -1,4 +1,4 @@
-"""Ticket files from elsewhere: kept beside the database, and recorded as what the runs that train them start from."""
+"""Imported ticket files: kept next to the database, and recorded for the runs that start from them."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -11,21 +11,21 @@ from engine.store.files import Folder, write
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import TicketSource
 
-STARTING = "ticket = 'imported' AND json_extract(recipe, '$.ticket.digest') = ?"  # runs that start from a ticket's file
+STARTING = "ticket = 'imported' AND json_extract(recipe, '$.ticket.digest') = ?"  # runs that start from this ticket
 
 
-def keep(folder: Folder, found: ticketfiles.TicketFile) -> Path:
-    """Keep a ticket file until an experiment names it, and longer; returns where it is."""
-    place = folder.path / "imported" / ticketfiles.file_name(found)
-    write(place, found.data)
-    return place
+def keep(folder: Folder, ticket: ticketfiles.TicketFile) -> Path:
+    """Store a ticket file so that experiments can name it as a source; returns its path."""
+    path = folder.path / "imported" / ticketfiles.file_name(ticket)
+    write(path, ticket.data)
+    return path
 
 
 def record(connection: sqlite3.Connection, tickets: Iterable[TicketSource]) -> None:
-    """Store the files of an experiment's tickets, and record which runs start from each; with the runs, as they come.
+    """Store the files of an experiment's tickets, and record each for the runs that start from it.
 
-    Of a ticket whose file is not named again, what an earlier experiment stored. Raises InputError if a file changed,
-    or was freed.
+    Call it in the transaction that adds the runs. A ticket without a location keeps the file that an earlier experiment
+    stored. Raises InputError if a file has changed or was freed.
     """
     folder = Folder(files_folder(path_of(connection)))
     for ticket in tickets:
@@ -42,22 +42,22 @@ def record(connection: sqlite3.Connection, tickets: Iterable[TicketSource]) -> N
 
 
 def located(connection: sqlite3.Connection, tickets: Iterable[TicketSource]) -> tuple[TicketSource, ...]:
-    """The tickets of an experiment, each with the place where its file was stored when that was queued."""
+    """The tickets of an experiment, each with the path where its file was stored when the experiment was queued."""
     folder = Folder(files_folder(path_of(connection)))
-    places = ((ticket, folder.ticket(_stored(connection, ticket)[0])) for ticket in tickets)
-    return tuple(replace(ticket, location=str(place.absolute())) for ticket, place in places)
+    paths = ((ticket, folder.ticket(_stored(connection, ticket)[0])) for ticket in tickets)
+    return tuple(replace(ticket, location=str(path.absolute())) for ticket, path in paths)
 
 
 def _stored(connection: sqlite3.Connection, ticket: TicketSource) -> tuple[str, int]:
-    """The SHA-256 and the size of a ticket's file. Raises InputError where it was freed."""
-    found = connection.execute(
+    """The SHA-256 and size in bytes of a ticket's file. Raises InputError if the file was freed."""
+    row = connection.execute(
         f"SELECT sha256, bytes FROM files JOIN runs ON id = run_id WHERE kind = 'ticket' AND {STARTING}",
         (ticket.digest,),
     ).fetchone()
-    if found is None:
+    if row is None:
         raise InputError(
             f"the file of ticket {ticket.name}, level {ticket.level}, was freed: `cockpit queue add` with its file as ",
             OptionName("source"),
             " puts it back",
         )
-    return found[0], found[1]
+    return row[0], row[1]

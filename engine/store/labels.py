@@ -1,4 +1,4 @@
-"""What a person keeps with an experiment beside its results: notes and tags, and whether it is out of sight."""
+"""An experiment's notes, tags, and whether it is archived; and which names experiments may have."""
 
 import json
 import re
@@ -12,19 +12,19 @@ from engine.store.leases import WANTED
 from engine.store.queue import Outcome
 
 LONGEST_NAME = 100  # characters
-RESERVED = frozenset(":{}")  # `cockpit diff` has NAME:SCOPE, and experiment files have keys in braces
+RESERVED = frozenset(":{}")  # `cockpit diff` reads NAME:SCOPE, and experiment files read keys in braces
 
 _TAG = re.compile(r"\w[\w./-]*")
 
 
 def is_typeable(name: str) -> bool:
-    """Whether an experiment's name can be typed, and told apart, in every command."""
+    """Whether every command can read this name of an experiment from its command line."""
     whole = name.strip() and name.isprintable() and not name.startswith("-")
     return bool(whole) and not RESERVED & set(name) and len(name) <= LONGEST_NAME
 
 
 def typeable(name: str, ending: str = "") -> str:
-    """The name of an experiment from elsewhere as it is called here, with an ending; its own wherever that can be."""
+    """The name with an ending, changed only as much as `is_typeable` demands; for experiments from other databases."""
     plain, end = ("".join(c if c.isprintable() and c not in RESERVED else "_" for c in text) for text in (name, ending))
     end = end[-LONGEST_NAME // 2 :]
     return (plain if plain.strip() and not plain.startswith("-") else f"_{plain}")[: LONGEST_NAME - len(end)] + end
@@ -38,7 +38,7 @@ def annotate(
     tags: Collection[str] = (),
     untag: Collection[str] = (),
 ) -> Outcome:
-    """Replace the notes of an experiment (empty text removes them), give it tags, and take some away.
+    """Replace an experiment's notes (empty text removes them), add `tags`, and remove those of `untag`.
 
     Raises InputError for a tag that is not one word.
     """
@@ -61,9 +61,9 @@ def annotate(
 
 
 def archive(connection: sqlite3.Connection, experiment: int, archived: bool) -> Outcome:
-    """Put an experiment out of sight, or back. Raises InputError if it has something left to train.
+    """Archive or unarchive an experiment. Raises InputError if it has runs left to train and is not cancelled.
 
-    Whatever gives it work again (resuming, retrying, extending it) brings it back, so that nothing is trained unseen.
+    Resuming, retrying or extending an archived experiment unarchives it, so that no hidden experiment trains.
     """
     with transaction(connection):
         name, state, before, left = connection.execute(

@@ -1,8 +1,8 @@
-"""Claims: runs come out of the queue, each to one worker at a time.
+"""Claims: each hands one run of the queue to one worker.
 
-A claim is fenced: it raises the run's `claim` number, and whatever is written later carries (run, claim) and is
-dropped if that is no longer the newest. A claim is held by a lease that its worker renews; it ends when the worker
-gives it up, when its process is gone, or when the lease runs out.
+A claim is fenced: it raises the run's `claim` number, and every later write names that number and is dropped if a
+newer claim exists. The worker holds the claim by a lease that it renews. The claim ends when the worker gives it up,
+when the worker's process is gone, or when the lease expires.
 """
 
 import json
@@ -17,17 +17,17 @@ from engine.store.row_types import Holder, typed
 if TYPE_CHECKING:
     from engine.recipes import Run
 
-LEASE_SECONDS = 120.0  # a minute's lock by another program passes before it runs out
+LEASE_SECONDS = 120.0  # outlasts a lock of a minute by another program
 RENEWAL_SECONDS = LEASE_SECONDS / 8
-MEMORY_MARGIN = 1.2  # over what runs of a shape had reserved, for a context and what libraries take themselves
+MEMORY_MARGIN = 1.2  # times the memory that torch reserved, for the CUDA context and libraries
 
-# Over how many devices a run's batches are split. Few recipes say, and looking for the word is faster than parsing.
+# The number of devices that share a run's batches. Few recipes set it, and finding the word is faster than parsing.
 SPLIT = """iif(instr(recipe, '"split"'), coalesce(json_extract(recipe, '$.training.split'), 1), 1)"""
-# Containers of a machine share its devices, whatever they call their host; machines may have one name.
+# Containers of one machine share its devices but may differ in host name, and machines may share a name.
 _SAME_DEVICE = "coalesce(mine.boot, mine.host) = coalesce(theirs.boot, theirs.host) AND mine.device = theirs.device"
 _TAKEN_BACK = "status = 'waiting', worker = NULL, lease_expires_at = NULL"
 OF_EXPERIMENT = "coalesce(json_extract(e.definition, '$.prunable'), 'conv')"  # the rule; e: a row of experiments
-# What tells runs of one ticket, level and seed apart; r: a row of runs. A prune rate at its default is in no recipe.
+# Columns that tell runs of one ticket, level and seed apart; r: a row of runs. Recipes omit the default prune rate.
 NAMING = (
     "r.model, r.width, r.optimizer, r.source_optimizer, r.learning_rate, r.scope,"
     " coalesce(json_extract(r.recipe, '$.ticket.chain.rule.rate'), json_extract(r.recipe, '$.ticket.rate')) AS rate"
@@ -37,6 +37,7 @@ WANTED = """
     SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
     WHERE c.experiment_id = :experiment
 """
+TO_TRAIN = "status IN ('waiting', 'running') AND priority IS NOT NULL"  # an unfinished run of an active experiment
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,12 @@ class Claim:
     number: int
     attempt: int
     run: "Run"
-    lost: int = 0  # workers that ended in the run before this claim, with no epoch recorded since
+    lost: int = 0  # number of workers that died in the run since its last recorded epoch, before this claim
 
 
 def _ours() -> str:
-    """The condition that this version queued a run: another reads recipes in another way, and only that trains it."""
-    from engine.recipes import SEMANTICS  # with all recipes, which most commands do not need
+    """The SQL condition that this version can train a run: one of other semantics would train something else."""
+    from engine.recipes import SEMANTICS  # imported here, as most commands do not need it
 
     start = f'{{"semantics":{SEMANTICS},'
     return f"substr(recipe, 1, {len(start)}) = '{start}'"
@@ -65,16 +66,16 @@ def claim(
     split: int = 1,
     without: Iterable[str] = (),
 ) -> Claim | None:
-    """Claim the next run, or None if none can start now. One statement, so no two workers get the same.
+    """Claim the next run; None if no run can start now. One SQL statement, so no two workers get the same run.
 
-    A worker of `split` devices claims only runs that are split over so many, and none of the models `without`.
-    Raises BadRecipe, and claims nothing, where the recipe is not the one that the digest names.
+    A worker of `split` devices claims only runs whose batches are split over that number. Runs of the models
+    `without` are left out. Raises BadRecipe, and claims nothing, if the recipe does not have the run's digest.
 
-    The order: priority among the active experiments that want the run, then how many runs wait for it, then age. First
-    of all comes a run that ran out of memory: it takes the first device on which nothing else is being trained, what
-    is ready waits for that, and while it is trained nothing joins it there.
+    Order: highest priority among the run's active experiments, then most dependents, then oldest. A run that ran out
+    of memory comes before all others. It waits for a device on which no other run trains, the others wait for it, and
+    no run joins it on its device.
     """
-    from engine.recipes import BadRecipe, Run  # takes longer than what most commands do here
+    from engine.recipes import BadRecipe, Run  # imported here, as it takes longer than most commands
 
     with transaction(connection):
         row = connection.execute(
@@ -107,8 +108,8 @@ def claim(
 
 
 def _ready(experiment: int | None) -> str:
-    """The query for the next run (id, alone) that can start now."""
-    # Of the whole queue, the first entry of the index; of one experiment, the best of its few hundred runs.
+    """The query for the next run that can start now: its id and `alone`."""
+    # The whole queue: the first entry of the index. One experiment: the best of its few hundred runs, sorted.
     runs, own = ("runs INDEXED BY runs_ready", "") if experiment is None else ("runs", f"AND id IN ({WANTED})")
     return f"""
         SELECT id, alone FROM {runs}
@@ -126,11 +127,11 @@ def reason_to_wait(
     split: int = 1,
     without: Iterable[str] = (),
 ) -> str | None:
-    """Why the next run should not join others on the worker's device, of which `free` bytes are free; None if it may.
+    """Why the next run should not join others on the worker's device, which has `free` bytes free; None if it may.
 
-    What it takes is known from runs of its shape; the first of a shape is trained beside nothing.
+    Its memory is predicted from finished runs of its shape (`_measured_memory`). The first run of a shape trains alone.
     """
-    beside = connection.execute(
+    neighbours = connection.execute(
         f"""
         SELECT r.id, coalesce(theirs.device_memory, 0) AS taken FROM runs r JOIN workers theirs ON theirs.id = r.worker
         JOIN workers mine ON mine.id = ? AND {_SAME_DEVICE}
@@ -139,10 +140,10 @@ def reason_to_wait(
         (worker,),
     ).fetchall()
     coming = _first_ready(connection, experiment, split, without)
-    if not beside or coming is None:
+    if not neighbours or coming is None:
         return None
     needed = _measured_memory(connection, coming)
-    others = [(_measured_memory(connection, row["id"]), row["taken"]) for row in beside]
+    others = [(_measured_memory(connection, row["id"]), row["taken"]) for row in neighbours]
     if needed is None or any(measured is None for measured, _ in others):
         return "the first run of its shape is trained alone, to see what memory it takes"
     free -= sum(max(0, round(MEMORY_MARGIN * (measured or 0)) - taken) for measured, taken in others)
@@ -161,7 +162,10 @@ def _first_ready(
 
 
 def _measured_memory(connection: sqlite3.Connection, run_id: int) -> int | None:
-    """The most bytes that a run of the same shape has taken on its device; None before one has ended."""
+    """The most device memory, in bytes, that a run of the same shape took; None before one has ended.
+
+    Runs have one shape if model, width, batch size, profile and target data set are equal.
+    """
     row = connection.execute(
         """
         SELECT max(m.device_memory) FROM runs r JOIN runs m INDEXED BY runs_device_memory
@@ -170,17 +174,17 @@ def _measured_memory(connection: sqlite3.Connection, run_id: int) -> int | None:
         """,
         (run_id,),
     ).fetchone()
-    found: int | None = row[0]
-    return found
+    most: int | None = row[0]
+    return most
 
 
 def renew(connection: sqlite3.Connection, claim: Claim) -> bool:
-    """Extend the lease; False if the run is no longer this claim's."""
+    """Extend the lease; False if the claim is no longer in force."""
     return _fenced(connection, claim, "lease_expires_at = ?", now(LEASE_SECONDS))
 
 
 def is_wanted(connection: sqlite3.Connection, claim: Claim) -> bool:
-    """Whether an active experiment still wants the run."""
+    """Whether an active experiment still has the run."""
     row = connection.execute(
         "SELECT priority IS NOT NULL FROM runs WHERE id = ? AND digest = ?", (claim.run_id, claim.run.digest)
     ).fetchone()
@@ -188,19 +192,19 @@ def is_wanted(connection: sqlite3.Connection, claim: Claim) -> bool:
 
 
 def release(connection: sqlite3.Connection, claim: Claim) -> bool:
-    """Give the run back, to be claimed again; its checkpoint stays."""
+    """Return the run to the queue; its checkpoint stays. False if the claim is no longer in force."""
     return _fenced(connection, claim, _TAKEN_BACK)
 
 
 def send_back(connection: sqlite3.Connection, claim: Claim, producer: str) -> None:
-    """Queue a finished run again, by its digest, because a file that it left is lost, and this run behind it."""
+    """Return this run to the queue, and the finished run of digest `producer`, whose file it needs and that is lost."""
     with transaction(connection):
         if release(connection, claim):
             connection.execute("UPDATE runs SET status = 'waiting' WHERE digest = ? AND status = 'done'", (producer,))
 
 
 def holders(connection: sqlite3.Connection) -> list[Holder]:
-    """The running runs and the worker of each."""
+    """The running runs, each with its worker."""
     found = connection.execute(
         """
         SELECT r.id AS run_id, r.claim, w.pid, w.process_started, w.host, w.boot, w.pid_namespace,
@@ -213,9 +217,9 @@ def holders(connection: sqlite3.Connection) -> list[Holder]:
 
 
 def reclaim(connection: sqlite3.Connection, run_id: int, number: int, lost: bool) -> bool:
-    """Take a run from a worker, unless someone else has done so meanwhile: was it taken?
+    """Take a run from its worker; False if the claim `number` is no longer in force.
 
-    `lost` counts worker processes that ended in the run, as opposed to leases that ran out.
+    `lost`: the worker's process has died, so the run's count of lost workers rises; not if only the lease expired.
     """
     cursor = connection.execute(
         f"UPDATE runs SET {_TAKEN_BACK}, lost = lost + ? WHERE id = ? AND claim = ? AND status = 'running'",
@@ -225,12 +229,12 @@ def reclaim(connection: sqlite3.Connection, run_id: int, number: int, lost: bool
 
 
 def reclaim_all(connection: sqlite3.Connection) -> None:
-    """Take every run that is being trained from its worker, in a copy that no worker works on."""
+    """Return all running runs to the queue, in a copy of a database, which has no workers."""
     connection.execute(f"UPDATE runs SET {_TAKEN_BACK} WHERE status = 'running'")
 
 
 def give_back(connection: sqlite3.Connection, pool: int) -> None:
-    """Put the runs back that the workers of a pool still hold, whose processes have all ended."""
+    """Return the runs of a pool's workers to the queue, after their processes have ended."""
     held = "SELECT id FROM workers WHERE pool = ?"
     connection.execute(f"UPDATE runs SET {_TAKEN_BACK} WHERE status = 'running' AND worker IN ({held})", (pool,))
 
@@ -241,41 +245,38 @@ def unfinished(
     split: int | None = None,
     without: Iterable[str] = (),
 ) -> bool:
-    """Whether a run that an active experiment (or this one) wants is running, or waiting to be.
+    """Whether an active experiment (with `experiment`, this one if active) has a waiting or running run.
 
-    Of those that are split over so many devices, if `split` is given, and of other models than those `without`. Runs
-    of other semantics do not count: this version never trains them.
+    With `split`, only runs split over that number of devices count. Runs of the models `without`, and runs of other
+    semantics, which this version never trains, do not count.
     """
     own = f" AND id IN ({WANTED})" if experiment is not None else ""
     own += f" AND {SPLIT} = :split" if split is not None else ""
     row = connection.execute(
-        f"SELECT EXISTS (SELECT 1 FROM runs WHERE status IN ('waiting', 'running') AND priority IS NOT NULL"
-        f" AND {_ours()} AND model NOT IN (SELECT value FROM json_each(:without)) {own})",
+        f"SELECT EXISTS (SELECT 1 FROM runs WHERE {TO_TRAIN} AND {_ours()}"
+        f" AND model NOT IN (SELECT value FROM json_each(:without)) {own})",
         {"experiment": experiment, "split": split, "without": json.dumps([*without])},
     ).fetchone()
     return bool(row[0])
 
 
 def foreign(connection: sqlite3.Connection) -> int:
-    """How many runs active experiments want that this version cannot train, as another one queued them."""
-    wanted = "status IN ('waiting', 'running') AND priority IS NOT NULL"
-    return int(connection.execute(f"SELECT count(*) FROM runs WHERE {wanted} AND NOT {_ours()}").fetchone()[0])
+    """The number of unfinished runs of active experiments that have other semantics than this version trains."""
+    return int(connection.execute(f"SELECT count(*) FROM runs WHERE {TO_TRAIN} AND NOT {_ours()}").fetchone()[0])
 
 
 def splits(connection: sqlite3.Connection) -> set[int]:
-    """Over how many devices the batches are split of the runs that active experiments want and that have not ended."""
-    wanted = "status IN ('waiting', 'running') AND priority IS NOT NULL"
-    return {row[0] for row in connection.execute(f"SELECT DISTINCT {SPLIT} FROM runs WHERE {wanted}")}
+    """The numbers of devices per run, of the unfinished runs of active experiments."""
+    return {row[0] for row in connection.execute(f"SELECT DISTINCT {SPLIT} FROM runs WHERE {TO_TRAIN}")}
 
 
 def profiles(connection: sqlite3.Connection) -> set[str]:
-    """The profiles of the runs that active experiments want and that have not ended."""
-    wanted = "status IN ('waiting', 'running') AND priority IS NOT NULL"
-    return {row[0] for row in connection.execute(f"SELECT DISTINCT profile FROM runs WHERE {wanted}")}
+    """The profiles of the unfinished runs of active experiments."""
+    return {row[0] for row in connection.execute(f"SELECT DISTINCT profile FROM runs WHERE {TO_TRAIN}")}
 
 
 def _fenced(connection: sqlite3.Connection, claim: Claim, change: str, *values: object) -> bool:
-    # The digest, too: of a run that was removed SQLite gives the id to the next one, whose claims begin at 1 again.
+    # The digest as well: SQLite reuses the id of a removed run, and the claims of its new run start at 1 again.
     cursor = connection.execute(
         f"UPDATE runs SET {change} WHERE id = ? AND digest = ? AND claim = ? AND status = 'running'",
         (*values, claim.run_id, claim.run.digest, claim.number),
@@ -284,13 +285,13 @@ def _fenced(connection: sqlite3.Connection, claim: Claim, change: str, *values: 
 
 
 def unblock(connection: sqlite3.Connection) -> None:
-    """Let blocked runs wait again, but for those that still stand on a run that failed or diverged."""
+    """Return blocked runs to the queue, except those that still depend on a failed or diverged run."""
     connection.execute("UPDATE runs SET status = 'waiting', error = NULL WHERE status = 'blocked'")
     block_dependents(connection)
 
 
 def block_dependents(connection: sqlite3.Connection) -> None:
-    """Mark what stands on a failed or diverged run as blocked, and say by which run."""
+    """Mark waiting runs that depend on a failed or diverged run as blocked, with that run as the error."""
     connection.execute(
         """
         WITH RECURSIVE lost (run_id, cause) AS (

@@ -1,4 +1,4 @@
-"""What is being trained now, epoch by epoch."""
+"""The runs in training, epoch by epoch."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -6,22 +6,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Live:
-    """A run that is being trained: its place on a curve, how accurate it is so far, and what each epoch came to.
-
-    The accuracy is that on test images where the last epoch was tested, else that on training images.
-    """
+    """A run in training: its place on a curve, its accuracy so far, and its course. Accuracies are fractions."""
 
     level: int
-    remaining: float  # the fraction of weights
-    accuracy: float
-    epochs: int
-    losses: tuple[float, ...]  # on training images, of the epochs that have ended and the one under way
-    accuracies: tuple[float, ...]
+    remaining: float  # fraction of weights
+    accuracy: float  # on test images if the newest epoch was tested, else on training images
+    epochs: int  # planned
+    losses: tuple[float, ...]  # means on training images, of each finished epoch and the current one
+    accuracies: tuple[float, ...]  # on training images, likewise
 
 
 def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, list[Live]]:
-    """By curve, the runs of an experiment that are being trained and have come to something."""
-    found: dict[str, list[Live]] = {}
+    """The runs of an experiment in training that have trained at least one batch, by curve."""
+    by_curve: dict[str, list[Live]] = {}
     running = connection.execute(
         """
         SELECT c.name, p.level, r.id, r.epochs, r.attempt, w.epoch, w.loss, w.accuracy,
@@ -41,12 +38,12 @@ def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, list
         points = [(epoch["train_loss"], epoch["train_accuracy"]) for epoch in ended]
         if row["loss"] is not None and row["accuracy"] is not None and row["epoch"] == len(points):
             points.append((row["loss"], row["accuracy"]))
-        if not points or row["remaining"] is None:  # its place on the axis is not known yet
+        if not points or row["remaining"] is None:  # its place on the curve is not known yet
             continue
         tested = ended[-1]["test_accuracy"] if len(points) == len(ended) else None
         losses, accuracies = zip(*points, strict=True)
         accuracy = accuracies[-1] if tested is None else tested
-        found.setdefault(row["name"], []).append(
+        by_curve.setdefault(row["name"], []).append(
             Live(row["level"], row["remaining"], accuracy, row["epochs"], losses, accuracies)
         )
-    return found
+    return by_curve

@@ -1,4 +1,4 @@
-"""Where a person's own data sets lie: what unfinished runs need and is not there, and recording a new place."""
+"""The locations of the user's data sets: which of them unfinished runs miss, and recording a new location."""
 
 import sqlite3
 from pathlib import Path
@@ -10,12 +10,12 @@ from engine.store.leases import WANTED
 
 
 def lost(connection: sqlite3.Connection, experiment: int | None = None, *, unplaced: bool = False) -> list[InputError]:
-    """The error for each file or folder that is not there and that unfinished runs, of an experiment or all, read.
+    """An error for each missing file or folder that unfinished runs of an experiment, or of all active ones, read.
 
-    Only for those `unplaced`, of which no place is known, or also for what is gone from its place.
+    With `unplaced`, only for data sets without a recorded location.
     """
     of = f"r.id IN ({WANTED})" if experiment is not None else "r.priority IS NOT NULL"
-    found = connection.execute(
+    needed = connection.execute(
         f"""
         SELECT DISTINCT d.identity, d.name, d.location FROM runs r JOIN datasets d ON d.identity = r.target_dataset
         WHERE {of} AND r.status <> 'done' AND instr(d.identity, ':') ORDER BY d.name
@@ -24,22 +24,22 @@ def lost(connection: sqlite3.Connection, experiment: int | None = None, *, unpla
     )
     return [
         places.lost(name, identity, location)
-        for identity, name, location in found
-        if not _is_there(location) and not (unplaced and location)
+        for identity, name, location in needed
+        if not _exists(location) and not (unplaced and location)
     ]
 
 
 def check(connection: sqlite3.Connection, experiment: int) -> None:
-    """Raises InputError where unfinished runs of an experiment read a file or folder of which no place is known.
+    """Raise InputError if unfinished runs of an experiment read a data set without a recorded location.
 
-    What is gone from its place may come back (a disk, a network drive), so that is for the caller to say.
+    A file that is missing from its location may come back (a disk, a network drive): callers check that themselves.
     """
     for error in lost(connection, experiment, unplaced=True):
         raise error
 
 
 def record(connection: sqlite3.Connection, data: DataSet) -> list[str]:
-    """Record where a data set lies now, for all parts of it; their names."""
+    """Record a data set's location for all its parts; returns their names, sorted."""
     whole, _ = split_part(data.identity)
     rows = connection.execute(
         "UPDATE datasets SET location = ? WHERE identity = ? OR identity LIKE ? || '-%' RETURNING name",
@@ -48,6 +48,6 @@ def record(connection: sqlite3.Connection, data: DataSet) -> list[str]:
     return sorted(row[0] for row in rows)
 
 
-def _is_there(location: str) -> bool:
-    """Whether there is something at a location; a folder's ends with the side that images are resized to."""
+def _exists(location: str) -> bool:
+    """Whether the file or folder of a location exists; a folder's location may end in @SIDE, its image size."""
     return bool(location) and (Path(location).exists() or Path(location.rpartition("@")[0] or location).exists())

@@ -1,4 +1,4 @@
-"""Bringing in what another database holds: runs are the same if their digests are, so results meet by themselves."""
+"""Merging another database into one: runs with equal digests are the same run."""
 
 import hashlib
 import sqlite3
@@ -12,22 +12,21 @@ from tempfile import TemporaryDirectory
 from engine.errors import InputError, command, quoted
 from engine.store import labels, leases, queue
 from engine.store.care import Progress, ensure_space, forget_nameless, take_tickets
-from engine.store.database import files_folder, now, snapshot, transaction, writer
+from engine.store.database import files_folder, insert, now, snapshot, transaction, writer
 from engine.store.files import Folder
 
-# The columns of `runs` that say what a training yielded, where and how: they come from the database that trained it.
+# The columns of `runs` with the results of training and its environment, taken from the database that trained the run.
 RECORD = (
     "status", "attempt", "claim", "worker", "device", "device_name", "dtype", "memory_format", "threads",
     "torch_version", "cudnn_version", "cockpit_version", "started_at", "finished_at", "seconds", "weights_total",
     "weights_remaining", "test_accuracy", "test_epoch", "diverged_epoch", "error", "device_memory",
     "untrained_accuracy", "flops",
 )  # fmt: skip
-# Those that say how a run stands in the queue that it is in: they are never brought along.
+# The columns with a run's place in the queue of its database: never taken from the other.
 PLACE = ("id", "priority", "unmet", "dependents", "lease_expires_at", "alone", "lost")
 
-# While a merge is under way: a run of the other database that is brought in, its id there and here; the attempt that
-# is brought (NULL: all, as the run is new here), and what its number and its claims are raised by, to follow the
-# attempts and claims made here.
+# The runs taken from the other database, during a merge: the id there and here; the attempt taken (NULL: all, as the
+# run is new here); and how much its number and its claims are raised, so that they follow the attempts and claims here.
 _BROUGHT = """
 CREATE TEMP TABLE brought AS
 SELECT t.id AS theirs, r.id AS ours, t.attempt,
@@ -44,11 +43,11 @@ _HANDS = "(SELECT ours FROM temp.hands WHERE theirs = {})"  # the id here of a w
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge brought.
+    """The result of a merge.
 
-    `running` runs were left alone because they are being trained here; `differing` ones are done in both, in the
-    profile `exact`, with another accuracy. `experiments` are the new ones: the name there and the name here, another
-    if that was taken; `known` are those that were here, under another name.
+    `running` is the number of runs left unchanged because they train here; `differing` the number done in both
+    databases in the profile `exact`, with different accuracies. `experiments` maps the new ones from their name there
+    to their name here, which differs if the name was taken; `known` maps those that were here under another name.
     """
 
     new: int
@@ -63,10 +62,11 @@ class Merged:
 
 
 def merge(connection: sqlite3.Connection, path: Path, other: Path, progress: Progress) -> Merged:
-    """Bring runs, results, experiments and ticket files of another database into the one at `path`.
+    """Add runs, results, experiments and ticket files of another database to the one at `path`.
 
-    The other is only read, and may be of an older version. What is being trained there waits here; an experiment that
-    would start training here is paused.
+    The other database is only read, and may be of an older version. A run in training there waits here; an experiment
+    that would start training here is paused. Raises InputError if the other is damaged or is the database at `path`,
+    or if the disk has no room.
     """
     if other.exists() and other.samefile(path):
         raise InputError(f"{other} is the database itself: name another one, to be merged into it")
@@ -94,11 +94,11 @@ def merge(connection: sqlite3.Connection, path: Path, other: Path, progress: Pro
 
 @contextmanager
 def _attached(connection: sqlite3.Connection, path: Path, other: Path) -> Iterator[None]:
-    """Let the connection read a copy of another database as `other`, of this version and as it is now."""
+    """Attach a copy of another database, migrated to this version, to the connection as `other`."""
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         copy = Path(folder) / "other.db"
         snapshot(other, copy)
-        with closing(writer(copy)) as theirs:  # which migrates it
+        with closing(writer(copy)) as theirs:  # migrates it
             forget_nameless(theirs)
             _refuse_altered(theirs, other)
         connection.execute("ATTACH ? AS other", (str(copy.absolute()),))
@@ -109,7 +109,7 @@ def _attached(connection: sqlite3.Connection, path: Path, other: Path) -> Iterat
 
 
 def _refuse_altered(theirs: sqlite3.Connection, other: Path) -> None:
-    """Raise InputError for a run whose recipe is not that of its digest: its results would be taken for another's."""
+    """Raise InputError for a recipe that does not have its digest: its results would count for another run."""
     for digest, recipe in theirs.execute("SELECT digest, recipe FROM runs"):
         if hashlib.sha256(recipe.encode()).hexdigest() != digest:
             raise InputError(
@@ -119,7 +119,7 @@ def _refuse_altered(theirs: sqlite3.Connection, other: Path) -> None:
 
 
 def _files(connection: sqlite3.Connection) -> list[tuple[str, int]]:
-    """SHA-256 and size of the other's files that will be known here, or are and may be lost."""
+    """SHA-256 and bytes of the other's files that the merge records here, or that are recorded here already."""
     rows = connection.execute(
         """
         SELECT DISTINCT f.sha256, f.bytes FROM other.files f JOIN other.runs t ON t.id = f.run_id
@@ -131,9 +131,9 @@ def _files(connection: sqlite3.Connection) -> list[tuple[str, int]]:
 
 
 def _bring_runs(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Bring the runs that are unknown here, and the results of those that are not done; how many of either.
+    """Add unknown runs, and the results of runs that are not done here; returns the number of each.
 
-    Triggers keep how many needs are unmet, as with runs that are added and trained here.
+    Triggers update `unmet`, as they do for runs that are added and trained here.
     """
     connection.execute(_BROUGHT)
     connection.execute("INSERT OR IGNORE INTO main.datasets SELECT * FROM other.datasets")
@@ -162,7 +162,7 @@ def _bring_runs(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _add_runs(connection: sqlite3.Connection, record: dict[str, str]) -> int:
-    """Add the runs that are unknown here, with what they need; how many."""
+    """Add the runs that are unknown here, with their needs; returns their number."""
     rest = [name for name in _columns(connection, "runs") if name not in (*RECORD, *PLACE)]
     columns = record | {name: f"t.{name}" for name in rest}
     new = connection.execute(
@@ -188,7 +188,7 @@ def _add_runs(connection: sqlite3.Connection, record: dict[str, str]) -> int:
 
 
 def _bring_workers(connection: sqlite3.Connection) -> None:
-    """Bring the workers that trained what is brought, with their pools, as processes that have ended."""
+    """Add the workers that trained the runs taken, with their pools, as processes that have ended."""
     connection.execute("CREATE TEMP TABLE hands (theirs INTEGER PRIMARY KEY, ours INTEGER)")
     of_brought = "IN (SELECT theirs FROM temp.brought)"
     workers = connection.execute(
@@ -206,7 +206,7 @@ def _bring_workers(connection: sqlite3.Connection) -> None:
 
 
 def _process(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int:
-    """The id here of a worker or pool of the other database, which is added unless it has been brought before."""
+    """The id here of a worker or pool of the other database, which is added unless an earlier merge did."""
     same = ("host", "boot", "pid_namespace", "pid", "process_started")
     found = connection.execute(
         f"SELECT id FROM main.{table} WHERE ({', '.join(same)}) IS (:{', :'.join(same)})", row
@@ -217,7 +217,7 @@ def _process(connection: sqlite3.Connection, table: str, row: dict[str, object])
 
 
 def _bring_rows(connection: sqlite3.Connection) -> None:
-    """Bring what the runs recorded; layers and files in place of those of an attempt that did not end."""
+    """Add the records of the runs taken; their layers, files and lines replace those of an unfinished attempt here."""
     for table in ("layers", "files", "lines"):
         connection.execute(f"DELETE FROM main.{table} WHERE run_id IN (SELECT ours FROM temp.brought)")
     for table in ("layers", "files", "lines", "epochs", "attempts"):
@@ -238,19 +238,19 @@ def _bring_rows(connection: sqlite3.Connection) -> None:
 
 
 def _bring_experiments(connection: sqlite3.Connection, origin: str) -> tuple[dict[str, str], list[str], dict[str, str]]:
-    """Bring the experiments that are not here, which is told by their runs.
+    """Add the other's experiments, except those whose runs an experiment here has.
 
-    Returns the name here of each that was brought, which of those are paused, and the name here of each that is here
-    under another.
+    Returns the new experiments by name there and here, the names of those that were paused, and those known here under
+    another name, by name there and here.
     """
     ours = connection.execute("SELECT id, name FROM main.experiments ORDER BY id").fetchall()
-    here = {row["name"]: _points(connection, "main", row["id"]) for row in ours}
+    here = {row["name"]: queue.points(connection, row["id"]) for row in ours}
     taken = set(here)
     brought: dict[str, str] = {}
     paused: list[str] = []
     known: dict[str, str] = {}
     for row in connection.execute("SELECT * FROM other.experiments ORDER BY id").fetchall():
-        points, old = _points(connection, "other", row["id"]), str(row["name"])
+        points, old = queue.points(connection, row["id"], "other"), str(row["name"])
         if same := [name for name, theirs in here.items() if theirs == points]:
             known |= {} if old in same else {old: same[0]}
             continue
@@ -268,20 +268,8 @@ def _bring_experiments(connection: sqlite3.Connection, origin: str) -> tuple[dic
     return brought, paused, known
 
 
-def _points(connection: sqlite3.Connection, schema: str, experiment: int) -> frozenset[tuple[object, ...]]:
-    rows = connection.execute(
-        f"""
-        SELECT p.level, p.replicate, r.digest FROM {schema}.experiment_curves c
-        JOIN {schema}.curve_points p ON p.curve_id = c.id JOIN {schema}.runs r ON r.id = p.run_id
-        WHERE c.experiment_id = ?
-        """,
-        (experiment,),
-    )
-    return frozenset(map(tuple, rows))
-
-
 def _bring_experiment(connection: sqlite3.Connection, row: dict[str, object]) -> int:
-    """Add an experiment of the other database with its curves; its id here."""
+    """Add an experiment of the other database with its curves; returns its id here."""
     experiment = _insert(connection, "experiments", row)
     curves = connection.execute(
         "SELECT * FROM other.experiment_curves WHERE experiment_id = ? ORDER BY id", (row["id"],)
@@ -309,12 +297,8 @@ def _would_train(connection: sqlite3.Connection, experiment: int) -> bool:
 
 
 def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int:
-    """Add a row under a new id, which is returned."""
-    values = {name: value for name, value in row.items() if name != "id"}
-    marks = ", ".join(f":{name}" for name in values)
-    inserted = connection.execute(f"INSERT INTO main.{table} ({', '.join(values)}) VALUES ({marks})", values).lastrowid
-    assert inserted is not None
-    return inserted
+    """Add a row of the other database under a new id; returns that."""
+    return insert(connection, f"main.{table}", {name: value for name, value in row.items() if name != "id"})
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:

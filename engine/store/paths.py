@@ -1,4 +1,4 @@
-"""Where a database lies: the file that a person names, what lies beside it, and how a new one takes its place."""
+"""The paths of a database: the file that the user names, the files next to it, and replacing it in one step."""
 
 import errno
 import os
@@ -11,11 +11,11 @@ from engine.errors import InputError, OptionName
 from engine.machine.paths import given, is_replaceable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-LOGS = ("-wal", "-journal")  # what SQLite reads into the database of that name, whichever wrote it
+LOGS = ("-wal", "-journal")  # SQLite applies these to the database of that name, whichever database wrote them
 
 
 def named(text: str | os.PathLike[str], option: str = OptionName("db")) -> Path:
-    """The database that a person names, `~` expanded. Raises InputError for what cannot be the name of a file."""
+    """The database path that the user gave, with `~` expanded. Raises InputError if it cannot name a file."""
     said = os.fspath(text)
     if not said:
         raise InputError(option, " is empty: name a database file, or leave ", option, " out")
@@ -23,36 +23,36 @@ def named(text: str | os.PathLike[str], option: str = OptionName("db")) -> Path:
 
 
 def real(path: Path) -> Path:
-    """The file itself where `path` is a link: SQLite keeps its logs beside that one, so all else lies there, too.
+    """The file that `path` links to, or `path`. SQLite keeps its logs next to that file, and so does cockpit.
 
     Raises InputError for a link to nothing.
     """
-    found = Path(os.path.realpath(path))
-    if path.is_symlink() and not found.exists():
+    file = Path(os.path.realpath(path))
+    if path.is_symlink() and not file.exists():
         raise InputError(
-            f"{path} is a link to {found}, which does not exist: mount or restore that file, or remove the link"
+            f"{path} is a link to {file}, which does not exist: mount or restore that file, or remove the link"
         )
-    return found
+    return file
 
 
 def beside(path: Path, ending: str) -> Path:
-    """The file or folder that belongs to the database at `path`, as SQLite names it: its name and an ending."""
-    found = real(path)
-    return found.with_name(found.name + ending)
+    """The companion file or folder of the database at `path`: the database's name with an ending."""
+    file = real(path)
+    return file.with_name(file.name + ending)
 
 
 def logs(path: Path) -> list[Path]:
-    """The logs that hold changes which are not in the database's file yet: it is in use, or its process was killed."""
-    found = (beside(path, ending) for ending in LOGS)
-    return [log for log in found if log.exists() and log.stat().st_size > 0]
+    """The logs with changes that the database file lacks: it is in use, or its last process was killed."""
+    candidates = (beside(path, ending) for ending in LOGS)
+    return [log for log in candidates if log.exists() and log.stat().st_size > 0]
 
 
 @contextmanager
 def appearing(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A temporary path for a database that gets the name `path` once it is complete.
+    """Yield a temporary path for a database, which is renamed to `path` at the end.
 
-    Without `replace`, one that another process has put there meanwhile stays. Raises InputError where the log of
-    another database lies beside `path`: SQLite would write what that holds into the new one.
+    Without `replace`, a database that another process made meanwhile stays. Raises InputError if `path` is no regular
+    file, cannot be written, or has the log of another database next to it, which SQLite would apply to the new one.
     """
     from tempfile import TemporaryDirectory
 
@@ -78,18 +78,18 @@ def appearing(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def name_in(error: OSError, path: Path) -> None:
-    """Let the error of a file name `path` where it names the temporary file beside it, which nobody asked for."""
+    """Make an error name `path` instead of its temporary file, which the user does not know."""
     if error.filename is None or f"{os.sep}.{path.name}." in f"{os.sep}{os.fsdecode(error.filename)}":
         error.filename, error.filename2 = str(path), None
 
 
 def _ensure_no_log(path: Path, replace: bool) -> None:
-    found = logs(path)
-    if found and not path.exists():
-        names = " ".join(shlex.quote(str(log)) for log in found)
+    left = logs(path)
+    if left and not path.exists():
+        names = " ".join(shlex.quote(str(log)) for log in left)
         raise InputError(
-            f"{path} cannot be made next to {found[0]}, the log of a database that was moved or removed: it may hold"
+            f"{path} cannot be made next to {left[0]}, the log of a database that was moved or removed: it may hold"
             f" the last changes of that database; move it there, or remove it with: rm {names}"
         )
-    if replace and (found or (path.exists() and beside(path, "-wal").exists())):
+    if replace and (left or (path.exists() and beside(path, "-wal").exists())):
         raise InputError(f"{path} is in use, or was not closed ({path.name}-wal): name another file")

@@ -1,4 +1,4 @@
-"""The queue of experiments: what is wanted, in which order. `adding` fills it, and `leases` knows who trains it."""
+"""The queue of experiments: their order and state. `adding` fills it; `leases` hands its runs to workers."""
 
 import json
 import shlex
@@ -13,17 +13,17 @@ from engine.plan.definitions import Definition
 from engine.recipes import Profile
 from engine.store import located
 from engine.store.database import model_folder, now, transaction
-from engine.store.leases import WANTED, unblock
+from engine.store.leases import TO_TRAIN, WANTED, unblock
 
 State = Literal["active", "paused", "cancelled"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an action did to one experiment."""
+    """The outcome of a change of one experiment."""
 
     changed: bool
-    said: str  # what it changed, or why there was nothing to change
+    said: str  # what changed, or why nothing did, for the user
 
 
 Change = Callable[[sqlite3.Connection, int], Outcome]
@@ -36,12 +36,12 @@ _DEPENDENTS = "(SELECT count(*) FROM run_needs n WHERE n.needs_id = runs.id)"
 _UNMET = """
     (SELECT count(*) FROM run_needs n JOIN runs q ON q.id = n.needs_id WHERE n.run_id = runs.id AND q.status <> 'done')
 """
-# What the order of claims rests on does not fit the queue.
+# The run's stored values that order the claims differ from those derived from the queue.
 _UNFIT = f"(priority IS NOT {_PRIORITY} OR dependents <> {_DEPENDENTS} OR unmet <> {_UNMET})"
 
 
 def definition_of(connection: sqlite3.Connection, experiment: int) -> Definition:
-    """The definition of an experiment. The files of its data sets need not be there."""
+    """The definition of an experiment, read without the files of its data sets. Raises InputError if it is gone."""
     text: str = _column(connection, experiment, "definition")
 
     def data_set(name: str, identity: str) -> DataSet:
@@ -58,7 +58,7 @@ def definition_of(connection: sqlite3.Connection, experiment: int) -> Definition
 
 
 def _column(connection: sqlite3.Connection, experiment: int, column: str) -> Any:
-    """A column of an experiment. Raises InputError where another command has removed it since it was looked up."""
+    """A column of an experiment. Raises InputError if another command has removed the experiment meanwhile."""
     row = connection.execute(f"SELECT {column} FROM experiments WHERE id = ?", (experiment,)).fetchone()
     if row is None:
         raise InputError("the experiment was removed meanwhile by another command")
@@ -66,29 +66,28 @@ def _column(connection: sqlite3.Connection, experiment: int, column: str) -> Any
 
 
 def models(connection: sqlite3.Connection) -> list[str]:
-    """The models, by name or identity, of what active experiments want and that has not ended."""
-    wanted = "status IN ('waiting', 'running') AND priority IS NOT NULL"
-    return [row[0] for row in connection.execute(f"SELECT DISTINCT model FROM runs WHERE {wanted} ORDER BY model")]
+    """The models, by name or identity, of the unfinished runs of active experiments."""
+    return [row[0] for row in connection.execute(f"SELECT DISTINCT model FROM runs WHERE {TO_TRAIN} ORDER BY model")]
 
 
 def change(connection: sqlite3.Connection, names: Sequence[str], act: Change) -> dict[str, Outcome]:
-    """Do one thing to the experiments of these names, to all or to none; the outcome of each.
+    """Apply a change to all experiments of these names, or to none; returns the outcomes by name.
 
-    Raises InputError, with nothing changed, for an unknown name and for what `act` refuses.
+    Raises InputError, with nothing changed, for an unknown name and if `act` raises it.
     """
     with transaction(connection):
-        found = {name: experiment_id(connection, name) for name in names}
-        return {name: act(connection, experiment) for name, experiment in found.items()}
+        ids = {name: experiment_id(connection, name) for name in names}
+        return {name: act(connection, experiment) for name, experiment in ids.items()}
 
 
 _VERBS: dict[State, str] = {"active": "resume", "paused": "pause", "cancelled": "cancel"}
 
 
 def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> Outcome:
-    """Make an experiment active, paused or cancelled. Only an active one has its runs claimed.
+    """Make an experiment active, paused or cancelled. Workers claim only the runs of active experiments.
 
-    A worker that trains a run which nothing active wants any more leaves a checkpoint and gives it back
-    (`leases.is_wanted`). Where nothing is left to train, the state stays: what it is extended by later is trained.
+    A worker whose run is in no active experiment any more writes a checkpoint and gives the run back
+    (`leases.is_wanted`). An experiment without a run to train stays active, so that runs added later are trained.
     """
     with transaction(connection):
         before = _column(connection, experiment, "state")
@@ -104,7 +103,7 @@ def set_state(connection: sqlite3.Connection, experiment: int, state: State) -> 
 
 
 def _left(connection: sqlite3.Connection, experiment: int) -> str:
-    """How many runs of an experiment are left to train, and what becomes of them; empty where none is."""
+    """The number of an experiment's unfinished runs and what happens to them, as text; empty if it has none."""
     total, left, stopping, shared, state = connection.execute(
         f"""
         SELECT count(*), count(*) FILTER (WHERE left), count(*) FILTER (WHERE status = 'running' AND priority IS NULL),
@@ -130,14 +129,15 @@ def _set_state(connection: sqlite3.Connection, experiment: int, state: State, re
 
 
 def set_pause_after(connection: sqlite3.Connection, experiment: int, failures: int) -> None:
-    """After how many failures in a row an experiment is paused; 0 is never."""
+    """Set the number of failures in a row that pauses an experiment; 0 means never."""
     connection.execute("UPDATE experiments SET pause_after = ? WHERE id = ?", (failures, experiment))
 
 
 def pause_failing(connection: sqlite3.Connection, run_id: int) -> None:
-    """Pause the experiments that want this run, if the last of their attempts all failed, as many as each allows.
+    """Pause each active experiment with this run whose last `pause_after` ended attempts all failed.
 
-    What was before a person resumed it does not count. For a transaction that has just recorded a failure.
+    Attempts before the user last changed the experiment's state do not count. Call it in the transaction that records
+    a failure.
     """
     concerned = connection.execute(
         """
@@ -163,7 +163,7 @@ def pause_failing(connection: sqlite3.Connection, run_id: int) -> None:
 
 
 def move(connection: sqlite3.Connection, experiment: int, priority: int, *, by: bool = False) -> Outcome:
-    """Give an experiment another priority, or change it `by` so much: the runs of the highest are claimed first."""
+    """Set an experiment's priority or, with `by`, add to it. Runs of the highest priority are claimed first."""
     with transaction(connection):
         before = _column(connection, experiment, "priority")
         after = priority + (before if by else 0)
@@ -175,14 +175,14 @@ def move(connection: sqlite3.Connection, experiment: int, priority: int, *, by: 
 
 
 def take_out_of_archive(connection: sqlite3.Connection, experiment: int) -> None:
-    """Show an experiment among the others again; within a transaction of the caller's."""
+    """Unarchive an experiment, in the caller's transaction."""
     connection.execute("UPDATE experiments SET archived = 0 WHERE id = ?", (experiment,))
 
 
 def remove(connection: sqlite3.Connection, experiment: int) -> Outcome:
-    """Forget an experiment, and those of its runs that no other wants and that are not done.
+    """Delete an experiment, and its unfinished runs that no other experiment has.
 
-    Finished runs stay, and are found again by the next experiment that wants them.
+    Finished runs stay, and an experiment that has them later trains them no second time.
     """
     with transaction(connection):
         wanted = {row[0] for row in connection.execute(WANTED, {"experiment": experiment})}
@@ -201,38 +201,38 @@ def remove(connection: sqlite3.Connection, experiment: int) -> Outcome:
 
 
 def forget(connection: sqlite3.Connection, runs: Iterable[int]) -> None:
-    """Delete runs that are on no curve, and all that they recorded; within a transaction of the caller's."""
-    lost = json.dumps(list(runs))
+    """Delete runs that are on no curve, with their records, in the caller's transaction."""
+    deleted = json.dumps(list(runs))
     listed = "(SELECT value FROM json_each(:runs))"
-    beside = (
+    neighbours = (
         f"SELECT needs_id FROM run_needs WHERE run_id IN {listed}"
         f" UNION SELECT run_id FROM run_needs WHERE needs_id IN {listed}"
     )
-    touched = json.dumps([row[0] for row in connection.execute(beside, {"runs": lost})])
+    touched = json.dumps([row[0] for row in connection.execute(neighbours, {"runs": deleted})])
     columns = [(table, "run_id") for table in ("attempts", "epochs", "layers", "files", "lines", "run_needs")]
     for table, column in [*columns, ("run_needs", "needs_id"), ("runs", "id")]:
-        connection.execute(f"DELETE FROM {table} WHERE {column} IN {listed}", {"runs": lost})
+        connection.execute(f"DELETE FROM {table} WHERE {column} IN {listed}", {"runs": deleted})
     connection.execute(
         f"UPDATE runs SET dependents = {_DEPENDENTS}, unmet = {_UNMET} WHERE id IN {listed}", {"runs": touched}
     )
 
 
 def unfit(connection: sqlite3.Connection) -> int:
-    """How many runs store a priority, dependents or unmet needs that do not fit the queue; 0 unless something broke."""
+    """The number of runs whose stored priority, dependents or unmet needs are wrong; 0 in a sound database."""
     return int(connection.execute(f"SELECT count(*) FROM runs WHERE {_UNFIT}").fetchone()[0])
 
 
 def refit(connection: sqlite3.Connection) -> int:
-    """Derive priority, dependents and unmet needs again where they do not fit the queue; for how many runs."""
+    """Correct priority, dependents and unmet needs where they are wrong; returns the number of runs corrected."""
     return connection.execute(
         f"UPDATE runs SET priority = {_PRIORITY}, dependents = {_DEPENDENTS}, unmet = {_UNMET} WHERE {_UNFIT}"
     ).rowcount
 
 
 def retry_failed(connection: sqlite3.Connection, experiment: int) -> Outcome:
-    """Let the failed runs of an experiment be claimed again, each as a new attempt, and whatever they blocked.
+    """Queue the failed runs of an experiment again, each as a new attempt, and release the runs that they blocked.
 
-    An experiment that was paused because of them goes on.
+    An experiment that was paused because of them becomes active.
     """
     again = f"UPDATE runs SET status = 'waiting', error = NULL WHERE status = 'failed' AND id IN ({WANTED})"
     with transaction(connection):
@@ -262,7 +262,7 @@ def _blocked(connection: sqlite3.Connection, experiment: int) -> int:
 
 
 def stored_profile(connection: sqlite3.Connection, name: str) -> Profile | None:
-    """The profile that was resolved when the experiment of this name was queued; None if there is none."""
+    """The profile that was chosen when the experiment of this name was queued; None if it does not exist."""
     row = connection.execute(
         "SELECT json_extract(definition, '$.profile') FROM experiments WHERE name = ?", (name,)
     ).fetchone()
@@ -270,7 +270,7 @@ def stored_profile(connection: sqlite3.Connection, name: str) -> Profile | None:
 
 
 def experiment_id(connection: sqlite3.Connection, name: str) -> int:
-    """The id of the experiment called `name`. Raises InputError, with the nearest name, if there is none."""
+    """The id of the experiment called `name`. Raises InputError with the nearest name if it does not exist."""
     row = connection.execute("SELECT id FROM experiments WHERE name = ?", (name,)).fetchone()
     if row is None:
         names = [row[0] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]
@@ -280,13 +280,26 @@ def experiment_id(connection: sqlite3.Connection, name: str) -> int:
     return int(row[0])
 
 
+def points(connection: sqlite3.Connection, experiment: int, schema: str = "main") -> set[tuple[int, int, str]]:
+    """Level, replicate and digest of each point of an experiment, of the database attached as `schema`."""
+    rows = connection.execute(
+        f"""
+        SELECT p.level, p.replicate, r.digest FROM {schema}.experiment_curves c
+        JOIN {schema}.curve_points p ON p.curve_id = c.id JOIN {schema}.runs r ON r.id = p.run_id
+        WHERE c.experiment_id = ?
+        """,
+        (experiment,),
+    )
+    return {tuple(row) for row in rows}
+
+
 def set_priorities(connection: sqlite3.Connection, experiment: int) -> None:
-    """Give the runs of an experiment the highest priority of the active experiments that want each."""
+    """Give each run of an experiment the highest priority of the active experiments that have it."""
     connection.execute(f"UPDATE runs SET priority = {_PRIORITY} WHERE id IN ({WANTED})", {"experiment": experiment})
 
 
 def remove_curves(connection: sqlite3.Connection, experiment: int) -> None:
-    """Forget which runs are an experiment's points, and keep the runs; within a transaction of the caller's."""
+    """Delete an experiment's curves and keep its runs, in the caller's transaction."""
     connection.execute(
         "DELETE FROM curve_points WHERE curve_id IN (SELECT id FROM experiment_curves WHERE experiment_id = ?)",
         (experiment,),

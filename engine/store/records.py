@@ -1,4 +1,4 @@
-"""What a run yields, written as soon as it is known. Every write carries its claim and is dropped if that is stale."""
+"""The records of a run, each written at once, under the run's claim. A write under a stale claim is dropped."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,21 +10,22 @@ from engine.store import queue, rules
 from engine.store.database import now, transaction
 from engine.store.leases import Claim, block_dependents, reclaim
 
-LOST_ALLOWED = 5  # worker processes that may end in a run, without an epoch recorded in between
+LOST_ALLOWED = 5  # workers that die in a run, without an epoch recorded in between, before the run has failed
 
 
-_VALID = "WHERE id = ? AND digest = ? AND claim = ? AND status = 'running'"  # the claim of these is in force
+_VALID = "WHERE id = ? AND digest = ? AND claim = ? AND status = 'running'"  # the claim is in force
 
 
 class StaleClaim(Exception):
-    """The run was claimed by another worker meanwhile: what this one still has to say is dropped."""
+    """The run was taken from this worker, whose further records are dropped."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of one run. Accuracies are fractions in [0, 1]; a loss that is not finite is None.
+    """One epoch of one run. Accuracies are fractions in [0, 1].
 
-    `test_top5` is None for fewer than ten classes, and what earlier versions did not record is None, too.
+    None: a loss that is not finite, `test_top5` for fewer than ten classes, and values that an earlier version did not
+    record.
     """
 
     epoch: int  # 0 is the first
@@ -33,7 +34,7 @@ class Epoch:
     validation_accuracy: float | None
     test_accuracy: float
     learning_rate: float
-    images_per_second: float | None  # None where all of it had been trained before a resumption
+    images_per_second: float | None  # None if no image was left to train after a resumption
     validation_loss: float | None = None
     test_loss: float | None = None
     test_top5: float | None = None
@@ -47,7 +48,7 @@ class Layer:
     weights_remaining: int
     weights_total: int
     prunable: Prunable = "conv"
-    flops: int | None = None  # that one image takes there, unpruned; None where that is not known
+    flops: int | None = None  # of one image in these weights, unpruned; None if unknown
 
 
 EPOCH = ", ".join(field.name for field in fields(Epoch))
@@ -56,9 +57,9 @@ LAYER = ", ".join(field.name for field in fields(Layer))
 
 @dataclass(frozen=True)
 class Position:
-    """A network on the line between two: where, from 0 to 1, and how it classifies training and test images."""
+    """A network on the line between two trained ones, with its losses and accuracies (fractions in [0, 1])."""
 
-    position: float
+    position: float  # 0: the first network, 1: the second
     train_loss: float | None
     train_accuracy: float
     test_loss: float | None
@@ -67,7 +68,7 @@ class Position:
 
 @contextmanager
 def unflushed(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is committed meanwhile reaches the disk with the next commit that is flushed: a power cut may take it."""
+    """Commit without waiting for the disk. A power cut may lose such a commit, until a later one is flushed."""
     connection.execute("PRAGMA synchronous = NORMAL")
     try:
         yield
@@ -77,7 +78,7 @@ def unflushed(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def _fenced(connection: sqlite3.Connection, claim: Claim) -> Iterator[None]:
-    """A transaction in which the claim is known to be valid. Raises StaleClaim if it is not."""
+    """A transaction in which the claim is in force. Raises StaleClaim if it is not."""
     with transaction(connection):
         row = connection.execute(
             f"SELECT 1 FROM runs {_VALID}", (claim.run_id, claim.run.digest, claim.number)
@@ -95,12 +96,13 @@ def start(
     layers: list[Layer],
     flops: int | None = None,
 ) -> None:
-    """Record that training begins: on what, with which versions, and how many weights each layer has left.
+    """Record that training begins: its environment (columns of `runs`) and the weights of each layer.
 
-    `flops` are those that one image takes in the whole network, unpruned.
+    `flops` are of one image in the whole network, unpruned. Raises StaleClaim.
 
-    A run that knows no rule has the layers of the widest; its totals are those of the narrowest by which it is wanted.
-    Not flushed to disk: what comes of the attempt is, but for a checkpoint, which is not used where it is unknown.
+    A run without a pruning rule records the layers of the widest rule; its totals are of the narrowest rule of its
+    experiments. The record is not flushed to disk: the end of the attempt is, and a checkpoint of an attempt that a
+    power cut erased is ignored.
     """
     columns = {"attempt": attempt, "started_at": now(), "error": None, "flops": flops, **environment}
     with unflushed(connection), _fenced(connection, claim):
@@ -112,12 +114,12 @@ def start(
         _begin(connection, claim.run_id, attempt)
         connection.executemany(
             f"INSERT OR REPLACE INTO layers (run_id, layer, {LAYER}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((claim.run_id, place, *vars(layer).values()) for place, layer in enumerate(layers)),
+            ((claim.run_id, number, *vars(layer).values()) for number, layer in enumerate(layers)),
         )
 
 
 def untrained(connection: sqlite3.Connection, claim: Claim, accuracy: float) -> None:
-    """Record the test accuracy before the first step: of a ticket, that of its mask over its weights."""
+    """Record the test accuracy, a fraction, of the masked weights before the first step. Raises StaleClaim."""
     with unflushed(connection), _fenced(connection, claim):
         _update(connection, claim.run_id, {"untrained_accuracy": accuracy})
 
@@ -125,7 +127,7 @@ def untrained(connection: sqlite3.Connection, claim: Claim, accuracy: float) -> 
 def epoch(connection: sqlite3.Connection, claim: Claim, attempt: int, record: Epoch) -> None:
     """Record an epoch in one statement. Raises StaleClaim.
 
-    Not flushed to disk: a power cut may take it, and then a newer checkpoint is not used.
+    Not flushed to disk: if a power cut loses it, a checkpoint of a later epoch is ignored.
     """
     with unflushed(connection):
         recorded = connection.execute(
@@ -140,7 +142,7 @@ def epoch(connection: sqlite3.Connection, claim: Claim, attempt: int, record: Ep
 
 
 def epochs(connection: sqlite3.Connection, claim: Claim, attempt: int) -> list[Epoch]:
-    """The epochs that an attempt has recorded so far, in order."""
+    """The epochs that an attempt has recorded, in order."""
     rows = connection.execute(
         f"SELECT {EPOCH} FROM epochs WHERE run_id = ? AND attempt = ? ORDER BY epoch",
         (claim.run_id, attempt),
@@ -149,7 +151,7 @@ def epochs(connection: sqlite3.Connection, claim: Claim, attempt: int) -> list[E
 
 
 def line(connection: sqlite3.Connection, claim: Claim, along: Iterable[Position]) -> None:
-    """Record the networks on a line, in place of those that an earlier attempt recorded."""
+    """Record the networks on a line, in place of those of an earlier attempt. Raises StaleClaim."""
     with _fenced(connection, claim):
         connection.execute("DELETE FROM lines WHERE run_id = ?", (claim.run_id,))
         connection.executemany(
@@ -160,7 +162,7 @@ def line(connection: sqlite3.Connection, claim: Claim, along: Iterable[Position]
 
 
 def keeps_final(connection: sqlite3.Connection, claim: Claim) -> bool:
-    """Whether a run's final weights are kept: an experiment asks for it, or a line ends there."""
+    """Whether to keep a run's final weights: an experiment asks for them, or a line ends at them."""
     asked = """
         SELECT 1 FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
         JOIN experiments e ON e.id = c.experiment_id
@@ -179,10 +181,10 @@ def file(
     run: str | None = None,
     lost: str | None = None,
 ) -> None:
-    """Record a file that the run left: `rewind` and `final` states, or the `mask` of the next level.
+    """Record a file of the run: a `rewind` or `final` state, or the `mask` of the next level. Raises StaleClaim.
 
-    A run that starts from a mask of level 1 records it for the dense run of its chain, whose digest is `run`: see
-    `Chain.mask_of`. That replaces no other than the `lost` one, as another run may have recorded it meanwhile.
+    A run that starts from a mask of level 1 records that mask for the dense run of its chain, whose digest is `run`
+    (`Chain.mask_of`). It replaces only the file `lost` (a SHA-256), because another run may have recorded the mask.
     """
     with _fenced(connection, claim):
         if run is not None and file_of(connection, run, kind) != lost:
@@ -194,7 +196,7 @@ def file(
 
 
 def file_of(connection: sqlite3.Connection, digest: str, kind: str) -> str | None:
-    """The SHA-256 of the file of this kind that the run of this digest left, or None."""
+    """The SHA-256 of the file of this kind that the run of this digest left; None if it left none."""
     row = connection.execute(
         "SELECT sha256 FROM files JOIN runs ON runs.id = run_id WHERE digest = ? AND kind = ?", (digest, kind)
     ).fetchone()
@@ -202,13 +204,13 @@ def file_of(connection: sqlite3.Connection, digest: str, kind: str) -> str | Non
 
 
 def prunable_layers(connection: sqlite3.Connection, digest: str, rule: Prunable) -> list[str]:
-    """The layers of a run that has been started which a rule prunes, in the order of the network."""
+    """The layers of a started run that a rule prunes, in the order of the network."""
     query = "SELECT name FROM layers_by_rule JOIN runs ON runs.id = run_id WHERE digest = ? AND rule = ? ORDER BY layer"
     return [row[0] for row in connection.execute(query, (digest, rule))]
 
 
 def location_of(connection: sqlite3.Connection, identity: str) -> str:
-    """Where the data set of this identity lies; empty for one that a library brings along."""
+    """The path of the data set of this identity; empty for one that is part of a library."""
     row = connection.execute("SELECT location FROM datasets WHERE identity = ?", (identity,)).fetchone()
     return str(row[0])
 
@@ -221,9 +223,10 @@ def done(
     seconds: float,
     device_memory: int | None = None,
 ) -> None:
-    """Record the end of a run: its test accuracy, the epoch where that was read, and its peak memory on the device.
+    """Record that a run is done. Raises StaleClaim.
 
-    A line's accuracy is the least on it, and of no epoch.
+    `accuracy` is the test accuracy, a fraction, measured at `epoch`; of a line, the least on it (`epoch` None).
+    `seconds` is the time of training, summed over resumptions; `device_memory` is the peak in bytes.
     """
     columns = {"test_accuracy": accuracy, "test_epoch": epoch, "seconds": seconds, "device_memory": device_memory}
     with _fenced(connection, claim):
@@ -231,22 +234,22 @@ def done(
 
 
 def diverged(connection: sqlite3.Connection, claim: Claim, epoch: int, seconds: float) -> None:
-    """Record that loss or weights were not finite after `epoch`; what stands on the run is blocked."""
+    """Record that loss or weights were not finite after `epoch`, and block the runs that depend on it."""
     with _fenced(connection, claim):
         error = f"not finite after epoch {epoch}"
         _end(connection, claim.run_id, claim.number, "diverged", diverged_epoch=epoch, seconds=seconds, error=error)
 
 
 def failed(connection: sqlite3.Connection, claim: Claim, error: str) -> None:
-    """Record that a run ended with an error; what stands on it is blocked."""
+    """Record that a run ended with an error, and block the runs that depend on it."""
     with _fenced(connection, claim):
         _end(connection, claim.run_id, claim.number, "failed", error=error)
 
 
 def out_of_memory(connection: sqlite3.Connection, claim: Claim, error: str) -> bool:
-    """Record that a run ran out of memory: the first time it is queued to be trained alone, then it has failed.
+    """Record that a run ran out of memory; returns whether it has failed.
 
-    Returns whether it has failed.
+    The first time, the run returns to the queue and will train alone on a device. The second time it has failed.
     """
     with _fenced(connection, claim):
         if connection.execute("SELECT alone FROM runs WHERE id = ?", (claim.run_id,)).fetchone()[0]:
@@ -259,9 +262,9 @@ def out_of_memory(connection: sqlite3.Connection, claim: Claim, error: str) -> b
 
 
 def lost(connection: sqlite3.Connection, run_id: int, number: int) -> None:
-    """Put a run back whose worker's process has ended; after `LOST_ALLOWED` such ends in a row it has failed.
+    """Return a run whose worker has died to the queue; after `LOST_ALLOWED` deaths in a row it has failed.
 
-    Does nothing where the claim is no longer in force: another worker has put the run back meanwhile.
+    Does nothing if the claim `number` is no longer in force, because another worker did this first.
     """
     query = """
         SELECT r.lost, w.log FROM runs r JOIN workers w ON w.id = r.worker
@@ -282,13 +285,13 @@ def lost(connection: sqlite3.Connection, run_id: int, number: int) -> None:
 
 
 def is_over(connection: sqlite3.Connection, digest: str) -> bool:
-    """Whether the run of this digest has ended, so that no worker goes on with it."""
+    """Whether the run of this digest is done, failed or diverged."""
     query = "SELECT 1 FROM runs WHERE digest = ? AND status IN ('done', 'failed', 'diverged')"
     return connection.execute(query, (digest,)).fetchone() is not None
 
 
 def _end(connection: sqlite3.Connection, run_id: int, number: int, status: str, **columns: object) -> None:
-    """A run is over, and with it the attempt that this claim made at it (the trigger `attempt_over`)."""
+    """End a run; the trigger `attempt_over` ends the attempt of its claim."""
     _ensure_begun(connection, run_id, number)
     over = {"status": status, "finished_at": now(), "lease_expires_at": None, "alone": 0, "lost": 0}
     _update(connection, run_id, {**over, **columns})
@@ -299,16 +302,16 @@ def _end(connection: sqlite3.Connection, run_id: int, number: int, status: str, 
 
 
 def _begin(connection: sqlite3.Connection, run_id: int, attempt: int) -> None:
-    """The claim in force begins an attempt at a run, or goes on with it where another claim left it."""
+    """Record that the claim in force starts an attempt, or resumes the attempt of an earlier claim."""
     connection.execute(
-        "INSERT OR IGNORE INTO attempts (run_id, attempt, claim, worker, started_at)"  # it may be said twice
+        "INSERT OR IGNORE INTO attempts (run_id, attempt, claim, worker, started_at)"  # a worker may repeat it
         " SELECT id, ?, claim, worker, ? FROM runs WHERE id = ?",
         (attempt, now(), run_id),
     )
 
 
 def _ensure_begun(connection: sqlite3.Connection, run_id: int, number: int) -> None:
-    """Record an attempt for this claim if it has none: one that ends before its training begins is an attempt, too."""
+    """Record an attempt for this claim if it has none: a run may fail before its training begins."""
     begun = "SELECT 1 FROM attempts WHERE run_id = ? AND claim = ?"
     if connection.execute(begun, (run_id, number)).fetchone() is None:
         again = "UPDATE runs SET attempt = attempt + 1 WHERE id = ? RETURNING attempt"

@@ -1,4 +1,4 @@
-"""Curves with what each replicate reached, which statistics need: the view `curves` holds their means."""
+"""Curves with the accuracy of each replicate, for statistics. (The view `curves` has only their means.)"""
 
 import sqlite3
 from collections.abc import Mapping
@@ -26,17 +26,17 @@ ACCURACIES = f"""
     LEFT JOIN datasets d ON d.identity = r.target_dataset
     WHERE :experiment IS NULL OR e.name = :experiment ORDER BY e.id, c.id, p.level, r.seed
 """
-SAID = (
+FACTS = (
     "experiment", "name", "source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket", "is_chain",
     "source_dataset", "target_dataset", "width", "epochs", "fresh_head",
     "by_the_paper",
 )  # fmt: skip
-NEAR_CHANCE = 0.02  # of the way from chance to 1: a network that is no further has collapsed
+NEAR_CHANCE = 0.02  # fraction of the way from chance to 1 up to which a network has collapsed
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve and its replicates, which seeds tell apart. Levels come in order; a level without results has no seed."""
+    """A curve and its replicates, by seed. Levels are in order; a level without results maps to nothing."""
 
     experiment: str
     name: str
@@ -47,41 +47,41 @@ class Curve:
     optimizer: str
     scope: str | None
     ticket: str
-    is_chain: bool  # whether its tickets are trained where they were found, so that its runs are the links of a chain
+    is_chain: (
+        bool  # whether its tickets are trained on their source as in their chain, so that its runs are the chain's
+    )
     source_dataset: str | None  # the identity
     target_dataset: str
     width: float
     epochs: int
-    fresh_head: bool  # whether output layers are drawn anew even where they could be carried along
-    by_the_paper: (
-        bool  # whether its experiment finds tickets by magnitude, weight by weight, after training, and rewinds
-    )
+    fresh_head: bool  # whether output layers are drawn anew even if the ticket's would fit
+    by_the_paper: bool  # whether its experiment prunes single weights by magnitude after training, and rewinds
     accuracies: Mapping[int, Mapping[int, float]]  # level -> seed -> test accuracy, of the runs that are done
     pruned: Mapping[int, float]  # level -> mean fraction of weights pruned, of the runs that are done
-    runs: Mapping[int, Mapping[int, int]]  # level -> seed -> id of the run, of all that are planned
-    chance: float  # the accuracy of a constant answer
-    collapsed: Mapping[int, frozenset[int]]  # level -> seeds that are done and no better than chance
-    diverged: Mapping[int, frozenset[int]]  # level -> seeds whose loss was no longer a number: they have no accuracy
+    runs: Mapping[int, Mapping[int, int]]  # level -> seed -> id of the run, of all planned runs
+    chance: float  # the accuracy of always answering the most frequent class
+    collapsed: Mapping[int, frozenset[int]]  # level -> seeds that are done with an accuracy near chance
+    diverged: Mapping[int, frozenset[int]]  # level -> seeds that diverged, and so have no accuracy
 
     @property
     def planned(self) -> int:
-        """How many runs it has, done or not."""
+        """Number of its runs, done or not."""
         return sum(map(len, self.runs.values()))
 
     @property
     def done(self) -> int:
-        """How many of them are done."""
+        """Number of its runs that are done."""
         return sum(map(len, self.accuracies.values()))
 
 
 def read(connection: sqlite3.Connection, experiment: str | None = None) -> list[Curve]:
-    """The curves of an experiment, or of all, in the order in which they were queued."""
+    """The curves of an experiment, or of all, in the order of queueing."""
     rows = connection.execute(ACCURACIES, {"experiment": experiment})
-    return [_curve(list(own)) for _, own in groupby(rows, key=lambda row: row["curve_id"])]
+    return [_curve(list(group)) for _, group in groupby(rows, key=lambda row: row["curve_id"])]
 
 
 def collapsed(accuracy: float, chance: float) -> bool:
-    """Whether a network has ended where it knows nothing: its accuracy is about that of a constant answer."""
+    """Whether an accuracy is near chance (`NEAR_CHANCE`), so that the network has collapsed."""
     return accuracy <= min(chance + NEAR_CHANCE * (1 - chance), 2 * chance)
 
 
@@ -93,22 +93,22 @@ def _curve(rows: list[sqlite3.Row]) -> Curve:
     for row in rows:
         level, seed = row["level"], row["seed"]
         runs.setdefault(level, {})[seed] = row["run"]
-        own = accuracies.setdefault(level, {})
+        by_seed = accuracies.setdefault(level, {})
         if row["status"] == "done":
-            own[seed] = row["test_accuracy"]
+            by_seed[seed] = row["test_accuracy"]
             fractions.setdefault(level, []).append(row["fraction_pruned"])
         elif row["status"] == "diverged":
             diverged.setdefault(level, set()).add(seed)
     chance = specs.chance(rows[0]["dataset"], rows[0]["classes"]) if rows[0]["classes"] else 0.0
     return Curve(
-        **{key: rows[0][key] for key in SAID},
+        **{key: rows[0][key] for key in FACTS},
         accuracies=accuracies,
         pruned={level: fsum(values) / len(values) for level, values in fractions.items()},
         runs=runs,
         chance=chance,
         collapsed={
-            level: frozenset(seed for seed, reached in own.items() if collapsed(reached, chance))
-            for level, own in accuracies.items()
+            level: frozenset(seed for seed, accuracy in by_seed.items() if collapsed(accuracy, chance))
+            for level, by_seed in accuracies.items()
         },
         diverged={level: frozenset(seeds) for level, seeds in diverged.items()},
     )

@@ -1,4 +1,4 @@
-"""A type for each kind of row that the store reads: checked at its edge, used as attributes everywhere else."""
+"""A type for each kind of row that the store reads; reading a row checks it."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -8,29 +8,29 @@ import msgspec
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What all rows have in common."""
+    """The base of all row types."""
 
     def as_json(self) -> dict[str, Any]:
-        """The row as `--json` prints it: the fields in their order."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
+        """The row as `--json` prints it: the fields in order."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return fields
 
 
 Kind = TypeVar("Kind", bound=Row)
 
 
 def typed(kind: type[Kind], row: sqlite3.Row | Mapping[str, object]) -> Kind:
-    """A row as its type, which may leave columns out. Raises ValidationError for other values: see `damage`."""
+    """The row as its type, which may ignore columns. Raises ValidationError for values of other types (`damage`)."""
     return msgspec.convert(dict(row), kind)
 
 
 class Experiment(Row, frozen=True):
-    """An experiment: how many of its runs have each status, the status that follows, and what it waits for."""
+    """An experiment: the number of its runs by status, the status derived from these, and what it waits for."""
 
     id: int
     name: str
-    state: str  # active, paused, cancelled: what a person wants
-    reason: str | None  # why it was paused by itself
+    state: str  # active, paused, cancelled; `status` says what happens
+    reason: str | None  # why cockpit paused it; None if the user did
     priority: int
     pause_after: int
     created_at: str
@@ -45,16 +45,16 @@ class Experiment(Row, frozen=True):
     failed: int
     diverged: int
     blocked: int
-    halted: int  # would wait, but only paused or cancelled experiments want them
+    halted: int  # waiting runs that only paused or cancelled experiments have
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     status: str
     waits_for: str
-    why: str  # the error of one of the runs that failed or diverged, in a line
+    why: str  # the error of one failed or diverged run, in one line
 
 
 class CurveFacts(Row, frozen=True):
-    """What a curve is, whether it has results or not. `plan`: the fractions of weights left at the planned levels."""
+    """The facts of a curve, with or without results. `plan`: fractions of weights left at the planned levels."""
 
     source: str | None
     target: str
@@ -70,7 +70,7 @@ class CurveFacts(Row, frozen=True):
 
 
 class ChainTicket(Row, frozen=True):
-    """A winning ticket of a chain, the digest of the run that trains it, and whether its files are `here`."""
+    """A winning ticket of a chain; `digest` is of the run that trains it, `here` whether its files exist."""
 
     name: str
     level: int
@@ -82,7 +82,7 @@ class ChainTicket(Row, frozen=True):
 
 
 class Curve(Row, frozen=True):
-    """A curve of an experiment: how many of its runs are done, and what it waits for."""
+    """A curve of an experiment: the number of its runs by status, and what it waits for."""
 
     name: str
     runs: int
@@ -95,7 +95,7 @@ class Curve(Row, frozen=True):
 
 
 class Failure(Row, frozen=True):
-    """A run that failed or diverged, and why."""
+    """A run that failed or diverged, with its error."""
 
     digest: str
     ticket: str
@@ -107,7 +107,7 @@ class Failure(Row, frozen=True):
 
 
 class Detail(Experiment, frozen=True):
-    """An experiment with its definition, the command that queued it, its curves, and what went wrong."""
+    """An experiment with its definition, the command that queued it, its curves, and the errors of its runs."""
 
     command: str | None
     definition: dict[str, Any]  # the stored JSON; `queue.definition_of` reads it
@@ -115,13 +115,13 @@ class Detail(Experiment, frozen=True):
     errors: tuple[Failure, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The curves themselves stand where an experiment in a list has their number."""
-        found = super().as_json()
-        return {**found, "curves": found.pop("by_curve")}
+        """The same as for an experiment of a list, but with the curves in place of their number."""
+        fields = super().as_json()
+        return {**fields, "curves": fields.pop("by_curve")}
 
 
 class Run(Row, frozen=True):
-    """A run of an experiment: which it is, its status, and what it waits for or is blocked by."""
+    """A run of an experiment: its identity, its status, and what it waits for or is blocked by."""
 
     id: int
     digest: str
@@ -133,30 +133,30 @@ class Run(Row, frozen=True):
     model: str
     width: float
     optimizer: str
-    source_optimizer: str | None  # that found its ticket, where another
+    source_optimizer: str | None  # of the chain that its ticket comes from
     learning_rate: float
     scope: str | None
-    rate: float | str | None  # of pruning
+    rate: float | str | None  # of pruning; None: the default
     status: str
     attempt: int
-    untrained_accuracy: float | None  # before the first step
+    untrained_accuracy: float | None  # on test images, before the first step
     test_accuracy: float | None
-    flops_remaining: float | None  # a fraction
+    flops_remaining: float | None  # a fraction of the unpruned network's
     seconds: float | None
     error: str | None
-    device: str | None  # that its worker trains it on
+    device: str | None  # of its worker
     host: str | None
     waits_for: str
 
 
 class Attempt(Row, frozen=True):
-    """A claim of a run: who trained it from when to when, how that ended, and the error with its traceback."""
+    """A claim of a run: its worker, its start and end, its outcome, and the error with its traceback."""
 
     attempt: int
     claim: int
     started_at: str | None
     ended_at: str | None
-    outcome: str | None  # None: under way
+    outcome: str | None  # None: the claim is in force
     error: str | None
     device: str | None
     device_name: str | None
@@ -165,7 +165,7 @@ class Attempt(Row, frozen=True):
 
 
 class Epoch(Row, frozen=True):
-    """An epoch of a run; losses and accuracies are means over images, the learning rate is that of its last step."""
+    """An epoch of a run: losses and accuracies are means over images, the learning rate is of the last step."""
 
     epoch: int
     train_loss: float | None
@@ -180,7 +180,7 @@ class Epoch(Row, frozen=True):
 
 
 class File(Row, frozen=True):
-    """A file that a run left: what it holds, the SHA-256 by which it is called, and its size."""
+    """A file that a run left. `kind`: rewind, final, mask or ticket; `sha256` names it."""
 
     kind: str
     sha256: str
@@ -188,7 +188,7 @@ class File(Row, frozen=True):
 
 
 class Running(Row, frozen=True):
-    """A run under way, and the last epoch that it recorded."""
+    """A running run, and the last epoch that it recorded."""
 
     id: int
     ticket: str
@@ -204,7 +204,7 @@ class Running(Row, frozen=True):
 
 
 class Event(Row, frozen=True):
-    """Something that happened to a run: `history.events` says what there is."""
+    """An event of a run; `history.events` lists the kinds."""
 
     at: str
     event: str
@@ -267,7 +267,7 @@ class Pool(Row, frozen=True):
 
 
 class Holder(Row, frozen=True):
-    """A running run, its claim, and the process of its worker; `expired` says that the lease has run out."""
+    """A running run, its claim, and the process of its worker; `expired`: 1 if the lease has expired."""
 
     run_id: int
     claim: int
@@ -280,7 +280,7 @@ class Holder(Row, frozen=True):
 
 
 class Worker(Row, frozen=True):
-    """A worker: what it is, what it does, and the run that it trains, if any."""
+    """A worker: its process, its last report, and its run, if any."""
 
     id: int
     pid: int
@@ -326,7 +326,7 @@ class Worker(Row, frozen=True):
 
 
 class Load(Row, frozen=True):
-    """The newest sample of how busy a host or a card is."""
+    """The newest sample of the load of a host (device `cpu`) or a card. `busy` is a fraction, memory is in bytes."""
 
     host: str
     device: str
@@ -339,13 +339,13 @@ class Load(Row, frozen=True):
 
 
 class LoadHistory(Load, frozen=True):
-    """The same with the last hour in equal parts: the mean of each, oldest first; None where nothing was measured."""
+    """The same with the last hour, in equal parts."""
 
-    history: dict[str, tuple[float | None, ...]]
+    history: dict[str, tuple[float | None, ...]]  # measure -> mean of each part, oldest first; None: no sample
 
 
 class DataSetFile(Row, frozen=True):
-    """A data set that was read from a person's own files."""
+    """A data set that was read from the user's files."""
 
     name: str
     identity: str

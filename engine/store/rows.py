@@ -1,4 +1,4 @@
-"""Reading the database back: tidy rows for export, listings, and the state of a queue."""
+"""Reading the database: rows for export, lists, and the state of the queue."""
 
 import json
 import sqlite3
@@ -57,13 +57,13 @@ EXPORTS = {
         ORDER BY l.run_id, l.layer
     """,
 }
-TABLES = (*EXPORTS, "statistics")  # that can be exported; the last is of `engine.analysis.reports`
+TABLES = (*EXPORTS, "statistics")  # that can be exported; `engine.analysis.reports` computes the last one
 UNPRUNED = f"(SELECT sum(l.weights_total) FROM layers_by_rule l WHERE l.run_id = r.id AND l.rule = {OF_EXPERIMENT})"
 # The epoch of least validation loss: the early-stopping iteration of Frankle and Carbin (2019).
 LEAST = """(SELECT x.epoch FROM epochs x
  WHERE x.run_id = r.id AND x.attempt = r.attempt AND x.validation_loss IS NOT NULL
  ORDER BY x.validation_loss, x.epoch LIMIT 1)"""
-# What pruned weights no longer take of the network's; unknown where a layer's are not known.
+# FLOPs of one image in the pruned network; NULL if those of a layer are unknown.
 FLOPS = """(SELECT CASE WHEN count(*) = count(l.flops)
  THEN r.flops - sum(l.flops / l.weights_total * (l.weights_total - l.weights_remaining)) END
  FROM layers l WHERE l.run_id = r.id)"""
@@ -80,9 +80,12 @@ STATUSES = ("waiting", "running", "done", "failed", "diverged", "blocked")
 
 
 def asked(connection: sqlite3.Connection, table: str, experiment: str | None, all_attempts: bool) -> str:
-    """Which of `TABLES` is asked for. Raises InputError for others, and for what does not go with it."""
+    """The name in `TABLES` that the user asked for.
+
+    Raises InputError for another name, an unknown experiment, and `all_attempts` with another table than epochs.
+    """
     if experiment is not None:
-        from engine.store import queue  # which reads recipes
+        from engine.store import queue  # imported here, as it imports the recipes
 
         queue.experiment_id(connection, experiment)
     name = chosen("table", table, TABLES)
@@ -95,12 +98,12 @@ def asked(connection: sqlite3.Connection, table: str, experiment: str | None, al
 def export(
     connection: sqlite3.Connection, table: str, experiment: str | None = None, *, all_attempts: bool = False
 ) -> tuple[list[str], Iterator[tuple[object, ...]]]:
-    """The column names and, as a stream, the rows of one of the tables in `EXPORTS`.
+    """The column names and a stream of the rows of one of the tables in `EXPORTS`.
 
-    Epochs are those of a run's last attempt, which its accuracy is of, or of `all_attempts`.
+    Epochs are of each run's last attempt, to which its accuracy belongs, or with `all_attempts` of all.
     """
-    said = _titles(connection)
-    connection.create_function("title_of", 2, lambda *names: said.get(names), deterministic=True)
+    by_names = _titles(connection)
+    connection.create_function("title_of", 2, lambda *names: by_names.get(names), deterministic=True)
     cursor = connection.cursor()
     cursor.row_factory = None
     values = {"experiment": experiment, "all_attempts": all_attempts}
@@ -111,22 +114,22 @@ def export(
 
 
 def _titles(connection: sqlite3.Connection) -> Mapping[tuple[str, str], str]:
-    """The display names of data sets, by experiment and name."""
+    """The display names of data sets, by experiment and the experiment's name for the set."""
     if not connection.execute("SELECT EXISTS (SELECT 1 FROM data_titles)").fetchone()[0]:
         return {}
-    from engine.store import titles  # which takes longer to import than most exports
+    from engine.store import titles  # imported here, as that takes longer than most exports
 
     return titles.of_all_data(connection)
 
 
 def curves(connection: sqlite3.Connection, experiment: str) -> list[Point]:
     """The rows of the view `curves` for one experiment, in order of curve and level."""
-    found = connection.execute("SELECT * FROM curves WHERE experiment = ?", (experiment,))
-    return [typed(Point, row) for row in found]
+    rows = connection.execute("SELECT * FROM curves WHERE experiment = ?", (experiment,))
+    return [typed(Point, row) for row in rows]
 
 
 def experiments(connection: sqlite3.Connection, only: int | None = None) -> list[Experiment]:
-    """Every experiment (or one) with how many of its runs have each status, and the status that follows from those."""
+    """All experiments, or `only` one: the number of runs in each status, and the status derived from those."""
     counts = ", ".join(
         f"count(DISTINCT CASE WHEN r.status = '{status}' THEN r.id END) AS {status}" for status in STATUSES
     )
@@ -148,7 +151,7 @@ def experiments(connection: sqlite3.Connection, only: int | None = None) -> list
 
 
 def _experiment(row: sqlite3.Row) -> dict[str, object]:
-    """The fields of an experiment: its columns, and what follows from them."""
+    """The fields of an experiment: its columns, and those derived from them."""
     status = _state(row)
     waits_for = "" if status != "waiting" else "a device" if row["ready"] else "its source chain"
     if status in ("paused", "cancelled"):
@@ -166,28 +169,28 @@ def _experiment(row: sqlite3.Row) -> dict[str, object]:
 
 
 def last_line(error: str | None) -> str:
-    """What an error says, without its traceback."""
+    """The last line of an error, which is its message without the traceback."""
     return (error or "").strip().rpartition("\n")[2]
 
 
 @lru_cache(maxsize=10_000)
 def _data_sets(definition: str) -> dict[str, list[str]]:
-    """The names of the data sets in a definition: of its sources, and of its targets."""
-    found = json.loads(definition)
-    return {key: [data["name"] for data in found[key]] for key in ("sources", "targets")}
+    """The names of the data sets in a definition, by "sources" and "targets"."""
+    content = json.loads(definition)
+    return {key: [data["name"] for data in content[key]] for key in ("sources", "targets")}
 
 
 def experiment(connection: sqlite3.Connection, experiment: int) -> Detail:
-    """One experiment with its definition, the command that queued it, its curves, and what went wrong.
+    """One experiment with its definition, the command that queued it, its curves, and the errors of its runs.
 
-    A curve that is not done says what it waits for: a device, a pause, or the chain that its tickets come from.
-    Raises InputError if there is none of this id.
+    An unfinished curve says what it waits for: a device, an experiment that is not active, or its source chain.
+    Raises InputError if no experiment has this id.
     """
     listed = experiments(connection, experiment)
     texts = connection.execute("SELECT definition, command FROM experiments WHERE id = ?", (experiment,)).fetchone()
     if not listed or texts is None:
         raise InputError("the experiment has been removed meanwhile")
-    (found,), (definition, command) = listed, texts
+    (about,), (definition, command) = listed, texts
     curves = connection.execute(
         """
         SELECT c.name, count(*) AS runs, sum(r.status = 'done') AS done, sum(r.status = 'running') AS running,
@@ -199,15 +202,15 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> Detail:
         (experiment,),
     )
     return Detail(
-        **structs.asdict(found),
+        **structs.asdict(about),
         command=command,
         definition=json.loads(definition),
-        by_curve=tuple(typed(Curve, {**dict(row), "waits_for": _waits_for(row, found.state)}) for row in curves),
+        by_curve=tuple(typed(Curve, {**dict(row), "waits_for": _waits_for(row, about.state)}) for row in curves),
         errors=tuple(errors(connection, experiment)),
     )
 
 
-# A run that another needs, in words; the alias is q.
+# A run q that another needs, in words.
 _SAID = """
     q.ticket || ' level ' || q.level || ' on ' || q.target || ', seed ' || q.seed
     || ' (' || substr(q.digest, 1, 12) || ')'
@@ -228,16 +231,16 @@ _RUNS = f"""
 
 
 def runs(connection: sqlite3.Connection, experiment: int) -> list[Run]:
-    """Each run of an experiment: which it is, its status, and what it waits for or is blocked by.
+    """The runs of an experiment, each with its status, and what it waits for or is blocked by.
 
-    A run that no active experiment wants is paused, or cancelled if none is paused either.
+    A waiting run that no active experiment has is paused if a paused experiment has it, else cancelled.
     """
     query = f"{_RUNS} WHERE r.id IN ({WANTED}) ORDER BY r.level, r.id"
     return [_run(row) for row in connection.execute(query, {"experiment": experiment})]
 
 
 def with_needs(connection: sqlite3.Connection, run: int) -> list[Run]:
-    """A run, and after it those that it needs, as `runs` gives them; none if it is not there any more."""
+    """A run and then the runs that it needs, as from `runs`; without the run if it was removed."""
     query = f"{_RUNS} WHERE r.id = :run OR r.id IN (SELECT needs_id FROM run_needs WHERE run_id = :run)"
     return [_run(row) for row in connection.execute(f"{query} ORDER BY r.id <> :run, r.level", {"run": run})]
 
@@ -263,9 +266,9 @@ def _waits_for(curve: sqlite3.Row, state: str) -> str:
 
 
 def _state(row: sqlite3.Row) -> str:
-    """The state of an experiment: what happens next if anything does, else how it ended.
+    """The status of an experiment: what its unfinished runs do or, if it has none, how it ended.
 
-    One that is paused or cancelled is so at once, while the worker that trains its run comes to the end of a step.
+    It is paused or cancelled at once, although the worker of its run first finishes a step.
     """
     if row["running"] or row["waiting"]:
         if row["state"] != "active":
@@ -276,20 +279,15 @@ def _state(row: sqlite3.Row) -> str:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many runs are wanted, and how many of them have ended, one way or another."""
+    """The number of runs, and of those that have ended (done, failed, diverged or blocked)."""
 
     total: int
     ended: int
 
 
 def counts(connection: sqlite3.Connection, experiment: int | None = None) -> Counts:
-    """How far an experiment is, or all those that are active."""
-    wanted = (
-        "id IN (SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id"
-        " WHERE c.experiment_id = :experiment)"
-        if experiment is not None
-        else "priority IS NOT NULL"
-    )
+    """The progress of an experiment, or of all active ones."""
+    wanted = f"id IN ({WANTED})" if experiment is not None else "priority IS NOT NULL"
     row = connection.execute(
         f"SELECT count(*), coalesce(sum(status NOT IN ('waiting', 'running')), 0) FROM runs WHERE {wanted}",
         {"experiment": experiment},
@@ -298,7 +296,7 @@ def counts(connection: sqlite3.Connection, experiment: int | None = None) -> Cou
 
 
 def totals(connection: sqlite3.Connection) -> dict[str, int]:
-    """How many runs of the whole database have each status. What no active experiment wants is paused or cancelled."""
+    """The number of runs in the database by status; waiting ones of no active experiment are paused or cancelled."""
     paused = """
         SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
         JOIN experiments e ON e.id = c.experiment_id WHERE e.state = 'paused'
@@ -307,33 +305,33 @@ def totals(connection: sqlite3.Connection) -> dict[str, int]:
         SELECT CASE WHEN status <> 'waiting' OR priority IS NOT NULL THEN status WHEN id IN ({paused}) THEN 'paused'
                ELSE 'cancelled' END AS status, count(*) FROM runs GROUP BY 1
     """
-    found = dict(map(tuple, connection.execute(query)))
-    return {status: found.get(status, 0) for status in (*STATUSES, "paused", "cancelled")}
+    numbers = dict(map(tuple, connection.execute(query)))
+    return {status: numbers.get(status, 0) for status in (*STATUSES, "paused", "cancelled")}
 
 
 def data_set_files(connection: sqlite3.Connection) -> list[DataSetFile]:
-    """The name, identity and location of the data sets that were read from a person's own files."""
+    """The data sets that were read from the user's files."""
     query = "SELECT name, identity, location FROM datasets WHERE instr(identity, ':') ORDER BY name, identity"
     return [typed(DataSetFile, row) for row in connection.execute(query)]
 
 
 def data_sets_wanted(connection: sqlite3.Connection) -> list[str]:
-    """The identities of the data sets that runs which have not ended are trained on."""
-    found = "SELECT DISTINCT target_dataset FROM runs WHERE status IN ('waiting', 'running')"
-    return [row[0] for row in connection.execute(found)]
+    """The identities of the data sets that unfinished runs train on."""
+    query = "SELECT DISTINCT target_dataset FROM runs WHERE status IN ('waiting', 'running')"
+    return [row[0] for row in connection.execute(query)]
 
 
 def data_sets(connection: sqlite3.Connection) -> list[str]:
-    """The files and folders that data sets were read from, as a person names them: npz:PATH, folder:PATH@32-a."""
+    """The data sets that were read from files and folders, as options name them: npz:PATH, folder:PATH@32-a."""
     from engine.datasets.catalog import spec_of
 
-    found = connection.execute("SELECT identity, location FROM datasets WHERE location <> '' ORDER BY rowid DESC")
-    return [spec_of(identity, location) for identity, location in found]
+    query = "SELECT identity, location FROM datasets WHERE location <> '' ORDER BY rowid DESC"
+    return [spec_of(identity, location) for identity, location in connection.execute(query)]
 
 
 def running(connection: sqlite3.Connection, experiment: int | None = None) -> list[Running]:
-    """What is being trained, for an experiment or at all: the run, its device, and the last epoch recorded."""
-    found = connection.execute(
+    """The runs in training, of an experiment or all: each with its device and the last epoch recorded."""
+    rows = connection.execute(
         """
         SELECT DISTINCT r.id, r.ticket, r.level, r.seed, r.source, r.target, r.epochs,
                coalesce(w.device, '?') AS device, w.host, x.epoch, x.images_per_second
@@ -345,15 +343,15 @@ def running(connection: sqlite3.Connection, experiment: int | None = None) -> li
         """,
         {"experiment": experiment},
     )
-    return [typed(Running, row) for row in found]
+    return [typed(Running, row) for row in rows]
 
 
 def training(connection: sqlite3.Connection, experiment: str) -> dict[int, list[float]]:
-    """What is being trained for an experiment, by run: its test accuracies so far, epoch by epoch.
+    """The test accuracies so far, in order of epoch, of an experiment's runs in training, by the run's id.
 
-    An epoch at whose end nothing was tested has none.
+    Epochs without a test are left out.
     """
-    found: dict[int, list[float]] = {}
+    by_run: dict[int, list[float]] = {}
     for row in connection.execute(
         """
         SELECT DISTINCT r.id, x.epoch, x.test_accuracy
@@ -364,15 +362,15 @@ def training(connection: sqlite3.Connection, experiment: str) -> dict[int, list[
         """,
         (experiment,),
     ):
-        accuracies = found.setdefault(row["id"], [])
+        accuracies = by_run.setdefault(row["id"], [])
         if row["test_accuracy"] is not None:
             accuracies.append(row["test_accuracy"])
-    return found
+    return by_run
 
 
 def errors(connection: sqlite3.Connection, experiment: int | None = None) -> list[Failure]:
-    """The failed and diverged runs of an experiment, or of all that are active, and what was wrong with each."""
-    found = connection.execute(
+    """The failed and diverged runs of an experiment, or of all that are active or that cockpit paused."""
+    rows = connection.execute(
         """
         SELECT DISTINCT r.digest, r.ticket, r.level, r.seed, r.target, r.status, r.error
         FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
@@ -382,4 +380,4 @@ def errors(connection: sqlite3.Connection, experiment: int | None = None) -> lis
         """,
         {"experiment": experiment},
     )
-    return [typed(Failure, row) for row in found]
+    return [typed(Failure, row) for row in rows]

@@ -1,6 +1,7 @@
-"""By which rule layers count. A run that no rule prunes is shared, and has the layers of the widest rule recorded.
+"""The rules that say which layers are prunable.
 
-Each layer knows the narrowest rule that prunes it; the view `layers_by_rule` gives those that a rule counts.
+Runs without a rule, such as dense ones, are shared by chains of all rules and record the layers of the widest. Each
+layer records the narrowest rule that prunes it; the view `layers_by_rule` lists the layers that each rule counts.
 """
 
 import sqlite3
@@ -13,12 +14,12 @@ RULES: tuple[Prunable, ...] = get_args(Prunable)
 
 
 def is_within(rule: Prunable, other: Prunable) -> bool:
-    """Whether `other` prunes what `rule` does."""
+    """Whether `other` prunes all layers that `rule` prunes."""
     return RULES.index(rule) <= RULES.index(other)
 
 
 def narrowest(connection: sqlite3.Connection, run_id: int) -> Prunable:
-    """The narrowest rule of the experiments that want a run; the widest where none does."""
+    """The narrowest rule of the experiments that have a run; the widest rule if none has it."""
     rows = connection.execute(
         f"""
         SELECT DISTINCT {OF_EXPERIMENT} FROM experiments e

@@ -1,13 +1,13 @@
 """The statements of migration 3, as released: each layer gets its rule, shared runs the layers of all rules."""
 
-# The layers of a run that a rule counts: all where the run is pruned, else those that the rule prunes.
+# The layers of a run that each rule counts: all if the run is pruned, else those that the rule prunes.
 LAYERS_BY_RULE = """
 SELECT l.run_id, k.rule, l.layer, l.name, l.weights_remaining, l.weights_total
 FROM layers l JOIN runs r ON r.id = l.run_id
 JOIN (SELECT 'conv' AS rule UNION ALL SELECT 'conv+output' UNION ALL SELECT 'conv+linear') k
 WHERE r.level > 0 OR l.prunable = 'conv' OR k.rule IN (l.prunable, 'conv+linear')
 """
-# What runs with other rules than the default recorded. Recipes leave out what is default.
+# The layers of runs with another rule than the default, which recipes omit.
 OTHER_RULES = """
 CREATE TEMP TABLE other_rules AS
 SELECT l.rowid AS place, r.model, r.width, r.target_dataset, l.layer, l.name, l.weights_total,
@@ -15,7 +15,7 @@ SELECT l.rowid AS place, r.model, r.width, r.target_dataset, l.layer, l.name, l.
 FROM runs r JOIN layers l ON l.run_id = r.id WHERE json_extract(r.recipe, '$.ticket.chain.rule.prunable') IS NOT NULL
 """
 FILLED_IN = (
-    # What a run with the default rule, or without one, recorded too is a convolution.
+    # Without the convolutions, which runs with the default rule or none recorded as well.
     """
     DELETE FROM other_rules WHERE (model, width, name) IN (
       SELECT r.model, r.width, l.name FROM runs r JOIN layers l ON l.run_id = r.id
@@ -29,7 +29,7 @@ FILLED_IN = (
     """
     UPDATE layers SET prunable = o.rule FROM other_rules o WHERE layers.rowid = o.place
     """,
-    # The runs that are shared had the layers of the default rule only.
+    # Shared runs had recorded the layers of the default rule only.
     """
     INSERT INTO layers (run_id, layer, name, weights_remaining, weights_total, prunable)
     SELECT r.id, (SELECT count(*) FROM layers l WHERE l.run_id = r.id) + rank, o.name, o.weights_total, o.weights_total,

@@ -1,4 +1,4 @@
-"""All that is known of one run."""
+"""All records of one run."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -9,25 +9,26 @@ from engine.store.row_types import Attempt, Epoch, File, Run, typed
 
 @dataclass(frozen=True)
 class RunDetail:
-    """A run: its recipe (JSON), what wants it, what it needs, its attempts, its last attempt's epochs, its files."""
+    """A run, with its recipe (JSON), its experiments, the runs it needs, its attempts, last epochs and files."""
 
     run: Run
     recipe: str
     epochs_planned: int
     experiments: tuple[tuple[int, str], ...]  # id and name
     needs: tuple[Run, ...]
-    needed_by: int  # how many runs
+    needed_by: int  # number of runs
     data_sets: dict[str, str]  # names by identity
-    attempts: tuple[Attempt, ...]  # the oldest first
-    epochs: tuple[Epoch, ...]
+    attempts: tuple[Attempt, ...]  # oldest first
+    epochs: tuple[Epoch, ...]  # of the last attempt
     files: tuple[File, ...]
 
 
 def read(connection: sqlite3.Connection, run: int) -> RunDetail | None:
-    """The run of this id; None if it is not there any more."""
+    """The run of this id; None if it was removed."""
     found = rows.with_needs(connection, run)
     if not found or found[0].id != run:
         return None
+    this, *needs = found
     about = connection.execute("SELECT recipe, epochs, attempt, dependents FROM runs WHERE id = ?", (run,)).fetchone()
     experiments = connection.execute(
         """
@@ -55,11 +56,11 @@ def read(connection: sqlite3.Connection, run: int) -> RunDetail | None:
     files = connection.execute("SELECT kind, sha256, bytes FROM files WHERE run_id = ? ORDER BY kind", (run,))
     names = connection.execute("SELECT identity, name FROM datasets WHERE instr(?, identity)", (about["recipe"],))
     return RunDetail(
-        run=found[0],
+        run=this,
         recipe=about["recipe"],
         epochs_planned=about["epochs"],
         experiments=tuple((row["id"], row["name"]) for row in experiments),
-        needs=tuple(found[1:]),
+        needs=tuple(needs),
         needed_by=about["dependents"],
         data_sets={row["identity"]: row["name"] for row in names},
         attempts=tuple(typed(Attempt, row) for row in attempts),

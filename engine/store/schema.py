@@ -1,8 +1,7 @@
-"""The tables and views, and how older databases become newer ones: `python -m engine.store.schema PATH`.
+"""The tables and views, and the migrations of older databases: `python -m engine.store.schema PATH`.
 
-A migration that has been released is never edited; a change to the schema is a new one, and raises
-`database.SCHEMA_VERSION`. All run in one transaction together with the version number, so that an interrupted
-upgrade leaves the old version usable.
+Never edit a released migration: add a new one, and raise `database.SCHEMA_VERSION`. All migrations and the version
+number are written in one transaction, so an interrupted upgrade leaves the old version usable.
 """
 
 import sqlite3
@@ -16,7 +15,7 @@ from engine.store.database import APPLICATION_ID, BUSY_SECONDS, SCHEMA_VERSION, 
 
 RUNS = {
     "id": int,
-    "digest": str,  # SHA-256 of the recipe: which run this is
+    "digest": str,  # SHA-256 of the recipe; identifies the run
     "recipe": str,  # canonical JSON of ticket and training configuration
     "ticket": str,  # dense, winning, random-global, random-local, random-preserved
     "level": int,  # pruning iteration
@@ -25,7 +24,7 @@ RUNS = {
     "source_optimizer": str,
     "scope": str,
     "rewind_epoch": int,
-    "target": str,  # data set trained on
+    "target": str,  # data set that the run trains on
     "target_dataset": str,  # its identity
     "model": str,
     "width": float,
@@ -35,14 +34,14 @@ RUNS = {
     "batch_size": int,
     "profile": str,
     "seed": int,
-    "command": str,  # what queued it
+    "command": str,  # that queued it
     "queued_at": str,
     "status": str,  # waiting, running, done, failed, diverged, blocked
-    "priority": int,  # the highest of the active experiments that want it; NULL if none does
-    "unmet": int,  # how many of the runs that it needs are not done
-    "dependents": int,  # how many runs need it
-    "attempt": int,  # starting over raises it, resuming keeps it
-    "claim": int,  # each claim raises it; a write that carries an older one is dropped
+    "priority": int,  # the highest of the active experiments with this run; NULL if none has it
+    "unmet": int,  # number of runs that it needs and that are not done
+    "dependents": int,  # number of runs that need it
+    "attempt": int,  # raised when the run starts over, kept when it resumes
+    "claim": int,  # raised by each claim; a write under an older claim is dropped
     "worker": int,
     "lease_expires_at": str,
     "device": str,
@@ -55,17 +54,17 @@ RUNS = {
     "cockpit_version": str,
     "started_at": str,
     "finished_at": str,
-    "seconds": float,  # spent training, all resumptions together
+    "seconds": float,  # of training, summed over resumptions
     "weights_total": int,  # prunable weights
     "weights_remaining": int,
     "test_accuracy": float,
-    "test_epoch": int,  # where it was read: the last epoch, or that of the best validation accuracy
+    "test_epoch": int,  # of that accuracy: the last epoch, or the one of the best validation accuracy
     "diverged_epoch": int,
     "error": str,
 }
 
-# The mean in a first pass, the deviation from it in a second. Grouping by the experiment's name, too, lets SQLite look
-# at no other experiment's runs when asked for one.
+# Two passes, the mean and then the standard deviation. Grouping by the experiment's name as well lets SQLite skip the
+# runs of other experiments.
 CURVES = """
 SELECT m.experiment, m.curve, m.source, m.target, m.model, m.source_optimizer, m.optimizer, m.scope, m.ticket, m.level,
        m.fraction_pruned, m.n, m.replicates, m.mean,
@@ -104,7 +103,7 @@ ORDER BY e.id, g.id, gp.level, gp.replicate, gl.layer
 """
 
 
-# What the next claim is, at one look into an index, however long the queue is.
+# The next claim is the first entry of an index, so its cost does not depend on the length of the queue.
 CLAIM_ORDER = (
     """
     CREATE INDEX runs_ready ON runs (priority DESC, dependents DESC, id)
@@ -129,7 +128,7 @@ MIGRATIONS = Migrations("cockpit")
 
 @MIGRATIONS()
 def version_1(db: Database) -> None:
-    """Experiments, their curves, the runs that those share, and what each run recorded."""
+    """Add experiments, their curves, the runs that these share, and the records of each run."""
     db.table("about").create({"key": str, "value": str}, pk="key", strict=True)
     db.table("datasets").create(
         {
@@ -255,12 +254,12 @@ def version_1(db: Database) -> None:
     db.create_view("layer_ratios", LAYER_RATIOS)
 
 
-# A run that did not fit beside others is trained next, alone on a device: all that is ready waits for it.
+# A run that ran out of memory on a shared device comes first, and trains alone on a device: all other runs wait.
 CLAIM_ORDER_2 = """
 CREATE INDEX runs_ready ON runs (alone DESC, priority DESC, dependents DESC, id)
 WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL
 """
-# A worker gave its run back, or was found gone: what it did of the attempt is over, though nobody is left to say so.
+# Ends the attempt when a run is taken from its worker, which may be dead and unable to end it.
 TAKEN_BACK = """
 CREATE TRIGGER run_taken_back AFTER UPDATE OF status ON runs
 WHEN OLD.status = 'running' AND NEW.status = 'waiting' BEGIN
@@ -270,7 +269,7 @@ WHEN OLD.status = 'running' AND NEW.status = 'waiting' BEGIN
   WHERE run_id = NEW.id AND claim = NEW.claim AND ended_at IS NULL;
 END
 """
-# What runs of a shape took on a device.
+# The device memory that runs of one shape took (`leases.reason_to_wait`).
 MEASURED_MEMORY = """
 CREATE INDEX runs_device_memory ON runs (model, width, batch_size, profile, target_dataset, device_memory)
 WHERE device_memory IS NOT NULL
@@ -279,7 +278,7 @@ WHERE device_memory IS NOT NULL
 
 @MIGRATIONS()
 def version_2(db: Database) -> None:
-    """What workers do and did: attempts, pools, the load of hosts and devices; why an experiment is paused."""
+    """Add attempts, pools, the load of hosts and devices, and why an experiment is paused."""
     db.table("pools").create(
         {
             "id": int,
@@ -288,7 +287,7 @@ def version_2(db: Database) -> None:
             "host": str,
             "log": str,
             "started_at": str,
-            "ended_at": str,  # NULL while it runs, or if it was killed
+            "ended_at": str,  # NULL while the pool runs, and if it was killed
         },
         pk="id",
         strict=True,
@@ -298,7 +297,7 @@ def version_2(db: Database) -> None:
             "host": str,
             "device": str,  # cpu is the host itself
             "at": str,
-            "busy": float,  # of the cores or the card, a fraction in [0, 1]
+            "busy": float,  # fraction of the cores or the card in use, in [0, 1]
             "memory_used": int,  # bytes
             "memory_total": int,
             "celsius": float,
@@ -311,11 +310,11 @@ def version_2(db: Database) -> None:
         {
             "run_id": int,
             "attempt": int,
-            "claim": int,  # that worked on it: one that goes on from a checkpoint is a row more of the same attempt
+            "claim": int,  # under which it ran; resuming from a checkpoint adds a row to the same attempt
             "worker": int,
             "started_at": str,
             "ended_at": str,
-            "outcome": str,  # done, failed, diverged, out-of-memory, stopped, lost; NULL while it is under way
+            "outcome": str,  # done, failed, diverged, out-of-memory, stopped, lost; NULL while it runs
             "error": str,
         },
         pk=("run_id", "attempt", "claim"),
@@ -324,32 +323,32 @@ def version_2(db: Database) -> None:
     )
     for column in (
         "pool INTEGER REFERENCES pools (id)",
-        "log TEXT",  # the file that its output goes to
+        "log TEXT",  # the file of its output
         "ended_at TEXT",
-        "message TEXT",  # why it does not train: a full disk, a locked database
+        "message TEXT",  # why it cannot train: a full disk, a locked database
         "memory INTEGER",  # bytes of the process on the host
         "device_memory INTEGER",  # bytes that torch holds on the device; NULL on the CPU
         "images_per_second REAL",
-        "epoch INTEGER",  # of the run that it trains (`runs.worker`)
+        "epoch INTEGER",  # of its current run (`runs.worker`)
         "batch INTEGER",
         "batches INTEGER",  # of an epoch
         "loss REAL",  # mean over this epoch so far
-        "accuracy REAL",  # likewise, on training images
+        "accuracy REAL",  # mean over this epoch so far, on training images
     ):
         db.execute(f"ALTER TABLE workers ADD COLUMN {column}")
     for column in (
-        "pause_after INTEGER NOT NULL DEFAULT 3",  # failures in a row; 0 is never
-        "reason TEXT",  # why it was paused, if not by a person
+        "pause_after INTEGER NOT NULL DEFAULT 3",  # failures in a row; 0: never
+        "reason TEXT",  # why cockpit paused it; NULL if the user did
         "state_at TEXT",  # when its state was last set
         "notified_at TEXT",  # when the hook was last called for it
         "notes TEXT",
         "tags TEXT",  # JSON, a list of words
-        "archived INTEGER NOT NULL DEFAULT 0",  # 1: out of sight
+        "archived INTEGER NOT NULL DEFAULT 0",  # 1: hidden from lists
     ):
         db.execute(f"ALTER TABLE experiments ADD COLUMN {column}")
     for column in (
-        "alone INTEGER NOT NULL DEFAULT 0",  # ran out of memory beside others
-        "lost INTEGER NOT NULL DEFAULT 0",  # worker processes that ended in it, since the last recorded epoch
+        "alone INTEGER NOT NULL DEFAULT 0",  # 1: ran out of memory on a shared device, so it trains alone
+        "lost INTEGER NOT NULL DEFAULT 0",  # number of workers that died in it since the last recorded epoch
         "device_memory INTEGER",  # peak bytes on the device; NULL on the CPU
     ):
         db.execute(f"ALTER TABLE runs ADD COLUMN {column}")
@@ -376,7 +375,7 @@ LAYER_RATIOS_2 = LAYER_RATIOS.replace(
 
 @MIGRATIONS()
 def version_3(db: Database) -> None:
-    """By which rule a layer is prunable: runs that chains of several rules share have the layers of all."""
+    """Add the rule that prunes a layer: runs that chains of several rules share record the layers of all rules."""
     db.execute("ALTER TABLE layers ADD COLUMN prunable TEXT NOT NULL DEFAULT 'conv'")  # the narrowest rule
     db.create_view("layers_by_rule", rules_filled_in.LAYERS_BY_RULE)
     db.execute(rules_filled_in.OTHER_RULES)
@@ -388,17 +387,17 @@ def version_3(db: Database) -> None:
 
 @MIGRATIONS()
 def version_4(db: Database) -> None:
-    """Where a pid counts: another container, or another boot, has other processes of the same host name and pid."""
+    """Add the boot and pid namespace of a pid: other containers and boots reuse a host name and its pids."""
     for table in ("workers", "pools"):
-        db.execute(f"ALTER TABLE {table} ADD COLUMN boot TEXT")  # an id that the system draws as it starts
+        db.execute(f"ALTER TABLE {table} ADD COLUMN boot TEXT")  # an id that the kernel draws at boot
         db.execute(f"ALTER TABLE {table} ADD COLUMN pid_namespace TEXT")
 
 
 @MIGRATIONS()
 def version_5(db: Database) -> None:
-    """What a person calls data sets and curves, and which curves are left out of charts."""
+    """Add display names of data sets and curves, and hidden curves."""
     db.table("data_titles").create(
-        {"identity": str, "title": str},  # without its part: cifar10, npz:HASH
+        {"identity": str, "title": str},  # the identity without its part: cifar10, npz:HASH
         pk="identity",
         not_null={"title"},
         strict=True,
@@ -407,7 +406,7 @@ def version_5(db: Database) -> None:
     db.execute("ALTER TABLE experiment_curves ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0")  # 1: left out of charts
 
 
-# The one writer of how an attempt ended, whoever changes the run's status: its worker, another, a pool, or a merge.
+# The only writer of an attempt's outcome, whether its worker, another worker, a pool or a merge changes the run.
 ATTEMPT_OVER = """
 CREATE TRIGGER attempt_over AFTER UPDATE OF status ON runs
 WHEN OLD.status = 'running' AND NEW.status <> 'running' BEGIN
@@ -424,7 +423,7 @@ END
 
 @MIGRATIONS()
 def version_6(db: Database) -> None:
-    """An attempt ends with its run's status, by one trigger."""
+    """End an attempt by one trigger on its run's status."""
     db.execute("DROP TRIGGER run_taken_back")
     db.execute(ATTEMPT_OVER)
 
@@ -434,14 +433,14 @@ LAYERS_BY_RULE_2 = rules_filled_in.LAYERS_BY_RULE.replace("l.weights_total\n", "
 
 @MIGRATIONS()
 def version_7(db: Database) -> None:
-    """Losses, top-5 accuracy, accuracy before training, FLOPs, and the error along the line between two trainings."""
+    """Add losses, top-5 accuracy, accuracy before training, FLOPs, and networks between two trained ones."""
     for table, column in (
         ("epochs", "validation_loss REAL"),
         ("epochs", "test_loss REAL"),
         ("epochs", "test_top5 REAL"),  # accuracy; NULL for fewer than ten classes
         ("runs", "untrained_accuracy REAL"),  # on the test images, before the first step
         ("runs", "flops INTEGER"),  # of one image in the whole network, unpruned
-        ("layers", "flops INTEGER"),  # likewise of its prunable weights
+        ("layers", "flops INTEGER"),  # of one image in this layer's prunable weights, unpruned
     ):
         db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
     db.execute("DROP VIEW layers_by_rule")
@@ -449,7 +448,7 @@ def version_7(db: Database) -> None:
     db.table("lines").create(
         {
             "run_id": int,
-            "position": float,  # from the end of one training, 0, to that of the other, 1
+            "position": float,  # 0: the network of the first training; 1: of the second
             "train_loss": float,
             "train_accuracy": float,
             "test_loss": float,
@@ -469,9 +468,9 @@ def version_8(db: Database) -> None:
 
 
 def migrate(path: str) -> None:
-    """Bring the file at `path`, which may be absent, to the newest version, in one transaction.
+    """Create or upgrade the database at `path` to the newest version, in one transaction.
 
-    Its write lock is taken before looking: another process may be doing the same.
+    The transaction takes the write lock first, because another process may migrate the same file.
     """
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")

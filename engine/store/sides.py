@@ -1,7 +1,7 @@
-"""What can be compared layer by layer: runs and curves whose tickets' layers are recorded, and how they are named.
+"""The sides of a comparison layer by layer: runs and curves with recorded layers, and their names.
 
-A run is named by the first digits of its digest; a curve as EXPERIMENT:CURVE; the chain of a scope as EXPERIMENT:SCOPE,
-or as EXPERIMENT where it is the only one.
+A run's name is the first digits of its digest, a curve's EXPERIMENT:CURVE. The chain of a scope is EXPERIMENT:SCOPE, or
+EXPERIMENT if it is the only chain.
 """
 
 import re
@@ -29,20 +29,20 @@ RUN_TEXT = """
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a run, or the runs of a curve that have been started."""
+    """One side of a comparison: a run, or the started runs of a curve."""
 
-    name: str  # by which `find` finds it
+    name: str  # that `find` understands
     about: str
     runs: Mapping[int, Mapping[int, int]]  # level -> replicate -> id of the run
     is_run: bool = False
     prunable: Prunable = "conv"  # the rule by which layers count
 
     def level(self, level: int) -> int:
-        """The level that is compared where `level` is asked for: a run has but its own."""
+        """The level to compare when the user asks for `level`: a run has only one."""
         return next(iter(self.runs)) if self.is_run else level
 
     def run(self, level: int, replicate: int) -> int:
-        """The id of the run that is compared at a level and replicate."""
+        """The id of the run to compare at a level and replicate."""
         if self.is_run:
             return next(run for runs in self.runs.values() for run in runs.values())
         return self.runs[level][replicate]
@@ -50,20 +50,20 @@ class Side:
 
 @dataclass(frozen=True)
 class Choice:
-    """Something that can be compared, as a list offers it."""
+    """A side in a list of choices."""
 
     name: str
     about: str
 
 
 def find(connection: sqlite3.Connection, text: str) -> Side:
-    """The run or curve that `text` names. Raises InputError, with the nearest names, if it names none or several."""
+    """The run or curve that `text` names. Raises InputError with the nearest names if it names none or several."""
     names = [row[0] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]
     if text in names:
         return _only_chain(connection, text)
-    for place in reversed([place for place, letter in enumerate(text) if letter == ":"]):
-        if text[:place] in names:
-            return _curve(connection, text[:place], text[place + 1 :])
+    for colon in reversed([position for position, letter in enumerate(text) if letter == ":"]):
+        if text[:colon] in names:
+            return _curve(connection, text[:colon], text[colon + 1 :])
     if re.fullmatch(f"[0-9a-f]{{{LEAST_DIGITS},64}}", text.lower()):
         return _run(connection, text.lower())
     by = f"a run is named by {LEAST_DIGITS} or more digits of its digest"
@@ -73,15 +73,15 @@ def find(connection: sqlite3.Connection, text: str) -> Side:
 
 
 def of_scopes(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Side]:
-    """The chains of an experiment's two scopes. Raises InputError if it has not both, or several chains of one."""
+    """The chains of an experiment's two scopes. Raises InputError unless it has exactly one chain of each."""
     if not connection.execute("SELECT 1 FROM experiments WHERE name = ?", (experiment,)).fetchone():
         raise InputError(f"{find(connection, experiment).name} is one side: name another to compare it with")
-    second, first = (_curve(connection, experiment, scope) for scope in reversed(SCOPES))  # few have layerwise ones
+    second, first = (_curve(connection, experiment, scope) for scope in reversed(SCOPES))  # layerwise: often missing
     return first, second
 
 
 def are_scopes_alone(connection: sqlite3.Connection, experiment: str) -> bool:
-    """Whether an experiment compares its scopes by their layers: it has both, and no random tickets (figure 1b)."""
+    """Whether an experiment only compares the two scopes: it has both, and no random tickets (figure 1b)."""
     kinds = connection.execute(
         """
         SELECT DISTINCT c.scope, c.ticket FROM experiment_curves c JOIN experiments e ON e.id = c.experiment_id
@@ -94,10 +94,10 @@ def are_scopes_alone(connection: sqlite3.Connection, experiment: str) -> bool:
 
 
 def first_two(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Side | None]:
-    """The first curves of an experiment that have been started and have tickets of their own, chains before others.
+    """The first two started curves of an experiment with different tickets, chains before others; or one and None.
 
-    A chain's tickets are the same on every target, so they are not compared with themselves. Raises InputError if
-    nothing has been started.
+    A ticket has the same layers on every target, so curves that differ only in the target count as one. Raises
+    InputError if no such curve has been started.
     """
     named = _named(connection, experiment)
     chosen = sorted(named, key=lambda name: not named[name]["is_chain"])
@@ -114,14 +114,14 @@ def first_two(connection: sqlite3.Connection, experiment: str) -> tuple[Side, Si
 
 
 def chains(connection: sqlite3.Connection, experiment: str) -> list[Side]:
-    """The chains of an experiment that have been started."""
+    """The started chains of an experiment."""
     named = _named(connection, experiment)
     sides = [_side(connection, name, curve) for name, curve in named.items() if curve["is_chain"]]
     return [side for side in sides if side.runs]
 
 
 def newest(connection: sqlite3.Connection) -> str:
-    """The name of the newest experiment. Raises InputError if there is none."""
+    """The name of the newest experiment. Raises InputError for a database without experiments."""
     row = connection.execute("SELECT name FROM experiments ORDER BY id DESC LIMIT 1").fetchone()
     if row is None:
         raise InputError("no experiments yet: `cockpit run digits` makes one")
@@ -129,8 +129,8 @@ def newest(connection: sqlite3.Connection) -> str:
 
 
 def choices(connection: sqlite3.Connection, words: Sequence[str], most: int) -> list[Choice]:
-    """The curves, and after them the runs, that hold all of these words; the newest first, and no more than `most`."""
-    found: list[Choice] = []
+    """The curves and then the runs whose text contains all of these words: newest first, at most `most`."""
+    offered: list[Choice] = []
     curves = connection.execute(
         f"""
         SELECT c.id, e.name AS experiment, c.name AS curve
@@ -147,16 +147,16 @@ def choices(connection: sqlite3.Connection, words: Sequence[str], most: int) -> 
         if row["experiment"] not in names:
             named = _named(connection, row["experiment"])
             names[row["experiment"]] = {curve["id"]: name for name, curve in named.items()}
-        found.append(Choice(names[row["experiment"]][row["id"]], row["curve"]))
+        offered.append(Choice(names[row["experiment"]][row["id"]], row["curve"]))
     runs = connection.execute(
         f"""
         SELECT * FROM runs WHERE weights_total IS NOT NULL
           {_holding(RUN_TEXT, words)}
         ORDER BY id DESC LIMIT ?
         """,
-        (*map(_pattern, words), max(0, most - len(found))),
+        (*map(_pattern, words), max(0, most - len(offered))),
     )
-    return found + [Choice(row["digest"][:DIGITS_SHOWN], _about(row)) for row in runs]
+    return offered + [Choice(row["digest"][:DIGITS_SHOWN], _about(row)) for row in runs]
 
 
 def _holding(text: str, words: Sequence[str]) -> str:
@@ -220,7 +220,7 @@ def _curve(connection: sqlite3.Connection, experiment: str, what: str) -> Side:
 
 
 def _named(connection: sqlite3.Connection, experiment: str) -> dict[str, sqlite3.Row]:
-    """The curves of an experiment by the shortest name of each: that of its scope if it is the only chain of it."""
+    """The curves of an experiment by their shortest names: EXPERIMENT:SCOPE for the only chain of a scope."""
     curves = connection.execute(
         f"""
         SELECT c.*, {OF_EXPERIMENT} AS prunable, {IS_CHAIN} AS is_chain

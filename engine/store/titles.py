@@ -1,4 +1,4 @@
-"""What a person calls data sets and curves: for reading only, outside of every identity."""
+"""Display names of data sets and curves, and hidden curves. No identity or digest depends on them."""
 
 import json
 import sqlite3
@@ -15,7 +15,7 @@ WHAT = ("source", "target", "model", "width", "source_optimizer", "optimizer", "
 
 
 def checked(title: str) -> str:
-    """A title without blanks around it. Raises InputError for one that cannot be read in a line, or is too long."""
+    """The title without surrounding blanks. Raises InputError if it has control characters or is too long."""
     title = title.strip()
     if not title.isprintable() or len(title) > LONGEST:
         raise InputError(f"name {quoted(title)} is not allowed: give 1 to {LONGEST} printable characters")
@@ -23,14 +23,16 @@ def checked(title: str) -> str:
 
 
 def identity_of(connection: sqlite3.Connection, name: str) -> str | None:
-    """The identity of the data set that experiments call by a name, whichever part; None if none or several have it."""
+    """The identity, without part, of the data set that experiments call `name`; None if none or several have it."""
     known = connection.execute("SELECT name, identity FROM datasets")
-    found = {split_part(row["identity"])[0] for row in known if split_part(row["name"])[0] == name.removesuffix(".npz")}
-    return found.pop() if len(found) == 1 else None
+    wholes = {
+        split_part(row["identity"])[0] for row in known if split_part(row["name"])[0] == name.removesuffix(".npz")
+    }
+    return wholes.pop() if len(wholes) == 1 else None
 
 
 def name_data(connection: sqlite3.Connection, identity: str, title: str) -> Outcome:
-    """Call a data set, with all its parts, by a title; an empty one takes that away."""
+    """Give a data set and all its parts a title; an empty one removes it."""
     base, title = split_part(identity)[0], checked(title)
     with transaction(connection):
         row = connection.execute("SELECT title FROM data_titles WHERE identity = ?", (base,)).fetchone()
@@ -42,7 +44,7 @@ def name_data(connection: sqlite3.Connection, identity: str, title: str) -> Outc
 
 
 def of_data(connection: sqlite3.Connection, experiment: str) -> dict[str, str]:
-    """The titles of an experiment's data sets, by the names that it has for them."""
+    """The titles of an experiment's data sets, by the experiment's name for each set."""
     titles = {row["identity"]: row["title"] for row in connection.execute("SELECT identity, title FROM data_titles")}
     row = connection.execute("SELECT definition FROM experiments WHERE name = ?", (experiment,)).fetchone()
     definition = json.loads(row["definition"]) if row and titles else {"sources": [], "targets": []}
@@ -53,18 +55,18 @@ def of_data(connection: sqlite3.Connection, experiment: str) -> dict[str, str]:
 
 
 def of_all_data(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
-    """The titles of all data sets, by experiment and the name that this has for them."""
+    """The titles of all data sets, by experiment and the experiment's name for each set."""
     names = [row["name"] for row in connection.execute("SELECT name FROM experiments")]
     return {(name, data): title for name in names for data, title in of_data(connection, name).items()}
 
 
 def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, CurveFacts]:
-    """What each curve is, whether it has results or not: its title, whether it is hidden, the levels planned.
+    """The facts of each curve of an experiment by name, whether it has results or not.
 
-    Those are fractions of weights, which the pruning rate of hidden layers gives; of imported tickets only the results
-    say them.
+    The planned levels are fractions of weights left, computed from the pruning rate of hidden layers. Curves of
+    imported tickets have no planned levels: only their results tell the fractions.
     """
-    found = connection.execute(
+    curves = connection.execute(
         """
         SELECT c.name, c.title, c.hidden, c.source, c.target, c.model, c.source_optimizer, c.optimizer, c.scope,
                c.ticket, group_concat(DISTINCT p.level) AS levels,
@@ -82,14 +84,14 @@ def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, Curv
             if row["ticket"] == "imported"
             else tuple(Rule(rate=row["rate"]).fraction(level) for level in sorted(map(int, row["levels"].split(",")))),
         )
-        for row in found
+        for row in curves
     }
 
 
 def edit_curve(
     connection: sqlite3.Connection, experiment: int, curve: str, title: str | None = None, hidden: bool | None = None
 ) -> Outcome:
-    """Call a curve by a title (an empty one takes that away), leave it out of charts, or show it again."""
+    """Set a curve's title (an empty one removes it) and whether charts hide it; None leaves a value unchanged."""
     with transaction(connection):
         rows = connection.execute("SELECT * FROM experiment_curves WHERE experiment_id = ?", (experiment,)).fetchall()
         by_name = {row["name"]: row for row in rows}

@@ -1,4 +1,4 @@
-"""Pools, their workers, and the load of hosts and devices: what is running where."""
+"""Pools, their workers, and the load of hosts and devices."""
 
 import sqlite3
 import time
@@ -10,7 +10,7 @@ from msgspec import structs
 
 from engine.machine import processes
 from engine.store import row_types
-from engine.store.database import now, transaction
+from engine.store.database import insert, now, transaction
 from engine.store.leases import NAMING
 from engine.store.row_types import LoadHistory, Pool, Worker, typed
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 LOAD_SECONDS = 5.0  # between two samples of a host
 LOADS_KEPT_SECONDS = 3600.0
-AT_WORK = ("training", "held up", "idle")  # states of workers that train, or will
+AT_WORK = ("training", "held up", "idle")  # states of workers that train, or will train the next run
 SILENT_SECONDS = 40.0  # without a heartbeat, after which a worker is shown as silent
-HERE = "(host, boot, pid_namespace) = (:host, :boot, :pid_namespace)"  # of pools
-LONG_AGO = "'1970-01-01T00:00:00.000Z'"  # for a worker's row without a time, which no worker writes
+HERE = "(host, boot, pid_namespace) = (:host, :boot, :pid_namespace)"  # pools whose pids count in this process
+LONG_AGO = "'1970-01-01T00:00:00.000Z'"  # for a row without a time, which only a damaged database has
 JOINED = "joined-"  # begins the name of the head's copy of the log of another machine's workers
 MEASURES = ("busy", "memory_used", "celsius", "watts")
 
 
 def open_pool(connection: sqlite3.Connection, log: str) -> int:
-    """Record that this process is a pool of workers; its id."""
-    return _insert(connection, "pools", {**vars(processes.identity()), "log": log, "started_at": now()})
+    """Record that this process is a pool of workers; returns its id."""
+    return insert(connection, "pools", {**vars(processes.identity()), "log": log, "started_at": now()})
 
 
 def open_worker(
@@ -40,7 +40,7 @@ def open_worker(
     identity: processes.Identity | None = None,
     device_name: str | None = None,
 ) -> int:
-    """Record that a process, by default this one, is a worker on a device (of a model, `device_name`); its id."""
+    """Record that a process, by default this one, is a worker on a device (of model `device_name`); returns its id."""
     about = {
         "device": device,
         "device_name": device_name,
@@ -49,11 +49,11 @@ def open_worker(
         "started_at": now(),
         "heartbeat_at": now(),
     }
-    return _insert(connection, "workers", {**vars(identity or processes.identity()), **about})
+    return insert(connection, "workers", {**vars(identity or processes.identity()), **about})
 
 
 def report(connection: sqlite3.Connection, worker: int, columns: Mapping[str, object]) -> None:
-    """Record what a worker tells of itself."""
+    """Record a worker's report: values by columns of `workers`."""
     settings = ", ".join(f"{column} = ?" for column in columns)
     connection.execute(f"UPDATE workers SET {settings} WHERE id = ?", (*columns.values(), worker))
 
@@ -63,22 +63,15 @@ def close_worker(connection: sqlite3.Connection, worker: int) -> None:
     connection.execute("UPDATE workers SET ended_at = ? WHERE id = ?", (now(), worker))
 
 
-def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> int:
-    places = ", ".join("?" * len(row))
-    made = connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
-    assert made.lastrowid is not None
-    return made.lastrowid
-
-
 def close_pool(connection: sqlite3.Connection, pool: int) -> None:
     """Record that a pool has ended."""
     connection.execute("UPDATE pools SET ended_at = ? WHERE id = ?", (now(), pool))
 
 
 def record_loads(connection: sqlite3.Connection, host: str, loads: "Iterable[Load]") -> None:
-    """Record a sample of a host's load, unless another pool there has just done so; the last hour is kept.
+    """Record a sample of a host's load, unless another pool there has just done so; delete samples older than an hour.
 
-    Samples of a time that has not come were written before its clock was set back: they would pass for the newest.
+    Samples from the future, written before the host's clock was set back, are deleted: they would count as the newest.
     """
     with transaction(connection):
         connection.execute("DELETE FROM loads WHERE host = ? AND at > ?", (host, now()))
@@ -94,29 +87,29 @@ def record_loads(connection: sqlite3.Connection, host: str, loads: "Iterable[Loa
 
 
 def live_pools(connection: sqlite3.Connection) -> list[Pool]:
-    """The pools whose process runs here, on this host and in this container."""
+    """The pools whose process runs on this host, in this container."""
     query = f"SELECT * FROM pools WHERE ended_at IS NULL AND {HERE} ORDER BY id"
-    found = connection.execute(query, vars(processes.place())).fetchall()
-    return [pool for pool in (typed(Pool, row) for row in found) if processes.alive(pool)]
+    open_pools = [typed(Pool, row) for row in connection.execute(query, vars(processes.place()))]
+    return [pool for pool in open_pools if processes.alive(pool)]
 
 
 def starting(connection: sqlite3.Connection) -> int:
-    """How many pools run here whose workers have not reported yet."""
+    """The number of pools here whose workers have not reported yet."""
     reported = "SELECT EXISTS (SELECT 1 FROM workers WHERE pool = ?)"
     return sum(not connection.execute(reported, (pool.id,)).fetchone()[0] for pool in live_pools(connection))
 
 
 def killed_pool(connection: sqlite3.Connection) -> Pool | None:
-    """The newest pool of this place, if its process ended without a word; its workers stop by themselves then."""
+    """The newest pool of this host and container if it was killed; its workers then stop themselves."""
     row = connection.execute(f"SELECT * FROM pools WHERE {HERE} ORDER BY id DESC", vars(processes.place())).fetchone()
     pool = typed(Pool, row) if row else None
     return pool if pool and not pool.ended_at and processes.alive(pool) is False else None
 
 
 def present(connection: sqlite3.Connection) -> list[Worker]:
-    """The workers that have not ended, and those that died with a run in hand: what each is, does and trains.
+    """The workers that have not ended, and those that died while they held a run.
 
-    `state` is training, idle, held up (`message` says by what), silent (no heartbeat), or dead: its process is gone.
+    `state` is training, idle, held up (`message` says why), silent (no heartbeat), or dead (its process is gone).
     """
     found = connection.execute(
         f"""
@@ -137,7 +130,7 @@ def present(connection: sqlite3.Connection) -> list[Worker]:
 
 
 def _judged(worker: Worker) -> Worker:
-    """The worker with its state. One that is dead has no speed."""
+    """The worker with its state; a dead one has no images per second."""
     if processes.alive(worker) is False:
         return structs.replace(worker, state="dead", images_per_second=None)
     if worker.silent:
@@ -148,20 +141,17 @@ def _judged(worker: Worker) -> Worker:
 
 def loads(connection: sqlite3.Connection) -> list[row_types.Load]:
     """The newest sample of each device."""
-    found = connection.execute(
+    samples = connection.execute(
         """
         SELECT host, device, max(at) AS at, busy, memory_used, memory_total, celsius, watts FROM loads
         GROUP BY host, device ORDER BY host, device
         """
     )
-    return [typed(row_types.Load, row) for row in found]
+    return [typed(row_types.Load, row) for row in samples]
 
 
 def load_history(connection: sqlite3.Connection, parts: int) -> list[LoadHistory]:
-    """The newest sample of each device, and its last hour in equal parts.
-
-    `history` has, by measure, the mean of each part, oldest first; None where nothing was measured.
-    """
+    """The newest sample of each device with its last hour, divided into `parts` (`LoadHistory.history`)."""
     seconds = LOADS_KEPT_SECONDS / parts
     means = ", ".join(f"avg({measure}) AS {measure}" for measure in MEASURES)
     found = connection.execute(
@@ -180,7 +170,7 @@ def load_history(connection: sqlite3.Connection, parts: int) -> list[LoadHistory
         if 0 <= row["part"] - first < parts:
             for measure in MEASURES:
                 history[measure][row["part"] - first] = row[measure]
-    # A device whose first sample was written just now has no history yet.
+    # `histories` is a defaultdict: a device whose first sample came after the query above has an empty history.
     return [
         LoadHistory(
             **structs.asdict(load),
