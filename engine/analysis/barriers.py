@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from engine.store import rows
 
+PARTS = ("train_accuracy", "test_accuracy")
+
 
 class Spread(NamedTuple):
     """Mean over replicates and sample standard deviation; None for one replicate."""
@@ -35,8 +37,8 @@ def read(connection: sqlite3.Connection, experiment: str) -> list[Barrier]:
     A barrier is the highest error on the line minus the mean error of the line's two ends (Frankle et al. 2020,
     section 2). It is 0 if both trainings end in one linearly connected basin.
     """
-    heading, found = rows.export(connection, "lines", experiment)
-    records: list[dict[str, Any]] = [dict(zip(heading, row, strict=True)) for row in found]
+    heading, lines = rows.export(connection, "lines", experiment)
+    records: list[dict[str, Any]] = [dict(zip(heading, row, strict=True)) for row in lines]
     barriers = []
     for (curve, level), group in groupby(records, key=lambda row: (row["curve"], row["level"])):
         each = [list(line) for _, line in groupby(group, key=lambda row: row["replicate"])]
@@ -47,7 +49,7 @@ def read(connection: sqlite3.Connection, experiment: str) -> list[Barrier]:
 
 
 def planned(connection: sqlite3.Connection, experiment: str) -> tuple[int, int]:
-    """How many lines an experiment has, and how many of them are not evaluated yet."""
+    """The number of lines of an experiment, and of those not evaluated yet."""
     query = """
         SELECT count(*), count(*) FILTER (WHERE r.status <> 'done')
         FROM experiments e JOIN experiment_curves c ON c.experiment_id = e.id AND c.ticket = 'line'
@@ -55,9 +57,6 @@ def planned(connection: sqlite3.Connection, experiment: str) -> tuple[int, int]:
     """
     total, left = connection.execute(query, (experiment,)).fetchone()
     return int(total), int(left)
-
-
-PARTS = ("train_accuracy", "test_accuracy")
 
 
 def _height(accuracies: list[float]) -> float:

@@ -1,4 +1,4 @@
-"""The paper's main claims, and what all recorded data says of each. docs/claims.md defines the rules. No torch here."""
+"""The paper's main claims, each judged on all recorded data. docs/claims.md defines the rules. No torch."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,31 +13,31 @@ from engine.analysis.statistics import CONFIDENCE, Difference, holm, needed, pai
 from engine.datasets import catalog, specs
 from engine.store.replicates import IS_BY_THE_PAPER, Curve, read
 
-HIGH_SPARSITY = 0.95  # fraction pruned from which levels count
-LARGER = 1.5  # times as many images or classes; CIFAR-10, Fashion-MNIST and SVHN are alike
+HIGH_SPARSITY = 0.95  # least fraction pruned of the levels that count
+LARGER = 1.5  # ratio of images or classes that makes a set larger; CIFAR-10, Fashion-MNIST and SVHN are equal by it
 
 Verdict = Literal["supported", "contradicted", "undecided", "no data"]
-ByLevel = Mapping[int, Mapping[int, float]]  # level -> seed -> a figure
+ByLevel = Mapping[int, Mapping[int, float]]  # level -> seed -> value
 Seeds = Mapping[int, AbstractSet[int]]  # level -> seeds
 Fallen = Literal["collapsed", "diverged"]
 FALLEN: tuple[Fallen, Fallen] = ("collapsed", "diverged")
 
 
 class Source(NamedTuple):
-    """The data set that tickets were found on: of the whole set, of which they may have seen a part."""
+    """The whole data set that tickets were found on, of which they may have seen a part."""
 
     images: int
     classes: int
-    published: bool  # else as recorded
-    head: Literal["carried", "fresh"]  # whether the target's network starts with its output layer
+    published: bool  # whether the numbers are a published set's, else as recorded
+    head: Literal["carried", "fresh"]  # the output layer that the target's network starts with
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a figure for each level and seed, and what became of its runs."""
+    """One side of a comparison: a value for each level and seed, and the fate of its runs."""
 
     name: str
-    values: ByLevel  # with diverged runs at chance
+    values: ByLevel  # test accuracies (diverged runs: chance) or fractions of weights remaining
     runs: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
     collapsed: Seeds = field(default_factory=dict)
     diverged: Seeds = field(default_factory=dict)
@@ -45,26 +45,26 @@ class Side:
 
     def fallen(self, what: Fallen, levels: Sequence[int]) -> set[int]:
         """The seeds that have collapsed or diverged at one of these levels."""
-        found: Seeds = getattr(self, what)
-        return {seed for level in levels for seed in found.get(level, ())}
+        by_level: Seeds = getattr(self, what)
+        return {seed for level in levels for seed in by_level.get(level, ())}
 
     def over(self, levels: Sequence[int]) -> dict[int, float]:
-        """For each seed that has all of these levels the mean over them."""
+        """The mean over these levels, for each seed that has all of them."""
         seeds = set.intersection(*(set(self.values[level]) for level in levels)) if levels else set()
         return {seed: fsum(self.values[level][seed] for level in levels) / len(levels) for seed in seeds}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sides that a claim compares, A less B. Sides of the same runs say the same, in whatever experiment."""
+    """Two sides that a claim compares, A less B."""
 
-    curve: Curve  # whose levels and training these are
+    curve: Curve  # with the levels and the training of the pair
     a: Side
     b: Side
-    judged: bool = True  # else it is only shown
+    judged: bool = True  # whether it counts for the verdict; else it is only shown
 
     def levels(self) -> tuple[int, ...]:
-        """The levels beyond `HIGH_SPARSITY` at which as many replicates as at any have both sides."""
+        """The levels from `HIGH_SPARSITY` on, those with the most replicates that have both sides."""
         shared = {
             level: len(self.a.values[level].keys() & self.b.values.get(level, {}).keys())
             for level, fraction in self.curve.pruned.items()
@@ -74,7 +74,7 @@ class Pair:
         return tuple(level for level, count in shared.items() if count == most > 0)
 
     def points(self) -> frozenset[tuple[int, ...]]:
-        """Which runs are compared with which."""
+        """The ids of the runs that are compared, for each level and seed."""
         return frozenset(
             tuple(side.runs[level][seed] for side in (self.a, self.b) if side.runs)
             for level in self.levels()
@@ -84,7 +84,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the data says of one pair: A less B, each the mean over the levels for a seed."""
+    """The result of one pair: A less B for each seed, each the mean over the levels."""
 
     experiment: str
     model: str
@@ -94,25 +94,25 @@ class Comparison:
     b: str
     levels: tuple[int, ...]
     difference: Difference
-    holm: float | None  # its p value, adjusted for all that are judged of the experiment
+    holm: float | None  # its p value, adjusted for all judged comparisons of the experiment (Holm 1979)
     judged: bool
-    collapsed: tuple[int, int]  # replicates of A and of B that are at chance at one of the levels
+    collapsed: tuple[int, int]  # number of replicates of A and of B that collapsed at one of the levels
     diverged: tuple[int, int]
     sources: tuple[Source, Source] | None
 
     @property
     def decides(self) -> int:
-        """1 if A is above B by a p value that holds among all of its experiment, -1 if below, else 0."""
+        """1 if A is above B by the adjusted p value, -1 if below, else 0."""
         return _sign(self, self.holm)
 
     @property
     def votes(self) -> int:
-        """The same by its own p value, which counts for the experiment."""
+        """1 if A is above B by the p value, -1 if below, else 0; the experiment counts these votes."""
         return _sign(self, self.difference.p)
 
     @property
     def replicates_needed(self) -> int | None:
-        """For one that is open, how many replicates would decide it if its mean and deviation stayed as they are."""
+        """The replicates that would decide an open comparison with the same mean and deviation (`needed`); or None."""
         return needed(self.difference) if self.judged and not self.votes else None
 
 
@@ -123,37 +123,37 @@ def _sign(one: Comparison, p: float | None) -> int:
 
 @dataclass(frozen=True)
 class Study:
-    """What one experiment says of a claim."""
+    """The comparisons of one experiment for a claim."""
 
     experiment: str
     comparisons: tuple[Comparison, ...]
 
     @property
     def telling(self) -> int:
-        """How many comparisons are judged and have an interval."""
+        """Number of judged comparisons with an interval."""
         return sum(one.judged and one.difference.p is not None for one in self.comparisons)
 
     def count(self, sign: int) -> int:
-        """How many comparisons vote for (1) or against (-1) the claim."""
+        """Number of comparisons that vote for (1) or against (-1) the claim."""
         return sum(one.votes == sign for one in self.comparisons)
 
     @property
     def decides(self) -> int:
-        """1 if it is for the claim, -1 if against, else 0."""
+        """1 if the experiment is for the claim, -1 if against, else 0."""
         return _majority(self.count, self.telling)
 
 
 def _majority(count: Callable[[int], int], telling: int) -> int:
-    """1 or -1 if more than half of those that tell anything agree on it and none says the opposite, else 0.
+    """1 or -1 if more than half of the telling ones have that sign and none the opposite, else 0.
 
-    Where there is no effect, more than half of several tests err together no more often than one of them.
+    Without an effect, more than half of several tests err together no more often than one of them alone.
     """
     return next((sign for sign in (1, -1) if 2 * count(sign) > telling and not count(-sign)), 0)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says, where, and which pairs of the recorded data speak of it; each should be above 0."""
+    """A claim of the paper, its place there, and the pairs of data that test it: A less B should be above 0."""
 
     key: str
     text: str
@@ -165,7 +165,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, the verdict, and what each experiment says."""
+    """A claim, the verdict, and the study of each experiment."""
 
     claim: Claim
     verdict: Verdict
@@ -173,39 +173,39 @@ class Finding:
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """Those of all experiments."""
+        """The comparisons of all experiments."""
         return tuple(one for study in self.studies for one in study.comparisons)
 
     @property
     def telling(self) -> int:
-        """How many experiments have a comparison with an interval."""
+        """Number of experiments that have a judged comparison with an interval."""
         return sum(study.telling > 0 for study in self.studies)
 
     def count(self, sign: int) -> int:
-        """How many experiments are for (1) or against (-1) the claim."""
+        """Number of experiments that are for (1) or against (-1) the claim."""
         return sum(study.decides == sign for study in self.studies)
 
 
 class Recorded:
-    """All that claims look at: what was found and trained as the paper does."""
+    """The recorded data that claims use: curves of experiments that find and train tickets as the paper does."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.curves = [curve for curve in read(connection) if curve.by_the_paper]
-        self.beside: dict[str, list[Curve]] = {}  # curves by experiment
+        self.by_experiment: dict[str, list[Curve]] = {}
         for curve in self.curves:
-            self.beside.setdefault(curve.experiment, []).append(curve)
+            self.by_experiment.setdefault(curve.experiment, []).append(curve)
         rows = connection.execute("SELECT identity, name, train_images, classes FROM datasets").fetchall()
-        self.sets: dict[str, tuple[str, int, int]] = {row[0]: (row[1], row[2], row[3]) for row in rows}
+        self.sets: dict[str, tuple[str, int, int]] = {row[0]: (row[1], row[2], row[3]) for row in rows}  # by identity
         self.connection = connection
 
     def winning(self) -> Iterator[tuple[Curve, list[Curve]]]:
         """The curves of winning tickets, each with all curves of its experiment."""
-        return ((one, self.beside[one.experiment]) for one in self.curves if one.ticket == "winning")
+        return ((one, self.by_experiment[one.experiment]) for one in self.curves if one.ticket == "winning")
 
     def source(self, curve: Curve) -> Source:
-        """The data set that a curve's tickets were found on, as published where its name is that of a published set.
+        """The data set that a curve's tickets were found on.
 
-        Else it is as large as the largest part of it that was recorded.
+        Its images are those of the published set of that name, else of the largest recorded part of the set.
         """
         identity = str(curve.source_dataset)
         name, images, classes = self.sets[identity]
@@ -217,7 +217,7 @@ class Recorded:
         return Source(most, classes, known is not None, "fresh" if fresh else "carried")
 
     def layers(self, run: int) -> list[float]:
-        """The fraction that a run's ticket keeps of each layer, from the first to the last."""
+        """The fraction of each layer's weights that a run's ticket keeps, in the order of the network."""
         rows = self.connection.execute(
             "SELECT weights_remaining * 1.0 / weights_total FROM layers WHERE run_id = ? ORDER BY layer", (run,)
         )
@@ -237,8 +237,8 @@ def _of_curves(a: Curve, b: Curve, judged: bool = True) -> Pair:
 
 
 def _global_and_layerwise(data: Recorded) -> Iterator[Pair]:
-    for one, beside in data.winning():
-        for other in beside if one.scope == "global" else ():
+    for one, curves in data.winning():
+        for other in curves if one.scope == "global" else ():
             if other.ticket == "winning" and other.scope == "layerwise" and _ends(one) == _ends(other):
                 yield _of_curves(one, other)
 
@@ -248,14 +248,14 @@ def _ends(curve: Curve) -> tuple[str | None, ...]:
 
 
 def _winning_and_random(data: Recorded) -> Iterator[Pair]:
-    for one, beside in data.winning():
-        if random := random_of(one, beside):
+    for one, curves in data.winning():
+        if random := random_of(one, curves):
             yield _of_curves(one, random)
 
 
 def _larger_and_smaller(data: Recorded) -> Iterator[Pair]:
-    for beside in data.beside.values():
-        moved = [one for one in beside if one.ticket == "winning" and one.source_dataset and not _sees_target(one)]
+    for curves in data.by_experiment.values():
+        moved = [one for one in curves if one.ticket == "winning" and one.source_dataset and not _sees_target(one)]
         for one, other in permutations(moved, 2):
             same = (*_ends(one)[1:], one.scope) == (*_ends(other)[1:], other.scope)
             if not same:
@@ -266,27 +266,27 @@ def _larger_and_smaller(data: Recorded) -> Iterator[Pair]:
 
 
 def _larger(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether A has clearly more images or classes than B, and clearly fewer of neither."""
+    """Whether A has `LARGER` times the images or classes of B, and B not of A. Pairs are images and classes."""
     ratios = [of_a / of_b for of_a, of_b in zip(a, b, strict=True)]
     return max(ratios) >= LARGER and min(ratios) > 1 / LARGER
 
 
 def _sees_target(curve: Curve) -> bool:
-    """Whether tickets were found on images that they are trained on: of the same set, unless of its two halves."""
+    """Whether tickets were found on images of their target: it is the same set, and not its other half."""
     (source, half), (target, other) = (_set_and_half(each) for each in (curve.source_dataset, curve.target_dataset))
     return source == target and (half == other or not half or not other)
 
 
 def _set_and_half(identity: str | None) -> tuple[str, str]:
-    """The set that a data set is a part of, and which half, from an identity as `cifar10-a-5000`."""
+    """The whole set and the half (a, b or empty) of an identity such as `cifar10-a-5000`."""
     base, part = catalog.split_part(identity or "")
     return base, catalog.steps_of(part)[0]
 
 
 def _across_optimizers(data: Recorded) -> Iterator[Pair]:
-    for one, beside in data.winning():
+    for one, curves in data.winning():
         if one.source == one.target and one.source_optimizer != one.optimizer:
-            for other, judged in ((random_of(one, beside), True), (own_of(one, beside), False)):
+            for other, judged in ((random_of(one, curves), True), (own_of(one, curves), False)):
                 if other:
                     yield _of_curves(one, other, judged)
 
@@ -309,7 +309,7 @@ def _first_and_other_layers(data: Recorded) -> Iterator[Pair]:
 def _with_layer_statistics(data: Recorded) -> Iterator[Pair]:
     for one in data.curves:
         statistics_kept = one.ticket in ("random-preserved", "random-local") and one.scope == "global"
-        if statistics_kept and (random := random_of(one, data.beside[one.experiment])):
+        if statistics_kept and (random := random_of(one, data.by_experiment[one.experiment])):
             yield _of_curves(one, random)
 
 
@@ -367,13 +367,13 @@ CLAIMS = (
 
 
 def findings(connection: sqlite3.Connection) -> list[Finding]:
-    """What all recorded data says of each claim."""
+    """The verdict of all recorded data on each claim."""
     data = Recorded(connection)
     return [_finding(claim, _distinct(claim.pairs(data))) for claim in CLAIMS]
 
 
 def left_out(connection: sqlite3.Connection) -> list[str]:
-    """The experiments that say nothing of any claim, because their tickets are not found as the paper's are."""
+    """The experiments that claims leave out, because they do not find tickets as the paper does."""
     return [
         row[0]
         for row in connection.execute(f"SELECT name FROM experiments e WHERE NOT ({IS_BY_THE_PAPER}) ORDER BY id")
@@ -381,26 +381,27 @@ def left_out(connection: sqlite3.Connection) -> list[str]:
 
 
 def _distinct(pairs: Iterable[Pair]) -> list[Pair]:
-    """Those that compare anything, without those whose runs another one compares already."""
-    found = [(pair, pair.points()) for pair in pairs]
+    """The pairs that have runs to compare, without those whose runs another pair compares, too."""
+    known = [(pair, pair.points()) for pair in pairs]
 
-    def covered(place: int) -> bool:
-        own = found[place][1]
-        return any(own < other or (own == other and at < place) for at, (_, other) in enumerate(found))
+    def covered(index: int) -> bool:
+        points = known[index][1]
+        return any(points < other or (points == other and i < index) for i, (_, other) in enumerate(known))
 
-    return [pair for place, (pair, points) in enumerate(found) if points and not covered(place)]
+    return [pair for index, (pair, points) in enumerate(known) if points and not covered(index)]
 
 
 def _finding(claim: Claim, pairs: Sequence[Pair]) -> Finding:
-    """The verdict on a claim. Experiments are judged each for itself: what one holds does not widen another's."""
-    studies = [_study(experiment, list(own)) for experiment, own in groupby(pairs, lambda pair: pair.curve.experiment)]
+    """The verdict on a claim. Holm's correction is within one experiment: others do not change its p values."""
+    groups = groupby(pairs, lambda pair: pair.curve.experiment)
+    studies = [_study(experiment, list(group)) for experiment, group in groups]
     finding = Finding(claim, "no data", tuple(studies))
     return replace(finding, verdict=_verdict(finding))
 
 
 def _study(experiment: str, pairs: Sequence[Pair]) -> Study:
-    compared = [(pair, found) for pair in pairs if (found := _difference(pair))]
-    tested = [found.p for pair, found in compared if pair.judged and found.p is not None]
+    compared = [(pair, difference) for pair in pairs if (difference := _difference(pair))]
+    tested = [difference.p for pair, difference in compared if pair.judged and difference.p is not None]
     adjusted = iter(holm(tested))
     comparisons = tuple(
         Comparison(
@@ -411,14 +412,14 @@ def _study(experiment: str, pairs: Sequence[Pair]) -> Study:
             a=pair.a.name,
             b=pair.b.name,
             levels=pair.levels(),
-            difference=found,
-            holm=next(adjusted) if pair.judged and found.p is not None else None,
+            difference=difference,
+            holm=next(adjusted) if pair.judged and difference.p is not None else None,
             judged=pair.judged,
             collapsed=_counted(pair, "collapsed"),
             diverged=_counted(pair, "diverged"),
             sources=(pair.a.source, pair.b.source) if pair.a.source and pair.b.source else None,
         )
-        for pair, found in compared
+        for pair, difference in compared
     )
     return Study(experiment, comparisons)
 
@@ -429,15 +430,15 @@ def _counted(pair: Pair, what: Fallen) -> tuple[int, int]:
 
 
 def _difference(pair: Pair) -> Difference | None:
-    """A less B. A replicate that has collapsed or diverged on either side makes it a permutation test."""
+    """A less B, by a permutation test if a replicate has collapsed or diverged on either side."""
     levels = pair.levels()
     a, b = pair.a.over(levels), pair.b.over(levels)
     fallen = {seed for side in (pair.a, pair.b) for what in FALLEN for seed in side.fallen(what, levels)}
     return paired(a, b, permuted=bool(fallen & a.keys() & b.keys()))
 
 
-def _verdict(found: Finding) -> Verdict:
-    if not any(one.judged for one in found.comparisons):
+def _verdict(finding: Finding) -> Verdict:
+    if not any(one.judged for one in finding.comparisons):
         return "no data"
     verdicts: dict[int, Verdict] = {1: "supported", -1: "contradicted", 0: "undecided"}
-    return verdicts[_majority(found.count, found.telling)]
+    return verdicts[_majority(finding.count, finding.telling)]

@@ -1,11 +1,11 @@
-"""What pruning leaves of each layer, and two tickets compared layer by layer (the paper's figure 1b)."""
+"""The weights that pruning leaves in each layer, and two tickets compared layer by layer (figure 1b of the paper)."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import fsum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from engine.analysis.statistics import Mean, mean_of
 from engine.errors import InputError
@@ -19,17 +19,33 @@ TOTAL = "total"
 Fraction = Literal["remaining", "pruned"]
 FRACTIONS: tuple[Fraction, Fraction] = ("remaining", "pruned")
 
-Counts = dict[str, tuple[int, int]]  # layer -> weights remaining, weights
-Figures = dict[str, float | None]  # what `Layer` has, of one pair of tickets
+Counts = dict[str, tuple[int, int]]  # layer -> weights remaining, all weights
+
+
+class Figures(NamedTuple):
+    """Figures of one layer of one pair of tickets, A and B, or of one ticket, A; `Layer` has their means."""
+
+    kept_a: float
+    remaining_a: float
+    pruned_a: float
+    kept_b: float | None = None
+    remaining_b: float | None = None
+    pruned_b: float | None = None
+    remaining_ratio: float | None = None
+    pruned_ratio: float | None = None
+    difference: float | None = None
+    overlap: float | None = None
+    chance: float | None = None
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of two tickets, A and B. What cannot be said, as the ratio to a layer with nothing left, is None.
+    """A layer of two tickets, A and B: means over pairs of tickets. Undefined figures, such as x / 0, are None.
 
-    `difference` is the fraction remaining in A less that in B. `overlap` is the Jaccard index of the masks: weights
-    that both keep, by weights that either keeps. `chance` is what it would be if they had as many in common as random
-    masks that keep as many weights have on average.
+    `kept` is a number of weights; `remaining` and `pruned` are fractions of the layer's. The ratios are A / B.
+    `difference` is the fraction remaining in A less that in B. `overlap` is the Jaccard index of the masks: the weights
+    that both keep over the weights that either keeps. `chance` is the index if both keep as many weights in common as
+    random masks of their sizes do on average.
     """
 
     name: str
@@ -48,7 +64,7 @@ class Layer:
 
     @property
     def unchanged(self) -> bool:
-        """Whether A and B keep as many of its weights, in every replicate."""
+        """Whether A and B keep the same number of its weights in every replicate."""
         return self.difference is not None and not self.difference.mean and not self.difference.std
 
 
@@ -59,37 +75,37 @@ class Comparison:
     a: Side
     b: Side | None
     level: int  # of the sides that are curves
-    levels: tuple[int, ...]  # that can be asked for; none where runs are compared
-    replicates: tuple[int, ...]  # likewise, at this level
-    n: int  # pairs of tickets compared
+    levels: tuple[int, ...]  # to choose from; empty if both sides are runs
+    replicates: tuple[int, ...]  # to choose from, at this level
+    n: int  # number of pairs compared
     layers: tuple[Layer, ...]
     total: Layer
-    notes: tuple[str, ...]  # what is missing, and why
+    notes: tuple[str, ...]  # missing figures, and why
 
 
 @dataclass(frozen=True)
 class Ratios:
-    """A / B of the fraction of each layer that remains, or is pruned, at each level that prunes (figure 1b)."""
+    """A / B of the fraction of each layer that remains, or is pruned, at each level above 0 (figure 1b)."""
 
     a: Side
     b: Side
     fraction: Fraction
     layers: tuple[str, ...]
-    levels: Mapping[int, tuple[Mean | None, ...]]  # level -> for each layer; None where B has nothing of it
+    levels: Mapping[int, tuple[Mean | None, ...]]  # level -> ratio of each layer; None for x / 0
     pruned: Mapping[int, float]  # level -> fraction of all weights pruned in A
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """The mean fraction that remains of each layer, and in total, at each level of a side."""
+    """The mean fraction of each layer, and of all, that remains at each level of a side."""
 
     side: Side
     levels: tuple[int, ...]
-    layers: Mapping[str, tuple[float, ...]]
+    layers: Mapping[str, tuple[float, ...]]  # layer, or `TOTAL` -> fraction at each level
 
 
 def levels(a: Side, b: Side | None) -> tuple[int, ...]:
-    """The levels at which two sides can be compared. A run has but its own, so it limits nothing."""
+    """The levels at which two sides can be compared: those of the curves among them, as a run goes with any level."""
     curve = next((side for side in (a, b) if side is not None and not side.is_run), None)
     return tuple(level for level in curve.runs if _pairs(a, b, level)) if curve else ()
 
@@ -102,9 +118,10 @@ def compare(
     level: int | None = None,
     replicate: int | None = None,
 ) -> Comparison:
-    """Compare two sides at a level: by default the run's own beside a curve, else the sparsest that both have.
+    """Compare two sides at a level and replicate, by default at the sparsest shared level and all replicates.
 
-    Raises InputError for a level or a replicate that they do not share, and for tickets of different networks.
+    A run is compared with a curve at the run's level by default. Raises InputError for a level or replicate that the
+    sides do not share, and for tickets of different networks.
     """
     offered = levels(a, b)
     level = _level(a, b, level, offered)
@@ -115,11 +132,11 @@ def compare(
     chosen = [pair for number, pair in pairs.items() if replicate in (None, number)]
     weights: dict[str, int] = {}
     figures: dict[str, list[Figures]] = {}
-    notes: dict[str, None] = {}  # each once
+    notes: dict[str, None] = {}  # a set that keeps its order
     for pair in chosen:
-        for name, total, found in _compared(connection, folder, pair, _rules(a, b), notes):
+        for name, total, of_pair in _compared(connection, folder, pair, _rules(a, b), notes):
             weights[name] = total
-            figures.setdefault(name, []).append(found)
+            figures.setdefault(name, []).append(of_pair)
     layers = [Layer(name, weights[name], **_means(of_pairs)) for name, of_pairs in figures.items()]
     return Comparison(
         a=a,
@@ -135,23 +152,23 @@ def compare(
 
 
 def heat_map(connection: sqlite3.Connection, side: Side, replicate: int | None = None) -> HeatMap:
-    """What remains of each layer of a side at each of its levels: the mean over replicates, or of one of them."""
-    found = {
+    """The fraction of each layer that remains at each level of a side: the mean over replicates, or of one."""
+    by_level = {
         level: [_with_total(_counts(connection, runs[n], side.prunable)) for n in runs if replicate in (None, n)]
         for level, runs in side.runs.items()
         if replicate is None or replicate in runs
     }
-    names = [name for name in dict.fromkeys(name for of_runs in found.values() for name in of_runs[0]) if name != TOTAL]
+    names = dict.fromkeys(name for of_runs in by_level.values() for name in of_runs[0] if name != TOTAL)
     return HeatMap(
         side,
-        tuple(found),
-        {name: tuple(_fraction(name, of_runs) for of_runs in found.values()) for name in [*names, TOTAL]},
+        tuple(by_level),
+        {name: tuple(_fraction(name, of_runs) for of_runs in by_level.values()) for name in [*names, TOTAL]},
     )
 
 
 def ratios(connection: sqlite3.Connection, a: Side, b: Side, fraction: Fraction) -> Ratios:
-    """The ratios of two chains over all levels that both have, averaged replicate by replicate."""
-    found: dict[int, tuple[Mean | None, ...]] = {}
+    """The ratios of two chains at all shared levels: ratios of replicates, then their mean."""
+    by_level: dict[int, tuple[Mean | None, ...]] = {}
     overall: dict[int, float] = {}
     names: list[str] = []
     for level in levels(a, b):
@@ -161,15 +178,15 @@ def ratios(connection: sqlite3.Connection, a: Side, b: Side, fraction: Fraction)
         ]
         if level:
             names = names or [name for name in pairs[0][0] if name in pairs[0][1]]
-            found[level] = tuple(
+            by_level[level] = tuple(
                 mean_of(_ratio_of(one[name], other[name], fraction) for one, other in pairs) for name in names
             )
             overall[level] = 1 - _fraction(TOTAL, [_with_total(one) for one, _ in pairs])
-    return Ratios(a, b, fraction, tuple(names), found, overall)
+    return Ratios(a, b, fraction, tuple(names), by_level, overall)
 
 
 def _ratio_of(a: tuple[int, int], b: tuple[int, int], fraction: Fraction) -> float | None:
-    """A / B of what remains or is pruned of one layer, from its counts in each."""
+    """A / B of the remaining or pruned weights of one layer, from its `Counts` in each."""
     if fraction == "remaining":
         return _ratio(a[0], b[0])
     return _ratio(a[1] - a[0], b[1] - b[0])
@@ -181,11 +198,11 @@ def _fraction(name: str, of_runs: Sequence[Counts]) -> float:
 
 
 def _level(a: Side, b: Side | None, wanted: int | None, offered: Sequence[int]) -> int:
-    own = [next(iter(side.runs)) for side in (a, b) if side is not None and side.is_run]
+    of_runs = [next(iter(side.runs)) for side in (a, b) if side is not None and side.is_run]
     if not offered and b is not None and not (a.is_run and b.is_run):
         raise InputError(f"{a.name} and {b.name} have no level in common yet: `cockpit work` trains what is queued")
     if wanted is None:
-        return own[0] if own and (not offered or own[0] in offered) else offered[-1]
+        return of_runs[0] if of_runs and (not offered or of_runs[0] in offered) else offered[-1]
     if wanted not in offered:
         have = f"choose from {_listed(offered)}" if offered else "a run has one level"
         raise InputError(f"level {wanted} cannot be compared: {have}")
@@ -197,7 +214,7 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 def _pairs(a: Side, b: Side | None, level: int) -> dict[int, tuple[int, ...]]:
-    """By replicate the runs that are compared at a level: replicates that both have; a run goes with each of them."""
+    """The ids of the runs to compare at a level, by shared replicate; a side that is a run goes with each."""
     sides = [side for side in (a, b) if side is not None]
     replicates = [list(side.runs.get(level, ())) for side in sides if not side.is_run]
     shared = [number for number in replicates[0] if number in replicates[-1]] if replicates else [0]
@@ -205,7 +222,7 @@ def _pairs(a: Side, b: Side | None, level: int) -> dict[int, tuple[int, ...]]:
 
 
 def _rules(a: Side, b: Side | None) -> tuple[Prunable, Prunable]:
-    """The rules by which two sides count: a curve's is that of its experiment, and a run beside it follows."""
+    """The rules by which two sides count layers. A run that is compared with a curve takes the curve's rule."""
     if b is None or a.is_run == b.is_run:
         return a.prunable, (b or a).prunable
     curve = b if a.is_run else a
@@ -219,7 +236,7 @@ def _compared(
     rules: tuple[Prunable, Prunable],
     notes: dict[str, None],
 ) -> Iterator[tuple[str, int, Figures]]:
-    """The figures of each layer that these one or two runs have, and then of all of them; to `notes`, what lacks."""
+    """Yield name, weights and figures of each shared layer of one or two runs, then of `TOTAL`; adds to `notes`."""
     a, b = _counts(connection, runs[0], rules[0]), _counts(connection, runs[-1], rules[1])
     names = [name for name in a if name in b and a[name][1] == b[name][1]]
     if not names:
@@ -228,7 +245,7 @@ def _compared(
         notes[f"left out, for not both tickets prune it: {', '.join(odd)}"] = None
     if len(runs) == 1:
         for name, (kept, weights) in _with_total(a).items():
-            yield name, weights, _of_one("a", kept, weights)
+            yield name, weights, Figures(kept, kept / weights, (weights - kept) / weights)
         return
     common = _common(connection, folder, runs, {name: (*a[name], b[name][0]) for name in names}, notes)
     expected = {name: a[name][0] * b[name][0] / b[name][1] for name in names}
@@ -247,27 +264,26 @@ def of_total(
     rules: tuple[Prunable, Prunable],
     notes: dict[str, None],
 ) -> Figures:
-    """The figures of all layers of two runs together; adds to `notes` what lacks, and why."""
-    *_, (_, _, found) = _compared(connection, folder, runs, rules, notes)
-    return found
-
-
-def _of_one(side: str, kept: int, weights: int) -> Figures:
-    pruned = (weights - kept) / weights
-    return {f"kept_{side}": kept, f"remaining_{side}": kept / weights, f"pruned_{side}": pruned}
+    """The figures of all layers of two runs together; adds missing figures and why to `notes`."""
+    *_, (_, _, total) = _compared(connection, folder, runs, rules, notes)
+    return total
 
 
 def _of_two(kept_a: int, kept_b: int, weights: int, common: int | None, expected: float) -> Figures:
-    """What `Layer` holds of two tickets that have `common` weights in common, and random ones `expected`."""
-    return {
-        **_of_one("a", kept_a, weights),
-        **_of_one("b", kept_b, weights),
-        "remaining_ratio": _ratio(kept_a, kept_b),
-        "pruned_ratio": _ratio(weights - kept_a, weights - kept_b),
-        "difference": (kept_a - kept_b) / weights,
-        "overlap": _jaccard(common, kept_a + kept_b),
-        "chance": _jaccard(expected, kept_a + kept_b),
-    }
+    """The figures of two tickets that keep `common` weights in common; random tickets keep `expected`."""
+    return Figures(
+        kept_a=kept_a,
+        remaining_a=kept_a / weights,
+        pruned_a=(weights - kept_a) / weights,
+        kept_b=kept_b,
+        remaining_b=kept_b / weights,
+        pruned_b=(weights - kept_b) / weights,
+        remaining_ratio=_ratio(kept_a, kept_b),
+        pruned_ratio=_ratio(weights - kept_a, weights - kept_b),
+        difference=(kept_a - kept_b) / weights,
+        overlap=_jaccard(common, kept_a + kept_b),
+        chance=_jaccard(expected, kept_a + kept_b),
+    )
 
 
 def _ratio(a: float, b: float) -> float | None:
@@ -285,9 +301,9 @@ def _common(
     layers: Mapping[str, tuple[int, int, int]],  # kept in A, weights, kept in B
     notes: dict[str, None],
 ) -> dict[str, int]:
-    """How many weights both tickets keep of each layer, as far as that is known.
+    """The number of weights that both tickets keep of each layer, without layers where a mask is missing.
 
-    Where one ticket keeps all weights or none no mask is needed.
+    No mask is needed for a layer of which one ticket keeps all weights or none.
     """
     known = {
         name: min(kept_a, kept_b)
@@ -306,12 +322,12 @@ def _common(
 
 @lru_cache(maxsize=10_000)
 def _in_common(folder: Folder, a: str, b: str) -> dict[str, int]:
-    """How many weights of each layer remain under both of two mask files."""
+    """The number of weights of each layer that both of two mask files keep."""
     return masks.common(folder.get(a), folder.get(b))
 
 
 def _mask_file(connection: sqlite3.Connection, run: int) -> str:
-    """The SHA-256 of the file that holds the mask of a run's ticket. Raises LostFile, which says why, without one."""
+    """The SHA-256 of the file with the mask of a run's ticket. Raises LostFile, with the reason, if none is stored."""
     row = connection.execute("SELECT recipe FROM runs WHERE id = ?", (run,)).fetchone()
     match Run.from_json(row[0]).ticket:
         case (
@@ -320,11 +336,10 @@ def _mask_file(connection: sqlite3.Connection, run: int) -> str:
             | Random("preserved" | "shuffled" | "constant-sign", level, chain)
         ) if chain is not None and level > 0:
             producer, kind = chain.mask_of(level)
-            if found := file_of(connection, producer.digest, kind):
-                return found
-            again = (
-                "; trained again, a run of that level leaves it" if level == 1 else ""
-            )  # the first versions kept none
+            if sha256 := file_of(connection, producer.digest, kind):
+                return sha256
+            # The first versions stored no masks of level 1.
+            again = "; trained again, a run of that level leaves it" if level == 1 else ""
             raise LostFile(f"the mask of level {level} is not in the database{again}")
     raise LostFile("masks of random tickets are not stored")
 
@@ -339,9 +354,10 @@ def _counts(connection: sqlite3.Connection, run: int, rule: Prunable) -> Counts:
 
 
 def _with_total(counts: Counts) -> Counts:
-    kept, weights = (sum(one[place] for one in counts.values()) for place in (0, 1))
+    kept, weights = (sum(one[index] for one in counts.values()) for index in (0, 1))
     return {**counts, TOTAL: (kept, weights)}
 
 
-def _means(figures: Sequence[Figures]) -> dict[str, Any]:
-    return {key: mean_of(one[key] for one in figures) for key in figures[0]}
+def _means(of_pairs: Sequence[Figures]) -> dict[str, Any]:
+    """The mean of each figure over pairs, by the name that `Figures` and `Layer` have for it."""
+    return {name: mean_of(getattr(figures, name) for figures in of_pairs) for name in Figures._fields}

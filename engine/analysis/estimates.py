@@ -1,9 +1,9 @@
-"""How long what is queued will take on some devices, and how much disk: from what was measured. No torch here.
+"""Estimates of the time and disk that the queue takes on given devices, from finished runs. No torch.
 
-The time of a run on a card is the median of the finished runs of its kind on cards of this model, else that of the same
-network on other images, scaled by the pixels trained on. If none ran on this model, those on other CUDA cards (or other
-CPUs) count; if none did either, the longest time on another device of the estimate. The runs are then listed on the
-devices in the order of claims, each as soon as those that it needs are done.
+The time of a run on a card is the median over finished runs of its kind on cards of this model, else over runs of its
+network on other images, scaled by the pixels trained on. If none ran on this model, runs on other CUDA cards (or other
+CPUs) count; if none did either, the longest time on another device of the estimate. The runs are then scheduled on the
+devices in the order of claims, each once the runs that it needs are done.
 """
 
 import json
@@ -21,8 +21,8 @@ from engine.store.database import now
 from engine.store.leases import SPLIT
 from engine.store.workers import AT_WORK, present
 
-# The columns of `Work`. What a run leaves behind: a dense network two states, a later link of a chain one mask, others
-# nothing. Few recipes hold out a validation part or limit testing, and looking for a word is faster than parsing.
+# The columns of `Work`. Files: a dense run leaves two states, a later run of a chain one mask, other runs nothing. Few
+# recipes set a validation part or limit testing, and finding the word is faster than parsing.
 _WORK = f"""
     model, width, batch_size, profile, {SPLIT}, target_dataset, epochs,
     iif(instr(recipe, '"validation"'), json_extract(recipe, '$.training.validation'), 0.0),
@@ -34,27 +34,30 @@ _WORK = f"""
 
 
 class Card(NamedTuple):
-    """What the time of a run depends on beside its work: cpu or cuda, and the model; None for any."""
+    """A card, for the time of a run."""
 
-    kind: str
-    model: str | None = None
+    kind: str  # cpu or cuda
+    model: str | None = None  # None: any
 
     @staticmethod
     def of(device: str | None, model: str | None) -> "Card":
-        """The card of a device as workers and runs record it: cpu, cuda:0, cuda:0+cuda:1."""
+        """The card of a device as recorded for workers and runs: cpu, cuda:0, cuda:0+cuda:1."""
         return Card(re.split("[:+]", device or "", maxsplit=1)[0], model)
 
 
 class Place(NamedTuple):
-    """Where one worker trains one run at a time: its card, and its machine."""
+    """The card and machine of one worker, which trains one run at a time."""
 
     card: Card
     host: str
 
 
+Key = tuple[object, ...]  # what runs of the same time or file size have in common, of `Work`
+
+
 @dataclass(frozen=True)
 class Unknown:
-    """Runs whose time is unknown until the first of their kind has ended."""
+    """A number of runs whose time is unknown until the first of their kind is done."""
 
     model: str
     data_set: str
@@ -63,82 +66,82 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to train of one experiment, or of several. What is unknown comes on top."""
+    """The runs left to train of one or several experiments, and their cost. Runs of unknown cost count as 0."""
 
     runs: int
-    device_seconds: float  # of all devices together
-    seconds: float  # until the last run ends, after all that is claimed before
+    device_seconds: float  # summed over devices
+    seconds: float  # from now until the last of these runs ends, with all runs claimed before them
     bytes: int  # of new ticket files
     untimed: tuple[Unknown, ...]
-    unsized: int  # runs that will leave files of unknown size
+    unsized: int  # number of runs that will leave files of unknown size
 
     @property
     def timed(self) -> int:
-        """How many of the runs have a known time."""
+        """The number of runs with a known time."""
         return self.runs - sum(unknown.runs for unknown in self.untimed)
 
 
 class Work(NamedTuple):
-    """What the time and the files of a run depend on, beside the device."""
+    """All that the time and the files of a run depend on, except the device."""
 
     model: str
     width: float
     batch_size: int
     profile: str
-    split: int  # over so many devices
+    split: int  # number of devices that share each batch
     data_set: str  # its identity
     epochs: int
     validation: float
     test_images: int | None  # None: all
     points: int  # networks to evaluate on a line, which trains none; 0: no line
     name: str  # of the data set
-    leaves: str | None  # dense, link, or nothing
+    leaves: str | None  # kind of files: dense, link, or None
 
     @property
-    def kind(self) -> tuple[object, ...]:
-        """Runs of the same kind take the same time."""
+    def kind(self) -> Key:
+        """Runs of one kind take the same time."""
         return self[:10]
 
     @property
-    def network(self) -> tuple[object, ...]:
-        """Runs of the same network take a time that is proportional to the pixels trained on."""
+    def network(self) -> Key:
+        """Runs of one network take a time proportional to the pixels trained on."""
         return self[:5]
 
     @property
-    def file(self) -> tuple[object, ...]:
-        """Runs that are the same in this leave files of the same size."""
+    def file(self) -> Key:
+        """Runs of one key leave files of the same size."""
         return (self.model, self.width, self.leaves)
 
 
 class Task(NamedTuple):
-    """A run that is still to be trained, and its place in the queue."""
+    """A run left to train, with what orders it in the queue."""
 
     id: int
-    elapsed: float | None  # seconds since training began; None where it has not
+    elapsed: float | None  # seconds since training began; None if it has not
     alone: int
     dependents: int
     work: Work
-    card: Card | None = None  # that trains it
+    card: Card | None = None  # that trains it; None if it waits
 
 
 @dataclass
 class Times:
-    """What finished runs took on cards of one model."""
+    """The times of finished runs on cards of one model."""
 
-    seconds: dict[tuple[object, ...], float] = field(default_factory=dict)  # by kind
-    seconds_per_pixel: dict[tuple[object, ...], float] = field(default_factory=dict)  # by network
+    seconds: dict[Key, float] = field(default_factory=dict)  # by `Work.kind`
+    seconds_per_pixel: dict[Key, float] = field(default_factory=dict)  # by `Work.network`
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What finished runs took, and what they left."""
+    """The times and file sizes of finished runs."""
 
     times: Mapping[Card, Times]
     pixels: Mapping[str, int]  # of an epoch, by the data set's identity
-    bytes: Mapping[tuple[object, ...], float]  # by file
+    bytes: Mapping[Key, float]  # by `Work.file`
 
     def time(self, work: Work, card: Card) -> float | None:
-        """The seconds that such a run takes on a card, or None if nothing like it was measured on one of its kind."""
+        """The seconds that such a run takes on a card; None if no run of its network was measured on this kind."""
         for times in (self.times.get(card), self.times.get(Card(card.kind))):
             if times is None:
                 continue
@@ -150,15 +153,15 @@ class Measured:
         return None
 
     def on_each(self, work: Work, cards: Sequence[Card]) -> list[float] | None:
-        """The seconds that such a run takes on each of these cards; None if that is known of none."""
-        found = [self.time(work, card) for card in cards]
-        longest = max((one for one in found if one is not None), default=None)
-        return None if longest is None else [longest if one is None else one for one in found]
+        """The seconds that such a run takes on each of these cards; None if they are known for none."""
+        times = [self.time(work, card) for card in cards]
+        longest = max((one for one in times if one is not None), default=None)
+        return None if longest is None else [longest if one is None else one for one in times]
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is to be trained: the runs by id, which needs which, and what each experiment wants at which priority."""
+    """The runs left to train by id, pairs of a run and one that it needs, and the experiments' runs and priorities."""
 
     tasks: dict[int, Task]
     needs: list[tuple[int, int]]
@@ -166,7 +169,7 @@ class Load:
     priorities: dict[str, int]
 
     def in_order(self) -> list[Task]:
-        """The runs that an experiment wants in the order of claims, first those that are being trained."""
+        """The runs of all experiments in the order of claims, after those in training."""
         highest: dict[int, int] = {}
         for name in sorted(self.wanted, key=self.priorities.__getitem__):
             highest.update(dict.fromkeys(self.wanted[name], self.priorities[name]))
@@ -188,9 +191,9 @@ def here(found: Iterable[devices.Device]) -> list[Place]:
 def estimate(
     connection: sqlite3.Connection, names: Sequence[str], where: Sequence[Place]
 ) -> tuple[dict[str, Estimate], Estimate]:
-    """What is left of these experiments, or if none is named of all that are active: of each, and of all together.
+    """The estimate of each of these experiments (without names: of all active ones), and of all together.
 
-    An experiment that is named is taken as if it were active.
+    A named experiment is estimated as if it were active.
     """
     waiting = load(connection, names)
     return each(waiting, names or list(waiting.wanted), measurements(connection), where)
@@ -199,10 +202,10 @@ def estimate(
 def schedule(
     seconds: Sequence[Sequence[float]], needs: Iterable[tuple[int, int]], slots: Sequence[int]
 ) -> tuple[list[float], list[float]]:
-    """When each run ends and how long it takes, in seconds, if the first that can start takes the next free slot.
+    """The end and the duration of each run, in seconds, if each free slot takes the first run that can start.
 
-    Runs are numbers from 0, the order in which they are taken; `seconds` has the time of each on each kind of slot, and
-    `slots` the kind of each slot. `needs` are pairs of a run and one that must end first.
+    Runs are numbered from 0 in the order of claims. `seconds` has the duration of each run on each kind of slot, and
+    `slots` the kind of each slot. `needs` are pairs of a run and one that must end before it.
     """
     unmet, dependents = [0] * len(seconds), defaultdict(list)
     for run, needed in needs:
@@ -230,10 +233,10 @@ def schedule(
 
 
 def load(connection: sqlite3.Connection, names: Sequence[str]) -> Load:
-    """The runs that have not ended, and what the active experiments, and those named, want of them."""
+    """The unfinished runs, and those of each experiment that is active or named."""
     cursor = connection.cursor()
     cursor.row_factory = None  # plain tuples: there may be 100,000
-    # Where most runs have not ended, reading all in order is faster than finding them by the index on their status.
+    # If most runs are unfinished, reading all in order is faster than the index on the status.
     cursor.execute(
         f"""
         SELECT id, CASE WHEN status = 'running' AND lease_expires_at > :now
@@ -243,7 +246,7 @@ def load(connection: sqlite3.Connection, names: Sequence[str]) -> Load:
         """,
         {"now": now()},
     )
-    works: dict[tuple[Any, ...], Work] = {}  # there are but a few
+    works: dict[tuple[Any, ...], Work] = {}  # few, shared by many tasks
     tasks: dict[int, Task] = {}
     for row in cursor:
         if (work := works.get(row[6:])) is None:
@@ -269,51 +272,51 @@ def load(connection: sqlite3.Connection, names: Sequence[str]) -> Load:
 
 
 def measurements(connection: sqlite3.Connection) -> Measured:
-    """What the runs took that ended, by the card that trained them; what files they left, on any."""
-    from statistics import fmean, median  # with fractions: nothing else here needs them
+    """The times of all runs done, by card, and the sizes of their files."""
+    from statistics import fmean, median  # imported here, as it imports fractions
 
     cursor = connection.cursor()
     cursor.row_factory = None
     pixels = dict(cursor.execute("SELECT identity, train_images * height * width FROM datasets").fetchall())
     cursor.execute(f"SELECT seconds, device, device_name, {_WORK} FROM runs WHERE status = 'done'")
-    seconds: dict[tuple[Card, tuple[object, ...]], list[float]] = defaultdict(list)
-    rates: dict[tuple[Card, tuple[object, ...]], list[float]] = defaultdict(list)
-    for (device, model, *columns), found in _alike(cursor):
+    seconds: dict[tuple[Card, Key], list[float]] = defaultdict(list)
+    rates: dict[tuple[Card, Key], list[float]] = defaultdict(list)
+    for (device, model, *columns), values in _grouped(cursor):
         work, own = Work._make(columns), Card.of(device, model)
         for card in {own, Card(own.kind)}:
-            seconds[card, work.kind] += found
+            seconds[card, work.kind] += values
             if not work.points:
                 pixels_of_run = pixels[work.data_set] * work.epochs
-                rates[card, work.network] += [one / pixels_of_run for one in found]
+                rates[card, work.network] += [one / pixels_of_run for one in values]
     times: dict[Card, Times] = defaultdict(Times)
-    for (card, kind), found in seconds.items():
-        times[card].seconds[kind] = median(found)
-    for (card, network), found in rates.items():
-        times[card].seconds_per_pixel[network] = median(found)
+    for (card, kind), values in seconds.items():
+        times[card].seconds[kind] = median(values)
+    for (card, network), values in rates.items():
+        times[card].seconds_per_pixel[network] = median(values)
     cursor.execute(
         f"""
         SELECT bytes, {_WORK} FROM (SELECT run_id, sum(bytes) AS bytes FROM files GROUP BY run_id)
         JOIN runs ON id = run_id WHERE status = 'done'
         """
     )
-    sizes: dict[tuple[object, ...], list[float]] = defaultdict(list)
-    for about, found in _alike(cursor):
-        sizes[Work._make(about).file] += found
-    return Measured(times, pixels, {file: fmean(found) for file, found in sizes.items()})
+    sizes: dict[Key, list[float]] = defaultdict(list)
+    for columns, values in _grouped(cursor):
+        sizes[Work._make(columns).file] += values
+    return Measured(times, pixels, {file: fmean(values) for file, values in sizes.items()})
 
 
-def _alike(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[tuple[Any, ...], list[float]]]:
-    """The first values of rows by the others."""
-    found: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+def _grouped(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[tuple[Any, ...], list[float]]]:
+    """The other columns of rows, each distinct combination with the values of the first column."""
+    groups: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for row in rows:
-        found[row[1:]].append(row[0])
-    return found.items()
+        groups[row[1:]].append(row[0])
+    return groups.items()
 
 
 def each(
     load: Load, names: Sequence[str], measured: Measured, where: Sequence[Place]
 ) -> tuple[dict[str, Estimate], Estimate]:
-    """The estimate of each of these experiments, and of all of them, if the whole load is trained in these places."""
+    """The estimate of each of these experiments, and of all of them, if the workers of `where` train the whole load."""
     order = load.in_order()
     numbers = {task.id: number for number, task in enumerate(order)}
     cards = list(dict.fromkeys(place.card for place in where))
@@ -347,7 +350,7 @@ def each(
 
 
 def _left(task: Task, measured: Measured, times: list[float] | None, cards: Sequence[Card]) -> list[float] | None:
-    """The seconds that a run still takes on each card; None if unknown. A run under way stays where it is."""
+    """The seconds that a run still takes on each card; None if unknown. A running run stays on its card."""
     if task.card is None or task.elapsed is None:
         return times
     whole = measured.time(task.work, task.card)
@@ -357,7 +360,7 @@ def _left(task: Task, measured: Measured, times: list[float] | None, cards: Sequ
 
 
 def _slots(running: Sequence[Card], cards: Sequence[Card]) -> list[Card]:
-    """The cards in the order in which they are taken: first those of the runs under way, which are first in line."""
+    """The cards in the order in which runs take them: first those of the running runs, which come first."""
     left = Counter(cards)
     first = []
     for card in running:

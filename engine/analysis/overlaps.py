@@ -14,7 +14,7 @@ from engine.store.files import Folder
 
 
 class Cell(NamedTuple):
-    """Two tickets, or the mean of several pairs: the overlap of their masks, and what it would be by chance.
+    """The overlap of the masks of two tickets, or the mean over several pairs, and the overlap by chance.
 
     Both are Jaccard indices over all layers (`engine.analysis.comparing.Layer`); None if a mask is unknown.
     """
@@ -25,7 +25,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Matrix:
-    """Tickets of one level, each compared with each: the replicates of a `chain`, or chains by shared replicates."""
+    """All pairs of tickets of one level: the replicates of a `chain`, or (None) chains by shared replicates."""
 
     level: int
     chain: str | None
@@ -34,7 +34,7 @@ class Matrix:
 
 
 class _Member(NamedTuple):
-    """What a row and a column are of: runs are paired with those of another of the same key."""
+    """A row and a column of a matrix; the runs of two members are paired by their keys."""
 
     name: str
     prunable: Prunable
@@ -53,12 +53,12 @@ def _levels(chains: Sequence[sides.Side]) -> tuple[int, ...]:
 def matrices(
     connection: sqlite3.Connection, folder: Folder, experiment: str, level: int | None = None
 ) -> tuple[list[Matrix], list[str]]:
-    """The matrices of an experiment's chains at a level, or at each above 0; and notes of what is missing, and why.
+    """The matrices of an experiment's chains at a level, or at each above 0, and notes on missing overlaps.
 
-    Raises InputError where no level has two tickets to compare.
+    Raises InputError if no level has two tickets to compare.
     """
     chains, notes = sides.chains(connection, experiment), dict[str, None]()
-    offered, found = _levels(chains), list[Matrix]()
+    offered, every = _levels(chains), list[Matrix]()
 
     def add(at: int, chain: str | None, members: Sequence[_Member]) -> None:
         if len(members) > 1:
@@ -68,7 +68,7 @@ def matrices(
                 for a in range(b + 1)
             }
             rows = [tuple(cells[min(a, b), max(a, b)] for b in range(len(members))) for a in range(len(members))]
-            found.append(Matrix(at, chain, tuple(one.name for one in members), tuple(rows)))
+            every.append(Matrix(at, chain, tuple(one.name for one in members), tuple(rows)))
 
     for at in [one for one in offered if level in (None, one)]:
         there = [chain for chain in chains if at in chain.runs]
@@ -76,14 +76,14 @@ def matrices(
             of = chain.runs[at].items()
             add(at, chain.about, [_Member(f"replicate {number}", chain.prunable, {0: run}) for number, run in of])
         add(at, None, [_Member(chain.about, chain.prunable, chain.runs[at]) for chain in there])
-    if not found:
+    if not every:
         which = "" if level is None else f" at level {level}"
         have = f"levels {', '.join(map(str, offered))}" if offered else "no pruned level yet"
         raise InputError(f"{experiment} has no two tickets to compare{which}: its chains have {have}")
-    return found, list(notes)
+    return every, list(notes)
 
 
 def _cell(connection: sqlite3.Connection, folder: Folder, a: _Member, b: _Member, notes: dict[str, None]) -> Cell:
     shared = [(run, b.runs[key]) for key, run in a.runs.items() if key in b.runs]
     each = [of_total(connection, folder, pair, (a.prunable, b.prunable), notes) for pair in shared]
-    return Cell(mean_of(one["overlap"] for one in each), mean_of(one["chance"] for one in each))
+    return Cell(mean_of(one.overlap for one in each), mean_of(one.chance for one in each))

@@ -14,7 +14,7 @@ from engine.plan.definitions import Definition
 from engine.plan.experiments import Curve, curves, runs
 from engine.recipes import Dense, Line, Run
 
-_NEW = "\0"  # begins the names, which no other has, of the experiments that a preview is of
+_NEW = "\0"  # begins the names of previewed experiments, which no real experiment can have
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Preview:
 
 
 class Plan(NamedTuple):
-    """What training a run is, and the runs that it needs, by their digests."""
+    """The work of a run, and the digests of the runs that it needs."""
 
     work: Work
     needs: list[str]
@@ -53,11 +53,11 @@ def preview(
 def previews(
     connection: sqlite3.Connection | None, groups: Sequence[Sequence[Definition]], where: Sequence[Place]
 ) -> list[tuple[list[Preview], Preview]]:
-    """The `preview` of each group of experiments, independent of the others. Expands each experiment once."""
+    """The `preview` of each group of experiments, independent of the other groups. Expands each experiment once."""
     expanded = {definition: curves(definition) for group in groups for definition in group}
-    each = {definition: runs(found) for definition, found in expanded.items()}
+    each = {definition: runs(planned) for definition, planned in expanded.items()}
     data_sets = {data.identity: data for one in expanded for data in one.sources + one.targets}
-    wanted = {digest: run for own in each.values() for digest, run in own.items()}
+    wanted = {digest: run for by_digest in each.values() for digest, run in by_digest.items()}
     plans = _plans(wanted, {data.identity: data.name for data in data_sets.values()})
     load, measured = Load({}, [], {}, {}), Measured({}, {}, {})
     known: dict[str, tuple[int, str]] = {}
@@ -88,26 +88,27 @@ def _preview(
     where: Sequence[Place],
 ) -> tuple[list[Preview], Preview]:
     load = Load({**others.tasks}, [*others.needs], {**others.wanted}, {**others.priorities})
-    wanted = dict.fromkeys(digest for own in each for digest in own)
+    wanted = dict.fromkeys(digest for by_digest in each for digest in by_digest)
     known = {digest: known[digest] for digest in wanted if digest in known} if known else {}
     ids = _join(load, {digest: plans[digest] for digest in wanted}, known)
-    for place, own in enumerate(each):
-        load.wanted[f"{_NEW}{place}"] = {ids[digest] for digest in own if digest in ids}
-        load.priorities[f"{_NEW}{place}"] = 0
-    names = [f"{_NEW}{place}" for place in range(len(each))]
+    names = [f"{_NEW}{number}" for number in range(len(each))]
+    for name, by_digest in zip(names, each, strict=True):
+        load.wanted[name] = {ids[digest] for digest in by_digest if digest in ids}
+        load.priorities[name] = 0
     estimated, total = estimates.each(load, names, measured, where)
     done = {digest for digest, (_, status) in known.items() if status == "done"}
-    found_of, there = [], set(known)
-    for found, own, left in zip(expanded, each, estimated.values(), strict=True):
-        found_of.append(Preview(len(found), len(own), len(own.keys() - there), len(own.keys() & done), left))
-        there |= own.keys()
-    return found_of, Preview(sum(map(len, expanded)), len(wanted), len(wanted) - len(known), len(done), total)
+    of_each, existing = [], set(known)
+    for planned, by_digest, left in zip(expanded, each, estimated.values(), strict=True):
+        digests = by_digest.keys()
+        of_each.append(Preview(len(planned), len(digests), len(digests - existing), len(digests & done), left))
+        existing |= digests
+    return of_each, Preview(sum(map(len, expanded)), len(wanted), len(wanted) - len(known), len(done), total)
 
 
 def _plans(wanted: Mapping[str, Run], names: Mapping[str, str]) -> dict[str, Plan]:
-    """What to plan of each of these runs by its digest; `names` are those of the data sets."""
-    works: dict[tuple[int, int, int, str | None], Work] = {}  # there are but a few
-    found: dict[str, Plan] = {}
+    """The plan of each of these runs by digest; `names` are of the data sets, by identity."""
+    works: dict[tuple[int, int, int, str | None], Work] = {}  # few, shared by many runs
+    plans: dict[str, Plan] = {}
     for digest, run in wanted.items():
         t = run.training
         leaves = "dense" if isinstance(run.ticket, Dense) else "link" if run.is_link else None
@@ -126,14 +127,14 @@ def _plans(wanted: Mapping[str, Run], names: Mapping[str, str]) -> dict[str, Pla
                 points,
             )
             work = works[id(t), run.epochs, points, leaves] = Work(*kind, names[t.dataset], leaves)
-        found[digest] = Plan(work, [needed.digest for needed in run.needs()])
-    return found
+        plans[digest] = Plan(work, [needed.digest for needed in run.needs()])
+    return plans
 
 
 def _join(load: Load, wanted: Mapping[str, Plan], known: Mapping[str, tuple[int, str]]) -> dict[str, int]:
-    """Add to a load what is left to train of these runs, by digest; some have an id and a status already. All ids.
+    """Add the runs of `wanted` that are left to train to a load; returns the ids of those by digest.
 
-    What stands on a run that failed is not trained.
+    `known` has the ids and statuses of runs in the database. Runs that depend on a failed run are left out.
     """
     ids = {digest: run for digest, (run, _) in known.items() if run in load.tasks}
     lost = {digest for digest, (run, status) in known.items() if run not in load.tasks and status != "done"}

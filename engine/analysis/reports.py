@@ -1,14 +1,13 @@
-"""What statistics say of each curve: accuracy by level, differences from its counterparts, where it matches dense.
+"""The statistics of each curve: accuracy by level, differences from its counterparts, the level that matches dense.
 
-docs/statistics.md defines each figure. A curve is compared within its experiment, whose trainings differ only in what
-the names of curves say. No torch here.
+docs/statistics.md defines each figure. A curve is compared only with curves of its experiment, whose trainings differ
+only in what the names of curves tell. No torch.
 """
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from engine.analysis.statistics import Difference, Mean, matching, mean_of, paired
 from engine.store import rows, titles
@@ -16,7 +15,7 @@ from engine.store.replicates import Curve, read
 
 WHAT = ("source", "target", "model", "source_optimizer", "optimizer", "scope", "ticket")
 COUNTERPARTS = ("random", "own")
-FIGURES = ("std", "low", "high", "p", "agreeing", "n")  # of a difference
+FIGURES = ("std", "low", "high", "p", "agreeing", "n")  # columns of a difference after its mean
 COMPARED = tuple(
     f"minus_{counterpart}{what}" for counterpart in COUNTERPARTS for what in ("", *(f"_{figure}" for figure in FIGURES))
 )
@@ -28,41 +27,41 @@ HEADING = [
 
 @dataclass(frozen=True)
 class Level:
-    """A level of a curve that has results. Differences are the curve less its counterpart, None where there is none."""
+    """A level of a curve with results. Differences are the curve less its counterpart, None without a counterpart."""
 
     level: int
     fraction_pruned: float
     accuracy: Mean
     replicates: int  # planned
-    collapsed: int  # of the n: no better than a constant answer
-    diverged: int  # not of the n
+    collapsed: int  # number of the n replicates whose accuracy is near chance
+    diverged: int  # number of replicates that diverged, which are not among the n
     minus_random: Difference | None
     minus_own: Difference | None
 
 
 @dataclass(frozen=True)
 class Report:
-    """A curve, and what it was compared with: the dense network, and curves by name."""
+    """The statistics of a curve, and the names of the curves that it is compared with."""
 
     curve: Curve
     levels: tuple[Level, ...]
-    dense: Mean | None
+    dense: Mean | None  # accuracy of the dense network
     matching: int | None  # the sparsest level that matches dense
-    random: str | None
-    own: str | None
+    random: str | None  # the curve of random tickets
+    own: str | None  # the curve of the target's own winning tickets
 
 
 def of(connection: sqlite3.Connection, experiment: str | None = None) -> list[Report]:
     """The reports on the curves of an experiment, or of all."""
-    found = read(connection, experiment)
-    beside: dict[str, list[Curve]] = {}
-    for curve in found:
-        beside.setdefault(curve.experiment, []).append(curve)
-    return [report(curve, beside[curve.experiment]) for curve in found]
+    curves = read(connection, experiment)
+    by_experiment: dict[str, list[Curve]] = {}
+    for curve in curves:
+        by_experiment.setdefault(curve.experiment, []).append(curve)
+    return [report(curve, by_experiment[curve.experiment]) for curve in curves]
 
 
 def report(curve: Curve, curves: Sequence[Curve]) -> Report:
-    """The report on one of the curves of an experiment."""
+    """The report on one curve, compared with the `curves` of its experiment."""
     random, own = random_of(curve, curves), own_of(curve, curves)
     dense = dense_of(curve, curves)
     levels = tuple(_level(curve, level, random, own) for level, values in curve.accuracies.items() if values)
@@ -78,9 +77,9 @@ def report(curve: Curve, curves: Sequence[Curve]) -> Report:
 
 
 def random_of(curve: Curve, curves: Iterable[Curve]) -> Curve | None:
-    """The random tickets of globally permuted masks that were trained as a curve was; None for themselves and dense.
+    """The random tickets of globally permuted masks with a curve's target and optimizer; None for them and dense.
 
-    Where output layers are pruned they know a chain, which must be that of the curve.
+    If output layers are pruned, these tickets belong to a chain, which must be the curve's.
     """
     if curve.ticket in ("random-global", "dense"):
         return None
@@ -92,7 +91,7 @@ def random_of(curve: Curve, curves: Iterable[Curve]) -> Curve | None:
 
 
 def own_of(curve: Curve, curves: Iterable[Curve]) -> Curve | None:
-    """The target's own winning tickets: found on it, with its optimizer and the same scope. None if these are they."""
+    """The winning tickets found on a curve's target, with its optimizer and scope; None if the curve is these."""
     if curve.ticket != "winning" or curve.is_chain:
         return None
     wanted = (*_target(curve), curve.scope)
@@ -100,7 +99,7 @@ def own_of(curve: Curve, curves: Iterable[Curve]) -> Curve | None:
 
 
 def dense_of(curve: Curve, curves: Iterable[Curve]) -> Mean | None:
-    """The accuracy of the dense network that was trained as a curve was, which is also level 0 of a chain."""
+    """The accuracy of the dense network with a curve's target and optimizer, which is also level 0 of a chain."""
     for one in curves:
         if _target(one) == _target(curve) and (one.ticket == "dense" or one.is_chain):
             return mean_of(one.accuracies.get(0, {}).values())
@@ -140,15 +139,15 @@ def _level(curve: Curve, level: int, random: Curve | None, own: Curve | None) ->
 
 
 def records(
-    reports: Iterable[Report], said: Mapping[tuple[str, str], str] = MappingProxyType({})
-) -> Iterator[dict[str, Any]]:
-    """A flat record for each level of each curve, as `HEADING` names its fields; what cannot be said is None.
+    reports: Iterable[Report], names: Mapping[tuple[str, str], str] = MappingProxyType({})
+) -> Iterator[dict[str, str | float | None]]:
+    """A record for each level of each curve, with the keys of `HEADING`; unknown values are None.
 
-    `said` are the display names of data sets, by experiment and name.
+    `names` are the display names of data sets, by experiment and the experiment's name for the set.
     """
-    for found in reports:
-        curve = found.curve
-        for one in found.levels:
+    for report in reports:
+        curve = report.curve
+        for one in report.levels:
             yield {
                 "experiment": curve.experiment,
                 "curve": curve.name,
@@ -157,31 +156,31 @@ def records(
                 "fraction_pruned": one.fraction_pruned,
                 **{key: getattr(one.accuracy, key) for key in ("n", "mean", "std")},
                 **{key: getattr(one, key) for key in ("replicates", "collapsed", "diverged")},
-                **{f"dense_{key}": getattr(found.dense, key, None) for key in ("mean", "std", "n")},
-                "matching_level": found.matching,
+                **{f"dense_{key}": getattr(report.dense, key, None) for key in ("mean", "std", "n")},
+                "matching_level": report.matching,
                 **_difference("minus_random", one.minus_random),
                 **_difference("minus_own", one.minus_own),
                 **{
-                    f"{key}_title": said.get((curve.experiment, getattr(curve, key) or ""))
+                    f"{key}_title": names.get((curve.experiment, getattr(curve, key) or ""))
                     for key in ("source", "target")
                 },
             }
 
 
-def _difference(name: str, found: Difference | None) -> dict[str, float | None]:
-    figures = {f"{name}_{key}": getattr(found, key, None) for key in FIGURES}
-    return {name: getattr(found, "mean", None), **figures, f"{name}_n": found.n if found else 0}
+def _difference(name: str, difference: Difference | None) -> dict[str, float | None]:
+    figures = {f"{name}_{key}": getattr(difference, key, None) for key in FIGURES}
+    return {name: getattr(difference, "mean", None), **figures, f"{name}_n": difference.n if difference else 0}
 
 
 def table(
     connection: sqlite3.Connection, name: str, experiment: str | None = None, *, all_attempts: bool = False
 ) -> tuple[list[str], Iterator[tuple[object, ...]]]:
-    """The column names and the rows of one of `rows.TABLES`, for an experiment or all. Raises InputError for others.
+    """The column names and the rows of one of `rows.TABLES`, of one experiment or all. Raises InputError for others.
 
-    `all_attempts` is for epochs: those of abandoned attempts, too.
+    `all_attempts` adds the epochs of abandoned attempts, and is for the table epochs only.
     """
     name = rows.asked(connection, name, experiment, all_attempts)
     if name in rows.EXPORTS:
         return rows.export(connection, name, experiment, all_attempts=all_attempts)
-    found = records(of(connection, experiment), titles.of_all_data(connection))
-    return HEADING, (tuple(record[key] for key in HEADING) for record in found)
+    every = records(of(connection, experiment), titles.of_all_data(connection))
+    return HEADING, (tuple(record[key] for key in HEADING) for record in every)

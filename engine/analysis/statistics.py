@@ -11,10 +11,10 @@ from random import Random
 from typing import Literal
 
 CONFIDENCE = 0.95
-LEAST = 3  # pairs from which an interval is given
-MOST = 100  # replicates that anyone would be told to train
-ENUMERATED = 12  # pairs up to which every choice of signs is looked at; of more pairs, as many choices at random
-NO_WIDTH = 1e-9  # a deviation of differences that are equal but for rounding; one image of a test set is more
+LEAST = 3  # least number of pairs for an interval
+MOST = 100  # largest number of replicates that `needed` suggests
+ENUMERATED = 12  # pairs up to which all choices of signs are tested; of more pairs, a random sample of that size
+NO_WIDTH = 1e-9  # deviation up to which differences are equal but for rounding; one test image makes more
 
 Method = Literal["student", "permutation"]
 
@@ -67,9 +67,10 @@ def paired(
 ) -> Difference | None:
     """A less B over the seeds that both have; None if they share no seed.
 
-    The interval is Student's. With `permuted`, for differences that are far from normal, and for equal differences it
-    is the permutation test's from the number of pairs on that allows the confidence, 6 for 95 %. With fewer, Student's
-    takes one pair more than `LEAST`: with three it would err too often. Intervals are clipped to ±`possible`.
+    The interval is Student's, of at least `LEAST` pairs. With `permuted`, for differences that are far from normal, and
+    for equal differences it is a permutation test's, if the pairs suffice for the confidence (6 for 95 %). With
+    `permuted` and fewer pairs it is Student's, of at least `LEAST` + 1 pairs: with three it would err too often.
+    Intervals are clipped to ±`possible`.
     """
     seeds = {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
     found = mean_of(seeds.values())
@@ -92,30 +93,32 @@ def paired(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values of a family of tests: with those up to 0.05 rejected, 5 % of families err at all."""
+    """Holm's adjusted p values of a family of tests (Holm 1979), in the order given.
+
+    Rejecting those up to 0.05 limits the probability of any wrong rejection in the family to 5 %.
+    """
     adjusted, largest = [0.0] * len(p_values), 0.0
-    for place, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[at]))
-        adjusted[at] = largest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
     return adjusted
 
 
-def needed(found: Difference, confidence: float = CONFIDENCE) -> int | None:
+def needed(difference: Difference, confidence: float = CONFIDENCE) -> int | None:
     """The number of pairs at which Student's interval would exclude 0, for the same mean and deviation.
 
     None if that is more than `MOST` or the deviation is unknown.
     """
-    if found.std is None or found.std < NO_WIDTH:
+    if difference.std is None or difference.std < NO_WIDTH:
         return None
-    more = range(max(LEAST, found.n + 1), MOST + 1)
-    return next((n for n in more if _half_width(found.std, n, confidence) < abs(found.mean)), None)
+    more = range(max(LEAST, difference.n + 1), MOST + 1)
+    return next((n for n in more if _half_width(difference.std, n, confidence) < abs(difference.mean)), None)
 
 
 def matching(means: Mapping[int, float], dense: Mean | None) -> int | None:
-    """The sparsest level such that at it, and at every level before it, the mean is within a deviation of dense.
+    """The last level up to which no mean is below the dense mean less its sample standard deviation.
 
-    That is, not below the dense network's mean less its sample standard deviation; above is within. None where the
-    first level is below already, and where dense has no deviation. `means` is by level, in order.
+    None if the first level is below, and if dense has no deviation. `means` are by level, in order.
     """
     if dense is None or dense.std is None:
         return None
@@ -133,7 +136,7 @@ def _half_width(std: float, n: int, confidence: float) -> float:
 
 
 def _by_permutation(values: Sequence[float], confidence: float) -> tuple[float, float, float]:
-    """The interval of the means that the permutation of signs does not reject, and the p value of 0.
+    """The bounds of the interval of means that a sign-flip test does not reject, and the p value of a mean of 0.
 
     Flipping the signs of a subset raises the sum of differences from a centre if the subset's mean lies below it. So
     order statistics of the subsets' means are the bounds (Hartigan 1969, "Using subsample values as typical values").
@@ -147,21 +150,21 @@ def _by_permutation(values: Sequence[float], confidence: float) -> tuple[float, 
 
 
 def _tail(n: int, confidence: float) -> int:
-    """How many choices of signs may lie beyond one end of the interval. None may for few values."""
+    """The number of choices of signs that may lie beyond each end of the interval; 0 if n values are too few."""
     return floor((1 - confidence) / 2 * (1 << min(n, ENUMERATED)) + NO_WIDTH)
 
 
 def _subsets(values: Sequence[float]) -> list[tuple[float, int]]:
-    """Sum and size of each subset that is not empty; of many values, of subsets at random, the same each time."""
+    """Sum and size of each non-empty subset; of more than `ENUMERATED` values, of a fixed random sample of subsets."""
     if len(values) > ENUMERATED:
         draw = Random(0)
         drawn = (draw.randrange(1, 2 ** len(values)) for _ in range(2**ENUMERATED - 1))
-        chosen = ([value for place, value in enumerate(values) if bits >> place & 1] for bits in drawn)
+        chosen = ([value for i, value in enumerate(values) if bits >> i & 1] for bits in drawn)
         return [(fsum(subset), len(subset)) for subset in chosen]
-    found = [(0.0, 0)]
+    subsets = [(0.0, 0)]
     for value in values:
-        found += [(total + value, count + 1) for total, count in found]
-    return found[1:]
+        subsets += [(total + value, count + 1) for total, count in subsets]
+    return subsets[1:]
 
 
 @lru_cache
