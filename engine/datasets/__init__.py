@@ -1,5 +1,5 @@
-"""Data sets: which are known, how a person names one, what its files hold, and how training is fed from it.
+"""Data sets: names, facts, files, and batches for training.
 
-`catalog`, `specs` and what they import (npz, folders, manifests, ...) say what a set is and import neither torch nor
-numpy; `load`, `official`, `streaming` and `decoding` read its images; `feed` and `pipeline` hand batches to training.
+`catalog`, `specs` and their imports (npz, folders, manifests, ...) give the facts of a set, without torch or numpy.
+`load`, `official`, `streaming` and `decoding` read its images. `feed` and `pipeline` give batches to training.
 """

@@ -1,8 +1,8 @@
-"""The published data sets, and what is known of any set before it is read. Nothing here imports torch or numpy.
+"""The published data sets, and the facts of any set that need no reading. No torch or numpy.
 
-A set's *identity* is its content: a registered set's name (its pixels are checked when read, see
-`engine.datasets.official`), or a SHA-256 of the file or of all files of the folder; never a path.
-`engine.datasets.specs` finds the set that a person names.
+A set's *identity* stands for its content: the name of a published set, whose files are checked when read
+(`engine.datasets.official`), or a SHA-256 of a file or of all images of a folder. It contains no path.
+`engine.datasets.specs` resolves the name that a user gives.
 """
 
 import re
@@ -11,25 +11,26 @@ from typing import Literal
 
 from engine.errors import InputError, OptionName, unknown
 
-Part = str  # of the training images: all (empty), a half (a, b), the first so many (5000), or those of a half (a-5000)
+Part = str  # of the training images: all (empty), a half (a, b), the first N (5000), or the first N of a half (a-5000)
 
-FORMS = ("npz:PATH", "folder:PATH", "stream:PATH")  # specs of sets that are read from files of one's own
+FORMS = ("npz:PATH", "folder:PATH", "stream:PATH")  # specs of the user's own files
 AUGMENTATIONS = ("standard", "none", "crop", "crop-flip")
-SMALL_SIDE = 16  # pixels; smaller images keep their own shape and are not augmented
-# A mirrored 2 is no 2. For a set read from a file only its name can tell; --augmentation overrides.
+SMALL_SIDE = 16  # pixels; smaller images keep their shape and are not augmented
+# Sets of characters, which mirroring changes. Of the user's own sets only the file's name tells; --augmentation
+# overrides it.
 FILES_OF_CHARACTERS = ("digits", "emnist", "kmnist", "mnist", "svhn", "usps")
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A set that everyone knows by name: these facts are the same on every machine, with its files there or not."""
+    """A published set that fits into memory. Its facts are known without its files."""
 
     summary: str
     shape: tuple[int, int, int]  # (channels, height, width) as published
     train_counts: tuple[int, ...]  # images of each class
     test_images: int
     flips: bool  # whether a mirrored image keeps its class
-    files: tuple[str, ...] = ()  # that torchvision reads, in a data folder; none where a library brings the set along
+    files: tuple[str, ...] = ()  # that torchvision reads, in a data folder; none for a set that is part of a library
     download: int = 0  # bytes
 
 
@@ -100,13 +101,13 @@ SETS = {
 
 @dataclass(frozen=True)
 class Photographs:
-    """A published set of photographs of many sizes, too many for memory: streamed (`engine.datasets.streaming`)."""
+    """A published set of photographs of many sizes that does not fit into memory (`engine.datasets.streaming`)."""
 
     summary: str
     classes: int
     train_images: int
-    test_images: int  # the published validation images: labels of the test images are not published
-    folder: str  # in the data folder, with train/CLASS/ and val/CLASS/ in it
+    test_images: int  # the published validation images, as the labels of the test images are not published
+    folder: str  # in the data folder; contains train/CLASS/ and val/CLASS/
 
 
 PHOTOGRAPHS = {
@@ -121,34 +122,37 @@ REGISTERED = tuple(f"{name}{half}" for name in (*SETS, *PHOTOGRAPHS) for half in
 
 @dataclass(frozen=True)
 class DataSet:
-    """What is known of a data set: `shape` is (channels, height, width) as the networks see it."""
+    """The facts of a data set. `shape` is (channels, height, width) as networks see it."""
 
     name: str
     identity: str
-    location: str  # a path, or empty for a set that a library brings along
+    location: str  # a path; empty for a published set
     part: Part
     shape: tuple[int, int, int]
     classes: int
     train_images: int  # of this part
     test_images: int
     flips: bool  # whether a mirrored image keeps its class
-    # Training images of each class of the whole set; None where only the database remembers it.
+    # Training images of each class of the whole set; None if the facts come from the database.
     counts: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
 
-    def augmentation(self, wish: str) -> Literal["none", "crop", "crop-flip"]:
-        """`wish`, with `standard` resolved: crops for all but the smallest images, flips for all but characters."""
-        match wish:
+    def augmentation(self, name: str) -> Literal["none", "crop", "crop-flip"]:
+        """The augmentation of this name; `standard` crops all but the smallest images, and flips all but characters."""
+        match name:
             case "none" | "crop" | "crop-flip":
-                return wish
+                return name
             case "standard" if min(self.shape[1:]) < SMALL_SIDE:
                 return "none"
             case "standard":
                 return "crop-flip" if self.flips else "crop"
-        raise unknown(OptionName("augmentation"), wish, AUGMENTATIONS)
+        raise unknown(OptionName("augmentation"), name, AUGMENTATIONS)
 
 
 def network_shape(channels: int, height: int, width: int) -> tuple[int, int, int]:
-    """The shape that networks see: gray is repeated to 3 channels and 28x28 padded to 32x32; tiny images stay."""
+    """The shape (channels, height, width) that networks see: gray as 3 channels, 28x28 padded to 32x32.
+
+    Images below `SMALL_SIDE` keep their shape.
+    """
     if min(height, width) < SMALL_SIDE:
         return channels, height, width
     return 3, 32 if height == 28 else height, 32 if width == 28 else width
@@ -157,26 +161,26 @@ def network_shape(channels: int, height: int, width: int) -> tuple[int, int, int
 def remembered(
     name: str, identity: str, location: str, shape: tuple[int, int, int], classes: int, train: int, test: int
 ) -> DataSet:
-    """A data set of which these facts were recorded; its file need not be there."""
+    """A data set from recorded facts, without its files."""
     base, part = split_part(identity)
     flips = SETS[base].flips if base in SETS else mirrors(name.partition(":")[2])
     return DataSet(name, identity, location, part, shape, classes, train, test, flips)
 
 
 def is_streamed(identity: str) -> bool:
-    """Whether the images of a set are decoded while they are trained on, and never all in memory."""
+    """Whether the images of a set are decoded during training instead of read into memory."""
     return identity.startswith("stream:") or split_part(identity)[0] in PHOTOGRAPHS
 
 
 def spec_of(identity: str, location: str) -> str:
-    """What `resolve` finds a data set by: its name, or the place where its files lay when it was last resolved."""
+    """The spec of a recorded data set: its name, or the path of its files at their last known location."""
     base, part = split_part(identity)
     kind, colon, _ = base.partition(":")
     return f"{kind}:{location}" + (f"-{part}" if part else "") if colon else identity
 
 
 def first(data: DataSet, images: int) -> DataSet:
-    """The same with only its first `images` training images; `data` itself where it has no more."""
+    """The data set with only its first `images` training images; `data` itself if it has no more."""
     if images >= data.train_images:
         return data
     which, _ = steps_of(data.part)
@@ -187,26 +191,26 @@ def first(data: DataSet, images: int) -> DataSet:
 
 
 def split_part(spec: str) -> tuple[str, Part]:
-    """A spec or identity without its `-a`, `-5000` or `-a-5000`, and which part that named."""
-    found = re.fullmatch(r"(.+?)(?:-([ab]|(?:[ab]-)?[1-9]\d*))?", spec, re.DOTALL)
-    return (found[1], found[2] or "") if found else (spec, "")
+    """A spec or identity without its ending `-a`, `-5000` or `-a-5000`, and the part that the ending names."""
+    match = re.fullmatch(r"(.+?)(?:-([ab]|(?:[ab]-)?[1-9]\d*))?", spec, re.DOTALL)
+    return (match[1], match[2] or "") if match else (spec, "")
 
 
 def steps_of(part: Part) -> tuple[str, int | None]:
-    """The half (`a`, `b`, or empty for the whole) that a part is taken from, and how many of its first images."""
+    """The half (`a`, `b`, or empty for the whole set) of a part, and the number of its first images (None: all)."""
     which, _, images = part.rpartition("-") if part[-1:].isdigit() else (part, "", "")
     return which, int(images) if images else None
 
 
 def mirrors(stem: str) -> bool:
-    """Whether an image of the file called `stem` keeps its class when it is mirrored."""
+    """Whether images of the file or folder called `stem` keep their class when mirrored, as its name tells."""
     return not stem.lower().startswith(FILES_OF_CHARACTERS)
 
 
 def part_size(images: int, classes: int, part: Part) -> int:
-    """How many of so many training images a part has. Raises InputError for too few or too many first ones.
+    """The number of training images of a part of a set of `images`. Raises InputError if the set cannot be cut to it.
 
-    Of the classes with an odd number of images, the odd ones go to a and b in turn.
+    In classes with an odd number of images, the odd image goes to the halves a and b in turn.
     """
     which, wanted = steps_of(part)
     size = {"": images, "a": (images + 1) // 2, "b": images // 2}[which]

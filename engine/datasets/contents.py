@@ -1,11 +1,11 @@
-"""What is in a data set, for a person to look at: what `report` finds in a process of its own. No torch here."""
+"""The types of a data set's content, which `report` reads in a separate process. No torch."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image of a class: rows of (red, green, blue), 0 to 255."""
+    """An image of a class. `pixels` are rows of (red, green, blue), 0 to 255."""
 
     label: int
     pixels: tuple[tuple[tuple[int, int, int], ...], ...]
@@ -13,7 +13,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Counts:
-    """Training images of each class, in the set and in each half of the whole set, and test images."""
+    """The number of images of each class: for training, in the set and in halves of the whole set, and for testing."""
 
     train: tuple[int, ...]
     a: tuple[int, ...]
@@ -23,10 +23,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a data set.
+    """The content of a data set.
 
-    `mean` and `deviation` (0 to 1) are per channel, of the training images; a half has its own. `sha256` is of all
-    pixels and labels of the whole set, in training and testing, whatever file holds them; None for a streamed set.
+    `mean` and `deviation` (0 to 1) are per channel, of the part's training images. `sha256` is of all pixels and labels
+    of the whole set, independent of the file format; None for a streamed set.
     """
 
     counts: Counts

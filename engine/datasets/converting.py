@@ -1,7 +1,7 @@
-"""Kinds of data set that plug-ins read: `KIND:PATH` is made an npz file once, and is that file from then on.
+"""Data sets `KIND:PATH` of plug-ins, each converted once to an npz file that is used from then on.
 
-A kind is a function of a path that returns the arrays of such a file (docs/data.md). It runs in a process of its own,
-`python -m engine.datasets.converting KIND PATH`, as it may import anything. Nothing here imports numpy before that.
+A kind is a function from a path to the arrays of such a file (docs/data.md). It may import anything, so it runs in a
+separate process: `python -m engine.datasets.converting KIND PATH`. Only that process imports numpy.
 """
 
 import argparse
@@ -23,23 +23,23 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def resolve(spec: str) -> DataSet:
-    """The data set of a plug-in's kind: what its npz file holds, under the name that a person gave."""
-    kind, _, place = spec.partition(":")
-    base, part = split_part(place)
+    """The data set in the npz file of a plug-in's kind, under the user's name. Raises InputError."""
+    kind, _, path = spec.partition(":")
+    base, part = split_part(path)
     file = processes.ask(str, "engine.datasets.converting", KINDS.identity(kind), paths.given(base))
     suffix = f"-{part}" if part else ""
     return replace(npz.resolve(f"npz:{file}{suffix}"), name=f"{kind}:{Path(base).stem}{suffix}")
 
 
 def convert(kind: str, path: Path) -> str:
-    """Have a plug-in read a data set; the npz file, named by its content, that holds it then."""
+    """Read a data set with a plug-in and write it to the cache; returns the npz file, named by its SHA-256."""
     import numpy as np
 
-    found = KINDS.load(kind)(path)
-    if lacking := [name for name in ARRAYS if name not in found]:
+    arrays = KINDS.load(kind)(path)
+    if lacking := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"kind of data set {kind!r} gave no {', '.join(lacking)} for {path}")
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **{name: np.asarray(array) for name, array in sorted(found.items())})
+    np.savez(content, allow_pickle=False, **{name: np.asarray(array) for name, array in sorted(arrays.items())})
     file: Path = user_cache_path("cockpit") / "converted" / f"{hashlib.sha256(content.getvalue()).hexdigest()}.npz"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def convert(kind: str, path: Path) -> str:
 
 
 def main() -> None:
-    """The command line that `resolve` asks."""
+    """The command that `resolve` runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind")
     parser.add_argument("path", type=Path)

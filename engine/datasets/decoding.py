@@ -14,65 +14,65 @@ from engine import streams
 from engine.datasets import encoded
 from engine.errors import InputError
 
-TEST_RESIZE = 256 / 224  # the short side in testing, for a crop of 1: ImageNet's custom
+TEST_RESIZE = 256 / 224  # short side in testing, over the side of the crop; the custom for ImageNet
 AREA = (0.08, 1.0)  # of a random resized crop, as a fraction of the image: torchvision's defaults
 RATIO = (3 / 4, 4 / 3)  # width by height
-TRIES = 10  # at a crop that fits
-DRAWS = 4 * TRIES + 1  # random numbers for an image: area, ratio, top and left of each try; the flip
+TRIES = 10  # of drawing a crop that fits
+DRAWS = 4 * TRIES + 1  # random numbers of an image: area, ratio, top and left of each try; then the flip
 
 
 def decode(path: Path, gray: bool = False) -> Tensor:
     """The image (C, H, W) uint8 in a file, as RGB or `gray`. Raises InputError for a file that is no image.
 
-    The channels of a pixel are adjacent in memory, which torchvision crops and resizes fastest.
+    The channels of a pixel are adjacent in memory, the layout that torchvision crops and resizes fastest.
     """
     try:
         data = path.read_bytes()
-        if (found := _photograph(data, gray)) is None:
+        if (pixels := _photograph(data, gray)) is None:
             with Image.open(io.BytesIO(data)) as image:
-                found = F.pil_to_tensor(image.convert(encoded.mode_of(gray)))
-        return found
-    except Exception as error:  # whatever a damaged file leads to
+                pixels = F.pil_to_tensor(image.convert(encoded.mode_of(gray)))
+        return pixels
+    except Exception as error:  # decoders raise anything for a damaged file
         raise InputError(f"image {path} cannot be decoded ({error}): replace or remove it") from None
 
 
 def _photograph(data: bytes, gray: bool) -> Tensor | None:
-    """A JPEG of the colours that are wanted, with Pillow's pixels in less time; None for any other file."""
+    """A JPEG (C, H, W), with the same pixels as from Pillow in less time; None for other files or colour spaces."""
     if not simplejpeg.is_jpeg(data):
         return None
     try:
         colours = simplejpeg.decode_jpeg_header(data)[2]
-        if colours != ("Gray" if gray else "YCbCr"):  # Pillow converts colours by rules of its own
+        if colours != ("Gray" if gray else "YCbCr"):  # left to Pillow, whose conversion of colours differs
             return None
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if gray else "RGB", fastdct=False, fastupsample=False)
-    except ValueError:  # damaged, or of a kind that only Pillow reads: it decides
+    except ValueError:  # damaged, or of a kind that only Pillow reads
         return None
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def centred(image: Tensor, side: int, resize: float = TEST_RESIZE) -> Tensor:
-    """The middle (C, side, side) of an image that is scaled to `resize` x `side` pixels along its short side."""
-    found: Tensor = F.center_crop(F.resize(image, [round(resize * side)], antialias=True), [side, side])
-    return found
+    """The central crop (C, side, side) of an image (C, H, W) whose short side is scaled to `resize` x `side`."""
+    crop: Tensor = F.center_crop(F.resize(image, [round(resize * side)], antialias=True), [side, side])
+    return crop
 
 
 def augmented(image: Tensor, side: int, draws: list[float], flips: bool) -> Tensor:
-    """A random resized crop (C, side, side) of an image, mirrored half of the time if it `flips`."""
+    """A random resized crop (C, side, side) of an image (C, H, W); with `flips`, mirrored half of the time."""
     top, left, height, width = random_crop(image.shape[1], image.shape[2], draws)
-    found: Tensor = F.resized_crop(image, top, left, height, width, [side, side], antialias=True)
-    return found.flip(2) if flips and draws[-1] < 0.5 else found
+    crop: Tensor = F.resized_crop(image, top, left, height, width, [side, side], antialias=True)
+    return crop.flip(2) if flips and draws[-1] < 0.5 else crop
 
 
 def draws_for(indices: list[int], stream_key: int) -> list[list[float]]:
-    """The random numbers, in [0, 1), of the images at `indices` (below 10^8) in one epoch of one training."""
+    """`DRAWS` random numbers in [0, 1) for each image of `indices` (below 10^8); `stream_key` is the epoch's."""
     counters = torch.tensor(indices)[:, None] * DRAWS + torch.arange(DRAWS)
     return (streams.hash32(counters, stream_key).double() / 2**32).tolist()
 
 
 def random_crop(height: int, width: int, draws: list[float]) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the crop of an image that torchvision's RandomResizedCrop would draw.
+    """Top, left, height and width of a random crop, as torchvision's RandomResizedCrop draws it.
 
-    A crop that does not fit is drawn again; after ten tries it is the largest in the middle whose ratio is allowed.
+    A crop that does not fit is drawn again; after `TRIES` it is the largest central one of an allowed ratio.
     """
     low, high = map(math.log, RATIO)
     for try_ in range(TRIES):

@@ -1,4 +1,4 @@
-"""What an encoded image must be, whether it lies in a folder or packed in an npz file. No torch or numpy here."""
+"""Checks of encoded images, in a folder or packed in an npz file. No torch or numpy."""
 
 import io
 from collections.abc import Callable
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from engine.errors import InputError
 
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # of Pillow: eight bits a channel
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")  # Pillow's modes of at most eight bits a channel
 GRAY = ("1", "L")
 
 
 class Look(NamedTuple):
-    """What is known of an image that was decoded once."""
+    """The size of an image in pixels, and whether it is gray."""
 
     height: int
     width: int
@@ -19,10 +19,10 @@ class Look(NamedTuple):
 
 
 def look(data: bytes, name: str, fits: Callable[[int, int], None] = lambda height, width: None) -> Look:
-    """Height, width and colour of an image, decoded to know that it is whole.
+    """Height, width and colour of an image, which is decoded to find damage.
 
-    `fits` may refuse a height and width before anything is decoded. Raises InputError, which begins with `name`, for
-    bytes that are no image, a damaged one, or one of more than eight bits a channel.
+    `fits` may raise InputError for a height and width before decoding. Raises InputError that begins with `name` for
+    bytes that are no image, for a damaged image, and for more than eight bits a channel.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -30,13 +30,13 @@ def look(data: bytes, name: str, fits: Callable[[int, int], None] = lambda heigh
         with Image.open(io.BytesIO(data)) as image:
             (width, height), mode = image.size, image.mode
             fits(height, width)
-            image.draft("L", (1, 1))  # a JPEG's coarsest scale: all of it is read, a fraction computed
+            image.draft("L", (1, 1))  # a JPEG's coarsest scale: reads all data, computes a fraction of the pixels
             image.load()
     except InputError:
         raise
     except UnidentifiedImageError:
         raise InputError(f"{name} is no image that Pillow can read: replace or remove it") from None
-    except Exception as error:  # whatever a damaged file leads a decoder to
+    except Exception as error:  # decoders raise anything for a damaged file
         raise InputError(f"{name} is damaged ({error}): replace or remove it") from None
     if mode not in MODES:
         raise InputError(f"{name} has more than eight bits a channel (Pillow's mode {mode}): convert it")
@@ -44,5 +44,5 @@ def look(data: bytes, name: str, fits: Callable[[int, int], None] = lambda heigh
 
 
 def mode_of(gray: bool) -> str:
-    """The mode of Pillow that the images of a set are converted to."""
+    """The mode of Pillow to which the images of a set are converted."""
     return "L" if gray else "RGB"

@@ -1,4 +1,4 @@
-"""What training asks of a data set, whether that lies in memory or is decoded while it is trained on."""
+"""The interface of data sets to training, for sets in memory and streamed ones."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -19,17 +19,17 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, size: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images (B, C, H, W) uint8 in order, as they are classified in testing, and their labels (B,).
+        """All images (B, C, H, W) uint8 in order, as in testing, and their labels (B,).
 
-        Of each batch only the `share` of one process, where several train together.
+        If several processes train together, only one process's `share` of each batch.
         """
 
 
 class Feed(Protocol):
     """A data set as one training configuration sees it, on one device.
 
-    What happens to an image depends on (seed, epoch, index) alone, so data never depends on scheduling, on the
-    device's speed, or on where a run was resumed.
+    The crop and flip of an image depend on (seed, epoch, index) only, not on scheduling, the device's speed or
+    resumptions.
     """
 
     shape: tuple[int, int, int]  # of an image: channels, height, width
@@ -46,19 +46,19 @@ class Feed(Protocol):
     def epoch(
         self, seed: int, epoch: int, first: int, size: int, share: Share = WHOLE
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of `size` of an epoch's order from place `first` on: images (B, C, H, W) uint8, labels (B,)."""
+        """The batches of an epoch from its image number `first` on: images (B, C, H, W) uint8, labels (B,)."""
 
     def normalised(self, pixels: Tensor, memory_format: torch.memory_format) -> Tensor:
         """(B, C, H, W) uint8 as float32 with mean 0 and deviation 1 over the training set."""
 
 
 def open_feed(location: str, training: Training, device: torch.device, decoders: int) -> Feed:
-    """The data set of a training, which lies at `location`. `decoders` processes decode it if it is streamed.
+    """Open the data set of a training, whose files are at `location`; `decoders` processes decode a streamed set.
 
-    Raises InputError if it is gone, damaged, or not what was queued.
+    Raises InputError if the files are missing, damaged, or have changed since they were queued.
     """
     if is_streamed(training.dataset):
-        vision.torchvision()  # which says what to do where it cannot be used
+        vision.torchvision()  # raises a clear error if it cannot be used
         from engine.datasets.streaming import Streamed
 
         return Streamed(*folders.find(training.dataset, location), training, device, decoders)

@@ -1,11 +1,9 @@
-"""What folders of images hold: `folder:PATH` is read into memory, `stream:PATH` decoded while it is trained on.
+"""Folders of images: `folder:PATH` is read into memory, `stream:PATH` is decoded during training. No torch or numpy.
 
-Nothing here imports torch or numpy. The layout is that of torchvision's ImageFolder: PATH/train/CLASS/image and the
-same under PATH/test or, where that has no classes, PATH/val; images lie at any depth of a class's folder and are known
-by their endings.
+The layout is torchvision's ImageFolder: PATH/train/CLASS/image and the same under PATH/test or, if that has no classes,
+PATH/val. Images are recognised by their endings, at any depth of a class's folder.
 
-Every image is looked at when a set is queued (`engine.datasets.manifests`), so that a damaged file is known before
-anything is trained.
+Queueing a set reads every image (`engine.datasets.manifests`), so that damaged files are found before training.
 """
 
 import hashlib
@@ -34,21 +32,21 @@ from engine.machine import paths
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 SIDES = {"folder": (2, 1024), "stream": (32, 1024)}  # pixels, from and to
-# What systems and programs leave among a person's files, often with small images in it: never classes, never images.
+# Names that operating systems and programs create among the user's files: never classes, never images.
 CLUTTER = ("@eadir", "#recycle", "#snapshot", "@recycle", "__macosx", "__pycache__", "$recycle.bin", "lost+found",
            "system volume information", "thumbs.db", "desktop.ini")  # fmt: skip
-STREAM_SIDE = 224  # unless told otherwise: ImageNet's
+STREAM_SIDE = 224  # the default: ImageNet's
 
 
 class Split(NamedTuple):
-    """The images of the training or the test part: paths below the set's folder, and the number of each one's class."""
+    """The images of the training or test part: paths relative to the set's folder, and class numbers."""
 
     files: list[str]
     labels: list[int]
 
 
 class Pictures(NamedTuple):
-    """The images of a set of folders, in order; the classes are numbered in the order of their names."""
+    """The images of a set of folders, in order; classes are numbered in the order of their names."""
 
     root: Path
     classes: list[str]
@@ -58,7 +56,7 @@ class Pictures(NamedTuple):
 
 @dataclass(frozen=True)
 class _Named:
-    """What a spec, or an identity and its location, names: images of `side` (None: as they are) below `root`."""
+    """The folder that a spec, or an identity and its location, names; images are resized to `side` (None: not)."""
 
     kind: str  # folder or stream
     root: Path
@@ -67,12 +65,12 @@ class _Named:
 
     @property
     def location(self) -> str:
-        """The folder, and the size asked for."""
+        """The folder's path, and the side if one was given."""
         return str(self.root.resolve()) + (f"@{self.side}" if self.side else "")
 
 
 def resolve(spec: str) -> DataSet:
-    """The data set that `folder:PATH` or `stream:PATH` names. Raises InputError for one that cannot be used."""
+    """The data set of `folder:PATH` or `stream:PATH`. Raises InputError if it cannot be used."""
     try:
         with _readable():
             named = _named(spec)
@@ -98,9 +96,9 @@ def resolve(spec: str) -> DataSet:
 
 
 def verified(identity: str, location: str) -> tuple[Pictures, int | None, bool]:
-    """The images of a set that was queued, the side asked for, and whether all are gray.
+    """The images of a queued set, the side to which they are resized (None: not), and whether all are gray.
 
-    Raises InputError if they are no longer those that were queued.
+    Raises InputError if they are missing or have changed since they were queued.
     """
     base, _ = split_part(identity)
     kind = base.partition(":")[0]
@@ -118,7 +116,7 @@ def verified(identity: str, location: str) -> tuple[Pictures, int | None, bool]:
 
 
 def state(identity: str, location: str) -> str:
-    """Whether the images of a set that was queued are `there` as they were then, `changed`, or `gone`."""
+    """The state of a queued set's images: `there` (unchanged), `changed`, or `gone`."""
     if not _named(f"{identity.partition(':')[0]}:{location}").root.is_dir():
         return "gone"
     try:
@@ -129,14 +127,14 @@ def state(identity: str, location: str) -> str:
 
 
 def unused(identity: str, location: str) -> list[str]:
-    """The names of what lies beside the training and the test part of a set's folder, and is not read."""
+    """The names in a set's folder that are not read, as they are neither its training nor its test part."""
     root = _named(f"{identity.partition(':')[0]}:{location}").root
     read = {"train", listing(root).test.files[0].partition("/")[0]}
     return sorted(entry.name for entry in root.iterdir() if entry.name not in read and not is_clutter(entry.name))
 
 
 def find(identity: str, location: str) -> tuple[Pictures, int]:
-    """The images of a streamed set, and their side in pixels. Raises InputError if they are not there, or not those."""
+    """The images of a streamed set, and their side in pixels. Raises InputError if they are missing or changed."""
     name, _ = split_part(identity)
     if name in PHOTOGRAPHS:
         return _registered(name), PHOTOGRAPH_SHAPE[1]
@@ -146,24 +144,26 @@ def find(identity: str, location: str) -> tuple[Pictures, int]:
 
 
 def _registered(name: str) -> Pictures:
-    """The images of a published set, known by how many there are: nobody hashes a million files before training."""
+    """The images of a published set, checked by their numbers only: hashing a million files would take too long."""
     facts, folder = PHOTOGRAPHS[name], places.find(name)
     if folder is None:
         raise places.absent(name)
     root = folder / facts.folder
     pictures = listing(root, tests=("val",))
-    found = len(pictures.classes), len(pictures.train.files), len(pictures.test.files)
-    wanted = facts.classes, facts.train_images, facts.test_images
-    if found != wanted:
-        has, needs = (f"{c} classes, {train:,} training and {test:,} test images" for c, train, test in (found, wanted))
+    counted = len(pictures.classes), len(pictures.train.files), len(pictures.test.files)
+    right = facts.classes, facts.train_images, facts.test_images
+    if counted != right:
+        has, needs = (
+            f"{c} classes, {train:,} training and {test:,} test images" for c, train, test in (counted, right)
+        )
         raise InputError(f"{root} is not all of {name}: it holds {has}; the published set has {needs}")
     return pictures
 
 
 def listing(root: Path, tests: tuple[str, ...] = ("test", "val")) -> Pictures:
-    """The classes and images below `root`; the first of `tests` that has classes is the test part.
+    """The classes and images in `root`; the first folder of `tests` that has classes is the test part.
 
-    Raises InputError where the layout is another, or training and test part have different classes.
+    Raises InputError for another layout, and if the training and test parts have different classes.
     """
     if not root.is_dir():
         raise InputError(f"folder {root} does not exist")
@@ -196,7 +196,7 @@ def _folders(path: Path) -> list[str]:
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder of this name is a system's own, so that nothing in it counts: hidden, or known."""
+    """Whether to ignore a file or folder: its name is hidden or in `CLUTTER`."""
     return name.startswith(".") or name.casefold() in CLUTTER
 
 
@@ -217,9 +217,9 @@ def _split(root: Path, part: str, classes: list[str]) -> Split:
 
 
 def _images(root: Path, below: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    """The images below a folder. `above` are the folders that it lies in.
+    """The paths of the images in the folder `below` of `root`, at any depth; `above` are the folders that contain it.
 
-    Raises InputError for a pipe, a link to nothing and the like, and for a link to a folder that it lies in.
+    Raises InputError for a pipe, a link to nothing and the like, and for a link to a folder that contains it.
     """
     about = (root / below).stat()
     if (here := (about.st_dev, about.st_ino)) in above:
@@ -240,7 +240,7 @@ def _images(root: Path, below: str, above: tuple[tuple[int, int], ...] = ()) -> 
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Raises what may not be read as InputError."""
+    """Raise InputError for an OSError."""
     try:
         yield
     except OSError as error:
@@ -248,7 +248,7 @@ def _readable() -> Iterator[None]:
 
 
 def _named(spec: str) -> _Named:
-    """What a spec names. A folder may itself be called photos-a or photos@32: one that is there is meant itself."""
+    """The folder that a spec names. An existing folder called photos-a or photos@32 is that folder, not a part."""
     kind, _, path = spec.partition(":")
     part: Part = ""
     if not paths.given(path).is_dir():
@@ -265,7 +265,7 @@ def _named(spec: str) -> _Named:
 
 
 def _shape(named: _Named, pictures: Pictures, seen: dict[str, Seen]) -> tuple[int, int, int]:
-    """(channels, height, width) of the images as they are read: gray only if all of them are, and not streamed."""
+    """(channels, height, width) of the images as read; one channel only if all are gray and not streamed."""
     channels = 1 if named.kind == "folder" and _all_gray(seen) else 3
     if named.side:
         return channels, named.side, named.side
@@ -295,8 +295,8 @@ def _all_gray(seen: dict[str, Seen]) -> bool:
 
 
 def _digest(named: _Named, seen: dict[str, Seen]) -> str:
-    """The SHA-256 that stands for these images at this size: of each path and content, never of where they lie."""
-    found = hashlib.sha256(f"side {named.side}\n".encode())
+    """The SHA-256 of these images at this size, from relative paths and contents, independent of the location."""
+    total = hashlib.sha256(f"side {named.side}\n".encode())
     for path in sorted(seen):
-        found.update(f"{path}\0{seen[path].sha256}\n".encode(errors="surrogateescape"))
-    return found.hexdigest()
+        total.update(f"{path}\0{seen[path].sha256}\n".encode(errors="surrogateescape"))
+    return total.hexdigest()

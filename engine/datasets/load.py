@@ -1,4 +1,4 @@
-"""Reading data sets into memory as uint8 arrays, checked against the identity under which they were queued."""
+"""Reading data sets into memory as uint8 arrays, and checking them against the identity that was queued."""
 
 import hashlib
 import importlib.util
@@ -21,7 +21,7 @@ from engine.errors import InputError
 from engine.machine import vision
 
 DIGITS_SHA256 = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
-DIGITS_TRAIN = 1257  # the first in file order; the last 540 come from other writers and are the test part
+DIGITS_TRAIN = 1257  # the first in the file; the last 540 come from other writers and are the test part
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -38,13 +38,13 @@ class Arrays:
 
 
 def load(identity: str, location: str) -> Arrays:
-    """The data set of this identity. Raises InputError if its files are gone, damaged, or not what was queued."""
+    """Read the data set of this identity. Raises InputError if its files are missing, damaged or changed."""
     base, part = split_part(identity)
     return cut(_whole(base, location), part)
 
 
 def cut(arrays: Arrays, part: Part) -> Arrays:
-    """A part of a whole data set, or all of it; the test images are not divided."""
+    """A part of a whole data set; all parts have all test images."""
     if not part:
         return arrays
     chosen = members(arrays.train_labels, part)
@@ -62,7 +62,7 @@ def _whole(identity: str, location: str) -> Arrays:
 
 
 def members(labels: Array, part: Part) -> Array:
-    """The indices, rising, of the training images of a part."""
+    """The indices (ascending) of the training images of a part; `labels` (N,) are of the whole set."""
     which, images = steps_of(part)
     chosen = half(labels, which) if which else np.arange(len(labels))
     if images is not None:
@@ -72,10 +72,10 @@ def members(labels: Array, part: Part) -> Array:
 
 
 def half(labels: Array, which: str) -> Array:
-    """The indices, rising, of half `a` or `b`: disjoint, class-balanced, the same for ever.
+    """The indices (ascending) of half `a` or `b`: disjoint, class-balanced, the same in all versions.
 
-    Each class is put in the order of a fixed hash of the index and cut in the middle; where a class has an odd
-    number of images the odd ones go to `a` and `b` in turn.
+    Each class is sorted by a fixed hash of the index and cut in the middle. In classes with an odd number of images,
+    the odd image goes to `a` and `b` in turn.
     """
     order = streams.permutation(len(labels), streams.key("halves")).numpy()
     chosen, odd = [], 0
@@ -90,22 +90,22 @@ def half(labels: Array, which: str) -> Array:
 
 
 def first(labels: Array, images: int) -> Array:
-    """The indices, rising, of the first images in an order that goes through the classes evenly, for ever.
+    """The indices (ascending) of the first images in a fixed order that keeps the shares of the classes.
 
-    Each class is put in the order of a fixed hash of the index. The order begins with the first image of each class;
-    the others follow by how far they are in their class, so that the classes keep their shares. Fewer are among more.
+    Each class is sorted by a fixed hash of the index. The order starts with the first image of each class; the others
+    follow by their relative rank in their class. A smaller set is a subset of a larger one.
     """
     order = streams.permutation(len(labels), streams.key("first")).numpy()
-    place = np.empty(len(labels))
+    rank = np.empty(len(labels))
     for label in range(int(labels.max()) + 1):
         members = order[labels[order] == label]
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-        place[members[:1]] = 0.0
-    return np.sort(np.lexsort((labels, place))[:images])
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+        rank[members[:1]] = 0.0
+    return np.sort(np.lexsort((labels, rank))[:images])
 
 
 def held_out(labels: Array, fraction: float) -> Array:
-    """The indices, rising, of the validation part: round(fraction x n) of each class, but at least 1, for ever."""
+    """The indices (ascending) of the validation part: round(fraction x n) of each class's n images, at least 1."""
     order = streams.permutation(len(labels), streams.key("validation")).numpy()
     parts = []
     for label in range(int(labels.max()) + 1):
@@ -115,7 +115,7 @@ def held_out(labels: Array, fraction: float) -> Array:
 
 
 def _digits() -> Arrays:
-    try:  # scikit-learn's own file, without importing that, which takes longer than a run
+    try:  # scikit-learn's file, without importing scikit-learn, which would take longer than a run
         library = importlib.util.find_spec("sklearn")
         assert library is not None
         assert library.origin is not None
@@ -131,7 +131,7 @@ def _digits() -> Arrays:
 
 
 def _folder(identity: str, location: str) -> Arrays:
-    vision.torchvision()  # which says what to do where it cannot be used
+    vision.torchvision()  # raises a clear error if it cannot be used
     from engine.datasets import decoding
 
     pictures, side, gray = folders.verified(identity, location)
@@ -145,17 +145,17 @@ def _folder(identity: str, location: str) -> Arrays:
 
 
 def _npz(identity: str, location: str) -> Arrays:
-    path, found = npz.verified(identity, location)
+    path, contents = npz.verified(identity, location)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            parts = [_part(archive, found.layout.of(part), found.pixels) for part in npz.PARTS]
+            parts = [_part(archive, contents.layout.of(part), contents.pixels) for part in npz.PARTS]
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, KeyError, ValueError) as error:
         raise InputError(f"data set file {path} cannot be read ({error}): is it complete?") from None
-    return Arrays(*parts[0], *parts[1], classes=len(found.counts))
+    return Arrays(*parts[0], *parts[1], classes=len(contents.counts))
 
 
 def _part(archive: Any, layout: npz.Layout, pixels: npz.Pixels) -> tuple[Array, Array]:
-    """The images (N, H, W, C) and labels of a part."""
+    """The images (N, H, W, C) uint8 and labels (N,) int64 of a part."""
     images, labels = (archive[f"{name}.npy"] for name in (layout.images, layout.labels))
     if layout.offsets:
         images = _decoded(images, archive[f"{layout.offsets}.npy"], pixels)
@@ -163,18 +163,18 @@ def _part(archive: Any, layout: npz.Layout, pixels: npz.Pixels) -> tuple[Array, 
 
 
 def _decoded(data: Array, offsets: Array, pixels: npz.Pixels) -> Array:
-    """Encoded images end to end, each of which was looked at before, as one array."""
+    """Encoded images as an array (N, H, W, C) uint8; image i is `data[offsets[i]:offsets[i + 1]]`."""
     from PIL import Image
 
     images = np.empty((len(offsets) - 1, pixels.height, pixels.width, 1 if pixels.gray else 3), np.uint8)
     for image, (start, end) in zip(images, pairwise(offsets.tolist()), strict=True):
-        with Image.open(io.BytesIO(data[start:end].tobytes())) as found:
-            image[:] = np.asarray(found.convert(encoded.mode_of(pixels.gray))).reshape(image.shape)
+        with Image.open(io.BytesIO(data[start:end].tobytes())) as opened:
+            image[:] = np.asarray(opened.convert(encoded.mode_of(pixels.gray))).reshape(image.shape)
     return images
 
 
 def as_networks_see(images: Array) -> torch.Tensor:
-    """Images (N, H, W, C) uint8 as a tensor in the shape of `catalog.network_shape`: gray repeated, 28 padded to 32."""
+    """Images (N, H, W, C) uint8 as a tensor (N, H', W', C') of `catalog.network_shape`."""
     count, height, width, channels = images.shape
     to_channels, to_height, to_width = network_shape(channels, height, width)
     if channels != to_channels:

@@ -1,7 +1,7 @@
-"""The arrays of an npz file without numpy: what each header states, and integers in pieces.
+"""The arrays of an npz file without numpy: their headers, and integers in pieces.
 
-A header is checked against the size of what lies behind it, and nothing here holds more than a piece at a time, so that
-a small file that unpacks to gigabytes is refused for what it states.
+A header is checked against the size of the data after it, and at most one piece is in memory, so that a small file
+that unpacks to gigabytes is refused.
 """
 
 import ast
@@ -17,9 +17,9 @@ import msgspec
 
 from engine.errors import InputError
 
-LONGEST_HEADER = 10_000  # bytes; numpy reads no longer one either
+LONGEST_HEADER = 10_000  # bytes; numpy's limit
 PIECE = 1 << 20  # bytes
-PIXELS = {"|u1": "B"}  # numpy's name of each type that is read, and that of Python's array
+PIXELS = {"|u1": "B"}  # numpy's name of a type -> the code of Python's array
 INTEGERS = {"|u1": "B", "|i1": "b", "<u2": "H", "<i2": "h", "<u4": "I", "<i4": "i", "<u8": "Q", "<i8": "q"}
 
 
@@ -33,7 +33,7 @@ class _Header(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Stored:
-    """An array of an npz file, of which the header was read."""
+    """An array of an npz file whose header was read and checked."""
 
     archive: zipfile.ZipFile
     name: str
@@ -41,13 +41,13 @@ class Stored:
     shape: tuple[int, ...]
 
     def open(self) -> IO[bytes]:
-        """The bytes behind the header."""
+        """The file of the array, at the first byte after its header."""
         file = self.archive.open(f"{self.name}.npy")
         _header(file, self.name)
         return file
 
     def pieces(self) -> "Iterator[array[int]]":
-        """The integers, in pieces."""
+        """The integers, in arrays of up to `PIECE` bytes."""
         with self.open() as file:
             while piece := file.read(PIECE):
                 yield array(INTEGERS[self.dtype], piece)
@@ -63,7 +63,7 @@ def names(archive: zipfile.ZipFile) -> list[str]:
 
 
 def stored(archive: zipfile.ZipFile, name: str, dtypes: Mapping[str, str]) -> Stored:
-    """The array of this name. Raises InputError for another dtype, a damaged header, or one of another size."""
+    """The array of this name. Raises InputError for another dtype, a damaged header or a wrong size."""
     with archive.open(f"{name}.npy") as file:
         header, begins = _header(file, name), file.tell()
     dtype, shape = header.descr, header.shape
@@ -85,8 +85,8 @@ def _header(file: IO[bytes], name: str) -> _Header:
     if length > LONGEST_HEADER:
         raise InputError(f"array {name} has a header of {length} bytes: allowed are {LONGEST_HEADER}")
     try:
-        header = msgspec.convert(found := ast.literal_eval(file.read(length).decode("latin1")), _Header)
-        if not isinstance(found["shape"], tuple):  # numpy takes no list, either
+        header = msgspec.convert(fields := ast.literal_eval(file.read(length).decode("latin1")), _Header)
+        if not isinstance(fields["shape"], tuple):  # numpy accepts no list, either
             raise TypeError
         return header
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):

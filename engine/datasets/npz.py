@@ -1,4 +1,4 @@
-"""What an npz file holds, read from its headers, labels and encoded images without numpy."""
+"""The content of an npz file, from its headers, labels and encoded images, without numpy."""
 
 import hashlib
 import json
@@ -22,10 +22,10 @@ from engine.machine import paths
 
 PARTS = ("train", "test")
 MAX_SIDE = 1024  # pixels
-MAX_IMAGES = 10**8  # of a part: what the streams of random numbers tell apart
+MAX_IMAGES = 10**8  # of a part; the streams of random numbers distinguish as many
 MAX_CLASSES = 10**5
 MAX_ENCODED = 2**26  # bytes of an image
-IN_COLOUR = "@rgb"  # behind the hash in an identity: see `Contents.identity`
+IN_COLOUR = "@rgb"  # follows the hash in an identity: see `Contents.identity`
 NEEDS = (
     "train_images, train_labels, test_images and test_labels (uint8 pixels), the same as x_train, y_train, x_test and"
     " y_test, or train_bytes, train_offsets, train_labels and the same for test"
@@ -33,7 +33,7 @@ NEEDS = (
 
 
 class Layout(NamedTuple):
-    """What the arrays of a part are called. Encoded images have offsets."""
+    """The names of a part's arrays. Only encoded images have offsets."""
 
     images: str
     labels: str
@@ -48,17 +48,17 @@ LAYOUTS = (Layout("{}_images", "{}_labels"), Layout("x_{}", "y_{}"), Layout("{}_
 
 
 class Pixels(NamedTuple):
-    """What is known of all images of a file: their size, and whether they are gray."""
+    """The facts of all images of a file: their size in pixels, and whether all are gray."""
 
     height: int
     width: int
     gray: bool
-    first_gray: bool  # whether the first training image is
+    first_gray: bool  # whether the first training image is gray
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds: where its arrays are, its images, how many training images each class has."""
+    """The content of a file: the layout of its arrays, its images, and the training images of each class."""
 
     sha256: str  # of the file
     layout: Layout
@@ -68,23 +68,23 @@ class Contents:
 
     @property
     def identity(self) -> str:
-        """What the whole set is known by: the hash of the file.
+        """The identity of the whole set: `npz:` and the hash of the file.
 
-        A mark tells the pixels apart from those of earlier versions, which read a set as gray if its first image was.
+        Earlier versions read a set as gray if its first image was gray. A mark distinguishes the pixels of such a set.
         """
         mark = IN_COLOUR if self.pixels.first_gray and not self.pixels.gray else ""
         return f"npz:{self.sha256}{mark}"
 
 
 def resolve(spec: str) -> DataSet:
-    """The data set that `npz:PATH` names. Raises InputError for a file that cannot be used."""
+    """The data set of `npz:PATH`. Raises InputError for a file that cannot be used."""
     name, (base, part) = spec.removeprefix("npz:"), split_part(spec)
     try:
         with _readable():
             if part and not paths.given(name).exists():
                 name = base.removeprefix("npz:")
             else:
-                part = ""  # a file may itself be called photos-a
+                part = ""  # a file called photos-a
             path = paths.given(name)
             if path.is_dir():
                 raise InputError(f"{path} is a folder: name it as folder:{path}")
@@ -98,19 +98,19 @@ def resolve(spec: str) -> DataSet:
 
 
 def _describe(path: Path, part: Part) -> DataSet:
-    found, suffix = contents(path), f"-{part}" if part else ""
-    channels = 1 if found.pixels.gray else 3
+    whole, suffix = contents(path), f"-{part}" if part else ""
+    channels = 1 if whole.pixels.gray else 3
     return DataSet(
         name=f"npz:{path.stem}{suffix}",
-        identity=f"{found.identity}{suffix}",
+        identity=f"{whole.identity}{suffix}",
         location=str(path.resolve()),
         part=part,
-        shape=network_shape(channels, found.pixels.height, found.pixels.width),
-        classes=len(found.counts),
-        train_images=part_size(sum(found.counts), len(found.counts), part),
-        test_images=found.test_images,
+        shape=network_shape(channels, whole.pixels.height, whole.pixels.width),
+        classes=len(whole.counts),
+        train_images=part_size(sum(whole.counts), len(whole.counts), part),
+        test_images=whole.test_images,
         flips=mirrors(path.stem),
-        counts=found.counts,
+        counts=whole.counts,
     )
 
 
@@ -121,7 +121,7 @@ def file_digest(path: Path) -> str:
 
 
 def verified(identity: str, location: str) -> tuple[Path, Contents]:
-    """The file of a set that was queued, and what it holds. Raises InputError if it is gone or another by now."""
+    """The file of a queued set, and its content. Raises InputError if the file is missing or has changed."""
     path = Path(location)
     base, _ = split_part(identity)
     if not path.is_file():
@@ -130,19 +130,19 @@ def verified(identity: str, location: str) -> tuple[Path, Contents]:
         with _readable():
             if file_digest(path) != _hash_in(base):
                 raise InputError("it has changed since it was queued: restore it, or queue it as a new set")
-            found = contents(path)
-            if found.identity != base:
+            whole = contents(path)
+            if whole.identity != base:
                 raise InputError(
                     "an earlier version read it as gray, since its first image is; it is read in colour now: queue it"
                     " as a new set"
                 )
     except InputError as error:
         raise InputError(f"data set file {path}: {error}") from None
-    return path, found
+    return path, whole
 
 
 def state(identity: str, location: str) -> str:
-    """Whether the file of a set that was queued is `there` as it was then, `changed`, `unreadable`, or `gone`."""
+    """The state of a queued set's file: `there` (unchanged), `changed`, `unreadable`, or `gone`."""
     path, (base, _) = Path(location), split_part(identity)
     try:
         if not path.is_file():
@@ -153,7 +153,7 @@ def state(identity: str, location: str) -> str:
 
 
 def unused(location: str) -> list[str]:
-    """The names of the arrays of a set's file that are not read."""
+    """The names of the arrays in a set's file that are not read."""
     with zipfile.ZipFile(location) as archive:
         names = npy.names(archive)
         layout = _layout(names)
@@ -167,7 +167,7 @@ def _hash_in(identity: str) -> str:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Raises whatever a damaged file leads to as InputError."""
+    """Raise InputError for any error of reading a file, which may be damaged."""
     try:
         yield
     except (InputError, MemoryError):
@@ -179,7 +179,7 @@ def _readable() -> Iterator[None]:
 
 
 def contents(path: Path) -> Contents:
-    """What a file holds. Sizes are compared before anything is read. Raises InputError for a file of another layout."""
+    """The content of a file. Raises InputError for another layout. Compares sizes before it reads data."""
     with zipfile.ZipFile(path) as archive:
         layout = _layout(npy.names(archive))
         counts = {part: _counts(path, archive, layout.of(part)) for part in PARTS}
@@ -199,22 +199,22 @@ def contents(path: Path) -> Contents:
 
 
 def _layout(names: list[str]) -> Layout:
-    """The layout that a file with these arrays has. Raises InputError for none, several, or part of one."""
-    found = [layout for layout in LAYOUTS if any(layout.of(part).images in names for part in PARTS)]
+    """The layout of a file with these arrays. Raises InputError for none, for several, and for missing arrays."""
+    present = [layout for layout in LAYOUTS if any(layout.of(part).images in names for part in PARTS)]
     held = f"it needs {NEEDS}; it holds {_listed(names) or 'none'}"
-    if not found:
+    if not present:
         raise InputError(f"it has no arrays of images: {held}")
-    if len(found) > 1:
-        several = [layout.of(part).images for layout in found for part in PARTS]
+    if len(present) > 1:
+        several = [layout.of(part).images for layout in present for part in PARTS]
         raise InputError(f"it has images twice ({_listed(name for name in several if name in names)}): keep one kind")
-    wanted = [name for part in PARTS for name in found[0].of(part) if name]
-    if missing := [name for name in wanted if name not in names]:
+    (layout,) = present
+    if missing := [name for part in PARTS for name in layout.of(part) if name and name not in names]:
         raise InputError(f"it has no array {', '.join(missing)}: {held}")
-    return found[0]
+    return layout
 
 
 def _counts(path: Path, archive: zipfile.ZipFile, layout: Layout) -> Counter[int]:
-    """How many images of a part have each label."""
+    """The number of images of a part by label. Raises InputError if images, labels and offsets do not fit."""
     labels, images = npy.stored(archive, layout.labels, npy.INTEGERS), npy.stored(archive, layout.images, npy.PIXELS)
     if len(labels.shape) != 1 and labels.shape[1:] != (1,):
         raise InputError(
@@ -231,16 +231,16 @@ def _counts(path: Path, archive: zipfile.ZipFile, layout: Layout) -> Counter[int
         raise InputError(f"{path} has {count} images in {layout.images} but {labels.shape[0]} labels in {labels.name}")
     if not 0 < count <= MAX_IMAGES:
         raise InputError(f"{path} has {count} images in {layout.images}: allowed are 1 to {MAX_IMAGES}")
-    found = Counter[int]()
+    by_label = Counter[int]()
     for piece in labels.pieces():
-        found.update(piece)
-        if len(found) > MAX_CLASSES:
+        by_label.update(piece)
+        if len(by_label) > MAX_CLASSES:
             raise InputError(f"array {labels.name} has more than {MAX_CLASSES} different labels")
-    return found
+    return by_label
 
 
 def _shape(images: npy.Stored) -> tuple[int, int, int, int]:
-    """How many images an array of pixels holds, and the height, width and channels of each."""
+    """The shape (N, H, W, C) of an array of pixels. Raises InputError for another number of dimensions or channels."""
     shape = (*images.shape, 1) if len(images.shape) == 3 else images.shape
     if len(shape) != 4 or shape[3] not in (1, 3):
         raise InputError(
@@ -252,7 +252,7 @@ def _shape(images: npy.Stored) -> tuple[int, int, int, int]:
 
 
 def _stated(archive: zipfile.ZipFile, layout: Layout) -> Pixels:
-    """The images of arrays of pixels, by their headers."""
+    """The facts of images in arrays of pixels, from the headers."""
     train, test = (_shape(npy.stored(archive, layout.of(part).images, npy.PIXELS))[1:] for part in PARTS)
     if train != test:
         raise InputError(f"training images are {train}, test images {test} (H, W, C)")
@@ -261,11 +261,11 @@ def _stated(archive: zipfile.ZipFile, layout: Layout) -> Pixels:
 
 
 def _looked_at(archive: zipfile.ZipFile, layout: Layout, sha256: str) -> Pixels:
-    """The encoded images, each decoded once. What was found is kept in the user's cache by the file's hash."""
+    """The facts of encoded images, each decoded once; kept in the user's cache by the file's hash."""
     cache = cache_folder() / "packed" / f"{sha256}.json"
     try:
         return msgspec.json.decode(cache.read_bytes(), type=Pixels)
-    except (OSError, msgspec.MsgspecError):  # none yet, or one that another version or a full disk left
+    except (OSError, msgspec.MsgspecError):  # missing, cut short by a full disk, or of another version
         pass
     first: encoded.Look | None = None
     gray = True
@@ -280,7 +280,7 @@ def _looked_at(archive: zipfile.ZipFile, layout: Layout, sha256: str) -> Pixels:
 
 
 def _encoded(archive: zipfile.ZipFile, layout: Layout) -> Iterator[tuple[str, bytes]]:
-    """Each encoded image of a part and what it is called in messages. Raises InputError for wrong offsets."""
+    """The name (for messages) and bytes of each encoded image of a part. Raises InputError for wrong offsets."""
     offsets, images = npy.stored(archive, layout.offsets, npy.INTEGERS), npy.stored(archive, layout.images, npy.PIXELS)
     (total,), reached = images.shape, 0
     with images.open() as file:
@@ -296,7 +296,7 @@ def _encoded(archive: zipfile.ZipFile, layout: Layout) -> Iterator[tuple[str, by
 
 
 def _check_size(name: str, first: encoded.Look | None, height: int, width: int) -> None:
-    """Raises InputError where an image has another size than the first, or the first one that is not allowed."""
+    """Raise InputError if an image differs in size from the first, or if the first has a size that is not allowed."""
     if first is None:
         _check_side(name, height, width)
     elif (height, width) != first[:2]:
@@ -304,14 +304,14 @@ def _check_size(name: str, first: encoded.Look | None, height: int, width: int) 
 
 
 def _some(labels: Iterable[int]) -> str:
-    """The first few of some labels, in order."""
+    """The first few labels in order, as text."""
     return _listed(map(str, sorted(labels)))
 
 
 def _listed(names: Iterable[str]) -> str:
-    """The first few of some names."""
-    found = [name if name.isprintable() else repr(name) for name in names]
-    return ", ".join(found[:12]) + (", ..." if len(found) > 12 else "")
+    """The first few names, as text."""
+    shown = [name if name.isprintable() else repr(name) for name in names]
+    return ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
 
 
 def _check_side(what: str, height: int, width: int) -> None:

@@ -17,10 +17,10 @@ from engine.datasets.catalog import SETS
 from engine.errors import InputError
 from engine.machine import processes, vision
 
-SILENCE_SECONDS = 20.0  # of a server, after which a download is given up
+SILENCE_SECONDS = 20.0  # of a server, after which a download fails
 
-# torchvision checks these sets as they are downloaded, packed, and never again. These are the MD5 of the unpacked
-# files, in the order of `Registered.files`.
+# torchvision checks the packed files of these sets at their download only. These are the MD5 of the unpacked files, in
+# the order of `Registered.files`.
 UNPACKED = {
     "mnist": (
         "6bbc9ace898e44ae57da46a324031adb",
@@ -40,9 +40,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def read(name: str) -> tuple[Array, Array, Array, Array]:
-    """Training images (N, H, W, C) uint8 and labels (N,) int64 of a published set, then those for testing.
+    """Training images (N, H, W, C) uint8 and labels (N,) int64 of a published set, then test images and labels.
 
-    Raises InputError if its files are not there, or are not those that were published.
+    Raises InputError if its files are missing or are not the published ones.
     """
     folder = places.find(name)
     if folder is None:
@@ -67,9 +67,9 @@ def checksums(name: str) -> dict[str, str]:
 
 
 def fetch(name: str, folder: Path) -> bool:
-    """Download a published set into a folder, unless it is there; whether that was needed.
+    """Download a published set into a folder; False if it was complete already.
 
-    Archives that were copied there are used. Raises InputError if the set cannot be had, and leaves what was there.
+    Uses archives that the user has copied there. Raises InputError, and leaves the folder's files, if that fails.
     """
     if not _damaged(name, folder):
         return False
@@ -91,14 +91,14 @@ def _download(name: str, folder: Path) -> None:
         for train in (True, False):
             _open(name, folder, train, download=True)
         return
-    # These sets' own download does nothing where files of these names are there, damaged ones too.
+    # torchvision's download of these sets does nothing if files of these names exist, even damaged ones.
     where, addresses = _by_hand(name, folder)
     for address, (_, md5) in zip(addresses, _kind(name).resources, strict=True):
         vision.torchvision().datasets.utils.download_and_extract_archive(address, str(where), md5=md5)
 
 
 def _by_hand(name: str, folder: Path) -> tuple[Path, list[str]]:
-    """Where what torchvision downloads is put, and the addresses of that."""
+    """The folder where torchvision puts the downloads of a set, and their addresses."""
     kind = _kind(name)
     if name in UNPACKED:
         return (folder / SETS[name].files[0]).parent, [kind.mirrors[0] + file for file, _ in kind.resources]
@@ -108,7 +108,7 @@ def _by_hand(name: str, folder: Path) -> tuple[Path, list[str]]:
 
 
 def _damaged(name: str, folder: Path) -> list[Path]:
-    """The files of a set that are not there, or are not what was published."""
+    """The files of a set that are missing or not the published ones."""
     intact = vision.torchvision().datasets.utils.check_integrity
     return [folder / file for file, md5 in checksums(name).items() if not intact(folder / file, md5)]
 
@@ -125,17 +125,17 @@ def _kind(name: str) -> Any:
 
 
 def _open(name: str, folder: Path, train: bool, download: bool = False) -> Any:
-    """torchvision's own object."""
+    """torchvision's object for the training or test part of a set."""
     which: dict[str, Any] = {"split": "train" if train else "test"} if name == "svhn" else {"train": train}
     return _kind(name)(folder, **which, download=download)
 
 
 def _part(name: str, folder: Path, train: bool) -> tuple[Array, Array]:
-    found = _open(name, folder, train)
-    images = np.asarray(found.data)
+    opened = _open(name, folder, train)
+    images = np.asarray(opened.data)
     if name == "svhn":
-        return np.ascontiguousarray(images.transpose(0, 2, 3, 1)), found.labels
-    return images if images.ndim == 4 else images[..., None], np.asarray(found.targets, np.int64)
+        return np.ascontiguousarray(images.transpose(0, 2, 3, 1)), opened.labels
+    return images if images.ndim == 4 else images[..., None], np.asarray(opened.targets, np.int64)
 
 
 def main() -> None:
@@ -144,7 +144,7 @@ def main() -> None:
     socket.setdefaulttimeout(SILENCE_SECONDS)
 
     def answer() -> bool:
-        with redirect_stdout(sys.stderr):  # torchvision says there what it does
+        with redirect_stdout(sys.stderr):  # torchvision prints its progress to stdout
             return fetch(name, folder)
 
     processes.answer(answer)

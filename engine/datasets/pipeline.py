@@ -1,7 +1,6 @@
-"""Feeding training: a data set on the device as uint8, cropped, flipped and normalised in batches.
+"""A data set on the device as uint8, cropped, flipped and normalised in batches.
 
-What happens to an image depends on (seed, epoch, index) alone, so data never depends on scheduling, on the device,
-or on where a run was resumed.
+The crop and flip of an image depend on (seed, epoch, index) only, not on scheduling, the device or resumptions.
 """
 
 from collections.abc import Iterator
@@ -13,13 +12,13 @@ from engine import streams
 from engine.datasets.load import Arrays, as_networks_see, first, held_out
 from engine.recipes import Training
 
-Share = tuple[int, int]  # of each batch, what one of so many processes has: its rank, and how many they are
+Share = tuple[int, int]  # one process's part of each batch: its rank, and the number of processes
 WHOLE: Share = (0, 1)
 PADDING = 4  # pixels of black around an image before a random crop of its own size
 
 
 class Images:
-    """Images and labels on a device; colour images are packed with a fourth byte so that a gather moves one word."""
+    """Images and labels on a device. Colour pixels have a fourth byte, so that a gather moves one word per pixel."""
 
     def __init__(self, images: Tensor, labels: Tensor, padding: int, device: torch.device) -> None:
         self.labels, self.padding = labels.to(device), padding
@@ -50,7 +49,10 @@ class Images:
     def gather(
         self, index: Tensor, top: Tensor | None = None, left: Tensor | None = None, flip: Tensor | None = None
     ) -> Tensor:
-        """The images at `index` (B,), as (B, C, H, W) uint8 in channels_last, cropped at (`top`, `left`)."""
+        """The images at `index` (B,), as (B, C, H, W) uint8 in channels_last.
+
+        They are cropped at `top` and `left` (B,) of the padded image, and mirrored where `flip` (B,) is true.
+        """
         device = self.labels.device
         rows = torch.arange(self.height, device=device).expand(len(index), -1)
         columns = torch.arange(self.width, device=device).expand(len(index), -1)
@@ -58,17 +60,16 @@ class Images:
             columns = torch.where(flip[:, None], self.width - 1 - columns, columns)
         if top is not None and left is not None:
             rows, columns = rows + top[:, None], columns + left[:, None]
-        place = (index[:, None] * self.stride_image + rows * self.stride_row)[:, :, None] + columns[:, None, :]
-        found = self.pixels[place]
-        pixels = found.view(torch.uint8).view(*place.shape, -1)  # one byte a pixel, or four
+        offset = (index[:, None] * self.stride_image + rows * self.stride_row)[:, :, None] + columns[:, None, :]
+        words = self.pixels[offset]
+        pixels = words.view(torch.uint8).view(*offset.shape, -1)  # one or four bytes a pixel
         return pixels[..., : self.channels].permute(0, 3, 1, 2)
 
 
 class Data:
     """A data set in memory as one training configuration sees it, on one device (see `engine.datasets.feed.Feed`).
 
-    The mean and standard deviation are per channel, of the training pixels before any padding, and the same for the
-    test images.
+    The mean and standard deviation are per channel, of the training pixels without padding; test images use them, too.
     """
 
     def __init__(self, arrays: Arrays, training: Training, device: torch.device) -> None:
@@ -100,13 +101,13 @@ class Data:
     def epoch(
         self, seed: int, epoch: int, first: int, size: int, share: Share = WHOLE
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of `size` of an epoch's order from place `first` on: images (B, C, H, W) uint8, labels (B,)."""
+        """The batches of an epoch from its image number `first` on: images (B, C, H, W) uint8, labels (B,)."""
         plan = EpochPlan(self, seed, epoch)
         for index in shares(plan.order[first:], size, share):
             yield self.batch(plan, index)
 
     def batch(self, epoch: "EpochPlan", index: Tensor) -> tuple[Tensor, Tensor]:
-        """The training images (B, C, H, W) uint8 and labels (B,) at `index` (B,), as they come in an epoch."""
+        """The training images (B, C, H, W) uint8 and labels (B,) at `index` (B,), augmented as in an epoch."""
         if epoch.top is None or epoch.left is None:
             return self.train.gather(index), self.train.labels[index]
         flip = None if epoch.flip is None else epoch.flip[index]
@@ -131,9 +132,9 @@ class EpochPlan:
 
 
 def shares(order: Tensor, size: int, share: Share) -> Iterator[Tensor]:
-    """Of an order of images, in batches of `size`, what one process has of each; nothing where it has no image.
+    """One process's part of each batch of `size`, from an order (N,) of images; skips batches where it has none.
 
-    Rank 0 has the first images of a batch; the parts of the processes differ by one image at most.
+    Rank 0 has the first images of a batch. The parts of the processes differ by at most one image.
     """
     rank, processes = share
     for batch in torch.split(order, size):
@@ -143,23 +144,23 @@ def shares(order: Tensor, size: int, share: Share) -> Iterator[Tensor]:
 
 
 def normalised(pixels: Tensor, mean: Tensor, std: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """Levels of gray (B, C, H, W) as float32, with this mean and deviation (C, 1, 1) brought to 0 and 1."""
-    # Laid out over a row of pixels, so that a row is one vector operation: twice as fast on a CPU, the same bits.
+    """Pixels (B, C, H, W) uint8 less `mean`, over `std` (both (C, 1, 1)), as float32."""
+    # Expanded to a row of pixels, so that each row is one vector operation: twice as fast on a CPU, the same bits.
     row = (1, len(mean), 1, pixels.shape[3])
     mean, std = (each.expand(row).contiguous(memory_format=torch.channels_last) for each in (mean, std))
     return pixels.float().sub_(mean).div_(std).contiguous(memory_format=memory_format)
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of (N, H, W, C) uint8 images, in levels of gray, as float32 (C,)."""
+    """Mean and standard deviation (C,) float32 of images (N, H, W, C) uint8, from 0 to 255."""
     channels = range(images.shape[3])
     return statistics(torch.stack([torch.bincount(images[..., c].flatten(), minlength=256) for c in channels]))
 
 
 def statistics(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (C,) float32 of channels in which each of 256 levels occurs `counts` (C, 256) times.
+    """Mean and standard deviation (C,) float32 from `counts` (C, 256) of the 256 levels in each channel.
 
-    From exact counts, so that neither order nor device matters.
+    The counts are exact, so that the result depends neither on the order of images nor on the device.
     """
     levels = torch.arange(256, dtype=torch.float64)
     means, deviations = [], []
@@ -167,5 +168,5 @@ def statistics(counts: Tensor) -> tuple[Tensor, Tensor]:
         mean = (channel * levels).sum() / channel.sum()
         variance = (channel * (levels - mean) ** 2).sum() / channel.sum()
         means.append(mean)
-        deviations.append(variance.sqrt().clamp(min=1.0))  # a channel of one colour stays finite
+        deviations.append(variance.sqrt().clamp(min=1.0))  # avoids division by 0 for a constant channel
     return torch.stack(means).float(), torch.stack(deviations).float()

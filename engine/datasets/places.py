@@ -1,4 +1,4 @@
-"""Where the published data sets lie on this machine: the folders searched, and what is in them. No torch here."""
+"""The folders searched for published data sets, and errors about missing sets. No torch."""
 
 import os
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ VARIABLE = "COCKPIT_DATA"
 
 
 def folders() -> list[Path]:
-    """The folders searched, in this order: those of `COCKPIT_DATA`, a list as `PATH` is, and the user's cache."""
+    """The folders searched, in order: those of `COCKPIT_DATA`, separated as in `PATH`, then the user's cache."""
     from platformdirs import user_cache_path
 
     named = [paths.given(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
@@ -20,23 +20,23 @@ def folders() -> list[Path]:
 
 
 def find(name: str) -> Path | None:
-    """The first folder that holds all files of a published set, or None."""
+    """The first folder that has all files of a published set; None if no folder has them."""
     return next((folder for folder in folders() if not _lacking(name, folder)), None)
 
 
 def size(name: str, folder: Path) -> int:
-    """The bytes that the files of a published set take."""
+    """The size of the files of a published set, in bytes."""
     return sum((folder / file).stat().st_size for file in SETS[name].files)
 
 
 def missing(identities: Iterable[str]) -> list[InputError]:
-    """The error for each published set among these, halves too, that no folder holds."""
+    """An error for each published set among these, or whose part is among them, that no folder has."""
     names = dict.fromkeys(split_part(identity)[0] for identity in identities)
     return [absent(name) for name in names if name in (*SETS, *PHOTOGRAPHS) and find(name) is None]
 
 
 def absent(name: str) -> InputError:
-    """The error for a published set that no folder holds: where it was searched, and the ways to get it."""
+    """The error for a published set that no folder has: the folders searched, and the ways to get it."""
     if name in PHOTOGRAPHS:
         below = PHOTOGRAPHS[name].folder
         return InputError(
@@ -63,7 +63,7 @@ def absent(name: str) -> InputError:
 
 
 def lost(name: str, identity: str, location: str) -> InputError:
-    """The error for a data set of a person's own whose file or folder is not known, or not there any more."""
+    """The error for one of the user's data sets whose file or folder is missing, or was never known here."""
     kind = identity.partition(":")[0]
     where = f"is gone from {location}: put it back, or" if location else "has no known place on this machine:"
     return InputError(

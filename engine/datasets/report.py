@@ -1,4 +1,4 @@
-"""What is in a data set, for a person to look at. As a process it answers in JSON (`engine.machine.processes.ask`)."""
+"""The content of a data set, for `cockpit data check`. Run as a process, it answers in JSON (`processes.ask`)."""
 
 import hashlib
 import sys
@@ -13,12 +13,12 @@ from engine.datasets.contents import Contents, Counts, Sample
 from engine.machine import devices, processes, vision
 from engine.recipes import Training
 
-SAMPLES = 12  # at most, the first image of as many classes
-SAMPLE_SIDE = 24  # pixels, at most
+SAMPLES = 12  # most classes of which the first image is a sample
+SAMPLE_SIDE = 24  # largest side of a sample in pixels
 
 
 def describe(identity: str, location: str) -> Contents:
-    """Read a data set; what is in it."""
+    """Read a data set and return its content. Raises InputError if it cannot be read."""
     if is_streamed(identity):
         return _describe_streamed(identity, location)
     base, part = split_part(identity)
@@ -35,11 +35,11 @@ def describe(identity: str, location: str) -> Contents:
 
 
 def _describe_streamed(identity: str, location: str) -> Contents:
-    vision.torchvision()  # which says what to do where it cannot be used
+    vision.torchvision()  # raises a clear error if it cannot be used
     from engine.datasets.streaming import Streamed
 
     pictures, side = folders.find(identity, location)
-    anyhow = Training(
+    any_training = Training(
         dataset=identity,
         model="",
         learning_rate=0.1,
@@ -49,7 +49,7 @@ def _describe_streamed(identity: str, location: str) -> Contents:
         profile="exact",
         seed=0,
     )
-    feed = Streamed(pictures, side, anyhow, torch.device("cpu"), devices.decoders(1))
+    feed = Streamed(pictures, side, any_training, torch.device("cpu"), devices.decoders(1))
     samples = []
     for label, first in _firsts(feed.train.labels):
         pixels, _ = next(feed.train.only(np.array([first])).batches(1))
@@ -65,26 +65,26 @@ def _counts(whole: load.Array, chosen: load.Array, test: load.Array) -> Counts:
 
 
 def _fractions(values: torch.Tensor) -> tuple[float, ...]:
-    """Values of pixels, 0 to 255, as fractions of 255."""
+    """Levels from 0 to 255 as fractions of 255."""
     return tuple(round(value / 255, 4) for value in values.flatten().tolist())
 
 
 def digest(arrays: load.Arrays) -> str:
-    """The SHA-256 of all pixels and labels, as hexadecimal."""
-    found = hashlib.sha256()
+    """The SHA-256 of all pixels and labels, in hexadecimal."""
+    total = hashlib.sha256()
     for array in (arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels):
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
 
 
 def _firsts(labels: load.Array) -> list[tuple[int, int]]:
-    """The first classes that have images, and the place of the first image of each."""
-    found, places = np.unique(labels, return_index=True)
-    return list(zip(found[:SAMPLES].tolist(), places[:SAMPLES].tolist(), strict=True))
+    """The first classes that have images, each with the index of its first image."""
+    classes, indices = np.unique(labels, return_index=True)
+    return list(zip(classes[:SAMPLES].tolist(), indices[:SAMPLES].tolist(), strict=True))
 
 
 def _sample(label: int, pixels: load.Array) -> Sample:
-    """An image (H, W, C), made small."""
+    """A sample: an image (H, W, C), scaled down to `SAMPLE_SIDE`."""
     image = Image.fromarray(pixels.squeeze()).convert("RGB")
     image.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
     return Sample(label, np.asarray(image).tolist())

@@ -1,8 +1,8 @@
-"""The data set that a person names. Nothing here imports torch or numpy.
+"""Specs, the names of data sets that users type. No torch or numpy.
 
-A *spec* is a registered name as `cifar10`, or `npz:PATH`, `folder:PATH`, `stream:PATH`. Behind it, `-a` or `-b` is one
-class-balanced half of the training images, and `-N` only the first N of them in a fixed order that goes through the
-classes evenly: `cifar10-a`, `cifar10-5000`, `cifar10-a-5000`.
+A *spec* is a published name such as `cifar10`, or `npz:PATH`, `folder:PATH`, `stream:PATH`. A suffix selects a part of
+the training images: `-a` or `-b` one of two class-balanced halves, `-N` the first N in a fixed order that keeps the
+shares of the classes. Examples: `cifar10-a`, `cifar10-5000`, `cifar10-a-5000`.
 """
 
 import re
@@ -23,8 +23,8 @@ from engine.errors import InputError, unknown
 
 def resolve(spec: str) -> DataSet:
     """The data set that `spec` names. Raises InputError for an unknown name or a file that cannot be used."""
-    if ":" in spec and (found := _of_a_person(spec)):
-        return found
+    if ":" in spec and (data := _of_files(spec)):
+        return data
     base, part = split_part(spec)
     if base not in SETS and base not in PHOTOGRAPHS:
         if known := meant(spec) or meant(base):
@@ -43,8 +43,8 @@ def resolve(spec: str) -> DataSet:
         raise InputError(f"data set {spec!r}: ", error) from None
 
 
-def _of_a_person(spec: str) -> DataSet | None:
-    """The data set in a person's own files, with what reads those; None for a kind that nobody offers."""
+def _of_files(spec: str) -> DataSet | None:
+    """The data set in the user's files; None for an unknown kind."""
     if spec.startswith("npz:"):
         from engine.datasets import npz
 
@@ -59,15 +59,15 @@ def _of_a_person(spec: str) -> DataSet | None:
 
 
 def meant(name: str) -> str | None:
-    """The published set that is called `name` but for case, hyphens and underscores: cifar10 for CIFAR-10."""
+    """The published set called `name`, ignoring case, hyphens, underscores and blanks: cifar10 for CIFAR-10."""
     plain = re.sub("[-_ ]", "", name).casefold()
     return next((known for known in (*SETS, *PHOTOGRAPHS) if known.replace("-", "") == plain), None)
 
 
 def published(name: str, classes: int) -> tuple[int, float] | None:
-    """The training images of the published set that a data set is called after, and the share of its largest class.
+    """The number of training images of the published set of this name, and the share of its largest class.
 
-    A file or a part is called after a set if its classes are as many.
+    `name` may be of a file or a part. None if no published set has this name and number of classes.
     """
     known = meant(split_part(name)[0].rpartition(":")[2])
     if known in SETS and len(counts := SETS[known].train_counts) == classes:
@@ -87,7 +87,7 @@ def _registered(base: str, part: Part, name: str) -> DataSet:
     if base in PHOTOGRAPHS:
         about = PHOTOGRAPHS[base]
         images = part_size(about.train_images, about.classes, part)
-        each = (about.train_images // about.classes,) * about.classes  # nearly: no class has less than half of it
+        each = (about.train_images // about.classes,) * about.classes  # approximate; no class has less than half
         return DataSet(name, name, "", part, PHOTOGRAPH_SHAPE, about.classes, images, about.test_images, True, each)
     facts = SETS[base]
     classes = len(facts.train_counts)

@@ -1,7 +1,7 @@
-"""A data set that is decoded while it is trained on: processes beside the worker read, decode, crop and resize.
+"""Streamed data sets: separate processes read, decode, crop and resize images during training.
 
-Only some batches lie in memory at a time, however many images there are. Which process decodes an image changes nothing
-about it (see `engine.datasets.feed`).
+Only a few batches are in memory at a time, so a set may be of any size. An image does not depend on the process that
+decodes it (see `engine.datasets.feed`).
 """
 
 import hashlib
@@ -32,19 +32,19 @@ from engine.datasets.manifests import cache_folder, write_cache
 from engine.datasets.pipeline import WHOLE, Share, normalised, shares, statistics
 from engine.recipes import Training
 
-PIECE = 16  # images that a decoder hands over at once: 2.4 MB of shared memory at 224 pixels
-PIECES_AHEAD = 4  # for each decoder: one in its hands, one to take next, two that wait to be trained on
-FILES_EACH = 6 + PIECES_AHEAD  # that are open for each decoder: its pipes, and what it has decoded
-FILES = 512  # that are open for all else, the decoders of another set among them
-STATISTICS_IMAGES = 4096  # of the training set, in the order of a fixed hash
-# What is used with ImageNet everywhere, of its training images in levels of gray.
+PIECE = 16  # images that a decoder returns at once: 2.4 MB of shared memory at 224 pixels
+PIECES_AHEAD = 4  # for each decoder: one being decoded, one to decode next, two that wait for training
+FILES_EACH = 6 + PIECES_AHEAD  # open files for each decoder: its pipes, and its decoded pieces
+FILES = 512  # open files for everything else, such as the decoders of another set
+STATISTICS_IMAGES = 4096  # of the training set, in the order of a fixed hash, for mean and deviation
+# The customary mean and deviation of ImageNet's training images, from 0 to 255.
 IMAGENET = (torch.tensor([0.485, 0.456, 0.406]) * 255, torch.tensor([0.229, 0.224, 0.225]) * 255)
 
-Names = np.ndarray[tuple[int], np.dtype[np.bytes_]]  # bytes take a tenth of what strings do
+Names = np.ndarray[tuple[int], np.dtype[np.bytes_]]  # takes a tenth of the memory of Python strings
 
 
 class Piece(NamedTuple):
-    """Images that are decoded together: to be augmented by a stream of random numbers, or as they are in testing."""
+    """Images to decode together, augmented by a stream of random numbers or (`stream_key` None) as in testing."""
 
     files: list[Path]
     indices: list[int]
@@ -56,23 +56,23 @@ class Piece(NamedTuple):
 def decoded(piece: Piece) -> Tensor:
     """The images (B, 3, side, side) uint8 of a piece. Raises InputError for a file that is no image.
 
-    A tensor goes through shared memory, and only its name through the pool's pipe, at once. A decoder that was killed
-    within a longer message would leave half of it there, for the rest of which the pool waits for ever.
+    The result is a tensor because a tensor is passed in shared memory: only its short name goes through the pool's
+    pipe. A decoder killed while it writes a longer message would leave the pool waiting for the rest for ever.
     """
-    found = torch.empty(len(piece.files), 3, piece.side, piece.side, dtype=torch.uint8)
+    pixels = torch.empty(len(piece.files), 3, piece.side, piece.side, dtype=torch.uint8)
     images = map(decoding.decode, piece.files)
     if piece.stream_key is None:
-        for place, image in enumerate(images):
-            found[place] = decoding.centred(image, piece.side)
+        for i, image in enumerate(images):
+            pixels[i] = decoding.centred(image, piece.side)
     else:
         draws = decoding.draws_for(piece.indices, piece.stream_key)
-        for place, (image, numbers) in enumerate(zip(images, draws, strict=True)):
-            found[place] = decoding.augmented(image, piece.side, numbers, piece.flips)
-    return found
+        for i, (image, numbers) in enumerate(zip(images, draws, strict=True)):
+            pixels[i] = decoding.augmented(image, piece.side, numbers, piece.flips)
+    return pixels
 
 
 def room_for(count: int) -> int:
-    """`count`, or as many decoders as this process may have files open for: the limit is raised if it can be."""
+    """`count`, or fewer decoders if the limit of open files, which is raised where possible, allows no more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     wanted = FILES + count * FILES_EACH
@@ -85,20 +85,20 @@ def room_for(count: int) -> int:
 
 
 class Decoders:
-    """Processes that decode pieces ahead of their use. They end with the process that they decode for."""
+    """Processes that decode pieces ahead of their use. They end with the worker that started them."""
 
     def __init__(self, count: int) -> None:
         self.count = room_for(count)
         self._pool = self._open()
 
     def _open(self) -> ProcessPoolExecutor:
-        # Forked from a process of their own, which has imported what they need: this one has threads, and perhaps CUDA.
+        # Forked from a server process that has imported this module: the worker has threads, and perhaps CUDA.
         context = get_context("forkserver")
         context.set_forkserver_preload([__name__])
         return ProcessPoolExecutor(self.count, context, _begin)
 
     def decode(self, pieces: Iterable[Piece]) -> Iterator[Tensor]:
-        """The images of each piece, in order."""
+        """The images (B, 3, side, side) uint8 of each piece, in order."""
         waiting: deque[tuple[Piece, Future[Tensor]]] = deque()
         try:
             for piece in pieces:
@@ -120,7 +120,7 @@ class Decoders:
 
 
 def _result(piece: Piece, future: "Future[Tensor]") -> Tensor:
-    """What a process decoded; if that was killed, from outside or as memory was short, it is decoded here."""
+    """The images of a piece. If its process was killed, by the user or for lack of memory, this one decodes it."""
     try:
         return future.result()
     except BrokenProcessPool:
@@ -128,8 +128,8 @@ def _result(piece: Piece, future: "Future[Tensor]") -> Tensor:
 
 
 def _begin() -> None:
-    """What a decoder does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is answered by the worker's parent
+    """Set up a new decoder process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker's parent handles Ctrl-C
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_worker, daemon=True).start()
 
@@ -143,7 +143,7 @@ def _end_with_worker() -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """How the images of a streamed set are had: from where, how large, whether mirrored in training, on what device."""
+    """The folder, side in pixels, mirroring in training, device and decoders of a streamed set."""
 
     root: Path
     side: int
@@ -168,30 +168,30 @@ class Part:
         return replace(self, files=self.files[chosen], labels=self.labels[chosen])
 
     def batches(self, size: int, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images (B, C, H, W) uint8 in order, as they are classified in testing, and their labels (B,)."""
+        """All images (B, C, H, W) uint8 in order, as in testing, and their labels (B,)."""
         return self.served(list(shares(torch.arange(len(self)), size, share)), None)
 
     def served(self, batches: Sequence[Tensor], stream_key: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images at the places that each batch names, and their labels, on the device."""
+        """The images of each batch of indices and their labels, on the device."""
         side, device = self.source.side, self.source.device
-        pinned = device.type == "cuda"  # so that copying to the card waits for nothing
+        pinned = device.type == "cuda"  # lets the copy to the card run asynchronously
         arriving = self.source.decoders.decode(self.pieces(batches, stream_key))
         for index in batches:
             pixels = torch.empty(len(index), 3, side, side, dtype=torch.uint8, pin_memory=pinned)
-            for place in range(0, len(index), PIECE):
-                pixels[place : place + PIECE] = next(arriving)
+            for begin in range(0, len(index), PIECE):
+                pixels[begin : begin + PIECE] = next(arriving)
             labels = torch.tensor(self.labels[index.numpy()], pin_memory=pinned)
             yield pixels.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
     def pieces(self, batches: Iterable[Tensor], stream_key: int | None) -> Iterator[Piece]:
-        """What is to be decoded for batches: no piece is of two."""
+        """The pieces to decode for batches of indices. A piece belongs to one batch."""
         for batch in batches:
             for piece in _cut(batch, PIECE):
                 files = [self.source.root / os.fsdecode(name) for name in self.files[piece.numpy()]]
                 yield Piece(files, piece.tolist(), self.source.side, stream_key, self.source.flips)
 
     def levels(self, most: int) -> Tensor:
-        """How often each of the 256 levels of gray occurs in each channel (3, 256) of up to `most` images."""
+        """The counts (3, 256) of the 256 levels in each channel of up to `most` images, as in testing."""
         chosen = streams.permutation(len(self), streams.key("statistics"))[:most]
         counts = torch.zeros(3, 256, dtype=torch.int64)
         for images in self.source.decoders.decode(self.pieces(_cut(chosen, PIECE), None)):
@@ -203,8 +203,8 @@ class Part:
 class Streamed:
     """A streamed data set as one training configuration sees it, on one device (see `engine.datasets.feed.Feed`).
 
-    Mean and deviation are per channel: for ImageNet the constants used everywhere, else those of up to 4,096 training
-    images as they are in testing, computed once.
+    Mean and deviation are per channel: for ImageNet the customary constants, else of up to `STATISTICS_IMAGES` training
+    images, cropped as in testing, computed once and cached.
     """
 
     def __init__(self, pictures: Pictures, side: int, training: Training, device: torch.device, decoders: int) -> None:
@@ -232,7 +232,7 @@ class Streamed:
     def epoch(
         self, seed: int, epoch: int, first: int, size: int, share: Share = WHOLE
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of `size` of an epoch's order from place `first` on: images (B, C, H, W) uint8, labels (B,)."""
+        """The batches of an epoch from its image number `first` on: images (B, C, H, W) uint8, labels (B,)."""
         order = streams.permutation(len(self.train), streams.key("order", seed, epoch))[first:]
         batches = list(shares(order, size, share))
         return self.train.served(batches, streams.key("augment", seed, epoch) if self.crops else None)
@@ -255,5 +255,5 @@ def _part(source: Source, split: Split) -> Part:
 
 
 def _cut(order: Tensor, size: int) -> list[Tensor]:
-    """`order` in pieces of `size`, the last one shorter; of nothing none, where `torch.split` gives an empty one."""
+    """`order` in pieces of up to `size`. An empty order has no piece, where `torch.split` returns an empty one."""
     return list(torch.split(order, size)) if len(order) else []
