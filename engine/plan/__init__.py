@@ -1,6 +1,6 @@
-"""What is to be trained: the options of an experiment, checked and resolved to a definition; the curves and runs it
-consists of; the paper's experiments as presets.
+"""What to train: the options of an experiment, checked and resolved to a definition; its curves and runs; the paper's
+experiments as presets.
 
-It stands on what is known of data sets, models and ticket files before anything is read, and imports no torch: the
-command line and the store stand on it. Identities of runs are made in `engine.recipes`.
+This package uses only facts of data sets, models and ticket files that need no reading, and imports no torch. The
+command line and the store use it. `engine.recipes` defines the identities of runs.
 """

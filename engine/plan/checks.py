@@ -1,4 +1,4 @@
-"""Whether an experiment can be trained, and uses all that was requested. No torch here."""
+"""Checks that an experiment can be trained, and that it uses every option that was requested. No torch."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from engine.recipes import Prunable, Rule
 from engine.tickets import ticketfiles
 
 RULES = get_args(Prunable)
-KEEPING_MASKS = ("preserved", "shuffled", "constant-sign")  # kinds of random tickets
+KEEPING_MASKS = ("preserved", "shuffled", "constant-sign")  # kinds of random tickets that keep a chain's masks
 UNEVALUATED = "no ticket is trained on another data set, and none compared with a random ticket"
 
 
@@ -30,11 +30,12 @@ class Unused(InputError):
 
 
 def not_theirs(option: str, value: object, theirs: object) -> InputError:
+    """The error for a value that differs from `theirs`, the value of ticket files that are the only sources."""
     return unused(option, value, f"the sources are ticket files alone, whose own is {theirs}")
 
 
 def unused(option: str, value: object, *why: str) -> InputError:
-    """The error for a value of an option that changes nothing in an experiment."""
+    """The error for a value of an option that does not change an experiment, and `why` not."""
     return Unused(OptionName(option), f" {value} is not used: ", why, ": leave it out", value=value)
 
 
@@ -46,7 +47,7 @@ _OF_BATCH_NORM: Sequence[tuple[str, Literal["batch norm", "batch-norm statistics
 
 
 def without_unused(d: Definition, requested: Collection[str]) -> Definition:
-    """`d` with the defaults of what it does not use. Raises InputError where that was requested."""
+    """`d` with all options that it does not use at their defaults. Raises Unused if one of those was requested."""
     why_not: dict[str, Any] = {}
     if not uses_evaluate(d):
         why_not["evaluate"] = UNEVALUATED
@@ -70,34 +71,34 @@ def without_unused(d: Definition, requested: Collection[str]) -> Definition:
 
 
 def models_own(d: Definition) -> tuple[int, ...]:
-    """The milestones of the model over as many epochs."""
+    """The milestones of the experiment's model, scaled to its epochs."""
     return models.find(d.model).milestones_for(d.epochs)
 
 
 def _of_others(d: Definition) -> dict[str, str]:
-    """Why settings of optimizers and schedules are not used that are not at their default."""
-    found: dict[str, str] = {}
+    """The reasons why options that differ from their defaults are not used, by option."""
+    reasons: dict[str, str] = {}
     used = {*d.target_optimizers, *(d.optimizers if d.sources else ())}
     for name in sorted({name for names in SETTINGS.values() for name in names}):
         theirs = [optimizer for optimizer, names in SETTINGS.items() if name in names]
         if getattr(d, name) != OPTIONS[name].default and not used & set(theirs):
-            found[name] = f"no network is trained with {' or '.join(theirs)}"
+            reasons[name] = f"no network is trained with {' or '.join(theirs)}"
     if d.lr_schedule in WITHOUT_MILESTONES:
         changed = {"milestones": d.milestones != models_own(d), "decay": d.decay != OPTIONS["decay"].default}
-        found |= {name: f"the learning rate is {d.lr_schedule}" for name, differs in changed.items() if differs}
+        reasons |= {name: f"the learning rate is {d.lr_schedule}" for name, differs in changed.items() if differs}
     elif d.decay != OPTIONS["decay"].default and not d.milestones and d.lr_schedule == "step":
-        found["decay"] = "the learning rate has no milestone"
+        reasons["decay"] = "the learning rate has no milestone"
     if d.head != Rule.head and not (d.levels or d.tickets or _transfers(d)):
-        found["head"] = "no ticket is trained"
+        reasons["head"] = "no ticket is trained"
     if d.connect and not d.sources:
-        found["connect"] = "the sources are ticket files alone, which have no chain here"
+        reasons["connect"] = "the sources are ticket files alone, which have no chain here"
     if d.reshuffle_levels and not d.levels:
-        found["reshuffle_levels"] = "no level is above 0"
-    return found
+        reasons["reshuffle_levels"] = "no level is above 0"
+    return reasons
 
 
 def _written(d: Definition, name: str) -> object:
-    """The value of an option as a person gives it."""
+    """The value of an option as users write it."""
     value = getattr(d, name)
     if name == "evaluate":
         return evaluation_rule(value, d.levels)
@@ -105,18 +106,18 @@ def _written(d: Definition, name: str) -> object:
 
 
 def uses_evaluate(d: Definition) -> bool:
-    """Whether a curve has the levels that are evaluated: one of a ticket on a target not its own, or of random ones."""
+    """Whether a curve has the evaluated levels: one of transferred or random tickets, or of lines."""
     return _transfers(d) or bool(d.connect) or bool(d.random and (d.sources or d.prunable == "conv"))
 
 
 def _transfers(d: Definition) -> bool:
-    """Whether a ticket is trained on a data set, or with an optimizer, other than its own."""
+    """Whether a ticket is trained on another data set, or with another optimizer, than it was found."""
     ends = (set(product(d.sources, d.optimizers)), set(product(d.targets, d.target_optimizers)))
     return len(ends[0] | ends[1]) > 1 and bool(d.sources)
 
 
 def checked(d: Definition) -> Definition:
-    """`d`, if it can be trained. Raises InputError where two values do not go together, or do not fit the data."""
+    """Return `d` if it can be trained. Raises InputError if values do not fit each other or the data."""
     ticketfiles.check(d.tickets, model=d.model, width=d.width, prune_rate=d.rate, prunable=d.prunable)
     if d.tickets and d.schedule == "continue":
         why = " does not go with a ticket file, which is trained from the start of the schedule: leave it out"
@@ -133,7 +134,7 @@ def checked(d: Definition) -> Definition:
     images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
     _check_rates(d, images.values())
     for data, count in images.items():
-        if count is not None:  # else `engine.workers.run.prepare` looks
+        if count is not None:  # else `engine.workers.run.prepare` checks it
             models.check_batches(d.model, count, d.batch_size, data.shape, d.split)
     if user_model.is_own(d.model):
         _examined(d)
@@ -143,7 +144,7 @@ def checked(d: Definition) -> Definition:
 
 
 def _examined(d: Definition) -> models.NetworkFacts:
-    """What building a person's own model tells. Raises InputError where it cannot be trained."""
+    """The facts of a user model, from building it in a separate process. Raises InputError if it cannot be trained."""
     images = {data: classes.trained_on(data, d.validation) for data in d.sources + d.targets}
     ends = [models.End.of(data, count, d.batch_size) for data, count in images.items()]
     with concerning("model"):
@@ -151,15 +152,15 @@ def _examined(d: Definition) -> models.NetworkFacts:
 
 
 def _has(d: Definition, what: Literal["batch norm", "batch-norm statistics"]) -> bool:
-    """Whether the network has layers of batch norm, or anything but weights that a ticket carries."""
+    """Whether the network has batch-norm layers, or buffers such as their statistics, which a ticket carries."""
     if not user_model.is_own(d.model):
         return models.find(d.model).batch_norm
-    found = _examined(d)
-    return found.batch_norm if what == "batch norm" else found.buffers
+    facts = _examined(d)
+    return facts.batch_norm if what == "batch norm" else facts.buffers
 
 
 def _check_shapes(d: Definition) -> None:
-    """Raises InputError where images differ as no ticket can serve, or the model cannot take them."""
+    """Raise InputError if one ticket cannot fit all images, or the model cannot take them."""
     (first, *_), pooled = d.sources + d.tickets, models.find(d.model).pooled
     for other in d.sources + d.tickets + d.targets:
         if other.shape[0] != first.shape[0] or (other.shape != first.shape and not pooled):
@@ -176,7 +177,7 @@ def _check_shapes(d: Definition) -> None:
 
 
 def _check_pruning(d: Definition) -> None:
-    """Raises InputError where the model has nothing to prune, or settings of pruning do not go together."""
+    """Raise InputError if the model has no prunable layer, or options of pruning contradict each other."""
     own, prunable = models.find(d.model).prunable, OptionName("prunable")
     if RULES.index(d.prunable) < RULES.index(own):
         raise InputError(prunable, f" {d.prunable} prunes no hidden layer of {d.model}: give {own}")
@@ -191,7 +192,7 @@ def _check_pruning(d: Definition) -> None:
 
 
 def _check_granularity(d: Definition) -> None:
-    """Raises InputError where the granularity does not go with what else is said of pruning."""
+    """Raise InputError if the granularity contradicts another option of pruning."""
     name, rule = OptionName("granularity"), Rule(rate=d.rate, granularity=d.granularity)
     if d.granularity == Rule.granularity:
         return
@@ -214,7 +215,7 @@ def _check_granularity(d: Definition) -> None:
 
 
 def _check_numbers(d: Definition) -> None:
-    """Raises InputError where a number does not fit the data, or another."""
+    """Raise InputError if a number does not fit the data or another option."""
     if d.test_images is not None:
         for data in d.sources + d.targets:
             why = f"at least one of each class of data set {data.name}"
@@ -233,7 +234,7 @@ def _check_numbers(d: Definition) -> None:
 
 
 def _check_rates(d: Definition, images: Iterable[int | None]) -> None:
-    """Raises InputError where settings of the learning rate or of momentum do not go together, or are never reached."""
+    """Raise InputError if options of the learning rate or momentum contradict each other or never take effect."""
     epochs = OptionName("epochs")
     if d.nesterov and not d.momentum:
         raise InputError(OptionName("nesterov"), " needs momentum: give ", OptionName("momentum"), " above 0")
@@ -241,7 +242,7 @@ def _check_rates(d: Definition, images: Iterable[int | None]) -> None:
         why = f" {number_lists.written(d.milestones)} names an epoch that is not trained: give less than "
         raise InputError(OptionName("milestones"), why, epochs, f" {d.epochs}")
     for count in images:
-        # Where the images are not counted yet, an epoch has a step at least.
+        # If the number of images is not known yet, an epoch has at least one step.
         of_an_epoch = 1 if count is None else -(-count // d.batch_size)
         whole = d.epochs * of_an_epoch
         if durations.steps(d.warmup, of_an_epoch) >= whole and (count is not None or d.warmup.endswith("ep")):
@@ -250,9 +251,9 @@ def _check_rates(d: Definition, images: Iterable[int | None]) -> None:
 
 
 def _check_classes(d: Definition) -> None:
-    """Raises InputError where a part of a data set, or what validation leaves of it, lacks a class.
+    """Raise InputError if a part of a data set has no training image of a class, or none after validation.
 
-    Data sets that only the database remembers were checked when they were first queued.
+    Data sets whose facts come from the database were checked when they were first queued.
     """
     for data in (data for data in d.sources + d.targets if data.counts):
         counts = classes.of_part(data.counts or (), data.part)
@@ -266,7 +267,7 @@ def _check_classes(d: Definition) -> None:
 
 
 def _check_head(d: Definition) -> None:
-    """Raises InputError where output layers should be carried to a data set of another number of classes."""
+    """Raise InputError if the output layer must be carried to a data set with another number of classes."""
     for one, target in product(d.sources + d.tickets, d.targets):
         if d.head == "carry" and one.classes not in (None, target.classes):
             why = f" carry is impossible: {one.name} has {one.classes} classes, {target.name} {target.classes}: give "
@@ -274,7 +275,7 @@ def _check_head(d: Definition) -> None:
 
 
 def _check_rewinds(d: Definition) -> None:
-    """Raises InputError where the epoch rewound to is not one that is trained, or nothing is left after it."""
+    """Raise InputError if the rewind point is not within the training, or leaves nothing to train."""
     name, epochs = OptionName("rewind"), OptionName("epochs")
     for data in d.sources + d.targets:
         rewind = rewind_of(d, data)
@@ -289,7 +290,7 @@ def _check_rewinds(d: Definition) -> None:
 
 
 def _check_steps(d: Definition, data: DataSet, rewind: str) -> None:
-    """Raises InputError where a step rewound to is not trained, or training would start within an epoch."""
+    """Raise InputError if the rewind step is not within the training, or training would start within an epoch."""
     name, images = OptionName("rewind"), classes.trained_on(data, d.validation)
     if d.schedule == "continue":
         why = f" continue starts with a whole epoch, not after {rewind}: give "

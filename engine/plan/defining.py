@@ -1,4 +1,4 @@
-"""Options of a person become a `Definition`, and that options again. No torch here."""
+"""Options to a `Definition`, and a `Definition` to options. No torch."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -18,27 +18,21 @@ from engine.recipes import Rule
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import SPEC, TicketSource
 
+# Options that have no effect if no chain is trained.
 OF_CHAINS = (
-    "scope",
-    "criterion",
-    "prune_at",
-    "prune_batches",
-    "rewind",
-    "rewinds",
-    "retrain",
-    "granularity",
-)  # what says nothing where no chain is trained
+    "scope", "criterion", "prune_at", "prune_batches", "rewind", "rewinds", "retrain", "granularity"
+)  # fmt: skip
 
 
 def define(requested: Collection[str] | None = None, **options: Any) -> Definition:
-    """The definition that options stand for (`engine.plan.options`). Raises InputError for a value that is not allowed.
+    """The definition that options (`engine.plan.options`) describe. Raises InputError for a value that is not allowed.
 
-    Without a target each source is its own. `images` are the most that any data set is trained on, `test_images` the
-    most that it is tested on. Model, optimizer, epochs, milestones and batch size default to those of the images' shape
-    and the model (`engine.models.catalog`), the profile to what this machine's devices do natively.
+    Without a target, each source is its own target. The model defaults by the images' shape; optimizer, epochs,
+    milestones and batch size default to the model's (`engine.models.catalog`); the profile to the one that this
+    machine's devices support natively.
 
-    `requested` are the options that are meant for this experiment (None: all): one that it does not use is refused,
-    while that of a preset or of a file's [defaults] is left out.
+    `requested` are the options that the user gave for this experiment (None: all). Unused is raised for one of these
+    that the experiment does not use; other unused options, of a preset or a file's [defaults], are left out.
     """
     options = given(options)
     if strange := options.keys() - DEFINING.keys():
@@ -60,7 +54,7 @@ def define(requested: Collection[str] | None = None, **options: Any) -> Definiti
     sources, targets = _data_sets(*(_parts(name, group, values["images"]) for name, group in ends.items()))
     values["random"] = _random(values["random"])
     if values["granularity"] != Rule.granularity and "random" not in options:
-        values["random"] = ("preserved",)  # which keeps the structure
+        values["random"] = ("preserved",)  # keeps the structure of filters or N:M
     if tickets:
         values |= {name: value for name, value in tickets[0].options.items() if name not in options}
     if not sources:
@@ -68,8 +62,8 @@ def define(requested: Collection[str] | None = None, **options: Any) -> Definiti
     with concerning("model"):
         model, folder = models.named(values["model"] or models.default_for(sources[0].shape)), ""
         if user_model.is_own(model):
-            found = trust.named(model) if "model" in options else user_model.find(model)
-            model, folder = found.identity, str(found.folder)
+            own = trust.named(model) if "model" in options else user_model.find(model)
+            model, folder = own.identity, str(own.folder)
         facts = models.find(model)
     values |= {
         "model": model,
@@ -99,9 +93,9 @@ def define(requested: Collection[str] | None = None, **options: Any) -> Definiti
 def _of_tickets_alone(
     tickets: Sequence[TicketSource], values: Mapping[str, Any], requested: Collection[str]
 ) -> dict[str, Any]:
-    """The values of the options that ticket files decide where they are the only sources: no chain is trained.
+    """The values of options that ticket files decide if they are the only sources, so that no chain is trained.
 
-    Raises InputError where one was requested otherwise.
+    Raises InputError if another value was requested.
     """
     levels = max(ticket.level for ticket in tickets)
     evaluate = ",".join(str(ticket.level) for ticket in tickets)
@@ -132,9 +126,9 @@ def _of_tickets_alone(
 
 
 def options_of(definition: Definition) -> dict[str, Any]:
-    """The options from which `define` makes this definition again; what it has no value of is left out."""
+    """The options from which `define` makes this definition again; unused ones are left out."""
     d = definition
-    found: dict[str, Any] = {name: getattr(d, field) for name, field in FIELDS.items()} | {
+    values: dict[str, Any] = {name: getattr(d, field) for name, field in FIELDS.items()} | {
         "source": [
             *(spec_of(data.identity, data.location) for data in d.sources),
             *(f"{SPEC}{ticket.location}" for ticket in d.tickets),
@@ -146,22 +140,21 @@ def options_of(definition: Definition) -> dict[str, Any]:
         "betas": number_lists.written(d.betas),
     }
     if not d.sources:
-        found |= {name: None for name in OF_CHAINS if found[name] == OPTIONS[name].default}
-        found |= {"optimizer": None} if d.optimizers != d.target_optimizers else {}
+        values |= {name: None for name in OF_CHAINS if values[name] == OPTIONS[name].default}
+        values |= {"optimizer": None} if d.optimizers != d.target_optimizers else {}
     return {
-        name: list(found[name]) if option.several else found[name]
+        name: list(values[name]) if option.several else values[name]
         for name, option in DEFINING.items()
-        if found.get(name) is not None
+        if values.get(name) is not None
     }
 
 
 def extended(definition: Definition, **more: Any) -> Definition:
-    """`definition` with more: `levels` and `replicates` are the new totals, the lists are added to what is there.
+    """`definition` with more: `levels` and `replicates` are new totals, lists are added to the present ones.
 
-    It takes the options with a help text for it, `more` (`engine.plan.options`). The levels evaluated grow along where
-    they are those of `paper` or `all`, and new data sets are cut to as many images as those that are there (`images`),
-    unless they say how many. Raises InputError for a value that is not allowed, that takes something away, or that
-    would not be used.
+    It takes the options of `engine.plan.options` that have a text `more`. The evaluated levels grow if they follow
+    `paper` or `all`. New data sets are cut to the number of images of the present ones (`images`) unless their specs
+    give a number. Raises InputError for a value that is not allowed, removes something, or would not be used.
     """
     d = definition
     added = {name: OPTIONS[name].read(value) for name, value in given(more).items()}
@@ -204,7 +197,7 @@ def extended(definition: Definition, **more: Any) -> Definition:
 
 
 def _check_wider_tickets(d: Definition, wider: Definition) -> None:
-    """Raises InputError where an experiment of ticket files alone gets more of what only a chain has."""
+    """Raise InputError if options that only chains use are extended in an experiment of ticket files alone."""
     for name in ("levels", "evaluate", "scope", "optimizer"):
         new, old = (getattr(one, FIELDS[name]) for one in (wider, d))
         if new != old:
@@ -215,20 +208,20 @@ def _check_wider_tickets(d: Definition, wider: Definition) -> None:
 
 
 def _parts(option: str, specs: Sequence[str], images: int | None) -> list[DataSet]:
-    """The data sets of these names, or no more than their first `images` training images."""
-    found = []
+    """The data sets of these specs, each with at most its first `images` training images."""
+    parts = []
     for spec in specs:
         with concerning(option):
             data = resolve(spec)
         try:
-            found.append(data if images is None else first(data, images))
+            parts.append(data if images is None else first(data, images))
         except InputError as error:
             raise InputError(OptionName("images"), f" {images}: data set {spec!r}: ", error) from None
-    return found
+    return parts
 
 
 def _as_in(d: Definition, spec: str, option: str) -> DataSet:
-    """One more data set of an experiment, cut to the images that its own were cut to, if none of them has more."""
+    """A further data set of an experiment, cut to the number of images to which all its present ones were cut."""
     own = d.sources + d.targets
     cuts = [images for data in own if (images := steps_of(data.part)[1]) is not None]
     most = max(cuts, default=None)
@@ -238,20 +231,20 @@ def _as_in(d: Definition, spec: str, option: str) -> DataSet:
 
 
 def _data_sets(*groups: Sequence[DataSet]) -> list[tuple[DataSet, ...]]:
-    """The data sets of each group, each once, with names told apart where two different files share one."""
-    found: dict[str, DataSet] = {}
+    """The distinct data sets of each group. If different files share a name, the names get a suffix of the digest."""
+    known: dict[str, DataSet] = {}
     for data in (data for group in groups for data in group):
-        found.setdefault(data.identity, data)  # the same content from two places is one data set
-    names = [data.name for data in found.values()]
-    for identity, data in found.items():
+        known.setdefault(data.identity, data)  # two paths with the same content are one data set
+    names = [data.name for data in known.values()]
+    for identity, data in known.items():
         if names.count(data.name) > 1:
             digest = identity.rpartition(":")[2][:8]
-            found[identity] = replace(data, name=f"{data.name}@{digest}")
-    return [tuple(found[identity] for identity in dict.fromkeys(data.identity for data in group)) for group in groups]
+            known[identity] = replace(data, name=f"{data.name}@{digest}")
+    return [tuple(known[identity] for identity in dict.fromkeys(data.identity for data in group)) for group in groups]
 
 
 def _random(kinds: Sequence[str]) -> tuple[str, ...]:
-    """The kinds of random tickets. Raises InputError where none is beside others."""
+    """The kinds of random tickets. Raises InputError if `none` is given with others."""
     if NONE in kinds and len(kinds) > 1:
         others = " ".join(kind for kind in kinds if kind != NONE)
         raise InputError(OptionName("random"), f" {NONE} contradicts {others}: give one of them")

@@ -1,4 +1,4 @@
-"""What an experiment is: a `Definition`, every default explicit. No torch here."""
+"""The definition of an experiment, with every default resolved. No torch."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -38,12 +38,12 @@ from engine.recipes import (
 )
 from engine.tickets.ticketfiles import TicketSource
 
-LEARNING_RATES = {"sgd": 0.1, "adam": 3e-4, "adamw": 3e-4}  # the paper's section 3 and A.1
-REWINDS = {"imagenet": 3, "places365": 3}  # epochs of late resetting, by data set (A.1); of all others 1
-# What `from_json` lets in; what a person may ask for is narrower.
+LEARNING_RATES = {"sgd": 0.1, "adam": 3e-4, "adamw": 3e-4}  # the paper's, section 3 and appendix A.1
+REWINDS = {"imagenet": 3, "places365": 3}  # epoch of late resetting by data set (appendix A.1); 1 for others
+# The ranges that `from_json` accepts; options allow less.
 Few = Annotated[int, msgspec.Meta(ge=0, le=1000)]
 _Choice = TypeVar("_Choice")
-Some = Annotated[tuple[_Choice, ...], msgspec.Meta(min_length=1)]
+NonEmpty = Annotated[tuple[_Choice, ...], msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +54,16 @@ class Definition:
     targets: tuple[DataSet, ...]
     model: str
     width: Size
-    optimizers: Some[Plugin]  # of the sources' trainings
-    target_optimizers: Some[Plugin]
-    learning_rate: Factor | None  # None: the optimizer's own (LEARNING_RATES)
+    optimizers: NonEmpty[Plugin]  # of the sources' trainings
+    target_optimizers: NonEmpty[Plugin]
+    learning_rate: Factor | None  # None: the optimizer's (`LEARNING_RATES`)
     weight_decay: Factor
-    scopes: Some[Scope]
+    scopes: NonEmpty[Scope]
     random: tuple[Plugin, ...]
     levels: Few
     evaluate: tuple[Level, ...]
     rate: Rates
-    rewind: Rewind | None  # None: the data set's own (REWINDS), or the start where that is where pruning happens
+    rewind: Rewind | None  # None: the data set's (`REWINDS`), or 0 with `prune_at` init
     prunable: Prunable
     rewinds: Rewinds
     schedule: Schedule
@@ -78,7 +78,7 @@ class Definition:
     tickets: tuple[TicketSource, ...] = ()  # sources that are files
     split: Count = 1
     batch_norm: BatchNorm = "part"
-    test_images: Count | None = None  # None: all of each data set
+    test_images: Count | None = None  # most test images of each data set; None: all
     lr_schedule: Plugin = Training.lr_schedule
     criterion: Plugin = Rule.criterion
     momentum: Rate = Training.momentum
@@ -91,40 +91,40 @@ class Definition:
     init: Init = Training.init
     data_seed: Seed | None = None  # None: `seed`
     reshuffle_levels: bool = Training.reshuffle_levels
-    connect: Few = 0  # points along the line between two trainings of each ticket; 0: none
+    connect: Few = 0  # networks on the line between two trainings of each ticket; 0: none
     keep: Keep = "needed"
     prune_at: PruneAt = Rule.prune_at
     prune_batches: Count = Rule.prune_batches
     retrain: Retrain = Rule.retrain
     granularity: Granularity = Rule.granularity
-    model_folder: str = ""  # where the source of a person's own model lies
+    model_folder: str = ""  # of a user model's source
 
     def to_json(self) -> str:
-        """What makes two definitions the same: all but where on this machine data and source lie."""
-        found: dict[str, Any] = dict(vars(self))
-        del found["model_folder"]
+        """The definition without paths on this machine. Equal texts mean equal definitions."""
+        values: dict[str, Any] = dict(vars(self))
+        del values["model_folder"]
         for key in ("sources", "targets"):
-            found[key] = [{"name": data.name, "identity": data.identity} for data in found[key]]
-        tickets = [asdict(replace(ticket, location="", rule=None, classes=None)) for ticket in found.pop("tickets")]
+            values[key] = [{"name": data.name, "identity": data.identity} for data in values[key]]
+        tickets = [asdict(replace(ticket, location="", rule=None, classes=None)) for ticket in values.pop("tickets")]
         for ticket in tickets:
             del ticket["rule"], ticket["classes"]
-        found |= {"tickets": tickets} if tickets else {}
-        return json.dumps(found, sort_keys=True)
+        values |= {"tickets": tickets} if tickets else {}
+        return json.dumps(values, sort_keys=True)
 
     @staticmethod
     def from_json(text: str, data_set: Callable[[str, str], DataSet]) -> "Definition":
-        """The definition that `to_json` wrote; `data_set` gives the data set of a name and an identity.
+        """The definition that `to_json` wrote; `data_set` returns the data set of a name and an identity.
 
-        Raises ValueError for anything else.
+        Raises ValueError for any other text.
         """
-        found = decoded(text)
+        values = decoded(text)
         for key in ("sources", "targets"):
-            found[key] = [data_set(data["name"], data["identity"]) for data in found[key]]
-        tickets = [TicketSource(**{**t, "shape": tuple(t["shape"])}) for t in found.pop("tickets", ())]
-        found["tickets"] = tickets
-        for key, value in found.items():
-            found[key] = tuple(value) if isinstance(value, list) else value
-        return Definition(**found)
+            values[key] = [data_set(data["name"], data["identity"]) for data in values[key]]
+        tickets = [TicketSource(**{**t, "shape": tuple(t["shape"])}) for t in values.pop("tickets", ())]
+        values["tickets"] = tickets
+        for key, value in values.items():
+            values[key] = tuple(value) if isinstance(value, list) else value
+        return Definition(**values)
 
 
 class _Named(msgspec.Struct, forbid_unknown_fields=True):
@@ -135,29 +135,32 @@ class _Named(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Ends(msgspec.Struct):
-    """What a definition holds otherwise in JSON."""
+    """The keys of a definition whose JSON differs from the type of the field."""
 
     sources: list[_Named]
     targets: Annotated[list[_Named], msgspec.Meta(min_length=1)]
 
 
 def decoded(text: str) -> dict[str, Any]:
-    """What `Definition.to_json` wrote, checked and as it was written. Raises ValueError for anything else."""
+    """The JSON that `Definition.to_json` wrote, checked but not converted. Raises ValueError for any other text."""
     try:
-        found = msgspec.json.decode(text, type=dict[str, Any])
+        values = msgspec.json.decode(text, type=dict[str, Any])
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if unknown := found.keys() - {field.name for field in fields(Definition)}:
+    if unknown := values.keys() - {field.name for field in fields(Definition)}:
         raise ValueError(f"unknown keys {quoted(sorted(unknown))}")
-    msgspec.convert(found, _Ends)
-    msgspec.convert({**found, "sources": (), "targets": ()}, Definition)
-    if not found["sources"] and not found.get("tickets"):
+    msgspec.convert(values, _Ends)
+    msgspec.convert({**values, "sources": (), "targets": ()}, Definition)
+    if not values["sources"] and not values.get("tickets"):
         raise ValueError("it has no source")
-    return found
+    return values
 
 
 def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
-    """The levels at which tickets are trained on a target: `paper` (0-6, then every third), `all`, or `0-6,9,12`."""
+    """The levels at which tickets are trained on a target: `paper` (0-6, then every third), `all`, or `0-6,9,12`.
+
+    Raises InputError for any other text, and for a level above `levels`.
+    """
     name = OptionName("evaluate")
     rule = text.casefold()
     if rule == "paper":
@@ -181,13 +184,13 @@ def evaluation_levels(text: str, levels: int) -> tuple[int, ...]:
 
 
 def evaluation_rule(evaluate: Sequence[int], levels: int) -> str:
-    """What `evaluation_levels` reads these levels from: `paper` or `all` where they are that, else a list."""
+    """The text from which `evaluation_levels` reads these levels: `paper` or `all` if it gives them, else a list."""
     rules = (rule for rule in ("paper", "all") if evaluation_levels(rule, levels) == tuple(evaluate))
     return next(rules, ",".join(map(str, evaluate)))
 
 
 def rewind_of(d: Definition, data: DataSet) -> Rewind:
-    """The epoch, or the number of steps, that tickets found on `data` are rewound to."""
+    """The epoch or number of steps to which tickets found on `data` are rewound."""
     if d.rewind is None and d.prune_at == "init":
         return 0
     return REWINDS.get(split_part(data.identity)[0], 1) if d.rewind is None else d.rewind

@@ -1,6 +1,6 @@
-"""Parts of a training in epochs or in steps, as people write them: `5ep`, `500it`. No torch here.
+"""Durations of training in epochs or steps, as users write them: `5ep`, `500it`. No torch.
 
-A number alone counts epochs. A step (an iteration) is one batch.
+A number without a unit counts epochs. A step (an iteration) is one batch.
 """
 
 import re
@@ -14,26 +14,26 @@ _WRITTEN = re.compile(rf"([0-9]{{1,9}})\s*({EPOCHS}|{STEPS})?")
 
 
 def read(option: str, text: str | int) -> Duration:
-    """The one form of a duration that a person gave for an option. Raises InputError for anything else."""
-    found = _WRITTEN.fullmatch(str(text).strip().casefold())
-    if not found:
+    """The canonical form of a duration that the user gave for an option. Raises InputError for any other text."""
+    match = _WRITTEN.fullmatch(str(text).strip().casefold())
+    if not match:
         raise InputError(option, f" {quoted(text)} is not understood: give epochs as in 5ep, or steps as in 500it")
-    number, unit = int(found[1]), found[2] or EPOCHS
+    number, unit = int(match[1]), match[2] or EPOCHS
     return f"{number}{unit}" if number else NOTHING
 
 
 def rewind(option: str, text: str | int) -> Rewind:
-    """The epoch, or the steps, that tickets are rewound to. Raises InputError like `read`."""
-    number, unit = count(found := read(option, text))
-    return number if unit == EPOCHS else found
+    """The rewind point that the user gave: an epoch, or a number of steps. Raises InputError like `read`."""
+    number, unit = count(duration := read(option, text))
+    return number if unit == EPOCHS else duration
 
 
 def count(duration: Duration) -> tuple[int, str]:
-    """How many of which unit."""
+    """The number and the unit of a duration."""
     return int(duration[:-2]), duration[-2:]
 
 
 def steps(duration: Duration, of_an_epoch: int) -> int:
-    """The steps of a duration, where an epoch has `of_an_epoch`."""
+    """The number of steps of a duration, if an epoch has `of_an_epoch` steps."""
     number, unit = count(duration)
     return number * of_an_epoch if unit == EPOCHS else number

@@ -1,7 +1,8 @@
-"""An experiment is a named set of curves; a curve is a set of runs over levels and replicates. No torch here.
+"""The curves and runs of an experiment. No torch.
 
-`curves` expands a definition into the runs the paper's section 3 would make. Runs that several curves or experiments
-share are equal, so their digests are equal and they are trained once.
+An experiment is a named set of curves; a curve is a set of runs over levels and replicates. `curves` expands a
+definition to the runs of the paper's section 3. Runs that several curves or experiments share have equal digests and
+are trained once.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ from engine.tickets.ticketfiles import TicketSource
 
 @dataclass(frozen=True)
 class Point:
-    """One place on a curve: the run of one level and one replicate."""
+    """A point of a curve: the run of one level and replicate."""
 
     level: int
     replicate: int
@@ -29,7 +30,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """The runs of one (source, target, ticket kind, scope). A curve that knows no source has None there."""
+    """The runs of one (source, target, kind of ticket, scope). `source` is None for curves that depend on none."""
 
     name: str
     source: DataSet | TicketSource | None
@@ -42,29 +43,29 @@ class Curve:
 
 
 def curves(definition: Definition) -> list[Curve]:
-    """The curves of an experiment, chains first. A ticket evaluated on its own source is the chain's own curve."""
+    """The curves of an experiment, chains first. A ticket evaluated on its source is on the chain's curve."""
     d = definition
-    chains_of = cache(partial(_chains, d))  # curves share them, and so the runs that they have made
-    found: list[Curve] = []
+    chains_of = cache(partial(_chains, d))  # curves share the chains, and with them their runs
+    every: list[Curve] = []
     for source, optimizer, scope in product(d.sources, d.optimizers, d.scopes):
         chains = chains_of(source, optimizer, scope)
         points = [Point(level, r, chains[r].run(level)) for level, r in _grid(d, range(d.levels + 1))]
-        found.append(_curve(d, source, source, optimizer, optimizer, scope, "winning", points))
+        every.append(_curve(d, source, source, optimizer, optimizer, scope, "winning", points))
         if d.connect:
             lines = {(level, r): Line(chains[r], level, d.connect) for level, r in _grid(d, d.evaluate)}
             for number, kind in enumerate(("order-1", "order-2")):
-                points = [Point(*place, line.ends[number]) for place, line in lines.items()]
-                found.append(_curve(d, source, source, optimizer, optimizer, scope, kind, points))
-            points = [Point(*place, Run(line, line.chain.training)) for place, line in lines.items()]
-            found.append(_curve(d, source, source, optimizer, optimizer, scope, "line", points))
+                points = [Point(level, r, line.ends[number]) for (level, r), line in lines.items()]
+                every.append(_curve(d, source, source, optimizer, optimizer, scope, kind, points))
+            points = [Point(level, r, Run(line, line.chain.training)) for (level, r), line in lines.items()]
+            every.append(_curve(d, source, source, optimizer, optimizer, scope, "line", points))
     for target, optimizer in product(d.targets, d.target_optimizers):
-        found += _curves_on(d, target, optimizer, chains_of)
-    return found
+        every += _curves_on(d, target, optimizer, chains_of)
+    return every
 
 
-def runs(found: Iterable[Curve]) -> dict[str, Run]:
-    """The runs of curves by their digests, each once. Those that a run needs stand before it."""
-    return {point.run.digest: point.run for curve in found for point in curve.points}
+def runs(planned: Iterable[Curve]) -> dict[str, Run]:
+    """The runs of curves by digest. A run comes after the runs that it needs."""
+    return {point.run.digest: point.run for curve in planned for point in curve.points}
 
 
 def _curves_on(
@@ -77,31 +78,31 @@ def _curves_on(
     own = chains_of(target, optimizer, d.scopes[0])
     trainings = [chain.training for chain in own]
     dense = [Point(0, r, own[r].run(0)) for r in range(d.replicates)]
-    found = [_curve(d, None, target, None, optimizer, None, "dense", dense)]
-    for name, own_tickets in ticketfiles.by_name(d.tickets).items():
+    on_target = [_curve(d, None, target, None, optimizer, None, "dense", dense)]
+    for name, of_source in ticketfiles.by_name(d.tickets).items():
         points = [
             Point(ticket.level, r, Run(Imported(ticket.digest, ticket.level, _head(d)), trainings[r]))
-            for ticket, r in product(own_tickets, range(d.replicates))
+            for ticket, r in product(of_source, range(d.replicates))
         ]
         words = f"{name} -> {_end(d, target, optimizer)} imported"
-        found.append(Curve(words, own_tickets[0], target, None, optimizer, None, "imported", tuple(points)))
+        on_target.append(Curve(words, of_source[0], target, None, optimizer, None, "imported", tuple(points)))
     grid = _grid(d, d.evaluate)
-    # The mask of a globally permuted ticket says nothing of the source, unless that has an output layer of its own.
+    # A globally permuted mask depends on its source only if the source's output layer is prunable.
     shared = d.prunable == "conv"
     if "global" in d.random and shared and isinstance(d.rate, float):
         points = [Point(level, r, Run(RandomGlobal.at(level, d.rate), trainings[r])) for level, r in grid]
-        found.append(_curve(d, None, target, None, optimizer, None, "random-global", points))
+        on_target.append(_curve(d, None, target, None, optimizer, None, "random-global", points))
     for source, source_optimizer, scope in product(d.sources, d.optimizers, d.scopes):
         chains = chains_of(source, source_optimizer, scope)
         ends = (source, target, source_optimizer, optimizer, scope)
         if (source, source_optimizer) != (target, optimizer):
             points = [Point(level, r, Run(chains[r].ticket(level), trainings[r])) for level, r in grid]
-            found.append(_curve(d, *ends, "winning", points))
+            on_target.append(_curve(d, *ends, "winning", points))
         for kind in d.random:
             if kind != "global" or not shared:
                 points = [Point(level, r, Run(chains[r].random(kind, level), trainings[r])) for level, r in grid]
-                found.append(_curve(d, *ends, f"random-{kind}", points))
-    return found
+                on_target.append(_curve(d, *ends, f"random-{kind}", points))
+    return on_target
 
 
 def _grid(d: Definition, levels: Sequence[int]) -> list[tuple[int, int]]:
@@ -109,7 +110,7 @@ def _grid(d: Definition, levels: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _chains(d: Definition, source: DataSet, optimizer: str, scope: Scope) -> list[Chain]:
-    """The chains of all replicates: replicate r uses seed `seed` + r, for sources and targets alike."""
+    """The chains of all replicates. Replicate r has the seed `seed` + r, for sources and targets."""
     rule = Rule(
         rate=d.rate,
         scope=scope,
@@ -128,12 +129,12 @@ def _chains(d: Definition, source: DataSet, optimizer: str, scope: Scope) -> lis
 
 
 def _head(d: Definition) -> Head:
-    """What a run does with the output layer: `carry` only promises that class counts agree."""
+    """The rule's setting of the output layer: `carry` is `auto`, after a check that class counts agree."""
     return "fresh" if d.head == "fresh" else "auto"
 
 
 def _chain(training: Training, rule: Rule) -> Chain:
-    """The chain of a training and a rule, one for all experiments: its runs keep their digests."""
+    """The chain of a training and a rule, one object for all experiments, so that its runs' digests are cached."""
     return _living.get((training, rule)) or _living.setdefault((training, rule), Chain(training, rule))
 
 
@@ -179,7 +180,7 @@ def _curve(
     ticket: str,
     points: list[Point],
 ) -> Curve:
-    """A curve with a name that is unique within its experiment and says no more than it must."""
+    """A curve with the shortest name that is unique in its experiment."""
     words = [_end(d, source, source_optimizer), "->"] if source else []
     words += [_end(d, target, optimizer), ticket]
     words += [scope] if scope and (scope != "global" or len(d.scopes) > 1) else []

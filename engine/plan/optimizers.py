@@ -1,4 +1,4 @@
-"""Which optimizers and learning-rate schedules there are. What they do: `engine.training`. No torch here."""
+"""The names of optimizers and learning-rate schedules, which `engine.training` implements. No torch."""
 
 from engine.machine.plugins import Door
 
@@ -7,7 +7,7 @@ OPTIMIZERS = Door(
     "optimizer",
     {name: f"engine.training.optimizers:{name}" for name in ("sgd", "adam", "adamw")},
 )
-# The settings of a training that each uses beside learning rate and weight decay; a plug-in's uses none.
+# The settings that each optimizer uses besides learning rate and weight decay; those of plug-ins use none.
 SETTINGS = {"sgd": ("momentum", "nesterov"), "adam": ("betas",), "adamw": ("betas",)}
 SCHEDULES = Door(
     "schedules",

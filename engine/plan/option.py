@@ -1,4 +1,4 @@
-"""What an option of an experiment is: its name, kind, range, choices, default and help. No torch here."""
+"""The type of an option of an experiment: name, kind, range, choices, default and help. No torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ SAID = (*YES, *NO)
 class Option:
     """An option of an experiment. `help` is a noun phrase, or sentences without the last full stop."""
 
-    name: str  # in Python; elsewhere with - or a blank for each _
-    panel: str  # under which `--help` lists it
+    name: str  # in Python; `written` and `spoken` replace each _
+    panel: str  # of `--help`
     help: str
     kind: type[str] | type[int] | type[float] | type[bool] = str
     several: bool = False
-    choices: tuple[str, ...] = ()  # what it takes, or, where it is `open`, some of it
-    door: Door | None = None  # through which packages add to what it takes
+    choices: tuple[str, ...] = ()  # the values allowed; if `open`, some of them
+    door: Door | None = None  # for plug-ins that add values
     open: bool = False
-    data_set: bool = False  # names of data sets: completed from what is known, and may hold a path
+    data_set: bool = False  # takes specs of data sets, which may contain a path
     range: Range | None = None
     reads: Callable[[str, Any], Any] | None = None  # converts a text to what `define` uses; returns that unchanged
-    default: Any = None  # None: it depends, `otherwise` says on what
+    default: Any = None  # None: depends on other options, as `otherwise` says
     otherwise: str = ""
     defines: bool = True  # `engine.plan.defining.define` takes it
-    field: str = ""  # of the definition, where that is not called as the option is
+    field: str = ""  # of the definition, if its name differs from the option's
     identity: bool = True  # a run's digest may depend on it
-    more: str = ""  # help of `queue extend`, where that takes it
+    more: str = ""  # help for `queue extend`; empty if that does not take it
 
     @property
     def written(self) -> str:
-        """Its name in an experiment file, and on the command line behind --."""
+        """Its name in experiment files and, after --, on the command line."""
         return self.name.replace("_", "-")
 
     @property
@@ -52,7 +52,7 @@ class Option:
         return self.otherwise or ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in default)
 
     def read(self, value: Any) -> Any:
-        """A value of the option's kind as `define` uses it. Raises InputError where it is not allowed."""
+        """The value that `define` uses, from one of the option's kind. Raises InputError if it is not allowed."""
         name = OptionName(self.name)
         if self.reads is not None:
             return self.reads(name, value)
@@ -73,7 +73,7 @@ class Option:
         return chosen(name, value, (*self.choices, *sorted(offered)))
 
     def parsed(self, text: str) -> Any:
-        """The value that is typed as a text; several between commas. Raises InputError for what is no number."""
+        """The value of a typed text; several are separated by commas. Raises InputError for text that is no number."""
         if self.several:
             return [part.strip() for part in text.split(",") if part.strip()]
         if self.kind is bool:

@@ -1,8 +1,8 @@
-"""The options of an experiment: each is declared here, once. No torch here.
+"""The options of an experiment, each declared once. No torch.
 
 The command line, experiment files, the dashboard's forms, completion, `queue show --toml`, `queue extend` and the table
-in docs/experiment-files.md are made from these. To add an option, add it here, and where it is used: a field of
-`engine.plan.definitions.Definition`.
+in docs/experiment-files.md come from these declarations. To add an option, declare it here, add a field to
+`engine.plan.definitions.Definition`, and use that.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ from engine.tickets.permutations import PERMUTATIONS
 WHAT, TICKETS, TRAINING, OPEN = "What", "Tickets", "Training", "What the paper leaves open"
 NONE = "none"  # no random ticket
 
-# How experiments are made small: by a name, or by sizes, each of which stands for an option.
+# Reduced experiments: named scales, and the sizes that make up a scale, with the option of each.
 SCALES = {
     "small": "width=0.125,epochs=8,levels=15,replicates=2,images=5000,batch=64",
     "tiny": "width=0.0625,epochs=4,levels=3,replicates=1,images=1000,batch=50",
@@ -452,11 +452,11 @@ _ALL = (
     ),
 )
 OPTIONS: Mapping[str, Option] = {option.name: option for option in _ALL}
-# Those that `engine.plan.defining.define` takes, and the field of a definition that each fills.
+# The options that `engine.plan.defining.define` takes, and the field of a definition that each sets.
 DEFINING = {name: option for name, option in OPTIONS.items() if option.defines}
 FIELDS = {name: option.field or name for name, option in DEFINING.items() if name not in ("source", "target", "images")}
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some values that a person gave: None, and an empty list, stand for an option that was left out."""
+    """The values that the user gave; None and an empty list stand for an option that was left out."""
     return {name: value for name, value in values.items() if value is not None and value not in ([], ())}

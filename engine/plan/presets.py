@@ -1,7 +1,7 @@
-"""The paper's experiments by name, and how one is made small. No torch here.
+"""Presets, the paper's and other experiments by name, and scales that reduce them. No torch.
 
-A preset is the options of one experiment (those of `engine.plan.defining.define`, whose defaults are the paper's),
-or a list of presets, each an experiment under its own name.
+A preset is the options of one experiment (of `engine.plan.defining.define`, whose defaults are the paper's), or a list
+of presets, each an experiment of its own name.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -26,7 +26,7 @@ INFERRED = (
 
 @dataclass(frozen=True)
 class Preset:
-    """A named experiment, or several: then `members` are their names, and there are no options."""
+    """A named experiment, or several: then `members` are their names, and `options` is empty."""
 
     summary: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -36,18 +36,18 @@ class Preset:
 
 @dataclass(frozen=True)
 class Scale:
-    """How experiments are made small: `name` is put behind theirs, `options` are changed."""
+    """A reduction of experiments: `options` are changed, and `name` is appended to theirs."""
 
     name: str
     options: Mapping[str, Any]
 
     def of(self, name: str) -> str:
-        """The name of the experiment made small."""
+        """The name of the reduced experiment."""
         return f"{name}@{self.name}"
 
 
 def _transfers() -> Iterator[tuple[str, Preset]]:
-    """Figures 3 and 4, and those of their panels that can do without the large sets."""
+    """The panels of figures 3 and 4, and variants of these without the large sources."""
     for figure, model in (("fig3", "vgg19"), ("fig4", "resnet50")):
         for panel, target in zip("abcdef", SMALL + LARGE, strict=True):
             name, what = f"{figure}{panel}", {"target": [target], "model": model}
@@ -68,10 +68,10 @@ _DIGITS = {
     "source": ["digits-a"],
     "target": ["digits-b"],
     "model": "vgg-digits",
-    "levels": 18,  # 98 % pruned, where winning and random tickets are far apart
+    "levels": 18,  # 98 % pruned, where winning and random tickets differ clearly
     "evaluate": "0,6,12,15,18",
     "replicates": 2,
-    "profile": "exact",  # so that everyone who runs it trains the same runs
+    "profile": "exact",  # so that all users train the same runs
 }
 _FIGURES = {
     "fig1a": Preset("vgg19 on cifar10: global and layerwise pruning, random tickets", {**_CIFAR10, **_SCOPES}),
@@ -94,8 +94,8 @@ _FIGURES = {
 }
 
 
-# Frankle and Carbin 2019, section 2 and appendices F and G: 784-300-100-10 units on MNIST, 55,000 of its images, 50,000
-# iterations; tickets keep their first weights, and are compared with the same masks over fresh weights.
+# Frankle and Carbin 2019, section 2 and appendices F and G: 784-300-100-10 units, 55,000 images of MNIST, 50,000
+# iterations. Tickets are rewound to the initialisation and compared with the same masks over fresh weights.
 _LENET300 = {
     "source": ["mnist"],
     "model": "lenet-300-100",
@@ -142,7 +142,7 @@ def _without_large() -> tuple[str, ...]:
     return tuple(name for name, one in _FIGURES.items() if not set(LARGE) & set(one.options["source"]))
 
 
-# Where tickets become stable (Frankle et al. 2020): rewound to the start, and to an early epoch.
+# Stability of tickets rewound to the start and to an early epoch (Frankle et al. 2020).
 _CONNECTED = {"source": ["cifar10"], "model": "resnet20", "random": ["none"], "connect": 31}
 _INSTABILITY = {
     "instability-start": Preset(
@@ -176,7 +176,7 @@ def find(name: str) -> Preset:
 
 
 def options(name: str) -> Mapping[str, Any]:
-    """The options of the one experiment that a preset is. Raises InputError for an unknown one, or for several."""
+    """The options of a preset of one experiment. Raises InputError for an unknown preset or one of several."""
     preset = find(name)
     if preset.members:
         raise InputError(
@@ -186,10 +186,9 @@ def options(name: str) -> Mapping[str, Any]:
 
 
 def members(name: str, given: Collection[str] = ()) -> tuple[str, ...]:
-    """The presets that `name` stands for: those of a list, else itself.
+    """The names of a list's presets, or of the preset itself.
 
-    Raises InputError for an unknown one, and where one of the options `given` beside a list is what tells its
-    experiments apart.
+    Raises InputError for an unknown name, and if an option in `given` is one in which the experiments of a list differ.
     """
     listed = find(name).members
     own = {option for member in listed for option in PRESETS[member].options}
@@ -201,9 +200,9 @@ def members(name: str, given: Collection[str] = ()) -> tuple[str, ...]:
 
 
 def scale(text: str) -> Scale:
-    """What the option `scale` stands for: a name of `SCALES`, sizes as in `width=0.125,epochs=8`, or a name and sizes.
+    """The scale of a text: a name of `SCALES`, sizes as in `width=0.125,epochs=8`, or a name followed by sizes.
 
-    Raises InputError for what is none of these.
+    Raises InputError for any other text.
     """
     name, _, rest = text.partition(",")
     name = name.casefold()
@@ -217,30 +216,30 @@ def scale(text: str) -> Scale:
 
 
 def _sizes(text: str) -> dict[str, Any]:
-    """The options that `width=0.125,epochs=8` stands for."""
-    found: dict[str, Any] = {}
+    """The options of a text such as `width=0.125,epochs=8`."""
+    options: dict[str, Any] = {}
     for part in text.split(","):
         key, _, value = part.strip().partition("=")
         option = OPTIONS[SIZES[chosen(SCALE, key, SIZES)]]
-        if option.name in found:
+        if option.name in options:
             raise InputError(SCALE, f" {text!r} gives {key} twice")
         try:
-            found[option.name] = option.kind(value)
+            options[option.name] = option.kind(value)
         except ValueError:
             wanted = "a whole number" if option.kind is int else "a number"
             raise InputError(SCALE, f" {key}={value} is not {wanted}") from None
-    return found
+    return options
 
 
 def _written(sizes: Mapping[str, Any]) -> list[str]:
-    """Sizes in the one form that names have."""
+    """Sizes in the canonical form of names."""
     return [f"{key}={sizes[option]}" for key, option in SIZES.items() if option in sizes]
 
 
 def differences(definition: Definition) -> str:
-    """In which sizes an experiment is not the paper's, for the titles of figures; empty if it is in none.
+    """The sizes in which an experiment differs from the paper, as text for titles of figures; empty if in none.
 
-    Images left out are in the names of data sets.
+    Reduced numbers of images are not listed: they are in the names of data sets.
     """
     d, paper = definition, models.find(definition.model)
     sizes = (
@@ -254,5 +253,5 @@ def differences(definition: Definition) -> str:
 
 
 def number(count: int, what: str) -> str:
-    """So many of something, in words."""
+    """A number of things as text: 1 epoch, 2 epochs."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"

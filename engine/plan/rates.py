@@ -1,6 +1,7 @@
-"""How much is pruned, and what as one, as people write it. No torch here.
+"""Pruning rates and granularities as users write them. No torch.
 
-A rate is `0.2`, or of kinds of layers `conv=0.2,linear=0.2,output=0.1`; a granularity `weight`, `filter`, or `2:4`.
+A rate is `0.2`, or for each kind of layer `conv=0.2,linear=0.2,output=0.1`. A granularity is `weight`, `filter`, or
+N:M as in `2:4`.
 """
 
 import re
@@ -21,11 +22,12 @@ _RATE = Range(above=0, below=1)
 
 
 def read(option: str, given: float | str) -> Rates:
-    """The one form of a rate, or of the rates of kinds of layers, that a person gave for an option.
+    """The canonical form of the rate, or of the rates of kinds of layers, that the user gave for an option.
 
-    A number without a kind is the rate of the kinds not named (else the default). Raises InputError for anything else.
+    A number without a kind is the rate of the kinds not named, in place of the default. Raises InputError for any other
+    text.
     """
-    rest, found = Rule().rate_of("conv"), dict[str, float]()
+    rest, by_kind = Rule().rate_of("conv"), dict[str, float]()
     for part in str(given).split(","):
         kind, named, number = part.rpartition("=")
         try:
@@ -36,18 +38,18 @@ def read(option: str, given: float | str) -> Rates:
         _RATE.check(option, rate)
         if not named:
             rest = rate
-        elif (kind := chosen(OptionName(option), kind.strip(), KINDS)) in found:
+        elif (kind := chosen(OptionName(option), kind.strip(), KINDS)) in by_kind:
             raise InputError(option, f" {quoted(given)} gives {kind} twice")
         else:
-            found[kind] = rate
-    return _written(found.get(kind, rest) for kind in KINDS)
+            by_kind[kind] = rate
+    return _written(by_kind.get(kind, rest) for kind in KINDS)
 
 
 def granularity(option: str, given: str) -> Granularity:
-    """The one form of a granularity that a person gave for an option. Raises InputError for anything else."""
+    """The canonical form of the granularity that the user gave for an option. Raises InputError for any other text."""
     text = given.strip().casefold()
-    if found := re.fullmatch(r"([1-9][0-9]?)\s*:\s*([1-9][0-9]?)", text):
-        few, many = map(int, found.groups())
+    if match := re.fullmatch(r"([1-9][0-9]?)\s*:\s*([1-9][0-9]?)", text):
+        few, many = map(int, match.groups())
         if few < many:
             return f"{few}:{many}"
     elif text in WHOLE:
@@ -56,7 +58,7 @@ def granularity(option: str, given: str) -> Granularity:
 
 
 def used(option: str, rates: Rates, prunable: Prunable) -> Rates:
-    """`rates` of the kinds of layers that are pruned. Raises InputError where another kind has one of its own."""
+    """`rates` for prunable kinds of layers only. Raises InputError if another kind was given a rate of its own."""
     rule, pruned = Rule(rate=rates), PRUNED[prunable]
     theirs = {rule.rate_of(kind) for kind in pruned}
     for kind in KINDS:
@@ -67,6 +69,6 @@ def used(option: str, rates: Rates, prunable: Prunable) -> Rates:
 
 
 def _written(values: Iterable[float]) -> Rates:
-    found = dict(zip(KINDS, values, strict=True))
-    equal = len(set(found.values())) == 1
-    return found["conv"] if equal else ",".join(f"{kind}={rate!r}" for kind, rate in found.items())
+    rates = dict(zip(KINDS, values, strict=True))
+    equal = len(set(rates.values())) == 1
+    return rates["conv"] if equal else ",".join(f"{kind}={rate!r}" for kind, rate in rates.items())
