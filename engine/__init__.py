@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open"]
 
-__version__ = "0.1.0"  # the one place where it stands
+__version__ = "0.1.0"  # the only place of the version
 
 
 def open(path: str | PathLike[str]) -> "Results":

@@ -1,4 +1,4 @@
-"""Errors that a person can act on, and the checks of what a person gives that every option shares."""
+"""Errors about the user's input, and checks of input that all options share."""
 
 import difflib
 import math
@@ -14,15 +14,15 @@ Name = TypeVar("Name", bound=str)
 
 
 class OptionName(str):
-    """The name of an option inside a message, as Python has it (`prune_rate`). Each front end words it its own way."""
+    """The name of an option in a message, in Python's form (`prune_rate`). Each front end writes it in its own form."""
 
 
 class InputError(ValueError):
-    """Something a person gave cannot be used. The message names the value, what is allowed, and the fix.
+    """The user's input cannot be used. The message names the value, what is allowed, and the fix.
 
-    `message` is text, with an `OptionName` where an option is meant; an InputError in it keeps its data. `option` is
-    the one to mend: if none is given, the first that the message names. The message is one line whatever a value or a
-    file's name holds.
+    `message` consists of text, names of options as `OptionName`, and inner InputErrors, whose data it keeps. `option`
+    is the option to change, by default the first that the message names. The message is always a single line:
+    characters in values or file names that cannot be printed are escaped.
     """
 
     def __init__(
@@ -37,23 +37,23 @@ class InputError(ValueError):
         super().__init__(self.worded(str))
 
     def worded(self, word: Callable[[str], str]) -> str:
-        """The message, in which `word` says how an option is written."""
+        """The message, with the names of options as `word` writes them."""
         return "".join(word(str(part)) if isinstance(part, OptionName) else part for part in self.parts)
 
     def to_json(self) -> dict[str, Any]:
-        """The error for another process."""
+        """The error as JSON, for another process."""
         return {"option": self.option, "parts": [[isinstance(part, OptionName), str(part)] for part in self.parts]}
 
     @staticmethod
-    def from_json(found: Mapping[str, Any]) -> "InputError":
+    def from_json(content: Mapping[str, Any]) -> "InputError":
         """The error that `to_json` wrote."""
-        parts = (OptionName(part) if is_name else part for is_name, part in found["parts"])
-        return InputError(*parts, option=found["option"])
+        parts = (OptionName(part) if is_name else part for is_name, part in content["parts"])
+        return InputError(*parts, option=content["option"])
 
 
 @contextmanager
 def concerning(option: str) -> Iterator[None]:
-    """An InputError raised inside that names no option is about this one."""
+    """Set the option of an InputError that is raised inside and names none."""
     try:
         yield
     except InputError as error:
@@ -62,7 +62,7 @@ def concerning(option: str) -> Iterator[None]:
 
 
 def command(words: str, **options: object) -> str:
-    """A command of the program in a message, as a person would type it; an option that is True has no value."""
+    """A command of cockpit in a message, as the user types it; an option that is True has no value."""
     names = ((f" --{name.replace('_', '-')}", value) for name, value in options.items())
     given = (name if value is True else f"{name} {shlex.quote(str(value))}" for name, value in names)
     return f"`cockpit {words}{''.join(given)}`"
@@ -84,7 +84,7 @@ def _printable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Range:
-    """The finite numbers that an option takes: from `least` to `most`, or without its ends `above` to `below`."""
+    """The finite numbers that an option takes: `least` to `most` with these ends, `above` to `below` without them."""
 
     least: float | None = None
     most: float | None = None
@@ -114,16 +114,16 @@ class Range:
         return "" if self.below is None else f"below {_number(self.below)}"
 
     def check(self, option: str, value: float, *why: str) -> None:
-        """Raises InputError for a value of an option that is not in the range; `why` it is that range comes last."""
+        """Raise InputError if an option's value is not in the range; `why` the range is so ends the message."""
         if value not in self:
             message = (option, f" {_number(value)} is out of range ({self})", ": " if why else "", why)
             raise InputError(message, value=value, allowed=self)
 
 
 def chosen(kind: str, value: str, allowed: Iterable[Name]) -> Name:
-    """The name among those allowed that `value` is in upper or lower case. Raises InputError for an unknown one."""
+    """The allowed name that equals `value`, ignoring case. Raises InputError for an unknown one."""
     names = list(allowed)
-    for same in (str, str.casefold):  # two names may differ in case alone
+    for same in (str, str.casefold):  # exact first, as two names may differ only in case
         for name in names:
             if same(name) == same(value):
                 return name
@@ -131,7 +131,7 @@ def chosen(kind: str, value: str, allowed: Iterable[Name]) -> Name:
 
 
 def unknown(kind: object, value: str, allowed: Iterable[str]) -> InputError:
-    """The error for a name that is not among those allowed, with the nearest of them as a suggestion."""
+    """The error for a name that is not allowed, with the nearest allowed name as a suggestion."""
     names = list(allowed)
     folded = {name.casefold(): name for name in reversed(names)}
     near = difflib.get_close_matches(value.casefold(), folded, n=1, cutoff=0.5)
@@ -141,7 +141,7 @@ def unknown(kind: object, value: str, allowed: Iterable[str]) -> InputError:
 
 
 def quoted(value: object) -> str:
-    """A value as a message shows it: in quotes if it is text, on one line, cut where it is long."""
+    """A value as messages show it: on one line, text in quotes, cut after `LONGEST_SHOWN` characters."""
     return _cut(repr(value))
 
 

@@ -1,9 +1,8 @@
-"""What a run is: where its training starts (the ticket) and how it is trained. Nothing here imports torch.
+"""Runs: a run is a ticket, from which training starts, and a training configuration. No torch.
 
-Everything the paper does is a set of runs, and a run trains one network once. Two descriptions of the same training
-are the same run: the digest of a run is the SHA-256 of its canonical JSON, in which fields at their default are
-left out, so that a new setting never orphans old results. Those defaults are frozen for each value of `SEMANTICS`;
-raise it when a change makes the same description train differently.
+A run trains one network once. Its digest is the SHA-256 of its canonical JSON, so equal descriptions are the same run.
+Fields at their default are left out, so that a new setting keeps the digests of old results. The defaults are frozen
+for each value of `SEMANTICS`: raise that when a change makes the same description train differently.
 """
 
 import hashlib
@@ -17,14 +16,14 @@ import msgspec
 from engine.errors import InputError, quoted
 
 SEMANTICS = 1
-ORDERS_APART = 1000  # between the data seeds of two trainings of one ticket: more than there are replicates
+ORDERS_APART = 1000  # difference of the data seeds of two trainings of one ticket; at least the most replicates
 
 Scope = Literal["global", "layerwise", "erk", "uniform+"]
-Prunable = Literal["conv", "conv+output", "conv+linear"]  # each has all that those before it have
-Kind = Literal["conv", "linear", "output"]  # of a layer: what is pruned beside convolutions counts as linear
+Prunable = Literal["conv", "conv+output", "conv+linear"]  # each includes those before it
+Kind = Literal["conv", "linear", "output"]  # of a layer; prunable weights that are no convolution count as linear
 Rewinds = Literal["all", "weights"]
 Schedule = Literal["restart", "continue"]
-Keep = Literal["needed", "final"]  # which of its weights a run leaves behind
+Keep = Literal["needed", "final"]  # the weights that a run leaves
 Granularity = Annotated[str, msgspec.Meta(pattern="^(weight|filter|[1-9][0-9]?:[1-9][0-9]?)$")]
 Retrain = Literal["rewind", "lr-rewind", "finetune"]
 PruneAt = Literal["end", "init"]
@@ -33,37 +32,37 @@ Init = Literal["xavier", "kaiming", "default"]
 Profile = Literal["exact", "fast"]
 BatchNorm = Literal["part", "whole"]
 Augmentation = Literal["none", "crop", "crop-flip"]
-# What `from_json` lets in; what a person may ask for is narrower (`engine.plan.definitions`).
+# The ranges that `from_json` accepts; options allow less (`engine.plan.options`).
 Level = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 Epochs = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-# The rate of all layers, or as a text that of each kind of layer (`engine.plan.rates`).
+# One rate for all layers, or as text a rate for each kind of layer (`engine.plan.rates`).
 _RATE = r"(0\.[0-9]+|[0-9](\.[0-9]+)?e-[0-9]+)"
 Rates = Rate | Annotated[str, msgspec.Meta(pattern=f"^conv={_RATE},linear={_RATE},output={_RATE}$")]
 Size = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
-# The name of ours, or NAME@DISTRIBUTION==VERSION of a plug-in (`engine.machine.plugins`).
+# A built-in name, or NAME@DISTRIBUTION==VERSION of a plug-in (`engine.machine.plugins`).
 Plugin = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 Factor = Annotated[float, msgspec.Meta(ge=0)]
 Betas = tuple[Rate, Rate]
 Duration = Annotated[str, msgspec.Meta(pattern="^(0|[1-9][0-9]{0,8})(ep|it)$")]  # `engine.plan.durations`
-# Where tickets are rewound to: an epoch's end, or a number of steps.
+# The point to which tickets are rewound: the end of an epoch, or a number of steps.
 Rewind = Epochs | Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,8}it$")]
 
-REWOUND = ("rewound-global", "rewound-local", "shuffled", "constant-sign")  # random tickets of a chain's own weights
+REWOUND = ("rewound-global", "rewound-local", "shuffled", "constant-sign")  # random tickets of a chain's weights
 
 
 class BadRecipe(InputError):
-    """A text is no recipe of a run."""
+    """A text that is no recipe of a run."""
 
 
 class _Part:
-    """A part of what a run is."""
+    """A part of a run's recipe."""
 
     @cached_property
     def text(self) -> str:
-        """Its canonical JSON, made once: 100,000 runs share a few hundred trainings and rules."""
+        """Its canonical JSON, cached, because 100,000 runs share a few hundred trainings and rules."""
         kind, defaults = _LAYOUTS[type(self)]
         given = ((name, getattr(self, name), default) for name, default in defaults)
         said = [(name, _canonical(value)) for name, value, default in given if value != default or default is MISSING]
@@ -73,17 +72,18 @@ class _Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Training(_Part):
-    """How one network is trained, every default resolved. `dataset` is an identity, not a path.
+    """A training configuration with every default resolved. `dataset` is an identity, not a path.
 
-    The defaults of momentum, Adam's betas, and the `decay` of the learning rate at each milestone (an epoch) are those
-    of the paper's section 3. `momentum` and `nesterov` are for SGD, `betas` for Adam and AdamW; where the optimizer
-    uses none they are at their default. Over `warmup` the learning rate grows from 0. `validation` is the fraction of
-    the training set held out; where it is above 0, test accuracy is read at the epoch of the best validation accuracy
-    instead of the last. `split` is over how many devices each batch is split, and `batch_norm` whether each part is
-    normalised by itself or the whole batch. `test_images` is how many of the test images accuracy is read on, where
-    that is not all. `init` is the distribution that fresh weights come from (`engine.models.nets.initialise`).
-    `data_seed` is the seed of the order and augmentation of images, where that is not `seed`; with `reshuffle_levels`
-    each level but 0 derives another from it (`engine.training.loop.order_seed`).
+    * `milestones` are epochs at which the learning rate is multiplied by `decay`; over `warmup` it grows from 0.
+    * `momentum` and `nesterov` are for SGD, `betas` for Adam and AdamW; with other optimizers they are at their
+      defaults. The defaults of these and of `decay` are the paper's (section 3).
+    * `validation` is the fraction of the training set held out. If it is above 0, test accuracy is taken at the epoch
+      of the best validation accuracy instead of the last.
+    * `split` is the number of devices that share each batch; `batch_norm` normalises each part or the whole batch.
+    * `test_images` is the number of test images used; None means all.
+    * `init` is the distribution of fresh weights (`engine.models.nets.initialise`).
+    * `data_seed` is the seed of the order and augmentation of images; None means `seed`. With `reshuffle_levels`, each
+      level above 0 derives another seed from it (`engine.training.loop.order_seed`).
     """
 
     dataset: str
@@ -116,17 +116,19 @@ class Training(_Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule(_Part):
-    """How a chain prunes and rewinds: the fraction `rate` of the remaining weights at each level (section 3.1).
+    """The rule by which a chain prunes and rewinds (section 3.1).
 
-    Each kind of layer may have a rate of its own (Frankle and Carbin 2019, appendix G). `scope` is which layers are
-    compared with each other, and how many weights each keeps: `engine.pruning.counts`.
-    `granularity` is what is pruned as one: weights, whole filters, or N:M, all but N of M weights along input channels.
-    `retrain` is what a pruned network starts from, and how it trains (Renda et al. 2020): `rewind`, from the state that
-    tickets are rewound to; `lr-rewind`, from the weights at the end of the level below; `finetune`, from these at the
-    last learning rate throughout.
-    `prune_at` is whether the criterion is given the weights after training or those that tickets are rewound to, and
-    `prune_batches` how many batches of training images it sees, if it sees any. `head` is whether the output layer is
-    carried along where class counts agree or always drawn afresh.
+    * `rate` is the fraction of the remaining weights that each level prunes, for all or for each kind of layer (Frankle
+      and Carbin 2019, appendix G).
+    * `scope` selects the layers that are compared with each other, or fixes the weights of each
+      (`engine.pruning.counts`).
+    * `granularity` is the unit of pruning: single weights, whole filters, or N:M, all but N of M weights along input
+      channels.
+    * `retrain` is the start and schedule of a pruned network (Renda et al. 2020): `rewind`, the rewound state;
+      `lr-rewind`, the final weights of the level below; `finetune`, these weights at the last learning rate.
+    * `prune_at` selects the weights given to the criterion, after training or rewound; `prune_batches` is the number of
+      batches of training images for criteria that use images.
+    * `head` keeps the output layer of the source if class counts agree (`auto`), or always draws it anew (`fresh`).
     """
 
     rate: Rates = 0.2
@@ -144,44 +146,44 @@ class Rule(_Part):
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that tell this rule from others."""
+        """16 hexadecimal digits that identify this rule."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
     @property
     def knows_layers(self) -> bool:
-        """Whether how many weights remain depends on what kinds of layers there are, or in which order."""
+        """Whether the number of weights that remain depends on the kinds or the order of layers."""
         return isinstance(self.rate, str) or self.scope in ("erk", "uniform+")
 
     @property
     def pattern(self) -> tuple[int, int] | None:
-        """N and M of the granularity N:M."""
+        """N and M of the granularity N:M; None for others."""
         few, _, many = self.granularity.partition(":")
         return (int(few), int(many)) if many else None
 
     def rate_of(self, kind: Kind) -> float:
-        """The fraction that each level prunes of the layers of a kind."""
+        """The fraction of the remaining weights that each level prunes in layers of a kind."""
         if isinstance(self.rate, str):
             return float(dict(part.split("=") for part in self.rate.split(","))[kind])
         return self.rate
 
     def fraction(self, level: float, kind: Kind = "conv") -> float:
-        """The fraction of the prunable weights that remains after `level` pruning iterations, or between two."""
+        """The fraction of prunable weights that remains after `level` pruning iterations, which may be fractional."""
         return float((1.0 - self.rate_of(kind)) ** level)
 
 
 @dataclass(frozen=True)
 class Chain(_Part):
-    """A source training and the rule by which it is pruned again and again."""
+    """A source training and the rule of its iterative pruning."""
 
     training: Training
     rule: Rule
 
     def ticket(self, level: int) -> "Winning":
-        """The winning ticket of `level`. That of level 0 is the same however the chain prunes."""
+        """The winning ticket of `level`. At level 0 it is the same for all ways of pruning."""
         return Winning(self if level else self._unpruned, level)
 
     def random(self, mask: str, level: int) -> "Random":
-        """The random ticket that is made of this chain's ticket of `level`. That of level 0 knows no pruning."""
+        """The random ticket made from this chain's ticket of `level`. At level 0 it does not depend on pruning."""
         return Random(mask, level, self if level else self._unpruned if mask in REWOUND else None)
 
     def run(self, level: int) -> "Run":
@@ -192,15 +194,15 @@ class Chain(_Part):
         return self._runs[level]
 
     def mask_of(self, level: int) -> tuple["Run", str]:
-        """The run that the mask of `level` (1 or more) comes from, and the kind of the file that holds it.
+        """The run whose files include the mask of `level` (1 or more), and the kind of that file.
 
-        From level 2 on it is the link below. The dense run is shared by chains of every rule, so each has a kind of its
-        own of the masks of level 1.
+        It is the chain's run of the level below. At level 1 that is the dense run, which chains of all rules share, so
+        the kind of file names the rule.
         """
         return self.run(level - 1), "mask" if level > 1 else f"mask-{self.rule.digest}"
 
     def weights_of(self, level: int) -> tuple["Run", str]:
-        """The run that the weights of the ticket of `level` come from, and the kind of the file that holds them."""
+        """The run whose files include the weights of the ticket of `level`, and the kind of that file."""
         if level == 0 or self.rule.retrain == "rewind":
             return self.run(0), "rewind"
         return self.run(level - 1), "final"
@@ -212,13 +214,13 @@ class Chain(_Part):
 
     @cached_property
     def _runs(self) -> dict[int, "Run"]:
-        """The runs that `run` has given: each keeps its digest, which many others need."""
+        """The cache of `run`, so that the digests of runs are computed once."""
         return {}
 
 
 @dataclass(frozen=True)
 class Dense(_Part):
-    """The unpruned network from its initialisation; the run leaves its state at `rewind` behind."""
+    """The unpruned network at its initialisation; its run saves the state at `rewind`."""
 
     rewind: Rewind
     level = 0
@@ -227,7 +229,7 @@ class Dense(_Part):
 
 @dataclass(frozen=True)
 class Winning(_Part):
-    """The chain's mask of `level` over its late-reset weights; level 0 is those weights, unpruned."""
+    """The chain's mask of `level` on its late-reset weights; at level 0 these weights unpruned."""
 
     chain: Chain
     level: Level
@@ -236,7 +238,7 @@ class Winning(_Part):
 
 @dataclass(frozen=True)
 class RandomGlobal(_Part):
-    """Fresh weights under a globally permuted mask. It knows no chain, so one serves every source (section 3.3)."""
+    """Fresh weights under a globally permuted mask. It needs no chain, so all sources share it (section 3.3)."""
 
     level: Level
     rate: Rate = 0.2
@@ -244,15 +246,15 @@ class RandomGlobal(_Part):
 
     @staticmethod
     def at(level: int, rate: float) -> "RandomGlobal":
-        """The ticket of `level`. That of level 0 is the same at every rate."""
+        """The ticket of `level`. At level 0 it does not depend on the rate."""
         return RandomGlobal(level, rate) if level else RandomGlobal(0)
 
 
 @dataclass(frozen=True)
 class Random(_Part):
-    """A kind of `engine.tickets.permutations`: fresh weights under a mask made of the chain's (appendix A.2).
+    """A kind of `engine.tickets.permutations`: fresh weights under a mask made from the chain's (appendix A.2).
 
-    At level 0 nothing is masked, and no chain is named. Those that are `rewound` are made of the chain's weights, too.
+    At level 0 nothing is masked, and `chain` is None. A `rewound` one uses the chain's weights instead of fresh ones.
     """
 
     mask: Plugin
@@ -265,15 +267,15 @@ class Random(_Part):
 
     @property
     def rewound(self) -> bool:
-        """Whether it is made of the weights that its chain rewinds to, instead of fresh ones."""
+        """Whether it uses the rewound weights of its chain instead of fresh ones."""
         return self.mask in REWOUND and self.chain is not None
 
 
 @dataclass(frozen=True)
 class Imported(_Part):
-    """The ticket in a file from elsewhere (`engine.tickets.ticketfiles`): its masks over its weights.
+    """The ticket in an imported file (`engine.tickets.ticketfiles`): its masks on its weights.
 
-    `digest` is that of the file's content. How it was found is in the file, and is not this run's to vouch for.
+    `digest` is of the file's content. The run's identity does not include how the ticket was found.
     """
 
     digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -284,9 +286,9 @@ class Imported(_Part):
 
 @dataclass(frozen=True)
 class Line(_Part):
-    """The straight line between the ends of two trainings of a chain's ticket, in two orders of the images.
+    """The straight line between the final weights of two trainings of a chain's ticket in two orders of the images.
 
-    Its run trains nothing: it evaluates `points` networks on the line, both ends included (Frankle et al. 2020).
+    Its run trains nothing: it evaluates `points` networks on the line, including both ends (Frankle et al. 2020).
     """
 
     chain: Chain
@@ -296,7 +298,7 @@ class Line(_Part):
 
     @property
     def ends(self) -> tuple["Run", "Run"]:
-        """The two trainings: of the chain's, but that order and augmentation have data seeds of their own."""
+        """The two trainings: as the chain's, each with another data seed of order and augmentation."""
         t = self.chain.training
         seed = t.seed if t.data_seed is None else t.data_seed
         first, second = (replace(t, data_seed=seed + number * ORDERS_APART) for number in (1, 2))
@@ -312,7 +314,7 @@ TICKETS: dict[str, type[Any]] = {
     "imported": Imported,
     "line": Line,
 }
-# Of each class in a description: what it says of its kind, and the defaults of its fields by name.
+# For each class of a recipe: its kind in JSON, and the names and defaults of its fields.
 _LAYOUTS: dict[type[Any], tuple[dict[str, str], tuple[tuple[str, Any], ...]]] = {
     cls: ({"kind": kind} if kind else {}, tuple((field.name, field.default) for field in fields(cls)))
     for kind, cls in [("", Training), ("", Rule), ("", Chain), *TICKETS.items()]
@@ -328,34 +330,34 @@ class Run:
 
     @cached_property
     def digest(self) -> str:
-        """64 hexadecimal digits that say which run this is."""
+        """64 hexadecimal digits that identify this run."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @property
     def chain(self) -> Chain | None:
-        """The chain that the ticket comes from, if it comes from one."""
+        """The chain of the ticket; None if it has none."""
         return self.ticket.chain if isinstance(self.ticket, Winning | Random | Line) else None
 
     @property
     def is_link(self) -> bool:
-        """Whether this run is a link of its ticket's own chain, so that its final weights give the next mask."""
+        """Whether this run belongs to its ticket's chain, so that its final weights give the next mask."""
         return isinstance(self.ticket, Dense) or (
             isinstance(self.ticket, Winning) and self.ticket.level > 0 and self.ticket.chain.training == self.training
         )
 
     @property
     def knows_no_rule(self) -> bool:
-        """Whether this run prunes nothing and chains of every rule share it."""
+        """Whether this run is unpruned, so that chains of all rules share it."""
         return isinstance(self.ticket, Dense) or (isinstance(self.ticket, Random) and self.ticket.chain is None)
 
     @property
     def epochs(self) -> int:
-        """How many epochs its schedule has; a line has none."""
+        """The number of epochs of its schedule; 0 for a line."""
         return 0 if isinstance(self.ticket, Line) else self.training.epochs
 
     @property
     def first_epoch(self) -> int:
-        """The epoch at which training starts: 0, or the rewind epoch where the rule continues the schedule."""
+        """The epoch at which training starts: 0, or the rewind epoch if the rule continues the schedule."""
         match self.ticket:
             case Winning(Chain(rule=Rule(schedule="continue", rewind=int(epoch)))):
                 return epoch
@@ -370,8 +372,8 @@ class Run:
     def needs(self) -> tuple["Run", ...]:
         """The runs that must be done before this one can start.
 
-        Ticket n needs the run of level n-1, whose final weights give the mask, and the dense run, which left the
-        rewind state. A random ticket of level 0 has no mask, so it needs nothing.
+        Ticket n needs the chain's run of level n - 1, whose final weights give the mask, and the dense run, which saved
+        the rewind state. A random ticket of level 0 has no mask and needs no run.
         """
         match self.ticket:
             case Winning(chain, level) if level > 1:
@@ -386,12 +388,12 @@ class Run:
         return ()
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no blanks, fields at their default left out. `from_json` reads it back."""
+        """Canonical JSON: sorted keys, no blanks, fields at their default left out. `from_json` reads it."""
         return f'{{"semantics":{SEMANTICS},"ticket":{self.ticket.text},"training":{self.training.text}}}'
 
     @staticmethod
     def from_json(text: str) -> "Run":
-        """The run that `to_json` wrote. Raises BadRecipe for anything else, InputError for other semantics."""
+        """The run that `to_json` wrote. Raises BadRecipe for any other text, InputError for other semantics."""
         try:
             found = json.loads(text)
             semantics = found["semantics"]
@@ -414,7 +416,7 @@ def _canonical(value: Any) -> str:
 
 
 def _decode_training(found: dict[str, Any]) -> Training:
-    msgspec.convert(found, Training)  # only checked by it: an integer for a float would change, and so the digest
+    msgspec.convert(found, Training)  # a check only: its result may turn integers to floats and change the digest
     fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
     return Training(**fields)
 

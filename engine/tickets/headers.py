@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read strictly, without torch and numpy: the one reader of all such files."""
+"""A strict reader of the header of safetensors files, without torch and numpy. All such files are read with it."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-METADATA = "cockpit"  # the key under which this project keeps its JSON
+METADATA = "cockpit"  # the key of cockpit's JSON in the metadata
 
 _SIZES = {  # bytes of an element
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3"), 1),
@@ -18,7 +18,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A tensor: its type, its shape, and where its bytes lie, counted from the end of the header."""
+    """A tensor: its type, its shape, and the first and last + 1 of its bytes, counted from the end of the header."""
 
     dtype: str
     shape: list[_Count]
@@ -26,7 +26,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What a file says of its tensors, its metadata, and where the tensors' bytes begin."""
+    """The header of a file: metadata, tensors, and the offset of the tensors' bytes."""
 
     metadata: dict[str, str]
     tensors: dict[str, Entry]
@@ -34,28 +34,28 @@ class Header(msgspec.Struct, frozen=True):
 
     @property
     def end(self) -> int:
-        """How many bytes the whole file has."""
+        """The size of the whole file in bytes."""
         return self.start + max((entry.data_offsets[1] for entry in self.tensors.values()), default=0)
 
     def span(self, entry: Entry) -> slice:
-        """Where in the file the bytes of a tensor lie."""
+        """The bytes of a tensor in the file."""
         first, last = entry.data_offsets
         return slice(self.start + first, self.start + last)
 
 
 def read(data: bytes) -> Header:
-    """The header of a file: its length in eight bytes, then JSON. Raises ValueError for anything else.
+    """The header of a file: its length in eight bytes, then JSON. Raises ValueError for any other content.
 
-    As the library has it, tensors follow each other without gaps. Whether all of their bytes are here is not looked at.
+    Tensors must follow each other without gaps, as in files of the safetensors library. `data` may lack their bytes.
     """
     start = 8 + int.from_bytes(data[:8], "little")
     if len(data) < 8 or start > len(data):
         raise ValueError("it is no safetensors file, or cut off in its header")
-    found = decode(data[8:start])
-    if not isinstance(found, dict):
+    content = decode(data[8:start])
+    if not isinstance(content, dict):
         raise ValueError("its header is no JSON object")
-    metadata = msgspec.convert(found.pop("__metadata__", {}), dict[str, str])
-    header = Header(metadata, msgspec.convert(found, dict[str, Entry]), start)
+    metadata = msgspec.convert(content.pop("__metadata__", {}), dict[str, str])
+    header = Header(metadata, msgspec.convert(content, dict[str, Entry]), start)
     after = 0
     for name, entry in sorted(header.tensors.items(), key=lambda item: item[1].data_offsets):
         first, last = entry.data_offsets
@@ -66,23 +66,23 @@ def read(data: bytes) -> Header:
 
 
 def decode(text: bytes | str) -> Any:
-    """JSON that every reader reads alike: keys once, finite numbers, whole characters. Raises ValueError."""
+    """The value of JSON that all readers agree on: unique keys, finite numbers, whole characters. Raises ValueError."""
     try:
         whole = text.decode() if isinstance(text, bytes) else text
-        found = json.loads(whole, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
-        json.dumps(found, ensure_ascii=False).encode()
+        value = json.loads(whole, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+        json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("its JSON is nested too deeply") from None
     except (UnicodeError, json.JSONDecodeError):
         raise ValueError("it is no safetensors file, or its JSON is broken") from None
-    return found
+    return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise ValueError("its JSON has a key twice")
-    return found
+    return members
 
 
 def _finite(text: str) -> float:

@@ -1,11 +1,11 @@
-"""Mask files (`tickets.pack_masks`) read without torch and numpy: a layer's mask is an integer, weight i its bit i."""
+"""Mask files (`starts.pack_masks`) without torch and numpy: a layer's mask is an integer whose bit i is weight i."""
 
 from engine.errors import InputError
 from engine.tickets import headers
 
 
 def read(data: bytes) -> dict[str, int]:
-    """The masks in a file's bytes, by layer. Raises InputError for bytes that are no whole safetensors file."""
+    """The masks of a file's bytes, by layer. Raises InputError for a file that is cut off or no safetensors file."""
     try:
         header = headers.read(data)
     except ValueError as error:
@@ -16,6 +16,6 @@ def read(data: bytes) -> dict[str, int]:
 
 
 def common(a: bytes, b: bytes) -> dict[str, int]:
-    """How many weights of each layer remain under both of two mask files, for the layers that both have."""
+    """The number of weights that both of two mask files keep, for each layer that both have."""
     masks_a, masks_b = read(a), read(b)
     return {name: (mask & masks_b[name]).bit_count() for name, mask in masks_a.items() if name in masks_b}

@@ -1,8 +1,8 @@
-"""Kinds of random tickets: what becomes of a chain's masks and weights (section 3.3 and appendix A.2). No torch.
+"""The names of the kinds of random tickets (section 3.3 and appendix A.2). No torch.
 
-A kind is a function of the masks (bool, by layer) and a seeded generator, which returns masks of the same shapes, over
-fresh weights. Those of `engine.recipes.REWOUND` are given the weights of these layers that tickets are rewound to as
-well, and return masks and weights; all other parameters are the rewound ones.
+A kind is a function of a chain's masks (bool, by layer) and a seeded generator that returns masks of the same shapes;
+the ticket has fresh weights. A kind in `engine.recipes.REWOUND` also takes the rewound weights of these layers, and
+returns masks and weights; the ticket's other parameters are the rewound ones.
 """
 
 from engine.machine.plugins import Door

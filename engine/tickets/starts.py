@@ -1,7 +1,7 @@
-"""Tickets: the state that a run starts from, and the files that masks and states are kept in.
+"""The initial state of a run, and the files of masks and states.
 
-A mask file holds one bit a weight (packed, lowest bit first) and the layers' shapes; a state file holds a network's
-parameters and batch-norm statistics. A whole chain is its masks and one late-reset state.
+A mask file holds one bit per weight (packed, lowest bit first) and the shapes of layers; a state file holds a network's
+parameters and batch-norm statistics. A chain consists of its masks and one late-reset state.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,18 +22,18 @@ from engine.recipes import Chain, Dense, Imported, Line, Prunable, Random, Rando
 from engine.tickets import tensorfiles, ticketfiles
 from engine.tickets.permutations import PERMUTATIONS
 
-# The file of a kind that a run left (rewind, final, mask), or for an imported ticket starts from (ticket).
+# Reads a file by its run and kind: rewind, final or mask, left by the run; or ticket, from which it starts.
 Read = Callable[[Run, str], bytes]
-# What makes a network of a state for criteria, which prune these layers of it.
+# Builds a network from a state and the names of its prunable layers, for criteria.
 Look = Callable[[Mapping[str, Tensor], Iterable[str]], Network]
-WIDEST: Prunable = "conv+linear"  # of a run that knows no rule: chains of every rule share it
+WIDEST: Prunable = "conv+linear"  # for runs without a rule, which chains of all rules share
 
 
 def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folder: str = "") -> tuple[nn.Module, Masks]:
-    """The network and masks that `run` starts from, on the CPU; pruned weights are not yet 0.
+    """The network and masks from which `run` starts, on the CPU; pruned weights are not yet 0.
 
-    `shape` (channels, height, width) and `classes` are those of the target; `folder` holds the source of a person's own
-    model. Sections 3.1 to 3.4 and appendix A.2.
+    `shape` (channels, height, width) and `classes` are the target's; `folder` has the source of a user model. Paper:
+    sections 3.1 to 3.4 and appendix A.2.
     """
     ticket, t = run.ticket, run.training
     model = nets.build(t.model, t.width, shape, classes, folder)
@@ -52,10 +52,10 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
             carry(model, unpack_state(read(*chain.weights_of(level))), chain.rule)
             return model, _from_chain(chain, level, model, read)
         case Imported(digest, _, head):
-            found = ticketfiles.unpack(read(run, "ticket"), digest)
-            state, masks = unpack_ticket(found.data)
+            file = ticketfiles.unpack(read(run, "ticket"), digest)
+            state, masks = unpack_ticket(file.data)
             carry(model, state, Rule(head=head))
-            return model, _fitted(masks, nets.prunable(model, ticketfiles.rule_of(found.run).prunable))
+            return model, _fitted(masks, nets.prunable(model, ticketfiles.rule_of(file.run).prunable))
         case Random(kind, level, chain):
             assert chain is not None
             permute = PERMUTATIONS.load(kind)
@@ -69,7 +69,7 @@ def start(run: Run, shape: tuple[int, int, int], classes: int, read: Read, folde
 def _reweighted(
     model: nn.Module, kind: Callable[..., tuple[Masks, Masks]], masks: Masks, draw: torch.Generator | None
 ) -> Masks:
-    """The masks that a kind of random ticket makes of `masks` and the model's weights, and its weights in place."""
+    """The masks of a kind of random ticket that also takes and returns weights, which are put into the model."""
     masks, weights = kind(masks, draw, {name: model.get_parameter(name).detach().clone() for name in masks})
     for name, weight in weights.items():
         model.get_parameter(name).copy_(weight)
@@ -77,10 +77,10 @@ def _reweighted(
 
 
 def carry(model: nn.Module, state: Mapping[str, Tensor], rule: Rule) -> None:
-    """Put a late-reset state into the target's freshly initialised `model`, in place.
+    """Copy a late-reset state into the target's freshly initialised `model`, in place.
 
-    The output layer stays fresh where class counts differ or the rule says so (a mask of its shape holds in any case);
-    batch-norm statistics stay fresh if the rule rewinds weights only.
+    The output layer stays fresh if class counts differ or the rule's `head` is fresh; a mask of its shape applies even
+    then. Batch-norm statistics stay fresh if the rule rewinds weights only.
     """
     fresh, parameters = model.state_dict(), dict(model.named_parameters())
     head = nets.output_layer(model)
@@ -99,28 +99,28 @@ def _from_chain(
     permute: Callable[[Masks, torch.Generator | None], Masks] = lambda masks, _: masks,
     draw: torch.Generator | None = None,
 ) -> Masks:
-    """The masks of a chain's level, permuted if asked, as they fit the target's `model`.
+    """The masks of a chain's level for the target's `model`, permuted by `permute`.
 
-    A prunable output layer is left out of the ticket where class counts differ, and is then not pruned.
+    If class counts differ, a prunable output layer is not part of the ticket and is not pruned.
     """
     layers = nets.prunable(model, chain.rule.prunable)
-    found = unpack_masks(read(*chain.mask_of(level))) if level else _everything(layers)
-    masks = {name: found[name] for name, weight in layers.items() if found[name].shape == weight.shape}
+    stored = unpack_masks(read(*chain.mask_of(level))) if level else _everything(layers)
+    masks = {name: stored[name] for name, weight in layers.items() if stored[name].shape == weight.shape}
     return _fitted(permute(masks, draw), layers)
 
 
 def _fitted(masks: Masks, layers: Mapping[str, Tensor]) -> Masks:
-    """`masks` for these layers: one of another shape, or without a mask, is not pruned."""
+    """`masks` for these layers; a layer without a mask of its shape is not pruned."""
     return _everything(layers) | {
         name: mask for name, mask in masks.items() if name in layers and mask.shape == layers[name].shape
     }
 
 
 def first_mask(chain: Chain, layers: Iterable[str], read: Read, look: Look | None = None) -> bytes:
-    """The file of a chain's mask of level 1, pruned from what its dense run left of these layers.
+    """The file of a chain's mask of level 1, pruned from the final weights of these layers in its dense run.
 
-    That run is shared by chains of other scopes and rates, and knows none of them. From level 1 on each link of the
-    chain leaves the next mask behind.
+    The dense run leaves no mask, as chains of other rules share it. From level 1 on, each run of a chain leaves the
+    mask of the next level.
     """
     final = unpack_state(read(chain.run(0), "final"))
     return mask_after(chain, 1, {name: final[name] for name in layers}, None, read, lambda: final, look)
@@ -135,10 +135,10 @@ def mask_after(
     state: Callable[[], Mapping[str, Tensor]],
     look: Look | None = None,
 ) -> bytes:
-    """The file of a chain's mask of `level`, pruned under the `masks` (None: all) of the level below.
+    """The file of a chain's mask of `level`, pruned from the `masks` of the level below (None: nothing pruned).
 
-    `final` are the weights at the end of that level's training, by layer, and `state` gives the network's. The rule
-    says whether those or the rewound are pruned. `look` makes a network of a state for a criterion that asks for one.
+    `final` are the weights by layer at the end of training of the level below, and `state` returns the whole state. The
+    rule's `prune_at` selects these or the rewound weights. `look` builds the network for a criterion that uses one.
     """
     rewound = unpack_state(read(chain.run(0), "rewind"))
     if chain.rule.prune_at == "end":
@@ -147,8 +147,8 @@ def mask_after(
         weights, state = {name: rewound[name].to(weight.device) for name, weight in final.items()}, lambda: rewound
     network = cache(lambda: look(state(), weights)) if look else None
     kinds = network().kinds if network and chain.rule.knows_layers else None
-    found = pruner.prune(weights, masks, chain.rule, level, rewound, chain.training.seed, network, kinds)
-    return pack_masks(found, chain, level)
+    pruned = pruner.prune(weights, masks, chain.rule, level, rewound, chain.training.seed, network, kinds)
+    return pack_masks(pruned, chain, level)
 
 
 def _everything(layers: Mapping[str, Tensor]) -> Masks:
@@ -161,14 +161,14 @@ def pack_state(model: nn.Module) -> bytes:
 
 
 def unpack_state(data: bytes) -> dict[str, Tensor]:
-    """What `pack_state` wrote, on the CPU."""
+    """The state of a file of `pack_state`, on the CPU."""
     return tensorfiles.unpack(data)[0]
 
 
 def pack_masks(masks: Mapping[str, Tensor], chain: Chain, level: int) -> bytes:
-    """The masks of a chain's ticket as a file, one bit a weight."""
+    """The masks of a chain's ticket as a file, one bit per weight."""
     bits = {name: torch.from_numpy(np.packbits(mask.cpu().numpy(), bitorder="little")) for name, mask in masks.items()}
-    shapes = [(name, list(mask.shape)) for name, mask in masks.items()]  # a list, to keep the order of the layers
+    shapes = [(name, list(mask.shape)) for name, mask in masks.items()]  # a list keeps the order of the layers
     about = {"kind": "mask", "chain": chain.run(0).digest, "level": level, "shapes": shapes}
     if chain.rule.criterion in OF_IMAGES:
         about["batches"] = chain.rule.prune_batches
@@ -176,7 +176,7 @@ def pack_masks(masks: Mapping[str, Tensor], chain: Chain, level: int) -> bytes:
 
 
 def unpack_masks(data: bytes) -> Masks:
-    """What `pack_masks` wrote, in the order of the layers."""
+    """The masks of a file of `pack_masks`, in the order of the layers."""
     bits, about = tensorfiles.unpack(data)
     return {
         name: torch.from_numpy(
@@ -187,14 +187,14 @@ def unpack_masks(data: bytes) -> Masks:
 
 
 def pack_ticket(model: nn.Module, masks: Mapping[str, Tensor], about: ticketfiles.About) -> bytes:
-    """A ticket as a file to take away: the network's state, unmasked, and a bool tensor a mask. See `ticketfiles`."""
+    """An exported ticket file: the network's state, unmasked, and a bool tensor for each mask (`ticketfiles`)."""
     tensors = model.state_dict() | {f"{ticketfiles.MASK}{name}": mask for name, mask in masks.items()}
     content = ticketfiles.content_digest(tensorfiles.pack(tensors, to_builtins(about)))
     return tensorfiles.pack(tensors, to_builtins(structs.replace(about, digest=content)))
 
 
 def unpack_ticket(data: bytes) -> tuple[dict[str, Tensor], Masks]:
-    """The state and the masks that `pack_ticket` wrote."""
+    """The state and the masks of a file of `pack_ticket`, on the CPU."""
     tensors = tensorfiles.unpack(data)[0]
     masks = {
         name.removeprefix(ticketfiles.MASK): tensors.pop(name)

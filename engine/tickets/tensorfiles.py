@@ -1,4 +1,4 @@
-"""Tensors and a little JSON as the bytes of one safetensors file, and back. Nothing is ever pickled."""
+"""Tensors and JSON to the bytes of a safetensors file, and back. Nothing is pickled."""
 
 import json
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from engine.errors import InputError
 from engine.tickets import headers
-from engine.tickets.headers import METADATA  # one key, so that the same content always gives the same bytes
+from engine.tickets.headers import METADATA  # a single key, so that equal content gives equal bytes
 
 
 def pack(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
-    """`tensors`, on any device and of any layout, with the JSON value `about` in the file's metadata."""
+    """The bytes of a file with `tensors`, on any device and of any layout, and the JSON value `about` as metadata."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return save(plain, {METADATA: json.dumps(about, sort_keys=True)})
 
 
 def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors, on the CPU, and the JSON value. Raises InputError for bytes that `pack` did not write."""
+    """The tensors, on the CPU, and the JSON value of a file of `pack`. Raises InputError for any other bytes."""
     try:
         tensors = load(data)
         return tensors, headers.decode(headers.read(data).metadata[METADATA])

@@ -1,8 +1,9 @@
-"""A ticket to take away is one safetensors file; here such files are read and checked without torch and numpy.
+"""Exported ticket files, read and checked without torch and numpy.
 
-It holds the network's state that training starts from under the names of its `state_dict()`, unmasked, and for each
-prunable weight NAME a bool tensor `mask/NAME`. The metadata key `cockpit` is JSON: the recipe of the run that trains
-the ticket where it was found, the data set's facts, what made it, and the digest of recipe and tensors together.
+A ticket file is a safetensors file. It holds the state from which training starts, unmasked, under the names of its
+`state_dict()`, and for each prunable weight NAME a bool tensor `mask/NAME`. The metadata key `cockpit` is JSON: the
+recipe of the run that trains the ticket on its source, facts of the data set, the runs that made the ticket, and the
+digest of recipe and tensors.
 """
 
 import hashlib
@@ -22,14 +23,14 @@ from engine.tickets import headers
 from engine.tickets.headers import METADATA, Entry
 
 MASK = "mask/"
-SPEC = "ticket:"  # before a path, where a source is named
+SPEC = "ticket:"  # precedes the path of a ticket file that is a source
 
 _Side = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 
 
 @dataclass(frozen=True)
 class TicketFile:
-    """What a file says, and its bytes."""
+    """A ticket file: its metadata, header and bytes."""
 
     data: bytes
     about: "About"
@@ -38,17 +39,17 @@ class TicketFile:
 
     @property
     def digest(self) -> str:
-        """What the file says is the digest of its content."""
+        """The digest of the content that the metadata states."""
         return self.about.digest
 
     def kept(self) -> dict[str, tuple[int, int]]:
-        """How many weights of each layer remain, and of how many."""
-        found = {}
+        """The number of weights remaining and of all weights, by layer."""
+        by_layer = {}
         for name, entry in self.header.tensors.items():
             if name.startswith(MASK):
                 mask = self.bytes(entry)
-                found[name.removeprefix(MASK)] = mask.count(1), len(mask)
-        return found
+                by_layer[name.removeprefix(MASK)] = mask.count(1), len(mask)
+        return by_layer
 
     def bytes(self, entry: Entry) -> bytes:
         """The bytes of a tensor."""
@@ -56,7 +57,7 @@ class TicketFile:
 
 
 class DataFacts(msgspec.Struct, frozen=True):
-    """The data set that a ticket's run is trained on."""
+    """The data set on which a ticket's run trains."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
     identity: str
@@ -65,7 +66,7 @@ class DataFacts(msgspec.Struct, frozen=True):
 
 
 class Producer(msgspec.Struct, frozen=True):
-    """A run whose files a ticket was made of: where and when it was trained, and what it reached."""
+    """A run whose files made a ticket: its device, versions, end and test accuracy."""
 
     digest: str | None = None
     level: int | None = None
@@ -77,7 +78,7 @@ class Producer(msgspec.Struct, frozen=True):
 
 
 class About(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The metadata that a file must have. What else it says is covered by its digest where that matters, or unread."""
+    """The metadata that a file must have; other keys are ignored."""
 
     kind: Literal["ticket"]
     format: Literal[1]
@@ -85,14 +86,14 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True):
     data: DataFacts
     made_by: tuple[Producer, ...]
     digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    layers: tuple[tuple[str, Kind], ...] = ()  # of the masks, in the network's order, where the rule knows layers
+    layers: tuple[tuple[str, Kind], ...] = ()  # of the masks, in the network's order, if the rule depends on kinds
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a ticket's file says of itself, as `cockpit tickets` shows it."""
+    """The facts in a ticket file, as `cockpit tickets` shows them."""
 
-    source: str  # what its source is called
+    source: str  # name of the source
     digest: str
     ticket: str
     level: int
@@ -108,9 +109,9 @@ class Description:
 
 @dataclass(frozen=True)
 class Verified:
-    """A file that was looked at and what is wrong with it.
+    """The result of verifying a file.
 
-    `about` is None where it is no ticket file. `is_compared` says whether its tensors were compared with its network's.
+    `about` is None if it is no ticket file. `is_compared`: its tensors were compared with its network's.
     """
 
     file: str
@@ -120,20 +121,20 @@ class Verified:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether the file has no problem."""
         return not self.problems
 
     def as_json(self) -> dict[str, Any]:
         """The file as `--json` prints it."""
-        found = {"file": self.file, "ok": self.ok, "problems": list(self.problems)}
+        result = {"file": self.file, "ok": self.ok, "problems": list(self.problems)}
         if self.about is None:
-            return found
-        return {**found, "compared": self.is_compared, **msgspec.to_builtins(self.about)}
+            return result
+        return {**result, "compared": self.is_compared, **msgspec.to_builtins(self.about)}
 
 
 @dataclass(frozen=True)
 class TicketSource:
-    """A ticket file as the source of an experiment. `location` is empty where only the database remembers it."""
+    """A ticket file as the source of an experiment. From the database, `location` is empty and some facts are None."""
 
     name: str
     digest: str
@@ -143,28 +144,28 @@ class TicketSource:
     width: float
     shape: tuple[int, int, int]
     location: str = ""
-    rule: Rule | None = field(default=None, compare=False)  # None where only the database remembers it
-    classes: int | None = field(default=None, compare=False)  # likewise
+    rule: Rule | None = field(default=None, compare=False)
+    classes: int | None = field(default=None, compare=False)
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of an experiment that the ticket decides."""
+        """The options of an experiment that the ticket determines."""
         own = {"model": self.model, "width": self.width, "prune_rate": self.rate}
         return own | ({"prunable": self.rule.prunable} if self.rule else {})
 
 
 def about(run: Run, data: DataFacts, made_by: tuple[Producer, ...], kinds: dict[str, Kind]) -> About:
-    """The metadata of a ticket's file, but for its digest. `kinds` are those of its layers, in their order."""
+    """The metadata of a ticket file without its digest. `kinds` are of its layers, in order."""
     layers = tuple(kinds.items()) if rule_of(run).knows_layers else ()
     return About("ticket", 1, json.loads(run.to_json()), data, made_by, digest="", layers=layers)
 
 
-def described(found: TicketFile) -> Description:
-    """What a ticket's file says of itself."""
-    kept, run = list(found.kept().values()), found.run
+def described(file: TicketFile) -> Description:
+    """The facts in a ticket file."""
+    kept, run = list(file.kept().values()), file.run
     return Description(
-        source=name_of(found),
-        digest=found.digest,
+        source=name_of(file),
+        digest=file.digest,
         ticket=run.ticket.name,
         level=run.ticket.level,
         weights_remaining=sum(remaining for remaining, _ in kept),
@@ -172,47 +173,47 @@ def described(found: TicketFile) -> Description:
         model=run.training.model,
         width=run.training.width,
         seed=run.training.seed,
-        data=found.about.data,
+        data=file.about.data,
         recipe=json.loads(run.to_json()),
-        made_by=found.about.made_by,
+        made_by=file.about.made_by,
     )
 
 
 def unpack(data: bytes, digest: str | None = None) -> TicketFile:
-    """Read a file's bytes. Raises InputError if they are no ticket, or not one whose content has this digest."""
+    """Read a file's bytes. Raises InputError if they are no ticket file, or their content has another `digest`."""
     try:
         header = headers.read(data)
         if METADATA not in header.metadata:
             raise ValueError("its metadata has no recipe")
-        told = msgspec.convert(headers.decode(header.metadata[METADATA]), About)
-        run = Run.from_json(json.dumps(told.recipe))
+        about = msgspec.convert(headers.decode(header.metadata[METADATA]), About)
+        run = Run.from_json(json.dumps(about.recipe))
         rule_of(run)
     except ValueError as error:
         raise InputError(f"not a cockpit ticket file ({error}): `cockpit tickets export` writes them") from None
-    found = TicketFile(data, told, run, header)
+    file = TicketFile(data, about, run, header)
     if len(data) != header.end:
         what = "cut off: only" if len(data) < header.end else "more than it says:"
         raise InputError(f"{what} {len(data):,} of its {header.end:,} bytes are here: copy it again")
-    if digest is not None and (found.digest != digest or content_digest(data) != digest):
+    if digest is not None and (file.digest != digest or content_digest(data) != digest):
         raise InputError(f"the ticket file does not hold ticket {digest[:12]}: export it again")
-    return found
+    return file
 
 
 def read(path: Path) -> TicketFile:
-    """The ticket file at `path`, all that can be checked without torch being right. Raises InputError."""
+    """Read the ticket file at `path`, and check all that needs no torch. Raises InputError for any fault."""
     if not path.is_file():
         raise InputError(f"ticket file {path} does not exist: `cockpit tickets export` writes one")
     try:
-        found = unpack(path.read_bytes())
+        file = unpack(path.read_bytes())
     except InputError as error:
         raise InputError(f"{path}: ", error) from None
-    if wrong := problems(found):
+    if wrong := problems(file):
         raise InputError(f"{path}: {wrong[0]}: have it exported again")
-    return found
+    return file
 
 
 def content_digest(data: bytes) -> str:
-    """The SHA-256 of what a ticket is: its recipe and its tensors, however a library orders them in a file."""
+    """The SHA-256 of a ticket's recipe and tensors, independent of their order in the file."""
     header = headers.read(data)
     recipe = json.loads(header.metadata[METADATA])["recipe"]
     tensors = {
@@ -223,22 +224,22 @@ def content_digest(data: bytes) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def problems(found: TicketFile) -> list[str]:
-    """What is wrong with a file: its digest, its masks, or how many weights they keep by its own recipe."""
+def problems(file: TicketFile) -> list[str]:
+    """The faults of a file, as text: its digest, its masks, or numbers of weights that contradict its recipe."""
     wrong = []
-    if content_digest(found.data) != found.digest:
+    if content_digest(file.data) != file.digest:
         wrong.append("its content does not have the digest that it says")
-    for name, entry in found.header.tensors.items():
+    for name, entry in file.header.tensors.items():
         if name.startswith(MASK):
-            weight = found.header.tensors.get(name.removeprefix(MASK))
+            weight = file.header.tensors.get(name.removeprefix(MASK))
             is_mask = weight is not None and weight.shape == entry.shape and entry.dtype == "BOOL"
-            if not is_mask or found.bytes(entry).strip(b"\0\1"):
+            if not is_mask or file.bytes(entry).strip(b"\0\1"):
                 wrong.append(f"{name} is no mask of a weight in it")
-    return wrong + _miscounted(found)
+    return wrong + _miscounted(file)
 
 
 def rule_of(run: Run) -> Rule:
-    """The rule by which a ticket was pruned. Raises ValueError for one that is not of a file's kind."""
+    """The rule by which a ticket was pruned. Raises ValueError for a ticket of a kind that is never exported."""
     match run.ticket:
         case Winning(chain, _):
             return chain.rule
@@ -249,12 +250,12 @@ def rule_of(run: Run) -> Rule:
     raise ValueError(f"a {run.ticket.name} run starts from no ticket")
 
 
-def _miscounted(found: TicketFile) -> list[str]:
-    """Where not exactly as many weights remain as the rule says: of each layer, or of all that were compared.
+def _miscounted(file: TicketFile) -> list[str]:
+    """The layers, or groups of layers, in which not exactly as many weights remain as the rule prescribes, as text.
 
-    A random ticket that leaves out the output layer of its source is not counted: its total is not in the recipe.
+    A random ticket without the output layer of its source is not checked: its total is not in the recipe.
     """
-    run, rule, kept = found.run, rule_of(found.run), found.kept()
+    run, rule, kept = file.run, rule_of(file.run), file.kept()
     ticket = run.ticket
     if (
         isinstance(ticket, Random)
@@ -263,10 +264,10 @@ def _miscounted(found: TicketFile) -> list[str]:
         and ticket.chain.training != run.training
     ):
         return []
-    kinds = dict(found.about.layers)
+    kinds = dict(file.about.layers)
     if rule.knows_layers and kinds.keys() != kept.keys():
         return ["it does not say what kinds of layers its masks are of"]
-    shapes = {name: found.header.tensors[f"{MASK}{name}"].shape for name in kinds or kept}
+    shapes = {name: file.header.tensors[f"{MASK}{name}"].shape for name in kinds or kept}
     pools = counts.pools(shapes, kinds, rule, ticket.level) if shapes else []
     if isinstance(ticket, Random) and ticket.mask in ("global", "rewound-global", "erk"):
         pools = [(list(kept), sum(count for _, count in pools))]
@@ -282,29 +283,29 @@ def _miscounted(found: TicketFile) -> list[str]:
 
 
 def source(spec: str) -> TicketSource:
-    """The source that `ticket:PATH` names. Raises InputError for a file that cannot be used."""
+    """The source of `ticket:PATH`. Raises InputError for a file that cannot be used."""
     path = paths.given(spec.removeprefix(SPEC))
     try:
-        found = read(path)
+        file = read(path)
     except InputError as error:
         raise InputError(f"source {spec!r}: ", error) from None
-    training, rule = found.run.training, rule_of(found.run)
+    training, rule = file.run.training, rule_of(file.run)
     return TicketSource(
-        name=name_of(found),
-        digest=found.digest,
-        level=found.run.ticket.level,
+        name=name_of(file),
+        digest=file.digest,
+        level=file.run.ticket.level,
         rate=rule.rate,
         model=training.model,
         width=training.width,
-        shape=found.about.data.shape,
+        shape=file.about.data.shape,
         location=str(path.absolute()),
         rule=rule,
-        classes=found.about.data.classes,
+        classes=file.about.data.classes,
     )
 
 
 def check(tickets: Sequence[TicketSource], **options: object) -> None:
-    """Raises InputError for sources that do not go with the rest of an experiment, or with each other."""
+    """Raise InputError for tickets that contradict the options of an experiment or each other."""
     for number, ticket in enumerate(tickets):
         for option, theirs in ticket.options.items():
             if options[option] != theirs:
@@ -315,22 +316,22 @@ def check(tickets: Sequence[TicketSource], **options: object) -> None:
 
 
 def by_name(tickets: Iterable[TicketSource]) -> dict[str, list[TicketSource]]:
-    """The tickets of one chain together, by level."""
-    found: dict[str, list[TicketSource]] = {}
+    """The tickets of each chain by the chain's name, in order of level."""
+    by_chain: dict[str, list[TicketSource]] = {}
     for ticket in sorted(tickets, key=lambda ticket: ticket.level):
-        found.setdefault(ticket.name, []).append(ticket)
-    return found
+        by_chain.setdefault(ticket.name, []).append(ticket)
+    return by_chain
 
 
-def name_of(found: TicketFile) -> str:
-    """What a ticket's source is called: the same for all levels of one chain, another for another chain."""
-    ticket = found.run.ticket
+def name_of(file: TicketFile) -> str:
+    """The name of a ticket's source, which differs between chains and is the same for all levels of one."""
+    ticket = file.run.ticket
     assert not isinstance(ticket, Dense | Imported)
-    chain = Run(replace(ticket, level=0), found.run.training).digest[:6]
-    return f"{SPEC}{found.about.data.name.removeprefix('npz:')}@{chain}"
+    chain = Run(replace(ticket, level=0), file.run.training).digest[:6]
+    return f"{SPEC}{file.about.data.name.removeprefix('npz:')}@{chain}"
 
 
-def file_name(found: TicketFile) -> str:
-    """What a ticket's file is called unless told otherwise: another name for another content."""
-    name = "".join(c if c.isprintable() and c not in "/\\" else "-" for c in name_of(found).removeprefix(SPEC))[-100:]
-    return f"{name}-level-{found.run.ticket.level}-{found.digest[:8]}.safetensors"
+def file_name(file: TicketFile) -> str:
+    """The default name of a ticket's file, which differs for different contents."""
+    name = "".join(c if c.isprintable() and c not in "/\\" else "-" for c in name_of(file).removeprefix(SPEC))[-100:]
+    return f"{name}-level-{file.run.ticket.level}-{file.digest[:8]}.safetensors"
