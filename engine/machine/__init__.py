@@ -1,5 +1,3 @@
-"""The machine: processes of this program, devices and how busy they are, paths that a person names, and importing
-torchvision.
-
-Only `engine.errors` lies below.
+"""The machine: cockpit's processes, devices and their load, memory, plug-ins, paths that users type, and importing
+torchvision. It imports only `engine.errors`.
 """

@@ -1,4 +1,4 @@
-"""The devices that torch can use: `python -m engine.machine.cards` (JSON). A process of its own imports torch."""
+"""The devices that torch can use: `python -m engine.machine.cards` (JSON), a separate process as it imports torch."""
 
 import torch
 
@@ -7,16 +7,13 @@ from engine.machine.devices import TorchCard, TorchCards
 
 
 def seen() -> TorchCards:
-    """The CUDA or ROCm devices, in torch's order, and whether there is an Apple GPU."""
+    """The CUDA or ROCm devices, in torch's order, and whether torch finds an Apple GPU."""
     cards = []
-    for place in range(torch.cuda.device_count()):
-        with torch.cuda.device(place):
-            uuid = f"GPU-{torch.cuda.get_device_properties(place).uuid}"
-            cards.append(
-                TorchCard(
-                    uuid, torch.cuda.is_bf16_supported(including_emulation=False), torch.cuda.get_device_name(place)
-                )
-            )
+    for number in range(torch.cuda.device_count()):
+        with torch.cuda.device(number):
+            uuid = f"GPU-{torch.cuda.get_device_properties(number).uuid}"
+            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            cards.append(TorchCard(uuid, bf16, torch.cuda.get_device_name(number)))
     return TorchCards(torch.version.hip is not None, tuple(cards), torch.backends.mps.is_available())
 
 

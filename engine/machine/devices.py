@@ -1,7 +1,4 @@
-"""What can train on this machine: CUDA devices if there are any, else CPU cores; an Apple GPU where it is named.
-
-Nothing here imports torch.
-"""
+"""The devices of this machine that can train: its CUDA devices, else its CPU cores; an Apple GPU if named. No torch."""
 
 import os
 import platform
@@ -17,35 +14,35 @@ from engine.errors import InputError, OptionName, Range, quoted
 from engine.machine import processes
 
 PER_DEVICE = Range(1, 64)  # workers
-APPLE = "mps"  # as torch calls the GPU of Apple's processors
-MOST_DECODERS = 32  # for a device: a core decodes 300 to 500 photographs of 500x375 pixels a second
-# Of a driver for NVIDIA's cards, also below Windows, or AMD's.
+APPLE = "mps"  # torch's name of the GPU of Apple's processors
+MOST_DECODERS = 32  # per device; a core decodes 300 to 500 photographs of 500x375 pixels a second
+# Files of NVIDIA's driver, also under Windows (WSL), and of AMD's.
 TRACES = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
-NUMBERS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")  # a device, or those from one to another
-NUMBER = re.compile(r"\+?\d+")  # at the beginning of a name: CUDA reads 1x as 1
+NUMBERS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")  # a device, or a range of devices
+NUMBER = re.compile(r"\+?\d+")  # matched at the start of a name: CUDA reads 1x as 1
 
 
 @dataclass(frozen=True)
 class Device:
-    """One place where one worker process trains one run at a time: a device, or several as one (`together`)."""
+    """The device of one worker process, which trains one run at a time; several devices as one: `together`."""
 
-    name: str  # as torch calls it: cpu, cuda:0; of several cpu+cpu, cuda:0+cuda:1
-    visible: str | None  # what `variable` must say for it; None for a CPU core
+    name: str  # torch's: cpu, cuda:0; of several cpu+cpu, cuda:0+cuda:1
+    visible: str | None  # value of the environment variable `variable` that selects it; None for a CPU core
     native_bf16: bool
-    split: int = 1  # over how many devices it splits each batch
-    card: str | None = None  # the UUID by which the driver's library knows it; of several, between commas
+    split: int = 1  # number of devices that share each batch
+    card: str | None = None  # its UUID in the driver's library (NVML); several are separated by commas
     variable: str = "CUDA_VISIBLE_DEVICES"
-    model: str | None = None  # as its maker calls it and as runs record it, where that is told
+    model: str | None = None  # the maker's name, which runs record; None if not known
 
     @property
     def is_slice(self) -> bool:
-        """Whether it is a part of a divided card (MIG)."""
+        """Whether it is a slice of a divided card (MIG)."""
         return self.visible is not None and "MIG-" in self.visible
 
 
 @dataclass(frozen=True)
 class TorchCard:
-    """A device as torch sees it: the UUID by which NVML knows it, and whether it multiplies bfloat16."""
+    """A device as torch sees it: its UUID in NVML, and whether it has native bfloat16."""
 
     uuid: str
     bf16: bool
@@ -63,7 +60,7 @@ class TorchCards:
 
 @dataclass(frozen=True)
 class Load:
-    """How busy a device is, now: `cpu` is the host itself. What a device does not tell is None."""
+    """The present load of a device; `cpu` is the whole host. Values that a device does not report are None."""
 
     device: str
     busy: float  # fraction of the cores or of the card, in [0, 1]
@@ -74,12 +71,12 @@ class Load:
 
 
 def usable() -> list[Device]:
-    """The devices that `CUDA_VISIBLE_DEVICES` leaves, else one `cpu` for each core this process may use."""
+    """The CUDA devices that `CUDA_VISIBLE_DEVICES` allows, else a `cpu` for each core this process may use."""
     return _cuda() or [Device("cpu", None, _cpu_has_bf16(), model=cpu_name())] * cores()
 
 
 def numbered(text: str, number: int) -> list[int]:
-    """The devices that a person names, as in 0-3,6, of so many. Raises InputError for others."""
+    """The numbers in a text such as 0-3,6, sorted. Raises InputError unless all are below `number`."""
     option, chosen = OptionName("devices"), set[int]()
     for part in text.split(","):
         match = NUMBERS.fullmatch(part.strip())
@@ -93,10 +90,10 @@ def numbered(text: str, number: int) -> list[int]:
 
 
 def chosen(workers: int | None, per_device: int = 1, split: int = 1, only: str | None = None) -> list[Device]:
-    """A place for each worker: so many devices (None: all), each of them `per_device` times.
+    """The device of each worker: the first `workers` devices (None: all), each `per_device` times.
 
-    With `split`, each place is so many devices, which train one run together. `only` names the devices: as in 0-3,6,
-    or an Apple GPU as mps. Raises InputError for devices that this machine does not have.
+    With `split`, each worker has that number of devices, which train one run together. `only` selects devices, as in
+    0-3,6, or an Apple GPU as mps. Raises InputError if this machine does not have these devices.
     """
     devices, named = usable(), OptionName("per_device")
     if only == APPLE:
@@ -104,14 +101,14 @@ def chosen(workers: int | None, per_device: int = 1, split: int = 1, only: str |
     elif only is not None:
         devices = _only(devices, only, workers)
     kind = "CUDA devices" if devices[0].visible else "Apple GPU" if only == APPLE else "cores"
-    if split > 1 and any(device.is_slice for device in devices):  # CUDA shows a process one slice at the most
+    if split > 1 and any(device.is_slice for device in devices):  # CUDA shows a process at most one slice
         devices, kind = [device for device in devices if not device.is_slice], "undivided CUDA devices"
     Range(1, max(1, len(devices))).check(OptionName("split"), split, f"this machine has {len(devices)} {kind}")
     if split > 1:
         if per_device > 1:
             why = f" {per_device} does not go with "
             raise InputError(named, why, OptionName("split"), f" {split}: give one of them")
-        devices = [together(devices[place : place + split]) for place in range(0, len(devices) - split + 1, split)]
+        devices = [together(devices[first : first + split]) for first in range(0, len(devices) - split + 1, split)]
         kind = f"groups of {split} {kind}"
     if workers is not None:
         Range(1, len(devices)).check(OptionName("workers"), workers, f"this machine has {len(devices)} {kind}")
@@ -128,14 +125,14 @@ def _only(devices: list[Device], text: str, workers: int | None) -> list[Device]
         raise InputError(option, why, OptionName("workers"), f" N, at most {len(devices)}")
     if workers is not None:
         raise InputError(option, f" {quoted(text)} excludes ", OptionName("workers"), ": give one of them")
-    return [devices[place] for place in numbered(text, len(devices))]
+    return [devices[number] for number in numbered(text, len(devices))]
 
 
 def _apple() -> Device:
-    """The GPU of this machine's Apple processor. Raises InputError where torch finds none."""
+    """The GPU of this machine's Apple processor. Raises InputError if torch finds none."""
     if not _has_apple_processor() or not processes.ask(TorchCards, "engine.machine.cards").apple:
         raise InputError(OptionName("devices"), " mps needs an Apple GPU, and torch finds none here: leave it out")
-    return Device(APPLE, None, native_bf16=True)  # where `fast` is float32, nothing is emulated
+    return Device(APPLE, None, native_bf16=True)  # its `fast` is float32, so nothing is emulated
 
 
 def _has_apple_processor() -> bool:
@@ -143,7 +140,7 @@ def _has_apple_processor() -> bool:
 
 
 def together(devices: list[Device]) -> Device:
-    """Several devices as the place of one worker."""
+    """Several devices as the device of one worker."""
     cards = [device.visible for device in devices if device.visible]
     name, bf16 = "+".join(device.name for device in devices), all(device.native_bf16 for device in devices)
     known = ",".join(device.card or "" for device in devices)
@@ -158,22 +155,22 @@ def cores() -> int:
 
 
 def decoders(workers: int, split: int = 1) -> int:
-    """How many processes decode images for each of so many workers: its share of the cores but the one it needs.
+    """The number of processes that decode images for each of `workers`: its share of the cores, less one for itself.
 
-    No more than its `split` devices can use.
+    At least 1, and at most `MOST_DECODERS` for each of its `split` devices.
     """
     return max(1, min(cores() // workers - 1, MOST_DECODERS * split))
 
 
 def default_profile() -> Literal["exact", "fast"]:
-    """`fast` where every device has native bf16, else `exact`."""
+    """`fast` if all devices have native bfloat16, else `exact`."""
     return "fast" if all(device.native_bf16 for device in usable()) else "exact"
 
 
 def emulated(profiles: Iterable[str]) -> str | None:
-    """Why runs of these profiles take long on this machine: it emulates the arithmetic of one. None where it does not.
+    """A warning that this machine emulates the arithmetic of one of these profiles; None if it does not.
 
-    The factor is one of ResNet-20, which lies between 9.3 and 12 (docs/performance.md).
+    The factor is for ResNet-20, measured between 9.3 and 12 (docs/performance.md).
     """
     if "fast" not in profiles or default_profile() == "fast":
         return None
@@ -186,7 +183,7 @@ def emulated(profiles: Iterable[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Card:
-    """A card as the driver's library (NVML) tells of it; `slices` are the names of its parts, if it has some (MIG)."""
+    """A card as the driver's library (NVML) describes it; `slices` are the names of its MIG slices."""
 
     uuid: str
     model: str
@@ -195,21 +192,22 @@ class Card:
 
 
 def _cuda() -> list[Device]:
-    """What CUDA_VISIBLE_DEVICES leaves of the CUDA devices; else those of ROCm, which torch treats alike."""
+    """The CUDA devices that CUDA_VISIBLE_DEVICES allows; else ROCm's, which torch calls CUDA devices, too."""
     if not any(Path(trace).exists() for trace in TRACES):
         return []
-    import pynvml  # takes three times as long as Python's own start
+    import pynvml  # imported here, as it takes three times as long as starting Python
 
-    wish = os.environ.get("CUDA_VISIBLE_DEVICES")
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
         cards = _cards()
-    except pynvml.NVMLError:  # not there, or at odds with the driver: torch may still use a card
-        return _asked(wish)
-    names = [name for card in cards for name in card.slices or (card.uuid,)] if wish is None else visible(wish, cards)
+    except pynvml.NVMLError:  # missing, or of another version than the driver: torch may still use a card
+        return _from_torch(allowed)
+    every = [name for card in cards for name in card.slices or (card.uuid,)]
+    names = every if allowed is None else visible(allowed, cards)
     if names is None:
-        return _asked(wish)
+        return _from_torch(allowed)
     known = [_card(name, cards) for name in names]
-    # A slice of a card that is named is not looked up; every card that has slices multiplies bfloat16.
+    # A named slice has no known card; all cards with slices have native bfloat16.
     return [
         Device(f"cuda:{place}", name, True)
         if card is None
@@ -219,17 +217,17 @@ def _cuda() -> list[Device]:
 
 
 def _cards() -> list[Card]:
-    """The cards in the order of the PCI bus, as nvidia-smi shows them. Raises NVMLError."""
+    """The cards in the order of the PCI bus, as in nvidia-smi. Raises NVMLError."""
     import pynvml
 
-    def about(place: int) -> Card:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(place)
+    def about(number: int) -> Card:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(number)
         bf16 = pynvml.nvmlDeviceGetCudaComputeCapability(handle)[0] >= 8
         return Card(pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle), bf16, _slices(handle))
 
     pynvml.nvmlInit()
     try:
-        return [about(place) for place in range(pynvml.nvmlDeviceGetCount())]
+        return [about(number) for number in range(pynvml.nvmlDeviceGetCount())]
     finally:
         pynvml.nvmlShutdown()
 
@@ -237,34 +235,34 @@ def _cards() -> list[Card]:
 def _slices(handle: object) -> tuple[str, ...]:
     import pynvml
 
-    found = []
+    slices = []
     with suppress(pynvml.NVMLError):  # a card that cannot be divided
         if pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE:
-            for place in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-                with suppress(pynvml.NVMLError):  # a place for a slice that nobody has made
-                    found.append(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)))
-    return tuple(found)
+            for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+                with suppress(pynvml.NVMLError):  # no slice has this number
+                    slices.append(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)))
+    return tuple(slices)
 
 
-def visible(wish: str, cards: list[Card]) -> list[str] | None:
-    """The names in CUDA_VISIBLE_DEVICES that CUDA takes, as they stand there: up to the first that is none.
+def visible(allowed: str, cards: list[Card]) -> list[str] | None:
+    """The names in the value of CUDA_VISIBLE_DEVICES that CUDA accepts, unchanged: those before the first invalid one.
 
-    A number stays one, which means to a worker what it means here. None where only CUDA can say which cards numbers
-    are: it counts the fastest first, unless CUDA_DEVICE_ORDER says PCI_BUS_ID, and a divided card in its own way.
+    A number stays a number, as it means the same card to a worker. None if only CUDA can tell which cards numbers
+    mean: it counts the fastest first unless CUDA_DEVICE_ORDER is PCI_BUS_ID, and divided cards by its own rules.
     """
     counted = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len({card.model for card in cards}) < 2
     names: list[str] = []
-    for name in (part.strip() for part in wish.split(",")):
+    for name in (part.strip() for part in allowed.split(",")):
         if NUMBER.match(name) and (not counted or any(card.slices for card in cards)):
             return None
         if not name.startswith("MIG-") and _card(name, cards) is None:
             break
         names.append(name)
-    return names if len(set(names)) == len(names) else []  # CUDA takes none where one is named twice
+    return names if len(set(names)) == len(names) else []  # CUDA accepts none if one is named twice
 
 
 def _card(name: str, cards: list[Card]) -> Card | None:
-    """The card of a name in CUDA_VISIBLE_DEVICES: a number, or the beginning of the UUID of no other."""
+    """The card of a name in CUDA_VISIBLE_DEVICES: a number, or an unambiguous beginning of a UUID."""
     if number := NUMBER.match(name):
         return cards[int(number[0])] if int(number[0]) < len(cards) else None
     matches = [card for card in cards if name and card.uuid.startswith(name)]
@@ -272,15 +270,15 @@ def _card(name: str, cards: list[Card]) -> Card | None:
 
 
 @cache
-def _asked(wish: str | None) -> list[Device]:
-    """The devices that torch finds, in a process of its own: a few seconds."""
+def _from_torch(allowed: str | None) -> list[Device]:
+    """The devices that torch finds, in a separate process, which takes a few seconds."""
     try:
-        found = processes.ask(TorchCards, "engine.machine.cards")
+        seen = processes.ask(TorchCards, "engine.machine.cards")
     except InputError:
-        return []  # `unclear` says so
-    variable = "HIP_VISIBLE_DEVICES" if found.rocm else "CUDA_VISIBLE_DEVICES"
-    names = [part.strip() for part in (os.environ.get(variable) or wish or "").split(",") if part.strip()]
-    names = names or [str(place) for place in range(len(found.cards))]
+        return []  # `unclear` warns about it
+    variable = "HIP_VISIBLE_DEVICES" if seen.rocm else "CUDA_VISIBLE_DEVICES"
+    names = [part.strip() for part in (os.environ.get(variable) or allowed or "").split(",") if part.strip()]
+    names = names or [str(number) for number in range(len(seen.cards))]
     return [
         Device(f"cuda:{place}", name, card.bf16, card=card.uuid, variable=variable, model=card.model)
         for place, (name, card) in enumerate(zip(names, found.cards, strict=False))
@@ -288,7 +286,7 @@ def _asked(wish: str | None) -> list[Device]:
 
 
 def unclear() -> str | None:
-    """Why there may be a card that is not used; None where there is no trace of one, or it is."""
+    """A warning that the machine may have an unused card; None if it has no trace of a card, or uses it."""
     traces = [trace for trace in TRACES if Path(trace).exists()]
     if not traces or os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1") or _cuda():
         return None
@@ -300,7 +298,7 @@ def unclear() -> str | None:
 
 @dataclass(frozen=True)
 class CardProcess:
-    """A process that uses a card: whose it is, as far as that is told, and the memory of the card that it holds."""
+    """A process of any user that uses a card, and the card's memory that it holds. `?`: not known."""
 
     pid: int
     user: str
@@ -308,17 +306,17 @@ class CardProcess:
     memory: int | None  # bytes
 
 
-def processes_on(places: list[Device]) -> dict[str, tuple[CardProcess, ...]]:
-    """By device, the processes that use each of these cards, anyone's."""
+def processes_on(devices: list[Device]) -> dict[str, tuple[CardProcess, ...]]:
+    """The processes, of any user, that use each of these devices, by the device's name."""
     import psutil
     import pynvml
 
-    found: dict[str, tuple[CardProcess, ...]] = {}
+    by_device: dict[str, tuple[CardProcess, ...]] = {}
     with suppress(pynvml.NVMLError):
-        if any(place.card for place in places):
+        if any(device.card for device in devices):
             pynvml.nvmlInit()
-        for place in places:
-            handle = pynvml.nvmlDeviceGetHandleByUUID(place.card) if place.card else None
+        for device in devices:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(device.card) if device.card else None
             users = []
             for one in pynvml.nvmlDeviceGetComputeRunningProcesses(handle) if handle else ():
                 user, name = "?", "?"
@@ -326,22 +324,22 @@ def processes_on(places: list[Device]) -> dict[str, tuple[CardProcess, ...]]:
                     process = psutil.Process(one.pid)
                     user, name = process.username(), process.name()
                 users.append(CardProcess(one.pid, user, name, one.usedGpuMemory))
-            found[place.name] = tuple(users)
-    return found
+            by_device[device.name] = tuple(users)
+    return by_device
 
 
 class Meter:
-    """Tells how busy this host and the cards among `places` are, since it was last asked."""
+    """Measures the load of this host and of the cards among `devices` since the last reading."""
 
-    def __init__(self, places: list[Device]) -> None:
+    def __init__(self, devices: list[Device]) -> None:
         import psutil
 
-        named = [(place.name.split("+"), place.card.split(",")) for place in places if place.card]
+        named = [(device.name.split("+"), device.card.split(",")) for device in devices if device.card]
         self.cards = {name: card for names, cards in named for name, card in zip(names, cards, strict=True) if card}
-        psutil.cpu_percent()  # it measures from one call to the next
+        psutil.cpu_percent()  # starts the first interval
 
     def read(self) -> list[Load]:
-        """The load now; the host is the device `cpu`."""
+        """The load of the host (device `cpu`), then of the cards."""
         import psutil
 
         memory = psutil.virtual_memory()
@@ -357,19 +355,19 @@ class Meter:
         with suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
         for name, uuid in self.cards.items():
-            with suppress(pynvml.NVMLError):  # a slice of a card does not tell its load
+            with suppress(pynvml.NVMLError):  # slices of a card report no load
                 handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
                 memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
                 busy = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
-                celsius = _told(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
-                milliwatts = _told(pynvml.nvmlDeviceGetPowerUsage, handle)
+                celsius = _reported(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
+                milliwatts = _reported(pynvml.nvmlDeviceGetPowerUsage, handle)
                 watts = None if milliwatts is None else milliwatts / 1000
                 loads.append(Load(name, busy, int(memory.used), int(memory.total), celsius, watts))
         return loads
 
 
-def _told(ask: Callable[..., float], *about: object) -> float | None:
-    """What a card says of itself; None if it is one that does not."""
+def _reported(ask: Callable[..., float], *about: object) -> float | None:
+    """A value from a card; None if the card does not report it."""
     import pynvml
 
     try:
@@ -389,7 +387,7 @@ def cpu_name() -> str:
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself (AVX-512 BF16, AMX, Arm BF16); emulated, it is slower than fp32."""
+    """Whether the CPU has native bfloat16 (AVX-512 BF16, AMX, Arm BF16); emulated, it is slower than float32."""
     if platform.system() != "Linux":
         return False
     words = set(Path("/proc/cpuinfo").read_text(errors="replace").split())

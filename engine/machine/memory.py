@@ -1,4 +1,4 @@
-"""Memory: limiting what this process takes, and telling that some has run out, in each library's own words."""
+"""Memory: limiting this process, and recognising errors of exhausted memory from each library."""
 
 import re
 import resource
@@ -8,31 +8,31 @@ from pathlib import Path
 
 from engine.errors import InputError, OptionName
 
-SHARE = 0.75  # of the memory that is free, for a process that looks at what a person gave
+SHARE = 0.75  # of free memory, for a process that runs a user's model
 _CGROUP = Path("/sys/fs/cgroup")
 
 WORDS = re.compile(
-    r"out[ _]of[ _]memory"  # the allocators of CUDA, ROCm and Apple; the driver, also of a graph; NCCL
-    r"|unable to find an engine"  # cuDNN's convolutions, none of which got its workspace: torch says no more
-    r"|(can't|cannot|could not|failed to) allocate memory|not enough memory"  # torch's on the host; the system
+    r"out[ _]of[ _]memory"  # the allocators of CUDA, ROCm and Apple; the driver, also for a graph; NCCL
+    r"|unable to find an engine"  # cuDNN's convolutions without memory for a workspace; torch says no more
+    r"|(can't|cannot|could not|failed to) allocate memory|not enough memory"  # torch on the host; the system
     r"|ALLOC(ATION)?_FAILED"  # cuBLAS, cuDNN, cuSOLVER, cuSPARSE, cuFFT
-    r"|NOT_INITIALIZED when calling \W*cublasCreate",  # cuBLAS, when there is no room for its handle
+    r"|NOT_INITIALIZED when calling \W*cublasCreate",  # cuBLAS without memory for its handle
     re.IGNORECASE,
 )
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether a device, or the host, had no memory left: the error says so, or one in whose wake it was raised."""
-    return any(isinstance(each, MemoryError) or _says(each) for each in wake(error))
+    """Whether an error, or one that caused it, says that a device or the host has no memory left."""
+    return any(isinstance(each, MemoryError) or _says(each) for each in causes(error))
 
 
 def _says(error: BaseException) -> bool:
-    # By class, too: what a person named so may be in the message of another error.
+    # Checks the class as well, because other errors may contain such words in a name that the user gave.
     return isinstance(error, RuntimeError | OSError) and WORDS.search(str(error)) is not None
 
 
-def wake(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those in whose wake it was raised."""
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and the errors that caused it."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
@@ -40,14 +40,14 @@ def wake(error: BaseException | None) -> Iterator[BaseException]:
 
 @contextmanager
 def limited(what: str) -> Iterator[None]:
-    """Let this process take no more than most of the memory that is free; `what` takes it, for the error.
+    """Limit this process to `SHARE` of the free memory. Raises InputError about `what` if that is not enough.
 
-    What is limited is data, as address space would be too much: builds of torch for CUDA reserve far more of it than
-    they use. Raises InputError where the limit is reached. It stays: the process ends after this.
+    The limit is on data, because builds of torch for CUDA reserve far more address space than they use. It stays in
+    force afterwards: call this in a process that ends then.
     """
     limit = int(free() * SHARE)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    with suppress(ValueError, OSError):  # there is a lower one
+    with suppress(ValueError, OSError):  # a lower limit is in force
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     try:
         yield
@@ -63,11 +63,11 @@ def limited(what: str) -> Iterator[None]:
 
 
 def free() -> int:
-    """The bytes of memory that this machine, or this container, has left."""
+    """The free memory of this machine or container, in bytes."""
     import psutil
 
-    found = int(psutil.virtual_memory().available)
+    available = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError):  # no container, or none with a limit
         most, used = ((_CGROUP / name).read_text() for name in ("memory.max", "memory.current"))
-        found = min(found, max(0, int(most) - int(used)))
-    return found
+        available = min(available, max(0, int(most) - int(used)))
+    return available

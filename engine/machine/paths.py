@@ -1,4 +1,4 @@
-"""Paths that a person gives: read with `~` expanded, and whether a file may be put there."""
+"""Paths that users type: expanding `~`, and whether a file may replace another."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from engine.errors import InputError, quoted
 
 
 def given(text: str, what: str = "path") -> Path:
-    """The path that `text` is, with `~` expanded. Raises InputError where no file can have it; `what` is its name."""
+    """The path of a text, with `~` expanded. Raises InputError about `what` if no file can have that path."""
     if "\0" in text:
         raise InputError(f"{what} {quoted(text)} has a NUL character in it: no file can be named so")
     try:
@@ -27,7 +27,7 @@ def given(text: str, what: str = "path") -> Path:
 
 
 def is_replaceable(path: Path) -> bool:
-    """Whether a new file may take the name `path`. A device, a pipe, or what stands for one is written to instead."""
+    """Whether a new file may replace `path`; not for devices, pipes and /dev or /proc, which are written to instead."""
     if str(path.absolute()).startswith(("/dev/", "/proc/")):
         return False
     return path.is_file() or not path.exists()

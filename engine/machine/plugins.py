@@ -1,7 +1,7 @@
-"""What packages of others add: pruning criteria, kinds of random tickets, optimizers, schedules, models, data sets.
+"""Plug-ins: pruning criteria, kinds of random tickets, optimizers, schedules, models and data sets of other packages.
 
-A package offers one as an entry point of a group `lottery_cockpit.*` (`docs/extending.md`). Listing them imports none.
-In a run's identity one is called `NAME@DISTRIBUTION==VERSION`, so that another version makes another run.
+A package offers a plug-in as an entry point of a group `lottery_cockpit.*` (`docs/extending.md`). Listing plug-ins
+imports none. In a run's identity its name is `NAME@DISTRIBUTION==VERSION`, so that another version makes another run.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,23 +19,23 @@ PREFIX = "lottery_cockpit."
 
 @dataclass(frozen=True)
 class Door:
-    """One group of entry points, and what this program brings along of its kind."""
+    """A group of entry points, and the built-in objects of its kind."""
 
     group: str
-    what: str  # in messages
+    what: str  # the kind, in messages
     built_in: Mapping[str, str]  # name -> module:attribute
 
     @property
     def offered(self) -> "dict[str, EntryPoint]":
-        """What installed packages offer, by name. A name of ours stays ours."""
+        """The entry points of installed packages by name, without those that have a built-in name."""
         return {point.name: point for point in _installed(PREFIX + self.group) if point.name not in self.built_in}
 
     def names(self) -> tuple[str, ...]:
-        """All names, ours first."""
+        """All names, the built-in ones first."""
         return (*self.built_in, *sorted(self.offered))
 
     def identity(self, name: str, option: object = "") -> str:
-        """What a name stands for in a run. Raises InputError for a name that nobody offers, given as `option`."""
+        """The identity of a name, for recipes. Raises InputError about `option` for a name that is not installed."""
         if name in self.built_in:
             return name
         if point := self.offered.get(name):
@@ -45,7 +45,7 @@ class Door:
         raise unknown(option or self.what, name, self.names())
 
     def load(self, identity: str) -> Any:
-        """The object behind an identity. Raises InputError where it is missing, of another version, or fails."""
+        """Import the object of an identity. Raises InputError if it is missing, of another version, or fails."""
         if identity in self.built_in:
             import pkgutil
 
@@ -53,7 +53,7 @@ class Door:
         point = self._point(identity)
         try:
             return point.load()
-        except Exception as error:  # importing somebody's module may raise anything
+        except Exception as error:  # importing a plug-in may raise anything
             raise InputError(
                 f"{self.what} {point.name!r} of {version(point)} cannot be imported ({type(error).__name__}: {error}):"
                 " mend or reinstall that package"
@@ -72,12 +72,12 @@ class Door:
 
 
 def is_plugin(identity: str) -> bool:
-    """Whether an identity is that of a plug-in."""
+    """Whether an identity belongs to a plug-in."""
     return "@" in identity
 
 
 def installed() -> "Iterator[tuple[str, EntryPoint]]":
-    """Every entry point in a group of ours, with the group's name."""
+    """All entry points of cockpit's groups, each with the group's name."""
     from importlib.metadata import entry_points
 
     for group in sorted(entry_points().groups):
@@ -86,28 +86,28 @@ def installed() -> "Iterator[tuple[str, EntryPoint]]":
 
 
 def failures() -> dict[str, str]:
-    """Why plug-ins cannot be imported, by group and name; this imports all of them."""
-    found = {}
+    """Import all plug-ins; returns the errors of those that fail, by group and name."""
+    errors = {}
     for group, point in installed():
         try:
             point.load()
-        except Exception as error:  # whatever somebody's module raises
-            found[f"{group} {point.name}"] = f"{type(error).__name__}: {error}"
-    return found
+        except Exception as error:  # importing a plug-in may raise anything
+            errors[f"{group} {point.name}"] = f"{type(error).__name__}: {error}"
+    return errors
 
 
 def forget() -> None:
-    """Look anew at what is installed."""
+    """Forget the installed entry points, so that they are read again."""
     _installed.cache_clear()
 
 
 @cache
 def _installed(group: str) -> "tuple[EntryPoint, ...]":
-    from importlib.metadata import entry_points  # which takes longer to import than most commands take
+    from importlib.metadata import entry_points  # imported here, as it takes longer than most commands
 
     return tuple(entry_points(group=group))
 
 
 def version(point: "EntryPoint") -> str:
-    """The distribution of an entry point, and its version."""
+    """The distribution and version of an entry point, as NAME==VERSION."""
     return f"{point.dist.name}=={point.dist.version}" if point.dist else "an unknown distribution"

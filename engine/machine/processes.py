@@ -1,4 +1,4 @@
-"""How this program starts another Python process of its own, and tells whether one has ended."""
+"""Starting cockpit's Python processes, identifying them, and telling whether one has ended."""
 
 import os
 import platform
@@ -22,10 +22,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a pid says which process: a host since it was booted, and a pid namespace (a container's).
-
-    None where that cannot be told.
-    """
+    """Where a pid is unique: a host since its boot, and a pid namespace (of a container). None: not known."""
 
     host: str
     boot: str | None
@@ -33,13 +30,13 @@ class Place:
 
     @property
     def is_told(self) -> bool:
-        """Whether a pid of this place says which process."""
+        """Whether a pid of this place identifies a process."""
         return None not in (self.boot, self.pid_namespace)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which process: the columns of workers and pools that `alive` reads."""
+    """The identity of a process: the columns of workers and pools that `alive` reads."""
 
     pid: int
     process_started: float | None
@@ -49,7 +46,7 @@ class Identity:
 
 
 class Process(Protocol):
-    """A row that says which process: an `Identity`, or one with these columns."""
+    """An `Identity`, or a row with its columns."""
 
     @property
     def pid(self) -> int | None: ...
@@ -64,21 +61,21 @@ class Process(Protocol):
 
 
 def python(module: str) -> list[str]:
-    """The command that runs a module of this project, whatever files lie in the current folder (hence -P)."""
+    """The command that runs a module of this project. -P: the current folder's files are not imported."""
     return [sys.executable, "-P", "-m", module]
 
 
 def environment() -> dict[str, str]:
-    """The environment for it, in which this project is found even if it runs from a checkout."""
+    """The environment for `python`, in which this project is found even in a checkout."""
     before = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{before}" if before else str(ROOT)}
 
 
 def ask(kind: type[Answer], module: str, *arguments: object) -> Answer:
-    """Run a module of this project as a process of its own; what it `answer`s, as a value of this type.
+    """Run a module of this project in a separate process; returns its `answer` as a value of this type.
 
-    So a program that imports no torch can ask for what needs it. What the process prints on stderr is passed on.
-    Raises the InputError that was raised there.
+    It lets commands that import no torch use modules that do. The process's stderr is passed on. Raises the InputError
+    that was raised there, and InputError if the process gave no answer.
     """
     import json
 
@@ -88,16 +85,16 @@ def ask(kind: type[Answer], module: str, *arguments: object) -> Answer:
         [*python(module), *map(str, arguments)], env=environment(), stdout=subprocess.PIPE, text=True, check=False
     )
     try:
-        found = json.loads(done.stdout)
+        reply = json.loads(done.stdout)
     except ValueError:
         raise InputError(f"{module} {_ending(done.returncode)}") from None
-    if "error" in found:
-        raise InputError.from_json(found["error"])
-    return msgspec.convert(found["answer"], kind)
+    if "error" in reply:
+        raise InputError.from_json(reply["error"])
+    return msgspec.convert(reply["answer"], kind)
 
 
 def _ending(code: int) -> str:
-    """How a process ended that gave no answer. Libraries abort, and Linux kills, where memory has run out."""
+    """How a process without an answer ended, as text. Libraries abort and Linux kills when memory has run out."""
     if code >= 0:
         return f"ended with code {code} and no answer"
     with suppress(ValueError):  # a real-time signal has no name
@@ -107,7 +104,7 @@ def _ending(code: int) -> str:
 
 
 def answer(find: Callable[[], object]) -> None:
-    """In the process that was asked: print what `find` returns, or why it cannot, as JSON on stdout."""
+    """In a process started by `ask`: print the result of `find`, or its InputError or OSError, as JSON on stdout."""
     import json
 
     import msgspec
@@ -123,17 +120,14 @@ def answer(find: Callable[[], object]) -> None:
         sys.exit(130)
 
 
-HALTED = 3  # exit code of a worker that cannot use its database: another one in its place could not either
-RENEWED = 4  # of one whose process can train no more, for another one to take its place
-UNRECORDED = 5  # the same, and the other should not try to record steps as CUDA graphs
-HALT = "halted: "  # before the reason, in its log
+HALTED = 3  # exit code of a worker that cannot use its database, so that a replacement could not, either
+RENEWED = 4  # of a worker whose process cannot train any more and must be replaced
+UNRECORDED = 5  # the same, but its replacement should not record steps as CUDA graphs
+HALT = "halted: "  # precedes the reason in the worker's log
 
 
 def say(line: str) -> None:
-    """Print a line, which a worker's pool writes into its log, unless the last said the same.
-
-    On a full disk it is lost, and work goes on.
-    """
+    """Print a line to the worker's log, unless it repeats the last one. On a full disk the line is lost."""
     if line in _last:
         return
     _last[:] = [line]
@@ -142,34 +136,34 @@ def say(line: str) -> None:
 
 
 _spent: list[int] = []
-_last: list[str] = []  # the line that was said last
+_last: list[str] = []  # the last line of `say`
 
 
 def spend(why: str, code: int = RENEWED) -> None:
-    """Have this process train nothing more, as what a library keeps in it may be broken, and end with this code."""
+    """End this worker with this code after its run, because the state of a library in it may be broken."""
     say(f"this process trains nothing more after this run: {why}")
     _spent.append(code)
 
 
 def spent() -> int | None:
-    """The exit code of a process that should train nothing more (`spend`); None while it may."""
+    """The exit code given to `spend`; None while this process may train further runs."""
     return _spent[0] if _spent else None
 
 
 def place() -> Place:
-    """The place of this process. Systems without boot ids are told by their name."""
+    """The place of this process. Systems without boot ids are identified by host name."""
     host, boot, pid_namespace = platform.node(), None, None
     if not _PROC.exists():
         return Place(host, host, "")
     with suppress(OSError):
-        if os.readlink(_PROC / "self") == str(os.getpid()):  # else it shows another namespace's processes
+        if os.readlink(_PROC / "self") == str(os.getpid()):  # else /proc shows another namespace
             pid_namespace = os.readlink(_PROC / "self/ns/pid")
             boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else host
     return Place(host, boot, pid_namespace)
 
 
 def check_told() -> None:
-    """Raises InputError in a container from which no process can be told, not even one that was just started."""
+    """Raise InputError in a container whose /proc identifies no process, not even one just started."""
     if not place().is_told:
         raise InputError(
             "this container's /proc shows other processes than its own, so background workers cannot be told: mount"
@@ -178,13 +172,13 @@ def check_told() -> None:
 
 
 def identity(pid: int | None = None) -> Identity:
-    """The identity of a process of this place, by default of this process."""
+    """The identity of a process of this place, by default this process."""
     pid, here = os.getpid() if pid is None else pid, place()
     return Identity(pid, _look(pid)[1] if here.is_told else None, **vars(here))
 
 
 def alive(process: Process) -> bool | None:
-    """Whether a process runs; None if it is of another place, from which only its lease counts."""
+    """Whether a process runs; None if it is of another place, for which only its lease counts."""
     here = place()
     if not here.is_told or any(getattr(process, name) != value for name, value in vars(here).items()):
         return None
@@ -192,23 +186,23 @@ def alive(process: Process) -> bool | None:
         state, started = _look(process.pid or 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's, hidden
+    except PermissionError:  # hidden, as it is another user's
         return True
     return state != "Z" and started == process.process_started
 
 
 def mark() -> str:
-    """A word to end the name of a temporary file with, which nobody else uses; `marked_alive` reads it."""
+    """A unique ending for the name of a temporary file, from which `marked_alive` finds this process."""
     return f"{_short(place())}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def is_mark(word: str) -> bool:
-    """Whether a word is a `mark`, or the bare pid that version 0.1.0 ended such names with."""
+    """Whether a word is a `mark`, or a bare pid, which version 0.1.0 used."""
     return re.fullmatch(r"([0-9a-z]+-)?[0-9]+(-[0-9a-f]+)?", word) is not None
 
 
 def marked_alive(mark: str) -> bool | None:
-    """Whether the process with this `mark` runs; None if that cannot be told from here."""
+    """Whether the process with this `mark` runs; None if this place cannot tell."""
     here, _, rest = mark.partition("-")
     if not place().is_told or here != _short(place()):
         return None
@@ -228,7 +222,7 @@ def _short(here: Place) -> str:
 
 
 def _look(pid: int) -> tuple[str, float]:
-    """The state of a process (Z: ended), and when it started on a clock that nobody sets. See proc_pid_stat(5)."""
+    """The state of a process (Z: ended), and its start in seconds since boot. See proc_pid_stat(5)."""
     try:
         stat = (_PROC / f"{pid}/stat").read_bytes()
     except FileNotFoundError:
@@ -238,11 +232,11 @@ def _look(pid: int) -> tuple[str, float]:
 
 
 def _look_elsewhere(pid: int) -> tuple[str, float]:
-    """The same where /proc does not show the process, or there is none."""
+    """The same if /proc does not show the process or does not exist."""
     import psutil
 
     if _PROC.exists():
-        with suppress(OverflowError):  # a number that no process has
+        with suppress(OverflowError):  # too large for a pid
             if psutil.pid_exists(pid):
                 raise PermissionError
         raise ProcessLookupError
@@ -256,12 +250,12 @@ def _look_elsewhere(pid: int) -> tuple[str, float]:
 
 
 def has_open(pid: int, path: Path) -> bool:
-    """Whether the process of this pid, or one that it started, has a file open; True where that cannot be told."""
+    """Whether the process of this pid, or one that it started, has a file open; True if that is not known."""
     import psutil
 
     try:
         process = psutil.Process(pid)
         files = {file.path for one in (process, *process.children(recursive=True)) for file in one.open_files()}
-    except (psutil.NoSuchProcess, psutil.AccessDenied):  # it has just ended, or is another user's
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # has just ended, or is another user's
         return True
     return str(path.resolve()) in files

@@ -1,4 +1,4 @@
-"""torchvision, which fails in a way of its own where it and torch are not from one release."""
+"""Importing torchvision, with a clear error if its release does not fit torch's."""
 
 from types import ModuleType
 
@@ -11,15 +11,15 @@ FIX = (
 
 
 def torchvision() -> ModuleType:
-    """The module. Raises InputError where it is not installed, or does not go with torch."""
+    """Import torchvision. Raises InputError if it is not installed or does not fit torch."""
     from importlib.metadata import version
 
     try:
         import torchvision as module
     except ImportError as error:
         raise InputError(f"torchvision cannot be used ({error}): {FIX}") from None
-    except RuntimeError as error:  # operator torchvision::nms does not exist
+    except RuntimeError as error:  # such as "operator torchvision::nms does not exist"
         pair = f"torchvision {version('torchvision')} does not go with torch {version('torch')}"
         raise InputError(f"{pair} ({str(error).splitlines()[0]}): {FIX}") from None
-    found: ModuleType = module
-    return found
+    imported: ModuleType = module
+    return imported

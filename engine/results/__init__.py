@@ -1,5 +1,4 @@
-"""The engine's door for Python: `engine.open` gives the results of a database, and tickets are written to files to
-take away.
+"""The Python API: `engine.open` reads the results of a database, and `ticket_export` writes tickets to files.
 
-It stands on all other rooms; `import engine` alone imports none of it.
+It may import all other packages of the engine; `import engine` alone does not import it.
 """

@@ -1,4 +1,4 @@
-"""What `engine.open` gives: a database of results, read from Python. Only masks and tickets import torch."""
+"""The results of a database, which `engine.open` returns. Only masks and tickets import torch."""
 
 import sqlite3
 import threading
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 
 
 class Results:
-    """A database that is only read, while workers write to it or not, from any thread.
+    """A database, opened for reading, also while workers write to it. Threads may share it.
 
-    Close it, or use it in a `with`. A damaged row raises `engine.store.damage.Damaged`, an InputError that names it.
+    Close it, or use it in a `with` statement. A damaged row raises `engine.store.damage.Damaged`, an InputError that
+    names the row.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._folder = Folder(database.files_folder(path))
-        self._own = threading.local()  # each thread's connection: one could not serve two at once
+        self._own = threading.local()  # a connection for each thread, as threads cannot share one
         self._opened: WeakSet[database.Connection] = WeakSet()
         self._closed = False
-        _ = self.connection  # raises where there is no database
+        _ = self.connection  # raises InputError if the database cannot be read
 
     def __enter__(self) -> "Results":
         return self
@@ -40,21 +41,21 @@ class Results:
         self.close()
 
     def close(self) -> None:
-        """Let go of the database, in all threads."""
+        """Close the connections of all threads."""
         self._closed = True
         for connection in list(self._opened):
             connection.close()
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """This thread's connection, to the database as it is now. Raises InputError once it is closed."""
+        """This thread's connection to the database. Raises InputError after `close`."""
         if self._closed:
             raise InputError(f"{self.path} was closed: open it again with engine.open")
-        found: database.Connection | None = getattr(self._own, "connection", None)
-        if found is None or not found.is_current():
-            found = self._own.connection = database.reader(self.path)
-            self._opened.add(found)
-        return found
+        connection: database.Connection | None = getattr(self._own, "connection", None)
+        if connection is None or not connection.is_current():
+            connection = self._own.connection = database.reader(self.path)
+            self._opened.add(connection)
+        return connection
 
     def experiments(self) -> list[str]:
         """The names of the experiments, oldest first."""
@@ -70,29 +71,30 @@ class Results:
         return self.records("runs", experiment)
 
     def records(self, table: str, experiment: str | None = None, *, all_attempts: bool = False) -> list[dict[str, Any]]:
-        """The rows of a table of `cockpit export`: curves, runs, epochs, layers or statistics.
+        """The rows of a table of `cockpit export` as dicts: curves, runs, epochs, layers, lines or statistics.
 
-        Epochs are those of each run's last attempt, or of `all_attempts`.
-        Raises InputError for another table, or an experiment that there is not.
+        Epochs are of each run's last attempt, or with `all_attempts` of all.
+        Raises InputError for another table or an unknown experiment.
         """
         with damage.explained(self.path):
-            names, found = reports.table(self.connection, table, experiment, all_attempts=all_attempts)
-            return [dict(zip(names, row, strict=True)) for row in found]
+            names, rows = reports.table(self.connection, table, experiment, all_attempts=all_attempts)
+            return [dict(zip(names, row, strict=True)) for row in rows]
 
     def frame(
         self, table: str = "curves", experiment: str | None = None, *, all_attempts: bool = False
     ) -> "pandas.DataFrame":
-        """The same as a DataFrame, if pandas is installed."""
+        """The rows of `records` as a DataFrame. Needs pandas."""
         import pandas
 
         with damage.explained(self.path):
-            names, found = reports.table(self.connection, table, experiment, all_attempts=all_attempts)
-            return pandas.DataFrame.from_records(list(found), columns=names)
+            names, rows = reports.table(self.connection, table, experiment, all_attempts=all_attempts)
+            return pandas.DataFrame.from_records(list(rows), columns=names)
 
     def run(self, name: str, level: int | None = None, replicate: int = 0) -> str:
-        """The digest of a run: of EXPERIMENT:SCOPE or EXPERIMENT:CURVE at a level (None: the sparsest), or by digits.
+        """The digest of a run: of EXPERIMENT:SCOPE or EXPERIMENT:CURVE at a level (None: the sparsest), or by its
+        first digits.
 
-        Raises InputError, with what there is, if none is called so.
+        Raises InputError, with the nearest names, if no run has this name.
         """
         with damage.explained(self.path):
             return exports.run_of(self.connection, name, level, replicate)
@@ -100,9 +102,9 @@ class Results:
     def ticket(self, name: str, level: int | None = None, replicate: int = 0) -> "Ticket":
         """The ticket of a run: `state` (unmasked) and `masks` as tensors, `about` with its recipe.
 
-        The run is named as in `run`. Chains of different rules share their dense run: by its digest alone, its ticket
-        of level 0 has the masks of the narrowest rule. A winning ticket is as it was found on its source.
-        Raises InputError if a file that the ticket is made of is absent.
+        The run is named as in `run`. Chains of different rules share their dense run; named by its digest, its ticket
+        of level 0 has the masks of the narrowest rule. A winning ticket is returned as for its source.
+        Raises InputError if one of the ticket's files is missing.
         """
         from engine.results import ticket_export
 
@@ -111,5 +113,5 @@ class Results:
             return ticket_export.ticket(self.connection, self._folder, digest, sparser)
 
     def masks(self, name: str, level: int | None = None, replicate: int = 0) -> "dict[str, Tensor]":
-        """The masks of that ticket: by the weight's name a bool tensor of its shape, True where a weight remains."""
+        """The masks of that ticket: a bool tensor for each weight's name, of its shape, True where a weight remains."""
         return self.ticket(name, level, replicate).masks

@@ -1,6 +1,6 @@
-"""Tickets as files of their own: `python -m engine.results.ticket_export export|verify|compare` prints JSON.
+"""Exporting and verifying ticket files: `python -m engine.results.ticket_export export|verify|compare` prints JSON.
 
-Their format: `ticketfiles`. Which tickets there are is asked of the database, and needs no torch: `store.exports`.
+`ticketfiles` defines the format. `store.exports` lists the tickets of a database without torch.
 """
 
 import argparse
@@ -26,23 +26,23 @@ from engine.store.files import Folder, LostFile
 from engine.tickets import starts, ticketfiles
 from engine.tickets.ticketfiles import Description, Verified
 
-FEW = 3  # problems of one kind that are named
+FEW = 3  # problems of one kind that are listed
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """A ticket in hand: the state of the network, unmasked, its masks by weight, and where both come from."""
+    """A ticket: the unmasked state of the network, masks by weight, the metadata, and all of it as a file's bytes."""
 
     state: dict[str, Tensor]
     masks: Masks
     about: dict[str, Any]
-    data: bytes  # all of it as a file
+    data: bytes
 
 
 def ticket(connection: sqlite3.Connection, folder: Folder, digest: str, sparser: str | None = None) -> Ticket:
-    """The ticket of the run of this digest, made of the files that its chain left. Raises InputError without those.
+    """The ticket of the run of this digest, made from the files of its chain. Raises InputError if one is missing.
 
-    A `sparser` run says of which chain a ticket of level 0 is (`exports.of_run`).
+    For a ticket of level 0, the digest of a `sparser` run selects the chain (`exports.of_run`).
     """
     wanted = exports.of_run(connection, digest, sparser)
     chain = wanted.run.chain
@@ -76,51 +76,51 @@ def _kinds(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Kind]:
 
 
 def verify(path: Path) -> Verified:
-    """What a file says of itself, if it is a ticket file, and what is wrong: digest, counts, recipe against tensors.
+    """Verify a file: its format, digest, counts, and its tensors against its recipe. Returns problems, if any.
 
-    A person's own model is not run for it, so its tensors are not compared with the network: see `compare`. Raises
-    InputError if there is no such file.
+    User models are not run, so their tensors are not compared with the network: use `compare`. Raises InputError if the
+    file does not exist.
     """
     if not path.is_file():
         raise InputError(f"file {path} does not exist: name a ticket file")
     try:
-        found = ticketfiles.unpack(path.read_bytes())
+        file = ticketfiles.unpack(path.read_bytes())
     except InputError as error:
         return Verified(str(path), (str(error),))
-    wrong = ticketfiles.problems(found)
-    is_own = user_model.is_own(found.run.training.model)
+    wrong = ticketfiles.problems(file)
+    is_own = user_model.is_own(file.run.training.model)
     try:
-        wrong += ([] if is_own else _unlike_its_recipe(found)) + _not_finite(found)
+        wrong += ([] if is_own else _unlike_its_recipe(file)) + _not_finite(file)
     except InputError as error:
         wrong.append(str(error))
-    return Verified(str(path), tuple(wrong), ticketfiles.described(found), is_compared=not is_own)
+    return Verified(str(path), tuple(wrong), ticketfiles.described(file), is_compared=not is_own)
 
 
 def compare(path: Path, folder: str) -> bool:
-    """True. Raises InputError where a file's tensors are not those of its network, whose source lies in `folder`."""
-    found = ticketfiles.read(path)
-    trust.require(found.run.training.model, folder)
-    with memory.limited(f"model {found.run.training.model.partition('@')[0]}"):  # whose code runs
-        wrong = _unlike_its_recipe(found, folder) + _not_finite(found)
+    """Return True if a file's tensors fit its user model, whose source is in `folder`; else raise InputError."""
+    file = ticketfiles.read(path)
+    trust.require(file.run.training.model, folder)
+    with memory.limited(f"model {file.run.training.model.partition('@')[0]}"):  # the user's code runs here
+        wrong = _unlike_its_recipe(file, folder) + _not_finite(file)
     if wrong:
         raise InputError(f"{path}: {wrong[0]}")
     return True
 
 
-def _not_finite(found: ticketfiles.TicketFile) -> list[str]:
-    """Which tensors are not numbers."""
-    state, _ = starts.unpack_ticket(found.data)  # the library checks that every tensor is whole
+def _not_finite(file: ticketfiles.TicketFile) -> list[str]:
+    """Problems: tensors with values that are not finite."""
+    state, _ = starts.unpack_ticket(file.data)  # the library checks that every tensor is complete
     wrong = [name for name, value in state.items() if not value.isfinite().all()]
     return _few([f"{name} holds what is no finite number" for name in wrong])
 
 
-def _unlike_its_recipe(found: ticketfiles.TicketFile, folder: str = "") -> list[str]:
-    """Where the tensors are not those of the network that the recipe names."""
-    training, data = found.run.training, found.about.data
+def _unlike_its_recipe(file: ticketfiles.TicketFile, folder: str = "") -> list[str]:
+    """Problems: tensors that differ from those of the recipe's network in name, shape or mask."""
+    training, data = file.run.training, file.about.data
     with torch.device("meta"):
         model = nets.build(training.model, training.width, data.shape, data.classes, folder)
-    state, masks = starts.unpack_ticket(found.data)
-    expected, rule = model.state_dict(), ticketfiles.rule_of(found.run)
+    state, masks = starts.unpack_ticket(file.data)
+    expected, rule = model.state_dict(), ticketfiles.rule_of(file.run)
     shared = [name for name in expected if name in state]
     sizes = ((name, tuple(state[name].shape), tuple(expected[name].shape)) for name in shared)
     prunable = nets.prunable(model, rule.prunable)
@@ -135,7 +135,7 @@ def _unlike_its_recipe(found: ticketfiles.TicketFile, folder: str = "") -> list[
 
 
 def _few(problems: list[str]) -> list[str]:
-    """Some of the problems of one kind, and how many more there are: a file of another network has hundreds."""
+    """The first problems of one kind and the number of others: a file of another network has hundreds."""
     rest = len(problems) - FEW
     return problems if rest < 2 else [*problems[:FEW], f"{rest} more like this"]
 
@@ -143,30 +143,31 @@ def _few(problems: list[str]) -> list[str]:
 def export(
     path: Path, digest: str, sparser: str, output: Path, code_for: str | None = None
 ) -> tuple[str, Description, list[str]]:
-    """Write the ticket of a run to a file, or into a folder: where, what it says of itself, and what else was written.
+    """Write the ticket of a run to a file or into a folder; returns its path, its facts, and other files written.
 
-    `code_for` is the name that the file will have: beside it, write the network's definition (`models.definition`).
+    With `code_for`, also write the network's definition (`models.definition`) for a ticket file of that name ("": its
+    name here) to the same folder.
     """
     with damage.explained(path), closing(database.reader(path)) as connection:
-        found = ticketfiles.unpack(ticket(connection, Folder(database.files_folder(path)), digest, sparser).data)
-        folder = database.model_folder(connection, found.run.training.model)
-    place = output / ticketfiles.file_name(found) if output.is_dir() else output
-    place.parent.mkdir(parents=True, exist_ok=True)
+        file = ticketfiles.unpack(ticket(connection, Folder(database.files_folder(path)), digest, sparser).data)
+        folder = database.model_folder(connection, file.run.training.model)
+    target = output / ticketfiles.file_name(file) if output.is_dir() else output
+    target.parent.mkdir(parents=True, exist_ok=True)
     code = []
     if code_for is not None:
-        code = definition.write(place.parent, _definition(found, folder, code_for or place.name))
-    files.write(place, found.data)
-    return str(place), ticketfiles.described(found), code
+        code = definition.write(target.parent, _definition(file, folder, code_for or target.name))
+    files.write(target, file.data)
+    return str(target), ticketfiles.described(file), code
 
 
-def _definition(found: ticketfiles.TicketFile, folder: str, ticket: str) -> dict[str, bytes]:
-    training, data = found.run.training, found.about.data
-    about = f"Ticket of level {found.run.ticket.level} from {data.name}: {training.model} x {training.width:g}."
+def _definition(file: ticketfiles.TicketFile, folder: str, ticket: str) -> dict[str, bytes]:
+    training, data = file.run.training, file.about.data
+    about = f"Ticket of level {file.run.ticket.level} from {data.name}: {training.model} x {training.width:g}."
     return definition.files(training.model, training.width, data.shape, data.classes, folder, ticket, about)
 
 
 def main() -> None:
-    """The command line that `cockpit tickets` calls."""
+    """The command that `cockpit tickets` runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     exporting = verbs.add_parser("export")

@@ -160,7 +160,7 @@ class Worker:
         try:
             if memory.ran_out(error):
                 self._out_of_memory(claim, error)
-                for each in memory.wake(error):
+                for each in memory.causes(error):
                     each.__traceback__ = None  # its frames hold the tensors
                 self.context.under_way = None
                 if not processes.spent():  # else it may wait for a device for ever

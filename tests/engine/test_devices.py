@@ -21,7 +21,7 @@ SLICED = [Card("GPU-a", A100, True, ("MIG-1", "MIG-2")), Card("GPU-b", A100, Tru
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES"):
         monkeypatch.delenv(variable, raising=False)
-    devices._asked.cache_clear()
+    devices._from_torch.cache_clear()
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, cards: list[Card], torch: TorchCards | None = None) -> None:
