@@ -1,6 +1,5 @@
-"""Networks: which are built in, a person's own with its hash and whether it may run here, building one, and looking
-at one in a process of its own.
+"""Networks: the built-in ones, user models with their hashes and permissions, building, and checks in a process.
 
-`catalog`, `user_model` and `trust` say what a network is and import no torch; `architectures`, `nets` and `probe`
-build.
+`catalog`, `user_model` and `trust` give the facts of a network without torch. `architectures`, `nets` and `probe` build
+networks.
 """

@@ -1,4 +1,4 @@
-"""The layers of the networks, each named as in its paper. `nets` knows them by name."""
+"""The built-in networks, with layers named as in their papers. `nets` builds them by name."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ GREY = 28  # pixels a side of MNIST
 
 
 def scaled(channels: int, width: float) -> int:
-    """That many channels under a width multiplier, at least one."""
+    """The number of channels under a width multiplier, at least one."""
     return max(1, round(channels * width))
 
 
@@ -34,7 +34,7 @@ class Vgg(nn.Sequential):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut without parameters: strided, new channels zero (He et al., option A)."""
+    """Two 3x3 convolutions with a shortcut without parameters: strided, new channels zero (He et al., option A)."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -47,8 +47,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, before, H, W) to (N, after, H / stride, W / stride)."""
         y = self.bn2(self.conv2(torch.relu_(self.bn1(self.conv1(x)))))
-        # Every second pixel. The gradient of a slice would lie channel after channel, and in channels_last what meets
-        # it in the backward pass takes 25 times as long.
+        # Takes every second pixel. A slice would do so, too, but its gradient is not in channels_last, and then layers
+        # of the backward pass take 25 times as long.
         shortcut = x if self.stride == 1 else nn.functional.avg_pool2d(x, 1, self.stride)
         if self.added:
             shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, self.added // 2, self.added - self.added // 2))
@@ -66,9 +66,9 @@ class ResNet20(nn.Sequential):
         self.add_module("relu", nn.ReLU(inplace=True))
         before = sizes[0]
         for stage, size in enumerate(sizes):
-            for place in range(3):
-                block = BasicBlock(before, size, stride=2 if stage and not place else 1)
-                self.add_module(f"block{stage * 3 + place + 1}", block)
+            for index in range(3):
+                block = BasicBlock(before, size, stride=2 if stage and not index else 1)
+                self.add_module(f"block{stage * 3 + index + 1}", block)
                 before = size
         _add_head(self, before, classes)
 
@@ -118,8 +118,8 @@ class LeNet5(nn.Sequential):
 class LeNet300(nn.Sequential):
     """LeNet-300-100 (LeCun et al. 1998, section III.C.4; Frankle & Carbin 2019, figure 2) with ReLU.
 
-    It sees the grey of an image, the mean of its channels, and of 32x32 pixels the inner 28x28: of MNIST, which is
-    repeated and padded to 3x32x32, the 784 pixels.
+    Its input is the mean over an image's channels and, of 32x32 pixels, the inner 28x28. For MNIST, which is repeated
+    and padded to 3x32x32, these are the original 784 pixels.
     """
 
     def __init__(self, width: float, shape: Shape, classes: int) -> None:
@@ -137,7 +137,7 @@ class _Grey(nn.Module):
 
 
 def _add_linear(net: nn.Sequential, sizes: list[int], classes: int) -> None:
-    """Hidden linear layers between the neighbours of `sizes`, each with ReLU, and an output layer."""
+    """Add hidden linear layers with the inputs and outputs `sizes`, each with ReLU, and an output layer."""
     net.add_module("flatten", nn.Flatten())
     for number, (before, after) in enumerate(pairwise(sizes), 1):
         net.add_module(f"linear{number}", nn.Linear(before, after))
@@ -161,7 +161,7 @@ class VitTiny(nn.Module):
         self.vit.conv_proj = nn.Conv2d(shape[0], hidden, size, size)
 
     def reset_parameters(self) -> None:
-        """Draw the positions' embedding, as torchvision does, which no layer of it draws again."""
+        """Draw the position embedding as torchvision does: it is a parameter of no layer that could reset it."""
         nn.init.normal_(self.vit.encoder.pos_embedding, std=0.02)
         nn.init.zeros_(self.vit.class_token)
 
@@ -172,13 +172,13 @@ class VitTiny(nn.Module):
 
 
 def torchvision_resnet(name: str, width: float, channels: int, classes: int, small_stem: bool) -> nn.Module:
-    """torchvision's ResNet called `name`, its channels multiplied by `width`, for images of `channels` channels.
+    """torchvision's ResNet `name`, with channels multiplied by `width`, for images of `channels` channels.
 
-    With the `small_stem` its first convolution is 3x3 of stride 1 and no max pool follows, as is usual for CIFAR.
+    With `small_stem`, the first convolution is 3x3 of stride 1 without a max pool after it, as usual for CIFAR.
     """
     from torchvision import models  # takes a second to import
 
-    with torch.device("meta"):  # every layer is made anew below
+    with torch.device("meta"):  # its layers are replaced below
         net: nn.Module = getattr(models, name)(num_classes=classes)
     for path, module in list(net.named_modules()):
         match module:

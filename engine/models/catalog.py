@@ -1,4 +1,4 @@
-"""Which networks there are and how each is trained unless told otherwise. Nothing here imports torch."""
+"""The networks and their default training. No torch."""
 
 import functools
 import json
@@ -18,24 +18,24 @@ class Model:
     """The facts of a network. `milestones` are the epochs (of `epochs`) at which the learning rate drops tenfold."""
 
     summary: str
-    smallest_side: int  # pixels, which strides and pooling layers reduce to one
+    smallest_side: int  # of images, in pixels; strides and pooling reduce it to one
     epochs: int
     milestones: tuple[int, ...]
     batch_size: int
     optimizer: str = "sgd"
     pooled: bool = True  # ends in a global average pool, so that its weights fit images of any size
     batch_norm: bool = True
-    init: Init = "xavier"  # as its paper draws weights
-    patch: int = 1  # pixels a side of what images are cut into: they must be square, and it must divide their side
-    prunable: Prunable = "conv"  # the narrowest rule that it is pruned by, which is its default
+    init: Init = "xavier"  # of its paper
+    patch: int = 1  # side of patches in pixels; above 1, images must be square with a side that it divides
+    prunable: Prunable = "conv"  # its default rule, the narrowest that prunes hidden layers
 
     def milestones_for(self, epochs: int) -> tuple[int, ...]:
-        """The same schedule over another number of epochs, rounded up, so that the first epoch has the full rate."""
+        """The milestones scaled to another number of epochs, rounded up so that epoch 0 has the full rate."""
         return tuple(dict.fromkeys(-(-epochs * milestone // self.epochs) for milestone in self.milestones))
 
 
 _CIFAR = (160, (80, 120), 512)  # epochs, milestones, batch size: the paper's, section 3.2
-_RESNET = (90, (50, 65, 80), 512)  # the same for its ResNet50
+_RESNET = (90, (50, 65, 80), 512)  # the paper's for ResNet50
 
 MODELS = {
     "vgg-digits": Model("24 24 M 48 48 for 8x8 digits", 2, 20, (10, 15), 64),
@@ -73,11 +73,11 @@ MODELS = {
 }
 PLUGINS = Door("models", "model", {})
 WIDTH = Range(above=0, most=64)
-OWN = Model("your own", 1, *_CIFAR)  # whether images of a size fit it, only building it tells: see `examine`
+OWN = Model("your own", 1, *_CIFAR)  # `examine` checks by building it which images fit
 
 
 def named(name: str) -> str:
-    """The model that a person's name means: a plug-in's is the `package.module:factory` that its entry point names."""
+    """The model that the user's name means: for a plug-in, the `package.module:factory` of its entry point."""
     point = None if name in MODELS else PLUGINS.offered.get(name)
     return point.value if point else name
 
@@ -92,12 +92,12 @@ def find(name: str) -> Model:
 
 
 def default_for(shape: tuple[int, int, int]) -> str:
-    """The model for images of `shape` (channels, height, width) when none is named."""
+    """The default model for images of `shape` (channels, height, width)."""
     return "vgg-digits" if min(shape[1:]) < MODELS["vgg19"].smallest_side else "vgg19"
 
 
 def check(name: str, width: float, shape: tuple[int, int, int]) -> None:
-    """Raises InputError where the model cannot take images of `shape` or the width is no positive number."""
+    """Raise InputError if the model cannot take images of `shape`, or the width is out of range."""
     model = find(name)
     WIDTH.check(OptionName("width"), width)
     if min(shape[1:]) < model.smallest_side:
@@ -113,9 +113,10 @@ def check(name: str, width: float, shape: tuple[int, int, int]) -> None:
 
 
 def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int, int], split: int = 1) -> None:
-    """Raises InputError where the last batch would be one image of one pixel, which batch norm cannot normalise.
+    """Raise InputError if a batch would be too small.
 
-    `images` are those that are trained on. A batch that is split over devices needs two images for each.
+    `images` is the number trained on. Batch norm cannot normalise a last batch of one image that the network reduces to
+    one pixel. A batch that is split over devices needs two images for each.
     """
     model = find(name)
     stride = model.smallest_side
@@ -144,7 +145,7 @@ def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int
 
 @dataclass(frozen=True)
 class End:
-    """What a network meets: images of `shape` (channels, height, width) in `classes`, `batch` of them at the least."""
+    """A data set for a network: images of `shape` (channels, height, width), classes, and the smallest batch."""
 
     shape: tuple[int, int, int]
     classes: int
@@ -152,38 +153,38 @@ class End:
 
     @staticmethod
     def of(data: DataSet, images: int | None, batch_size: int) -> "End":
-        """What a data set is for a network, trained on so many `images` of it, if that is known.
+        """The `End` of a data set of which `images` are trained on (None: unknown).
 
-        Only a batch of one image is smaller than any other, for batch norm.
+        The smallest batch is 1 if the last batch has one image, else 2: only that differs for batch norm.
         """
         return End(data.shape, data.classes, 1 if images is not None and images % batch_size == 1 else 2)
 
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """A layer that has parameters; FLOPs are those of one image, and a multiply-add is two."""
+    """A layer with parameters. FLOPs are of one image; a multiply-add counts as two."""
 
     name: str
     kind: str  # the class
     weight: tuple[int, ...] | None  # its shape
-    output: tuple[int, ...] | None  # the shape for one image
+    output: tuple[int, ...] | None  # its output's shape for one image
     parameters: int
-    prunable: int  # of the parameters
+    prunable: int  # number of prunable parameters
     flops: int
 
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """What only building a network tells: its layers in its order, and the totals."""
+    """The facts of a network that need building it: its layers in order, and totals."""
 
     layers: tuple[LayerFacts, ...]
     output_layer: str | None
     parameters: int
     prunable: int
-    buffers: bool  # whether its state holds more than parameters, all of which a ticket carries
+    buffers: bool  # whether its state has more than parameters
     batch_norm: bool
     flops: int
-    # Files outside its folder, and of no installed distribution, that a person's own model imports; None for others.
+    # Files that a user model imports from outside its folder and installed packages; None for other models.
     elsewhere: tuple[str, ...] | None = None
 
 
@@ -195,16 +196,16 @@ def examine(
     folder: str = "",
     init: Init = "xavier",
 ) -> NetworkFacts:
-    """What only building the network tells: see `engine.models.probe.examine`, which a process of its own runs.
+    """The facts of a network, from building it in a separate process (`engine.models.probe.examine`).
 
-    Raises InputError where it cannot be built or trained, where a ticket would not fit all of the ends, and where the
-    source of a person's own model is not what its identity says, or not trusted.
+    Raises InputError if it cannot be built or trained, if one ticket would not fit all `ends`, and if the source of a
+    user model has another hash than its identity or is not trusted.
     """
     trust.require(name, folder)
     return _examine(name, width, ends, prunable, folder, init)
 
 
-@functools.cache  # a form asks again at every change
+@functools.cache  # the dashboard's form asks again at every change
 def _examine(
     name: str, width: float, ends: tuple[End, ...], prunable: Prunable, folder: str, init: Init
 ) -> NetworkFacts:

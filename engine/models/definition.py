@@ -1,4 +1,4 @@
-"""A network's definition as Python files that need torch and safetensors, and nothing of this program."""
+"""A network's definition as Python files that need torch and safetensors, but not cockpit."""
 
 import ast
 import inspect
@@ -49,9 +49,9 @@ def load(path: Path = FILE) -> nn.Module:
 def files(
     name: str, width: float, shape: Shape, classes: int, folder: str, ticket: str, about: str
 ) -> dict[str, bytes]:
-    """The files to put beside the file `ticket`, by their names: a module that loads it, a person's own model's source.
+    """The files to put next to the file `ticket`, by name: a module that loads it, and the source of a user model.
 
-    `about` is what the ticket is, in a line. What an installed package defines is imported from there.
+    `about` describes the ticket in one line. The source of an installed package is imported, not copied.
     """
     try:
         made = nets.maker(name, width, shape, classes, folder)
@@ -65,25 +65,28 @@ def files(
     else:
         maker = made.func.__name__
         imports, defined = _statements(maker)
-    about = "".join(c if c.isprintable() and c not in '"\\' else "_" for c in about)  # a name from elsewhere is no code
+    about = "".join(c if c.isprintable() and c not in '"\\' else "_" for c in about)  # so that names are no code
     head = HEAD.format(about=about, module=module, imports=_sorted([*IMPORTS, *imports]))
     tail = TAIL.format(file=ticket, shape=tuple(shape), call=f"{maker}({_arguments(made)})")
-    found = {f"{module}.py": "".join([head, *(f"\n\n{part}\n" for part in defined), tail]).encode()}
+    by_name = {f"{module}.py": "".join([head, *(f"\n\n{part}\n" for part in defined), tail]).encode()}
     if source and not user_model.is_installed(source.file):
-        found |= {str(path.relative_to(source.folder)): code for path, code in source.code.items()}
-    return found
+        by_name |= {str(path.relative_to(source.folder)): code for path, code in source.code.items()}
+    return by_name
 
 
-def write(place: Path, found: dict[str, bytes]) -> list[str]:
-    """Write these files into a folder. Raises InputError, and writes none, where one would replace another file."""
-    for name, data in found.items():
-        file = place / name
+def write(folder: Path, files: dict[str, bytes]) -> list[str]:
+    """Write files, given by name, into a folder; returns their paths.
+
+    Raises InputError, and writes none, if one would replace a file of other content.
+    """
+    for name, data in files.items():
+        file = folder / name
         if not name.startswith("load_") and file.exists() and file.read_bytes() != data:
             raise InputError(f"{file} is not the source of this model: export to another folder")
-    for name, data in found.items():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_bytes(data)
-    return [str(place / name) for name in found]
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return [str(folder / name) for name in files]
 
 
 def _arguments(made: "partial[Any]") -> str:
@@ -91,7 +94,7 @@ def _arguments(made: "partial[Any]") -> str:
 
 
 def _sorted(imports: Iterable[str]) -> str:
-    """Import statements: first those of Python's own modules."""
+    """Import statements as text, those of the standard library first."""
     groups: dict[bool, list[str]] = {True: [], False: []}
     for line in sorted(imports):
         groups[line.split()[1].partition(".")[0] in sys.stdlib_module_names].append(line)
@@ -99,7 +102,7 @@ def _sorted(imports: Iterable[str]) -> str:
 
 
 def _statements(name: str) -> tuple[list[str], list[str]]:
-    """The statements of `architectures` that a network is made by: imports, and definitions with those they use."""
+    """The imports and the definitions in `architectures` that the definition of `name` uses, with itself."""
     text = inspect.getsource(architectures)
     statements = [one for one in ast.parse(text).body if not isinstance(one, ast.Expr)]
     needed, waiting = set(), {name}
@@ -115,7 +118,7 @@ def _statements(name: str) -> tuple[list[str], list[str]]:
 
 
 def _defines(statement: ast.stmt) -> set[str]:
-    """The names that a statement of a module gives a meaning."""
+    """The names that a statement of a module defines."""
     match statement:
         case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
             return {name}

@@ -1,4 +1,4 @@
-"""Building the networks, and which of their weights are prunable."""
+"""Building networks, drawing their weights, and finding the prunable ones."""
 
 import inspect
 from collections.abc import Callable
@@ -30,37 +30,34 @@ OF_SHAPE: dict[str, Callable[[float, Shape, int], nn.Module]] = {
     "lenet-5": LeNet5,
     "vit-tiny": VitTiny,
 }
-TORCHVISION = ("resnet18", "resnet50", "vit")  # what its classes build
-# The parameters of linear layers that are their weights: those of attention project its inputs.
+TORCHVISION = ("resnet18", "resnet50", "vit")  # prefixes of networks built by torchvision
+# The weights of linear layers; attention has those of its input projections.
 LINEAR: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("weight",),
     nn.MultiheadAttention: ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
 }
-OPTIONAL = ("channels", "width", "shape")  # what a person's factory may take beside `classes`
+OPTIONAL = ("channels", "width", "shape")  # arguments that a user model's factory may take besides `classes`
 
 
 def build(name: str, width: float, shape: Shape, classes: int, folder: str = "", seed: int = 0) -> nn.Module:
-    """The network `name` for images of `shape` (channels, height, width), its weights not drawn yet (`initialise`).
+    """The network `name` for images of `shape` (channels, height, width); `initialise` draws its weights.
 
-    `folder` is where the source of a person's own model lies, `seed` of what its factory draws: 0 but to look for
-    that. Raises InputError for an unknown name, and where the own model cannot be built.
+    `folder` has the source of a user model. `seed` is for the random numbers that its factory draws: always 0, except
+    to find such draws. Raises InputError for an unknown name, and if a user model cannot be built.
     """
     made = maker(name, width, shape, classes, folder)
     return _own(name, made, seed) if user_model.is_own(name) else made()
 
 
 def maker(name: str, width: float, shape: Shape, classes: int, folder: str = "") -> partial[Any]:
-    """What makes the network when called: a class or function of ours, or a person's own factory, with its arguments.
-
-    Raises InputError like `build`.
-    """
+    """The built-in class or the user's factory of a network, with its arguments. Raises InputError like `build`."""
     if user_model.is_own(name):
         factory = user_model.load(name, folder)
         given = _arguments(factory, name, {"channels": shape[0], "width": width, "shape": shape, "classes": classes})
         return partial(factory, **given)
-    find(name)  # raises for an unknown one
+    find(name)  # raises InputError for an unknown one
     if name.startswith(TORCHVISION):
-        vision.torchvision()  # raises where it does not go with torch
+        vision.torchvision()  # raises a clear error if it cannot be used
     if name in VGG:
         return partial(Vgg, VGG[name], width, shape[0], classes)
     if name in CONV_N:
@@ -74,8 +71,8 @@ def maker(name: str, width: float, shape: Shape, classes: int, folder: str = "")
 
 
 def _own(name: str, made: partial[Any], seed: int) -> nn.Module:
-    """What a person's factory makes, called with those of its parameters that it has."""
-    # What the factory draws that `initialise` does not draw again is at least the same every time.
+    """The network that a user's factory builds. Raises InputError if the factory fails."""
+    # A fixed seed, for tensors that the factory draws and `initialise` does not draw again.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -85,14 +82,14 @@ def _own(name: str, made: partial[Any], seed: int) -> nn.Module:
                 raise _other_names(name, f"({user_model.describe(error)})") from error
             said = ", ".join(f"{key}={value!r}" for key, value in made.keywords.items())
             raise InputError(f"model {name.partition('@')[0]}({said}) raised {user_model.describe(error)}") from error
-    user_model.elsewhere()  # raises for what the factory has imported beside what is hashed
+    user_model.elsewhere()  # raises InputError if the factory imported files of its folder that are not hashed
     if not isinstance(model, nn.Module):
         raise InputError(f"model {name.partition('@')[0]} made a {type(model).__name__}: it must return an nn.Module")
     return model
 
 
 def _other_names(name: str, why: str) -> InputError:
-    """The error for a factory of another library, whose arguments have other names."""
+    """The error for a factory, as of another library, whose arguments have other names."""
     given = name.partition("@")[0]
     module, _, factory = given.partition(":")
     return InputError(
@@ -102,7 +99,7 @@ def _other_names(name: str, why: str) -> InputError:
 
 
 def _arguments(factory: Callable[..., Any], name: str, known: dict[str, Any]) -> dict[str, Any]:
-    """Those of the `known` arguments that a factory takes. Raises InputError where it needs others."""
+    """The `known` arguments that a factory takes. Raises InputError if it needs others."""
     name = name.partition("@")[0]
     try:
         parameters = inspect.signature(factory).parameters.values()
@@ -130,12 +127,11 @@ def _listed(words: tuple[str, ...]) -> str:
 
 
 def initialise(model: nn.Module, stream: str, seed: int, head_stream: str = "head", init: Init = "xavier") -> nn.Module:
-    """Draw fresh weights in place: those of convolutions and linear layers from `init`, with biases 0.
+    """Draw fresh weights in place: for convolutions and linear layers from `init`, with biases 0.
 
-    `xavier` is Xavier normal (section 3.2), `kaiming` normal of variance 2 / inputs (He et al. 2015, equation 10), and
-    `default` what each layer draws itself. Other layers, and what a subclass of these adds, are reset as they reset
-    themselves. The output layer has a stream of its own, so that a network whose head is replaced for a target gets the
-    same head at every level.
+    `xavier` is Xavier normal (section 3.2), `kaiming` normal of variance 2 / inputs (He et al. 2015, equation 10),
+    `default` each layer's own. Other layers, and parameters that a subclass adds, are drawn by their reset method. The
+    output layer has its own stream, so that a head replaced for a target is the same at all levels.
     """
     draw, head_draw = streams.generator(stream, seed), streams.generator(head_stream, seed)
     head = model.get_submodule(output_layer(model))
@@ -147,7 +143,7 @@ def initialise(model: nn.Module, stream: str, seed: int, head_stream: str = "hea
             _reset(module)
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(streams.key(stream, seed))  # of whatever a layer draws itself
+        torch.manual_seed(streams.key(stream, seed))  # for layers that draw their own parameters
         if init == "default":
             return model.apply(reset)
         for module in model.modules():
@@ -160,7 +156,7 @@ def initialise(model: nn.Module, stream: str, seed: int, head_stream: str = "hea
 
 
 def _reset(module: nn.Module) -> None:
-    """Let a layer draw its parameters by the method that torch's layers have for it (attention's is private)."""
+    """Let a layer draw its parameters by the reset method of torch's layers (attention's is private)."""
     for method in ("reset_parameters", "_reset_parameters"):
         if callable(reset := getattr(module, method, None)):
             reset()
@@ -177,10 +173,10 @@ def _draw(layer: nn.Conv2d | nn.Linear, init: Init, draw: torch.Generator) -> No
 
 
 def prunable(model: nn.Module, rule: Prunable = "conv") -> dict[str, Tensor]:
-    """The prunable weights by name, in the order of the layers: convolution kernels, with linear layers if asked.
+    """The prunable weights by name, in the order of layers: convolution kernels and, by the rule, linear layers.
 
-    A person's own model may name others in place of the kernels, with its attribute `prunable`. The output layer's
-    weight is among them only if the rule says so. Empty where the rule finds nothing but the output layer.
+    A user model may name other weights instead of the kernels in its attribute `prunable`. The output layer's weight is
+    included only by the rules `conv+output` and `conv+linear`. Empty if no other weight is prunable.
     """
     head = output_layer(model)
     modules = [(name, module) for name, module in model.named_modules() if name != head]
@@ -199,15 +195,15 @@ def prunable(model: nn.Module, rule: Prunable = "conv") -> dict[str, Tensor]:
 
 
 def rules(model: nn.Module) -> dict[str, Prunable]:
-    """All weights that a rule prunes, in the order of the layers, each with the narrowest rule that does."""
-    found: dict[str, Prunable] = {}
-    for rule in reversed(get_args(Prunable)):  # each prunes all that those before it do
-        found |= dict.fromkeys(prunable(model, rule), rule)
-    return found
+    """The narrowest rule that prunes each weight, for all prunable weights, in the order of layers."""
+    narrowest: dict[str, Prunable] = {}
+    for rule in reversed(get_args(Prunable)):  # from the widest to the narrowest
+        narrowest |= dict.fromkeys(prunable(model, rule), rule)
+    return narrowest
 
 
 def kinds(model: nn.Module) -> dict[str, Kind]:
-    """What each layer of prunable weights is, in the order of the layers, by the name of the weight."""
+    """The kind of layer of each prunable weight, by the weight's name, in the order of layers."""
     head, convolutions = f"{output_layer(model)}.weight", prunable(model)
     return {
         name: "output" if name == head else "conv" if name in convolutions else "linear"
@@ -216,7 +212,10 @@ def kinds(model: nn.Module) -> dict[str, Kind]:
 
 
 def output_layer(model: nn.Module) -> str:
-    """The name of the output layer: the last linear one, or what a person's own model calls its `output_layer`."""
+    """The name of the output layer: the last linear one, or the attribute `output_layer` of a user model.
+
+    Raises InputError if neither exists.
+    """
     if isinstance(named := getattr(model, "output_layer", None), str):
         return named
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]

@@ -1,7 +1,7 @@
-"""Looking at a network by building it and training one small batch: `python -m engine.models.probe WHAT` (JSON).
+"""Checks of a network by building it and training one small batch: `python -m engine.models.probe WHAT` (JSON).
 
-It is a process of its own because it imports torch, and because the code of a person's own model runs in it. Built-in
-networks are built without memory for their weights (torch's device meta); a person's own takes a limited share.
+It runs as a separate process because it imports torch and runs the code of user models. Built-in networks are built
+without memory for their weights (torch's device meta); user models are limited to a share of the free memory.
 """
 
 import json
@@ -26,10 +26,10 @@ from engine.recipes import Init, Prunable
 def examine(
     name: str, width: float, ends: list[End], prunable: Prunable, folder: str = "", init: Init = "xavier"
 ) -> NetworkFacts:
-    """What the network is for the first of `ends`.
+    """The facts of the network for the first of `ends`.
 
-    Raises InputError where it cannot be built and trained for each of `ends`, or where its layers, but for the output
-    layer, differ between them, so that no ticket fits all.
+    Raises InputError if it cannot be built and trained for each of `ends`, or if layers other than the output layer
+    differ between them, so that one ticket does not fit all.
     """
     shown, own = name.partition("@")[0], user_model.is_own(name)
     with nullcontext() if own else torch.device("meta"):
@@ -45,12 +45,12 @@ def examine(
             )
             _check_builds(shown, first, again, init)
             _check_constants(shown, first, other, init)
-        found = describe(models[0], ends[0].shape, prunable)
-    return replace(found, elsewhere=tuple(map(str, user_model.elsewhere()))) if own else found
+        facts = describe(models[0], ends[0].shape, prunable)
+    return replace(facts, elsewhere=tuple(map(str, user_model.elsewhere()))) if own else facts
 
 
 def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> NetworkFacts:
-    """Run a network on one image of this shape; what it is."""
+    """The facts of a network, from running it on one image of this shape. Raises InputError if that fails."""
     outputs: dict[nn.Module, tuple[int, ...]] = {}
 
     def note(module: nn.Module, _: object, output: object) -> None:
@@ -93,14 +93,14 @@ def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> N
 
 
 def _check(name: str, model: nn.Module, end: End, init: Init) -> None:
-    """Raises InputError where tensors of a person's own network are none that can be drawn, kept and told apart."""
+    """Raise InputError if a user model has tensors that cannot be drawn or saved, or that share memory."""
     _check_tensors(name, model)
     _check_parts(name, model, end.classes)
     _check_draws(name, model, init)
 
 
 def _check_training(name: str, model: nn.Module, end: End, rule: Prunable) -> None:
-    """Raises InputError where the network cannot be pruned, or cannot train on the smallest batch."""
+    """Raise InputError if the network has no prunable weights, or cannot train on the smallest batch."""
     weights = nets.prunable(model, rule)
     if not weights:
         option = OptionName("prunable")
@@ -124,9 +124,9 @@ def _check_training(name: str, model: nn.Module, end: End, rule: Prunable) -> No
         raise InputError(why, fix if end.batch == 1 else "") from error
     wanted = (end.batch, end.classes)
     if not isinstance(logits, Tensor) or logits.shape != wanted:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise InputError(
-            f"model {name} gives {found} for {end.batch} images of {size} in {end.classes} classes: it must give a"
+            f"model {name} gives {given} for {end.batch} images of {size} in {end.classes} classes: it must give a"
             f" tensor of shape {wanted}, the logits"
         )
     loss = F.cross_entropy(logits.float(), torch.zeros(end.batch, dtype=torch.int64))
@@ -145,7 +145,7 @@ def _check_training(name: str, model: nn.Module, end: End, rule: Prunable) -> No
 
 
 def _check_tensors(name: str, model: nn.Module) -> None:
-    """Raises InputError where a tensor has no size yet, or is computed, so that nothing can draw or mask it."""
+    """Raise InputError for a tensor that cannot be drawn or masked: without sizes, on meta, or computed by a hook."""
     for path, module in model.named_modules():
         own_parameters = dict(module.named_parameters(recurse=False))
         if any(is_lazy(value) for value in (*own_parameters.values(), *module.buffers(recurse=False))):
@@ -157,7 +157,7 @@ def _check_tensors(name: str, model: nn.Module) -> None:
             raise InputError(
                 f"model {name}: layer {path!r} is on the device meta, which holds no values: build it on cpu"
             )
-        # What hooks compute lies beside the parameters that they compute it from: weight beside weight_orig, weight_g.
+        # A tensor computed by a hook is an attribute next to its parameters: weight next to weight_orig or weight_g.
         computed = [
             key
             for key, value in vars(module).items()
@@ -177,7 +177,7 @@ def _check_tensors(name: str, model: nn.Module) -> None:
 
 
 def _check_draws(name: str, model: nn.Module, init: Init) -> None:
-    """Raises InputError where a parameter is neither constant nor drawn by the seed. Leaves those of seed 0."""
+    """Raise InputError if a parameter is neither constant nor drawn by the seed. Leaves the parameters of seed 0."""
     other, first, again = ({k: v.clone() for k, v in _drawn(name, model, seed, init).items()} for seed in (1, 0, 0))
     for path, value in first.items():
         if not _same(value, again[path]):
@@ -190,7 +190,7 @@ def _check_draws(name: str, model: nn.Module, init: Init) -> None:
 
 
 def _drawn(name: str, model: nn.Module, seed: int, init: Init) -> dict[str, Tensor]:
-    """The parameters that this seed should draw, once it has. Raises InputError where it cannot."""
+    """The parameters that a seed should draw, after drawing them. Raises InputError if that fails."""
     try:
         nets.initialise(model, "init", seed, init=init)
     except Exception as error:
@@ -206,17 +206,17 @@ def _undrawn(name: str, path: str) -> InputError:
 
 
 def _is_drawn(value: Tensor) -> bool:
-    """Whether a parameter is of a kind that is drawn: of numbers that are no integers."""
+    """Whether a parameter is of a type that is drawn: floating-point or complex."""
     return value.is_floating_point() or value.is_complex()
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors, sparse ones too, have one shape and the same values."""
+    """Whether two tensors, also sparse ones, have equal shapes and values."""
     return a.shape == b.shape and torch.allclose(a.to_dense(), b.to_dense(), rtol=0, atol=0, equal_nan=True)
 
 
 def _check_builds(name: str, first: nn.Module, again: nn.Module, init: Init) -> None:
-    """Raises InputError where a factory makes another network each time, in what no seed of a run draws again."""
+    """Raise InputError if a factory's networks differ between calls in tensors that a run's seed does not draw."""
     for model in (first, again):
         _drawn(name, model, 0, init)
     values = [dict([*model.named_parameters(), *model.named_buffers()]) for model in (first, again)]
@@ -230,9 +230,9 @@ def _check_builds(name: str, first: nn.Module, again: nn.Module, init: Init) -> 
 
 
 def _check_constants(name: str, first: nn.Module, other: nn.Module, init: Init) -> None:
-    """Raises InputError where a parameter looks constant, as one number does, and the factory drew it.
+    """Raise InputError if the factory drew a parameter that `_check_draws` takes for constant, such as one number.
 
-    The two were built with different seeds of torch, and every run builds with one.
+    The two networks were built with different seeds of torch, but all runs build with one seed.
     """
     there = _drawn(name, other, 0, init)
     for path, value in _drawn(name, first, 0, init).items():
@@ -241,7 +241,7 @@ def _check_constants(name: str, first: nn.Module, other: nn.Module, init: Init) 
 
 
 def _check_leaves(name: str, model: nn.Module, loss: Tensor) -> None:
-    """Raises InputError where the loss depends on a trainable tensor that is no parameter of the model."""
+    """Raise InputError if the loss depends on a trainable tensor that is no parameter of the model."""
     known = {id(value) for value in model.parameters()}
     nodes, seen = [loss.grad_fn], set()
     while nodes:
@@ -249,7 +249,7 @@ def _check_leaves(name: str, model: nn.Module, loss: Tensor) -> None:
         if node is None or node in seen:
             continue
         seen.add(node)
-        variable = getattr(node, "variable", None)  # of a leaf
+        variable = getattr(node, "variable", None)  # only leaves have it
         if variable is not None and id(variable) not in known:
             shape = "x".join(map(str, variable.shape)) or "1"
             raise InputError(
@@ -260,7 +260,7 @@ def _check_leaves(name: str, model: nn.Module, loss: Tensor) -> None:
 
 
 def _check_parts(name: str, model: nn.Module, classes: int) -> None:
-    """Raises InputError where `output_layer` or `prunable` name nothing that is there, or layers share weights."""
+    """Raise InputError if `output_layer` or `prunable` name no layer or parameter, or if layers share weights."""
     if isinstance(model, nn.Linear | nn.Conv2d):
         raise InputError(f"model {name} is itself a layer, which has no name: put it into an nn.Sequential")
     try:
@@ -291,7 +291,7 @@ def _check_parts(name: str, model: nn.Module, classes: int) -> None:
 
 
 def _compare(name: str, first: nn.Module, there: End, other: nn.Module, here: End) -> None:
-    """Raises InputError where the two networks differ in more than the output layer."""
+    """Raise InputError if two networks differ in more than the output layer."""
     head = nets.output_layer(first)
     shapes = [{key: tuple(value.shape) for key, value in model.state_dict().items()} for model in (first, other)]
     for key in sorted(set(shapes[0]) | set(shapes[1])):
@@ -305,13 +305,13 @@ def _compare(name: str, first: nn.Module, there: End, other: nn.Module, here: En
 
 
 def main() -> None:
-    """The command line: what `examine` takes as JSON in, what it gives as JSON out."""
+    """The command: takes the arguments of `examine` as JSON, and prints its result as JSON."""
     wanted = json.loads(sys.argv[1])
     wanted["ends"] = [End(**{**end, "shape": tuple(end["shape"])}) for end in wanted["ends"]]
 
     def find() -> NetworkFacts:
         with redirect_stdout(sys.stderr), memory.limited(f"model {wanted['name'].partition('@')[0]}"):
-            return examine(**wanted)  # which runs, and prints, what a person's own code does
+            return examine(**wanted)  # a user model may print
 
     processes.answer(find)
 

@@ -1,7 +1,7 @@
-"""Which sources of own models are run here: those that their user has named, or has answered for. No torch here.
+"""The user models that may run on this machine: those that the user has named or allowed. No torch.
 
-A source is remembered by its hash, in a file of the user's: a database or a ticket file from elsewhere names models,
-too, and must not be able to bring the permission to run them.
+The hashes of allowed sources are in a file of the user, because databases and ticket files from elsewhere name models,
+too, and must not be able to grant them permission.
 """
 
 import os
@@ -14,7 +14,7 @@ VARIABLE = "COCKPIT_TRUSTED_MODELS"
 
 
 class Untrusted(InputError):
-    """A model's source must not be run before its user has allowed that."""
+    """A model's source must not run before the user has allowed it."""
 
     def __init__(self, source: user_model.Source) -> None:
         super().__init__(
@@ -28,16 +28,16 @@ class Untrusted(InputError):
 
 
 def path() -> Path:
-    """`COCKPIT_TRUSTED_MODELS`, else `cockpit/trusted-models` where this system keeps its users' state."""
+    """`COCKPIT_TRUSTED_MODELS`, else `cockpit/trusted-models` in the system's folder for user state."""
     from platformdirs import user_state_path
 
     return Path(os.environ.get(VARIABLE) or user_state_path("cockpit") / "trusted-models")
 
 
 def named(name: str) -> user_model.Source:
-    """The source of a model that a person names, which is remembered as trusted.
+    """The source of a model that the user names, which is recorded as trusted.
 
-    A name with a hash comes from a record, whoever's that is, and changes nothing.
+    A name with a hash may come from somebody else's record, so it grants nothing.
     """
     source = user_model.find(name)
     if "@" not in name:
@@ -46,7 +46,7 @@ def named(name: str) -> user_model.Source:
 
 
 def record(source: user_model.Source) -> None:
-    """Remember that this source may be run. Raises InputError where that cannot be written."""
+    """Record that a source may run. Raises InputError if the file cannot be written."""
     if trusted(source):
         return
     try:
@@ -61,7 +61,7 @@ def record(source: user_model.Source) -> None:
 
 
 def trusted(source: user_model.Source) -> bool:
-    """Whether this source may be run."""
+    """Whether a source may run. Raises InputError if the file cannot be read."""
     try:
         lines = path().read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -72,13 +72,13 @@ def trusted(source: user_model.Source) -> bool:
 
 
 def require(name: str, folder: str = "") -> None:
-    """Raises Untrusted where `name` is an own model that must not be run yet, InputError where it is not found."""
+    """Raise Untrusted if `name` is a user model that must not run yet, InputError if it is not found."""
     if user_model.is_own(name) and not trusted(source := user_model.find(name, folder)):
         raise Untrusted(source)
 
 
 def refused(error: BaseException) -> user_model.Source | None:
-    """The source that was not trusted, where that is why an error was raised, whatever was said of it since."""
+    """The untrusted source that caused an error; None if something else did."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, Untrusted):

@@ -1,8 +1,8 @@
-"""A person's own model, named `package.module:factory`. Nothing here imports torch.
+"""User models, named `package.module:factory`. No torch.
 
-Its *identity* has the hash of the source behind it, `package.module:factory@<16 hexadecimal digits>`: of the module's
-file, or of every .py file of the package that it is in, and of the modules in the same folder that those import, and
-so on. What is queued holds the identity; the folder of the source is remembered beside it, like the file of a data set.
+The *identity* of a user model is `package.module:factory@HASH`, with 16 hexadecimal digits of a hash of its source. The
+source is the module's file, or all .py files of its package, and the modules of the same folder that these import,
+directly or not. Runs have the identity; the database also records the folder of the source.
 """
 
 import ast
@@ -21,20 +21,20 @@ from typing import Any
 from engine.errors import InputError, OptionName
 from engine.machine.processes import ROOT
 
-DIGITS = 16  # of the source's hash, in an identity
+DIGITS = 16  # of the source's hash in an identity
 OURS = ("cockpit", "engine")
-# What every network stands on, and what trains it: no module of a folder can be imported in place of these.
+# Packages that networks and training need: no module in a model's folder can replace them.
 NEEDED = {"PIL", "mpmath", "msgspec", "numpy", "platformdirs", "psutil", "safetensors", "scipy", "sklearn"} | {
     "sqlite_utils", "sympy", "torch", "torchgen", "torchvision", "triton", "typing_extensions",
 }  # fmt: skip
-INSTALLED = ("site-packages", "dist-packages")  # folders that hold distributions, whatever environment they are of
+INSTALLED = ("site-packages", "dist-packages")  # folders of distributions in any environment
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model's source was found: the folder to import `module` from, its file, and what was hashed.
+    """A model's source: the folder to import `module` from, the module's file, and the hash.
 
-    `names` are the modules and packages of the folder that belong to it, `code` is the content of their files.
+    `names` are the modules and packages of the folder that belong to it; `code` is the content of their files.
     """
 
     module: str
@@ -47,29 +47,29 @@ class Source:
 
     @property
     def digest(self) -> str:
-        """The part of the hash that identities have."""
+        """The digits of the hash in the identity."""
         return self.sha256[:DIGITS]
 
     @property
     def name(self) -> str:
-        """What a person calls the model."""
+        """The user's name of the model."""
         return f"{self.module}:{self.factory}"
 
     @property
     def identity(self) -> str:
-        """What a run knows the model by."""
+        """The model in recipes."""
         return f"{self.name}@{self.digest}"
 
 
 def is_own(name: str) -> bool:
-    """Whether `name`, as it was given or as an identity, is that of a person's own model."""
+    """Whether a name or identity belongs to a user model."""
     return ":" in name
 
 
 def find(name: str, folder: str = "") -> Source:
-    """The source of the model called `name`, in `folder`, else in the current one, else where Python finds modules.
+    """The source of the model `name` or identity: in `folder`, else in the current one, else on Python's path.
 
-    Raises InputError where it is not found, or is another than an identity names. The code itself is not run.
+    Raises InputError if it is not found, or has another hash than the identity. Does not run the code.
     """
     given, _, expected = name.partition("@")
     module, _, factory = given.partition(":")
@@ -98,27 +98,27 @@ def find(name: str, folder: str = "") -> Source:
 
 
 def _spec(top: str, first: list[str]) -> ModuleSpec | None:
-    """Where the module or package `top` would be imported from. Namespace packages come last, as for Python."""
+    """The spec of the module or package `top`, searched in `first`, then on Python's path; None if not found."""
     importlib.invalidate_caches()
     if found := PathFinder.find_spec(top, [*first, *sys.path]):
         return found
     try:
-        return importlib.util.find_spec(top)  # what was installed to be edited where it is
+        return importlib.util.find_spec(top)  # finds editable installations
     except ValueError:  # __main__
         return None
 
 
 def _root(spec: ModuleSpec) -> Path:
     """The folder of a package, or the file of a module."""
-    places = spec.submodule_search_locations
-    return Path(next(iter(places))) if places else Path(spec.origin or "")
+    folders = spec.submodule_search_locations
+    return Path(next(iter(folders))) if folders else Path(spec.origin or "")
 
 
 def _file(root: Path, inner: list[str], module: str) -> Path:
-    """The file of a module in the package or file at `root`."""
+    """The file of a module in the package or file at `root`. Raises InputError if it has none."""
     if root.is_dir():
-        place = root.joinpath(*inner)
-        for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
+        path = root.joinpath(*inner)
+        for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
             if file.is_file() and (inner or file.name == "__init__.py"):
                 return file
         raise InputError(
@@ -130,7 +130,7 @@ def _file(root: Path, inner: list[str], module: str) -> Path:
 
 
 def is_installed(path: Path) -> bool:
-    """Whether a file belongs to Python, to an installed distribution, or to this program."""
+    """Whether a file belongs to Python, an installed distribution, or cockpit."""
     import sysconfig
 
     library = Path(sysconfig.get_path("stdlib"))
@@ -139,13 +139,13 @@ def is_installed(path: Path) -> bool:
 
 
 def _gather(top: str, root: Path) -> tuple[frozenset[str], dict[str, tuple[Path, bytes]]]:
-    """The modules of its folder that a model is made of, and their files by the place that is hashed with each.
+    """The names of a model's modules, and their paths and contents by the relative path that is hashed with each.
 
-    Those are its own module or package, and what that and they import from the same folder. Of what is installed it
-    is the package alone: whatever else lies in its folder are other distributions.
+    They are the model's module or package, and the modules of the same folder that these import, directly or not. For
+    an installed model it is the package only: its folder has other distributions.
     """
     own = {root.name: root} if root.is_file() else {f.relative_to(root).with_suffix(""): f for f in _modules(root)}
-    code = {str(place): (file, file.read_bytes()) for place, file in own.items()}
+    code = {str(relative): (file, file.read_bytes()) for relative, file in own.items()}
     names, folder = {top}, root.parent
     if is_installed(root):
         return frozenset(names), code
@@ -153,13 +153,13 @@ def _gather(top: str, root: Path) -> tuple[frozenset[str], dict[str, tuple[Path,
     waiting = list(code.values())
     while waiting:
         for name in _imports(waiting.pop()[1]) - names:
-            if (beside := _beside(name, folder)) is None:
+            if (helper := _in_folder(name, folder)) is None:
                 continue
             names.add(name)
-            files = _modules(beside) if beside.is_dir() else [beside]
-            found = {file.relative_to(folder).as_posix(): (file, file.read_bytes()) for file in files}
-            code |= found
-            waiting += found.values()
+            files = _modules(helper) if helper.is_dir() else [helper]
+            added = {file.relative_to(folder).as_posix(): (file, file.read_bytes()) for file in files}
+            code |= added
+            waiting += added.values()
     return frozenset(names), code
 
 
@@ -172,58 +172,61 @@ def _modules(package: Path) -> Iterable[Path]:
     )
 
 
-def _beside(name: str, folder: Path) -> Path | None:
-    """The module or package `name` in this folder, if an import finds that. Raises InputError if it must not be one."""
+def _in_folder(name: str, folder: Path) -> Path | None:
+    """The module or package in this folder that `import name` finds; None if it finds none there.
+
+    Raises InputError if its name is taken (`_refuse_taken`).
+    """
     _refuse_taken(name, folder)
-    found = PathFinder.find_spec(name, [str(folder), *sys.path])
-    root = _root(found).absolute() if found else folder
+    spec = PathFinder.find_spec(name, [str(folder), *sys.path])
+    root = _root(spec).absolute() if spec else folder
     return root if root.parent == folder and not _taken(name) else None
 
 
 def _taken(name: str) -> bool:
-    """Whether a module's name is Python's or this program's own."""
+    """Whether a module's name belongs to Python or cockpit."""
     return name in OURS or name in sys.stdlib_module_names
 
 
 def _refuse_taken(name: str, folder: Path) -> None:
-    """Raises InputError for a module in this folder whose name is Python's or this program's, and so never imported."""
-    found = PathFinder.find_spec(name, [str(folder)]) if _taken(name) else None
-    if found is None or found.loader is None or is_installed(Path(found.origin or "").absolute()):
+    """Raise InputError for a module in this folder that is never imported, as Python or cockpit has its name."""
+    spec = PathFinder.find_spec(name, [str(folder)]) if _taken(name) else None
+    if spec is None or spec.loader is None or is_installed(Path(spec.origin or "").absolute()):
         return
     owner = "cockpit" if name in OURS else "Python"
     raise InputError(
-        f"module {name!r} in {found.origin} cannot be imported: {owner} itself has that name too; rename yours"
+        f"module {name!r} in {spec.origin} cannot be imported: {owner} itself has that name too; rename yours"
     )
 
 
 @functools.lru_cache(1024)
 def _imports(code: bytes) -> frozenset[str]:
-    """The outermost names of the modules that the statements of a file import, wherever in it those stand."""
+    """The top-level names of the modules that a file imports, anywhere in it."""
     try:
         nodes = list(ast.walk(ast.parse(code)))
-    except (SyntaxError, ValueError):  # an extension, or what fails when it is imported
+    except (SyntaxError, ValueError):  # an extension module, or a file that fails when it is imported
         return frozenset()
-    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    found |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
     for node in nodes:
         match node:
             case ast.Call(
                 func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
                 args=[ast.Constant(value=str(name)), *_],
             ):
-                found.add(name)
-    return frozenset(name.partition(".")[0] for name in found) - {""}
+                names.add(name)
+    return frozenset(name.partition(".")[0] for name in names) - {""}
 
 
 def _hash(code: Mapping[str, tuple[Path, bytes]]) -> str:
-    found = hashlib.sha256()
-    for place, (_, data) in sorted(code.items()):
-        found.update(f"{place}\0{len(data)}\0".encode() + data)
-    return found.hexdigest()
+    total = hashlib.sha256()
+    for relative, (_, data) in sorted(code.items()):
+        total.update(f"{relative}\0{len(data)}\0".encode() + data)
+    return total.hexdigest()
 
 
 class _Code(SourceFileLoader):
-    """Runs what was hashed of a file, whatever the file or its bytecode on the disk are by now."""
+    """A loader that runs the code that was hashed, even if the file or its bytecode has changed since."""
 
     def __init__(self, name: str, path: str, code: bytes) -> None:
         super().__init__(name, path)
@@ -237,27 +240,27 @@ class _Code(SourceFileLoader):
 
 
 class _Loaded:
-    """A source and its modules, of which those of the source in use alone are in `sys.modules`.
+    """A source and its modules. Only the modules of the source in use are in `sys.modules`.
 
-    As a finder it gives the modules that were hashed, and nothing else of the folder. So each source is run once in a
-    process, with its own helpers, whatever others of the same names were imported before.
+    As a finder on `sys.meta_path`, it finds only the hashed modules of its folder. A process therefore runs each source
+    once, with its own helper modules, even if it has imported others of the same names.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.before: set[str] = set()  # what was imported when it was last loaded
-        self.others: set[Path] = set()  # files that it imported and that are neither hashed nor installed
-        self.modules: dict[str, ModuleType] = {}  # while another source is in use
-        self.outside: dict[str, ModuleType] = {}  # of the same names, while this one is
+        self.before: set[str] = set()  # names in `sys.modules` before it was last loaded
+        self.others: set[Path] = set()  # files that it imported, neither hashed nor installed
+        self.modules: dict[str, ModuleType] = {}  # its modules, while another source is in use
+        self.outside: dict[str, ModuleType] = {}  # other modules of its names, while it is in use
 
     def use(self) -> None:
-        """Put the modules in place."""
+        """Put its modules into `sys.modules`."""
         self.outside = self._taken_out()
         sys.modules.update(self.modules)
         sys.meta_path.insert(0, self)
 
     def leave(self) -> None:
-        """Put back what was there before."""
+        """Restore `sys.modules`."""
         sys.meta_path.remove(self)
         self.modules = self._taken_out()
         sys.modules.update(self.outside)
@@ -267,29 +270,29 @@ class _Loaded:
         return {name: sys.modules.pop(name) for name in names}
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """The module `name` if it belongs to the source. Raises ImportError if it lies in its folder and does not."""
+        """The spec of a module of the source; ImportError for another module of its folder, None for all others."""
         folder = str(self.source.folder)
-        found = PathFinder.find_spec(name, [folder] if path is None else path)
-        if found is None:
+        spec = PathFinder.find_spec(name, [folder] if path is None else path)
+        if spec is None:
             return None
         if name.partition(".")[0] not in self.source.names:
-            others = [place for place in sys.path if Path(place).absolute() != self.source.folder]
-            if path is not None or found.loader is None or PathFinder.find_spec(name, others):
+            others = [entry for entry in sys.path if Path(entry).absolute() != self.source.folder]
+            if path is not None or spec.loader is None or PathFinder.find_spec(name, others):
                 return None
-            raise ImportError(f"{found.origin} {_UNSEEN}", name=name)
-        if found.loader is None and path is None:
-            found.submodule_search_locations = [str(_root(found))]  # of a namespace package this portion, and no other
-        elif isinstance(found.loader, SourceFileLoader):
-            code = self.source.code.get(Path(found.loader.path).absolute())
+            raise ImportError(f"{spec.origin} {_UNSEEN}", name=name)
+        if spec.loader is None and path is None:
+            spec.submodule_search_locations = [str(_root(spec))]  # only this portion of a namespace package
+        elif isinstance(spec.loader, SourceFileLoader):
+            code = self.source.code.get(Path(spec.loader.path).absolute())
             if code is None:
-                raise ImportError(f"{found.origin} was not there when the model was hashed", name=name)
-            found.loader = _Code(name, found.loader.path, code)
-        return found
+                raise ImportError(f"{spec.origin} was not there when the model was hashed", name=name)
+            spec.loader = _Code(name, spec.loader.path, code)
+        return spec
 
     def elsewhere(self) -> set[Path]:
-        """The files of modules that it has imported, and that are neither hashed nor installed.
+        """The files of modules that it has imported, neither hashed nor installed.
 
-        Raises InputError for one that lies in its folder.
+        Raises InputError for a file in its folder.
         """
         files = [getattr(module, "__file__", None) for name, module in sys.modules.items() if name not in self.before]
         for path in {Path(file).absolute() for file in files if file} - set(self.source.code):
@@ -306,13 +309,13 @@ _UNSEEN = (
 )
 _loaded: dict[tuple[Path, str], _Loaded] = {}  # by folder and hash
 _in_use: list[_Loaded] = []  # none or one
-_of_installed: dict[str, str] = {}  # the hash of a package that is installed, when it was first asked for
+_of_installed: dict[str, str] = {}  # the hash of each installed package when it was first used
 
 
 def load(name: str, folder: str = "") -> Callable[..., Any]:
-    """The factory of the model called `name`, whose code is run for that. Raises InputError like `find`.
+    """Import the factory of the model `name`, which runs its code. Raises InputError like `find`, or if that fails.
 
-    A worker lives longer than a person's edits, and trains models of several folders: each gets its own modules.
+    A worker may train several versions of a model, and models of several folders: each has its own modules.
     """
     source = find(name, folder)
     _use(source)
@@ -333,17 +336,17 @@ def load(name: str, folder: str = "") -> Callable[..., Any]:
 
 
 def _use(source: Source) -> None:
-    """Make the modules of a source those that are imported by their names, until another is used."""
-    if is_installed(source.file):  # others use it too, so it stays as it was imported
+    """Make `import` find the modules of a source, until another source is used."""
+    if is_installed(source.file):  # other code may use the package as well, so it stays imported
         top = source.module.partition(".")[0]
         if _of_installed.setdefault(top, source.sha256) != source.sha256:
             raise InputError(f"package {top!r} has changed since this process imported it: start the process again")
         return
     for name in NEEDED & source.names:
-        found = PathFinder.find_spec(name)
-        if found and found.origin and is_installed(Path(found.origin).absolute()):
+        spec = PathFinder.find_spec(name)
+        if spec and spec.origin and is_installed(Path(spec.origin).absolute()):
             raise InputError(
-                f"module {name!r} in {source.folder} cannot be imported: {found.origin} has that name too; rename yours"
+                f"module {name!r} in {source.folder} cannot be imported: {spec.origin} has that name too; rename yours"
             )
     wanted = _loaded.setdefault((source.folder, source.sha256), _Loaded(source))
     if wanted not in _in_use:
@@ -354,25 +357,25 @@ def _use(source: Source) -> None:
 
 
 def elsewhere() -> list[Path]:
-    """The files that the model in use has imported so far, and that are neither hashed nor installed.
+    """The files that the model in use has imported so far, neither hashed nor installed.
 
-    Raises InputError for one in its own folder, which its hash should cover.
+    Raises InputError for a file in its folder, because the hash should include it.
     """
     return sorted(path for loaded in _in_use for path in loaded.elsewhere())
 
 
 def put_back() -> None:
-    """Leave the modules of a person's process as they were before a model was loaded in it."""
+    """Restore `sys.modules` to its state before a model was loaded."""
     while _in_use:
         _in_use.pop().leave()
 
 
 def describe(error: BaseException) -> str:
-    """An exception of someone else's code in a line: what, and where it was raised."""
-    trace, place = error.__traceback__, ""
+    """An exception of a user's code in one line: its type, message, file and line."""
+    trace, where = error.__traceback__, ""
     while trace:
         file = Path(trace.tb_frame.f_code.co_filename)
-        if not file.name.startswith("<frozen") and file != Path(__file__):  # Python's own import, as of a syntax error
-            place = f" ({file.name}, line {trace.tb_lineno})"
+        if not file.name.startswith("<frozen") and file != Path(__file__):  # neither the import machinery nor `load`
+            where = f" ({file.name}, line {trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
