@@ -19,6 +19,15 @@ DOCSTRINGS = (
     "training",
     "pruning",
     "criteria",
+    "store",
+    "analysis",
+    "datasets",
+    "plan",
+    "tickets",
+    "machine",
+    "results",
+    "models",
+    "engine",
 )  # folders whose docstrings count, too
 NEVER = re.compile(
     r"\b(so many|there (is|are)|it is there|that of|goes on|all the same|as it is|is told|comes to|beside|by itself)\b",
