@@ -300,8 +300,8 @@ def measurements(connection: sqlite3.Connection) -> Measured:
         """
     )
     sizes: dict[Key, list[float]] = defaultdict(list)
-    for columns, values in _grouped(cursor):
-        sizes[Work._make(columns).file] += values
+    for about, values in _grouped(cursor):
+        sizes[Work._make(about).file] += values
     return Measured(times, pixels, {file: fmean(values) for file, values in sizes.items()})
 
 

@@ -209,10 +209,10 @@ def _cuda() -> list[Device]:
     known = [_card(name, cards) for name in names]
     # A named slice has no known card; all cards with slices have native bfloat16.
     return [
-        Device(f"cuda:{place}", name, True)
+        Device(f"cuda:{number}", name, True)
         if card is None
-        else Device(f"cuda:{place}", name, card.native_bf16, card=card.uuid, model=card.model)
-        for place, (name, card) in enumerate(zip(names, known, strict=True))
+        else Device(f"cuda:{number}", name, card.native_bf16, card=card.uuid, model=card.model)
+        for number, (name, card) in enumerate(zip(names, known, strict=True))
     ]
 
 
@@ -280,8 +280,8 @@ def _from_torch(allowed: str | None) -> list[Device]:
     names = [part.strip() for part in (os.environ.get(variable) or allowed or "").split(",") if part.strip()]
     names = names or [str(number) for number in range(len(seen.cards))]
     return [
-        Device(f"cuda:{place}", name, card.bf16, card=card.uuid, variable=variable, model=card.model)
-        for place, (name, card) in enumerate(zip(names, found.cards, strict=False))
+        Device(f"cuda:{number}", name, card.bf16, card=card.uuid, variable=variable, model=card.model)
+        for number, (name, card) in enumerate(zip(names, seen.cards, strict=False))
     ]
 
 
@@ -379,10 +379,10 @@ def _reported(ask: Callable[..., float], *about: object) -> float | None:
 @cache
 def cpu_name() -> str:
     """The model of this machine's CPU, without trademarks; its architecture if the system names no model."""
-    found = None
+    match = None
     with suppress(OSError):
-        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.MULTILINE)
-    plain = re.sub(r"\((R|TM)\)|\bCPU\b|\bProcessor\b|@.*", "", found[1] if found else platform.processor())
+        match = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.MULTILINE)
+    plain = re.sub(r"\((R|TM)\)|\bCPU\b|\bProcessor\b|@.*", "", match[1] if match else platform.processor())
     return " ".join(plain.split()) or platform.machine()
 
 

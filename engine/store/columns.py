@@ -16,7 +16,7 @@ Pid = Annotated[int, Meta(ge=1, lt=2**31)]
 Number = Annotated[int, Meta(ge=0)]
 Real = Annotated[float, Meta(ge=-1e308, le=1e308)]  # finite
 Fraction = Annotated[float, Meta(ge=0, le=1)]
-Positive = Annotated[float, Meta(ge=0, le=1e308)]
+NonNegative = Annotated[float, Meta(ge=0, le=1e308)]
 Word = Annotated[str, Meta(min_length=1)]
 Path = Annotated[str, Meta(pattern=r"\A[^\x00]*\Z")]
 Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -70,7 +70,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "pools": {
         "id": Id,
         "pid": Pid,
-        "process_started": Positive | None,
+        "process_started": NonNegative | None,
         "host": str,
         "boot": str | None,
         "pid_namespace": str | None,
@@ -81,7 +81,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "workers": {
         "id": Id,
         "pid": Pid,
-        "process_started": Positive | None,
+        "process_started": NonNegative | None,
         "host": str,
         "boot": str | None,
         "pid_namespace": str | None,
@@ -94,14 +94,14 @@ TABLES: dict[str, dict[str, Any]] = {
         "message": str | None,
         "memory": Number | None,
         "device_memory": Number | None,
-        "images_per_second": Positive | None,
+        "images_per_second": NonNegative | None,
         "epoch": Epochs | None,
         "batch": Number | None,
         "batches": Number | None,
         "loss": Real | None,
         "accuracy": Fraction | None,
         "device_name": str | None,
-        "checkpoint_seconds": Some | None,
+        "checkpoint_seconds": NonNegative | None,
     },
     "runs": {
         "id": Id,
@@ -137,7 +137,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "device": str | None,
         "started_at": datetime | None,
         "finished_at": datetime | None,
-        "seconds": Positive | None,
+        "seconds": NonNegative | None,
         "weights_total": Number | None,
         "weights_remaining": Number | None,
         "test_accuracy": Fraction | None,
@@ -161,7 +161,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "validation_accuracy": Fraction | None,
         "test_accuracy": Fraction | None,
         "learning_rate": Factor | None,
-        "images_per_second": Positive | None,
+        "images_per_second": NonNegative | None,
         "validation_loss": Real | None,
         "test_loss": Real | None,
         "test_top5": Fraction | None,
@@ -198,7 +198,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "host": str,
         "device": str,
         "at": datetime,
-        "busy": Positive,
+        "busy": NonNegative,
         "memory_used": Number,
         "memory_total": Number,
         "celsius": Real | None,
