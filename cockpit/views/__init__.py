@@ -1,5 +1,4 @@
-"""Results as something to look at: charts, figures, tables, cells and files. The command line and the dashboard show
-the same.
+"""Results as charts, figures, tables, cells and files, for both the command line and the dashboard.
 
-A view is given rows and says how they look; it asks for nothing and changes nothing.
+A view is a function from rows to their display: it reads no database and changes nothing.
 """

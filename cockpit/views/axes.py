@@ -1,4 +1,4 @@
-"""The axes of charts: ranges, ticks, and the cells that values fall into."""
+"""The axes of charts: ranges, ticks, and the cells of values."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 from cockpit.views.canvas import Piece, Row
 
-AXES = {  # what each shows, and how it is labelled
-    "remaining": "weights remaining, %",  # a log axis: pruning iterations are evenly spaced
+AXES = {  # the label of each kind of horizontal axis
+    "remaining": "weights remaining, %",  # logarithmic, so that pruning iterations are evenly spaced
     "pruned": "fraction of weights pruned",  # linear
-    "log-pruned": "fraction of weights pruned",  # as the paper has it: the log axis, labelled with what is pruned
+    "log-pruned": "fraction of weights pruned",  # the paper's: the logarithmic axis with labels of pruned weights
 }
 ACCURACY = "test accuracy, %"  # the vertical axis, unless another is named
 STEPS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between ticks of a linear axis
-GAP = 2  # columns between the labels of ticks, at least
+GAP = 2  # least number of columns between labels of ticks
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a chart: its range, its ticks, and how many character cells it spans."""
+    """One axis of a chart: its range, ticks, and number of character cells."""
 
     low: float
     high: float
@@ -29,25 +29,25 @@ class Axis:
     cells: int
 
     def position(self, value: float) -> float:
-        """Where a value lies, in cells: the ends of the range lie in the middle of the first and the last."""
+        """The position of a value in cells: the ends of the range are in the middle of the first and last cells."""
         return 0.5 + (value - self.low) / (self.high - self.low) * (self.cells - 1)
 
     def cell(self, value: float) -> int:
-        """The cell in which a value lies."""
+        """The number of the cell of a value."""
         return math.floor(self.position(value))
 
     def middle(self, cell: float) -> float:
-        """The value in the middle of a cell."""
+        """The value at the middle of a cell."""
         return self.low + cell / (self.cells - 1) * (self.high - self.low)
 
 
 def place(remaining: float, x: str) -> float:
-    """Where a fraction of remaining weights lies on one of `AXES`."""
+    """The value on one of `AXES` of a fraction of remaining weights."""
     return 1.0 - remaining if x == "pruned" else -math.log10(remaining)
 
 
 def sparsity(fractions: Iterable[float], x: str, zoom: Range | None, cells: int) -> Axis:
-    """The axis of these fractions of remaining weights, with ticks at as many of them as have room."""
+    """The axis of these fractions of remaining weights, with ticks at as many of them as fit."""
     places = sorted({place(left, x): left for left in fractions if left > 0 or x == "pruned"}.items())
     whole = (0.0, 1.0) if x == "pruned" else (0.0, max([0.1, *(at for at, _ in places)]))
     low, high = zoom or whole
@@ -57,15 +57,15 @@ def sparsity(fractions: Iterable[float], x: str, zoom: Range | None, cells: int)
 
 
 def starts(axis: Axis) -> list[int]:
-    """The column at which the label of each tick of a horizontal axis begins."""
+    """The first column of each tick's label on a horizontal axis."""
     ticks = zip(axis.ticks, axis.labels, strict=True)
     return [min(max(axis.cell(at) - (len(label) - 1) // 2, 0), axis.cells - len(label)) for at, label in ticks]
 
 
 def framed(rows: Iterable[Row], x: Axis, y: Axis, ends: Mapping[int, Row] | None = None, right: int = 0) -> list[Row]:
-    """The rows of a chart with its axes: accuracies at the left, below it sparsities.
+    """The rows of a chart with its axes: accuracies at the left, sparsities below.
 
-    `ends` is what stands at the right of some of the rows, in `right` columns.
+    `ends` are the ends of rows by number, `right` columns wide; other rows end blank.
     """
     left, ends = 1 + max(map(len, y.labels), default=0), ends or {}
     blank = [Piece(" " * right)] if right else []
@@ -85,7 +85,7 @@ def framed(rows: Iterable[Row], x: Axis, y: Axis, ends: Mapping[int, Row] | None
 
 
 def _label(left: float, x: str) -> str:
-    """The fraction as its axis shows it, with about two digits of what remains."""
+    """The label of a fraction on its axis, with about two digits of the remaining weights."""
     digits = 2 if left <= 0 else max(2, 1 - math.floor(math.log10(left)))
     if x != "remaining":
         return f"{round(1.0 - left, digits):g}"
@@ -93,7 +93,7 @@ def _label(left: float, x: str) -> str:
 
 
 def _with_room(ticks: Sequence[tuple[float, str]], axis: Axis) -> list[tuple[float, str]]:
-    """The first of the ticks, the last, and of those between as many as fit from the left."""
+    """The first and last ticks, and as many of the others as fit, from the left."""
     chosen: list[tuple[float, str]] = []
     end = -GAP
     for number, (at, label) in enumerate(ticks):
@@ -108,7 +108,7 @@ def _with_room(ticks: Sequence[tuple[float, str]], axis: Axis) -> list[tuple[flo
 
 
 def accuracy(means: Sequence[float], zoom: Range | None, cells: int, fine: bool = False) -> Axis:
-    """From a round number below all means to one above them, or the range that is zoomed to.
+    """The axis of accuracies: from a round number below all means to one above them, or the zoomed range.
 
     Ticks are at least a percentage point apart unless it is zoomed, or `fine`.
     """
@@ -131,7 +131,7 @@ def multiples(low: float, high: float, step: float) -> tuple[float, ...]:
 
 
 def scaled(span: Range, factor: float, around: float, limits: Range) -> Range:
-    """A range `factor` times as wide around a point, within limits and at least a 64th of them."""
+    """A range `factor` times as wide around a point, within `limits` and at least a 64th as wide as these."""
     least = (limits[1] - limits[0]) / 64
     size = min(max((span[1] - span[0]) * factor, least), limits[1] - limits[0])
     low = around - (around - span[0]) * size / (span[1] - span[0])

@@ -1,4 +1,4 @@
-"""Cells of a terminal to draw on: characters, lines by plotext, and backgrounds that blend where they overlap."""
+"""A canvas of terminal cells: characters, lines drawn by plotext, and backgrounds that blend where they overlap."""
 
 import re
 from collections import defaultdict
@@ -15,12 +15,12 @@ import plotext
 Colour = tuple[int, int, int]
 Spot = tuple[float, float]  # column and row
 
-_ONE_FIGURE = Lock()  # plotext has one for the whole process, and charts are drawn in threads
-_PIECE = re.compile(r"(?:\x1b\[38;2;(\d+);(\d+);(\d+)m)?([^\x1b]+)(?:\x1b\[0m)?")  # of what plotext builds
+_ONE_FIGURE = Lock()  # plotext has one figure per process, and threads draw charts
+_PIECE = re.compile(r"(?:\x1b\[38;2;(\d+);(\d+);(\d+)m)?([^\x1b]+)(?:\x1b\[0m)?")  # a piece of plotext's output
 
 
 class Piece(NamedTuple):
-    """Text in one style; None is the terminal's own colour."""
+    """Text in one style; None is the terminal's default colour."""
 
     text: str
     colour: Colour | None = None
@@ -33,7 +33,8 @@ Row = list[Piece]
 class Canvas:
     """A grid of cells. Positions are in cells from the top left corner: cell (2, 0) spans 2 to 3 and 0 to 1.
 
-    Where the background is not `sure`, no cell is tinted in part: a faint tint of a wrong colour would stand out most.
+    If the background colour is not `sure`, cells are tinted fully or not at all, because a faint tint over a wrong
+    background would stand out most.
     """
 
     def __init__(self, width: int, height: int, background: Colour, sure: bool = True) -> None:
@@ -42,16 +43,16 @@ class Canvas:
         self._tints: dict[tuple[int, int], list[tuple[Colour, float]]] = defaultdict(list)
 
     def put(self, column: int, row: int, letter: str, colour: Colour | None = None) -> None:
-        """Write a character over whatever a cell holds; nothing outside of the canvas."""
+        """Write a character into a cell, in place of its content. Cells outside the canvas are ignored."""
         if 0 <= column < self.width and 0 <= row < self.height:
             self._letters[column, row] = letter, colour
 
     def lines(self, curves: Iterable[tuple[Sequence[Spot], Colour]]) -> None:
-        """Draw a line through the spots of each curve, the later over the earlier, over whatever its cells have."""
+        """Draw a line through the spots of each curve, later ones over earlier ones and over all characters."""
         with _ONE_FIGURE:
             plotext.clear_figure()
             plotext.theme("clear")
-            plotext.limit_size(False, False)  # to that of the terminal
+            plotext.limit_size(False, False)  # not limited to the terminal's size
             plotext.plot_size(self.width, self.height)
             plotext.frame(False)
             plotext.xticks([])
@@ -70,8 +71,8 @@ class Canvas:
                     self.put(column, row, letter, (int(piece[1]), int(piece[2]), int(piece[3])))
 
     def tint(self, column: int, top: float, bottom: float, colour: Colour, strength: float) -> None:
-        """Colour the background of a column from one height to another, each cell by how much of it is covered."""
-        steps = 8 if self.sure else 1  # a character's own finest
+        """Tint a column from one height to another, each cell in proportion to the part covered."""
+        steps = 8 if self.sure else 1
         top, bottom = max(top, 0.0), min(bottom, float(self.height))
         for row in range(floor(top), min(floor(bottom) + 1, self.height)):
             covered = round((min(bottom, row + 1) - max(top, row)) * steps) / steps
@@ -79,7 +80,7 @@ class Canvas:
                 self._tints[column, row].append((colour, strength * covered))
 
     def rows(self) -> Iterator[Row]:
-        """The rows from the top, each in as few pieces as its styles allow."""
+        """The rows from the top, each in as few pieces as its styles need."""
         letters, tints, blank, none = self._letters, self._tints, (" ", None), ()
         for row in range(self.height):
             cells = [
@@ -94,7 +95,7 @@ class Canvas:
 
 @lru_cache(maxsize=4096)
 def _blend(background: Colour, tints: tuple[tuple[Colour, float], ...]) -> Colour | None:
-    """A background with the mean of its tints, by strength; the more of them the stronger."""
+    """A background with the weighted mean of its tints; more tints are stronger together. None without tints."""
     if not tints:
         return None
     total = sum(strength for _, strength in tints)
@@ -103,13 +104,13 @@ def _blend(background: Colour, tints: tuple[tuple[Colour, float], ...]) -> Colou
 
 
 def mix(one: Colour, other: tuple[float, float, float], part: float) -> Colour:
-    """A colour between two: `part` of the other."""
+    """A colour between two: `part` (0 to 1) of the other, the rest of the first."""
     red, green, blue = (round(a + (b - a) * part) for a, b in zip(one, other, strict=True))
     return red, green, blue
 
 
 def _inside(spots: Sequence[Spot], width: int, height: int) -> Iterator[list[Spot]]:
-    """The parts of a line that lie on a canvas: plotext would follow it to wherever it goes."""
+    """The parts of a line within a canvas; plotext would compute those outside, too, however long."""
     part: list[Spot] = []
     for start, end in pairwise(spots):
         clips = _between(start[0], end[0], width), _between(start[1], end[1], height)
@@ -128,7 +129,7 @@ def _on_the_way(start: Spot, end: Spot, part: float) -> Spot:
 
 
 def _between(start: float, end: float, limit: float) -> tuple[float, float]:
-    """The first and last part of the way from `start` to `end` that lies between 0 and `limit`."""
+    """The first and last fractions of the way from `start` to `end` that are between 0 and `limit`."""
     if start == end:
         return (0.0, 1.0) if 0 <= start <= limit else (1.0, 0.0)
     first, last = sorted((-start / (end - start), (limit - start) / (end - start)))

@@ -1,4 +1,4 @@
-"""Curves as rows of coloured text: braille lines and markers over bands that are the background of their cells."""
+"""Charts of curves as rows of coloured text: braille lines and markers over bands that tint the cells."""
 
 import math
 from collections import defaultdict
@@ -19,19 +19,19 @@ from cockpit.views.legends import LIVE, MATCH, MORE, RULE, Entry, View, fraction
 Spread = Literal["bands", "bars", "none"]
 SPREADS: tuple[Spread, ...] = ("bands", "bars", "none")
 CROSSHAIR = (128, 128, 128)
-STRENGTH = 0.34  # of a band's colour, where it covers a cell
-DIMNESS = 0.25  # of the lines of random tickets: how much of the background is in their colour
-APART = [step * sign for step in range(1, 7) for sign in (1, -1)]  # columns: where a marker may stand beside another
-AXIS = 5  # columns: accuracies and their axis
+STRENGTH = 0.34  # of a band's colour in a cell that it covers
+DIMNESS = 0.25  # fraction of the background in the colour of random tickets' lines
+APART = [step * sign for step in range(1, 7) for sign in (1, -1)]  # columns to which a marker may move aside
+AXIS = 5  # columns of the vertical axis
 READING = len("100.0 ± 10.0 ")
-LEAST_PLOT, WIDE_PLOT = 36, 60  # columns of curves beside their names, and beside what the crosshair reads, too
-MOST_LABEL = 0.42  # of the width
-LEAST_ROWS = 6  # of a chart without what stands around it
+LEAST_PLOT, WIDE_PLOT = 36, 60  # least columns of curves next to their names, and next to names with readings
+MOST_LABEL = 0.42  # largest fraction of the width for names
+LEAST_ROWS = 6  # of a chart without title, axis label and legend
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the curves lie in a chart: its axes, and how many columns stand left and right of them."""
+    """The layout of a chart: its axes, and the numbers of columns left and right of the curves."""
 
     x: Axis
     y: Axis
@@ -40,20 +40,20 @@ class Layout:
 
 
 def labelled(shown: Sequence[Series], view: View, width: int, height: int) -> bool:
-    """Whether the names of the curves have room at their ends."""
+    """Whether the names of the curves fit at their ends."""
     visible = _visible(shown, view)
     room = _room(visible, 0)
     return room <= MOST_LABEL * width and width - AXIS - room >= LEAST_PLOT and len(visible) <= height - 2
 
 
 def _room(visible: Sequence[Series], width: int) -> int:
-    """The columns for the names at the ends of curves, and in a wide chart for what the crosshair reads."""
+    """The number of columns for names at the ends of curves and, in a wide chart, for readings of the crosshair."""
     names = 3 + max((len(words.line(one.called)) for one in visible), default=0)
     return names + READING if width - AXIS - names - READING >= WIDE_PLOT else names
 
 
 def layout(shown: Sequence[Series], view: View, width: int, height: int) -> Layout:
-    """Where everything goes in a chart of `width` columns and `height` rows."""
+    """The layout of a chart of `width` columns and `height` rows."""
     visible = _visible(shown, view)
     means = [] if view.full else [mean for one in visible for mean in (*one.means, *_so_far(one))]
     fine = bool(visible) and all(one.ticket == BARRIER for one in visible)
@@ -74,7 +74,7 @@ def _visible(shown: Sequence[Series], view: View) -> list[Series]:
 
 
 def draw(shown: Sequence[Series], view: View, width: int, height: int) -> list[Row]:
-    """The curves as a chart without a legend, which fills `width` columns and `height` rows exactly."""
+    """The curves as a chart without a legend, exactly `width` columns and `height` rows."""
     where = layout(shown, view, width, height)
     canvas = Canvas(where.x.cells, where.y.cells, view.background, view.sure)
     lines = [
@@ -100,7 +100,7 @@ def _crosshair(canvas: Canvas, shown: Sequence[Series], view: View, where: Layou
 
 
 def _labels(lines: Sequence["_Line"], entries: Sequence[Entry], view: View, where: Layout) -> dict[int, Row]:
-    """By row, what stands at the end of curves: marker and name, at the crosshair the reading before it."""
+    """The ends of curves by row: marker and name, with the reading of the crosshair before the name."""
     entry_of = {entry.key: entry for entry in entries}
     found: dict[int, Row] = {}
     rows = _apart([line.end for line in lines], where.y.cells)
@@ -113,9 +113,10 @@ def _labels(lines: Sequence["_Line"], entries: Sequence[Entry], view: View, wher
 
 
 def _apart(heights: Sequence[float], rows: int) -> list[int]:
-    """A row for each height, in their order, no two the same and as near as may be.
+    """A distinct row near each height, in the same order.
 
-    Less its place in the order no row may be above the one before it, so that those in the way share their mean.
+    This is isotonic regression of the heights less their ranks: neighbours in the wrong order are pooled and share
+    their mean.
     """
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     pools: list[list[float]] = []
@@ -132,7 +133,7 @@ def _apart(heights: Sequence[float], rows: int) -> list[int]:
 
 
 class _Line:
-    """A curve on its way onto a canvas."""
+    """A curve to draw on a canvas."""
 
     def __init__(self, one: Series, colour: Colour, marker: str, where: Layout, view: View) -> None:
         self.one, self.colour, self.marker, self.where, self.view = one, colour, marker, where, view
@@ -146,7 +147,7 @@ class _Line:
 
     @cached_property
     def spots(self) -> list[tuple[float, float]]:
-        """Where each level lies on the canvas."""
+        """The position of each level on the canvas."""
         return [(self._x(i), self._y(self.one.means[i])) for i in self.kept]
 
     @property
@@ -157,7 +158,7 @@ class _Line:
         return seen[-1] - 0.5
 
     def shade(self, canvas: Canvas) -> None:
-        """Tint one deviation to each side."""
+        """Tint the band of one standard deviation to each side."""
         edges: list[tuple[float, float, float]] = []
         for i, (x, _) in zip(self.kept, self.spots, strict=True):
             spread = self.one.deviations[i] or 0.0
@@ -165,7 +166,7 @@ class _Line:
         if self.one.ticket == DENSE and edges:
             edges = [(0.0, *edges[0][1:]), (float(canvas.width), *edges[0][1:])]
         for (x, top, bottom), (x_to, top_to, bottom_to) in pairwise(edges):
-            last = math.floor(x_to) + (x_to == edges[-1][0])  # its own column is the next part's
+            last = math.floor(x_to) + (x_to == edges[-1][0])  # the last column belongs to the next part
             for column in range(max(math.floor(x), 0), min(last, canvas.width)):
                 part = min(max((column + 0.5 - x) / (x_to - x), 0.0), 1.0)
                 canvas.tint(
@@ -173,13 +174,13 @@ class _Line:
                 )
 
     def draw(self, canvas: Canvas) -> None:
-        """Draw what lies under all curves: a rule for the dense network."""
+        """Draw the rule of the dense network, which lies under all curves."""
         if self.one.ticket == DENSE:
             for column in range(canvas.width) if self.spots else ():
                 canvas.put(column, math.floor(self.spots[0][1]), RULE, self.colour)
 
     def bars(self) -> Iterator[tuple[Sequence[Spot], Colour]]:
-        """The lines that show deviations, if bars are to show them."""
+        """The bars of one standard deviation to each side, if the view has bars."""
         for i, (x, _) in zip(self.kept, self.spots, strict=True) if self.view.spread == "bars" else ():
             if spread := self.one.deviations[i]:
                 yield [(x, self._y(self.one.means[i] + sign * spread)) for sign in (-1, 1)], self.colour
@@ -190,7 +191,7 @@ class _Line:
         return self.spots, mix(self.colour, self.view.background, DIMNESS) if is_random else self.colour
 
     def marks(self) -> Iterator[tuple[int, int, str]]:
-        """The cell of each level, and its marker: the number of replicates where some are missing."""
+        """The cell and marker of each level; the marker is the number of replicates if some are missing."""
         for i, (x, y) in zip(self.kept, self.spots, strict=True) if self.one.ticket != DENSE else ():
             count = self.one.counts[i]
             yield math.floor(x), math.floor(y), str(min(count, 9)) if count < self.one.planned[i] else self.marker
@@ -200,7 +201,7 @@ class _Line:
 
 
 def _mark(canvas: Canvas, lines: Sequence[_Line], shown: Sequence[Series]) -> None:
-    """Put the markers: side by side where several would lie in a cell, and without room, how many more do."""
+    """Put the markers. Several in one cell move aside; if they do not fit, the last shows the number of others."""
     at: dict[tuple[int, int], dict[int, str]] = defaultdict(dict)
     for number, line in enumerate(lines):
         for column, row, marker in line.marks():
@@ -214,7 +215,7 @@ def _mark(canvas: Canvas, lines: Sequence[_Line], shown: Sequence[Series]) -> No
         taken |= {(x, row) for x in room[: len(markers)]}
         for x, (number, marker) in zip(room, markers.items(), strict=False):
             canvas.put(x, row, marker, lines[number].colour)
-        if (more := len(markers) - len(room)) > 0:  # this one and those that found no room
+        if (more := len(markers) - len(room)) > 0:  # counts the last marker and those without room
             canvas.put(room[-1], row, MORE[min(more + 1, 9)], lines[list(markers)[len(room) - 1]].colour)
     for line in lines:
         last = matched(line.one, shown)
@@ -225,9 +226,9 @@ def _mark(canvas: Canvas, lines: Sequence[_Line], shown: Sequence[Series]) -> No
 
 
 def printed(shown: Sequence[Series], title: str, view: View, width: int, rows: int | None = None) -> list[Row]:
-    """The curves as the command line prints them: a chart with a title, and its legend and signs below.
+    """The chart that the command line prints, with a title, and its legend and signs below.
 
-    It takes this many `rows` in all, if the chart itself is then left at least a few.
+    It has `rows` rows in total (None: by the width), if that leaves `LEAST_ROWS` for the chart itself.
     """
     height = max(15, min(30, width // 4)) if rows is None else rows - 2
     view = replace(view, labelled=labelled(shown, view, width, height))
@@ -246,7 +247,7 @@ def _named(entry: Entry) -> str:
 
 
 def zoomed(shown: Sequence[Series], view: View, factor: float, x: float, y: float) -> View:
-    """The view with `factor` times the range on both axes around a point, never beyond the curves."""
+    """The view with `factor` times the ranges of both axes around a point, at most the ranges of the curves."""
     now = layout(shown, view, 80, 24)
     whole = layout(shown, replace(view, x_range=None, y_range=None), 80, 24)
     x_range = axes.scaled((now.x.low, now.x.high), factor, x, (whole.x.low, whole.x.high))

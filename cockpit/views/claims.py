@@ -1,4 +1,4 @@
-"""The paper's claims, and what the data says of them, as text and as JSON."""
+"""The verdicts on the paper's claims as text and as JSON."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -20,7 +20,7 @@ def verdict(found: Finding) -> str:
 
 
 def about(found: Finding) -> str:
-    """How the verdict came about, or what would make one possible."""
+    """The reasons for the verdict, or the data that a verdict needs."""
     share = f"levels with {HIGH_SPARSITY * 100:g} % or more pruned"
     if found.verdict == "no data":
         return f"nothing recorded speaks of it: it needs {found.claim.needs}, done at {share}"
@@ -41,7 +41,7 @@ def left_out(experiments: Sequence[str]) -> str:
 
 
 def rows(found: Finding) -> list[list[str]]:
-    """A row for each comparison under `HEADINGS`, and one for an experiment that has several."""
+    """A row under `HEADINGS` for each comparison, and one for each experiment with several."""
     return [row for study in found.studies for row in _rows(study)]
 
 
@@ -68,8 +68,8 @@ def _says(one: Comparison) -> str:
 
 
 def remarks(found: Finding) -> list[str]:
-    """What a reader must know of the rows, a line each: the sources compared, replicates at chance, what n means."""
-    lines: dict[str, None] = {}  # each once
+    """Remarks on the rows, one per line: the sources compared, replicates at chance, the meaning of n."""
+    lines: dict[str, None] = {}  # a set that keeps its order
     if found.telling:
         lines["an experiment counts its comparisons by p; a comparison says what holds among all of them (Holm)"] = None
     for one in found.comparisons:
@@ -98,7 +98,7 @@ def _trained(one: Comparison) -> str:
 
 
 def as_json(found: Finding) -> dict[str, Any]:
-    """A finding as a value for JSON; accuracies and fractions lie in [0, 1]."""
+    """A finding as a JSON value; accuracies and fractions are in [0, 1]."""
     return {
         "claim": found.claim.key,
         "text": found.claim.text,

@@ -1,4 +1,4 @@
-"""What curves mean: accuracy by level over replicates, which belong together, how one reads, what matches dense."""
+"""Curves for display: accuracy by level over replicates, groups of curves, tables, and matching dense."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ GROUPINGS: tuple[Grouping, ...] = ("target", "experiment", "ticket")
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: for each level its fraction remaining, mean, sample standard deviation (None for n = 1), n."""
+    """One curve: fraction remaining, mean, sample standard deviation (None for n = 1) and n of each level."""
 
     name: str
     experiment: str
@@ -37,38 +37,38 @@ class Series:
     deviations: tuple[float | None, ...]
     counts: tuple[int, ...]
     planned: tuple[int, ...]
-    curve: str = ""  # its name within the experiment
+    curve: str = ""  # its name in the experiment
     width: float = 1.0
     scope: str | None = None
     source_optimizer: str | None = None
-    plan: tuple[float, ...] = ()  # the fractions remaining at the levels that are planned, with results or without
-    source_title: str | None = None  # that a person has given its data sets
+    plan: tuple[float, ...] = ()  # the fractions remaining at all planned levels
+    source_title: str | None = None  # display names of its data sets
     target_title: str | None = None
-    title: str | None = None  # likewise, it
-    is_hidden: bool = False  # by a person, for good
-    live: tuple[Live, ...] = ()  # what is being trained for it
+    title: str | None = None  # its display name
+    is_hidden: bool = False  # by the user, permanently
+    live: tuple[Live, ...] = ()  # its runs in training
     seeds: tuple[
         tuple[tuple[int, float], ...], ...
-    ] = ()  # by place of the level: the accuracy of each seed, if asked for
-    label: str = ""  # among the curves that are shown together (`names.named`)
+    ] = ()  # by index of the level: the accuracies by seed, if they were read
+    label: str = ""  # that distinguishes it from the curves shown with it (`names.named`)
 
     @property
     def called(self) -> str:
-        """What a person reads."""
+        """The name for display."""
         return self.label or self.name
 
     def value(self, i: int) -> str:
-        """Mean and deviation of the level at place `i`, in per cent."""
+        """Mean and deviation of the level of index `i`, in per cent."""
         spread = self.deviations[i]
         digits = 2 if self.ticket == BARRIER else 1
         return f"{self.means[i] * 100:.{digits}f}" + (f" ± {spread * 100:.{digits}f}" if spread is not None else "")
 
     def count(self, i: int) -> str:
-        """How many replicates stand behind the level at place `i`, and of how many, if some are missing."""
+        """The number of replicates of the level of index `i`, with the planned number if some are missing."""
         return f"n={self.counts[i]}" + (f" of {self.planned[i]}" if self.counts[i] < self.planned[i] else "")
 
     def all_counts(self) -> str:
-        """How many replicates stand behind the curve: one number, or the least and the most of what is planned."""
+        """The number of replicates of the curve: one number, or the least and most, of the planned number."""
         if not self.counts:
             return "in training"
         least, most, planned = min(self.counts), max(self.counts), max(self.planned)
@@ -76,7 +76,7 @@ class Series:
 
 
 def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
-    """The curves of an experiment that have results or are in training: winning tickets first, dense last."""
+    """The curves of an experiment with results or runs in training: winning tickets first, dense last."""
     by_curve: dict[str, list[Point]] = {}
     for row in rows.curves(connection, experiment):
         by_curve.setdefault(row.curve, []).append(row)
@@ -106,7 +106,7 @@ def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
 
 
 def with_seeds(connection: sqlite3.Connection, experiment: str, found: Sequence[Series]) -> list[Series]:
-    """The curves of an experiment with the accuracy that each seed reached."""
+    """The curves of an experiment with the accuracies of each seed."""
     reached = {curve.name: curve.accuracies for curve in replicates.read(connection, experiment)}
     return [
         replace(one, seeds=tuple(tuple(sorted(reached[one.curve][level].items())) for level in one.levels))
@@ -115,16 +115,16 @@ def with_seeds(connection: sqlite3.Connection, experiment: str, found: Sequence[
 
 
 def with_experiments(found: Sequence[Series]) -> list[Series]:
-    """The curves of several experiments, each named with its own; those of a single one as they are."""
+    """The curves of several experiments, named with their experiments; those of a single one unchanged."""
     if len({one.experiment for one in found}) < 2:
         return list(found)
     return [replace(one, name=f"{one.experiment}: {one.name}") for one in found]
 
 
 def groups(found: Sequence[Series], by: Grouping) -> dict[str, tuple[Series, ...]]:
-    """Which curves are shown together, by what the chart is called.
+    """The groups of curves that share a chart, by the chart's title.
 
-    A data set that tickets are only found on comes last. Dense networks are with every kind of ticket.
+    Targets that are only sources otherwise come last. Dense networks are in the groups of all kinds of tickets.
     """
     if by == "experiment" or all(one.ticket == BARRIER for one in found):
         return {"all targets": tuple(found)} if found else {}
@@ -137,7 +137,7 @@ def groups(found: Sequence[Series], by: Grouping) -> dict[str, tuple[Series, ...
 
 
 def matched(one: Series, shown: Iterable[Series]) -> int | None:
-    """The sparsest level to which a winning ticket matches dense (`engine.analysis.statistics`), or None."""
+    """The sparsest level at which a winning ticket matches dense (`engine.analysis.statistics.matching`), or None."""
     likewise = (one.experiment, one.target, one.model, one.optimizer)
     for dense in shown if one.ticket == WINNING else ():
         if (
@@ -151,16 +151,16 @@ def matched(one: Series, shown: Iterable[Series]) -> int | None:
 
 
 def evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """At most `most` of the items, evenly chosen, with the first and the last among them."""
+    """At most `most` of the items, evenly spaced, including the first and the last."""
     if len(items) <= most:
         return list(items)
     return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def table(shown: Sequence[Series]) -> tuple[list[str], list[list[str]]]:
-    """Headings and a row a level: mean and deviation of each curve in per cent, n where replicates are missing.
+    """Headings and a row for each level: mean and deviation of each curve in per cent, n if replicates are missing.
 
-    The dense network has but one level, and its figures stand in the chart's legend.
+    The dense network is left out: it has only one level, whose figures are in the chart's legend.
     """
     shown = [one for one in shown if one.ticket != DENSE]
     fractions = {level: one.remaining[i] for one in reversed(shown) for i, level in enumerate(one.levels)}
@@ -178,7 +178,7 @@ TIDY = (
 
 
 def tidy(shown: Iterable[Series]) -> Iterator[tuple[object, ...]]:
-    """A row for each level of each curve, as `TIDY` names its columns: fractions in [0, 1], with all their digits."""
+    """A row for each level of each curve, with the columns `TIDY`: fractions in [0, 1] with all their digits."""
     for one in shown:
         what = one.experiment, one.name, one.source, one.target, one.model, one.optimizer, one.ticket
         points = zip(one.levels, one.remaining, one.counts, one.planned, one.means, one.deviations, strict=True)
@@ -186,7 +186,7 @@ def tidy(shown: Iterable[Series]) -> Iterator[tuple[object, ...]]:
 
 
 def cell(one: Series, level: int) -> str:
-    """What a table says of a level: mean and deviation, n where replicates are missing, nothing without a result."""
+    """The cell of a level: mean and deviation, n if replicates are missing; empty without a result."""
     if level not in one.levels:
         return ""
     i = one.levels.index(level)

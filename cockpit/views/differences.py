@@ -1,4 +1,4 @@
-"""How curves differ from the first of those that are shown: seed by seed, with intervals, as cells and as curves."""
+"""Differences of curves from the first one shown, paired by seed, with intervals, as cells and as curves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,11 +7,11 @@ from functools import lru_cache
 from cockpit.views.curves import DENSE, Series, evenly
 from engine.analysis.statistics import Difference, paired
 
-Seeds = tuple[tuple[tuple[int, float], ...], ...]  # by place of the level: the accuracy of each seed
+Seeds = tuple[tuple[tuple[int, float], ...], ...]  # by index of the level: (seed, accuracy) pairs
 
 
 def between(one: Series, first: Series) -> Mapping[int, Difference]:
-    """By level, the accuracy of one curve less the accuracy of another over the seeds that both have."""
+    """The accuracy of one curve less another's over shared seeds, by level."""
     return _between(one.levels, one.seeds, first.levels, first.seeds)
 
 
@@ -27,7 +27,7 @@ def _between(levels: tuple[int, ...], own: Seeds, of_first: tuple[int, ...], oth
 
 
 def levels(shown: Sequence[Series], crosshair: int | None, most: int) -> list[int]:
-    """The levels to compare at: some of the first curve's, evenly chosen, and first the level of the crosshair."""
+    """The levels to compare at: the crosshair's, then evenly spaced ones of the first curve."""
     first = next((one for one in shown if one.ticket != DENSE and one.levels), None)
     if first is None:
         return []
@@ -38,9 +38,9 @@ def levels(shown: Sequence[Series], crosshair: int | None, most: int) -> list[in
 
 
 def cell(one: Series, first: Series, level: int, brief: bool) -> str:
-    """Mean and deviation at a level in per cent, and the difference to the first curve in points, with its interval.
+    """Mean and deviation at a level in per cent, and the difference from the first curve in points, with its interval.
 
-    A brief one has no deviation next to a difference.
+    A brief cell leaves the deviation out if it has a difference.
     """
     if level not in one.levels:
         return ""
@@ -52,7 +52,7 @@ def cell(one: Series, first: Series, level: int, brief: bool) -> str:
 
 
 def said(found: Difference) -> str:
-    """A difference in points: +1.3 [0.2, 2.4]; without the interval where pairs are too few for one."""
+    """A difference in points: +1.3 [0.2, 2.4]; without the interval if pairs are too few."""
     text = f"{found.mean * 100:+.1f}"
     return (
         text if found.low is None or found.high is None else f"{text} [{found.low * 100:.1f}, {found.high * 100:.1f}]"
@@ -60,7 +60,7 @@ def said(found: Difference) -> str:
 
 
 def drawn(shown: Sequence[Series]) -> tuple[Series, ...]:
-    """The curves less the first of them, which is a rule at 0; to each side of a mean half of its interval."""
+    """The curves less the first, which becomes a rule at 0; their deviations are half the intervals."""
     first = next((one for one in shown if one.ticket != DENSE and one.levels), None)
     if first is None:
         return tuple(shown)

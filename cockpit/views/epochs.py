@@ -1,4 +1,4 @@
-"""Loss and accuracy of a run in training, epoch by epoch, as a small chart."""
+"""Loss and accuracy of a run in training by epoch, as a small chart."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,11 +10,11 @@ from cockpit.views.legends import LIVE
 from engine.store.live import Live
 
 LOSS, ACCURACY = (213, 94, 0), (0, 114, 178)
-HEIGHT = 7  # rows, with its heading
+HEIGHT = 7  # rows, including the heading
 
 
 def draw(one: Live, width: int, background: Colour, state: str = " in training") -> list[Row]:
-    """A heading, and the two curves over the epochs that are planned; the loss from 0 to the most of it."""
+    """A heading and the two curves over all planned epochs; the axis of the loss is from 0 to its maximum."""
     most = max(one.losses) or 1.0
     heading = [
         Piece(f"level {one.level}{state}, epoch {len(one.losses)} of {one.epochs}: "),
@@ -40,7 +40,7 @@ def draw(one: Live, width: int, background: Colour, state: str = " in training")
 
 
 def _epochs(number: int, cells: int) -> Axis:
-    """An axis with a tick at the first, the middle and the last epoch, as far as they differ and have room."""
+    """An axis with ticks at the first, middle and last epochs, if these differ and fit."""
     ticks: Sequence[int] = sorted({1, (number + 1) // 2, number})
     axis = Axis(1.0 - (number == 1), float(number), tuple(ticks), tuple(map(str, ticks)), cells)
     columns = starts(axis)

@@ -1,4 +1,4 @@
-"""What happened to runs, as rows: the newest first, the same thing again folded into one."""
+"""Events of runs as rows, newest first, with repeated events folded into one row."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ HEADINGS = ("when", "what", "run", "result, or why", "on")
 
 @dataclass(frozen=True)
 class Row:
-    """What happened, its run, and how often it did so one after the other."""
+    """An event, its run, and how many times it was repeated without another between."""
 
     run: int
     cells: tuple[str | Text, ...]
 
 
 def folded(found: Sequence[Event]) -> dict[str, Row]:
-    """Events as rows by keys that stay, the newest first; what ends alike one after the other is one, with a count."""
+    """Events as rows by stable keys, newest first; consecutive runs with the same ending are one row with a count."""
     names = runs.named(found)
     return dict(_rows(found, names))
 
 
 def _rows(found: Sequence[Event], names: dict[str, str]) -> Iterator[tuple[str, Row]]:
-    # A start says nothing once the end of the same claim is there.
+    # The start of a claim is left out once the claim has ended.
     ended = {(event.run_id, event.claim) for event in found if event.event not in ("started", "continued")}
     told = [
         event
@@ -54,12 +54,12 @@ def _rows(found: Sequence[Event], names: dict[str, str]) -> Iterator[tuple[str, 
             _result(last) + times,
             words.hardware(last) if last.device else "",
         )
-        # The oldest of them names the row, as more of the same may come.
+        # The key is the oldest event's, so that it stays the same when more of them come.
         yield f"{same[-1].run_id} {same[-1].claim} {same[-1].event}", Row(last.run_id, cells)
 
 
 def _sameness(event: Event) -> tuple[object, ...]:
-    """What events have in common that are told as one: the same error. Other events stand alone."""
+    """The key by which events are folded: equal errors. Other events are not folded."""
     why = rows.last_line(event.error)
     return (event.event, why) if why else (event.run_id, event.claim, event.event)
 

@@ -1,4 +1,4 @@
-"""Rows as CSV or JSON lines, streamed; a file appears whole or not at all."""
+"""Export of rows as CSV or JSON lines, streamed. A file appears whole or not at all."""
 
 import csv
 import json
@@ -18,11 +18,11 @@ from engine.store import paths
 def write(
     heading: list[str], rows: Iterable[tuple[object, ...]], output: Path | None, form: Literal["csv", "json"]
 ) -> None:
-    """Write rows to a file, or to standard output. Python prints floats so that they read back as the same."""
+    """Write rows to a file or standard output. Floats are written so that reading gives the same number."""
     if output is None:
         _write_to(terminal.data(), heading, rows, form)
         return
-    if not is_replaceable(output):  # row by row, as who reads the other end of a pipe may wait for the first
+    if not is_replaceable(output):  # flushed row by row, as the reader of a pipe may wait for the first
         with output.open("w", newline="", encoding="utf-8") as file:
             _write_to(file, heading, rows, form)
         return
@@ -32,9 +32,9 @@ def write(
 
 @contextmanager
 def whole(output: Path) -> Iterator[Path]:
-    """A file to write to, which takes the place of `output` once all has been written. A link stays one.
+    """Yield a temporary file, which replaces `output` at the end. A link stays a link.
 
-    A pipe or a device is not replaced: what was written goes through it.
+    If `output` is a pipe or a device, the content is written to it instead.
     """
     if not is_replaceable(output):
         from tempfile import TemporaryDirectory
@@ -52,15 +52,15 @@ def whole(output: Path) -> Iterator[Path]:
         )
     partial = output.with_name(f".{output.name}.{processes.mark()}")
     try:
-        partial.touch()  # a folder that cannot be written is found before another process tries
+        partial.touch()  # fails early if the folder cannot be written
         yield partial
         partial.replace(output)
-    except OSError as error:  # names the temporary file, which nobody asked for
+    except OSError as error:  # names the temporary file, which the user does not know
         if error.errno in paths.DISK_FULL:
             raise
         raise InputError(f"{asked} cannot be written ({error.strerror}): name another file with -o") from None
     finally:
-        with suppress(OSError):  # said already
+        with suppress(OSError):  # the first error counts
             partial.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Figures for papers and slides: the only file that imports matplotlib, which is an extra."""
+"""Figures for papers and slides. Only this file imports matplotlib, which is an optional dependency."""
 
 import math
 import pickle
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 FORMS = ("png", "svg", "pdf")
 UNDATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 MARKERS = dict(zip(legends.MARKERS, "oX^sDv*P", strict=True))
-WIDTH, HEIGHT, LEGEND = 6.0, 4.0, 0.22  # inches: of a chart, and of a line of the legend below it
-TITLE = 64  # letters in a line
-DOTS = 150  # an inch, of a PNG
+WIDTH, HEIGHT, LEGEND = 6.0, 4.0, 0.22  # inches: width and height of a chart, height of a line of its legend
+TITLE = 64  # characters per line
+DOTS = 150  # per inch, of a PNG
 SHADE = 0.18
 PAPER = legends.BACKGROUNDS[False]
-UNDER = 1  # where in the order of drawing the rule of dense networks lies: under curves
-MARGIN = 0.02  # so that no marker is cut at the edge
-LEAST = 0.005  # of accuracies: the margin of one value alone
-NAMED = 8  # levels of ratios in a legend
-CELLS = (100, 40)  # about as many ticks as a terminal of this size has
-NARROWED = 0.8  # of the accuracies there are: an axis that shows less has an inset with all of them
-INSET = 0.34  # of the chart's width and height
-AROUND = 0.03  # to keep free on each side of an inset, for markers and its labels
+UNDER = 1  # z-order of the rule of dense networks: under the curves
+MARGIN = 0.02  # fraction of the axes, so that markers at the edge are not cut
+LEAST = 0.005  # margin of accuracies around a single value
+NAMED = 8  # most levels of ratios in a legend
+CELLS = (100, 40)  # size of the terminal whose number of ticks figures use
+NARROWED = 0.8  # fraction of the range of accuracies below which an axis has an inset with the whole range
+INSET = 0.34  # fraction of the chart's width and height
+AROUND = 0.03  # margin around an inset, for markers and its labels
 SPACE = INSET + 2 * AROUND
-LEFTS, BOTTOMS = (0.07, 0.64, 0.26, 0.45), (0.05, 0.62, 0.24, 0.43)  # where an inset can lie: at the edges first
+LEFTS, BOTTOMS = (0.07, 0.64, 0.26, 0.45), (0.05, 0.62, 0.24, 0.43)  # candidate positions of an inset, edges first
 PLACES = tuple((left, bottom) for left in LEFTS for bottom in BOTTOMS)
 
 
 def form_of(path: Path) -> str:
-    """The form that a file's name asks for. Raises InputError for another form."""
+    """The format of a file name's ending. Raises InputError for an unsupported one."""
     form = path.suffix.removeprefix(".").lower()
     if form not in FORMS:
         raise unknown("form of figures", form or path.name, FORMS)
@@ -60,7 +60,7 @@ def form_of(path: Path) -> str:
 
 @contextmanager
 def drawn(path: Path, width: float, height: float) -> Iterator["Figure"]:
-    """A figure to draw, which is then written: the same data makes the same file, whatever a person's style is."""
+    """Yield a figure, then write it. Equal data gives equal files, independent of the user's matplotlib style."""
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -85,12 +85,11 @@ def write(
     inset: bool = True,
     what: str = ACCURACY,
 ) -> None:
-    """Draw groups of curves, by title, side by side: means, one deviation to each side as a shade.
+    """Draw groups of curves, by title, side by side: means, with one standard deviation to each side as a shade.
 
-    A point whose replicates are not all done is hollow. A narrowed axis of accuracies has an inset with all of it;
-    `what` names the vertical axis where it shows something else, in points.
-    `remarks` stand below the titles. A `title` replaces the title of a single group, and
-    stands above the titles of several.
+    Points with missing replicates are hollow. A narrowed axis of accuracies has an inset with the whole range. `what`
+    is the label of the vertical axis if it shows something else, in points. `remarks` are below the titles. A `title`
+    replaces the title of a single group, and is above the titles of several.
     """
     longest = max(map(len, shown.values()))
     with drawn(path, WIDTH * len(shown), HEIGHT + LEGEND * longest) as figure:
@@ -102,7 +101,7 @@ def write(
 
 
 def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = (), title: str | None = None) -> None:
-    """Draw the ratios of two scopes layer by layer, a line for each level from light to dark: figure 1b."""
+    """Draw the ratios of two scopes by layer, with a line for each level from light to dark (figure 1b)."""
     levels = ratio_charts.ratio_levels(found)
     named = evenly(levels, NAMED)
     scale = ratio_charts.ratio_axis(found, CELLS[1])
@@ -125,7 +124,7 @@ def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = (), title: 
 
 
 def write_barriers(path: Path, title: str, found: Sequence[Barrier]) -> None:
-    """Draw error barriers against sparsity: means, one deviation to each side as a shade; training images dashed."""
+    """Draw error barriers by sparsity: means, one standard deviation as a shade, training images dashed."""
     curves = {curve: list(group) for curve, group in groupby(found, key=lambda one: one.curve)}
     with drawn(path, WIDTH, HEIGHT + LEGEND * 2 * len(curves)) as figure:
         axes = figure.subplots()
@@ -154,13 +153,13 @@ def _entitle(axes: "Axes", title: str, remarks: Iterable[str]) -> None:
 
 
 def _broken(remark: str) -> str:
-    """A remark in lines that end with a comma, so that no number is parted from what it counts."""
+    """A remark broken into lines only after commas, so that numbers stay next to their nouns."""
     held = "\N{NO-BREAK SPACE}"
     return fill(re.sub("(?<!,) ", held, remark), TITLE).replace(held, " ")
 
 
 def write_apart(path: Path, shown: Mapping[str, Sequence[Series]], view: legends.View, what: str = ACCURACY) -> None:
-    """`write` in a process of its own: importing matplotlib would hold up the screen, and stay in its memory."""
+    """`write` in a separate process, because importing matplotlib blocks the screen and keeps its memory."""
     command = [*processes.python("cockpit.views.figures"), str(path)]
     told = pickle.dumps((shown, view, what))
     done = subprocess.run(command, input=told, env=processes.environment(), capture_output=True, check=False)
@@ -200,7 +199,7 @@ def _draw(axes: "Axes", shown: Sequence[Series], view: legends.View, inset: bool
 
 
 def _with_room(shown: Sequence[Series], view: legends.View, limits: Range) -> legends.View:
-    """The view with accuracies so far apart that no shade is cut, unless it says itself how far they go."""
+    """The view with a range of accuracies that contains all shades, unless the view has a range."""
     visible = [one for one in shown if one.name not in view.hidden]
     if view.full or view.y_range or not visible:
         return view
@@ -219,7 +218,7 @@ def _curves(axes: "Axes", shown: Sequence[Series], view: legends.View, limits: R
 def _curve(axes: "Axes", number: int, one: Series, view: legends.View, limits: Range, small: bool) -> None:
     colour, marker = legends.style(number, one)
     rgb, name = _rgb(colour), words.line(f"{one.called} ({one.all_counts()})")
-    name = f" {name}" if name.startswith("_") else name  # matplotlib takes that for a name to hide
+    name = f" {name}" if name.startswith("_") else name  # matplotlib hides names with a leading underscore
     kept = [i for i, fraction in enumerate(one.remaining) if fraction > 0 or view.x == "pruned"]
     spreads = [one.deviations[i] or 0.0 for i in kept]
     means = [one.means[i] for i in kept]
@@ -240,7 +239,7 @@ def _curve(axes: "Axes", number: int, one: Series, view: legends.View, limits: R
     axes.plot(*hollow, MARKERS[marker], color=rgb, markerfacecolor="white", markersize=5)
     if view.spread != "none":
         axes.fill_between(places, lows, highs, color=rgb, alpha=SHADE, linewidth=0)
-        if len(places) == 1:  # a shade without width
+        if len(places) == 1:  # a shade would have no width
             axes.vlines(places, lows, highs, color=rgb, linewidth=1.2)
 
 
@@ -250,7 +249,7 @@ def _rgb(colour: Colour) -> tuple[float, float, float]:
 
 
 def _emptiest(shown: Sequence[Series], view: legends.View, where: charts.Layout) -> tuple[float, float]:
-    """The place at which an inset hides the least of the curves, rather at an edge."""
+    """The position where an inset hides the fewest points of curves, preferably at an edge."""
     points: list[tuple[float, float]] = []
     for one in (one for one in shown if one.name not in view.hidden):
         own = [

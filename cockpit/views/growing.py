@@ -1,4 +1,4 @@
-"""The curves of an experiment in training: drawn anew when a run has ended, and now and then for the runs under way."""
+"""Charts of an experiment in training, drawn again when a run ends and every few seconds."""
 
 import sqlite3
 import time
@@ -9,11 +9,11 @@ from cockpit.views.canvas import Row
 from cockpit.views.legends import View
 
 LEAST_ROWS = 12  # of a chart with its title, axes and names
-SECONDS = 5.0  # until charts are drawn again where no run has ended
+SECONDS = 5.0  # until charts are drawn again if no run ends
 
 
 class Growing:
-    """Charts of an experiment, one for each target as far as room allows."""
+    """Charts of an experiment, one for each target, as many as fit."""
 
     def __init__(self, connection: sqlite3.Connection, experiment: str, view: View) -> None:
         self.connection, self.experiment, self.view = connection, experiment, view
@@ -22,7 +22,7 @@ class Growing:
         self._rows: list[Row] = []
 
     def rows(self, ended: int, width: int, height: int) -> list[Row]:
-        """No more than `height` rows, none where that is too low; `ended` is the number of runs that have ended."""
+        """At most `height` rows, none if that is too low. `ended` is the number of ended runs."""
         now, of = time.monotonic(), (ended, width, height)
         if of != self._of or now > self._until:
             self._of, self._until = of, now + SECONDS

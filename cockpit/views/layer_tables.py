@@ -1,4 +1,4 @@
-"""Two tickets layer by layer as text: the cells, bars and JSON of a comparison, on the command line and on screen."""
+"""Two tickets layer by layer: the cells, bars and JSON of a comparison."""
 
 import shlex
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from engine.store import database
 from engine.store.sides import Choice, Side
 
 UNKNOWN = "-"
-LEAST_RANGE = log2(1.1)  # of a bar: a ratio of 1.1 fills no bar that 1.001 would fill beside it
+LEAST_RANGE = log2(1.1)  # of bars, so that tiny differences do not fill them
 
 
 def percent(value: Mean | None, spread: bool = True, of: int = 1) -> str:
@@ -37,7 +37,7 @@ def count(value: Mean | None, spread: bool = True, of: int = 1) -> str:
 
 
 def _number(value: Mean | None, times: float, form: str, spread: bool, of: int) -> str:
-    """A mean, its deviation if wanted, and n where that is less than the `of` pairs compared."""
+    """A mean, its deviation if `spread`, and n if it is less than the `of` pairs compared."""
     if value is None:
         return UNKNOWN
     text = f"{value.mean * times:{form}}"
@@ -55,10 +55,10 @@ def difference(layer: Layer, fraction: Fraction) -> Mean | None:
 
 
 def bars(layers: list[Layer], fraction: Fraction, width: int) -> list[str]:
-    """For each layer how A compares with B, drawn from the middle: to the right where A has more of it than B.
+    """A bar for each layer that compares A with B, from the middle: to the right if A has more of the layer than B.
 
-    The length is the logarithm of the ratio, so that half and twice are as long; the longest fills its side. Without B,
-    the bar is the fraction itself, from the left.
+    Its length is the logarithm of the ratio, so that half and twice are equally long; the longest fills its side.
+    Without B, the bar is the fraction itself, from the left.
     """
     if all(layer.remaining_b is None for layer in layers):
         return [_filled(getattr(layer, f"{fraction}_a").mean, width) for layer in layers]
@@ -83,12 +83,12 @@ def _diverging(part: float, side: int) -> str:
 
 
 def about(side: Side | Choice) -> str:
-    """What a side is, as far as its name does not say it."""
+    """The description of a side, if its name does not contain it."""
     return "" if side.name.endswith(f":{side.about}") else side.about
 
 
 def heading(found: Comparison) -> list[str]:
-    """What is compared, in a line for A and one for B."""
+    """A line for A and a line for B that say what is compared."""
     lines = []
     for letter, side in (("A", found.a), ("B", found.b)):
         if side is not None:
@@ -98,7 +98,7 @@ def heading(found: Comparison) -> list[str]:
 
 
 def ratio_table(found: Ratios) -> tuple[list[str], list[list[str]]]:
-    """Headings and a row a level: the ratio of each layer, with n where replicates are missing."""
+    """Headings and a row for each level: the ratio of each layer, with n if replicates are missing."""
     most = max((value.n for values in found.levels.values() for value in values if value), default=0)
     headings = ["level", "pruned %", *(name.removesuffix(".weight") for name in found.layers)]
     return headings, [
@@ -108,13 +108,13 @@ def ratio_table(found: Ratios) -> tuple[list[str], list[list[str]]]:
 
 
 def ratio_title(found: Ratios) -> str:
-    """What a chart of two scopes' ratios shows."""
+    """The title of a chart of two scopes' ratios."""
     experiment, _, scope = found.a.name.rpartition(":")
     return f"{experiment}: fraction {found.fraction}, {scope} / {found.b.name.rpartition(':')[2]}"
 
 
 def as_json(found: Comparison) -> dict[str, Any]:
-    """A comparison as a value for JSON; fractions lie in [0, 1], and each figure has mean, std and n."""
+    """A comparison as a JSON value; fractions are in [0, 1], and each figure has mean, std and n."""
     sides = {
         letter: {"name": side.name, "about": side.about, "level": side.level(found.level)}
         for letter, side in (("a", found.a), ("b", found.b))

@@ -1,4 +1,4 @@
-"""What a chart shows next to its curves: colours and markers, names, readings, and what the signs mean."""
+"""The legends of charts: colours, markers, names and readings of curves, and the meaning of signs."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from cockpit.views.axes import Range
 from cockpit.views.canvas import Colour
 from cockpit.views.curves import DENSE, Series, matched
 
-# Okabe and Ito (2008), and a violet as far from them: told apart with every kind of colour blindness. Six sources and
-# random tickets are seven curves. Each has a marker too, for no colours at all.
+# The colours of Okabe and Ito (2008) and a distant violet, which differ under all kinds of colour blindness. Seven, for
+# six sources and random tickets. Markers differ, too, for terminals without colours.
 COLOURS = (
     (0, 114, 178),
     (213, 94, 0),
@@ -19,13 +19,13 @@ COLOURS = (
     (86, 180, 233),
     (150, 15, 240),
 )
-NEUTRAL = (148, 148, 148)  # of dense networks, which others are compared with
-MARKERS = "●×▲■◆▼★✚"  # one more than colours, so that 56 curves look different
+NEUTRAL = (148, 148, 148)  # of dense networks, the reference
+MARKERS = "●×▲■◆▼★✚"  # one more than colours, so that 56 combinations differ
 RULE = "─"
-MATCH = "▾"  # stands over the last level that matches dense
-LIVE = "○"  # stands where a run in training is so far
-MORE = "⁰¹²³⁴⁵⁶⁷⁸⁹"  # how many more curves lie at a point
-SIGNS = {  # what a chart's signs mean, for the help
+MATCH = "▾"  # above the last level that matches dense
+LIVE = "○"  # the present accuracy of a run in training
+MORE = "⁰¹²³⁴⁵⁶⁷⁸⁹"  # the number of further curves at a point
+SIGNS = {  # the meaning of a chart's signs, for the help
     RULE: "the dense network",
     "dim line": "random tickets",
     "background": "one sample standard deviation to each side of a mean",
@@ -34,33 +34,33 @@ SIGNS = {  # what a chart's signs mean, for the help
     "1 2 3": "how many replicates are done, where some of the planned ones are missing",
     MORE[2:5]: "number of curves that lie here, without room side by side",
 }
-BACKGROUNDS = {True: (18, 18, 18), False: (255, 255, 255)}  # of a terminal that does not say: dark, or light
+BACKGROUNDS = {True: (18, 18, 18), False: (255, 255, 255)}  # assumed for dark and light terminals that report none
 
 
 @dataclass(frozen=True)
 class View:
-    """How curves are looked at. Ranges are in units of the axes: see `axes.place`."""
+    """The settings of a chart. Ranges are in units of the axes (`axes.place`)."""
 
-    x: str = "remaining"  # one of AXES
-    full: bool = False  # accuracy from 0 to 1
-    spread: str = "bars"  # one of `charts.SPREADS`: how one sample standard deviation to each side is shown
+    x: str = "remaining"  # a key of `AXES`
+    full: bool = False  # whether the axis of accuracy is from 0 to 1
+    spread: str = "bars"  # one of `charts.SPREADS`: the display of one sample standard deviation to each side
     x_range: Range | None = None
     y_range: Range | None = None
     crosshair: int | None = None  # a level
-    hidden: frozenset[str] = frozenset()  # names of curves, which keep their colours for when they come back
+    hidden: frozenset[str] = frozenset()  # names of curves; they keep their colours
     labelled: bool = False  # names at the ends of curves, instead of a legend
     background: Colour = field(default=BACKGROUNDS[True])
-    sure: bool = True  # that this is the terminal's background
+    sure: bool = True  # whether the terminal reported this background
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the legend: how a curve is drawn, its name, its replicates, its reading at the crosshair, remarks."""
+    """A line of the legend: a curve's marker, colour, name, replicates, reading at the crosshair, and remarks."""
 
     colour: Colour
     marker: str
     key: str  # the curve's name in the database
-    name: str  # what a person reads
+    name: str  # for display
     count: str
     reading: str
     remarks: tuple[str, ...]
@@ -72,14 +72,14 @@ class Entry:
 
 
 def style(number: int, one: Series) -> tuple[Colour, str]:
-    """Colour and marker of the curve that comes at place `number`, which dense networks do (`curves.series`) last."""
+    """Colour and marker of the curve of index `number`; dense networks come last (`curves.series`)."""
     if one.ticket == DENSE:
         return NEUTRAL, RULE
     return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
 
 
 def legend(shown: Sequence[Series], view: View) -> list[Entry]:
-    """What a chart of these curves shows next to it, hidden ones too. Without a crosshair only dense is read."""
+    """The legend of a chart, including hidden curves. Without a crosshair, only dense has a reading."""
     at = fractions(shown).get(view.crosshair) if view.crosshair is not None else None
     return [_entry(number, one, shown, view, at) for number, one in enumerate(shown)]
 
@@ -104,7 +104,7 @@ def _entry(number: int, one: Series, shown: Sequence[Series], view: View, at: fl
 
 
 def signs(shown: Sequence[Series], view: View) -> list[str]:
-    """What the signs in a chart of these curves mean, if it has such."""
+    """The meaning of each sign that a chart of these curves has."""
     visible = [one for one in shown if one.name not in view.hidden]
     matching = any(matched(one, shown) is not None for one in visible)
     missing = any(count < plan for one in visible for count, plan in zip(one.counts, one.planned, strict=True))
@@ -114,7 +114,7 @@ def signs(shown: Sequence[Series], view: View) -> list[str]:
 
 
 def _farthest(visible: Sequence[Series], shown: Sequence[Series]) -> str:
-    """Which curve matches dense down to the fewest weights, and how far."""
+    """The curve that matches dense down to the fewest weights, and that fraction."""
     found = [(last, one) for one in visible if (last := matched(one, shown)) is not None]
     if not found:
         return "matches dense"
@@ -127,6 +127,6 @@ def _per_cent(one: Series, level: int) -> str:
 
 
 def fractions(shown: Sequence[Series]) -> dict[int, float]:
-    """The fraction of weights that remains at each level, in order, as the first curve with the level has it."""
+    """The fraction of weights remaining at each level, in order, from the first curve with the level."""
     found = {level: one.remaining[i] for one in reversed(shown) for i, level in enumerate(one.levels)}
     return dict(sorted(found.items()))

@@ -1,4 +1,4 @@
-"""What curves, charts and data sets are called where a person reads them: short, and no more than tells them apart."""
+"""Names of curves, charts and data sets for display, as short as distinguishing them allows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ from fractions import Fraction
 from cockpit.views.curves import DENSE, WINNING, Series
 from engine.datasets.catalog import split_part, steps_of
 
-MASKS = {  # of random tickets: what became of the winning ticket's mask
+MASKS = {  # kinds of random tickets: the change of the winning ticket's mask
     "random-global": "permuted",
     "random-local": "permuted in layers",
     "random-preserved": "same mask",
@@ -23,11 +23,11 @@ KINDS = {  # of runs on a line between two trainings of one ticket (linear mode 
     "line": "least on the line between them",
 }
 MODELS = {"vgg": "VGG", "resnet": "ResNet"}
-SMALLEST_PART = 64  # of a network's width: 1/64
+SMALLEST_PART = 64  # the largest denominator of a width shown as a fraction
 
 
 def data(name: str, title: str | None = None) -> str:
-    """A data set as a person reads it: CIFAR-10 a (12,000). `title` is what a person calls the whole of it."""
+    """A data set for display: CIFAR-10 a (12,000). `title` is the user's name of the whole set."""
     base, part = split_part(name)
     half, images = steps_of(part)
     kind, _, path = base.partition(":")
@@ -45,7 +45,7 @@ def network(model: str, width: float) -> str:
 
 
 def title(shown: Sequence[Series]) -> str:
-    """What a chart of these curves shows, of all of them: experiments, target, model and width."""
+    """The title of a chart: experiments, target, model and width that all of its curves share."""
     experiments = dict.fromkeys(map(_experiment, shown))
     targets = dict.fromkeys(_target(one) for one in shown)
     networks = dict.fromkeys(network(one.model, one.width) for one in shown)
@@ -54,7 +54,7 @@ def title(shown: Sequence[Series]) -> str:
 
 
 def named(shown: Sequence[Series]) -> tuple[Series, ...]:
-    """The curves with labels that say only what differs between them."""
+    """The curves with labels of what differs between them."""
     labels = [one.title or ", ".join(_differences(one, shown)) for one in shown]
     return tuple(
         replace(one, label=label if labels.count(label) == 1 else one.name)
@@ -83,7 +83,7 @@ def _differences(one: Series, shown: Sequence[Series]) -> Iterable[str]:
 
 
 def _kind(one: Series, shown: Sequence[Series]) -> str:
-    """Which kind of ticket a curve is of."""
+    """The kind of ticket of a curve."""
     if one.ticket == DENSE:
         return DENSE
     if one.ticket == WINNING:
@@ -97,12 +97,12 @@ def _kind(one: Series, shown: Sequence[Series]) -> str:
 
 
 def _experiment(one: Series) -> str:
-    """Its experiment, without the model that a preset's name ends with."""
+    """The experiment of a curve, without the model at the end of a preset's name."""
     return one.experiment.removesuffix(f"@{one.model}")
 
 
 def _source(one: Series) -> str:
-    """Its source, without how many images that has if the target has as many."""
+    """The source of a curve, without its number of images if the target has the same number."""
     base, part = split_part(one.source or "")
     half, images = steps_of(part)
     is_said = images == steps_of(split_part(one.target)[1])[1]

@@ -1,4 +1,4 @@
-"""Pages of a text file of any size, read by seeking: never more than a few hundred KiB at once.
+"""Pages of a text file of any size, read by seeking, a few hundred KiB at a time.
 
 A position is the offset of a line's first byte. A line longer than `LONGEST` continues as further lines.
 """
@@ -9,12 +9,12 @@ from itertools import accumulate, takewhile
 from typing import BinaryIO
 
 LONGEST = 2000  # bytes of a line
-CHUNK = 2**20  # bytes that a search looks at between two looks at whether it is still wanted
+CHUNK = 2**20  # bytes that a search reads between two checks whether it was cancelled
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some lines of a file, where each begins and where what follows them does, and how large the file is."""
+    """Lines of a file, the position of each and of the line after them, and the size of the file."""
 
     lines: tuple[str, ...]
     starts: tuple[int, ...]
@@ -23,12 +23,12 @@ class Page:
 
     @property
     def top(self) -> int:
-        """Where it begins."""
+        """The position of the first line."""
         return self.starts[0] if self.starts else 0
 
 
 def page(file: BinaryIO, top: int, count: int) -> Page:
-    """The lines from `top`; the last ones of the file where those are too few to fill a page."""
+    """The page of lines from `top`, or the file's last page if fewer lines follow."""
     size = file.seek(0, 2)
     top = min(top, back(file, size, count))
     lines = _lines(file, top, count)
@@ -42,12 +42,12 @@ def _lines(file: BinaryIO, start: int, count: int) -> list[bytes]:
 
 
 def forward(file: BinaryIO, start: int, count: int) -> int:
-    """Where the line begins that is `count` lines further down."""
+    """The position of the line `count` lines below."""
     return start + sum(map(len, _lines(file, start, count)))
 
 
 def back(file: BinaryIO, end: int, count: int) -> int:
-    """Where the line begins that is `count` lines before the one at `end`."""
+    """The position of the line `count` lines above the one at `end`."""
     low = max(0, end - count * LONGEST - 1)
     file.seek(low)
     data = file.read(end - low)
@@ -61,9 +61,9 @@ def back(file: BinaryIO, end: int, count: int) -> int:
 
 
 def find(file: BinaryIO, text: str, start: int, forwards: bool, wanted: Callable[[], bool]) -> int | None:
-    """Where `text` is next at or after `start`, or last before it; None if nowhere, or not `wanted` any more.
+    """The position of the next line with `text` at or after `start`, or of the last before it; None if not found.
 
-    Capitals make no difference unless `text` has some.
+    Also None once `wanted` returns False. The search ignores case unless `text` has capitals.
     """
     sought, folds = text.encode(), text.islower()
     size, overlap = file.seek(0, 2), len(sought) - 1

@@ -1,4 +1,4 @@
-"""Small images in a terminal: two pixels a character in colour, shades of text without it."""
+"""Small images in a terminal: two pixels per character in colour, else characters as shades."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -8,7 +8,7 @@ from rich.text import Text
 from cockpit.text.console import Console
 
 GAP = 2  # columns between two images
-ROWS = 2  # of images, at most
+ROWS = 2  # most rows of images
 SHADES = " .:-=+*#%@"
 
 Pixel = Sequence[int]  # red, green, blue
@@ -16,7 +16,7 @@ Picture = Sequence[Sequence[Pixel]]
 
 
 def show(pictures: Sequence[tuple[str, Picture]]) -> None:
-    """Print images with their captions side by side, as many as two rows of them hold."""
+    """Print images with their captions side by side, as many as fit into `ROWS` rows."""
     console = Console()
     coloured = console.is_terminal and not console.no_color
     width = max(len(picture[0]) for _, picture in pictures)
@@ -31,7 +31,7 @@ def show(pictures: Sequence[tuple[str, Picture]]) -> None:
 
 
 def draw(picture: Picture, coloured: bool) -> list[Text]:
-    """An image as lines of text, each of two rows of its pixels."""
+    """An image as lines of text; each line has two rows of pixels."""
     lines = []
     for top in range(0, len(picture), 2):
         upper, lower = picture[top], picture[min(top + 1, len(picture) - 1)]

@@ -1,4 +1,4 @@
-"""What is shown while something takes long: how far it is, what each worker does, and the time left."""
+"""Output during long operations: progress, workers, and the time left."""
 
 import sqlite3
 import sys
@@ -28,8 +28,8 @@ from engine.store.row_types import Running
 from engine.workers.pool import Pool
 
 REFRESH_SECONDS = 0.5
-BELOW = 1  # row that stays free, so that a terminal does not scroll
-PLAIN_SECONDS = 15.0  # between two lines where stderr is no terminal
+BELOW = 1  # rows left free, so that the terminal does not scroll
+PLAIN_SECONDS = 15.0  # between two lines if stderr is no terminal
 
 
 def follow(
@@ -38,9 +38,9 @@ def follow(
     experiment: int | None,
     charts: Callable[[bool], Growing] | None = None,
 ) -> None:
-    """Show on stderr what the pool trains, until its processes have ended.
+    """Show on stderr the progress of a pool until its processes have ended.
 
-    `charts` makes what draws the curves below that, told whether the terminal has colours that blend.
+    `charts` returns the charts to show below; its argument is whether the terminal has colours that blend.
     """
     console = Console(stderr=True)
     began, first = time.monotonic(), rows.counts(connection, experiment)
@@ -69,7 +69,7 @@ def follow(
 
 @contextmanager
 def reading(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show on stderr, if that is a terminal, how many bytes of how many are dealt with: call what this gives."""
+    """Yield a function of bytes processed and their total that shows progress on stderr, if that is a terminal."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -78,7 +78,7 @@ def reading(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int | None) -> None:
-    """A line now and then: how far, how long, and what is being trained."""
+    """Print a line every `PLAIN_SECONDS`: progress, time left, and runs in training."""
     began, said, last = time.monotonic(), 0.0, ""
     first = rows.counts(connection, experiment)
     while pool.running:
@@ -89,7 +89,7 @@ def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int 
             now = [" ".join(_describe(row).split()) for row in rows.running(connection, experiment)]
             now += _held_up(connection)
             line = "; ".join([f"{counts.ended}/{counts.total} runs", *filter(None, [left if now else ""]), *now])
-            if line != last:  # who is idle says so once
+            if line != last:  # idle workers are reported once
                 print(line, file=sys.stderr, flush=True)
             last = line
         time.sleep(REFRESH_SECONDS)
@@ -99,7 +99,7 @@ def _follow_plainly(pool: Pool, connection: sqlite3.Connection, experiment: int 
 
 
 def _time_left(first: rows.Counts, counts: rows.Counts, seconds: float) -> str:
-    """At the pace since `first`; nothing before a run has ended."""
+    """The time left at the pace since `first`, as text; empty before a run has ended."""
     done = counts.ended - first.ended
     if not done:
         return ""
@@ -109,7 +109,7 @@ def _time_left(first: rows.Counts, counts: rows.Counts, seconds: float) -> str:
 
 
 def _held_up(connection: sqlite3.Connection) -> list[str]:
-    """Why workers train nothing though runs wait."""
+    """Why workers train nothing although runs wait, as text; empty if they train."""
     return [
         words.line(f"  {words.device(row)}: {row.message}")
         for row in workers.present(connection)
@@ -118,7 +118,7 @@ def _held_up(connection: sqlite3.Connection) -> list[str]:
 
 
 def _describe(row: Running) -> str:
-    """What a worker does, the numbers first: they must not be what a narrow terminal cuts."""
+    """A worker's activity, numbers first, as a narrow terminal cuts the end."""
     source = f"{row.source} → " if row.source else ""
     epoch = 0 if row.epoch is None else row.epoch + 1
     speed = f"{row.images_per_second:>7,.0f} img/s" if row.images_per_second else " " * 13

@@ -1,4 +1,4 @@
-"""Two scopes layer by layer as a chart: the ratios of what they leave or prune, light to dark over the levels."""
+"""Charts of two scopes layer by layer: ratios of remaining or pruned weights, from light to dark over levels."""
 
 import math
 
@@ -11,13 +11,13 @@ from cockpit.views.legends import BACKGROUNDS, MARKERS
 from engine.analysis.comparing import Ratios
 
 LIGHT, DARK = (190, 215, 240), (8, 64, 150)  # the first level, and the sparsest
-LEVELS = 6  # whose ratios are drawn as text
+LEVELS = 6  # most levels in a text chart
 RATIO_STEPS = (*STEPS, 0.5, 1.0)
-RATIO_DIGITS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))  # of ticks on a log axis of ratios, as many as there is room for
+RATIO_DIGITS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))  # of ticks on a logarithmic axis; the densest that fits is used
 
 
 def printed_ratios(found: Ratios, width: int) -> list[Row]:
-    """The ratios of each layer at a few levels, light to dark, as the command line prints them: figure 1b."""
+    """The chart that the command line prints: ratios of layers at a few levels, from light to dark (figure 1b)."""
     height = max(15, min(30, width // 4)) - 2
     scale, last = ratio_axis(found, height), len(found.layers)
     left = 1 + max(map(len, scale.labels))
@@ -39,12 +39,12 @@ def printed_ratios(found: Ratios, width: int) -> list[Row]:
 
 
 def ratio_levels(found: Ratios) -> list[int]:
-    """The levels that have anything to draw."""
+    """The levels with a ratio to draw."""
     return [level for level in found.levels if ratio_points(found, level)]
 
 
 def ratio_points(found: Ratios, level: int) -> list[tuple[int, float]]:
-    """Where the ratio of each layer lies, from layer 1 on; not of those that have none on this axis."""
+    """The position of each layer's ratio, from layer 1 on, without layers that have none on this axis."""
     return [
         (layer, ratio_place(value.mean, found))
         for layer, value in enumerate(found.levels[level], 1)
@@ -53,19 +53,19 @@ def ratio_points(found: Ratios, level: int) -> list[tuple[int, float]]:
 
 
 def ratio_name(found: Ratios, level: int) -> str:
-    """What a legend says of a level of ratios."""
+    """The legend of a level of ratios."""
     counts = {value.n for value in found.levels[level] if value}
     span = "-".join(map(str, sorted({min(counts), max(counts)}))) if counts else "0"
     return f"level {level}, {found.pruned[level] * 100:.4g} % pruned (n={span})"
 
 
 def ratio_place(ratio: float, found: Ratios) -> float:
-    """Where a ratio lies on its axis: what remains differs by powers of ten, what is pruned does not."""
+    """The value of a ratio on its axis: logarithmic for remaining weights, linear for pruned ones."""
     return math.log10(ratio) if found.fraction == "remaining" else ratio
 
 
 def ratio_axis(found: Ratios, cells: int) -> Axis:
-    """An axis that has room for all ratios, and for 1."""
+    """An axis that includes all ratios and 1."""
     places = [place for level in found.levels for _, place in ratio_points(found, level)] + [ratio_place(1.0, found)]
     low, high, most = min(places), max(places), max(1, min(6, cells - 2))
     if found.fraction == "remaining":
@@ -83,7 +83,7 @@ def ratio_axis(found: Ratios, cells: int) -> Axis:
 
 
 def shade(number: int, of: int) -> Colour:
-    """A blue for each level, from light to dark."""
+    """The blue of each level, from light to dark."""
     part = number / max(of - 1, 1)
     red, green, blue = (round(light + (dark - light) * part) for light, dark in zip(LIGHT, DARK, strict=True))
     return red, green, blue

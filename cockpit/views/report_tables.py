@@ -1,4 +1,4 @@
-"""What statistics say, as text and as JSON: reports on the curves of an experiment."""
+"""Statistics of the curves of an experiment as text and as JSON."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from engine.analysis import statistics
 from engine.analysis.reports import WHAT, Level, Report
 from engine.analysis.statistics import Difference, Mean
 
-FEW = 5  # levels of a curve that a report shows
+FEW = 5  # most levels of a curve that a report shows
 OVERVIEW = ("curve", "runs done", "replicates", "dense %", "matches dense down to")
 INTERVAL = f"{statistics.CONFIDENCE * 100:g} %"
 
@@ -35,7 +35,7 @@ def points(value: Difference | None) -> str:
 
 
 def agreement(value: Difference) -> str:
-    """How many seeds differ as the mean does."""
+    """The number of seeds whose difference has the sign of the mean, as text."""
     return f"{value.agreeing} of {value.n}"
 
 
@@ -54,7 +54,7 @@ def overview(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def _replicates(one: Report) -> str:
-    """How many replicates its levels have, and how many were planned if that is more."""
+    """The number of replicates of its levels, with the planned number if that is larger."""
     counts = [level.accuracy.n for level in one.levels] or [0]
     planned = max(map(len, one.curve.runs.values()))
     span = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)}-{max(counts)}"
@@ -62,7 +62,7 @@ def _replicates(one: Report) -> str:
 
 
 def matches(one: Report) -> str:
-    """The sparsest level that matches dense, or why none does."""
+    """The sparsest level that matches dense, or why no level does."""
     if one.curve.ticket == "dense":
         return ""
     if one.matching is not None:
@@ -75,7 +75,7 @@ def matches(one: Report) -> str:
 
 
 def differences(one: Report) -> tuple[list[str], list[list[str]]] | None:
-    """Headings and rows: the accuracy and differences of a curve at a few levels; None if it is compared with none."""
+    """Headings and rows: accuracy and differences of a curve at a few levels; None without counterparts."""
     compared = [(name, key) for name, key in ((one.random, "minus_random"), (one.own, "minus_own")) if name]
     if not compared or not one.levels:
         return None
@@ -97,13 +97,13 @@ def _against(value: Difference | None) -> tuple[str, str]:
 
 
 def few(levels: Sequence[Level]) -> list[Level]:
-    """Some of the levels, evenly chosen: of those that are pruned and compared, with the first and the sparsest."""
+    """At most `FEW` of the pruned and compared levels, evenly spaced, including the first and the sparsest."""
     compared = [level for level in levels if level.level and (level.minus_random or level.minus_own)]
     return evenly(compared or levels, FEW)
 
 
 def missing(reports: Sequence[Report]) -> Iterator[str]:
-    """The curves with runs that are not done, a line each."""
+    """A line for each curve with runs that are not done."""
     for one in reports:
         curve = one.curve
         short = [level for level, seeds in curve.runs.items() if len(curve.accuracies[level]) < len(seeds)]
@@ -113,7 +113,7 @@ def missing(reports: Sequence[Report]) -> Iterator[str]:
 
 
 def fallen(reports: Sequence[Report]) -> Iterator[str]:
-    """The curves with replicates that collapsed, which means count, or diverged, which they do not: a line each."""
+    """A line for each curve with collapsed replicates, which means include, or diverged ones, which they exclude."""
     for one in reports:
         at_chance, lost = one.curve.collapsed, one.curve.diverged
         for what, found in (("collapsed (accuracy at chance)", at_chance), ("diverged (not in any mean)", lost)):
@@ -124,7 +124,7 @@ def fallen(reports: Sequence[Report]) -> Iterator[str]:
 
 
 def ranges(levels: Sequence[int]) -> str:
-    """Levels as a person writes them: 0-6, 9."""
+    """Levels as text: 0-6, 9."""
     spans: list[list[int]] = []
     for level in levels:
         if spans and level == spans[-1][-1] + 1:
@@ -135,7 +135,7 @@ def ranges(levels: Sequence[int]) -> str:
 
 
 def as_json(experiment: str, reports: Sequence[Report]) -> dict[str, Any]:
-    """Reports as a value for JSON: accuracies and fractions in [0, 1], null for what cannot be said."""
+    """Reports as a JSON value: accuracies and fractions in [0, 1], null for unknown values."""
     return {
         "experiment": experiment,
         "confidence": statistics.CONFIDENCE,

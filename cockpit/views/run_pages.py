@@ -1,4 +1,4 @@
-"""All that is known of one run as text: what happened to it, how it was set, and what it left."""
+"""The details of one run as text: its status, attempts, configuration and files."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -27,7 +27,7 @@ ADVICE = {
 
 
 def heading(found: RunDetail, name: str) -> Text:
-    """Which run it is, how it stands, and why."""
+    """The identity and the status of a run, with the reason."""
     run = found.run
     accuracy = f", test accuracy {run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
     accuracy += f" ({run.untrained_accuracy:.2%} untrained)" if run.untrained_accuracy is not None else ""
@@ -45,7 +45,7 @@ def heading(found: RunDetail, name: str) -> Text:
 
 
 def training(found: RunDetail) -> Live | None:
-    """Loss and accuracy per epoch, as `epochs.draw` takes them; None where no epoch has ended."""
+    """Loss and accuracy by epoch, for `epochs.draw`; None before an epoch has ended."""
     known = [(one.train_loss, one.train_accuracy) for one in found.epochs]
     points = [(loss, accuracy) for loss, accuracy in known if loss is not None and accuracy is not None]
     if not points:
@@ -55,7 +55,7 @@ def training(found: RunDetail) -> Live | None:
 
 
 def by_epoch(found: RunDetail) -> Text:
-    """A line an epoch, the last first: losses, accuracies and learning rate."""
+    """A line for each epoch, the last first: losses, accuracies and learning rate."""
     if not found.epochs:
         return Text("no epoch has ended", "dim")
     rows: list[tuple[str, ...]] = [HEADINGS]
@@ -74,7 +74,7 @@ def by_epoch(found: RunDetail) -> Text:
 
 
 def about(found: RunDetail, command: str) -> Text:
-    """Attempts with their errors, the ticket, the configuration, files, and how to train it again."""
+    """Attempts with their errors, ticket, configuration, files, and the command that trains the run again."""
     parts = [
         _section("Attempts", _attempts(found)),
         _section("Ticket and configuration", _settings(found)),

@@ -1,4 +1,4 @@
-"""What runs are called where several are shown: each by another name, which says what differs between them."""
+"""Names of runs that are shown together, made of what differs between them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from engine.recipes import Rule
 from engine.store.row_types import Event, Run, Worker
 
 Named = Run | Event | Worker
-DIGITS = 8  # of a digest, where nothing else tells runs apart
+DIGITS = 8  # of a digest, for runs that do not differ otherwise
 
 _FACTS: tuple[Callable[[Named], str], ...] = (
     lambda row: row.scope or "",
@@ -23,9 +23,9 @@ _FACTS: tuple[Callable[[Named], str], ...] = (
 
 
 def named(shown: Iterable[Named]) -> dict[str, str]:
-    """The names of runs by their digests: ticket, data sets, level and seed, and which of these differ among them.
+    """The names of runs by digest: ticket, data sets, level and seed, as far as these differ.
 
-    Scope, optimizers, rates and network are said wherever they differ; digits of the digest where that is not enough.
+    Scope, optimizers, rates and network are added if they differ, and digits of the digest if that is not enough.
     """
     rows = {row.digest: row for row in shown if row.digest}
     facts = [fact for fact in _FACTS if len({fact(row) for row in rows.values()} - {""}) > 1]

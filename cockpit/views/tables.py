@@ -1,9 +1,9 @@
 """Tables and charts on standard output.
 
-In a pipe tables are as wide as they are; on a terminal they are broken so that no number is ever cut.
+In a pipe, tables have their full width; on a terminal, they are broken into parts so that no number is cut.
 
-They are laid out here, since rich takes a quarter of a second for the 1,000 lines that a long queue has. It is
-imported where a table is printed: most commands print none.
+The layout is done here because Rich takes a quarter of a second for 1,000 lines, as of a long queue. Rich is imported
+only when a table is printed, which most commands do not do.
 """
 
 import os
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from cockpit.text.console import Console
     from cockpit.views.canvas import Colour, Row
 
-BLENDING = ("truecolor", "256", "windows")  # what Rich calls enough colours for backgrounds that blend
-HEADING_WIDTH = 16  # longer headings go over several lines
+BLENDING = ("truecolor", "256", "windows")  # Rich's names of colour systems with enough colours to blend
+HEADING_WIDTH = 16  # columns, after which headings are wrapped
 GAP = "  "
 
 
 class Plain:
-    """Standard output that is no terminal, as Rich's console has it. Rich takes longer to import than most commands."""
+    """A substitute for Rich's console if standard output is no terminal; importing Rich would take long."""
 
     is_terminal = False
     width = 80
@@ -37,10 +37,10 @@ class Plain:
 
 
 def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, keys: int = 0) -> None:
-    """Print rows under their headings; the first `left` columns are texts, aligned left, the others right.
+    """Print rows under their headings; the first `left` columns are aligned left, the others right.
 
-    A table too wide for the terminal is printed in parts, each with the first `keys` columns, if any. If none,
-    the texts of a row stand above the rest of it, as many in a line as have room.
+    A table too wide for the terminal is printed in parts, each with the first `keys` columns. If `keys` is 0, the first
+    columns of a row are above the rest of it, as many per line as fit.
     """
     console = _console()
     headings, rows = _lines(headings), list(map(_lines, rows))
@@ -62,13 +62,13 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 0, 
 
 
 def say(text: str) -> None:
-    """Print text, its lines broken between words where a terminal has no room for them."""
+    """Print text, with lines broken between words to fit the terminal."""
     console = _console()
     console.print(text, soft_wrap=not console.is_terminal)
 
 
 def draw(chart: "Callable[[int, bool], Iterable[Row]]") -> None:
-    """Print a chart, for the width of the terminal, and for whether it has colours that blend."""
+    """Print a chart that `draw` makes for the terminal's width and colours."""
     from cockpit.text.console import Console
 
     console = Console()
@@ -82,7 +82,7 @@ def blends(console: "Console") -> bool:
 
 
 def coloured(row: "Row") -> "Text":
-    """A row of a chart as Rich prints it."""
+    """A row of a chart as text for Rich."""
     from rich.color import Color
     from rich.style import Style
     from rich.text import Text
@@ -100,7 +100,7 @@ def _show_folded(
     rows: Sequence[Sequence[str]],
     widths: Sequence[int],
 ) -> None:
-    """Each row over several lines: its texts, and indented below them the columns of these widths."""
+    """Each row on several lines: its first columns, and indented below them the others, of these widths."""
     texts, heads = headings
     for line in _filled(texts, console.width):
         console.print(line, style="bold")
@@ -114,7 +114,7 @@ def _show_folded(
 
 
 def _filled(cells: Iterable[str], width: int) -> list[str]:
-    """The cells in lines of this width, as many in each as fit."""
+    """The cells in lines of this width, as many per line as fit."""
     lines: list[str] = []
     for cell in cells:
         if lines and _cells(lines[-1]) + len(GAP) + _cells(cell) <= width:
@@ -125,7 +125,7 @@ def _filled(cells: Iterable[str], width: int) -> list[str]:
 
 
 def _heading_lines(heads: Sequence[Sequence[str]]) -> Iterator[list[str]]:
-    """The cells of each line of headings that go over several, all ending in the last."""
+    """The cells of each line of wrapped headings, aligned at the last line."""
     depth = max(map(len, heads), default=0)
     for line in range(depth):
         yield [head[line - depth + len(head)] if line >= depth - len(head) else "" for head in heads]
@@ -156,12 +156,12 @@ def _console() -> "Console | Plain":
 
 
 def _lines(cells: Iterable[str]) -> list[str]:
-    """The cells, each in one line."""
+    """The cells, each on one line."""
     return list(map(words.line, cells))
 
 
 def _cells(text: str) -> int:
-    """How many cells of a terminal a text takes."""
+    """The number of terminal columns of a text."""
     if text.isascii() or all(letter.isascii() or letter in words.GLYPHS for letter in text):
         return len(text)
     from rich.cells import cell_len
