@@ -219,7 +219,11 @@ def _request(file: File, place: Place, options: Mapping[str, Given], beside: Map
             {key: value for key, value in values.items() if key not in shared},
             {key: value for key, value in values.items() if key in shared},
         )
-        return found if template is None else replace(found, given_name=_name(template, found.definition, values.get("preset")))
+        return (
+            found
+            if template is None
+            else replace(found, given_name=_name(template, found.definition, values.get("preset")))
+        )
     except InputError as error:
         if error.option in beside:
             raise
