@@ -175,8 +175,9 @@ def work(
     with closing(database.writer(path)) as connection:
         if head:
             heads.refuse_second(connection)
-        _warn(connection, split)
-        if drain and not leases.unfinished(connection, split=split):
+        trained = None if head else split  # a head has workers of any number of devices
+        _warn(connection, trained)
+        if drain and not leases.unfinished(connection, split=trained):
             print("nothing is waiting in the queue", file=sys.stderr)
             return
         trusting.of_queue(connection, trust_models)
@@ -197,16 +198,16 @@ def work(
             hints.warn("stopped; `cockpit work` resumes")
             sys.exit(130)
         problems = _report_errors(connection, None)
-        left = leases.unfinished(connection, split=split)
+        left = leases.unfinished(connection, split=trained)
     sys.exit(1 if problems or left else 0)
 
 
-def _warn(connection: sqlite3.Connection, split: int) -> None:
-    """Warn of runs in the queue that these workers skip, and of those that take long here."""
+def _warn(connection: sqlite3.Connection, split: int | None) -> None:
+    """Warn of runs in the queue that these workers skip (None: none for their devices), and of those that take long."""
     halted = [row.name for row in rows.experiments(connection) if row.status in ("paused", "cancelled")]
     if halted:
         hints.warn(f"skipped until `cockpit queue resume`: {', '.join(halted)}")
-    for other in sorted(leases.splits(connection) - {split}):
+    for other in sorted(leases.splits(connection) - {split}) if split else ():
         them = f"split over {other} devices" if other > 1 else "not split over several devices"
         hints.warn(f"skipped runs that are {them}: `cockpit work --split {other}`")
     if others := leases.foreign(connection):

@@ -28,7 +28,7 @@ from engine.desk.desk import Report, Room
 from engine.desk.remote import HeadLost, RemoteDesk
 from engine.desk.wire import Address, Answer, Call, Welcome
 from engine.errors import InputError
-from engine.machine import processes
+from engine.machine import devices, processes
 from engine.models import trust
 from engine.store import database, leases
 from engine.store import heads as leads
@@ -39,7 +39,7 @@ from engine.training import profiles
 from engine.workers.joined import JoinedPool
 from engine.workers.run import RunContext, Stopped, execute
 from tests import heads, inprocess
-from tests.conftest import add
+from tests.conftest import Cockpit, add, work_off
 from tests.faults import victim
 from tests.images import gray, save
 from tests.workers import records
@@ -109,6 +109,41 @@ def test_two_workers_without_a_database_give_local_bits_though_one_is_killed(tmp
     assert {attempt for attempt, _ in outcomes} == {1}
     assert not list(folder.glob("*"))
     assert folder.is_symlink() == (where == "shared")
+
+
+SPLIT: dict[str, Any] = {**SMALL, "levels": 0, "target": ["digits-a"], "epochs": 10, "split": 2}
+
+
+@pytest.mark.slow
+def test_a_split_run_resumes_on_another_joined_worker_with_the_bits_of_a_local_one(tmp_path: Path) -> None:
+    local, path = tmp_path / "local.db", tmp_path / "experiments.db"
+    for place in (local, path):
+        add(place, "one", **SPLIT)
+    work_off(local, split=2)
+    with heads.leading(path, drain=True) as address:
+        killed = heads.join(address, tmp_path / "a", "--split", 2, "--checkpoint-seconds", 0)
+        deadline = time.monotonic() + 120
+        while not query(path, "SELECT 1 FROM epochs WHERE epoch = 2"):
+            assert time.monotonic() < deadline, (tmp_path / "a.log").read_text()
+            time.sleep(0.02)
+        killed.kill()
+        other = heads.join(address, tmp_path / "b", "--split", 2)
+        other.join(180)
+        assert other.exitcode == 0, (tmp_path / "b.log").read_text()
+    assert records(path) == records(local)
+    assert query(path, "SELECT attempt, outcome FROM attempts ORDER BY claim") == [(1, "lost"), (1, "done")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(devices.cores() < 2, reason="needs two cores")
+def test_a_joined_machine_trains_a_split_run_of_the_queue(tmp_path: Path, cockpit: Cockpit) -> None:
+    path = tmp_path / "experiments.db"
+    add(path, "one", **{**SPLIT, "epochs": 2})
+    assert cockpit("work", "--cluster", "tcp://127.0.0.1:0", "--detach", "--drain").returncode == 0
+    joins = str(database.join_file(path))
+    joined = cockpit("join", joins, "--split", "2", "--workers", "1", "--cache", str(tmp_path / "cache"))
+    assert joined.returncode == 0, joined.stderr
+    assert query(path, "SELECT status, device FROM runs") == [("done", "cpu+cpu")]
 
 
 def test_a_checkpoint_in_a_shared_folder_is_resumed_on_another_worker_with_the_same_bits(tmp_path: Path) -> None:
