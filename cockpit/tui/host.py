@@ -24,6 +24,8 @@ class Host(App[None]):
     pinned: set[str]  # curves
     starting: int = 0  # pools whose workers have not reported yet
 
+    has_pools: bool = False  # whether there are workers on this machine to stop
+
     experiment: var[str | None] = var(None)
     log_file: var[Path | None] = var(None)  # the file that the screen of logs shows
 

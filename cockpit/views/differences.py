@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Literal
 
 from cockpit.views.curves import DENSE, Series, evenly
 from engine.analysis.statistics import Difference, paired
@@ -37,10 +38,13 @@ def levels(shown: Sequence[Series], crosshair: int | None, most: int) -> list[in
     ]  # fmt: skip
 
 
-def cell(one: Series, first: Series, level: int, brief: bool) -> str:
+Form = Literal["full", "brief", "briefest"]
+
+
+def cell(one: Series, first: Series, level: int, form: Form) -> str:
     """Mean and deviation at a level in per cent, and the difference from the first curve in points, with its interval.
 
-    A brief cell leaves the deviation out if it has a difference.
+    A brief cell leaves the deviation out if it has a difference; the briefest has ± half of the interval.
     """
     if level not in one.levels:
         return ""
@@ -48,7 +52,11 @@ def cell(one: Series, first: Series, level: int, brief: bool) -> str:
     difference = None if one.name == first.name else between(one, first).get(level)
     if difference is None:
         return one.value(place)
-    return f"{one.means[place] * 100:.1f} {said(difference)}" if brief else f"{one.value(place)}  {said(difference)}"
+    if form == "full":
+        return f"{one.value(place)}  {said(difference)}"
+    half = _half(difference)
+    briefest = f"{difference.mean * 100:+.1f}" + ("" if half is None else f" ± {half * 100:.1f}")
+    return f"{one.means[place] * 100:.1f} {briefest if form == 'briefest' else said(difference)}"
 
 
 def said(found: Difference) -> str:

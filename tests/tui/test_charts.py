@@ -1,6 +1,7 @@
 """Dashboard, Experiment and Compare: their charts, their tables, marks and pins."""
 
 import asyncio
+import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -145,6 +146,7 @@ async def test_nothing_is_painted_while_the_chart_is_hidden(two: Path) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await until(lambda: drawn(app))
         hidden, plot = chart(app), app.screen.query_one(Plot)
+        await until(lambda: hidden._painted == (hidden.shown, hidden.view, plot.size))  # no paint is due any more
         before = plot.picture
         await pilot.press("3")
         hidden.action_axis()
@@ -216,6 +218,22 @@ async def test_marked_and_pinned_experiments_are_compared_and_curves_hidden_one_
         await until(lambda: "hidden" in cells(app, "#curves")[first][0])
         await pilot.press("space")
         assert chart(app).view.hidden == set()
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+async def test_compare_fits_with_three_levels_differences_and_n(two: Path, width: int) -> None:
+    app = Cockpit(two)
+    async with app.run_test(size=(width, 40)) as pilot:
+        await until(lambda: chart(app).shown)
+        await pilot.press("space", "j", "space", "3")
+        await until(lambda: len(cells(app, "#curves")) == 11)
+        table = app.screen.query_one("#curves", LiveTable)
+        await until(lambda: table.size.width and 0 < table.virtual_size.width <= table.size.width)
+        headings = [str(column.label) for column in table.ordered_columns]
+        assert sum(heading.startswith("at ") for heading in headings) >= 3
+        assert headings[headings.index("n") - 1].startswith("at ")
+        of_second = list(cells(app, "#curves").values())[1]
+        assert re.search(r"\d [+-]\d", of_second[2].replace("  ", " "))
 
 
 async def test_without_experiments_the_screens_name_the_command_that_adds_one(tmp_path: Path) -> None:

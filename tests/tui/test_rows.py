@@ -8,8 +8,9 @@ from textual.pilot import Pilot
 
 from cockpit.requests import remaining
 from cockpit.tui.app import Cockpit
+from cockpit.tui.screens.transfer import Transfer
 from cockpit.tui.widgets.line import Line
-from engine.store import database, queue
+from engine.store import database, queue, workers
 from tests.conftest import add
 from tests.tui.driving import ONE, choose, opened, until
 
@@ -48,6 +49,36 @@ async def test_the_first_row_has_every_screen_and_a_click_opens_it(path: Path, w
 
 def _is_open(app: Cockpit, mode: str) -> bool:
     return app.current_mode == mode
+
+
+@pytest.mark.asyncio
+async def test_a_screen_that_is_none_of_those_in_the_first_row_marks_none(path: Path) -> None:
+    def current() -> list[str]:
+        left, _ = pilot.app.screen.query_one("#top", Line)._pieces
+        return [piece.text for piece in left if piece.kind == "current"]
+
+    async with Cockpit(path).run_test(size=(120, 30)) as pilot:
+        await until(pilot, lambda: current() == ["1 Dashboard"])
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Transfer) and "Dashboard" in row(pilot, "top"))
+        assert current() == []
+        await pilot.press("escape")
+        await until(pilot, lambda: current() == ["1 Dashboard"])
+
+
+@pytest.mark.asyncio
+async def test_workers_can_be_stopped_only_where_there_are_some(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Cockpit(path).run_test(size=(160, 30)) as pilot:
+        await until(pilot, lambda: "w Start workers" in row(pilot, "keys"))
+        assert "Stop workers" not in row(pilot, "keys")
+        with database.writer(path) as connection:
+            pool = workers.open_pool(connection, "pool.log")
+        for key in "1256":
+            await pilot.press(key)
+            await until(pilot, lambda: "W Stop workers" in row(pilot, "keys"))
+        with database.writer(path) as connection:
+            workers.close_pool(connection, pool)
+        await until(pilot, lambda: "Stop workers" not in row(pilot, "keys"))
 
 
 @pytest.mark.asyncio

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import SelectionList
 
 from cockpit.requests import background
 from cockpit.tui import acting
@@ -71,6 +72,20 @@ async def test_w_asks_on_which_cards(
 ) -> None:
     started = await arguments(path, monkeypatch, Offered(EIGHT, {}, frozenset()), keys)
     assert started == ([["--devices", expected]] if expected else [])
+
+
+@pytest.mark.asyncio
+async def test_chosen_cards_have_a_sign_besides_their_colour(path: Path) -> None:
+    def signs() -> str:
+        cards = dialog.query_one(SelectionList)
+        return "".join(str(cards.get_option_at_index(number).prompt)[0] for number in range(len(EIGHT)))
+
+    async with Cockpit(path).run_test(size=(120, 40)) as pilot:
+        dialog = Start(Offered(EIGHT, {}, frozenset({"cuda:7"})), path)
+        pilot.app.push_screen(dialog)
+        await until(pilot, lambda: dialog.query(SelectionList) and signs() == "✓✓✓✓✓✓✓ ")
+        await pilot.press("a", "a", "2", "3")
+        await until(pilot, lambda: signs() == "  ✓✓    ")
 
 
 @pytest.mark.asyncio

@@ -156,6 +156,8 @@ class CockpitScreen(PaintedOnce[None]):
             self._standing = message.value
         if message.name == "starting":
             self.cockpit.starting = message.value
+        if message.name == "pools":
+            self.cockpit.has_pools = bool(message.value)
         if message.name in StatusLine.QUERIES:
             self.query_one(StatusLine).show(message.name, message.value)
             self.query_one(TopBar).tell(message.name, message.value)
@@ -166,7 +168,7 @@ class CockpitScreen(PaintedOnce[None]):
 
     def keys_changed(self) -> None:
         """Show the keys that do something now to what is chosen."""
-        self.query_one(KeyBar).stand(self.standing(), bool(self.chosen()))
+        self.query_one(KeyBar).stand(self.standing(), bool(self.chosen()), self.cockpit.has_pools)
 
     def trouble(self, why: str | None, is_error: bool = True) -> None:
         """Say that the database cannot be read now; None when it can again. One that was not made yet is no error."""

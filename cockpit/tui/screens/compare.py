@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
@@ -16,6 +17,7 @@ from textual.containers import Horizontal
 from cockpit.text import words
 from cockpit.tui import actions, states
 from cockpit.tui.dialogs import Ask
+from cockpit.tui.fitting import FRAME, GAP
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
@@ -28,6 +30,15 @@ from engine.store import titles
 
 MORE = "Only {name}: mark more on the dashboard (1) with space, or pin them with p"
 HEADINGS = ("curve", "n", "remarks")
+BRIEFEST = "accuracy; difference to the first ± half of its 95 % interval"
+# How a row can be written, the longest first, and whether with remarks, most of which the chart says, too.
+FORMS: Sequence[tuple[differences.Form, bool]] = (
+    ("full", True),
+    ("brief", True),
+    ("brief", False),
+    ("briefest", False),
+)
+LEAST_NAME = 12  # columns
 FEW, MORE_LEVELS, WIDE = 3, 4, 130  # levels that are compared; columns, from which there are more
 
 
@@ -93,17 +104,22 @@ class Compare(ChartScreen):
         visible = [one for one in chart.whole if one.name not in hidden and one.ticket != curves.DENSE and one.levels]
         most = MORE_LEVELS if self.size.width >= WIDE else FEW
         at = differences.levels(visible, chart.view.crosshair, most)
-        headings = {f"level {level}": _heading(visible[0], level) for level in at}
-        table.columned({"curve": "curve", **headings, "n": "n", "remarks": "remarks"})
-        is_brief, cells = self.size.width < WIDE, {}
-        for entry in message.entries:
-            one, is_hidden = shown.get(entry.key), entry.key in hidden
-            is_told = one is not None and not is_hidden and one.ticket != curves.DENSE
-            told = [differences.cell(one, visible[0], level, is_brief) if one and is_told else "" for level in at]
-            if at and one is not None and one.ticket == curves.DENSE and one.means:
-                told[0] = one.value(0)
-            cells[entry.key] = _cells(entry, is_hidden, told)
-        table.show(cells)
+        for form, has_remarks in FORMS:
+            rows = {
+                entry.key: _row(entry, shown.get(entry.key), entry.key in hidden, visible, at, form)
+                for entry in message.entries
+            }
+            headings = ["curve", *(_heading(visible[0], level, form) for level in at), "n", "remarks"]
+            if not has_remarks:
+                headings, rows = headings[:-1], {key: row[:-1] for key, row in rows.items()}
+            widths = [max(map(cell_len, column)) for column in zip(headings, *map(_plain, rows.values()), strict=True)]
+            room = self.size.width - FRAME - sum(width + GAP for width in widths[1:]) - GAP
+            if room >= widths[0]:
+                break
+        keys = ["curve", *(f"level {level}" for level in at), "n", "remarks"][: len(headings)]
+        table.columned(dict(zip(keys, headings, strict=True)))
+        table.border_title = BRIEFEST if form == "briefest" else ""
+        table.show({key: (_short(row[0], max(LEAST_NAME, room)), *row[1:]) for key, row in rows.items()})
 
     def on_resize(self) -> None:
         chart = self.query_one(Chart)
@@ -169,12 +185,35 @@ def _curves(
     return names, curves.with_experiments(found), "\n\n".join(why)
 
 
-def _heading(first: curves.Series, level: int) -> str:
-    return f"at {first.remaining[first.levels.index(level)] * 100:.3g} %, - first"
+def _heading(first: curves.Series, level: int, form: differences.Form) -> str:
+    at = f"at {first.remaining[first.levels.index(level)] * 100:.3g} %"
+    return at if form == "briefest" else f"{at}, - first"
 
 
-def _cells(entry: Entry, hidden: bool, told: Sequence[str]) -> tuple[Text | str, ...]:
-    if hidden:
-        return Text(words.line(f"  {entry.name} (hidden)"), "dim"), *("" for _ in told), "", ""
+def _row(
+    entry: Entry,
+    one: curves.Series | None,
+    is_hidden: bool,
+    visible: Sequence[curves.Series],
+    at: Sequence[int],
+    form: differences.Form,
+) -> list[Text | str]:
+    """The cells of a curve: name, what it is at these levels, n, remarks."""
+    if is_hidden:
+        return [Text(words.line(f"  {entry.name} (hidden)"), "dim"), *("" for _ in at), "", ""]
+    is_told = one is not None and one.ticket != curves.DENSE
+    told = [differences.cell(one, visible[0], level, form) if one and is_told else "" for level in at]
+    if at and one is not None and one.ticket == curves.DENSE and one.means:
+        told[0] = one.value(0)
     name = Text.assemble((entry.marker, entry.style), " ", words.line(entry.name))
-    return name, *told, entry.count, "; ".join(entry.remarks)
+    return [name, *told, entry.count.removeprefix("n="), "; ".join(entry.remarks)]
+
+
+def _plain(row: Sequence[Text | str]) -> list[str]:
+    return list(map(str, row))
+
+
+def _short(name: Text | str, width: int) -> Text | str:
+    if isinstance(name, Text):
+        name.truncate(width, overflow="ellipsis")
+    return name

@@ -11,6 +11,7 @@ from textual.containers import Horizontal, Vertical
 
 from cockpit.text import words
 from cockpit.tui import states
+from cockpit.tui.fitting import fitted
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.base import CockpitScreen
@@ -26,12 +27,14 @@ HOTTEST = 100.0  # °C, the top of a temperature's history
 FIGURES = 60  # columns of the loads without their histories and without what is trained
 SHORTEST, LONGEST = 8, 60  # columns of a history
 LEAST_RUN = 24  # columns of what is trained
+SHORT_RUN = 16  # the same where there are other processes besides
 WIDE = 150  # columns, from which all four measures have a history
 HIGH = 30  # rows, from which pools are shown
 OLD_SECONDS = 4 * workers.LOAD_SECONDS  # a load that was measured longer ago is not that of now
 CARDS = ("device", "busy", "memory", "°C", "W", "other processes", "run")
-
 WORKERS = ("state", "device", "card or CPU", "pid", "epoch", "img/s", "loss", "accuracy", "left", "trains")
+# Columns that a narrow terminal leaves out, in this order. The line about the worker under the cursor has them.
+SPARE_CARDS, SPARE_WORKERS = ("W", "°C"), ("card or CPU", "pid", "loss", "img/s", "accuracy")
 
 Loads = tuple[list[LoadHistory], list[LoadHistory]]  # with the history of how busy; with those of the other measures
 
@@ -75,7 +78,6 @@ class Devices(CockpitScreen):
                 workers.load_history(connection, other) if other else [],
             ),
             "users": lambda _: devices.processes_on(devices.usable()),
-            "pools": workers.live_pools,
         }
 
     def _columns(self) -> tuple[int, int]:
@@ -106,11 +108,12 @@ class Devices(CockpitScreen):
         rows = {
             f"{row.host} {row.device}": (*_load(row, next(besides, None), several), *self._use(row)) for row in busy
         }
-        kept = [place for place in range(len(CARDS)) if any(str(cells[place]) for cells in rows.values())]
         table = self.query_one("#cards", LiveTable)
         table.display = bool(busy)
-        table.columned({CARDS[place]: CARDS[place] for place in kept})
-        table.show({key: tuple(cells[place] for place in kept) for key, cells in rows.items()})
+        least = SHORT_RUN if any(row[-2] for row in rows.values()) else LEAST_RUN
+        headings, shown = fitted(CARDS, rows, SPARE_CARDS, least, self.app.size.width)
+        table.columned(dict(zip(headings, headings, strict=True)))
+        table.show(shown)
 
     def _use(self, load: LoadHistory) -> tuple[str, str]:
         """What is trained on a device, and other processes on it."""
@@ -120,18 +123,18 @@ class Devices(CockpitScreen):
         pids = {row.pid for row in self.present.values()}
         here = self.users.get(load.device, ()) if load.host == processes.place().host else ()
         strangers = [f"{one.user} {one.name} {_gib(one.memory)}" for one in here if one.pid not in pids]
-        room = max(LEAST_RUN, self.app.size.width - FIGURES - self._columns()[0] - 4 * self._columns()[1])
-        return ", ".join(strangers), words.short(run, room)
+        return ", ".join(strangers), run
 
     def show_workers(self, present: list[Worker]) -> None:
         """Show the workers, and all about the one under the cursor."""
         self.present = {str(row.id): row for row in present}
         self.names = runs.named(present)
         cells = {key: _worker(row, self.names) for key, row in self.present.items()}
-        kept = [place for place in range(len(WORKERS)) if any(row[place] for row in cells.values())]
+        headings, shown = fitted(WORKERS, cells, SPARE_WORKERS, LEAST_RUN, self.app.size.width)
+        headings = headings or list(WORKERS)
         table = self.query_one("#at-work", LiveTable)
-        table.columned({WORKERS[place]: WORKERS[place] for place in kept or range(len(WORKERS))})
-        table.show({key: tuple(row[place] for place in kept) for key, row in cells.items()})
+        table.columned(dict(zip(headings, headings, strict=True)))
+        table.show(shown)
         self.query_one("#at-work").display = bool(present)
         self._list()
         self._describe()
@@ -176,7 +179,7 @@ class Devices(CockpitScreen):
 
 
 def describe(row: Worker, names: Mapping[str, str]) -> str:
-    """All about a worker, in two or three lines."""
+    """All about a worker, in two to four lines."""
     where = f"{words.state(row.state)}: pid {row.pid} on {words.hardware(row)}"
     started, beat = (words.duration(database.age(moment)) for moment in (row.started_at, row.heartbeat_at))
     since = row.started_at[:16].replace("T", " ")
@@ -186,6 +189,9 @@ def describe(row: Worker, names: Mapping[str, str]) -> str:
         lines.append(f"{names[row.digest]} (run {row.digest[:12]}, attempt {row.attempt}{batch})")
     sizes = (row.memory, "on the host"), (row.device_memory, "on the device")
     memory = [f"{words.size(size)} {place}" for size, place in sizes if size is not None]
+    if row.loss is not None and row.accuracy is not None:
+        speed = f", {row.images_per_second:,.0f} images/s" if row.images_per_second else ""
+        lines.append(f"loss {row.loss:.3f}, training accuracy {row.accuracy:.1%}{speed}")
     if row.message or memory:
         lines.append(row.message or "memory: " + ", ".join(memory))
     return "\n".join(lines)

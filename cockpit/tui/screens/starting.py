@@ -12,6 +12,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalGroup
+from textual.content import Content
 from textual.widgets import Button, Input, SelectionList
 from textual.widgets.selection_list import Selection
 
@@ -98,10 +99,7 @@ class Start(Dialog[list[str] | None]):
             if self.offered.has_cards:
                 free = [place.name not in self.offered.taken for place in self.offered.places]
                 yield SelectionList[int](
-                    *(
-                        Selection(plain(self.offered.about(place)), number, is_free)
-                        for number, (place, is_free) in enumerate(zip(self.offered.places, free, strict=True))
-                    ),
+                    *(Selection(self._prompt(number, is_free), number, is_free) for number, is_free in enumerate(free)),
                     id="cards-to-use",
                     compact=True,
                 )
@@ -117,7 +115,17 @@ class Start(Dialog[list[str] | None]):
     def on_mount(self) -> None:
         self._say()
 
+    def _prompt(self, number: int, is_chosen: bool) -> Content:
+        """A card with a sign for whether it is chosen, which the list itself shows by colour alone."""
+        return plain(f"{'✓' if is_chosen else ' '} {self.offered.about(self.offered.places[number])}")
+
     @on(SelectionList.SelectedChanged)
+    def _mark(self) -> None:
+        cards = self.query_one(SelectionList)
+        for number in range(len(self.offered.places)):
+            cards.replace_option_prompt_at_index(number, self._prompt(number, number in cards.selected))
+        self._say()
+
     @on(Input.Changed)
     def _say(self) -> None:
         chosen = self._arguments()
@@ -152,7 +160,8 @@ class Start(Dialog[list[str] | None]):
         cards = self._cards()
         if doubled := self._doubled(cards):
             return f"{', '.join(doubled)}: a worker is there already. Leave it out."
-        return f"cards {spans(cards)} of {number}" if cards else f"no card of {number}: space or its number chooses one"
+        chosen = f"cards {spans(cards)} of {number}" if cards else f"no card of {number}"
+        return f"{chosen}. Space or a number: choose that card or not, a: all or none"
 
     def action_card(self, number: int) -> None:
         """Choose a card, or no longer."""

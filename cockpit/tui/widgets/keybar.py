@@ -41,16 +41,19 @@ class KeyBar(Line):
 
     def on_mount(self) -> None:
         self.standing: Sequence[Experiment] = ()
-        self.is_any = False
+        self.is_any = self.has_pools = False
         self.screen.bindings_updated_signal.subscribe(self, self.show_keys)
 
     def on_resize(self) -> None:
         self.show_keys(self.screen)
 
-    def stand(self, standing: Sequence[Experiment], is_any: bool) -> None:
-        """Show the keys that do something to these experiments, as they are now; `is_any` where some are chosen."""
-        if (standing, is_any) != (self.standing, self.is_any):
-            self.standing, self.is_any = standing, is_any
+    def stand(self, standing: Sequence[Experiment], is_any: bool, has_pools: bool) -> None:
+        """Show the keys that do something to these experiments, as they are now; `is_any` where some are chosen.
+
+        `has_pools` says whether there are workers on this machine to stop.
+        """
+        if (standing, is_any, has_pools) != (self.standing, self.is_any, self.has_pools):
+            self.standing, self.is_any, self.has_pools = standing, is_any, has_pools
             self.show_keys(self.screen)
 
     def show_keys(self, screen: Screen[Any]) -> None:
@@ -81,6 +84,8 @@ class KeyBar(Line):
         action = actions.of(binding.id)
         if action is None:
             return binding.description
+        if action.id == "stop" and not self.has_pools:
+            return ""
         return action.label_for(self.standing) if self.is_any or "{names}" not in action.command else ""
 
     def _rank(self, one: ActiveBinding) -> tuple[bool, bool, bool, bool]:

@@ -20,6 +20,7 @@ class StatusLine(Plain):
     QUERIES: ClassVar[Mapping[str, Query]] = {
         "totals": rows.totals,
         "starting": workers.starting,
+        "pools": workers.live_pools,
         "workers": workers.present,
         "remaining": remaining.read,
     }

@@ -31,10 +31,9 @@ class TopBar(Line):
         self._draw()
 
     @property
-    def _mode(self) -> str:
-        """The mode of its screen, which may be made before it is shown; of others the mode that they are opened in."""
-        app = host_of(self)
-        return next((mode for mode, kind in app.MODES.items() if type(self.screen) is kind), app.current_mode)
+    def _mode(self) -> str | None:
+        """The mode of its screen, which may be made before it is shown; None for a form or the page of a run."""
+        return next((mode for mode, kind in host_of(self).MODES.items() if type(self.screen) is kind), None)
 
     def _draw(self) -> None:
         screens = {name: screen.__name__ for name, screen in host_of(self).MODES.items()}
