@@ -1,1 +1,1 @@
-"""The terminal screens. Nothing but `cockpit` without arguments, and `cockpit serve`, imports this."""
+"""The dashboard. Only `cockpit` without arguments and `cockpit serve` import this package."""

@@ -1,4 +1,4 @@
-"""The application's actions: asks before something is lost, then acts outside the event loop."""
+"""The application's actions: they ask before something is lost, and run outside the event loop."""
 
 import asyncio
 import shlex
@@ -54,11 +54,11 @@ class ActingApp(Host):
         ),
     ]
 
-    done: str = ""  # the command that does what was done last
-    undoable: tuple[str, Sequence[Experiment]] | None = None  # what that was, and how the experiments stood before
+    done: str = ""  # the command of the last action
+    undoable: tuple[str, Sequence[Experiment]] | None = None  # the last action, and the experiments before it
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whether an action is offered: none is that changes something where this is read-only, or nothing is shown."""
+        """Whether an action is offered: not if it changes something and the dashboard is read-only or empty."""
         if action == "undo":
             return self.undoable is not None and not self.read_only
         too_small = self.screen.has_class("-tiny") or self.screen.has_class("-flat")
@@ -69,7 +69,7 @@ class ActingApp(Host):
         return self.screen.chosen() if isinstance(self.screen, CockpitScreen) else ()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """What all lines go through before they are painted."""
+        """The filters of all lines before they are painted."""
         return [*super().get_line_filters(), HARMLESS]
 
     def notify(
@@ -81,7 +81,7 @@ class ActingApp(Host):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """Say something for a while. Whatever a caller thinks of it, it is text and not markup."""
+        """Show a notice for some seconds, always as text and never as markup."""
         super().notify(
             words.visible(message), title=words.line(title), severity=severity, timeout=timeout, markup=False
         )
@@ -91,14 +91,14 @@ class ActingApp(Host):
         self.push_screen(Help(self.screen, self.chosen()))
 
     def action_command_palette(self) -> None:
-        """Offer every action by its name."""
+        """Open the command palette."""
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
     def deliver_screenshot(
         self, filename: str | None = None, path: str | None = None, time_format: str | None = None
     ) -> str | None:
-        """Save a picture of the screen, in the current folder if no other is named: not everyone has Downloads."""
+        """Save a picture of the screen, by default in the current folder, as a folder Downloads may not exist."""
         return super().deliver_screenshot(filename, path or str(Path.cwd()), time_format)
 
     def action_copy_shown(self) -> None:
@@ -119,7 +119,7 @@ class ActingApp(Host):
         self.notify(command, title="Copied")
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """What the palette offers: the bindings of the screen, the actions without a key, and what Textual has."""
+        """The entries of the palette: the screen's bindings, the actions without a key, and Textual's commands."""
         active = {found.binding.id: found for found in screen.active_bindings.values() if found.binding.id}
         names = screen.chosen() if isinstance(screen, CockpitScreen) else ()
         for id, found in active.items():
@@ -179,7 +179,7 @@ class ActingApp(Host):
 
     @work(group="acting")
     async def action_undo(self) -> None:
-        """Take back what was last done to experiments, if it can be."""
+        """Undo the last action on experiments, if it can be undone."""
         assert self.undoable is not None
         (label, found), self.undoable = self.undoable, None
         try:
@@ -197,7 +197,7 @@ class ActingApp(Host):
         return await self.push_screen_wait(Confirm(f"{verb}?", actions.describe(found), action.loses, verb, command))
 
     async def _completed(self, action: Action, found: Sequence[Experiment]) -> Action | None:
-        """The action with what a person types for it; None if nothing was to change."""
+        """The action with the text that the user types for it; None if it would change nothing."""
         names = ", ".join(row.name for row in found)
         if action.id == "tags":
             shared = set.intersection(*(set(row.tags) for row in found))
@@ -226,7 +226,7 @@ class ActingApp(Host):
             if arguments is None:
                 return
             self.notify("starting …", title=action.label)
-            self.starting = 1  # until the pool has reported, which takes it seconds
+            self.starting = 1  # until the pool has reported, which takes some seconds
             said = await asyncio.to_thread(_start_workers, await self.writable(), arguments)
         except (InputError, sqlite3.Error, OSError) as error:
             self.starting = 0
@@ -253,7 +253,7 @@ class ActingApp(Host):
         self.notify(said)
 
     async def writable(self) -> Path:
-        """The database to write to. For a sample, that is a copy, which is shown from now on."""
+        """The database to write to. For a sample it is a copy, which the dashboard shows from now on."""
         path = await asyncio.to_thread(database.writable_path, self.path)
         if path != self.path:
             self.notify(f"{self.path} is a read-only sample: now showing {path}")
@@ -281,7 +281,7 @@ def _stop_workers(path: Path, say: Callable[[str], None]) -> str:
 
 
 def _at_work(path: Path) -> list[str]:
-    """The pools of this machine, and what their workers train."""
+    """A line for each pool of this machine, with the runs of its workers."""
     if not path.exists():
         return []
     with closing(database.reader(path)) as connection:

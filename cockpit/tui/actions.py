@@ -1,4 +1,4 @@
-"""The actions on experiments and workers: one table, which defines the keys, the palette and the help."""
+"""The actions on experiments and workers, in one table that defines keys, palette and help."""
 
 import shlex
 import sqlite3
@@ -17,7 +17,7 @@ from engine.store.row_types import Experiment
 Act = queue.Change
 
 NAMED_AT_MOST = 8
-# What shows the same as a screen, by its mode.
+# The command that shows the same as each screen, by the screen's mode.
 SCREENS: Mapping[str, str] = {
     "dashboard": "cockpit",
     "experiment": "cockpit plot {names}",
@@ -31,21 +31,21 @@ SCREENS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Action:
-    """Something that changes the database, and the command that does the same."""
+    """A change of the database, with the command that does the same."""
 
     id: str
     key: str  # empty: only in the palette
     label: str
     tooltip: str
     command: str  # {names} stands for the names of the experiments
-    act: Act | None = None  # None: the application knows more to do than a call for each experiment
-    loses: str = ""  # for an action that asks first: what it takes away or cannot be taken back, and what stays
-    undo: str = ""  # the action that the key does instead where all that are chosen have had this one done
+    act: Act | None = None  # called for each experiment; None: the application does it
+    loses: str = ""  # the loss, for an action that asks first
+    undo: str = ""  # the action of the key if this one was done to all chosen experiments
     already_applied: Callable[[Experiment], bool] = lambda row: False
-    works: Callable[[Experiment], bool] = lambda row: True  # whether it changes something now
+    works: Callable[[Experiment], bool] = lambda row: True  # whether it would change an experiment
 
     def label_for(self, found: Sequence[Experiment]) -> str:
-        """What its key does to these experiments as they are now; empty where it changes nothing."""
+        """The label of its key for these experiments; empty if it would change nothing."""
         action = ACTIONS[self.undo] if self.undo and found and all(map(self.already_applied, found)) else self
         return action.label if not found or any(map(action.works, found)) else ""
 
@@ -63,7 +63,7 @@ def _move(by: int) -> Act:
 
 
 def _retry(connection: sqlite3.Connection, experiment: int) -> queue.Outcome:
-    """Retry, and say which files and folders the runs read that are gone."""
+    """Retry, and name the missing files and folders that the runs read."""
     outcome = queue.retry_failed(connection, experiment)
     problems = map(str, located.lost(connection, experiment))
     return replace(outcome, said="; ".join([outcome.said, *problems]))
@@ -196,30 +196,30 @@ _TABLE = (
 ACTIONS: Mapping[str, Action] = {action.id: action for action in _TABLE}
 
 
-PREFIX = "act."  # of the ids of their bindings
+PREFIX = "act."  # of the ids of the actions' bindings
 
 
 def binding(id: str, show: bool = False) -> Binding:
-    """The key of an action. The application has all of them; a screen has those again that its footer shows."""
+    """The binding of an action. The application has all; a screen repeats those that its footer shows."""
     action = ACTIONS[id]
     label = f"{action.label} / {ACTIONS[action.undo].label}" if action.undo else action.label
     return Binding(action.key, f"app.act('{id}')", label, show=show, tooltip=action.tooltip, id=f"{PREFIX}{id}")
 
 
 def of(binding: str | None) -> Action | None:
-    """The action that the binding of this id does; None for other bindings."""
+    """The action of the binding of this id; None for other bindings."""
     return ACTIONS.get(binding.removeprefix(PREFIX)) if binding and binding.startswith(PREFIX) else None
 
 
 def command(template: str, names: Sequence[str], path: Path) -> str:
-    """A command for these experiments and this database, as a shell understands it."""
+    """A shell command for these experiments and this database."""
     said = template.replace("{names}", shlex.join(names) if names else "NAME", 1)
     usual = path.absolute() == database.default_path().absolute()
     return said if usual else f"{said} --db {hints.quoted(str(path))}"
 
 
 def command_of(binding: str, names: Sequence[str], path: Path) -> str:
-    """The command that does the same as the binding of this id; empty where there is none."""
+    """The command that does the same as the binding of this id; empty if none does."""
     kind, _, rest = binding.partition(".")
     if binding.startswith(PREFIX):
         return ACTIONS[rest].named(names, path)
@@ -227,7 +227,7 @@ def command_of(binding: str, names: Sequence[str], path: Path) -> str:
 
 
 def look(path: Path, names: Sequence[str]) -> list[Experiment]:
-    """How these experiments stand."""
+    """These experiments, read from the database."""
     if not path.exists() or not names:
         return []
     with closing(database.reader(path)) as connection:
@@ -236,7 +236,7 @@ def look(path: Path, names: Sequence[str]) -> list[Experiment]:
 
 
 def carry_out(path: Path, act: Act, names: Sequence[str]) -> dict[str, queue.Outcome]:
-    """Do something to these experiments, to all or to none; the outcome of each."""
+    """Apply an action to all of these experiments, or to none; returns the outcomes by name."""
     with closing(database.writer(path)) as connection:
         return queue.change(connection, names, act)
 
@@ -245,7 +245,7 @@ REVERSIBLE = ("pause", "resume", "cancel", "raise", "lower", "tags", "notes", "a
 
 
 def restoring(found: Sequence[Experiment]) -> Act:
-    """Makes state, priority, tags, notes and archive of experiments again what they were."""
+    """An action that restores state, priority, tags, notes and archive of experiments."""
     before = {row.id: row for row in found}
 
     def restore(connection: sqlite3.Connection, experiment: int) -> queue.Outcome:
@@ -267,13 +267,13 @@ def restoring(found: Sequence[Experiment]) -> Act:
 
 
 def outlined(outcomes: Mapping[str, queue.Outcome]) -> list[str]:
-    """What was done to each experiment, those first that it changed."""
+    """A line for each outcome, changed experiments first."""
     lines = sorted(outcomes.items(), key=lambda item: not item[1].changed)
     return _first([f"{name}: {outcome.said}" for name, outcome in lines])
 
 
 def describe(found: Sequence[Experiment]) -> list[str]:
-    """Experiments as a person must see them who is asked whether to give them up: name, age, what is done."""
+    """A line for each experiment in a question whether to remove it: name, age, runs done."""
     lines = []
     for row in found:
         parts = [f"queued {words.duration(database.age(row.created_at))} ago", f"{row.done}/{row.runs} done"]

@@ -1,4 +1,4 @@
-"""The cockpit: the application that holds the screens. It is a client of the database; closing it stops no work."""
+"""The application with the dashboard's screens. It is a client of the database: closing it stops no worker."""
 
 import asyncio
 import gc
@@ -27,14 +27,14 @@ from cockpit.tui.widgets.run_picker import RunPicker
 from engine.errors import chosen
 from engine.store import damage, database
 
-QUIET_SECONDS = 0.15  # after a key, until something is done that nobody should wait for
+QUIET_SECONDS = 0.15  # after a key, before work in the background
 TIDY_SECONDS = 1.0
-TIDY_AT = 4  # searches among what is young, since the last through everything
+TIDY_AT = 4  # collections of young objects since the last full one
 NEVER = 1_000_000
 
 
 class Cockpit(OpenApp, ActingApp):
-    """The terminal cockpit on one database. Where it is `read_only`, it offers nothing that changes that."""
+    """The dashboard of one database. If `read_only`, it offers no action that changes the database."""
 
     TITLE = "cockpit"
     CSS_PATH: ClassVar[list[Any]] = ["cockpit.tcss", "acting.tcss"]
@@ -103,8 +103,8 @@ class Cockpit(OpenApp, ActingApp):
         self.theme = chosen("theme", theme or themes.DEFAULT, self.available_themes)
         self.reader = Reader(path, self)
         self.pinned: set[str] = set()
-        self._tidied: set[tuple[str, bool]] = set()  # modes, made and left: no search for garbage goes through them
-        self._touched = 0.0  # when a key was last pressed, or the mouse moved
+        self._tidied: set[tuple[str, bool]] = set()  # modes (made, left) whose objects the collector skips
+        self._touched = 0.0  # time of the last key or movement of the mouse
 
     def on_mount(self) -> None:
         self.set_keymap(dict(self.keys))
@@ -120,12 +120,12 @@ class Cockpit(OpenApp, ActingApp):
         gc.set_threshold(*self._collected)
 
     def end(self) -> None:
-        """Read nothing more, and make no further screen."""
+        """Stop reading and making screens."""
         self.reader.end()
         self._house.cancel()
 
     def explain(self, error: Exception) -> str:
-        """The damage of the database that an error comes from."""
+        """The line about the damage of the database that caused an error; empty if none did."""
         damaged = damage.cause(error, self.path)
         return "" if damaged is None else f"cockpit: error: {damaged}"
 
@@ -135,8 +135,8 @@ class Cockpit(OpenApp, ActingApp):
         await super().on_event(event)
 
     async def _keep_house(self) -> None:
-        """Between keys make the other screens, so that to open one is to paint it, and look for garbage."""
-        await asyncio.sleep(TIDY_SECONDS)  # the screen that was opened comes first
+        """Between keys, make the other screens, so that opening them only paints them, and collect garbage."""
+        await asyncio.sleep(TIDY_SECONDS)  # after the first screen
         for mode in self.MODES:
             await self._quiet()
             await self.make(mode)
@@ -146,27 +146,27 @@ class Cockpit(OpenApp, ActingApp):
             await asyncio.sleep(TIDY_SECONDS)
 
     async def _quiet(self) -> None:
-        """Wait until nobody is pressing keys."""
+        """Wait until no key has been pressed for `QUIET_SECONDS`."""
         while (left := self._touched + QUIET_SECONDS - time.monotonic()) > 0:
             await asyncio.sleep(left)
 
     def _tidy(self) -> None:
-        """Look through everything for garbage, here instead of in the middle of what a key has set off.
+        """Collect garbage now instead of while a key is handled.
 
-        What a screen of a mode is made of stays, so that no later search needs to go through it: it would take 100 ms.
-        It is set aside, with what garbage there is among it, when the screen has been made, and when it has been
-        left, for by then its tables are full; not more often, as what is set aside is never found to be garbage.
+        The objects of a mode's screen stay, so the collector need not visit them, which takes 100 ms. They are frozen
+        (`gc.freeze`) when the screen has been made, and when it has been left, because its tables are full then. Not
+        more often, because frozen garbage is never freed.
         """
         made = {(mode, screen.stack_updates > 1 and mode != self.current_mode) for mode, screen in self.made().items()}
         if not made <= self._tidied:
-            gc.collect(1)  # of what is new only
+            gc.collect(1)  # young objects only
             gc.freeze()
             self._tidied |= made
         elif gc.get_count()[2] >= TIDY_AT:
             gc.collect()
 
     def delay_update(self, delay: float = 0.05) -> None:
-        """Nothing. Textual paints nothing for so long when another screen is chosen, to hide its building."""
+        """Do nothing. Textual would stop painting for `delay` seconds when the screen changes, to hide its building."""
 
     def _waiting(self, said: str) -> None:
         self.call_from_thread(self.notify, said, severity="warning")
@@ -187,7 +187,7 @@ class Cockpit(OpenApp, ActingApp):
 
     @work(group="opening")
     async def action_open_run(self, text: str = "") -> None:
-        """Offer the runs of the experiment that is shown, and show the one that is picked."""
+        """Offer the runs of the shown experiment, and show the one that the user picks."""
         if isinstance(self.screen, CockpitScreen):
             picked = await self.push_screen_wait(RunPicker(self.path, self.screen.experiment(), text))
             if picked is not None:
@@ -195,6 +195,6 @@ class Cockpit(OpenApp, ActingApp):
 
     @on(Trouble)
     def _trouble(self, message: Trouble) -> None:
-        # What the reader said last may come when the screens are closed already: then there is none to ask for.
+        # The reader's last message may come after the screens have closed.
         if self.is_running and isinstance(self.screen, CockpitScreen):
             self.screen.trouble(message.why, message.is_error)

@@ -1,4 +1,4 @@
-"""What is typed behind `/`: words that experiments are found by."""
+"""The words typed after `/` that filter experiments and texts."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,14 +17,14 @@ _WORD = re.compile(r"(?P<no>[-!]?)(?:(?P<key>" + "|".join(KEYS) + r"):)?(?P<valu
 
 
 def has(texts: Iterable[object], typed: str) -> bool:
-    """Whether these texts have all words that are typed, and none behind a - or !."""
+    """Whether these texts contain all typed words, and none of those after a - or !."""
     said = " ".join(map(str, texts)).lower()
     words = [(word[0] in "-!", word.lstrip("-!")) for word in typed.lower().split()]
     return all((word in said) != excluded for excluded, word in words if word)
 
 
 def matches(row: Experiment, text: str) -> bool:
-    """Whether an experiment is meant by all of the words. Its tag must begin with one, all else contain it."""
+    """Whether all words match an experiment: a tag must begin with a word, other texts contain it."""
     return all(_matches(row, word) for word in text.lower().split())
 
 
@@ -32,7 +32,7 @@ def _matches(row: Experiment, word: str) -> bool:
     found = _WORD.fullmatch(word)
     assert found is not None
     key, value = found["key"], found["value"]
-    if not value:  # not typed to the end, as in `status:`
+    if not value:  # incomplete, as in `status:`
         return True
     if key == "tag":
         hit = any(tag.lower().startswith(value) for tag in row.tags)

@@ -1,4 +1,4 @@
-"""Tables as wide as there is room: which columns are left out, and how long the last one is."""
+"""Fitting tables to the screen: the columns to leave out, and the width of the last one."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The help: every key of what is on the screen, of the other screens, and the command that does the same."""
+"""The help: the keys of this screen and the others, each with the command that does the same."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -34,17 +34,17 @@ HERE, ACTING, EVERYWHERE, FOCUS = GROUPS = (
 
 
 class Line(NamedTuple):
-    """A binding, as the help shows it."""
+    """A binding in the help."""
 
     group: str
     keys: str
     label: str
-    command: str  # that does the same, else what there is to know
-    about: str = ""  # more words to find it by
+    command: str  # that does the same, else a remark
+    about: str = ""  # further words for the filter
 
 
 class Help(Dialog[None]):
-    """All keys, by where they work. What is typed filters them."""
+    """All keys, by where they work. Typing filters them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Back", id="help.back"),
@@ -57,14 +57,14 @@ class Help(Dialog[None]):
     def __init__(self, screen: Screen[Any], names: Sequence[str]) -> None:
         super().__init__()
         self.lines = list(lines(screen, names))
-        self.option = actions.command("", (), host_of(screen).path).strip()  # names the database
+        self.option = actions.command("", (), host_of(screen).path).strip()  # the option that names the database
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "Keys, and the commands that do the same"
             dialog.border_subtitle = plain(self.option)
             yield Input(placeholder="type to filter; ↑ ↓ scroll; esc closes", compact=True)
-            # A log is laid out once, not at each painting: so many lines take 15 ms.
+            # A log, because it is laid out only once: these lines take 15 ms.
             log = RichLog(id="lines", min_width=0, auto_scroll=False)
             log.can_focus = False
             yield log
@@ -74,7 +74,7 @@ class Help(Dialog[None]):
 
     @on(Input.Changed)
     def on_resize(self) -> None:
-        """Show the lines that match, for the width there is now."""
+        """Show the matching lines in the new width."""
         self.call_after_refresh(self._show)
 
     @work(exclusive=True)
@@ -92,15 +92,15 @@ class Help(Dialog[None]):
             for line in found:
                 table.add_row(Text(line.keys, "bold"), Text(line.label), Text(line.command, "dim"))
             log.write(Group(Text(f"\n{group}", "bold underline"), table), expand=True)
-            await asyncio.sleep(0)  # to lay out all of them at once takes 30 ms
+            await asyncio.sleep(0)  # as laying out all of them at once takes 30 ms
 
     def action_scroll(self, lines: int) -> None:
-        """Scroll by so many lines."""
+        """Scroll by a number of lines."""
         self.query_one(RichLog).scroll_relative(y=lines, animate=False)
 
 
 def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:
-    """The active bindings of a screen, those of others, how the cursor moves, and what the signs in a chart mean."""
+    """The active bindings of a screen, those of other screens, the cursor's keys, and the signs of charts."""
     app = host_of(screen)
     keys: dict[tuple[str, str, str], list[str]] = {}
     seen: dict[tuple[str, str, str], Binding] = {}
@@ -120,7 +120,7 @@ def lines(screen: Screen[Any], names: Sequence[str]) -> Iterator[Line]:
 
 
 def _elsewhere(app: Host, here: set[str | None]) -> Iterator[tuple[str, Binding]]:
-    """The bindings of the screens that are not shown, with the keys that a person has given them."""
+    """The bindings of the other screens, with the keys of the configuration file."""
     for screen in app.MODES.values():
         for binding in screen.BINDINGS:
             if isinstance(binding, Binding) and binding.id and binding.id not in here:

@@ -13,16 +13,16 @@ from cockpit.tui.reader import Reader
 
 
 class Host(App[None]):
-    """The application as its screens see it."""
+    """The interface of the application to its screens."""
 
     MODES: ClassVar[dict[str, Any]]  # the class of each mode's screen
     path: Path  # the database
     reader: Reader
     read_only: bool
-    keys: Mapping[str, str]  # keys that a person has changed, by the ids of the bindings
+    keys: Mapping[str, str]  # keys of the configuration file, by the ids of bindings
     marked: set[str]  # experiments, by name
     pinned: set[str]  # curves
-    starting: int = 0  # pools whose workers have not reported yet
+    starting: int = 0  # number of pools whose workers have not reported yet
 
     has_pools: bool = False  # whether there are workers on this machine to stop
 
@@ -55,5 +55,5 @@ class Host(App[None]):
 
 
 def host_of(node: MessagePump) -> Host:
-    """The application that a screen or widget is part of."""
+    """The application of a screen or widget."""
     return cast(Host, node.app)

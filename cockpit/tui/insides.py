@@ -1,6 +1,6 @@
-"""The only module that uses private names of Textual: for an application, screens, dialogs and tables that answer fast.
+"""The only module that uses private names of Textual, for an application, screens, dialogs and tables that react fast.
 
-What each buys was measured by `python -m benchmarks dashboard` without it: docs/decisions/cockpit.md.
+docs/decisions/cockpit.md has the gain of each, measured by `python -m benchmarks dashboard`.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ Cells = Sequence[str | Text]
 
 
 class OpenApp(App[Any]):
-    """An application whose screens can be made before they are shown, and that takes part in errors and its end."""
+    """An application that can make screens before they are shown, and has hooks for errors and its end."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._making: asyncio.Future[Any] | None = None  # the screen that is being made, or was last
+        self._making: asyncio.Future[Any] | None = None  # of the last screen made or being made
 
     async def make(self, mode: str) -> None:
-        """Make the screen of a mode. To open it later is to paint it."""
+        """Make the screen of a mode, so that opening it only paints it."""
         self._making = asyncio.ensure_future(self._init_mode(mode))
         await asyncio.shield(self._making)
 
@@ -51,11 +51,11 @@ class OpenApp(App[Any]):
         """Called before the screens are closed."""
 
     def explain(self, error: Exception) -> str:
-        """The line that says what is wrong, with exit code 2; empty for an error that nobody expects."""
+        """The line to print for an error before exit code 2; empty for an unexpected error."""
         return ""
 
     async def _shutdown(self) -> None:
-        # What is being made is finished: half a screen would not find its own widgets.
+        # Waits for a screen that is being made: closed half-made, it would not find its widgets.
         self.end()
         if self._making is not None:
             await self._making
@@ -70,22 +70,22 @@ class OpenApp(App[Any]):
 
 
 class PaintedOnce(Screen[ScreenResultType]):
-    """A screen that is not painted, nor laid out or styled, when that will be done again in a moment."""
+    """A screen that is not painted, laid out or styled if that is about to be done again."""
 
-    # Who gets and who loses the focus is painted; all the others stay as they are.
+    # Only the widgets that get and lose the focus are painted.
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)
 
     def _post_register(self, app: App[Any]) -> None:
-        # It is new, so it finds its styles by the rules of now, and for the size of now. Textual would read all rules
-        # again, twice, and find all styles again once the screen has been told its size.
+        # A new screen is styled by the current rules and size. Textual would read all rules twice more, and style it
+        # again after telling it its size.
         super()._post_register(app)
         self._css_update_count = app._css_update_count
         for size, breakpoints in zip(app.size, (app.HORIZONTAL_BREAKPOINTS, app.VERTICAL_BREAKPOINTS), strict=True):
             self.add_class(*self._get_breakpoint_classes(size, breakpoints or []), update=False)
 
     def _compositor_refresh(self) -> None:
-        # Behind a dialog it stands still: each change would have all painted again, dimmed. And where all of it is
-        # about to be painted, within a sixtieth of a second, parts are not painted before.
+        # Behind a dialog it is not repainted: each change would repaint the whole screen, dimmed. If the whole screen
+        # is about to be painted, within a sixtieth of a second, parts are not painted before.
         if self is self.app.screen and not self._repaint_required:
             super()._compositor_refresh()
 
@@ -100,7 +100,7 @@ class Dialog(ModalScreen[ScreenResultType], PaintedOnce[ScreenResultType]):  # i
 
 
 class Dimmed(BackgroundScreen, Visual):
-    """A screen behind a dialog. Its lines are not led through a console, and each style is dimmed once."""
+    """A screen behind a dialog. Its lines are dimmed style by style instead of through a console."""
 
     def render_strips(self, width: int, height: int | None, style: VisualStyle, options: RenderOptions) -> list[Strip]:
         """The lines of the screen."""
@@ -111,11 +111,11 @@ class Dimmed(BackgroundScreen, Visual):
         ]
 
     def get_optimal_width(self, rules: RulesMap, container_width: int) -> int:
-        """All there is."""
+        """The whole width."""
         return container_width
 
     def get_height(self, rules: RulesMap, width: int) -> int:
-        """As high as the screen."""
+        """The height of the screen."""
         return self.screen.size.height
 
 
@@ -131,14 +131,14 @@ class Palette(CommandPalette, Dialog[None]):
 
 
 class FastTable(DataTable[str | Text]):
-    """A table that measures and draws plain text itself. `shown` has the cells of its rows by key."""
+    """A table that measures and draws plain text itself. `shown` are the cells of its rows by key."""
 
     def __init__(self, **about: Any) -> None:
         super().__init__(**about)
         self.shown: dict[str, Cells] = {}
 
     def widen(self, cells: Cells) -> None:
-        """Give the columns the room that a row takes."""
+        """Widen the columns to the cells of a row."""
         for column, cell in zip(self.ordered_columns, cells, strict=True):
             width = cell.cell_len if isinstance(cell, Text) else cell_len(cell)
             if width > column.content_width:
@@ -146,7 +146,7 @@ class FastTable(DataTable[str | Text]):
                 self._require_update_dimensions = True
 
     def _update_dimensions(self, new_rows: Iterable[RowKey]) -> None:
-        """Find out how large the whole is; DataTable renders every cell of the new rows to know, `widen` measures."""
+        """Update the table's size. DataTable renders all new cells for that; here, `widen` has measured them."""
         super()._update_dimensions(())
 
     def _render_line_in_row(
@@ -157,7 +157,7 @@ class FastTable(DataTable[str | Text]):
         cursor_location: Coordinate,
         hover_location: Coordinate,
     ) -> tuple[list[list[Segment]], list[list[Segment]]]:
-        """A row. Plain text is not led through a console, which takes ten times as long, nor read as markup."""
+        """A row. Plain text is drawn without a console, which takes ten times as long, and without markup."""
         cells = self.shown.get(row_key.value or "")
         if cells is None:  # the headings
             return super()._render_line_in_row(row_key, line_no, base_style, cursor_location, hover_location)
@@ -180,7 +180,7 @@ class FastTable(DataTable[str | Text]):
             width = column.get_render_width(self)
             room -= width
             if (text := _unstyled(cell)) is not None:
-                # The mouse finds the cell by what its style says.
+                # The mouse finds the cell by its style's metadata.
                 meta = Style(meta={"row": row, "column": place})
                 fill = " " * (column.content_width - cell_len(text)) if _is_right(cell) else ""
                 line.append(Segment(set_cell_size(f"{padding}{fill}{text}{padding}", width), style + meta))
@@ -190,7 +190,7 @@ class FastTable(DataTable[str | Text]):
 
 
 def _unstyled(cell: str | Text) -> str | None:
-    """What a cell says, if it is in no style of its own."""
+    """The text of a cell without styles; None if it has one."""
     if isinstance(cell, Text):
         if cell.spans or cell.style:
             return None

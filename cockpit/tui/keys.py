@@ -1,4 +1,4 @@
-"""The bindings of the cockpit, by their ids, and other keys for them from the configuration file."""
+"""The bindings of the dashboard by id, and their keys in the configuration file."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ NAMES = {key.value.rpartition("+")[2] for key in Keys} | {*KEY_TO_UNICODE_NAME, 
 
 
 def bindings() -> dict[str, Binding]:
-    """Every binding with an id, of all screens and widgets of the cockpit that have been imported."""
+    """All bindings with an id, of the imported screens and widgets."""
     found: dict[str, Binding] = {}
     for node in _nodes(DOMNode):
         for binding in node.__dict__.get("BINDINGS", ()):
@@ -32,7 +32,7 @@ def _nodes(kind: type[Any]) -> Iterator[type[Any]]:
 
 
 def chosen() -> Mapping[str, str]:
-    """The keys that the configuration file gives to bindings. Raises InputError for one that is no binding or key."""
+    """The keys of bindings in the configuration file. Raises InputError for an unknown binding or key."""
     found = config.keys(bindings())
     for id, keys in found.items():
         for key in map(str.strip, keys.split(",")):

@@ -1,4 +1,4 @@
-"""Text on the screens, which is shown as it is: nothing in a name is markup, or a command to the terminal."""
+"""Plain text on the screens: names can contain neither markup nor commands to the terminal."""
 
 from rich.segment import Segment
 from textual.color import Color
@@ -27,10 +27,10 @@ class Plain(Static):
 
 
 class Harmless(LineFilter):
-    """Takes out of each line that is about to be painted what a terminal would obey. It has no width."""
+    """A line filter that removes characters that control the terminal, which have no width."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The same line, as wide."""
+        """The line without these characters, of the same width."""
         if all(segment.text.isprintable() for segment in segments):
             return segments
         return [segment._replace(text=words.stripped(segment.text)) for segment in segments]

@@ -1,4 +1,4 @@
-"""Reads the database beside the event loop: what a screen shows arrives as snapshots, only when it has changed."""
+"""Reads the database outside the event loop. Screens get snapshots, only when the database has changed."""
 
 import sqlite3
 import threading
@@ -16,8 +16,8 @@ from cockpit.text import hints
 from engine.errors import InputError
 from engine.store import damage, database
 
-LOOK_SECONDS = 0.2  # between two looks at whether the database has changed
-SHARE = 4.0  # a query that takes t is made again after SHARE * t at the earliest, however often the database changes
+LOOK_SECONDS = 0.2  # between two checks whether the database has changed
+SHARE = 4.0  # a query that takes t seconds is repeated after at least SHARE * t, however often the database changes
 BUSY_SECONDS = 1.0
 POLLED = (
     "workers",
@@ -26,7 +26,7 @@ POLLED = (
     "cards",
     "users",
     "files",
-)  # what processes, the clock and files change, not only the database
+)  # queries whose answers also depend on processes, the clock and files
 POLL_SECONDS = 1.0
 REST_SECONDS: Mapping[str, float] = dict.fromkeys(POLLED, POLL_SECONDS) | {"remaining": 20.0}  # of an answer, at least
 
@@ -34,7 +34,7 @@ Query = Callable[[sqlite3.Connection], Any]
 
 
 class Fresh(Message):
-    """The newest answer to a query that its receiver asked for."""
+    """The newest answer to a query of its receiver."""
 
     def __init__(self, name: str, value: Any) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Fresh(Message):
 
 
 class Trouble(Message):
-    """The database cannot be read now, and why; `None` when it can again. That none was made yet is no error."""
+    """Why the database cannot be read, or None once it can. A database that does not exist yet is no error."""
 
     def __init__(self, why: str | None, is_error: bool) -> None:
         super().__init__()
@@ -53,20 +53,20 @@ class Trouble(Message):
 
 
 class Reader(threading.Thread):
-    """Answers the queries of the screen that is shown, again whenever the database has changed."""
+    """A thread that answers the queries of the current screen, again whenever the database has changed."""
 
     def __init__(self, path: Path, app: MessagePump) -> None:
         super().__init__(daemon=True, name="reader")
         self.path, self.app = path, app
         self._wanted: tuple[MessagePump, Mapping[str, Query]] = (app, {})
-        self._read: Path | None = None  # the database that was read last
+        self._read: Path | None = None  # the last database read
         self._answers: dict[str, Any] = {}
-        self._due: dict[str, float] = {}  # when a query may be made again
-        self._stale: set[str] = set()  # whose answers the database has changed under
+        self._due: dict[str, float] = {}  # earliest time to repeat each query
+        self._stale: set[str] = set()  # queries whose answers may have changed
         self._changed, self._ending = threading.Event(), False
 
     def want(self, receiver: MessagePump, queries: Mapping[str, Query]) -> None:
-        """From now on answer these, to `receiver`."""
+        """Answer these queries from now on, to `receiver`."""
         self._wanted = (receiver, queries)
         self._changed.set()
 
@@ -88,7 +88,7 @@ class Reader(threading.Thread):
                     self._tell(None)
                     self._read = self.path
                     self._watch(connection)
-            except Exception as error:  # whatever it is, a banner is better than a screen that stands still
+            except Exception as error:  # a banner is better than a screen that never changes
                 error = damage.cause(error, self.path) or error
                 known = isinstance(error, InputError | sqlite3.Error | OSError)
                 self._tell(hints.complete(error) if known else f"{type(error).__name__}: {error}")
@@ -96,7 +96,7 @@ class Reader(threading.Thread):
                 self._changed.clear()
 
     def _read_nothing(self) -> None:
-        """While there is no database, what an empty one elsewhere would answer: looking at a path makes no file."""
+        """While no database exists, answer as from an empty one, without creating a file at its path."""
         with TemporaryDirectory(prefix="cockpit-") as folder:
             empty = Path(folder) / "empty.db"
             database.writer(empty).close()
@@ -107,7 +107,7 @@ class Reader(threading.Thread):
         self.app.post_message(Trouble(why, is_error))
 
     def _watch(self, connection: database.Connection) -> None:
-        """Answer from a database until the one to be read is not that any more."""
+        """Answer from a database until another one is to be read."""
         asked_for, missing = self.path, connection.path != self.path
         seen, wanted = -1, None
         while not self._ending and connection.is_current() and self.path == asked_for:

@@ -1,4 +1,4 @@
-"""What a screen says where nothing is shown yet: why that is so, and the key and the command that help."""
+"""The texts of empty screens: why nothing is shown, and the key or command that changes that."""
 
 import shlex
 import sqlite3
@@ -14,25 +14,25 @@ START = "w starts workers here. In a shell:\n\n  cockpit work --detach"
 
 
 def no_experiments(read_only: bool) -> str:
-    """What an empty database says."""
+    """The text for a database without experiments."""
     return NONE.format(key="" if read_only else ADD)
 
 
 def nobody(starting: int, read_only: bool) -> str:
-    """What stands where workers would be, while none has reported yet."""
+    """The text in place of workers while none has reported."""
     if starting:
         return "workers are starting …"
     return "no workers" if read_only else "no workers: w starts them"
 
 
 def no_workers(host: Host) -> str:
-    """The same with what to type where that helps."""
+    """The same, with the key or command that starts workers."""
     said = nobody(host.starting, host.read_only)
     return said if host.starting else f"{said}\n\nIn a shell:\n\n  cockpit work --detach"
 
 
 def untrained(connection: sqlite3.Connection, name: str, read_only: bool, what: str = "results") -> str:
-    """Why an experiment has no results yet, or nothing else of a kind, and what helps now."""
+    """Why an experiment has no results (or other `what`) yet, and the key or command that helps."""
     row = connection.execute("SELECT id FROM experiments WHERE name = ?", (name,)).fetchone()
     if row is None:
         return f"{name} has been removed."

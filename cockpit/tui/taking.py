@@ -25,7 +25,7 @@ from engine.errors import InputError
 from engine.machine import paths
 
 Form = Literal["csv", "png", "svg"]
-Forms = dict[Form, Callable[[Path], None]]  # how each is written; this runs beside the event loop
+Forms = dict[Form, Callable[[Path], None]]  # writes a file of each format, outside the event loop
 WHAT: dict[Form, str] = {"csv": "CSV, the figures", "png": "PNG", "svg": "SVG"}
 
 

@@ -1,4 +1,4 @@
-"""The cockpit's own themes. The accents are Okabe and Ito's, told apart with every kind of colour blindness."""
+"""The dashboard's themes. Their accents are Okabe and Ito's, which differ under all kinds of colour blindness."""
 
 from textual.theme import Theme
 

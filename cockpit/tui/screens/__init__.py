@@ -1,1 +1,1 @@
-"""The screens of the cockpit, one a module."""
+"""The screens of the dashboard, one per module."""

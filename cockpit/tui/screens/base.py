@@ -1,4 +1,4 @@
-"""What every screen has: its queries, the status line, the footer, and a notice where the terminal is too small."""
+"""The base of all screens: queries, status line, footer, filter, and a notice if the terminal is too small."""
 
 import json
 import sqlite3
@@ -28,10 +28,7 @@ SMALLEST = (60, 16)
 
 
 class CockpitScreen(PaintedOnce[None]):
-    """A screen that shows snapshots of the database.
-
-    The answer to the query called `curves` goes to the method `show_curves`.
-    """
+    """A screen that shows snapshots of the database. The answer to a query NAME goes to the method `show_NAME`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", id="filter.open", show=False, tooltip="Show only what has these words"),
@@ -45,7 +42,7 @@ class CockpitScreen(PaintedOnce[None]):
         return host_of(self)
 
     _standing: Sequence[Experiment] = ()
-    _before: Widget | None = None  # what had the focus before the filter
+    _before: Widget | None = None  # the widget with the focus before the filter
 
     def compose(self) -> ComposeResult:
         columns, lines = SMALLEST
@@ -59,16 +56,16 @@ class CockpitScreen(PaintedOnce[None]):
         yield KeyBar(id="keys")
 
     def body(self) -> ComposeResult:
-        """The widgets of this screen, between banner and status line; none if it does not say."""
+        """The widgets of this screen between banner and status line."""
         yield from ()
 
     @property
     def filter(self) -> str:
-        """The words that are filtered by."""
+        """The words of the filter."""
         return self.query_one("#filter", Input).value
 
     def refilter(self) -> None:
-        """Show only what has the words of the filter: rows of tables, unless the screen knows better."""
+        """Apply the filter: by default to the rows of tables."""
         for table in self.query(LiveTable):
             table.narrow(self.filter)
 
@@ -77,7 +74,7 @@ class CockpitScreen(PaintedOnce[None]):
         self.app.switch_mode("dashboard")
 
     def action_filter(self) -> None:
-        """Type words to filter by. At once, so that what is typed next does not act."""
+        """Move the focus to the filter at once, so that the next keys do not trigger actions."""
         box = self.query_one("#filter", Input)
         self._before = self.focused if self.focused is not box else self._before
         box.add_class("-open")
@@ -89,7 +86,7 @@ class CockpitScreen(PaintedOnce[None]):
             self.leave()
 
     def clear_filter(self) -> bool:
-        """Clear the filter, if there is one."""
+        """Close and clear the filter; False if it was closed."""
         box = self.query_one("#filter", Input)
         is_open = box.has_class("-open")
         if is_open:
@@ -98,7 +95,7 @@ class CockpitScreen(PaintedOnce[None]):
         return is_open
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whether an action is offered: no filter is where there is nothing to filter."""
+        """Whether an action is offered: the filter only if the screen has something to filter."""
         return action != "filter" or bool(self.FILTER_HINT)
 
     @on(Input.Changed, "#filter")
@@ -113,25 +110,25 @@ class CockpitScreen(PaintedOnce[None]):
             self.set_focus(self._before)
 
     def queries(self) -> Mapping[str, Query]:
-        """What this screen wants to know, by name."""
+        """The queries of this screen, by name."""
         return {}
 
     def chosen(self) -> Sequence[str]:
-        """The experiments that actions work on: where they are listed, those that are marked, else the one shown."""
+        """The experiments that actions apply to: the marked ones if the screen lists them, else the one shown."""
         shown = self.cockpit.experiment
         marked = sorted(self.cockpit.marked) if self.query("#experiments") else []
         return marked or ([shown] if shown else [])
 
     def experiment(self) -> str | None:
-        """The experiment whose runs can be opened here."""
+        """The experiment whose runs this screen can open."""
         return self.cockpit.experiment
 
     def standing(self) -> Sequence[Experiment]:
-        """The rows of those experiments, where they are read already."""
+        """The rows of the chosen experiments, if they have been read."""
         return self._standing
 
     def command(self) -> str:
-        """The command that shows the same."""
+        """The command that shows the same as this screen."""
         return actions.command(actions.SCREENS[self.cockpit.current_mode], self.chosen(), self.cockpit.path)
 
     def on_screen_resume(self) -> None:
@@ -139,11 +136,11 @@ class CockpitScreen(PaintedOnce[None]):
 
     @on(events.ScreenResume)
     def _keep_styles(self, event: events.ScreenResume) -> None:
-        # They do not depend on whether the screen is looked at, and to find them again has all of it drawn once more.
+        # Bindings do not depend on whether the screen is shown, and updating them repaints all of it.
         event.refresh_styles = False
 
     def ask(self) -> None:
-        """Ask for the answers to `queries`, which may have changed."""
+        """Send the reader the `queries`, which may have changed."""
         if self.is_current:
             own = self.queries()
             more = {} if "experiments" in own else {"standing": partial(_standing, self.chosen())}
@@ -167,11 +164,11 @@ class CockpitScreen(PaintedOnce[None]):
         self.keys_changed()
 
     def keys_changed(self) -> None:
-        """Show the keys that do something now to what is chosen."""
+        """Update the footer to the keys that have an effect on the chosen experiments."""
         self.query_one(KeyBar).stand(self.standing(), bool(self.chosen()), self.cockpit.has_pools)
 
     def trouble(self, why: str | None, is_error: bool = True) -> None:
-        """Say that the database cannot be read now; None when it can again. One that was not made yet is no error."""
+        """Show in the banner why the database cannot be read; None hides it. A missing database is no error."""
         banner = self.query_one("#banner", Plain)
         banner.update(why or "")
         banner.display = why is not None
@@ -180,7 +177,7 @@ class CockpitScreen(PaintedOnce[None]):
 
 
 def _standing(names: Sequence[str], connection: sqlite3.Connection) -> Sequence[Experiment]:
-    """How these experiments stand, those that are there."""
+    """The rows of the experiments of these names that exist."""
     ids = connection.execute(
         "SELECT id FROM experiments WHERE name IN (SELECT value FROM json_each(?))", (json.dumps(names),)
     )

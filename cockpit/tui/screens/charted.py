@@ -1,4 +1,4 @@
-"""What the screens with a chart have in common: its keys work wherever the focus is."""
+"""The base of screens with a chart, whose keys work wherever the focus is."""
 
 from typing import ClassVar
 
@@ -43,11 +43,11 @@ class ChartScreen(CockpitScreen):
     ]
 
     def action_chart(self, what: str, *arguments: int) -> None:
-        """Do to the chart what one of its actions does."""
+        """Call an action of the chart."""
         getattr(self.query_one(Chart), f"action_{what}")(*arguments)
 
     def refilter(self) -> None:
-        """Show only the curves that have the words of the filter."""
+        """Show only the curves that match the filter."""
         self.query_one(Chart).narrow(self.filter)
 
     def on_screen_resume(self) -> None:

@@ -1,4 +1,4 @@
-"""The curves of several experiments in one chart, and a list of them that reads the crosshair."""
+"""The curves of several experiments in one chart, and a list of them with readings at the crosshair."""
 
 import asyncio
 import shlex
@@ -39,11 +39,11 @@ FORMS: Sequence[tuple[differences.Form, bool]] = (
     ("briefest", False),
 )
 LEAST_NAME = 12  # columns
-FEW, MORE_LEVELS, WIDE = 3, 4, 130  # levels that are compared; columns, from which there are more
+FEW, MORE_LEVELS, WIDE = 3, 4, 130  # levels compared, on a narrow and on a wide screen; columns of a wide screen
 
 
 class Compare(ChartScreen):
-    """The experiments that are marked or pinned on the dashboard; without such, the one under its cursor."""
+    """The experiments that are marked or pinned on the dashboard, else the one under its cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -123,7 +123,7 @@ class Compare(ChartScreen):
 
     def on_resize(self) -> None:
         chart = self.query_one(Chart)
-        chart.hide(chart.view.hidden)  # as many levels as have room now
+        chart.hide(chart.view.hidden)  # updates the number of levels that fit
 
     def action_hide(self) -> None:
         """Hide the curve under the cursor, or show it again."""
@@ -132,7 +132,7 @@ class Compare(ChartScreen):
             chart.hide(chart.view.hidden ^ {name})
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whether an action is offered: none is that changes something where this is read-only."""
+        """Whether an action is offered: not if it changes something and the dashboard is read-only."""
         if action in ("keep_hidden", "rename"):
             return not self.cockpit.read_only
         return super().check_action(action, parameters)
@@ -148,7 +148,7 @@ class Compare(ChartScreen):
 
     @work(group="acting")
     async def action_rename(self) -> None:
-        """Ask for another name of the curve under the cursor."""
+        """Ask for a new display name of the curve under the cursor."""
         if one := self._under_cursor():
             hint = "Empty: the default name. Enter: save, Esc: cancel"
             title = await self.app.push_screen_wait(Ask(f"Name of {one.called}", one.title or "", hint, lines=False))
@@ -180,7 +180,7 @@ def _curves(
     each = {name: curves.read(connection, name) for name in names}
     found = [one for name, own in each.items() for one in curves.with_seeds(connection, name, own)]
     for one in found:
-        differences.between(one, found[0])  # here, as the first takes long
+        differences.between(one, found[0])  # fills its cache outside the event loop
     why = [] if found else [states.untrained(connection, name, read_only) for name in names]
     return names, curves.with_experiments(found), "\n\n".join(why)
 

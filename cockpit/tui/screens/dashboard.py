@@ -1,4 +1,4 @@
-"""The dashboard: experiments, the curves of the one under the cursor, devices, workers, the queue."""
+"""The first screen: experiments, the curves of the one under the cursor, devices, workers, the queue."""
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,11 @@ from cockpit.views import curves
 from engine.store import rows, workers
 from engine.store.row_types import Experiment, Load, Worker
 
-NAME_WIDTH, LONG_NAME_WIDTH = 15, 26  # of an experiment, so that its status and progress stay in sight
+NAME_WIDTH, LONG_NAME_WIDTH = 15, 26  # columns of names, so that status and progress stay visible
 HEADINGS = (" ", "experiment", "status", "done")
-LONG_HEADINGS = (*HEADINGS, "progress", "left, or why")  # where the list is as wide as the screen
-WIDE = 110  # columns, from which the chart stands beside the list
-QUEUED = 12  # experiments of the queue, at most
+LONG_HEADINGS = (*HEADINGS, "progress", "left, or why")  # if the list is as wide as the screen
+WIDE = 110  # columns from which the chart is next to the list
+QUEUED = 12  # most experiments of the queue
 PANES = {"loads": "devices", "workers": "workers", "queued": "queue"}
 MARKED, PINNED = "■", "◆"
 
@@ -35,7 +35,7 @@ Found = tuple[str, list[curves.Series], str]  # the name, its curves, why there 
 
 
 class Dashboard(ChartScreen):
-    """What people leave open all day."""
+    """The screen to leave open all day."""
 
     FILTER_HINT = filters.HINT
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -70,14 +70,14 @@ class Dashboard(ChartScreen):
         return tuple(row for row in self.found if row.name in chosen)
 
     def show_experiments(self, found: list[Experiment]) -> None:
-        """Show the experiments that are not archived, and which of them are in the queue."""
+        """Show the experiments that are not archived, and the queue."""
         self.found = [row for row in found if not row.archived]
         self._list()
         if not found:
             self.query_one(Chart).nothing(states.no_experiments(self.cockpit.read_only))
 
     def show_remaining(self, remaining: Remaining) -> None:
-        """Show how long each experiment still takes."""
+        """Show the time left of each experiment."""
         self.remaining = remaining
         self._list()
 
@@ -89,10 +89,10 @@ class Dashboard(ChartScreen):
         self._list()
 
     def leave(self) -> None:
-        """Stay: this is where others go back to."""
+        """Stay, as other screens go back to this one."""
 
     def _list(self) -> None:
-        """Show the experiments, those that are pinned first."""
+        """Show the experiments, pinned ones first."""
         pinned, marked = self.cockpit.pinned, self.cockpit.marked
         is_long = self.app.size.width < WIDE
         width = LONG_NAME_WIDTH if is_long else NAME_WIDTH
@@ -111,7 +111,7 @@ class Dashboard(ChartScreen):
 
     @on(LiveTable.RowHighlighted, "#experiments")
     def _choose(self) -> None:
-        key = self.query_one("#experiments", LiveTable).key  # the event may tell of a row that was passed
+        key = self.query_one("#experiments", LiveTable).key  # the event may name a row that the cursor has left
         if key not in (None, self.cockpit.experiment):
             self.cockpit.experiment = key
             self.keys_changed()
@@ -122,11 +122,11 @@ class Dashboard(ChartScreen):
         self.app.switch_mode("experiment")
 
     def action_mark(self) -> None:
-        """Mark the experiment under the cursor for the screen Compare, or no longer."""
+        """Mark the experiment under the cursor for the screen Compare, or unmark it."""
         self._toggle(self.cockpit.marked)
 
     def action_pin(self) -> None:
-        """Pin the experiment under the cursor, or no longer."""
+        """Pin the experiment under the cursor, or unpin it."""
         self._toggle(self.cockpit.pinned)
 
     def _toggle(self, names: set[str]) -> None:
@@ -142,11 +142,11 @@ class Dashboard(ChartScreen):
             self.query_one(Chart).show(series, name, why)
 
     def show_loads(self, found: list[Load]) -> None:
-        """Show how busy the devices are."""
+        """Show the load of devices."""
         self.query_one("#loads", Plain).update(panes.devices(found))
 
     def show_workers(self, present: list[Worker]) -> None:
-        """Show the workers and what each trains."""
+        """Show the workers and their runs."""
         self.present = present
         host = self.cockpit
         nobody = states.nobody(host.starting, host.read_only)
@@ -160,7 +160,7 @@ class Dashboard(ChartScreen):
 def curves_of(
     name: str, read_only: bool, read: Callable[..., list[curves.Series]] = curves.read, what: str = "results"
 ) -> Query:
-    """Asks for the curves of an experiment, with its name, and why there are none."""
+    """A query for the curves of an experiment, with its name, and why it has none."""
 
     def query(connection: sqlite3.Connection) -> Found:
         found = read(connection, name)

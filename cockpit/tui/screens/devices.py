@@ -1,4 +1,4 @@
-"""Devices: the load of hosts and cards over the last hour, the workers and what each trains, the pools."""
+"""Devices: the load of hosts and cards over the last hour, workers with their runs, and pools."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,24 +23,24 @@ from engine.machine.devices import CardProcess
 from engine.store import database, workers
 from engine.store.row_types import LoadHistory, Pool, Worker
 
-HOTTEST = 100.0  # °C, the top of a temperature's history
-FIGURES = 60  # columns of the loads without their histories and without what is trained
+HOTTEST = 100.0  # °C, the top of the history of temperatures
+FIGURES = 60  # columns of the loads without histories and runs
 SHORTEST, LONGEST = 8, 60  # columns of a history
-LEAST_RUN = 24  # columns of what is trained
+LEAST_RUN = 24  # least columns of a run
 SHORT_RUN = 16  # the same where there are other processes besides
-WIDE = 150  # columns, from which all four measures have a history
-HIGH = 30  # rows, from which pools are shown
-OLD_SECONDS = 4 * workers.LOAD_SECONDS  # a load that was measured longer ago is not that of now
+WIDE = 150  # columns from which all four measures have a history
+HIGH = 30  # rows from which pools are shown
+OLD_SECONDS = 4 * workers.LOAD_SECONDS  # age from which a load is shown as old
 CARDS = ("device", "busy", "memory", "°C", "W", "other processes", "run")
 WORKERS = ("state", "device", "card or CPU", "pid", "epoch", "img/s", "loss", "accuracy", "left", "trains")
 # Columns that a narrow terminal leaves out, in this order. The line about the worker under the cursor has them.
 SPARE_CARDS, SPARE_WORKERS = ("W", "°C"), ("card or CPU", "pid", "loss", "img/s", "accuracy")
 
-Loads = tuple[list[LoadHistory], list[LoadHistory]]  # with the history of how busy; with those of the other measures
+Loads = tuple[list[LoadHistory], list[LoadHistory]]  # with histories of busy, and of the other measures
 
 
 class Devices(CockpitScreen):
-    """What works, and how hard."""
+    """Loads, workers and pools."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -67,7 +67,7 @@ class Devices(CockpitScreen):
         self.query_one("#at-work").focus()
 
     def chosen(self) -> Sequence[str]:
-        """Nothing: no experiment is shown here, and actions hit none unseen."""
+        """No experiment, as actions must not apply to experiments that are not shown."""
         return ()
 
     def queries(self) -> Mapping[str, Query]:
@@ -81,14 +81,14 @@ class Devices(CockpitScreen):
         }
 
     def _columns(self) -> tuple[int, int]:
-        """How long the history of how busy a device was can be, and that of each of its three other measures."""
+        """The columns of the history of busy, and of each of the other three measures."""
         room = self.app.size.width - FIGURES - LEAST_RUN
-        # Not by the class -broad, which the screen gets after the first question: a column that was wide stays so.
+        # Not by the class -broad, which the screen gets after the first query: a column once wide stays wide.
         other = room // 6 if self.app.size.width >= WIDE else 0
         return min(LONGEST, max(SHORTEST, (room - 3 * other) // 2)), other
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self.ask)  # another width has room for another history
+        self.call_after_refresh(self.ask)  # histories of the new width
 
     def show_cards(self, found: Loads) -> None:
         """Show the load of each host and card."""
@@ -96,12 +96,12 @@ class Devices(CockpitScreen):
         self._list()
 
     def show_users(self, found: Mapping[str, Sequence[CardProcess]]) -> None:
-        """Show whose processes are on the cards of this host."""
+        """Show the processes on the cards of this host, and their users."""
         self.users = found
         self._list()
 
     def _list(self) -> None:
-        """Show a row a card: its load, what is trained on it, and who else uses it; no column without a value."""
+        """Show a row per device: load, run, and other users; columns without a value are left out."""
         busy, others = self.loads
         besides = iter(others)
         several = len({row.host for row in busy}) > 1
@@ -116,7 +116,7 @@ class Devices(CockpitScreen):
         table.show(shown)
 
     def _use(self, load: LoadHistory) -> tuple[str, str]:
-        """What is trained on a device, and other processes on it."""
+        """The run of a device, and other processes on it."""
         own = [row for row in self.present.values() if row.host == load.host and load.device in row.device.split("+")]
         said = [self.names.get(row.digest or "", words.state(row.state)) for row in own]
         run = said[0] if len(said) == 1 else words.count(len(said), "worker") if said else ""
@@ -126,7 +126,7 @@ class Devices(CockpitScreen):
         return ", ".join(strangers), run
 
     def show_workers(self, present: list[Worker]) -> None:
-        """Show the workers, and all about the one under the cursor."""
+        """Show the workers, and details of the one under the cursor."""
         self.present = {str(row.id): row for row in present}
         self.names = runs.named(present)
         cells = {key: _worker(row, self.names) for key, row in self.present.items()}
@@ -140,7 +140,7 @@ class Devices(CockpitScreen):
         self._describe()
 
     def show_pools(self, found: list[Pool]) -> None:
-        """Show the pools of this host and where their workers print to."""
+        """Show the pools of this host and their log files."""
         self.logs = {str(row.pid): row.log for row in found}
         table = self.query_one("#pools", LiveTable)
         table.display = bool(found) and self.app.size.height >= HIGH
@@ -155,7 +155,7 @@ class Devices(CockpitScreen):
     def _describe(self) -> None:
         row = self.present.get(self.query_one("#at-work", LiveTable).key or "")
         if row is None and self.present:
-            row = next(iter(self.present.values()))  # the cursor follows in a moment
+            row = next(iter(self.present.values()))  # the cursor moves there soon
         self.query_one("#worker", Plain).update(describe(row, self.names) if row else states.no_workers(self.cockpit))
 
     @on(LiveTable.RowSelected, "#at-work, #pools")
@@ -179,7 +179,7 @@ class Devices(CockpitScreen):
 
 
 def describe(row: Worker, names: Mapping[str, str]) -> str:
-    """All about a worker, in two to four lines."""
+    """The details of a worker, in two to four lines."""
     where = f"{words.state(row.state)}: pid {row.pid} on {words.hardware(row)}"
     started, beat = (words.duration(database.age(moment)) for moment in (row.started_at, row.heartbeat_at))
     since = row.started_at[:16].replace("T", " ")
@@ -214,7 +214,7 @@ def _worker(row: Worker, names: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _load(row: LoadHistory, other: LoadHistory | None, several: bool) -> tuple[str, ...]:
-    """The cells of a device; `other` has the history of what is measured besides how busy it is, if there is room."""
+    """The cells of a device; `other` has the histories of measures other than busy, if they fit."""
     history = other.history if other else dict.fromkeys(workers.MEASURES, ())
     watts = [value for value in history["watts"] if value is not None]
     age = database.age(row.at)
@@ -236,7 +236,7 @@ def _gib(size: int | None) -> str:
 
 
 def sparkline(values: Sequence[float | None], top: float) -> str:
-    """Values from 0 to `top` as bars, a space where there is none."""
+    """Values from 0 to `top` as bars; None is a blank."""
     return "".join(
         " " if value is None else BARS[max(0, min(len(BARS) - 1, int(value / (top or 1.0) * len(BARS))))]
         for value in values

@@ -1,4 +1,4 @@
-"""One experiment: its curves, its levels as a table, the runs under way, how far it is and what went wrong."""
+"""One experiment: its curves, its levels as a table, its runs in training, progress and errors."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ BARRIER, CONNECT = "error barrier", "cockpit connect {names}"
 
 
 class Experiment(ChartScreen):
-    """The experiment that was last under the dashboard's cursor."""
+    """The experiment under the dashboard's cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -45,9 +45,9 @@ class Experiment(ChartScreen):
         super().__init__()
         self.present: list[Worker] = []
         self.running: dict[int, list[float]] = {}
-        self.of: str | None = None  # the experiment of what follows
-        self.lines = 0  # that it has
-        self.barring = False  # whether the chart shows their error barriers
+        self.of: str | None = None  # the experiment of the attributes below
+        self.lines = 0  # its number of lines
+        self.barring = False  # whether the chart shows error barriers
 
     def body(self) -> ComposeResult:
         with Horizontal(id="experiment"):
@@ -91,7 +91,7 @@ class Experiment(ChartScreen):
             self.query_one(Chart).show(series, name, why, f"{BARRIER}, points")
 
     def show_lines(self, found: tuple[str, int]) -> None:
-        """Offer error barriers where there are lines."""
+        """Offer error barriers if the experiment has lines."""
         name, lines = found
         if name == self.of and bool(lines) != bool(self.lines):
             self.lines = lines
@@ -103,11 +103,11 @@ class Experiment(ChartScreen):
         self.ask()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whether an action is offered: error barriers are where an experiment has lines."""
+        """Whether an action is offered: error barriers only if the experiment has lines."""
         return bool(self.lines) if action == "barriers" else super().check_action(action, parameters)
 
     def leave(self) -> None:
-        """From error barriers to accuracy, from there to the dashboard."""
+        """Go from error barriers to accuracy, from there to the dashboard."""
         if self.barring:
             self.action_barriers()
         else:
@@ -120,7 +120,7 @@ class Experiment(ChartScreen):
 
     @on(Chart.Legend)
     def _tabulate(self, message: Chart.Legend) -> None:
-        """Show the levels of the curves that the chart shows."""
+        """Show the levels of the charted curves as a table."""
         table = self.query_one("#levels", LiveTable)
         headings, found = curves.table(message.shown)
         marked = {
@@ -134,17 +134,17 @@ class Experiment(ChartScreen):
         self.run_worker(self.app.run_action(f"open_run('level {event.row_key.value} ')"))
 
     def show_experiment(self, found: Detail | None) -> None:
-        """Show how far it is."""
+        """Show progress and errors."""
         said = panes.experiment(found) if found else "this experiment was removed. Press 1 for the others"
         self.query_one("#state Plain", Plain).update(said)
 
     def show_running(self, found: dict[int, list[float]]) -> None:
-        """Show which of its runs are being trained."""
+        """Show its runs in training."""
         self.running = found
         self._show_training()
 
     def show_workers(self, present: list[Worker]) -> None:
-        """Show how far those are."""
+        """Show the progress of these runs."""
         self.present = present
         self._show_training()
 

@@ -1,4 +1,4 @@
-"""A form in the words of the command line, which says what it would come to while one types."""
+"""A form with the options of a command, and a summary of the result while the user types."""
 
 import asyncio
 import shlex
@@ -28,25 +28,25 @@ from engine.plan.option import NO, SAID, Option
 from engine.plan.options import OPTIONS
 from engine.store import rows
 
-PAUSE_SECONDS = 0.3  # in typing, after which what is typed is looked at
-AT_ONCE = 3  # fields that are added to the form between two paintings
+PAUSE_SECONDS = 0.3  # without typing, before the fields are checked
+AT_ONCE = 3  # fields added to the form between two paints
 
 
 def hint(option: Option, help: str, default: str = "") -> str:
-    """What an empty field shows: the default, and what the option is."""
+    """The hint of an empty field: the default, and the option's help."""
     several = ". Several: commas" if option.several else ""
     return f"{default}: {help}{several}" if default else f"{help}{several}"
 
 
 def _spoken(error: Exception) -> str:
-    """What is wrong, with options as the form has them."""
+    """The message of an error, with options named as in the form."""
     if not isinstance(error, InputError):
         return str(error)
     return error.worded(lambda name: OPTIONS[name].spoken if name in OPTIONS else hints.flag(name))
 
 
 class LastPart(Suggester):
-    """Completes the last of several parts."""
+    """Completes the last of several parts of a text."""
 
     def __init__(self, words: Sequence[str]) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
@@ -61,44 +61,47 @@ class LastPart(Suggester):
 
 
 class Form(CockpitScreen):
-    """The options of a command as fields, what they come to, and the command that does the same."""
+    """The options of a command as fields, a summary of the result, and the command that does the same."""
 
     FILTER_HINT = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "app.pop_screen", "Back", id="form.back"),
         Binding("ctrl+s", "add", "Queue it", id="form.add", priority=True),
         Binding("ctrl+y", "app.copy_shown", "Copy command", id="form.copy", priority=True),
-        # A field would scroll with these, and only sometimes lets them through.
+        # Fields use these keys to scroll, and pass them on only sometimes.
         Binding("down", "app.focus_next", "Next field", id="form.next", show=False, priority=True),
         Binding("up", "app.focus_previous", "Field before", id="form.previous", show=False, priority=True),
     ]
-    FIELDS: ClassVar[Mapping[str, str]]  # the options that it has, by name, each with its hint
-    FIRST: ClassVar[Sequence[str]]  # the fields that are not under "More options"
+    FIELDS: ClassVar[Mapping[str, str]]  # the hints of its options, by name
+    FIRST: ClassVar[Sequence[str]]  # the fields above "More options"
     COMMAND: ClassVar[str]  # {names} stands for the names of the experiments
     heading: str
-    empty: str  # what is said while too little was typed
+    empty: str  # the summary while required fields are empty
 
     def __init__(self) -> None:
         super().__init__()
-        # What fields complete.
+        # Completions of the fields.
         self.offered: dict[str, Sequence[str]] = {
             name: SAID if OPTIONS[name].kind is bool else OPTIONS[name].choices for name in self.FIELDS
         }
 
     @abstractmethod
     def enough(self, options: Mapping[str, Any]) -> bool:
-        """Whether the fields hold enough for a summary."""
+        """Whether the options suffice for a summary."""
 
     @abstractmethod
     def outlook(self, options: Mapping[str, Any]) -> list[str]:
-        """The summary of these options; runs outside the event loop. Raises InputError."""
+        """The summary of these options. Runs outside the event loop. Raises InputError."""
 
     @abstractmethod
     def carry_out(self, options: Mapping[str, Any], path: Path, said: str) -> list[tuple[str, str]]:
-        """Carry out the request, outside the event loop: each experiment and its outcome. Raises InputError."""
+        """Carry out the request; returns names and outcomes of experiments. Runs outside the event loop.
+
+        Raises InputError.
+        """
 
     def on_resize(self) -> None:
-        """Where the terminal was too small for a while, no field has the focus any more."""
+        """Focus a field again after the terminal was too small for the form."""
         if self.focused is None:
             self.query_one(f"#{self.FIRST[0]}").focus()
 
@@ -117,7 +120,7 @@ class Form(CockpitScreen):
 
     @work
     async def _mount_rest(self) -> None:
-        """Add the other fields, some at a time once the first have been painted: all of them take 50 ms longer."""
+        """Add the other fields after the first have been painted, a few at a time: all at once take 50 ms longer."""
         form = self.query_one("#form")
         for place in range(AT_ONCE, len(self.FIRST), AT_ONCE):
             await form.mount(*self._rows(self.FIRST[place : place + AT_ONCE]))
@@ -126,7 +129,7 @@ class Form(CockpitScreen):
 
     @on(Collapsible.Expanded)
     async def _mount_more(self) -> None:
-        """Add the fields under "More options", which few people open."""
+        """Add the fields under "More options" when the user opens them."""
         if not self.query("Contents Input"):
             more = [name for name in self.FIELDS if name not in self.FIRST]
             await self.query_one("#form Contents").mount(*self._rows(more))
@@ -170,22 +173,22 @@ class Form(CockpitScreen):
         """Complete the names of data sets."""
         named = [name for name in self.FIELDS if OPTIONS[name].data_set]
         self.offered |= {name: [*REGISTERED, *found] for name in named}
-        for box in self.query(Input):  # without those that are not there yet
+        for box in self.query(Input):  # some may not have been added yet
             if box.id in named:
                 box.suggester = LastPart(self.offered[box.id])
 
     def _texts(self) -> dict[str, str]:
-        typed = {box.id: box.value for box in self.query(Input)}  # without those that are not there yet
+        typed = {box.id: box.value for box in self.query(Input)}  # some may not have been added yet
         return {name: typed.get(name, "") for name in self.FIELDS}
 
     def options(self, texts: Mapping[str, str]) -> dict[str, Any]:
-        """What was typed, by the names of the fields, as options. Raises InputError."""
+        """The options of the texts typed, by field. Raises InputError."""
         return {name: OPTIONS[name].parsed(text) for name, text in texts.items() if text.strip(" ,")}
 
     def checked(self, texts: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-        """Evaluate the fields, and find the error of each. Call it in a thread, not in the event loop.
+        """The summary of the fields, and the error of each wrong one. Call it in a thread, not in the event loop.
 
-        A field that is wrong is left out, or has its stand-in, so that the errors of the others are found, too.
+        A wrong field is left out, or replaced by its stand-in, so that errors of other fields are found as well.
         """
         options: dict[str, Any] = {}
         wrong: dict[str, str] = {}
@@ -214,7 +217,7 @@ class Form(CockpitScreen):
         return ([f"Fix {named} first"] if wrong else lines), wrong
 
     def stand_in(self, field: str) -> Mapping[str, Any]:
-        """What stands for a field that is wrong while the others are checked; nothing where it may be left out."""
+        """The options that replace a wrong field while the others are checked; empty if the field is optional."""
         return {}
 
     @on(Input.Changed)
@@ -238,7 +241,7 @@ class Form(CockpitScreen):
         await self._show_wrong(wrong)
 
     async def _show_wrong(self, wrong: Mapping[str, str]) -> None:
-        """Show what is wrong under each field where something is."""
+        """Show the error of each wrong field below it."""
         if not wrong.keys() <= {*self.FIRST}:
             await self._mount_more()
             self.query_one(Collapsible).collapsed = False
@@ -258,7 +261,7 @@ class Form(CockpitScreen):
             self.cockpit.action_copy_shown()
 
     def action_add(self) -> None:
-        """Put what was typed into the queue."""
+        """Carry out the request of the form."""
         self._add()
 
     @work(exclusive=True, group="add")

@@ -1,4 +1,4 @@
-"""Two tickets layer by layer (the paper's figure 1b), and what remains of each layer over the levels."""
+"""Two tickets layer by layer (the paper's figure 1b), and the fraction of each layer remaining at each level."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ HEADINGS = ("layer", "weights", "A %", "B %", "A/B", "A-B", "overlap", "A/B as a
 WIDEST_BAR = 31
 LEAST_BAR = 7
 OF_TWO = ("pick", "heat", "fraction", "sort", "unchanged", "replicate")  # actions on what A and B are
-WIDE = 150  # columns, from which the ratios of all levels stand beside the table
+WIDE = 150  # columns from which the ratios of all levels are next to the table
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Selection:
     replicate: int | None = None
     heat: int | None = None  # the side that the heat map shows: 0 is A
     matrix: bool = False  # the overlaps of all tickets instead
-    beside: bool = False  # whether the ratios of all levels have room beside the table
+    beside: bool = False  # whether the ratios of all levels fit next to the table
 
 
 @dataclass(frozen=True)
 class View:
-    """What there is to see."""
+    """The content of the screen."""
 
     comparison: Comparison
     replicate: int | None
@@ -74,7 +74,7 @@ class View:
 
 @dataclass(frozen=True)
 class Overlapping:
-    """The overlaps of all tickets of an experiment at a level, and at which others there are any."""
+    """The overlaps of all tickets of an experiment at a level, and the levels that have overlaps."""
 
     experiment: str
     level: int
@@ -84,7 +84,7 @@ class Overlapping:
 
 
 def read_overlaps(folder: Folder, selection: Selection, connection: sqlite3.Connection) -> Overlapping | str:
-    """The overlaps at the level that is selected, else at the sparsest; or why there are none."""
+    """The overlaps at the selected level, else at the sparsest; or why none exist."""
     try:
         experiment = selection.experiment or sides.newest(connection)
         offered = overlaps.levels(connection, experiment)
@@ -194,7 +194,7 @@ class Layers(CockpitScreen):
         return {"view": partial(read, folder, self.selection)}
 
     def show_overlaps(self, found: Overlapping | str) -> None:
-        """Show the overlaps of all tickets, or why there are none."""
+        """Show the overlaps of all tickets, or why none exist."""
         if not self.selection.matrix:
             return
         if isinstance(found, str):
@@ -207,7 +207,7 @@ class Layers(CockpitScreen):
         self._draw()
 
     def show_view(self, found: View | str) -> None:
-        """Show what was read, or why there is nothing to show."""
+        """Show what was read, or why it cannot be shown."""
         if self.selection.matrix:
             return
         if isinstance(found, str):
@@ -225,7 +225,7 @@ class Layers(CockpitScreen):
         self._show_only("layers-empty")
 
     def _show_pane(self, pane: str, *more: str) -> None:
-        """Show this pane, which has the focus unless words are typed, and others beside it."""
+        """Show this pane, with the focus unless the user is typing, and others next to it."""
         for widget in self.query_one("#layers-panes").children:
             widget.display = widget.id in (pane, *more)
         if isinstance(self.focused, LiveTable | Heat | Overlaps | None):
@@ -273,7 +273,7 @@ class Layers(CockpitScreen):
         self.query_one("#layers-notes").display = bool(found.notes)
 
     def _chosen(self, found: Comparison) -> list[Layer]:
-        """The layers that are shown, in order, and the total."""
+        """The layers to show, in order, and the total."""
         matching = (layer for layer in found.layers if filters.has([layer.name], self.filter))
         shown = [layer for layer in matching if not (self.hiding and layer.unchanged)]
         if self.by_difference:
@@ -281,12 +281,12 @@ class Layers(CockpitScreen):
         return [*shown, found.total]
 
     def _rows(self, found: Comparison, shown: list[Layer]) -> list[list[Text]]:
-        """The cells of the table: with deviations if they fit, and bars that fill what is left."""
+        """The cells of the table, with deviations if they fit, and bars in the remaining columns."""
         for spread in (True, False):
             rows = [_cells(layer, self.fraction, spread, found.n) for layer in shown]
             columns = zip(HEADINGS, *rows, strict=False)
             taken = sum(max(map(len, column)) for column in columns) + 2 * len(HEADINGS)
-            room = self.size.width - self._beside - taken - 4  # less the frame and a scroll bar
+            room = self.size.width - self._beside - taken - 4  # 4: frame and scroll bar
             if room >= LEAST_BAR:
                 break
         drawn = layer_tables.bars(shown, self.fraction, max(LEAST_BAR, min(WIDEST_BAR, room)))
@@ -297,7 +297,7 @@ class Layers(CockpitScreen):
 
     @property
     def _beside(self) -> int:
-        """The columns of the heat map beside the table; 0 where there is none."""
+        """The columns of the heat map next to the table; 0 without one."""
         has_both = self.view is not None and self.view.heat is None and bool(self.view.ratios)
         return min(self.query_one(Heat).needed, self.size.width // 2) if has_both else 0
 
@@ -359,7 +359,7 @@ class Layers(CockpitScreen):
         self.refresh_bindings()
 
     def action_heat(self) -> None:
-        """Show the heat map of A, then that of B, then the table."""
+        """Show the heat map of A, then the one of B, then the table."""
         if self.view is not None:
             cycle = [None, 0, 1] if self.view.comparison.b else [None, 0]
             now = self.selection.heat if self.selection.heat in cycle else None
@@ -376,7 +376,7 @@ class Layers(CockpitScreen):
         self._draw()
 
     def action_unchanged(self) -> None:
-        """Hide the layers of which A and B keep as many weights, and back."""
+        """Hide the layers of which A and B keep the same number of weights, and back."""
         self.hiding = not self.hiding
         self._draw()
 
@@ -414,7 +414,7 @@ class Layers(CockpitScreen):
 
 
 def _cells(layer: Layer, fraction: Fraction, spread: bool, of: int) -> list[str]:
-    """The cells of a layer but for the bar."""
+    """The cells of a layer, without the bar."""
     digits = 3 if spread else 2
     overlap = layer_tables.ratio(layer.overlap, spread, of, digits)
     return [
@@ -429,7 +429,7 @@ def _cells(layer: Layer, fraction: Fraction, spread: bool, of: int) -> list[str]
 
 
 def _described(layer: Layer, of: int) -> str:
-    """All that is known of a layer, in words."""
+    """All figures of a layer as text."""
     parts = [f"{layer.name}: {layer.weights:,} weights"]
     for letter, kept, part in (
         ("A", layer.kept_a, layer.remaining_a),
@@ -448,7 +448,7 @@ def _described(layer: Layer, of: int) -> str:
 
 
 def _slider(offered: tuple[int, ...], level: int, room: int) -> str:
-    """The levels as a line with a knob, no longer than there is room for."""
+    """The levels as a line with a knob, at most `room` columns long."""
     ends = f"level {level}  {offered[0]} ", f" {offered[-1]} ←→"
     cells = max(5, min(len(offered), room - sum(map(len, ends)) - 2))
     place = round(offered.index(level) / max(1, len(offered) - 1) * (cells - 1))

@@ -1,4 +1,4 @@
-"""Logs: what happened to the runs of an experiment; and what workers and pools printed."""
+"""Logs: the events of an experiment's runs, and the output of workers and pools."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from cockpit.views import events
 from engine.errors import InputError
 from engine.store import database, history, queue
 
-MOST = 1000  # events, the newest
+MOST = 1000  # number of newest events
 NO_EXPERIMENT = "no experiment: choose one on the dashboard (key 1), or add one with `cockpit queue add`"
 
 
@@ -43,7 +43,7 @@ class Logs(CockpitScreen):
         Binding("v", "switch", "Files or events", id="logs.source", tooltip="Log files, or the experiment's events"),
     ]
 
-    shows_events = True  # whether those are shown, not files
+    shows_events = True  # whether events are shown instead of files
 
     def body(self) -> ComposeResult:
         with Horizontal(), Vertical():
@@ -62,11 +62,11 @@ class Logs(CockpitScreen):
 
     @property
     def view(self) -> LogView:
-        """What shows the lines."""
+        """The widget that shows the lines."""
         return self.query_one(LogView)
 
     def chosen(self) -> Sequence[str]:
-        """Nothing: no experiment is shown here, and actions hit none unseen."""
+        """No experiment, as actions must not apply to experiments that are not shown."""
         return ()
 
     def queries(self) -> Mapping[str, Query]:
@@ -88,7 +88,7 @@ class Logs(CockpitScreen):
             self.query_one(f"#{name}").display = name in names
 
     def _open(self, path: Path) -> None:
-        """Show the log of this name that lies beside the database: rows name where it lay, or anything."""
+        """Show the log of this name in the database's folder. Only its name is used: rows may hold any path."""
         place = database.files_folder(self.cockpit.path) / "logs" / path.name
         self.shows_events, self.cockpit.log_file, self.opened = False, path, path
         self._show_only("files", "log")
@@ -106,7 +106,7 @@ class Logs(CockpitScreen):
         table.focus()
 
     def show_files(self, found: list[tuple[str, int, float]]) -> None:
-        """List the files; open the newest, unless another was asked for."""
+        """List the files; open the newest unless another was asked for."""
         table = self.query_one("#files", LiveTable)
         table.show(
             {
@@ -123,7 +123,7 @@ class Logs(CockpitScreen):
                 self.view.open(of_text(b""), "logs", f"No logs yet: {states.no_workers(self.cockpit)}")
 
     def show_events(self, found: Mapping[str, events.Row]) -> None:
-        """Show what happened to the runs of the experiment."""
+        """Show the events of the experiment's runs."""
         self.found = found
         if self.shows_events:
             self.query_one("#events", LiveTable).show({key: row.cells for key, row in found.items()})
@@ -147,7 +147,7 @@ class Logs(CockpitScreen):
         self.ask()
 
     def action_follow(self) -> None:
-        """Stay at the end of the file as it grows, or stop that."""
+        """Follow the end of the file as it grows, or stop following."""
         self.view.follow(not self.view.following)
 
     def action_search(self) -> None:
@@ -170,19 +170,19 @@ class Logs(CockpitScreen):
         self.view.focus()
 
     def action_find(self, forwards: bool) -> None:
-        """Go to where the text sought is next, or was last."""
+        """Go to the next or previous line with the text searched for."""
         self.view.find(forwards)
 
     def action_start(self) -> None:
-        """To the first line."""
+        """Go to the first line."""
         self.view.action_start()
 
     def action_end(self) -> None:
-        """To the last line."""
+        """Go to the last line."""
         self.view.action_end()
 
     def leave(self) -> None:
-        """Leave the search; else the screen."""
+        """End the search, else leave the screen."""
         if self.query_one("#search").display:
             self._leave_search()
         elif self.shows_events or not self.view.stop():
@@ -193,12 +193,12 @@ class Logs(CockpitScreen):
         self.query_one("#events", LiveTable).narrow(self.filter)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whether an action is offered: those on a file's lines are while one is shown."""
+        """Whether an action is offered: those on lines only while a file is shown."""
         return not (self.shows_events and action in ("follow", "find", "start", "end"))
 
 
 def _files(folder: Path) -> list[tuple[str, int, float]]:
-    """The log files: path, size, when last changed; the newest first."""
+    """The log files: path, bytes and time of change, newest first."""
     found = []
     for path in folder.glob("*.log"):
         try:

@@ -1,4 +1,4 @@
-"""The queue: experiments in the order in which they will be trained, and the runs of the one under the cursor."""
+"""The queue: experiments in the order of training, and the runs of the one under the cursor."""
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from engine.store import database, rows
 from engine.store.row_types import Experiment, Run, Worker
 
 MARK = "■"
-NAME_WIDTH = 24  # of an experiment, so that its status stays in sight
+NAME_WIDTH = 24  # columns of names, so that the status stays visible
 HEADINGS = (
     " ",
     "experiment",
@@ -47,7 +47,7 @@ UNMATCHED = "No experiment matches the filter. Esc clears it."
 ALL_ARCHIVED = "All experiments are in the archive: a shows them."
 AGE_SECONDS = 30.0
 
-# What comes first has something to be trained; then what could have.
+# Order by status: experiments with runs to train first, then those that could have some.
 RANKS = {"running": 0, "waiting": 0, "paused": 1}
 SORTS: Mapping[str, Callable[[Experiment], tuple[Any, ...]]] = {
     "priority, then age": lambda row: (RANKS.get(row.status, 2), -row.priority, row.id),
@@ -59,7 +59,7 @@ SORTS: Mapping[str, Callable[[Experiment], tuple[Any, ...]]] = {
 
 
 class Queue(CockpitScreen):
-    """Everything that is queued, and what can be done about it."""
+    """All experiments and their actions."""
 
     AUTO_FOCUS = "#experiments"
     FILTER_HINT = filters.HINT
@@ -84,8 +84,8 @@ class Queue(CockpitScreen):
         self.found: list[Experiment] | None = None
         self.remaining = Remaining()
         self.runs: Mapping[str, Cells] = {}
-        self.runs_of: str | None = None  # the experiment whose runs those are
-        self.dead: Mapping[str, int] = {}  # the pid of the dead worker of a run, by the run's id
+        self.runs_of: str | None = None  # the experiment of the runs shown
+        self.dead: Mapping[str, int] = {}  # the pids of dead workers, by the id of their run
         self.sorted_by = next(iter(SORTS))
         self.with_archived = False
         self.query_one("#runs").display = False
@@ -101,7 +101,7 @@ class Queue(CockpitScreen):
         return {**wanted, "runs": runs_of(row.id)} if row else wanted
 
     def chosen(self) -> Sequence[str]:
-        """Those that are marked, of what is listed; else the one under the cursor."""
+        """The marked experiments in the list, else the one under the cursor."""
         table = self.query_one("#experiments", LiveTable)
         marked = [name for name in table.shown if name in self.cockpit.marked]
         return marked or ([table.key] if table.key else [])
@@ -111,7 +111,7 @@ class Queue(CockpitScreen):
         return tuple(row for row in self.found or () if row.name in chosen)
 
     def show_remaining(self, found: Remaining) -> None:
-        """Show how long each experiment still takes."""
+        """Show the time left of each experiment."""
         self.remaining = found
         self._list()
 
@@ -121,7 +121,7 @@ class Queue(CockpitScreen):
         self.found = found
         self._list()
         if not known and self._row(self.cockpit.experiment):
-            self.ask()  # now that it is known which are there, for the runs of one
+            self.ask()  # for the runs of one of them
 
     def show_runs(self, found: tuple[int, Mapping[str, Cells]]) -> None:
         """List the runs of the experiment under the cursor."""
@@ -132,7 +132,7 @@ class Queue(CockpitScreen):
             self._list_runs()
 
     def show_workers(self, present: list[Worker]) -> None:
-        """Show which runs are in the hands of a worker that is dead."""
+        """Show the runs whose worker has died."""
         self.dead = {str(row.run_id): row.pid for row in present if row.state == "dead"}
         self._list_runs()
 
@@ -171,7 +171,7 @@ class Queue(CockpitScreen):
 
     @on(LiveTable.RowHighlighted, "#experiments")
     def _choose(self) -> None:
-        key = self.query_one("#experiments", LiveTable).key  # the event may tell of a row that was passed
+        key = self.query_one("#experiments", LiveTable).key  # the event may name a row that the cursor has left
         if key and key != self.cockpit.experiment:
             self.cockpit.experiment = key
             self._list_runs()
@@ -192,7 +192,7 @@ class Queue(CockpitScreen):
         self._list()
 
     def action_mark(self) -> None:
-        """Mark the experiment under the cursor, or no longer, and go on to the next."""
+        """Mark or unmark the experiment under the cursor, and move to the next."""
         table = self.query_one("#experiments", LiveTable)
         if table.key:
             self.cockpit.marked ^= {table.key}
@@ -201,13 +201,13 @@ class Queue(CockpitScreen):
             table.action_cursor_down()
 
     def action_sort(self) -> None:
-        """Sort by what comes next."""
+        """Sort by the next column."""
         names = list(SORTS)
         self.sorted_by = names[(names.index(self.sorted_by) + 1) % len(names)]
         self._list()
 
     def action_archived(self) -> None:
-        """Show those in the archive too, or hide them."""
+        """Show archived experiments as well, or hide them."""
         self.with_archived = not self.with_archived
         self._list()
 
@@ -238,7 +238,7 @@ def _cells(row: Experiment, marked: bool, left: Remaining) -> Cells:
 
 
 def runs_of(experiment: int) -> Query:
-    """Asks for the runs of an experiment as cells by the run's id, made beside the event loop: they may be many."""
+    """A query for the cells of an experiment's runs, by run id, made outside the event loop as they may be many."""
 
     def query(connection: sqlite3.Connection) -> tuple[int, Mapping[str, Cells]]:
         found = rows.runs(connection, experiment)

@@ -24,7 +24,7 @@ from engine.store.run_details import RunDetail
 
 
 class RunScreen(CockpitScreen):
-    """All about a run, opened from wherever runs are listed."""
+    """The details of a run, opened from any list of runs."""
 
     AUTO_FOCUS = "#run-about"
     FILTER_HINT = ""
@@ -73,7 +73,7 @@ class RunScreen(CockpitScreen):
         self.ask()
 
     def show_run(self, found: tuple[RunDetail | None, tuple[Experiment, ...]]) -> None:
-        """Show what is known of the run."""
+        """Show the records of the run."""
         self.detail, before, self.wanted_by = found[0], self.wanted_by, found[1]
         self._draw()
         if [row.name for row in before] != self.chosen():
@@ -105,7 +105,7 @@ class RunScreen(CockpitScreen):
         self.cockpit.open_run(int(str(event.row_key.value)))
 
     def chosen(self) -> Sequence[str]:
-        """The experiments that want the run."""
+        """The experiments that have the run."""
         return [row.name for row in self.wanted_by]
 
     def command(self) -> str:

@@ -1,4 +1,4 @@
-"""What is asked before workers start: on which cards, or how many of them."""
+"""The dialog before workers start: on which cards, or how many workers."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from engine.store import database, workers
 
 @dataclass(frozen=True)
 class Offered:
-    """What can train here: the cards, or without any the cores; how busy each is, and which have a worker already."""
+    """The cards of this machine, or its cores if it has none; with their loads, and the cards that have a worker."""
 
     places: Sequence[Device]
     loads: dict[str, Load]
@@ -35,11 +35,11 @@ class Offered:
 
     @property
     def has_cards(self) -> bool:
-        """Whether there are cards to choose from."""
+        """Whether the machine has cards to choose from."""
         return self.places[0].visible is not None
 
     def about(self, place: Device) -> str:
-        """How busy a card is, and whether a worker is on it."""
+        """The load of a card, and whether it has a worker."""
         load = self.loads.get(place.name)
         said = (
             [f"{load.busy:.0%} busy, {words.size(load.memory_used)} of {words.size(load.memory_total)}"] if load else []
@@ -49,7 +49,7 @@ class Offered:
 
 
 def offered(path: Path) -> Offered:
-    """What can train on this machine now, for the database at this path."""
+    """The devices to offer for the database at this path."""
     places = devices.usable()
     taken: frozenset[str] = frozenset()
     if path.exists():
@@ -77,7 +77,7 @@ def _spans(numbers: Sequence[int]) -> Iterator[str]:
 
 
 class Start(Dialog[list[str] | None]):
-    """On which cards to start workers, or how many; its result is the arguments of `cockpit work`, None for none."""
+    """Asks on which cards to start workers, or how many. Returns arguments of `cockpit work`; None to start none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Cancel", id="start.no"),
@@ -137,7 +137,7 @@ class Start(Dialog[list[str] | None]):
         return sorted(self.query_one(SelectionList).selected)
 
     def _arguments(self) -> list[str]:
-        """The arguments of `cockpit work`; none where what is chosen starts nothing."""
+        """The arguments of `cockpit work` for the choice; empty if it starts no worker."""
         if self.offered.has_cards:
             cards = self._cards()
             return ["--devices", spans(cards)] if cards and not self._doubled(cards) else []
@@ -164,7 +164,7 @@ class Start(Dialog[list[str] | None]):
         return f"{chosen}. Space or a number: choose that card or not, a: all or none"
 
     def action_card(self, number: int) -> None:
-        """Choose a card, or no longer."""
+        """Choose a card, or remove it from the choice."""
         if self.offered.has_cards and number < len(self.offered.places):
             self.query_one(SelectionList).toggle(number)
 
@@ -175,7 +175,7 @@ class Start(Dialog[list[str] | None]):
             cards.deselect_all() if len(cards.selected) == len(self.offered.places) else cards.select_all()
 
     def action_start(self) -> None:
-        """Close with what is chosen; on the other button, without."""
+        """Close with the choice, or without if the cancel button has the focus."""
         if self.query_one("#no").has_focus:
             self.dismiss(None)
         elif arguments := self._arguments():

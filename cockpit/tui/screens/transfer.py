@@ -1,4 +1,4 @@
-"""The forms of the queue: a new transfer (sources x targets x optimizers x replicates), and more of what is there."""
+"""The forms of the queue: a new transfer (sources x targets x optimizers x replicates), and extending experiments."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -43,7 +43,7 @@ class Transfer(Form):
     empty = "Name a source: the data set that tickets are found on."
 
     def chosen(self) -> Sequence[str]:
-        """No experiment: what is shown here is not one yet."""
+        """No experiment, as the form's does not exist yet."""
         return ()
 
     def enough(self, options: Mapping[str, Any]) -> bool:
@@ -97,7 +97,7 @@ class Extend(Form):
 
 
 def _said(name: str, found: Preview, where: Sequence[Place], definitions: Sequence[Definition]) -> list[str]:
-    """What is about to be queued comes to."""
+    """The summary of an experiment to queue, as lines."""
     _, device_time, done_in, files = outlook.cells(found.estimate)
     lines = [f"{name}: {found.curves} curves, {found.runs} runs", f"{found.new} new, {found.existing} there"]
     if not found.estimate.runs:

@@ -1,1 +1,1 @@
-"""What several screens are built of."""
+"""The widgets of the screens."""

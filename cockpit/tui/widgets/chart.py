@@ -1,4 +1,4 @@
-"""The chart of accuracy against sparsity: built beside the event loop, read with a crosshair, zoomed."""
+"""The chart of accuracy by sparsity, with crosshair and zoom, drawn outside the event loop."""
 
 import statistics
 import time
@@ -22,25 +22,25 @@ from cockpit.views import axes, charts, curves, differences, epochs, legends, na
 from cockpit.views.legends import Entry, View
 from engine.store.live import Live
 
-PAINT_SECONDS = 0.25  # between two paints, at least
+PAINT_SECONDS = 0.25  # least time between two paints
 SMALLEST = (24, 4)
 DIFFERENCE = "difference to the first curve, points"
 ZOOM = 0.7
-HIGH = 26  # rows, from which on a chart spares some for the run in training
+HIGH = 26  # rows from which a chart has a part for the run in training
 
 
 class Plot(Drawn):
-    """The curves."""
+    """The picture of the curves."""
 
     class Resized(Message):
-        """It has another size, so another picture is needed."""
+        """The size has changed, so that another picture is needed."""
 
     def on_resize(self) -> None:
         self.post_message(self.Resized())
 
 
 class Chart(Vertical, can_focus=True):
-    """Curves, group by group. Without a legend of its own, whoever shows one is told what to show by `Legend`."""
+    """Curves, one group at a time. Other widgets show the legend, from the message `Legend`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "crosshair(-1)", "Denser level", id="chart.denser", show=False, tooltip="Read a denser level"),
@@ -50,7 +50,7 @@ class Chart(Vertical, can_focus=True):
     ]
 
     class Legend(Message):
-        """What the legend says has changed."""
+        """The legend has changed."""
 
         def __init__(self, shown: Sequence[curves.Series], entries: Sequence[Entry]) -> None:
             super().__init__()
@@ -66,14 +66,14 @@ class Chart(Vertical, can_focus=True):
         self.view = View(spread="bands")
         self._own_legend, self._named, self._what = legend, "", axes.ACCURACY
         self._groups: dict[str, tuple[curves.Series, ...]] = {}
-        self._chosen = ""  # the group that a person turned to, else the first
-        self.differing = False  # whether the differences to the first curve are drawn
+        self._chosen = ""  # the group that the user chose; empty: the first
+        self.differing = False  # whether differences from the first curve are drawn
         self._whole: dict[str, tuple[curves.Series, ...]] = {}
-        self._typed = ""  # words that curves must have to be shown
+        self._typed = ""  # the words of the filter
         self._said: Text | None = None
         self._painted: tuple[object, ...] = ()
         self._painted_at = 0.0
-        self._waiting = False  # for a build to end, or for its time to come
+        self._waiting = False  # for a picture, or for the time to draw one
 
     def compose(self) -> ComposeResult:
         yield Plain(id="no-curves")
@@ -87,18 +87,18 @@ class Chart(Vertical, can_focus=True):
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self._change(self.view))
-        if self.app.no_color:  # bands are told apart by nothing but colour
+        if self.app.no_color:  # bands differ only by colour
             self.view = replace(self.view, spread="bars")
         self.nothing("reading …")
 
     @property
     def shown(self) -> tuple[curves.Series, ...]:
-        """The curves of the group that is looked at."""
+        """The curves of the current group, or their differences."""
         return self._groups.get(self._group, ())
 
     @property
     def whole(self) -> tuple[curves.Series, ...]:
-        """The same with their accuracies, also where differences are drawn."""
+        """The curves of the current group with their accuracies, even if differences are drawn."""
         return self._whole.get(self._group, ())
 
     @property
@@ -106,7 +106,7 @@ class Chart(Vertical, can_focus=True):
         return self._chosen if self._chosen in self._groups else next(iter(self._groups), "")
 
     def show(self, found: Sequence[curves.Series], name: str, empty: str, what: str = axes.ACCURACY) -> None:
-        """Draw these curves of `what`, of what is called `name`; where there are none, say what `empty` does."""
+        """Draw curves of `what` under the title `name`; without curves, show the text `empty`."""
         if (name, what) != (self._named, self._what):
             self.view = replace(self.view, x_range=None, y_range=None, crosshair=None, hidden=_hidden(found))
             self._named, self._what, self._chosen = name, what, ""
@@ -117,57 +117,57 @@ class Chart(Vertical, can_focus=True):
             self.nothing(empty)
 
     def nothing(self, why: str) -> None:
-        """Show no curves, and why there are none."""
+        """Show no curves, and the reason."""
         self.found, self._groups, self._whole = (), {}, {}
         self.query_one("#no-curves", Plain).update(why)
         self._change(self.view)
 
     def narrow(self, typed: str) -> None:
-        """Show only the curves that have these words in their names, and the dense networks."""
+        """Show only curves whose names match these words, and the dense networks."""
         if typed != self._typed:
             self._typed = typed
             self._regroup()
 
     def hide(self, names: frozenset[str]) -> None:
-        """Leave out the curves of these names."""
+        """Hide the curves of these names."""
         self._change(replace(self.view, hidden=names))
 
     def action_axis(self) -> None:
-        """The next x axis. A zoomed range of the one means nothing on the other."""
+        """Use the next kind of x axis, without zoom, as ranges differ between axes."""
         names = list(axes.AXES)
         other = names[(names.index(self.view.x) + 1) % len(names)]
         self._change(replace(self.view, x=other, x_range=None, y_range=None))
 
     def action_full(self) -> None:
-        """Accuracy from 0 to 1, or no more of it than the curves need."""
+        """Show accuracy from 0 to 1, or only the range of the curves."""
         self._change(replace(self.view, full=not self.view.full, y_range=None))
 
     def action_spread(self) -> None:
-        """Deviations as bands, as bars, or not at all."""
+        """Show deviations as bands, as bars, or not at all."""
         place = charts.SPREADS.index(self.view.spread) + 1
         self._change(replace(self.view, spread=charts.SPREADS[place % len(charts.SPREADS)]))
 
     def action_regroup(self) -> None:
-        """Another way to group the curves."""
+        """Group the curves another way."""
         place = curves.GROUPINGS.index(self.grouping) + 1
         self.grouping, self._chosen = curves.GROUPINGS[place % len(curves.GROUPINGS)], ""
         self.view = replace(self.view, x_range=None, y_range=None)
         self._regroup()
 
     def action_group(self, step: int) -> None:
-        """The next group of curves, or the one before."""
+        """Show the next or previous group of curves."""
         if names := list(self._groups):
             self._chosen = names[(names.index(self._group) + step) % len(names)]
             self._change(replace(self.view, x_range=None, y_range=None))
 
     def action_difference(self) -> None:
-        """Draw how the curves differ from the first, or their accuracies."""
+        """Draw the differences of curves from the first, or their accuracies."""
         self.differing = not self.differing
         self.view = replace(self.view, full=False, y_range=None)
         self._regroup()
 
     def action_crosshair(self, step: int) -> None:
-        """Read the next level, or the one before; a zoomed view goes along."""
+        """Move the crosshair to the next or previous level; a zoomed view follows."""
         levels = list(self._levels())
         if not levels:
             return
@@ -177,7 +177,7 @@ class Chart(Vertical, can_focus=True):
         self._change(self._followed(replace(self.view, crosshair=level)))
 
     def action_zoom(self, direction: int) -> None:
-        """Nearer to the first curve at the crosshair, or to the middle of the curves; or farther away."""
+        """Zoom in or out around the first curve at the crosshair, or around the middle of the curves."""
         if self.shown:
             x_axis, y_axis = self._layout().x, self._layout().y
             seen = [one for one in self.shown if one.name not in self.view.hidden]
@@ -192,7 +192,7 @@ class Chart(Vertical, can_focus=True):
             self._zoom(direction, x, y)
 
     def action_reset(self) -> None:
-        """The whole chart, which follows what is new, without a crosshair."""
+        """Show the whole chart, without zoom and crosshair."""
         self._change(replace(self.view, x_range=None, y_range=None, crosshair=None))
 
     @on(events.MouseMove)
@@ -221,11 +221,11 @@ class Chart(Vertical, can_focus=True):
         return charts.layout(self.shown, self.view, *self.query_one(Plot).size)
 
     def _zoom(self, direction: int, x: float, y: float) -> None:
-        self._chosen = self._group  # a group that comes before it later is not turned to
+        self._chosen = self._group  # so that a new group before it does not replace it
         self._change(charts.zoomed(self.shown, self.view, ZOOM**direction, x, y))
 
     def _followed(self, view: View) -> View:
-        """The view moved along so that its crosshair can be seen."""
+        """The view, moved so that its crosshair is visible."""
         if view.x_range is None or view.crosshair is None:
             return view
         low, high = view.x_range
@@ -249,7 +249,7 @@ class Chart(Vertical, can_focus=True):
         )
 
     def _change(self, view: View) -> None:
-        """Look at the curves like this: what is said of them changes at once, the picture when its time comes."""
+        """Change the view: texts change at once, the picture is drawn in the background."""
         sure = not self.app.native_ansi_color
         self.view = replace(view, background=background_of(self.app), sure=sure, labelled=self._labelled(view))
         entries = legends.legend(self.shown, self.view)
@@ -259,7 +259,7 @@ class Chart(Vertical, can_focus=True):
         self.paint()
 
     def _labelled(self, view: View) -> bool:
-        """Whether curves are named at their ends, for which the legend leaves its lines."""
+        """Whether names are at the ends of curves, so that the legend leaves them out."""
         size = self.content_size
         height = size.height - epochs.HEIGHT * self._has_epochs
         return bool(self._own_legend and self.shown) and charts.labelled(self.shown, view, size.width, height)
@@ -277,17 +277,17 @@ class Chart(Vertical, can_focus=True):
 
     @property
     def _has_epochs(self) -> bool:
-        """Whether loss and accuracy of the run in training stand below, for which only a high chart spares the rows."""
+        """Whether loss and accuracy of the run in training are below, for which only a high chart has room."""
         return self._own_legend and bool(_in_training(self.shown)) and self.content_size.height >= HIGH
 
     @property
     def title(self) -> str:
-        """What is drawn."""
+        """The title of the chart."""
         return f"{names.title(self.whole)} · {self.what}" if self.shown else self._named
 
     @property
     def what(self) -> str:
-        """What its vertical axis shows."""
+        """The quantity on the vertical axis."""
         return DIFFERENCE if self.differing else self._what
 
     def _chips(self) -> str:
@@ -306,7 +306,7 @@ class Chart(Vertical, can_focus=True):
 
     @on(Plot.Resized)
     def paint(self) -> None:
-        """Build the picture for what is to be seen now, unless nothing is, or another is still being built."""
+        """Draw the picture of the current view, unless nothing is visible or another one is being drawn."""
         size = self.query_one(Plot).size
         wanted = (self.shown, self.view, size)
         seen = self.shown and self.screen.is_current and size.width >= SMALLEST[0] and size.height >= SMALLEST[1]

@@ -1,4 +1,4 @@
-"""Pictures that are drawn beside the event loop: lines that need nothing more than to be shown."""
+"""Pictures drawn outside the event loop, as lines that are ready to show."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -17,24 +17,24 @@ from cockpit.views import charts, curves, legends
 from cockpit.views.canvas import Colour, Row
 from cockpit.views.legends import View
 
-CACHED = 8  # pictures
+CACHED = 8  # number of pictures
 
 Picture = tuple[Strip, ...]
 
 
 @lru_cache(maxsize=CACHED)
 def picture(shown: tuple[curves.Series, ...], view: View, size: Size) -> Picture:
-    """A chart as lines that need nothing more than to be shown."""
+    """A chart as lines that are ready to show."""
     return strips(charts.draw(shown, view, *size))
 
 
 def strips(rows: Iterable[Row]) -> Picture:
-    """Rows as lines that need nothing more than to be shown."""
+    """Rows as lines that are ready to show."""
     return tuple(map(_strip, rows))
 
 
 def background_of(app: App[Any]) -> Colour:
-    """The colour that curves are drawn on."""
+    """The background colour of curves."""
     if app.native_ansi_color:
         return legends.BACKGROUNDS[app.current_theme.dark]
     return Parsed.parse(app.theme_variables["background"]).rgb
@@ -56,7 +56,7 @@ def _rich(colour: Colour | None) -> Color | None:
 
 
 class Drawn(Widget):
-    """Lines that were drawn beside the event loop."""
+    """A widget of lines drawn outside the event loop."""
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -65,10 +65,10 @@ class Drawn(Widget):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The lines of a region."""
-        self._base = self.rich_style  # found out once for all of them: it takes as long as a line does
+        self._base = self.rich_style  # once for all lines, as it takes as long as a line
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        """A line of the picture that was built last."""
+        """A line of the last picture."""
         strip = self.picture[y] if y < len(self.picture) else Strip.blank(self.size.width)
         return strip.adjust_cell_length(self.size.width).apply_style(self._base)

@@ -1,4 +1,4 @@
-"""What remains of each layer at each level, or the ratio of two tickets there, as coloured cells with their numbers."""
+"""Heat maps of layers and levels: fractions remaining or pruned, or ratios of two tickets, as coloured numbers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from textual.strip import Strip
 from cockpit.text import words
 from engine.analysis.comparing import Fraction, HeatMap, Ratios
 
-# From where on a colour holds, the colour, and that of the number on it: cividis, which colour-blind people can read.
+# The least fraction of each colour, the colour, and that of the number on it: cividis, for colour-blind readers, too.
 RAMP = (
     (0.5, "#fee838", "#000000"),
     (0.2, "#c8b866", "#000000"),
@@ -26,17 +26,17 @@ RAMP = (
     (0.0, "#00224e", "#ffffff"),
 )
 STYLES = {least: Style(color=ink, bgcolor=colour) for least, colour, ink in RAMP}
-# A ratio's colours: the one where A keeps less than B, none where both keep as much, the other where A keeps more.
+# The colours of ratios: if A keeps less than B, if both keep the same, if A keeps more.
 LESS, EQUAL, MORE = (0, 114, 178), (245, 245, 240), (213, 94, 0)
-FARTHEST = 2.0  # binary logarithm of the ratio, or of its inverse, that has the full colour
+FARTHEST = 2.0  # binary logarithm of the ratio, or of its inverse, with the full colour
 SHADES = 64  # on each side
 CELL = 4  # columns: 31 levels of VGG19 fit into 140
 
 
 class Heat(ScrollView, can_focus=True):
-    """Layers down, levels across; the number in a cell is the per cent that remain or are pruned, or the ratio A/B.
+    """Layers down, levels across. A cell's number is the percentage remaining or pruned, or the ratio A/B.
 
-    It draws its lines itself: a DataTable of so many coloured cells holds the event loop for a tenth of a second.
+    It draws its lines itself, because a DataTable of this many coloured cells blocks the event loop for 0.1 s.
     """
 
     def __init__(self, id: str | None = None) -> None:
@@ -46,7 +46,7 @@ class Heat(ScrollView, can_focus=True):
         self.level = 0
 
     def show(self, found: HeatMap, level: int, fraction: Fraction) -> None:
-        """Show a heat map of what remains, or of what is pruned, with `level` marked and in sight."""
+        """Show a heat map of fractions remaining or pruned, with `level` marked and visible."""
         of = {
             name: [part if fraction == "remaining" else 1 - part for part in parts]
             for name, parts in found.layers.items()
@@ -55,7 +55,7 @@ class Heat(ScrollView, can_focus=True):
         self._show(found.levels, cells, level)
 
     def show_ratios(self, found: Ratios, level: int) -> None:
-        """Show the ratios A/B on a diverging scale, with `level` marked and in sight."""
+        """Show the ratios A/B on a diverging scale, with `level` marked and visible."""
         columns = [[ratio_cell(one.mean if one else None) for one in row] for row in found.levels.values()]
         cells = {name: [column[place] for column in columns] for place, name in enumerate(found.layers)}
         self._show(tuple(found.levels), cells, level)
@@ -76,16 +76,16 @@ class Heat(ScrollView, can_focus=True):
 
     @property
     def needed(self) -> int:
-        """The columns that all of it takes, with a scroll bar."""
+        """The columns of the whole map, with a scroll bar."""
         return self._labels + CELL * len(self.levels) + 2
 
     @property
     def _labels(self) -> int:
-        """The columns that the names of the layers take."""
+        """The columns of the names of layers."""
         return max((cell_len(_short(name)) for name in self.cells), default=0) + 1
 
     def render_line(self, y: int) -> Strip:
-        """The line `y` of what is in sight; the first has the levels, and stays where it is."""
+        """The visible line `y`; the first has the levels and does not scroll."""
         plain, width = self.rich_style, self.size.width
         place = y - 1 + self.scroll_offset.y
         if place >= len(self.cells):
@@ -104,7 +104,7 @@ class Heat(ScrollView, can_focus=True):
 
 
 def legend(what: str) -> Text:
-    """What the colours stand for."""
+    """The meaning of the colours."""
     parts: list[str | tuple[str, Style]] = [f"{what}:"]
     for least, style in STYLES.items():
         parts += [" ", (f" ≥{least * 100:g} " if least else " <1 ", style)]
@@ -112,7 +112,7 @@ def legend(what: str) -> Text:
 
 
 def ratio_legend(what: str) -> Text:
-    """What the colours of ratios stand for."""
+    """The meaning of the colours of ratios."""
     ends = f" {2**-FARTHEST:g} ", f" {2**FARTHEST:g} "
     parts: list[str | tuple[str, Style]] = [f"{what}: ", ends[0]]
     parts += [("  ", ratio_cell(2 ** (step / 4 * FARTHEST))[1]) for step in range(-4, 5)]
@@ -120,7 +120,7 @@ def ratio_legend(what: str) -> Text:
 
 
 def ratio_cell(ratio: float | None) -> tuple[str, Style]:
-    """A ratio in at most three characters, and its colour; of none a dash."""
+    """A ratio in at most three characters, with its colours; a dash for None."""
     if ratio is None:
         return "-", Style()
     towards = max(-1.0, min(1.0, math.log2(ratio) / FARTHEST)) if ratio > 0 else -1.0
@@ -132,7 +132,7 @@ def ratio_cell(ratio: float | None) -> tuple[str, Style]:
 
 @lru_cache(maxsize=2 * SHADES + 1)
 def _diverging(shade: int) -> Style:
-    """The colours of a ratio, from blue over none to red."""
+    """The colours of a ratio, from blue through none to red."""
     end, part = (MORE if shade > 0 else LESS), abs(shade) / SHADES
     red, green, blue = (round(a + (b - a) * part) for a, b in zip(EQUAL, end, strict=True))
     return Style(color="#000000" if part < 0.6 else "#ffffff", bgcolor=f"rgb({red},{green},{blue})")

@@ -1,4 +1,4 @@
-"""The footer: the keys that do something here and now, as many as there is room for."""
+"""The footer: the keys that have an effect now, as many as fit."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ from cockpit.tui.widgets.line import Line, Piece
 from engine.store.row_types import Experiment
 
 LAST = ("app.help", "app.quit")  # at the right
-UNSAID = ("screen.", "table.", "chart.denser", "chart.sparser")  # in row 1, or how the cursor moves
-FIRST = ("act.pause", "act.retry")  # where they change something
+UNSAID = ("screen.", "table.", "chart.denser", "chart.sparser")  # keys in the first row, and cursor keys
+FIRST = ("act.pause", "act.retry")  # if they would change something
 LATER = ("act.remove", "act.tags", "act.notes", "act.archive", "act.raise", "act.lower")
 GAP = 2
 
@@ -26,18 +26,18 @@ class Key(NamedTuple):
 
     @property
     def width(self) -> int:
-        """The columns it takes, with the gap behind it."""
+        """Its columns, with the gap after it."""
         return len(self.display) + 1 + len(self.label) + GAP
 
     @property
     def pieces(self) -> list[Piece]:
-        """What is shown; a click does what the key does."""
+        """The pieces to show; a click has the key's effect."""
         press = f"app.simulate_key('{self.key}')"
         return [Piece(f"{self.display} ", "key", press), Piece(self.label, action=press), Piece(" " * GAP)]
 
 
 class KeyBar(Line):
-    """One line of keys, each with what it does to the experiments that are chosen."""
+    """One line of keys, labelled by their effect on the chosen experiments."""
 
     def on_mount(self) -> None:
         self.standing: Sequence[Experiment] = ()
@@ -48,9 +48,9 @@ class KeyBar(Line):
         self.show_keys(self.screen)
 
     def stand(self, standing: Sequence[Experiment], is_any: bool, has_pools: bool) -> None:
-        """Show the keys that do something to these experiments, as they are now; `is_any` where some are chosen.
+        """Show the keys that have an effect on these experiments.
 
-        `has_pools` says whether there are workers on this machine to stop.
+        `is_any`: some are chosen. `has_pools`: this machine has workers to stop.
         """
         if (standing, is_any, has_pools) != (self.standing, self.is_any, self.has_pools):
             self.standing, self.is_any, self.has_pools = standing, is_any, has_pools
@@ -71,7 +71,7 @@ class KeyBar(Line):
         self.show(shown, [piece for key in last for piece in key.pieces])
 
     def _keys(self, active: Sequence[ActiveBinding], is_last: bool) -> Iterator[Key]:
-        """The keys that have an effect: of the screen first, then of what has the focus, then all others."""
+        """The keys that have an effect: the screen's, then those of the widget with the focus, then all others."""
         said: set[str] = set()
         for one in sorted(active, key=self._rank):
             if one.binding.id and (one.binding.id in LAST) == is_last:

@@ -1,4 +1,4 @@
-"""A row of the screen made of pieces, each with what a click on it does."""
+"""A row of the screen made of pieces that can be clicked."""
 
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
@@ -13,7 +13,7 @@ from cockpit.text import words
 
 
 class Piece(NamedTuple):
-    """A piece of a row: `kind` is name, current or key, if any of them; `action` is what a click on it does."""
+    """A piece of a row. `kind` is name, current, key or empty; `action` is run by a click on it."""
 
     text: str
     kind: str = ""
@@ -21,7 +21,7 @@ class Piece(NamedTuple):
 
 
 class Line(Widget):
-    """One row: pieces from the left, and others up to the right end, with room between."""
+    """One row: pieces at the left, and others at the right end."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"line--name", "line--current", "line--key"}
 

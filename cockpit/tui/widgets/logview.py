@@ -1,4 +1,4 @@
-"""A view of a text file of any size. What it shows is read beside the event loop, one thing after the other."""
+"""A view of a text file of any size, read outside the event loop, one command at a time."""
 
 import asyncio
 import io
@@ -15,19 +15,19 @@ from cockpit.text import words
 from cockpit.tui.plain import Plain, plain
 from cockpit.views import pager
 
-LOOK_SECONDS = 0.5  # between two looks at whether the file has grown
-SHIFT = 20  # columns that an arrow moves sideways
-CONTEXT = 3  # lines above one that was searched for
+LOOK_SECONDS = 0.5  # between two checks whether the file has grown
+SHIFT = 20  # columns per arrow key
+CONTEXT = 3  # lines above a line found
 WHEEL = 3  # lines
 
-NOTHING = pager.Page((), (), 0, -1)  # before anything was read, which differs from an empty file
+NOTHING = pager.Page((), (), 0, -1)  # before the first page was read; differs from an empty file
 
 Source = Callable[[], tuple[int, BinaryIO]]
 Command = Callable[[BinaryIO], pager.Page]
 
 
 def of_path(path: Path) -> Source:
-    """A file, and which one it is by now: a log may be replaced by another."""
+    """The source of a file. It has the file's identity, as a log may be replaced by another file."""
     return lambda: (path.stat().st_ino, path.open("rb"))
 
 
@@ -37,7 +37,7 @@ def of_text(text: bytes) -> Source:
 
 
 class LogView(Plain, can_focus=True):
-    """Lines of a file. `following`, it stays at the end of a file that grows."""
+    """Lines of a file. While `following`, it stays at the end of a growing file."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", id="log.up", show=False, tooltip="A line up"),
@@ -68,19 +68,19 @@ class LogView(Plain, can_focus=True):
         self._stop.set()
 
     def open(self, source: Source, name: str, empty: str) -> None:
-        """Show the end of another file, and `empty` while there is nothing in it."""
+        """Show the end of another file, or the text `empty` while it is empty."""
         self.border_title, self._empty = plain(name), empty
         self._source, self.following, self.match, self._column, self._identity = source, True, -1, 0, 0
         self._page = NOTHING
         self._do(self._at_end)
 
     def change(self, source: Source) -> None:
-        """What is shown has grown, and is this now."""
+        """Replace the source by a longer one of the same text."""
         self._source = source
         self._look()
 
     def _do(self, command: Command, say: str = "") -> None:
-        """Have a command carried out after those that were given before. It ends a search."""
+        """Queue a command after earlier ones. It ends a search."""
         self._stop.set()
         self._said = say
         self._commands.put_nowait(command)
@@ -103,12 +103,12 @@ class LogView(Plain, can_focus=True):
                 self.update(f"it cannot be read ({error.strerror}): it was removed, or lies on another machine")
                 self.border_subtitle = ""
             else:
-                if source is self._source:  # else another was opened meanwhile
+                if source is self._source:  # else another file was opened meanwhile
                     self._take(identity, page)
             self._idle = self._commands.empty()
 
     def _carry_out(self, source: Source, command: Command) -> tuple[int, pager.Page]:
-        """What a command leads to. This runs in a thread; nothing else changes the state meanwhile."""
+        """The position and page after a command. Runs in a thread; nothing else changes the state meanwhile."""
         identity, file = source()
         with file:
             found = command(file)
@@ -162,7 +162,7 @@ class LogView(Plain, can_focus=True):
         self.action_move(WHEEL)
 
     def action_move(self, lines: int) -> None:
-        """So many lines down, or up."""
+        """Move down or, if negative, up by lines."""
 
         def move(file: BinaryIO) -> pager.Page:
             top = self._page.top
@@ -173,36 +173,36 @@ class LogView(Plain, can_focus=True):
         self._do(move)
 
     def action_page(self, pages: int) -> None:
-        """So many pages down, or up, a line of which stays in sight."""
+        """Move down or up by pages, which overlap by a line."""
         self.action_move(pages * max(1, self._height - 1))
 
     def action_start(self) -> None:
-        """To the first line."""
+        """Go to the first line."""
         self.following = False
         self._do(lambda file: pager.page(file, 0, self._height))
 
     def action_end(self) -> None:
-        """To the last line."""
+        """Go to the last line."""
         self._do(self._at_end)
 
     def action_shift(self, steps: int) -> None:
-        """Sideways."""
+        """Scroll sideways."""
         self._column = max(0, self._column + steps * SHIFT)
         self._draw()
 
     def follow(self, wanted: bool) -> None:
-        """Stay at the end of the file, or where one is."""
+        """Follow the end of the file, or stop following."""
         self.following = wanted
         self._do(self._at_end if wanted else self._as_before)
         self._draw()
 
     def search(self, text: str) -> None:
-        """Mark a text, and go to where it is next."""
+        """Highlight a text, and go to the next line with it."""
         self.sought, self.match = text, -1
         self.find(True)
 
     def find(self, forwards: bool) -> None:
-        """Go to where the text sought is next, or was last. A long search ends with the next key."""
+        """Go to the next or previous line with the text searched for. The next key ends a long search."""
         if not self.sought:
             return
         self.following = False
@@ -227,7 +227,7 @@ class LogView(Plain, can_focus=True):
         return pager.page(file, pager.back(file, line, CONTEXT), self._height)
 
     def stop(self) -> bool:
-        """End a search, or marking what was found; whether there was something to end."""
+        """End a search or remove its highlights; False if neither was active."""
         if self._searching:
             self._stop.set()
         elif self.sought:

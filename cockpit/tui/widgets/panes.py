@@ -1,4 +1,4 @@
-"""What stands beside charts and tables: runs under way, the state of an experiment, devices, the queue."""
+"""The panes next to charts and tables: runs in training, an experiment's state, devices, the queue."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,20 +14,20 @@ GIB = 2**30
 BARS = "▁▂▃▄▅▆▇█"
 FRESH_SECONDS = 15.0  # of a load: three samples
 GAUGE = 4  # columns
-MANY = 2  # devices, above which each has but a line
+MANY = 2  # devices, above which each has only one line
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The last values as bars between the least and the most of them."""
+    """The last values as bars between their minimum and maximum."""
     values = values[-width:]
     least, span = min(values, default=0.0), max(values, default=0.0) - min(values, default=0.0)
     return "".join(BARS[round((value - least) / span * (len(BARS) - 1)) if span else 0] for value in values)
 
 
 def training(present: Sequence[Worker], running: Mapping[int, Sequence[float]]) -> Text:
-    """The runs of an experiment that are being trained, each with what it came to so far.
+    """The runs of an experiment in training, with their accuracies so far.
 
-    `present` is who works, `running` what belongs to the experiment.
+    `present` are all workers; `running` has the test accuracies of the experiment's runs by id.
     """
     own = [row for row in present if row.run_id in running]
     names = runs.named(own)
@@ -55,7 +55,7 @@ def _run(row: Worker, name: str, accuracies: Sequence[float]) -> Text:
 
 
 def experiment(found: Detail) -> Text:
-    """How far an experiment is, what went wrong, and what a person noted."""
+    """The progress, errors, notes and tags of an experiment."""
     reason = f" ({found.reason})" if found.reason else ""
     lines = [f"{words.state(found.status)}{reason}, {found.done} of {found.runs} runs done"]
     halted = found.state if found.state != "active" else "halted"
@@ -77,7 +77,7 @@ def experiment(found: Detail) -> Text:
 
 
 def devices(loads: Sequence[Load]) -> Text:
-    """How busy every host and card is; of many, a line each; of several hosts, each by its name."""
+    """The load of hosts and cards: a line each if they are many, with names of hosts for several hosts."""
     lines, several, host = [], len({row.host for row in loads}) > 1, None
     for row in loads:
         if several and row.host != host:
@@ -102,7 +102,7 @@ def _brief(row: Load) -> str:
 
 
 def workers(present: Sequence[Worker], nobody: str) -> Text:
-    """The workers, and what each trains; `nobody` where there are none."""
+    """The workers and their runs; the text `nobody` if no worker is present."""
     lines, names = [], runs.named(present)
     for row in present:
         lines.append(f"{words.state(row.state)}  {words.device(row)}  pid {row.pid}")
@@ -112,7 +112,7 @@ def workers(present: Sequence[Worker], nobody: str) -> Text:
 
 
 def queued(experiments: Sequence[Experiment], left: Remaining, most: int) -> Text:
-    """The experiments that are not done, in the order in which their runs are claimed, at most `most`."""
+    """At most `most` unfinished experiments, in the order of claims."""
     unfinished = [row for row in experiments if row.status in ("running", "waiting", "paused")]
     unfinished.sort(key=lambda row: (row.status == "paused", -row.priority))
     lines = []

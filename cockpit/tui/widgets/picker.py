@@ -1,4 +1,4 @@
-"""A list to pick a curve or a run from, narrowed down by what is typed."""
+"""A list of curves and runs to pick from, filtered by typing."""
 
 import sqlite3
 from contextlib import closing
@@ -20,11 +20,11 @@ from cockpit.views import layer_tables
 from engine.errors import InputError
 from engine.store import database, sides
 
-MOST = 100  # offered at once; typing brings up the others
+MOST = 100  # entries offered at once; typing finds the others
 
 
 class Picker(Dialog[str | None]):
-    """Offers what can be compared layer by layer; its result is the name of what is picked."""
+    """Offers the curves and runs that can be compared layer by layer; returns the name of the picked one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Back", id="picker.back", tooltip="Pick nothing"),

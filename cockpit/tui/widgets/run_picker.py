@@ -1,4 +1,4 @@
-"""A list to pick a run from, narrowed down by what is typed."""
+"""A list of runs to pick from, filtered by typing."""
 
 import re
 import sqlite3
@@ -28,7 +28,7 @@ FIRST = ("failed", "diverged", "running", "blocked")  # listed before the others
 
 
 class RunPicker(Dialog[int | None]):
-    """The runs of an experiment; its result is the id of the one that is picked."""
+    """Offers the runs of an experiment; returns the id of the picked one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Back", id="run-picker.back", tooltip="Pick nothing"),
@@ -92,7 +92,7 @@ def _cells(run: Run, name: str) -> Cells:
 
 
 def _matches(text: str, typed: Sequence[str]) -> bool:
-    """Whether a text has all words; `level 2` is not in `level 21`."""
+    """Whether a text contains all words as whole words: `level 21` does not match `level 2`."""
     return all(
         re.search(re.escape(word) + (r"\b" if word[-1].isdigit() and " " in word else ""), text) for word in typed
     )

@@ -1,4 +1,4 @@
-"""The status line: which database, what is waiting and running, which workers live, when something was last written."""
+"""The status line: database, runs waiting and running, live workers, time of the last write."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ SILENT_SECONDS = 10.0  # without a write while workers should be at work
 
 
 class StatusLine(Plain):
-    """One line, brought up to date every second."""
+    """One line, updated every second."""
 
     QUERIES: ClassVar[Mapping[str, Query]] = {
         "totals": rows.totals,
@@ -32,7 +32,7 @@ class StatusLine(Plain):
         self.set_interval(1.0, self._update)
 
     def trouble(self, unread: bool) -> None:
-        """Say whether the database cannot be read now; the banner says why."""
+        """Show whether the database cannot be read; the banner shows why."""
         self.unread = unread
         self._update()
 

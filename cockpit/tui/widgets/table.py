@@ -1,4 +1,4 @@
-"""A table that is told what it should show, and changes only the cells that differ. The cursor stays on its row."""
+"""A table that updates only the cells that differ, and keeps the cursor on its row."""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -12,12 +12,12 @@ from cockpit.text import words
 from cockpit.tui import filters
 from cockpit.tui.insides import Cells, FastTable
 
-ROWS_AT_ONCE = 60  # added or changed between two looks at the keyboard
+ROWS_AT_ONCE = 60  # rows added or changed before keys are handled
 PAUSE_SECONDS = 0.01  # for the keyboard
 
 
 class LiveTable(FastTable):
-    """Rows by key, in the order given. `mark` has the keys that a person has selected."""
+    """Rows by key, in the order given. `mark` has the keys of marked rows."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "cursor_down", "Down", id="table.down", show=False, tooltip="The next row"),
@@ -28,11 +28,11 @@ class LiveTable(FastTable):
         super().__init__(id=id, cursor_type="row", zebra_stripes=False)
         self.headings = headings
         self._all: Mapping[str, Cells] = {}
-        self._typed = ""  # words that rows must have to be shown
+        self._typed = ""  # the words of the filter
         self._coming: dict[str, Cells] = {}
-        self._wanted: list[str] = []  # the keys of all rows that should be shown, in order
+        self._wanted: list[str] = []  # the keys of all rows to show, in order
         self._cursor_key: str | None = None
-        self._aim: str | None = None  # where the cursor should go once it is there
+        self._aim: str | None = None  # the row for the cursor once it is shown
 
     def on_mount(self) -> None:
         self._pause = self.set_interval(PAUSE_SECONDS, self._come, pause=True)
@@ -40,7 +40,7 @@ class LiveTable(FastTable):
             self.add_column(Text(heading), key=heading)
 
     def columned(self, labels: Mapping[str, str | Text]) -> None:
-        """Have these columns, by their keys."""
+        """Set the columns, by their keys."""
         if list(labels) != list(self.headings):
             self.clear(columns=True)
             self.headings, self.shown = list(labels), {}
@@ -49,20 +49,20 @@ class LiveTable(FastTable):
 
     @property
     def key(self) -> str | None:
-        """The key of the row that the cursor is on."""
+        """The key of the row under the cursor."""
         if not self.shown or not self.is_valid_row_index(self.cursor_row):
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
     def point_at(self, key: str) -> None:
-        """Put the cursor on this row, now or when it comes."""
+        """Put the cursor on this row, now or when it is shown."""
         if key in self.shown:
             self.move_cursor(row=self.get_row_index(RowKey(key)), animate=False)
         else:
             self._aim = key
 
     def show(self, rows: Mapping[str, Cells]) -> None:
-        """Show these rows. What is new or differs comes piece by piece, so that no key waits for a long table."""
+        """Show these rows. Changes are made in parts, so that keys do not wait for a long table."""
         self._all = rows
         rows = {key: cells for key, cells in rows.items() if not self._typed or filters.has(cells, self._typed)}
         self._cursor_key = self._aim or self.key or self._cursor_key
@@ -75,7 +75,7 @@ class LiveTable(FastTable):
         self._come()
 
     def narrow(self, typed: str) -> None:
-        """Show only the rows that have these words."""
+        """Show only the rows that match these words."""
         if typed != self._typed:
             self._typed = typed
             self.show(self._all)
@@ -104,18 +104,18 @@ class LiveTable(FastTable):
             self._order()
 
     def _order(self) -> None:
-        """Put the rows into the order wanted, the cursor where its row is then."""
+        """Sort the rows into their order, and keep the cursor on its row."""
         if list(self.shown) == self._wanted:
             return
         cursor = self.key
         places = {key: place for place, key in enumerate(self._wanted)}
         ranks = iter([places[str(key.value)] for key in self.rows])
-        self.sort(key=lambda _: next(ranks))  # it asks for the rank of each row once, in the order of `rows`
+        self.sort(key=lambda _: next(ranks))  # `sort` calls this once per row, in the order of `rows`
         self.shown = {key: self.shown[key] for key in self._wanted}
         if cursor is not None:
             self.move_cursor(row=places[cursor], animate=False)
 
 
 def _plain(cell: str | Text) -> str | Text:
-    """A cell in one line. DataTable reads a `str` with a bracket as markup; one without is drawn fast."""
+    """A cell on one line. DataTable reads a `str` with a bracket as markup, and draws one without fast."""
     return cell if isinstance(cell, Text) or (cell.isprintable() and "[" not in cell) else Text(words.line(cell))

@@ -1,4 +1,4 @@
-"""The first row: the screens by their keys; at its right the database, the workers and the time left."""
+"""The first row: the screens with their keys; at the right the database, the workers and the time left."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -11,7 +11,7 @@ from cockpit.tui.widgets.line import Line, Piece
 from engine.store.row_types import Worker
 
 NAME = "cockpit"
-LAYOUTS = ((NAME, "  "), (NAME, " "), ("", " "))  # what stands before the screens and between them
+LAYOUTS = ((NAME, "  "), (NAME, " "), ("", " "))  # text before the screens, and between them
 DATABASE_WIDTH = 24
 
 
@@ -26,13 +26,13 @@ class TopBar(Line):
         self._draw()
 
     def tell(self, name: str, value: Any) -> None:
-        """Show who works, or how long it still takes."""
+        """Show the workers, or the time left."""
         self.told[name] = value
         self._draw()
 
     @property
     def _mode(self) -> str | None:
-        """The mode of its screen, which may be made before it is shown; None for a form or the page of a run."""
+        """The mode of its screen, which may not be shown yet; None for a form or the page of a run."""
         return next((mode for mode, kind in host_of(self).MODES.items() if type(self.screen) is kind), None)
 
     def _draw(self) -> None:
@@ -46,7 +46,7 @@ class TopBar(Line):
         self.show(pieces, [Piece(said)])
 
     def _fitting(self, screens: Mapping[str, str]) -> tuple[tuple[str, str], str]:
-        """What has room: all of the screens; of the rest as much as there is."""
+        """The layout and text that fit: all screens, and as much of the rest as possible."""
         remaining: Remaining = self.told.get("remaining", Remaining())
         right = [
             words.short(host_of(self).path.name, DATABASE_WIDTH),
