@@ -37,6 +37,7 @@ def leading(
         "notify": None,
         "drain": False,
         "checkpoints": None,
+        "start": None,
     }
     scheme = "tls" if options.get("keys") else "tcp"
     led = Head(Namespace(db=path, listen=f"{scheme}://{host}:{port}", **{**given, **options}))

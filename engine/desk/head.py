@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import msgspec
 from msgspec import structs
 
 from engine import __version__
+from engine.desk import starting
 from engine.desk.desk import Held, HeldUp, Wish
 from engine.desk.local import BUSY_SECONDS, LocalDesk, drop_stale_checkpoints, take_over
 from engine.desk.session import Session, is_storage
@@ -63,8 +65,10 @@ class Head:
         self.database = _identity(self.connection)
         self.torch = torch_version()
         self.shared = shared.folder(options.checkpoints, self.database) if options.checkpoints else None
+        self.starter = starting.Starter(options.start, time.monotonic()) if options.start else None
+        self.machines: Counter[starting.Machine] = Counter()  # the connections of the pools that joined
         self._secure = self.address.context(head=True)
-        self._written = self._renewed = 0.0
+        self._written = self._renewed = self._scaled = 0.0
         self._lead: heads.Lead | None = None
 
     def serve(self) -> None:
@@ -95,6 +99,8 @@ class Head:
             self._part()
         finally:
             server.shutdown()
+            if self.starter:
+                self.starter.close()
             if self._lead:
                 database.join_file(self.options.db).unlink(missing_ok=True)
                 with self.lock, suppress(sqlite3.Error):  # locked, or lost; the ended process shows it too
@@ -124,6 +130,9 @@ class Head:
                     self._renew(now)
                     take_over(self.connection)
                     drop_stale_checkpoints(self.connection, self.folder)
+                if self.starter and now - self._scaled >= starting.STEP_SECONDS and not self.stop.is_set():
+                    self._scaled = now
+                    self._scale(self.starter, now)
         except Exception as error:
             if not is_storage(error):
                 raise
@@ -152,6 +161,20 @@ class Head:
                 if session.claim_held and now - session.heard < leases.RENEWAL_SECONDS:
                     leases.renew(self.connection, session.claim_held)
 
+    def _scale(self, starter: starting.Starter, now: float) -> None:
+        """Start a machine if the queue can use it, and tell the workers of idle machines to end."""
+        joined = {machine: [0, 0] for machine, connections in self.machines.items() if connections}
+        for session in self.sessions.values():
+            counts = joined.setdefault(session.machine, [0, 0])
+            counts[0] += 1
+            counts[1] += session.claim_held is None
+        ready = leases.ready(self.connection, {session.desk.wish.split for session in self.sessions.values()})
+        counted = {machine: (workers, idle) for machine, (workers, idle) in joined.items()}
+        ending = starter.step(ready, counted, now)
+        for session in self.sessions.values():
+            if session.machine in ending:
+                session.held = Held(session.held.ours, session.held.wanted, stop=True)
+
     def _lose(self, session: Session) -> None:
         del self.sessions[session.desk.worker]
         session.leave()
@@ -179,6 +202,8 @@ class Head:
         try:
             self._check(hello)
             session = None if hello.role == "pool" else self._greet(hello, line)
+            if session is None:
+                self._count(hello, 1)
         except (Refused, InputError) as why:
             line.send(Answer(problem="refused", said=str(why)))
             return
@@ -190,12 +215,18 @@ class Head:
                 call = line.receive(Call)
                 line.send(_answer(serve, call))
         finally:
+            if session is None:
+                self._count(hello, -1)
             if session and session.connected is line:
                 with self.lock:
                     if session.over:
                         self.sessions.pop(session.desk.worker, None)
                     else:
                         session.dropped = time.monotonic()
+
+    def _count(self, hello: Hello, number: int) -> None:
+        with self.lock:
+            self.machines[_machine(hello)] += number
 
     def _check(self, hello: Hello) -> None:
         """Raises Refused if the version of cockpit or torch or the database is not the head's, or if the head stops."""
@@ -234,6 +265,7 @@ class Head:
             )
         wish = Wish(None, hello.split, self.options.min_free, hello.shared_device)
         session = Session(LocalDesk(self.connection, self.folder, worker, wish, self.options.notify), self.lock)
+        session.machine = _machine(hello)
         if hello.claim:
             session.claim_held = hello.claim.claim()
         what = f"{hello.device} ({hello.device_name})" if hello.device_name else hello.device
@@ -337,6 +369,10 @@ def _write_join_file(place: Path, address: Address) -> None:
     place.write_text("\n".join(lines) + "\n")
 
 
+def _machine(hello: Hello) -> starting.Machine:
+    return hello.identity.host, hello.log
+
+
 def _log_name(hello: Hello) -> str:
     """The name of the log file for a machine's workers, made safe: the machine chooses the parts."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", hello.identity.host)[:60]
@@ -356,6 +392,7 @@ def main() -> None:
     parser.add_argument("--listen", required=True)
     parser.add_argument("--keys", type=Path)
     parser.add_argument("--checkpoints", type=Path, help="a folder that all machines see")
+    parser.add_argument("--start", type=starting.read, help="how to start machines that join: JSON of `Plan`")
     parser.add_argument("--pool", type=int)
     parser.add_argument("--parent", type=int, default=0)
     parser.add_argument("--min-free", type=int, default=0)

@@ -13,6 +13,7 @@ import msgspec
 from engine.datasets.catalog import split_part
 from engine.desk.desk import Held, Report, Room
 from engine.desk.local import LocalDesk
+from engine.desk.starting import Machine
 from engine.desk.wire import PIECE, Line, Order, Piece
 from engine.errors import InputError
 from engine.machine import processes
@@ -83,6 +84,7 @@ class Session:
         self.heard = time.monotonic()
         self.connected: Line | None = None  # its newest main connection
         self.dropped: float | None = None  # when that ended
+        self.machine: Machine = ("", "")
         self.over = False
         self._ended: tuple[str, int] | None = None  # the last claim that it ended, and how
         self._incoming: Path | None = None

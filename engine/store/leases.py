@@ -7,7 +7,7 @@ when the worker's process is gone, or when the lease expires.
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 120.0  # outlasts a lock of a minute by another program
 RENEWAL_SECONDS = LEASE_SECONDS / 8
+MANY = 10_000  # runs
 MEMORY_MARGIN = 1.2  # times the memory that torch reserved, for the CUDA context and libraries
 
 # The number of devices that share a run's batches. Few recipes set it, and finding the word is faster than parsing.
@@ -258,6 +259,21 @@ def unfinished(
         {"experiment": experiment, "split": split, "without": json.dumps([*without])},
     ).fetchone()
     return bool(row[0])
+
+
+def ready(connection: sqlite3.Connection, splits: Collection[int]) -> int:
+    """The number of runs that could start now on workers of `splits` devices (of any number if empty); at most MANY."""
+    row = connection.execute(
+        f"""
+        SELECT count(*) FROM (
+          SELECT 1 FROM runs INDEXED BY runs_ready
+          WHERE status = 'waiting' AND unmet = 0 AND priority IS NOT NULL AND {_ours()}
+            AND (:any OR {SPLIT} IN (SELECT value FROM json_each(:splits))) LIMIT {MANY}
+        )
+        """,
+        {"any": not splits, "splits": json.dumps([*splits])},
+    ).fetchone()
+    return int(row[0])
 
 
 def foreign(connection: sqlite3.Connection) -> int:
