@@ -16,6 +16,7 @@ import pytest
 from cockpit.text import hints
 from engine.plan import defining
 from engine.store import adding, database
+from tests.workers import Worker
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 TINY: dict[str, Any] = {
@@ -114,15 +115,10 @@ def copied(path: Path, folder: Path) -> Path:
 
 def work_off(path: Path, **options: Any) -> str:
     """Train everything in the queue of a database, in a worker process of its own; what that says."""
-    command = [sys.executable, "-m", "engine.workers.worker", "--db", str(path), "--drain"]
-    command += [
-        part
-        for key, value in {"device": "cpu", **options}.items()
-        for part in (f"--{key.replace('_', '-')}", str(value))
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    given = {"device": "cpu", **options}
+    worker = Worker("--db", path, "--drain", *(part for key, value in given.items() for part in (f"--{key}", value)))
+    assert worker.wait() == 0, worker.said()
+    return worker.said()
 
 
 def add(path: Path, name: str, **options: Any) -> adding.Added:

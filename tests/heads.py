@@ -1,10 +1,8 @@
 """A head in a thread of the tests, and workers that join it."""
 
 import ctypes
-import multiprocessing
 import os
 import sqlite3
-import sys
 import threading
 from argparse import Namespace
 from collections.abc import Iterator
@@ -19,9 +17,7 @@ from engine.desk import remote, wire
 from engine.desk.head import Head
 from engine.desk.remote import RemoteDesk
 from engine.workers.pool import naming
-
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([__name__, "engine.workers.worker", "sklearn.datasets", "torch._dynamo"])
+from tests.workers import SERVER, be_worker
 
 
 @contextmanager
@@ -72,7 +68,7 @@ def join(address: wire.Address, cache: Path, *options: object, network: str = ""
     """
     arguments = [*naming("--head", address), "--cache", cache, "--device", "cpu", *options]
     about = list(map(str, arguments)), cache.with_suffix(".log"), network, patience
-    process = _SERVER.Process(target=_work, args=about)
+    process = SERVER.Process(target=_work, args=about)
     process.start()
     return process
 
@@ -85,8 +81,6 @@ def enter(network: str) -> None:
 
 
 def _work(arguments: list[str], log: Path, network: str, patience: float) -> None:
-    from engine.workers import worker
-
     enter(network)
     wire.ANSWER_SECONDS = patience
 
@@ -95,8 +89,4 @@ def _work(arguments: list[str], log: Path, network: str, patience: float) -> Non
 
     sqlite3.connect = refuse  # type: ignore[assignment]
     remote.CHECKPOINT_SECONDS, remote.SHARE = 0.0, 1.0
-    with log.open("ab") as output:
-        for stream in (1, 2):
-            os.dup2(output.fileno(), stream)
-    sys.argv = ["engine.workers.worker", *arguments]
-    worker.main()
+    be_worker(arguments, log)

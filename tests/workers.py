@@ -1,14 +1,22 @@
 """Worker processes that tests start, and what their trainings recorded."""
 
+import multiprocessing
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 from engine.store import database
 
+# Workers are forked from a process that has imported torch once, which takes each seconds otherwise.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["engine.workers.worker", "sklearn.datasets", "torch._dynamo"])
 SLOW = {"levels": 1, "replicates": 1, "epochs": 12, "random": ["none"], "width": 0.5}
 
 
@@ -28,13 +36,77 @@ def records(path: Path) -> dict[str, Any]:
         }
 
 
-def start_worker(path: Path, checkpoint_seconds: float, **options: Any) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "engine.workers.worker", "--db", str(path), "--device", "cpu", "--drain"]
-    return subprocess.Popen([*command, "--checkpoint-seconds", str(checkpoint_seconds)], **options)
+class Worker:
+    """A worker process, with the methods of `subprocess.Popen` that tests use."""
+
+    def __init__(self, *arguments: object) -> None:
+        self._log = tempfile.NamedTemporaryFile()  # noqa: SIM115 - as long as this object
+        given = list(map(str, arguments)), Path(self._log.name), os.getcwd(), dict(os.environ)
+        self._process: BaseProcess = SERVER.Process(target=_work, args=given)
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it is at work."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float = 600) -> int:
+        """Wait for its end. Returns the exit code."""
+        self._process.join(timeout)
+        code = self._process.exitcode
+        assert code is not None, f"still at work: {self.said()}"
+        return code
+
+    def send_signal(self, signal: int) -> None:
+        os.kill(self.pid, signal)
+
+    def terminate(self) -> None:
+        self.send_signal(SIGTERM)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def said(self) -> str:
+        """What it printed, on stdout and stderr."""
+        return Path(self._log.name).read_text()
 
 
-def wait_for_epochs(path: Path, recorded: int, worker: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 60
+def _work(arguments: list[str], log: Path, folder: str, environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    be_worker(arguments, log)
+
+
+def be_worker(arguments: list[str], log: Path) -> None:
+    """Do in a forked process what `python -m engine.workers.worker` does; what that prints is appended to `log`."""
+    from engine.workers import worker
+
+    with log.open("ab") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+    sys.argv = ["engine.workers.worker", *arguments]
+    worker.main()
+
+
+def worker_command(path: Path, device: str = "cpu") -> list[str]:
+    """The command of a worker that drains the database at `path`: for one that streams, whose decoders end as Python's
+    main process does, not as a forked one."""
+    return [sys.executable, "-m", "engine.workers.worker", "--db", str(path), "--device", device, "--drain"]
+
+
+def start_worker(path: Path, checkpoint_seconds: float) -> Worker:
+    """Start a worker that drains the database at `path`."""
+    return Worker("--db", path, "--device", "cpu", "--drain", "--checkpoint-seconds", checkpoint_seconds)
+
+
+def wait_for_epochs(path: Path, recorded: int, worker: "Worker | subprocess.Popen[bytes]") -> None:
+    """Wait until so many epochs are recorded, or the worker has ended."""
+    deadline = time.monotonic() + 120
     with closing(database.reader(path)) as connection:
         while connection.execute("SELECT count(*) FROM epochs").fetchone()[0] < recorded and worker.poll() is None:
             assert time.monotonic() < deadline, "waited too long"

@@ -29,11 +29,11 @@ from engine.store import database, rows
 from engine.tickets import starts
 from engine.training import checkpoints, loop, profiles
 from engine.workers import run
-from tests.conftest import add, work_off
+from tests.conftest import add
 from tests.engine.folders import make, truncate
 from tests.images import scalar_hash
 from tests.trainings import TRAINING
-from tests.workers import records, start_worker, wait_for_epochs
+from tests.workers import records, wait_for_epochs, worker_command
 
 CPU = torch.device("cpu")
 CROPPED = replace(
@@ -258,7 +258,7 @@ def test_decoders_end_with_their_worker_however_that_ends(root: Path, how: signa
     else:
         worker.send_signal(how)
     assert worker.wait(30) == (0 if how is None else -how)
-    _, alive = psutil.wait_procs(helpers, timeout=10)
+    _, alive = psutil.wait_procs(helpers, timeout=60)
     assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)  # for init to notice
 
 
@@ -275,15 +275,15 @@ def test_a_worker_stopped_or_killed_within_streamed_epochs_leaves_the_same_recor
         path.parent.mkdir()
         add(path, "pets", **small)
         for recorded in (1, 5) if disturbed else ():
-            worker = start_worker(path, checkpoint_seconds=0.0)
+            worker = subprocess.Popen([*worker_command(path), "--checkpoint-seconds", "0"])
             wait_for_epochs(path, recorded, worker)
             helpers = psutil.Process(worker.pid).children(recursive=True)
             assert helpers
             worker.send_signal(how)
             assert worker.wait(30) == (0 if how is signal.SIGTERM else -how)
-            _, alive = psutil.wait_procs(helpers, timeout=10)
+            _, alive = psutil.wait_procs(helpers, timeout=60)
             assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
-        work_off(path, decoders=2)
+        subprocess.run([*worker_command(path), "--decoders", "2"], check=True)
         found.append(records(path))
     assert found[0] == found[1]
     assert {row[1] for row in found[0]["runs"]} == {"done"}
@@ -308,7 +308,7 @@ def test_tickets_of_real_photographs_go_to_small_images_and_back(shared_data: Pa
     ends = photographs, f"npz:{tmp_path / 'svhn.npz'}"
     for name, source, target in (("there", *ends), ("back", *reversed(ends))):
         add(path, name, source=[source], target=[target], **tiny)
-    work_off(path)
+    subprocess.run(worker_command(path), check=True)
     with closing(database.reader(path)) as connection:
         assert {row.status for row in rows.experiments(connection)} == {"done"}
         carried = connection.execute("SELECT DISTINCT source, target FROM runs WHERE source <> target").fetchall()

@@ -31,7 +31,7 @@ from engine.training import checkpoints, loop, profiles, team
 from engine.training.team import Team
 from tests.conftest import TINY, add, work_off
 from tests.trainings import TRAINING
-from tests.workers import records
+from tests.workers import Worker, records, wait_for_epochs, worker_command
 
 CPU = torch.device("cpu")
 # 629 images in batches of 65, the last of 44: the two parts of a batch are of 32 and 33 images, at the end of 22 each.
@@ -310,12 +310,6 @@ def test_only_a_worker_of_as_many_devices_claims_a_split_run(tmp_path: Path) -> 
         assert not leases.unfinished(connection, split=3)
 
 
-def split_worker(path: Path, device: str = "cpu") -> list[str]:
-    """The command of a worker that splits batches over two processes."""
-    module = [sys.executable, "-m", "engine.workers.worker"]
-    return [*module, "--db", str(path), "--device", device, "--drain", "--split", "2"]
-
-
 two_cards = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 on_each = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=[pytest.mark.gpu, two_cards])])
 
@@ -327,7 +321,7 @@ def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp
     for place in (undisturbed, path):
         add(place, "split", split=2, **WANTED)
     work_off(undisturbed, device=device, split=2)
-    worker = subprocess.Popen([*split_worker(path, device), "--checkpoint-seconds", "0"])
+    worker = Worker("--db", path, "--device", device, "--drain", "--split", 2, "--checkpoint-seconds", 0)
     wait_for_epochs(path, 3, worker)
     (follower,) = psutil.Process(worker.pid).children()
     assert "engine.workers.follower" in follower.cmdline()
@@ -345,7 +339,7 @@ def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp
 def test_a_signal_to_all_processes_of_a_team_leaves_a_checkpoint(tmp_path: Path, device: str) -> None:
     path = tmp_path / "experiments.db"
     add(path, "split", split=2, **WANTED)
-    worker = subprocess.Popen(split_worker(path, device), start_new_session=True)
+    worker = subprocess.Popen([*worker_command(path, device), "--split", "2"], start_new_session=True)
     wait_for_epochs(path, 1, worker)
     os.killpg(worker.pid, signal.SIGTERM)  # as Slurm and systemd do
     assert worker.wait(120) == 0
@@ -359,21 +353,13 @@ def test_a_signal_to_all_processes_of_a_team_leaves_a_checkpoint(tmp_path: Path,
 def test_followers_end_with_their_worker(tmp_path: Path) -> None:
     path = tmp_path / "experiments.db"
     add(path, "split", split=2, **WANTED)
-    worker = subprocess.Popen(split_worker(path))
+    worker = Worker("--db", path, "--device", "cpu", "--drain", "--split", 2)
     wait_for_epochs(path, 1, worker)
     (follower,) = psutil.Process(worker.pid).children()
     worker.kill()
     worker.wait()
     psutil.wait_procs([follower], timeout=20)
     assert not follower.is_running()
-
-
-def wait_for_epochs(path: Path, recorded: int, worker: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 120
-    with closing(database.reader(path)) as connection:
-        while connection.execute("SELECT count(*) FROM epochs").fetchone()[0] < recorded and worker.poll() is None:
-            assert time.monotonic() < deadline, "waited in vain"
-            time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import hashlib
 import signal
 import sqlite3
-import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -280,10 +279,9 @@ def test_a_damaged_row_met_in_a_training_stops_the_worker_and_fails_no_run(
     add(path, "next", levels=1, replicates=2, random=["none"], target=[save(tmp_path / "own.npz", gray(40, side=8))])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(statement)
-    with start_worker(path, 60, stdout=subprocess.PIPE) as worker:
-        output, _ = worker.communicate(timeout=120)
-    assert worker.returncode == processes.HALTED
-    (halted,) = (line for line in output.decode().splitlines() if line.startswith(processes.HALT))
+    worker = start_worker(path, 60)
+    assert worker.wait(120) == processes.HALTED
+    (halted,) = (line for line in worker.said().splitlines() if line.startswith(processes.HALT))
     assert f"{path} is damaged: " in halted
     assert said in halted
     with closing(database.reader(path)) as connection:

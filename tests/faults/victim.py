@@ -1,15 +1,12 @@
 """A worker that is hit at a named point of its work: `engine.workers.worker`, with traps around its steps.
 
 The product knows nothing of this. What lies between two steps is reached by wrapping the function on either side.
-Victims are forked from a server that has imported torch once, so that one costs a fraction of a second.
 """
 
 import functools
-import multiprocessing
 import os
 import resource
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +21,7 @@ import psutil
 
 from engine.desk.wire import Address
 from engine.store import database, files, leases, records
+from tests.workers import SERVER, be_worker
 
 POINTS = (
     "after claim",
@@ -38,8 +36,6 @@ POINTS = (
     "after done",
 )
 OF_THE_HEAD = ("before a commit", "between ticket and its row")  # which a worker that joined one does not come to
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([__name__, "engine.workers.worker", "sklearn.datasets", "torch._dynamo"])
 
 
 @dataclass
@@ -104,10 +100,10 @@ def start(path: Path, *options: object, trap: Trap | None = None, head: Address 
 
     With a `head` it opens no database and works until it is asked to end.
     """
-    reports, reporter = _SERVER.Pipe(duplex=False)
+    reports, reporter = SERVER.Pipe(duplex=False)
     place = ["--head", head, "--cache", path.with_suffix(".cache")] if head else ["--db", path, "--drain"]
     arguments = [*place, "--device", "cpu", *options]
-    process = _SERVER.Process(target=_work, args=(list(map(str, arguments)), log_of(path), trap or Trap(), reporter))
+    process = SERVER.Process(target=_work, args=(list(map(str, arguments)), log_of(path), trap or Trap(), reporter))
     process.start()
     reporter.close()
     return Victim(process, reports)
@@ -128,16 +124,10 @@ def log_of(path: Path) -> Path:
 
 def _work(arguments: list[str], log: Path, trap: Trap, reporter: Connection) -> None:
     """What the process does: lay the trap, then what `python -m engine.workers.worker` does."""
-    from engine.workers import worker
-
-    with log.open("ab") as output:
-        for stream in (1, 2):
-            os.dup2(output.fileno(), stream)
     (_lay_afar if "--head" in arguments else _lay)(trap, reporter)
     if trap.room is not None:
         _limit(trap.room)
-    sys.argv = ["engine.workers.worker", *arguments]
-    worker.main()
+    be_worker(arguments, log)
 
 
 def _limit(room: int) -> None:
