@@ -4,6 +4,7 @@ import ast
 import inspect
 import pkgutil
 import textwrap
+from functools import cache
 from importlib import import_module
 
 import cockpit.tui
@@ -20,6 +21,7 @@ def classes() -> list[type]:
     return sorted(ours, key=lambda one: (one.__module__, one.__qualname__))
 
 
+@cache
 def private(kind: type, stored: bool) -> set[str]:
     """The private names that the source of a class defines or stores, and, unless `stored`, those it reads."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
