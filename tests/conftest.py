@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from cockpit.text import hints
 from engine.plan import defining
@@ -130,7 +131,14 @@ def add(path: Path, name: str, **options: Any) -> adding.Added:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database of one small experiment with both scopes and all random tickets, trained to the end. Read only."""
-    path = tmp_path_factory.mktemp("trained") / "experiments.db"
-    add(path, "tiny", scope=["global", "layerwise"], random=["global", "local", "preserved"])
-    work_off(path)
-    return path
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # by the processes of pytest-xdist
+    folder, unfinished = shared / "trained", shared / "in-training"
+    with FileLock(shared / "trained.lock"):
+        if not folder.exists():
+            unfinished.mkdir(exist_ok=True)
+            path = unfinished / "experiments.db"
+            add(path, "tiny", scope=["global", "layerwise"], random=["global", "local", "preserved"])
+            work_off(path)
+            unfinished.rename(folder)
+    return folder / "experiments.db"
