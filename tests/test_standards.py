@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
     [
         ("ruff", "check", "."),
         ("ruff", "format", "--check", "."),
-        ("mypy",),
+        pytest.param(("mypy",), marks=pytest.mark.slow),
         ("importlinter.cli", "lint"),
     ],
     ids=["lint", "format", "types", "imports"],
