@@ -1,1 +1,1 @@
-"""What is measured, and how: `python -m benchmarks NAME [--quick]`. Each prints a small table and a line of JSON."""
+"""The benchmarks: `python -m benchmarks NAME [--quick]` prints a small table and a line of JSON."""

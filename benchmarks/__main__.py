@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME [--quick]`; `all` runs one after the other, each in a process of its own."""
+"""`python -m benchmarks NAME [--quick]`; `all` runs one after the other, each in its own process."""
 
 import argparse
 import importlib
@@ -35,7 +35,7 @@ NAMES = (
 
 
 def main() -> None:
-    """Run one benchmark: tables for people, then JSON with the machine it ran on. Or all of them."""
+    """Run one benchmark or all: prints tables, then JSON with the machine."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=[*NAMES, "all"])
     parser.add_argument("--quick", action="store_true", help="a tenth of the size, to see that it works")
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _all(arguments: Sequence[str]) -> int:
-    """Run every benchmark with these arguments; how many of them failed."""
+    """Run all benchmarks with these arguments; returns the number that failed."""
     failed = 0
     for name in NAMES:
         print(f"# {name}", flush=True)
@@ -76,7 +76,7 @@ def _all(arguments: Sequence[str]) -> int:
 
 
 def _show(found: Mapping[str, float | Rows]) -> None:
-    """Print numbers one a line, and rows as a table with what they measure above."""
+    """Print numbers one per line, and rows as a table with headings."""
     width = max((len(what) for what, value in found.items() if not isinstance(value, list)), default=0)
     for what, value in found.items():
         if not isinstance(value, list):

@@ -1,7 +1,5 @@
-"""What was tried and is not used.
-
-torch.compile, replicates in one grouped network, batch norm folded in evaluation, and ResNet-20's blocks as one writes
-them first.
+"""Alternatives that were tried and are not used: torch.compile, replicates in one grouped network, batch norm folded in
+evaluation, and a plain form of ResNet-20's blocks.
 """
 
 import copy
@@ -37,7 +35,7 @@ PROFILES: tuple[Profile, ...] = ("exact", "fast")
 
 
 def measure(quick: bool) -> dict[str, float]:
-    """Each against what is used, on the first CUDA device or else on one thread; quickly, nothing is compiled."""
+    """Each against the code in use, on the first CUDA device, else on one thread; `--quick` compiles nothing."""
     device = torch.device("cuda:0") if torch.cuda.is_available() else CPU
     rounds = 1 if quick else 5
     found: dict[str, float] = {}
@@ -71,7 +69,7 @@ def _compiled(device: torch.device, rounds: int) -> dict[str, float]:
 
 
 class _Written(BasicBlock):
-    """The block with its shortcut as a slice, and nothing in place."""
+    """The block with its shortcut as a slice, and no operation in place."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
@@ -95,7 +93,7 @@ def _as_written_first(device: torch.device, rounds: int) -> dict[str, float]:
 def _grouped(
     model: str, width: float, shape: Shape, profile: Profile, device: torch.device, rounds: int
 ) -> dict[str, float]:
-    """Forward and backward passes of replicates as groups of one network, against one after another."""
+    """Forward and backward passes of replicates as groups of one network, against one after the other."""
     profiles.configure(profile, device)
     layout = profiles.memory_format(profile)
     one = nn.Sequential(*list(nets.build(model, width, shape, CLASSES).children())[:-1])  # but the output layer
@@ -128,7 +126,7 @@ def _replicated(network: nn.Sequential) -> nn.Sequential:
 
 
 def _passes(network: nn.Module, images: torch.Tensor, times: int, profile: Profile) -> float:
-    """Images a second that each replicate is trained on, where it takes so many passes to train all of them."""
+    """Images per second for each replicate, if training all of them takes this number of passes."""
     began = clock(images.device)
     for _ in range(PASSES * times):
         with profiles.autocast(profile, images.device):
@@ -147,7 +145,7 @@ def _folded(model: str, images: int, device: torch.device, rounds: int) -> dict[
 
 
 def _evaluation(loop: OurLoop, prepared: Callable[[nn.Module], nn.Module]) -> float:
-    """Test images a second that a network classifies, what prepares it included."""
+    """Test images per second that a network classifies, including its preparation."""
     began = clock(loop.data.device)
     state = replace(loop.state, model=prepared(loop.state.model))
     evaluate(state, loop.data, loop.data.test, loop.wanted, lambda _: None)
@@ -155,7 +153,7 @@ def _evaluation(loop: OurLoop, prepared: Callable[[nn.Module], nn.Module]) -> fl
 
 
 def _fold(network: nn.Module) -> nn.Module:
-    """A copy for evaluation in which each batch norm is part of the convolution before it."""
+    """A copy for evaluation with each batch norm folded into the convolution before it."""
     network = copy.deepcopy(network).eval()
     leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
     for (name, module), (after, norm) in pairwise(leaves):

@@ -1,4 +1,4 @@
-"""Charts at size: five curves of 31 levels with their bands, drawn again and again as new points come."""
+"""Large charts: five curves of 31 levels with bands, drawn repeatedly as new points arrive."""
 
 import time
 import tracemalloc
@@ -19,7 +19,7 @@ MIB = 2**20
 
 
 def measure(quick: bool) -> dict[str, float]:
-    """Builds a second at both sizes, and by how much memory grows over a thousand refreshes, none of them cached."""
+    """Charts per second at both sizes, and the growth of memory over a thousand uncached refreshes."""
     found, builds = {}, BUILDS // 10 if quick else BUILDS
     for size in SIZES:
         began = time.perf_counter()
@@ -30,7 +30,7 @@ def measure(quick: bool) -> dict[str, float]:
 
 
 def _growth(refreshes: int) -> dict[str, float]:
-    """MiB more after so many refreshes than before: of the process, then of Python's own objects."""
+    """The growth in MiB over a number of refreshes: of the process, then of Python's objects."""
     _refresh(WARM_UP, SIZES[0])
     resident = psutil.Process().memory_info().rss
     _refresh(refreshes, SIZES[0])
@@ -51,7 +51,7 @@ def _refresh(times: int, size: Size) -> None:
 
 
 def _curve(place: int, refresh: int) -> Series:
-    """A curve that falls at the end, a little otherwise at each refresh."""
+    """A curve that falls at the end, slightly different at each refresh."""
     levels = range(LEVELS)
     return Series(
         name=f"curve {place}", experiment="benchmark", source="a", target="b", model="vgg19", optimizer="sgd",

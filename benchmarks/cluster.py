@@ -33,7 +33,7 @@ START_SECONDS = 60.0  # for the head to listen
 
 
 def measure(quick: bool) -> dict[str, float]:
-    """The head's processor time, replies and memory, over TLS, with clients that train nothing and import no torch."""
+    """The head's processor time, replies and memory, over TLS, with clients that do not train or import torch."""
     clients, seconds, senders, size = (20, 6, 8, 8) if quick else (200, 60, 64, 80)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -79,7 +79,7 @@ def _checkpoints(path: Path, senders: int, size: int) -> dict[str, float]:
 
 @contextmanager
 def _head(path: Path, runs: int) -> Iterator[psutil.Process]:
-    """The process of a head that serves a new database with this many runs, in a folder with keys."""
+    """The process of a head that serves a new database of this number of runs, in a folder with keys."""
     with closing(database.writer(path)) as connection:
         options: dict[str, Any] = {
             "levels": 0,
@@ -107,7 +107,7 @@ def _head(path: Path, runs: int) -> Iterator[psutil.Process]:
 
 @contextmanager
 def _clients(path: Path, count: int, work: str) -> Iterator[Callable[[], tuple[list[float], list[float]]]]:
-    """Clients that hold a run each; the function lets them work, and returns how long replies took: calls, beats."""
+    """Clients that hold a run each. The function lets them work; it returns the times of replies: calls, heartbeats."""
     address = path.with_suffix(".log").read_text().split("listens on ")[1].split()[0]
     shares = [count // PROCESSES + (number < count % PROCESSES) for number in range(PROCESSES)]
     cache = path.with_suffix(".cache")
@@ -147,7 +147,7 @@ def _clients(path: Path, count: int, work: str) -> Iterator[Callable[[], tuple[l
 
 
 def _peak(pid: int) -> float:
-    """The most MB of memory that a process has had; what it has now on systems that do not record that."""
+    """The peak memory of a process in MB; its present memory on systems that record no peak."""
     status = Path(f"/proc/{pid}/status")
     if status.exists():
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6
@@ -155,7 +155,7 @@ def _peak(pid: int) -> float:
 
 
 class _Client:
-    """A worker without a device: its thread works, another beats, as in a real worker."""
+    """A worker without a device: one thread works and another sends heartbeats, as in a real worker."""
 
     def __init__(self, address: wire.Address, cache: Path, options: argparse.Namespace) -> None:
         self.options = options
@@ -202,7 +202,7 @@ class _Client:
 
 
 def _main() -> None:
-    """What a process of clients does: say when all hold a run, wait for a line, work, say how long replies took."""
+    """The main function of a process of clients: report when all hold a run, wait for a line, work, report times."""
     parser = argparse.ArgumentParser()
     parser.add_argument("address")
     parser.add_argument("keys", type=Path)

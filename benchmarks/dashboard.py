@@ -1,4 +1,4 @@
-"""The dashboard at size: every screen and its keys, on 1,000 experiments that another process goes on training."""
+"""The dashboard on a large database: all screens and keys, on 1,000 experiments that another process trains."""
 
 import asyncio
 import gc
@@ -65,7 +65,7 @@ KEYS: Mapping[str, Sequence[str]] = {
 
 
 def measure(quick: bool) -> dict[str, float]:
-    """Pauses of the event loop, how late keys are answered, when the first paint comes, when a new result is seen."""
+    """Pauses of the event loop, and the times to answer keys, to the first paint, and to show a new result."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "0" / "experiments.db"
         path.parent.mkdir()
@@ -97,7 +97,7 @@ def _round(path: Path, number: int) -> dict[str, float]:
 
 
 def _pretend(path: Path, count: int) -> None:
-    """Three in five experiments have been trained, and workers are at it; nothing was, of course."""
+    """Mark three in five experiments as trained, with workers at work, without any training."""
     with closing(database.writer(path)) as connection, database.transaction(connection):
         connection.create_function("kept", 1, lambda level: round(100_000 * 0.8**level))
         connection.execute(
@@ -132,9 +132,9 @@ def _pretend(path: Path, count: int) -> None:
 
 
 def _train(path: Path, told: Connection) -> None:
-    """Twice a second end two runs, one of them of the experiment that is looked at, and tell when that was committed.
+    """Twice a second, end two runs, one of them of the experiment shown, and send the time of the commit.
 
-    Each worker's heartbeat is written then, too, and its load.
+    It also writes the workers' heartbeats and loads.
     """
     with closing(database.writer(path)) as connection:
         while os.getppid() != 1:
@@ -151,7 +151,7 @@ def _train(path: Path, told: Connection) -> None:
 
 
 def _end_one(connection: sqlite3.Connection, own: str) -> None:
-    """End a run of the target's curves of an experiment, and begin another."""
+    """End a run of the target's curves of an experiment, and start another."""
     connection.execute(
         f"""
         UPDATE runs SET status = 'done', worker = NULL, weights_total = 100000, test_accuracy = 0.8,
@@ -172,14 +172,14 @@ def _end_one(connection: sqlite3.Connection, own: str) -> None:
 
 
 def _seen(connection: sqlite3.Connection) -> int:
-    """How many results the chart of the experiment can show."""
+    """The number of results that the chart of the experiment can show."""
     name = connection.execute("SELECT name FROM experiments WHERE id = ?", (LIVE,)).fetchone()[0]
     found: int = sum(row.n for row in rows.curves(connection, name) if row.target == "digits-b")
     return found
 
 
 class Measured(Cockpit):
-    """Notes when it first paints."""
+    """An application that records the time of its first paint."""
 
     CSS_PATH: ClassVar[list[Any]] = [Path(tui.__file__).with_name(name) for name in Cockpit.CSS_PATH]
     painted_at = 0.0
@@ -191,7 +191,7 @@ class Measured(Cockpit):
 
 
 class Turns(selectors.DefaultSelector):
-    """Notes how long each turn of the event loop was: what it does between two looks at what has come in."""
+    """Records the duration of each turn of the event loop: the time between two polls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class Turns(selectors.DefaultSelector):
         self._began = time.thread_time()
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        """Look at what has come in, and wait for it."""
+        """Poll, and wait for events."""
         self.longest[self.during] = max(self.longest[self.during], time.thread_time() - self._began)
         found: list[Any] = super().select(timeout)
         self._began = time.thread_time()
@@ -208,10 +208,10 @@ class Turns(selectors.DefaultSelector):
 
 
 class Pauses:
-    """The longest pauses of the event loop: how late a sleep of 5 ms ended.
+    """The longest pauses of the event loop: the delays of sleeps of 5 ms.
 
-    A pause is at most as much this program's fault as it used processors meanwhile, in any of its threads: one that
-    holds the interpreter makes the loop wait, too. The rest other programs took.
+    The part of a pause that this program caused is at most its processor time meanwhile, in all threads, because a
+    thread that holds the interpreter makes the loop wait. Other programs caused the rest.
     """
 
     def __init__(self, turns: Turns) -> None:
@@ -284,9 +284,9 @@ async def _drive(path: Path, turns: Turns) -> dict[str, float]:
 
 
 def _name(what: str, seconds: Mapping[str, float], own: Mapping[str, float]) -> None:
-    """Say where the longest were: the screen's key, which of the keys there it was, and the milliseconds.
+    """The longest pauses: the key of the screen, the number of the key pressed there, and milliseconds.
 
-    Sorted by this program's own, since other programs slow down whatever they meet.
+    They are sorted by this program's part.
     """
     worst = sorted(own, key=lambda one: own[one], reverse=True)[:NAMED]
     said = (f"{one}: {seconds[one] * 1000:.0f} (its own {own[one] * 1000:.0f})" for one in worst)
@@ -300,7 +300,7 @@ def _filled(app: Cockpit) -> bool:
 
 
 def _drawn(app: Cockpit) -> int:
-    """How many results the picture of the chart shows."""
+    """The number of results in the picture of the chart."""
     shown: Any = next(iter(app.screen.query_one(Chart)._painted), ())
     return sum(sum(one.counts) for one in shown)
 
@@ -313,7 +313,7 @@ async def _until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 async def _watch(app: Cockpit, told: Connection) -> list[float]:
-    """For each result that is committed, how many seconds later the chart shows it."""
+    """The seconds from the commit of each result until the chart shows it."""
     delays, end = [], time.monotonic() + WATCHED_SECONDS
     while told.poll():
         told.recv()
@@ -329,7 +329,7 @@ async def _watch(app: Cockpit, told: Connection) -> list[float]:
 
 
 async def _press_all(app: Cockpit, turns: Turns) -> dict[str, tuple[float, float]]:
-    """Press the keys of all screens; seconds until each was answered, and of processors, by where and which it was."""
+    """Press the keys of all screens; returns the seconds until each was answered, and its processor time."""
     answered = {}
     for screen, keys in KEYS.items():
         for place, key in enumerate([*screen, *keys]):
@@ -342,7 +342,7 @@ async def _press_all(app: Cockpit, turns: Turns) -> dict[str, tuple[float, float
 
 
 async def _press(app: Cockpit, key: str) -> float:
-    """Press a key, and wait until it has gone its way through the widgets and what that changed is painted."""
+    """Press a key, and wait until the widgets have handled it and its changes are painted."""
     way: list[MessagePump] = [app]
     if app.focused:
         way += [app.focused, *app.focused.ancestors]
@@ -357,7 +357,7 @@ async def _press(app: Cockpit, key: str) -> float:
 
 
 async def _once(pump: MessagePump, call: Callable[[Callable[[], object]], object]) -> None:
-    """Wait until a callback comes through the queue of a widget, or the widget has gone."""
+    """Wait until a callback has passed through the queue of a widget, or the widget is gone."""
     done = asyncio.Event()
     call(done.set)
     end = time.monotonic() + LOST_SECONDS

@@ -1,4 +1,4 @@
-"""Export of a million rows against the sqlite3 shell, and starting `queue add` against an empty Python process."""
+"""Export of a million rows, against the sqlite3 shell, and start of `queue add`, against an empty Python process."""
 
 import shutil
 import subprocess
@@ -40,7 +40,7 @@ def measure(quick: bool) -> dict[str, float]:
             found |= spread("export, s", timed["ours"]) | spread("sqlite3 shell, s", timed["shell"])
             found |= spread("export against the shell", ratios(timed["ours"], timed["shell"]))
         else:
-            print("there is no sqlite3 shell here to compare with", file=sys.stderr)
+            print("this machine has no sqlite3 shell to compare with", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         path, numbers = Path(folder) / "new.db", count()
         with closing(database.writer(path)):  # is made
@@ -55,7 +55,7 @@ def measure(quick: bool) -> dict[str, float]:
 
 
 def fill(path: Path, rows: int) -> int:
-    """A database with so many recorded epochs."""
+    """A database with this number of recorded epochs."""
     with closing(database.writer(path)) as connection:
         runs = rows // EPOCHS
         definition = define(source=["digits-a"], levels=0, random=["none"], replicates=runs, profile="exact")
@@ -80,7 +80,7 @@ def _add(path: Path, number: int) -> float:
 
 
 def _seconds(*command: str) -> float:
-    """Of a command as people have it: with the bytecode that Python, or pip, keeps beside the modules."""
+    """Seconds of a command with cached bytecode, as users have it."""
     environment = {name: value for name, value in processes.environment().items() if name != WITHOUT_BYTECODE}
     began = time.perf_counter()
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""Training on a CUDA device: against its matrix rate, replicates side by side, a plain PyTorch loop, and its waits."""
+"""Training on a CUDA device: against its matrix rate, replicates in parallel, a plain PyTorch loop, and waits."""
 
 import sys
 from collections.abc import Callable
@@ -32,15 +32,15 @@ WAITS = ("Synchronize", "Memcpy DtoH")  # in the names of the profiler's events
 
 
 def measure(quick: bool) -> dict[str, float]:
-    """All of this file on the first CUDA device; where there is none, it says so and measures nothing."""
+    """All measurements on the first CUDA device; without one, a notice."""
     if not torch.cuda.is_available():
-        print("there is no CUDA device here: nothing was measured", file=sys.stderr)
+        print("this machine has no CUDA device: nothing was measured", file=sys.stderr)
         return {}
     return measure_on(torch.device("cuda:0"), STEPS // 5 if quick else STEPS, 1 if quick else ROUNDS)
 
 
 def measure_on(device: torch.device, steps: int, rounds: int, peak_size: int = PEAK_SIZE) -> dict[str, float]:
-    """The same on any device, with epochs of so many steps."""
+    """All measurements on a device, with epochs of this number of steps."""
     found: dict[str, float] = {}
     for batch in BATCHES:
         found |= _shares_of_the_peak(device, batch, steps, rounds, peak_size)
@@ -50,7 +50,7 @@ def measure_on(device: torch.device, steps: int, rounds: int, peak_size: int = P
 
 
 def _shares_of_the_peak(device: torch.device, batch: int, steps: int, rounds: int, size: int) -> dict[str, float]:
-    """VGG19 alone, and replicates of it in processes side by side, as shares of the bf16 matrix rate."""
+    """VGG19 alone, and replicates of it in parallel processes, as fractions of the bf16 matrix rate."""
     what, work = f"vgg19, batches of {batch}", flop("vgg19")
     loop = _loop("vgg19", batch, steps, device)
     timed = alternating(
@@ -71,7 +71,7 @@ def _shares_of_the_peak(device: torch.device, batch: int, steps: int, rounds: in
 
 
 def _replicates(device: torch.device, steps: int, rounds: int) -> dict[str, float]:
-    """Replicates of ResNet50 in processes side by side, against one after another with steps taken as they are."""
+    """Replicates of ResNet50 in parallel processes, against one after the other without recorded steps."""
     what = "resnet50, against steps taken as they are"
     eager = _loop("resnet50", RESNET_BATCH, steps, device, graphs.as_it_is)
     recorded = _loop("resnet50", RESNET_BATCH, steps, device)
@@ -99,7 +99,7 @@ def _against_a_plain_loop(device: torch.device, steps: int, rounds: int) -> dict
 
 
 def waits(device: torch.device, steps: int) -> int:
-    """How often the host waits for the device between the first step of an epoch and its last."""
+    """The number of times that the host waits for the device between the first and last steps of an epoch."""
     watching, end = profiler.profile(), "the end"
 
     def watch(state: loop.State) -> None:
@@ -125,7 +125,7 @@ def _loop(
     device: torch.device,
     taking: Callable[[graphs.Step], graphs.Step] | None = None,
 ) -> OurLoop:
-    """A training whose epochs have so many steps, after its first, in which kernels are chosen and steps recorded."""
+    """A training with epochs of this number of steps, after a first one that chooses kernels and records steps."""
     loop = OurLoop(model, pictures(batch * steps, 8), batch, device, taking)
     loop.pace()
     return loop

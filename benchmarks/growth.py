@@ -1,7 +1,7 @@
-"""The cost of growth: what a run costs beside its training, by runs in the database, levels of a chain, and workers.
+"""The overhead of a run, besides its training, by runs in the database, levels of a chain, and number of workers.
 
-All of it is real but the training, in whose place is a sleep: claim, start, ticket, records of the epochs, pruning,
-files on the disk. So what is left of a run's time is its cost, however busy the machine's cores are with other things.
+Training is replaced by a sleep; claim, start, ticket, records of epochs, pruning and files are real. The rest of the
+time of a run is its overhead, however busy the machine's cores are.
 """
 
 import multiprocessing
@@ -50,7 +50,7 @@ STUDY: dict[str, Any] = {
 
 
 def measure(quick: bool, plot: Path | None = None) -> dict[str, float | Rows]:
-    """Milliseconds a run, in a table for each of the three; drawn into the file `plot`, if one is given."""
+    """Milliseconds per run, in a table for each of the three; drawn into the file `plot`, if given."""
     timed = TIMED // 3 if quick else TIMED
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -75,7 +75,7 @@ def measure(quick: bool, plot: Path | None = None) -> dict[str, float | Rows]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run cost beside its training, in milliseconds, and how much of that its claim."""
+    """The overhead of one run in milliseconds, and the part of its claim."""
 
     level: int
     claim: float
@@ -89,7 +89,7 @@ def _row(what: str, value: int, costs: Sequence[Cost]) -> dict[str, float]:
 
 
 def _in_database(path: Path, runs: int, timed: int) -> list[Cost]:
-    """Of runs that are trained first in a database of so many, three in five of them trained already."""
+    """The costs of the first runs trained in a database of this number of runs, three in five already trained."""
     count = max(1, runs // RUNS_OF_FILLER)
     queues.fill(path, count)
     with closing(database.writer(path)) as connection, database.transaction(connection):
@@ -114,7 +114,7 @@ def _in_database(path: Path, runs: int, timed: int) -> list[Cost]:
 
 
 def _of_levels(path: Path, levels: int) -> dict[int, list[Cost]]:
-    """Of the runs of some chains, by level."""
+    """The costs of runs of chains, by level."""
     _want(path, levels=levels, replicates=1 + CHAINS)
     found = defaultdict(list)
     for cost in _train(path, (1 + CHAINS) * (levels + 1) - 1):
@@ -123,7 +123,7 @@ def _of_levels(path: Path, levels: int) -> dict[int, list[Cost]]:
 
 
 def _beside(path: Path, workers: int, timed: int) -> list[Cost]:
-    """Of runs that so many worker processes train at the same time."""
+    """The costs of runs that this number of worker processes train at the same time."""
     _want(path, levels=0, replicates=workers * (1 + timed))
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         return [
@@ -134,16 +134,16 @@ def _beside(path: Path, workers: int, timed: int) -> list[Cost]:
 
 
 def _want(path: Path, levels: int, replicates: int) -> None:
-    """Queue before anything else as many chains as there are replicates."""
+    """Queue one chain per replicate, before anything else."""
     with closing(database.writer(path)) as connection:
         wanted = define(levels=levels, replicates=replicates, **STUDY)
         queue.move(connection, adding.add(connection, "timed", wanted, "benchmark").experiment, 1)
 
 
 def _train(path: Path, runs: int, seconds: float = 0.0) -> list[Cost]:
-    """Claim and train so many runs, each for so many seconds, as a worker does.
+    """Claim and train a number of runs, each for a number of seconds, as a worker does.
 
-    One more is trained before them, with which the process reads the data set and imports what it needs.
+    A run before them makes the process read the data set and import its modules.
     """
     profiles.configure("exact", CPU)
     with closing(database.writer(path)) as connection, mock.patch.object(loop, "train", _sleep(seconds)):
@@ -163,7 +163,7 @@ def _train_next(context: RunContext, seconds: float) -> Cost:
 
 
 def _sleep(seconds: float) -> Callable[..., Iterator[Epoch]]:
-    """In the place of `training.train`: the epochs take so many seconds in sum, and change nothing."""
+    """A substitute for `training.train` whose epochs take a total number of seconds and change nothing."""
 
     def train(
         state: loop.State, data: Feed, wanted: Training, after_batch: Callable[[loop.State], None], team: object
@@ -194,7 +194,7 @@ def _draw(path: Path, found: dict[str, Rows]) -> None:
                 alpha=figures.SHADE,
                 linewidth=0,
             )
-            axes.plot(places, [row["all, ms"] for row in rows], "-o", markersize=4, label="all beside its training")
+            axes.plot(places, [row["all, ms"] for row in rows], "-o", markersize=4, label="all but its training")
             axes.plot(places, [row["claim, ms"] for row in rows], "--s", markersize=4, label="of that, its claim")
             if what == "runs":
                 axes.set_xscale("log")

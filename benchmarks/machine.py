@@ -1,4 +1,4 @@
-"""On what something was measured: the machine and the versions that its speed depends on."""
+"""The machine of a measurement, and the versions that its speed depends on."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ CPUS = Path("/proc/cpuinfo")
 
 
 def about() -> dict[str, str | int | float]:
-    """Versions, processor and what it can do, cores, card if there is one, and the load that others make."""
+    """Versions, processor and its features, cores, card, and the load of other programs."""
     found: dict[str, str | int | float] = {
         "python": sys.version.split()[0],
         "torch": torch.__version__,

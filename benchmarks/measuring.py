@@ -1,4 +1,4 @@
-"""What the benchmarks of the engine share: pictures to train on, one training's pace, and ratios with their spread."""
+"""Shared code of the engine's benchmarks: images, the speed of a training, and ratios with their spread."""
 
 import multiprocessing
 import statistics
@@ -26,7 +26,7 @@ Rows = list[dict[str, float]]  # a table: the same columns in each row
 
 
 def pictures(train: int, test: int) -> Arrays:
-    """So many CIFAR-like images of noise: what is in them does not change how long they take."""
+    """A number of CIFAR-like images of noise; their content does not affect speed."""
     draw = np.random.default_rng(0)
     return Arrays(
         draw.integers(0, 256, (train, SIDE, SIDE, 3), np.uint8),
@@ -38,14 +38,14 @@ def pictures(train: int, test: int) -> Arrays:
 
 
 def as_npz(path: Path, arrays: Arrays) -> str:
-    """The name of a data set file that is made of pictures."""
+    """The spec of a data set file with these images."""
     parts = {key: getattr(arrays, key) for key in ("train_images", "train_labels", "test_images", "test_labels")}
     np.savez(path, **parts)
     return f"npz:{path}"
 
 
 def configuration(model: str, batch_size: int, epochs: int = 1, profile: Profile = "fast") -> Training:
-    """The paper's training of a model, but for so many epochs."""
+    """The paper's training of a model, over this number of epochs."""
     return Training(
         dataset="noise",
         model=model,
@@ -60,7 +60,7 @@ def configuration(model: str, batch_size: int, epochs: int = 1, profile: Profile
 
 
 class OurLoop:
-    """The engine's own training of one model with half of its weights masked, an epoch at a time."""
+    """The engine's training of one model with half of its weights masked, an epoch at a time."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class OurLoop:
         self.epochs = loop.train(self.state, self.data, self.wanted, after_batch, taking=taking)
 
     def pace(self) -> float:
-        """Images a second of one epoch's training steps."""
+        """Images per second of one epoch's training steps."""
         found = next(self.epochs).images_per_second
         assert found is not None
         return found
@@ -88,7 +88,7 @@ class OurLoop:
 def side_by_side(
     processes: int, model: str, batch_size: int, steps: int, device: torch.device = CPU, threads: int = 1
 ) -> float:
-    """Images a second in sum of so many processes that train at the same time, each for a few epochs of `steps`."""
+    """The total images per second of processes that train at the same time, each a few epochs of `steps`."""
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(processes)
     with context.Pool(processes, _remember, (start,)) as pool:
@@ -117,7 +117,7 @@ def masked(model: str) -> tuple[torch.nn.Module, pruner.Masks]:
 
 
 def network(model: str) -> torch.nn.Module:
-    """A network for these pictures."""
+    """A network for these images."""
     return nets.build(model, 1.0, (3, SIDE, SIDE), CLASSES)
 
 
@@ -130,7 +130,7 @@ def flop(model: str) -> float:
 
 
 def matrix_rate(device: torch.device, sizes: Sequence[int], seconds: float = 0.3) -> float:
-    """The most bf16 operations a second that a product of square matrices reaches, over some sizes."""
+    """The highest rate of bf16 operations per second of a product of square matrices, over some sizes."""
     best = 0.0
     for size in sizes:
         a, b = (torch.randn(size, size, device=device).bfloat16() for _ in range(2))
@@ -144,14 +144,14 @@ def matrix_rate(device: torch.device, sizes: Sequence[int], seconds: float = 0.3
 
 
 def clock(device: torch.device) -> float:
-    """Seconds, once the device has done what it was asked to."""
+    """The time in seconds, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def alternating(rounds: int, **timed: Callable[[], float]) -> dict[str, list[float]]:
-    """What each of these says in each round, one after the other, so that a noisy machine meets all of them alike."""
+    """The results of each function in each round, alternating, so that noise affects all of them equally."""
     found: dict[str, list[float]] = {name: [] for name in timed}
     for _ in range(rounds):
         for name, measured in timed.items():
@@ -160,7 +160,7 @@ def alternating(rounds: int, **timed: Callable[[], float]) -> dict[str, list[flo
 
 
 def spread(what: str, values: Sequence[float]) -> dict[str, float]:
-    """The median of some values, and the least and the most of them."""
+    """The median, minimum and maximum of some values."""
     return {what: statistics.median(values), f"{what}, least": min(values), f"{what}, most": max(values)}
 
 

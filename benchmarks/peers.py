@@ -1,8 +1,8 @@
-"""OpenLTH (https://github.com/facebookresearch/open_lth) side by side: pace, a chain of three levels, one prune.
+"""Comparison with OpenLTH (https://github.com/facebookresearch/open_lth): speed, a chain of three levels, one prune.
 
-It runs from the folder that a person gives, in processes of its own; nothing of it is copied. Both sides train the same
-images in the same batches, with the same augmentation, optimizer and number of threads, in turns. Seconds are processor
-time, so that others who use the machine meanwhile disturb little.
+OpenLTH runs from a folder that the user gives, in separate processes; none of its code is copied. Both sides train the
+same images in the same batches, with the same augmentation, optimizer and number of threads, alternating. Seconds are
+processor time, which other programs affect little.
 """
 
 import os
@@ -44,9 +44,9 @@ ROUNDS = 5
 def measure(
     quick: bool, open_lth: Path | None = None, images: Path | None = None, threads: int = 1
 ) -> dict[str, float]:
-    """Ratios of pace and of the time of a chain, and what one prune of VGG19 leaves; nothing without `open_lth`.
+    """Ratios of speed and of the time of a chain, and the masks of one prune of VGG19; empty without `open_lth`.
 
-    `images` is CIFAR-10 as an npz file, else noise is trained on; `threads` are those of each side.
+    `images` is CIFAR-10 as an npz file (None: noise); `threads` is the number of threads of each side.
     """
     if open_lth is None:
         print("peers: give --open-lth PATH, a clone of https://github.com/facebookresearch/open_lth", file=sys.stderr)
@@ -99,7 +99,7 @@ def _arrays(images: Path | None, train: int, test: int) -> Arrays:
 
 
 def _apart(task: Callable[..., Any], *arguments: object) -> Any:
-    """What a task answers in a process of its own, where no other has set threads, kernels or modules."""
+    """The result of a task in a separate process, unaffected by other tasks' threads, kernels and modules."""
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(task, arguments)
 
@@ -117,7 +117,7 @@ def _of_children() -> float:
 
 
 def our_pace(model: str, arrays: Arrays, profile: Profile) -> float:
-    """Images a second of an epoch of training, after one that chooses kernels."""
+    """Images per second of an epoch of training, after one that chooses kernels."""
     loop = OurLoop(model, arrays, BATCH, profile=profile)
     loop.pace()
     began = time.process_time()
@@ -126,7 +126,7 @@ def our_pace(model: str, arrays: Arrays, profile: Profile) -> float:
 
 
 def our_chain(path: Path, arrays: Arrays) -> None:
-    """Queue a chain in a database of its own, and have a worker train it."""
+    """Queue a chain in a new database, and let a worker train it."""
     path.mkdir()
     definition = defining.define(
         source=[as_npz(path / "images.npz", arrays)],
@@ -147,7 +147,7 @@ def our_chain(path: Path, arrays: Arrays) -> None:
 
 
 def their_pace(open_lth: Path, folder: Path, model: str, arrays: Arrays) -> float:
-    """Images a second of an epoch of its training loop, after another."""
+    """Images per second of the second epoch of its training loop."""
     with Peer(open_lth, folder, arrays) as peer:
         wanted = peer.wanted(model, epochs=1)
         net = peer("models.registry").get(wanted.model_hparams, outputs=arrays.classes)
@@ -160,14 +160,14 @@ def their_pace(open_lth: Path, folder: Path, model: str, arrays: Arrays) -> floa
 
 
 def their_chain(open_lth: Path, folder: Path, arrays: Arrays) -> None:
-    """Its `lottery` command: train, prune, rewind to the initialisation, again."""
+    """Its `lottery` command: train, prune, rewind to the initialisation, repeat."""
     with Peer(open_lth, folder, arrays) as peer:
         desc = peer.wanted(CHAIN, EPOCHS)
         peer("lottery.runner").LotteryRunner(replicate=1, levels=LEVELS, desc=desc, verbose=False).run()
 
 
 def one_prune(open_lth: Path) -> dict[str, float]:
-    """What each side leaves of the convolutions of the same VGG19, and how far the masks overlap."""
+    """The weights that each side keeps of the convolutions of one VGG19, and the overlap of the masks."""
     torch.manual_seed(0)
     with Peer(open_lth, Path(), pictures(1, 1)) as peer:
         wanted = peer.wanted("vgg19", epochs=1)
@@ -222,7 +222,7 @@ class Peer:
         self("platforms.platform")._PLATFORM = None
 
     def wanted(self, model: str, epochs: int) -> Any:
-        """Its own defaults for a model, on CPU for so many epochs at a constant rate."""
+        """Its defaults for a model, on the CPU for this number of epochs at a constant learning rate."""
         found = self("models.registry").get_default_hparams(MODELS[model])
         found.dataset_hparams.batch_size = BATCH
         found.training_hparams.training_steps = f"{epochs}ep"

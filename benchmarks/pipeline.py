@@ -1,4 +1,4 @@
-"""Feeding training on one CPU core: our batches against torchvision's transforms in a DataLoader."""
+"""Batches for training on one CPU core: cockpit's against torchvision's transforms in a DataLoader."""
 
 import time
 from functools import partial
@@ -15,7 +15,7 @@ ROUNDS = 5
 
 
 def measure(quick: bool) -> dict[str, float]:
-    """Images a second, cropped, flipped and normalised, of both, and their ratio."""
+    """Images per second, cropped, flipped and normalised, of both, and their ratio."""
     torch.set_num_threads(1)
     arrays = pictures(IMAGES // 5 if quick else IMAGES, 8)
     data = Data(arrays, configuration("resnet20", BATCH), CPU)

@@ -1,4 +1,4 @@
-"""`fast` against `exact`: accuracy and masks of the same chains, level by level, beside what another order changes."""
+"""`fast` against `exact`: accuracy and masks of the same chains by level, and the effect of another order of images."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ OTHER_ORDER = 1_000  # added to the seed of the images' order and crops, not to 
 
 @dataclass(frozen=True)
 class Study:
-    """What is trained: chains of so many levels from so many seeds, on so many images (None: all)."""
+    """A study: the numbers of levels, seeds and images (None: all) of its chains."""
 
     recipe: Training
     rate: float
@@ -74,14 +74,14 @@ CIFAR = Study(
 
 @dataclass(frozen=True)
 class Level:
-    """What a chain's run of a level came to: a fraction in [0, 1], and the mask (N,) it was trained under."""
+    """The result of a chain's run: its accuracy in [0, 1], and its mask (N,)."""
 
     accuracy: float
     layers: Sequence[Tensor]
 
 
 def measure(quick: bool, images: Path | None = None) -> dict[str, float | Rows]:
-    """A table for the digits and, where a file of `images` is given, one for a subset of those."""
+    """A table for the digits and, with a file of `images`, one for a subset of these."""
     found: dict[str, float | Rows] = {}
     for name, arrays, whole in _studies(images):
         study = _less(whole) if quick else whole
@@ -103,14 +103,14 @@ def _less(study: Study) -> Study:
 
 
 def _cut(arrays: Arrays, study: Study) -> Arrays:
-    """The first training images, each class in its share, and the first test images, as far as a study wants them."""
+    """The first training and test images of a study, with the classes in their shares."""
     some = slice(study.test_images)
     arrays = load.cut(arrays, str(study.train_images or ""))
     return replace(arrays, test_images=arrays.test_images[some], test_labels=arrays.test_labels[some])
 
 
 def _compare(arrays: Arrays, study: Study) -> Rows:
-    """A row a level: accuracies in %, differences with 95 % intervals, and Jaccard overlaps of masks."""
+    """A row per level: accuracies in %, differences with 95 % intervals, and Jaccard overlaps of masks."""
     chains: dict[str, dict[int, list[Level]]] = {"exact": {}, "fast": {}, "other order": {}}
     for seed in range(study.replicates):
         chains["exact"][seed] = list(_chain(arrays, study, "exact", seed))
@@ -120,7 +120,7 @@ def _compare(arrays: Arrays, study: Study) -> Rows:
 
 
 def _chain(arrays: Arrays, study: Study, profile: Profile, seed: int, reordered: int = 0) -> Iterator[Level]:
-    """Section 3.1: train, prune, rewind to the end of epoch 1, and again, as `engine.workers.run` does with files."""
+    """Section 3.1: train, prune, rewind to the end of epoch 1, repeat, as `engine.workers.run` does with files."""
     recipe = replace(study.recipe, profile=profile, seed=seed)
     chain = Chain(recipe, Rule(rate=study.rate))
     ordered = replace(recipe, seed=seed + reordered)
@@ -165,14 +165,14 @@ def _row(level: int, chains: Mapping[str, Mapping[int, Sequence[Level]]], study:
 
 
 def _overlap(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    """The Jaccard index of two masks: weights that both keep, of those that either keeps."""
+    """The Jaccard index of two masks: the weights that both keep over those that either keeps."""
     both = sum(int((x & y).sum()) for x, y in zip(a, b, strict=True))
     either = sum(int((x | y).sum()) for x, y in zip(a, b, strict=True))
     return both / either
 
 
 def _chance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    """What that is expected to be for masks that keep as many of each layer's weights, wherever those are."""
+    """The expected Jaccard index of random masks that keep the same number of each layer's weights."""
     both = [int(x.sum()) * int(y.sum()) / len(x) for x, y in zip(a, b, strict=True)]
     kept = sum(int(x.sum()) + int(y.sum()) for x, y in zip(a, b, strict=True))
     return sum(both) / (kept - sum(both))

@@ -1,4 +1,4 @@
-"""One global prune of VGG19 against PyTorch's own, which must come to the same mask: a chain's first, and its tenth."""
+"""One global prune of VGG19 against PyTorch's, which must give the same mask: a chain's first and tenth."""
 
 import copy
 import time
@@ -42,7 +42,7 @@ def _seconds(pruned: Callable[[], tuple[float, Masks]]) -> float:
 
 
 class Prunes:
-    """A network that was pruned by magnitude up to a level, about to be pruned to it. Both ways leave it as it is."""
+    """A network pruned by magnitude to the level before; both ways prune it to a level without changing it."""
 
     def __init__(self, level: int) -> None:
         self.net, self.level, self.rule = nets.initialise(network("vgg19"), "init", 0), level, Rule()
@@ -61,7 +61,7 @@ class Prunes:
         return time.perf_counter() - began, found
 
     def torchs(self) -> tuple[float, Masks]:
-        """The same of PyTorch's, on a copy of the network that knows its masks of the level before."""
+        """Seconds of PyTorch's pruning, and its masks, on a copy of the network with the masks of the level before."""
         net = copy.deepcopy(self.net)
         modules = {name: net.get_submodule(name.removesuffix(".weight")) for name in self.weights}
         for name, mask in (self.before or {}).items():

@@ -1,4 +1,4 @@
-"""The queue at size: 1,000 experiments of 100 runs each."""
+"""A large queue: 1,000 experiments of 100 runs each."""
 
 import multiprocessing
 import statistics
@@ -40,7 +40,7 @@ def measure(quick: bool) -> dict[str, float]:
 
 
 def fill(path: Path, count: int) -> int:
-    """Queue so many experiments; how many runs they have."""
+    """Queue a number of experiments; returns the number of their runs."""
     with closing(database.writer(path)) as connection:
         for number in range(count):
             definition = define(
@@ -52,7 +52,7 @@ def fill(path: Path, count: int) -> int:
 
 
 def _claim(path: Path, times: int) -> list[float]:
-    """How long claims take that eight processes make so many times, once a second each."""
+    """The times of claims by eight processes, each once a second for a number of times."""
     with multiprocessing.get_context("spawn").Pool(CLAIMERS) as pool:
         return [time for found in pool.starmap(_claim_now_and_then, [(path, times)] * CLAIMERS) for time in found]
 
@@ -71,7 +71,7 @@ def _claim_now_and_then(path: Path, times: int) -> list[float]:
 
 
 def _shell(*arguments: str) -> float:
-    """The median milliseconds of a Python process with these arguments, of five."""
+    """The median milliseconds of five Python processes with these arguments."""
     times = []
     for _ in range(5):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a command of the shell costs to start: processor time against an empty Python process's, alternating."""
+"""The start of commands: processor time against an empty Python process's, alternating."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def measure(quick: bool) -> dict[str, float]:
 
 
 def _spent(*command: str) -> float:
-    """Milliseconds of processor time of a command as people have it, with the bytecode beside its modules."""
+    """Milliseconds of processor time of a command with cached bytecode, as users have it."""
     environment = {name: value for name, value in processes.environment().items() if name != WITHOUT_BYTECODE}
     started = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(started.pid, 0)

@@ -1,4 +1,4 @@
-"""Streamed photographs: how fast they are decoded, and whether memory grows from epoch to epoch."""
+"""Streamed photographs: the speed of decoding, and the growth of memory over epochs."""
 
 import tempfile
 import time
@@ -22,7 +22,7 @@ MIB = 2**20
 
 
 def measure(quick: bool) -> dict[str, float]:
-    """Images a second of one core, then of one and two decoders beside a worker; memory over some epochs."""
+    """Images per second of one core, then of one and two decoders with a worker; memory over some epochs."""
     count = PHOTOGRAPHS // 5 if quick else PHOTOGRAPHS
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -55,7 +55,7 @@ def _seconds(piece: Piece) -> float:
 
 
 def _through(part: Part, decoders: int) -> dict[str, float]:
-    """What arrives at a worker that does nothing else, and how much more memory is taken at the end."""
+    """Images per second at a worker that does nothing else, and the growth of memory."""
     for number in range(WARM_UP):
         _epoch(part, number)
     before, mine, began = _resident(), time.process_time(), time.perf_counter()
@@ -86,7 +86,7 @@ def _part(root: Path, count: int, decoders: int) -> Part:
 
 
 def _photograph(file: Path, seed: int) -> int:
-    """Write smooth colours under some grain, of which JPEG makes as many bytes as of a photograph; how many."""
+    """Write images of smooth colours with grain, which compress like photographs; returns their number of bytes."""
     draw = np.random.default_rng(seed)
     coarse = Image.fromarray(draw.integers(0, 256, (12, 16, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float32)

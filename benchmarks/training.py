@@ -1,4 +1,4 @@
-"""Training on one CPU core: against the core's matrix rate, against a plain PyTorch loop, and one worker a core."""
+"""Training on one CPU core: against the core's matrix rate, a plain PyTorch loop, and one worker per core."""
 
 from functools import partial
 
@@ -29,7 +29,7 @@ ROUNDS = 5
 
 
 def measure(quick: bool) -> dict[str, float]:
-    """Shares of the bf16 matrix rate, gains on the plain loop, and two workers against two threads."""
+    """Fractions of the bf16 matrix rate, gains over the plain loop, and two workers against two threads."""
     torch.set_num_threads(1)
     rounds = 1 if quick else ROUNDS
     found: dict[str, float] = {}
@@ -54,7 +54,7 @@ def measure(quick: bool) -> dict[str, float]:
 
 
 class PlainLoop:
-    """What one writes first: a DataLoader with torchvision's transforms, fp32, a mask by `torch.nn.utils.prune`."""
+    """A plain loop: a DataLoader with torchvision's transforms, fp32, a mask by `torch.nn.utils.prune`."""
 
     def __init__(
         self, model: str, images: torch.Tensor, labels: torch.Tensor, device: torch.device = CPU, workers: int = 0
@@ -75,7 +75,7 @@ class PlainLoop:
         )
 
     def pace(self) -> float:
-        """Images a second of one epoch."""
+        """Images per second of one epoch."""
         began = clock(self.device)
         for images, labels in self.loader:
             here = images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
@@ -86,7 +86,7 @@ class PlainLoop:
 
 
 class Transformed(TensorDataset):
-    """Images (N, H, W, C) uint8, each cropped, flipped and normalised by torchvision when it is asked for."""
+    """Images (N, H, W, C) uint8, each cropped, flipped and normalised by torchvision on access."""
 
     TRANSFORM = v2.Compose(
         [

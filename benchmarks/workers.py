@@ -1,4 +1,4 @@
-"""A worker's life: which shares of it are spent inside training steps and runs, and how much memory it takes."""
+"""A worker: the fractions of its time inside training steps and runs, and its memory."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ ALONE = {"levels": 0, "random": ["none"], "replicates": 1, "profile": "fast", "b
 
 
 def measure(quick: bool) -> dict[str, float]:
-    """Shares of the demonstration and of a ResNet-20 run, and the memory of VGG19 on CIFAR-10's sizes."""
+    """Fractions for the demonstration and a ResNet-20 run, and the memory of VGG19 on CIFAR-10's sizes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         few = _noise(folder / "few.npz", 2_500 if quick else 12_500)
@@ -54,7 +54,7 @@ def _noise(path: Path, train: int) -> str:
 
 
 def _shares(path: Path, options: dict[str, Any]) -> tuple[float, float]:
-    """Which shares of the life of a worker that trains all of an experiment are spent inside steps, and inside runs."""
+    """The fractions of a worker's time inside steps and inside runs, while it trains all of an experiment."""
     life, _ = _life(path, options)
     with closing(database.reader(path)) as connection:
         steps, runs = connection.execute(

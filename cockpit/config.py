@@ -1,4 +1,4 @@
-"""The configuration file: what a person wants of every `cockpit work`, of data and screen, unless told otherwise."""
+"""The configuration file: the user's defaults for workers, data and the dashboard."""
 
 import os
 from collections.abc import Collection
@@ -20,7 +20,7 @@ class Work:
     """The table `[work]`."""
 
     notify: str | None = None  # a shell command, called when an experiment has ended
-    min_free: float = field(default=1.0, metadata={"range": MIN_FREE})  # of the disk, below which nothing is claimed
+    min_free: float = field(default=1.0, metadata={"range": MIN_FREE})  # GiB of disk, below which no run is claimed
     per_device: int = field(default=1, metadata={"range": PER_DEVICE})  # workers on each CUDA device
 
 
@@ -42,23 +42,23 @@ Table = TypeVar("Table", Work, Screen, Data)
 
 
 def path() -> Path:
-    """`COCKPIT_CONFIG`, else `cockpit/config.toml` where this system keeps its users' configuration."""
+    """`COCKPIT_CONFIG`, else `cockpit/config.toml` in the system's folder for user configuration."""
     named = os.environ.get("COCKPIT_CONFIG")
     return paths.given(named, "COCKPIT_CONFIG") if named else Path(user_config_path("cockpit") / "config.toml")
 
 
 def work() -> Work:
-    """What the file says of workers."""
+    """The settings of workers. Raises InputError for a wrong file."""
     return _read(Work)
 
 
 def screen() -> Screen:
-    """What the file says of the dashboard."""
+    """The settings of the dashboard. Raises InputError for a wrong file."""
     return _read(Screen)
 
 
 def data() -> Data:
-    """What the file says of data sets."""
+    """The settings of data sets. Raises InputError for a wrong file."""
     found, where = _read(Data), f"configuration file {path()}: folder of [data]"
     if found.folder and os.pathsep in found.folder:
         raise InputError(f"{where} is {quoted(found.folder)}, must be one folder, without {os.pathsep!r} in its name")
@@ -70,7 +70,7 @@ def data() -> Data:
 
 
 def keys(bindings: Collection[str]) -> dict[str, str]:
-    """What the file says of keys, by the id of the binding; these are all there are."""
+    """The keys of bindings, by id. Raises InputError for an id that is not among the known ones."""
     found = _flat(_table("keys"))
     _check(path(), "binding of [keys]", found, bindings)
     for id, value in found.items():
@@ -80,7 +80,7 @@ def keys(bindings: Collection[str]) -> dict[str, str]:
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, object]:
-    """Dotted keys without quotes, which TOML makes tables of, as one name again."""
+    """Nested tables as dotted names: TOML reads dotted keys without quotes as tables."""
     found: dict[str, object] = {}
     for key, value in table.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -88,7 +88,7 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, object]:
 
 
 def _read(kind: type[Table]) -> Table:
-    """A table of the file, defaults where there is none. Raises InputError, with file and key, if it is wrong."""
+    """A table of the file, by default with all defaults. Raises InputError, with file and key, if it is wrong."""
     place, name = path(), kind.__name__.lower()
     table = _table(name)
     if not table:
@@ -107,11 +107,11 @@ def _read(kind: type[Table]) -> Table:
 
 
 def _table(name: str) -> dict[str, Any]:
-    """A table of the file, empty where there is none."""
+    """A table of the file; empty if it is missing."""
     place = path()
     if not os.path.lexists(place):
         return {}
-    from cockpit.text.toml import read  # which takes longer to import than the rest of this
+    from cockpit.text.toml import read  # imported here, as it takes longer than the rest
 
     found = read(place, "configuration file")[1]
     _check(place, "table", found, ["work", "screen", "data", "keys"])

@@ -1,4 +1,4 @@
-"""The dashboard in a browser of this machine: textual-serve, kept to the loopback address and to its own pages."""
+"""The dashboard in a browser of this machine: textual-serve, restricted to the loopback address and its own pages."""
 
 import logging
 import os
@@ -19,9 +19,9 @@ NAMES = (LOOPBACK, "localhost")
 
 
 class Server(server.Server):
-    """Starts the command anew for each page that is opened. Its address is no option: whoever reaches it may look.
+    """A server that starts the command for each page opened. Its address is fixed, as everyone who reaches it may look.
 
-    With `secret` all is below a token in the address, without which other users of this machine find nothing. A cookie
+    With `secret`, all paths begin with a token, so that other users of this machine get nothing without it. A cookie
     would be sent to every port of this host.
     """
 
@@ -39,16 +39,16 @@ class Server(server.Server):
             ) from None
 
     def initialize_logging(self) -> None:
-        """Only what goes wrong is said, on stderr."""
+        """Log only errors, to stderr."""
         logging.basicConfig(level="WARNING")
 
     async def on_startup(self, app: web.Application) -> None:
-        """Say where it is."""
+        """Print the address."""
         address = f"http://{self.host}:{self.port}" + (f"/{self.token}/" if self.token else "")
         print(f"the dashboard is at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
 
     async def handle_index(self, request: web.Request) -> web.StreamResponse:
-        """The page, whose addresses are those that it was asked for by: an ssh tunnel may have another port."""
+        """The page. Its links use the address of the request, as an ssh tunnel may have another port."""
         self.public_url = f"http://{request.host}"
         return await super().handle_index(request)
 
@@ -57,14 +57,14 @@ class Server(server.Server):
         if self.token:
             below, app = app, web.Application()
             app.add_subapp(f"/{self.token}/", below)
-            app.router.add_get("/download/{key}", self.handle_download)  # where the page looks; the key is a secret
+            app.router.add_get("/download/{key}", self.handle_download)  # the page's path; the key is secret
         app.middlewares.append(_own_pages_only)
         return app
 
 
 @web.middleware
 async def _own_pages_only(request: web.Request, handler: "Handler") -> web.StreamResponse:
-    """Refuse what other pages in the same browser ask for: they could press keys here, and read what is shown."""
+    """Refuse requests of other pages in the same browser, which could press keys and read the screen."""
     if (
         request.url.host not in NAMES
         or request.headers.get("Origin", f"http://{request.host}") != f"http://{request.host}"

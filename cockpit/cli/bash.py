@@ -1,4 +1,4 @@
-"""Completion in bash of words with a colon, which bash takes apart: `mine:glo` comes as three words."""
+"""Completion in bash of words with a colon, which bash splits: `mine:glo` arrives as three words."""
 
 import io
 import os
@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 
-SEPARATOR = "\n"  # that the installed script puts between words
+SEPARATOR = "\n"  # between words, in the installed script
 
 
 @contextmanager
 def whole_words() -> Iterator[None]:
-    """While bash asks what to complete, join what it took apart, and answer with the part that it will replace."""
+    """While bash asks for completions, join the split words, and answer with the part that bash will replace."""
     words = os.environ.get("COMP_WORDS", "").split(SEPARATOR)
     at = os.environ.get("COMP_CWORD", "")
     if os.environ.get("_COCKPIT_COMPLETE") != "complete_bash" or ":" not in words or not at.isdecimal():
@@ -29,7 +29,7 @@ def whole_words() -> Iterator[None]:
 
 
 def _joined(words: Sequence[str], at: int) -> tuple[list[str], int]:
-    """The words as a person typed them, and the place among them of the word that was at `at`."""
+    """The words as the user typed them, and the index among them of the word that was at `at`."""
     joined: list[str] = []
     place, open_ = at, False
     for number, word in enumerate(words):

@@ -1,9 +1,8 @@
 """Values of options without pydantic, and defaults in help without parentheses.
 
-Typer 0.29 gives every value of the command line to pydantic, even that of an option that was left out. Importing
-pydantic and making a validator for each option takes longer than most commands, so plain values are converted here.
-This is the only module that looks into Typer. A Typer that makes its converters elsewhere is left unchanged.
-`python -m benchmarks starting` measures what this buys.
+Typer 0.29 passes every value to pydantic, even of options that were left out. Importing pydantic and making a validator
+for each option takes longer than most commands, so plain values are converted here. Only this module uses private names
+of Typer. A Typer without these names is left unchanged. `python -m benchmarks starting` measures the gain.
 """
 
 import re
@@ -12,7 +11,7 @@ from typing import Any, get_args
 
 from typer import core
 
-# What is plainly of a type. Everything else, and every mistake, is left to Typer.
+# Conversions of plain values. All other values, and all errors, are left to Typer.
 PLAIN = {
     str: re.compile(r".*", re.DOTALL),
     int: re.compile(r"[+-]?[0-9]{1,18}"),
@@ -28,7 +27,7 @@ def lighten() -> None:
 
 
 def plain_defaults() -> None:
-    """Let Typer show a default that an option words as `[default: 6]`, not `[default: (6)]`."""
+    """Make Typer show a default given in words as `[default: 6]`, not `[default: (6)]`."""
     worded = getattr(core, "_get_default_string", None)
     if worded is not None:
         vars(core)["_get_default_string"] = lambda obj, **known: (
@@ -37,13 +36,13 @@ def plain_defaults() -> None:
 
 
 class _Plain:
-    """What Typer asks to convert the values of a parameter."""
+    """The converter of a parameter's values, in place of Typer's."""
 
     def __init__(self, descriptor: Any, build: Callable[[Any], Any]) -> None:
         self.descriptor, self.build = descriptor, build
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The value as its command takes it. Raises Typer's error where Typer does."""
+        """The value for the command. Raises the same errors as Typer."""
         several = param.multiple or param.nargs == -1
         if value is None:
             return () if several else None

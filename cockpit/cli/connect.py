@@ -1,4 +1,4 @@
-"""`cockpit connect`: how stable tickets are, from the line between two trainings of each (linear mode connectivity)."""
+"""`cockpit connect`: error barriers between two trainings of each ticket (linear mode connectivity)."""
 
 import json
 import sys

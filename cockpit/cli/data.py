@@ -1,4 +1,4 @@
-"""`cockpit data`: which data sets there are, where they lie, and what is in them."""
+"""`cockpit data`: list, download, check, name and locate data sets."""
 
 import json
 import sys
@@ -47,7 +47,7 @@ def list_(data_dir: DataDir = None, as_json: Json = False, db: Database = None) 
 
 
 def _published(name: str) -> dict[str, Any]:
-    facts, small = resolve(name), catalog.SETS.get(name)  # of photographs there are no files to count
+    facts, small = resolve(name), catalog.SETS.get(name)  # None for sets of photographs, whose files are not counted
     comes_along = small is not None and not small.files
     folder = None if comes_along else places.find(name)
     return {
@@ -74,7 +74,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _files(path: Path) -> list[dict[str, str]]:
-    """The data sets of a database that were read from a person's own files: as they were then, changed, or gone."""
+    """The data sets of a database that were read from the user's files, and whether they are there, changed or gone."""
     if not path.exists():
         return []
     with closing(database.reader(path)) as connection:
@@ -130,7 +130,7 @@ def get(
 
 
 def _holder(name: str) -> Path:
-    """The folder that holds a published set. Raises InputError where none does."""
+    """The folder that has a published set. Raises InputError if none has it."""
     folder = places.find(name)
     if folder is None:
         raise places.absent(name)
@@ -252,7 +252,7 @@ def check(
 
 
 def _unused(facts: catalog.DataSet) -> list[str]:
-    """What a person's file or folder holds beside the training and test images."""
+    """The names in a user's file or folder that are not read."""
     if not facts.location:
         return []
     return (
@@ -267,7 +267,7 @@ def _levels(values: Sequence[float]) -> str:
 
 
 def _show_classes(counts: Counts, of: str) -> None:
-    """How many images each class has in training, in the halves of the whole set, and in testing."""
+    """The number of images of each class in training, in the halves of the whole set, and in testing."""
     for name, title in (("train", "training"), ("a", f"half a{of}"), ("b", f"half b{of}"), ("test", "test")):
         of_classes = getattr(counts, name)
         least, most = min(of_classes), max(of_classes)

@@ -1,6 +1,6 @@
-"""What `cockpit doctor` looks at: whether this machine can train, and whether a person will see what they should.
+"""The checks of `cockpit doctor`: whether this machine can train, and whether its terminal can show the results.
 
-A check yields findings and never raises: whatever it meets is a finding.
+A check yields findings and never raises: an error is a finding, too.
 """
 
 import json
@@ -29,12 +29,12 @@ State = Literal["ok", "warning", "problem"]
 TORCH_SECONDS = 300.0  # a first import from a slow disk takes minutes
 OLDEST_PYTHON, OLDEST_SQLITE = (3, 11), (3, 37)
 SAMPLE = ", a sample that never changes"
-SCREEN = (80, 24)  # columns and lines, the least that the dashboard takes
-FREE_BYTES = 10 * 2**30  # of disk, below which one should look
-# On these a write-ahead log is not safe, as SQLite says (https://sqlite.org/wal.html).
+SCREEN = (80, 24)  # least columns and lines for the dashboard
+FREE_BYTES = 10 * 2**30  # free disk space, below which the doctor warns
+# File systems on which a write-ahead log is not safe (https://sqlite.org/wal.html).
 NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "beegfs", "ceph", "fuse.", "gpfs", "lustre", "ncpfs", "pvfs")
 
-# Runs in a process of its own: this one stays without torch, and an import that crashes is a finding.
+# Runs in a separate process, so that the doctor imports no torch, and a crash during import is a finding.
 ASK_TORCH = """
 import json, torch
 found = {"torch": torch.__version__, "cuda": torch.version.cuda, "cards": []}
@@ -53,7 +53,7 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Card:
-    """A device of torch, and why it cannot be used, if so."""
+    """A device of torch, with the reason if it cannot be used."""
 
     name: str
     broken: str | None = None
@@ -61,7 +61,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Torch:
-    """What `ASK_TORCH` tells: the CUDA that torch is built for, its devices, and versions."""
+    """The result of `ASK_TORCH`: the CUDA version of torch's build, its devices, and versions of packages."""
 
     cuda: str | None
     cards: tuple[Card, ...] = ()
@@ -71,7 +71,7 @@ class Torch:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found about a `subject`, and what to `do` about it. A problem stops training."""
+    """A finding about a `subject`, and what to `do` about it. A problem prevents training."""
 
     subject: str
     state: State
@@ -80,7 +80,7 @@ class Finding:
 
 
 def findings(path: Path) -> Iterator[Finding]:
-    """All that there is to find, with the database at `path`, in the order in which it is looked at."""
+    """The findings of all checks, in order, for the database at `path`."""
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("python", _python),
         ("torch", _torch),
@@ -98,7 +98,7 @@ def findings(path: Path) -> Iterator[Finding]:
             yield from check()
         except InputError as error:
             yield Finding(subject, "problem", hints.complete(error))
-        except Exception as error:  # a doctor must not fall ill
+        except Exception as error:  # the doctor must always report
             yield Finding(subject, "warning", f"could not be looked at ({type(error).__name__}: {error})")
 
 
@@ -114,7 +114,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _plugins() -> Iterator[Finding]:
-    """What other packages add, and whether it can be imported."""
+    """The plug-ins, and whether they can be imported."""
     offered = list(plugins.installed())
     if not offered:
         return
@@ -139,8 +139,8 @@ def _plugins() -> Iterator[Finding]:
 
 
 def _torch() -> Iterator[Finding]:
-    """torch and what training imports beside it, and whether every card that is there can be used by it."""
-    # Where nobody says which cards, workers take them in this order.
+    """torch and the other packages of training, and whether torch can use every card."""
+    # By default, workers take the cards in this order.
     order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     try:
         done = subprocess.run(
@@ -168,7 +168,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def explain(code: int, stderr: str) -> Finding:
-    """Why torch, or what training imports beside it, cannot be imported, from what Python said."""
+    """Why torch or another package of training cannot be imported, from Python's message."""
     last = (stderr.strip().splitlines() or [f"its process ended with {code}"])[-1]
     again = "pip install --upgrade --force-reinstall torch torchvision"
     if "torchvision::" in stderr:
@@ -181,7 +181,7 @@ def explain(code: int, stderr: str) -> Finding:
 
 
 def _devices(there: list[devices.Device], torch: Torch | None) -> Iterator[Finding]:
-    """The devices that workers would use, and whether torch can use them; None where it cannot be asked."""
+    """The devices that workers would use, and whether torch (None: cannot be imported) can use them."""
     if there[0].visible is None:
         yield Finding("devices", "ok", f"no CUDA device: {words.count(len(there), 'CPU core')}, a worker on each")
         if torch and torch.cards:
@@ -219,7 +219,7 @@ def _devices(there: list[devices.Device], torch: Torch | None) -> Iterator[Findi
 
 
 def _data(path: Path) -> Iterator[Finding]:
-    """The folders of published data sets, which of these are there, and which of those absent runs wait for."""
+    """The folders of published data sets, the sets found, and missing sets that runs wait for."""
     fetchable = [name for name, facts in catalog.SETS.items() if facts.files]
     there = [name for name in (*fetchable, *catalog.PHOTOGRAPHS) if places.find(name)]
     absent = [name for name in fetchable if name not in there]
@@ -266,7 +266,7 @@ def _database(path: Path) -> Iterator[Finding]:
 
 
 def _files(path: Path) -> Iterator[Finding]:
-    """Whether workers can keep tickets, checkpoints and logs beside the database."""
+    """Whether workers can write tickets, checkpoints and logs next to the database."""
     files = database.files_folder(path)
     for folder in (files, *(files / name for name in ("tickets", "checkpoints", "logs", "imported"))):
         if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
@@ -275,7 +275,7 @@ def _files(path: Path) -> Iterator[Finding]:
 
 
 def file_system(folder: Path) -> str | None:
-    """The kind of the file system that a folder lies on, as the system calls it; None where it does not tell."""
+    """The system's name of the file system of a folder; None if not known."""
     import psutil
 
     place = folder.resolve()
@@ -284,7 +284,7 @@ def file_system(folder: Path) -> str | None:
 
 
 def _disk(path: Path) -> Iterator[Finding]:
-    """How much is free where the database, its tickets and the data sets lie."""
+    """The free space on the disks of the database, its tickets and the data sets."""
     least = config.work().min_free * 2**30
     wanted = {"the database and its tickets": path.absolute().parent, "data sets": places.folders()[0].absolute()}
     for what, folder in wanted.items():

@@ -1,4 +1,4 @@
-"""`cockpit diff`: what pruning leaves of each layer, in one ticket against another."""
+"""`cockpit diff`: two tickets compared layer by layer."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`cockpit doctor`: whether this machine can train, and what to do where it cannot."""
+"""`cockpit doctor`: check whether this machine can train, and say how to fix what fails."""
 
 import json
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""`cockpit queue logs`: what happened to the runs of experiments."""
+"""`cockpit queue logs`: the events of experiments' runs."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from engine.store.row_types import Event
 app = typer.Typer()
 
 LOOK_SECONDS = 0.5
-LATE_SECONDS = 60.0  # how much later than its own time an event may be written, by a worker that had to wait
+LATE_SECONDS = 60.0  # longest delay between an event and its record, by a worker that had to wait
 
 MOVING = ("waiting", "running")
 

@@ -20,7 +20,7 @@ from engine.recipes import Prunable
 app = typer.Typer()
 
 HEADINGS = ("model", "what", "smallest side", "epochs", "rate drops at", "batch", "optimizer")
-FILES_SHOWN = 8  # of those that a model is made of
+FILES_SHOWN = 8  # most files of a model's source
 LAYER_HEADINGS = ("layer", "kind", "weight", "output", "parameters", "prunable", "FLOPs")
 
 

@@ -36,7 +36,7 @@ def dashboard(db: str | None, read_only: bool) -> None:
 
 
 def _check_terminal() -> None:
-    """Raises InputError for a terminal that cannot show the dashboard."""
+    """Raise InputError for a terminal that cannot show the dashboard."""
     term, encoding = os.environ.get("TERM", ""), sys.stderr.encoding
     if term in ("dumb", "unknown"):
         raise InputError(

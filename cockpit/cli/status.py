@@ -1,4 +1,4 @@
-"""`cockpit status`: how far the queue is, in one line."""
+"""`cockpit status`: the progress of the queue in one line."""
 
 import json
 from contextlib import closing

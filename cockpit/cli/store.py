@@ -200,7 +200,7 @@ def _describe_merge(merged: merging.Merged, other: Path) -> list[str]:
 
 
 def _names(names: Collection[str]) -> str:
-    """Names in one line, quoted for the shell; only the first if there are many."""
+    """Names on one line, quoted for the shell; only the first of many."""
     more = len(names) - NAMES_SHOWN
     shown = " ".join(shlex.quote(name) for name in list(names)[:NAMES_SHOWN])
     return f"{shown} and {more} more" if more > 0 else shown

@@ -16,22 +16,24 @@ def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Request]:
 
     Raises InputError if one of them is invalid.
     """
-    beside = given(options)
+    options_given = given(options)
     if not what:
-        return [request_of(beside)]
-    name = beside.pop("name", None)
+        return [request_of(options_given)]
+    name = options_given.pop("name", None)
     asked: list[Request] = []
     for one in what:
         if one.endswith(SUFFIX):
             from cockpit.requests import experiment_files
 
-            asked += experiment_files.read(paths.given(one), beside)
+            asked += experiment_files.read(paths.given(one), options_given)
         elif paths.given(one + SUFFIX).is_file() and one not in presets.PRESETS:
             raise InputError(f"unknown preset {one!r}: for the experiment file, write {one}{SUFFIX}")
         else:
-            members = presets.members(one, beside)
-            alone = beside if len(members) == 1 else {}  # what several share, one of them may have no use for
-            asked += [request_of({"preset": member, **alone}, beside) for member in members]
+            members = presets.members(one, options_given)
+            alone = (
+                options_given if len(members) == 1 else {}
+            )  # in a list, an experiment may ignore options that it does not use
+            asked += [request_of({"preset": member, **alone}, options_given) for member in members]
     if name is None:
         return asked
     check_name(name)

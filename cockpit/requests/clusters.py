@@ -1,4 +1,4 @@
-"""Where the head of a cluster listens, as a person names it: an address, or a TOML file that holds it."""
+"""The address of a cluster's head, as users give it: an address, or a TOML file with it."""
 
 import os
 import re
@@ -31,11 +31,11 @@ Keys = Annotated[
 
 
 class ClusterFile(msgspec.Struct, forbid_unknown_fields=True):
-    """What a file says of a cluster; paths are relative to it."""
+    """The content of a cluster file; its paths are relative to it."""
 
     address: str
     keys: str | None = None
-    paths: dict[str, str] = {}  # where the head has data sets and checkpoints, and where this machine does
+    paths: dict[str, str] = {}  # folders of data sets and checkpoints: the head's -> this machine's
     # Of the head: a folder that all machines see; a command that starts a machine which joins, for how many at most,
     # and how long one may be idle.
     checkpoints: str | None = None
@@ -54,7 +54,7 @@ class Cluster(NamedTuple):
 
 
 def named(text: str, keys: Path | None) -> Cluster:
-    """What a person named. Raises InputError."""
+    """The cluster that the user named. Raises InputError."""
     from cockpit.text import toml
     from engine.desk.wire import Address
 

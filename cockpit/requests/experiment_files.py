@@ -62,8 +62,8 @@ def _written(option: str) -> str:
     return OPTIONS[option].written if option in OPTIONS else hints.flag(option)
 
 
-def read(path: Path, beside: Mapping[str, Any]) -> list[Request]:
-    """The experiments of a file; the options in `beside` override the file's.
+def read(path: Path, overriding: Mapping[str, Any]) -> list[Request]:
+    """The experiments of a file; the options in `overriding` override the file's.
 
     Raises InputError, with the line and the key, for an invalid file.
     """
@@ -74,7 +74,7 @@ def read(path: Path, beside: Mapping[str, Any]) -> list[Request]:
     data_names = _data_names(file, found.get(DATA_NAMES, {}))
     asked = []
     for place, options in _experiments(file, found):
-        one = _request(file, place, options, beside)
+        one = _request(file, place, options, overriding)
         if one.name in names:
             first = line_of(file.text, names[one.name])
             fix = "give each its own name; in a matrix, use its keys in braces, as in name = '{source}-{optimizer}'"
@@ -210,10 +210,10 @@ def _located(spec: str, folder: Path) -> str:
     return f"{kind}:{folder / path}" if colon and path and not path.startswith("~") else spec
 
 
-def _request(file: File, place: Place, options: Mapping[str, Given], beside: Mapping[str, Any]) -> Request:
-    values = {key: option.value for key, option in options.items()} | dict(beside)
+def _request(file: File, place: Place, options: Mapping[str, Given], overriding: Mapping[str, Any]) -> Request:
+    values = {key: option.value for key, option in options.items()} | dict(overriding)
     template = values.pop("name", None)
-    shared = {key for key, option in options.items() if option.place[0] == "defaults"} - beside.keys()
+    shared = {key for key, option in options.items() if option.place[0] == "defaults"} - overriding.keys()
     try:
         found = request_of(
             {key: value for key, value in values.items() if key not in shared},
@@ -225,7 +225,7 @@ def _request(file: File, place: Place, options: Mapping[str, Given], beside: Map
             else replace(found, given_name=_name(template, found.definition, values.get("preset")))
         )
     except InputError as error:
-        if error.option in beside:
+        if error.option in overriding:
             raise
         key = error.option
         file.fail(options[key].place if key is not None and key in options else place, error)

@@ -1,4 +1,4 @@
-"""How long what is queued still takes: of each active experiment, and of all, on the workers of now."""
+"""The time left of each active experiment, and of the queue, on the present workers."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ UNENDED = """
 
 @dataclass(frozen=True)
 class Remaining:
-    """The time left in words, of each active experiment and of all; empty where nothing is left to train.
+    """The time left as text, of each active experiment and of all; empty if nothing is left to train.
 
-    `seconds` is that of all, None where a part of it is unknown; `assumed` says with which workers.
+    `seconds` is the time of all, None if a part of it is unknown; `assumed` names the workers of the estimate.
     """
 
     total: str = ""
@@ -33,7 +33,7 @@ class Remaining:
 
 
 def read(connection: sqlite3.Connection) -> Remaining:
-    """The time left if the workers of now train on; without workers, one a device of this machine."""
+    """The time left if the present workers continue; without workers, with one per device of this machine."""
     if not connection.execute("SELECT EXISTS (SELECT 1 FROM runs WHERE status = 'done')").fetchone()[0]:
         unended = connection.execute(UNENDED).fetchall()  # nothing was measured: what estimates takes time to import
         return Remaining(UNKNOWN if unended else "", {row["name"]: UNKNOWN for row in unended})
@@ -55,6 +55,6 @@ def _said(one: "Estimate") -> str:
 
 
 def bar(done: int, runs: int, width: int = BAR) -> str:
-    """How many runs are done as a bar, full only when all are."""
+    """The fraction of runs done as a bar, full only if all are done."""
     full = done * width // runs if runs else 0
     return words.BAR[0] * full + words.BAR[1] * (width - full)
