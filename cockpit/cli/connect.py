@@ -12,7 +12,7 @@ from cockpit.requests.outlook import describe, widen
 from cockpit.requests.shared import Database, Experiment, Json, command_line, output_option, to_read, to_write
 from cockpit.requests.trusting import TrustModels, asking
 from cockpit.text import words
-from cockpit.views import tables
+from cockpit.views import barrier_curves, names, tables
 from engine.analysis import barriers
 from engine.analysis.barriers import Barrier, Spread
 from engine.errors import InputError
@@ -53,6 +53,7 @@ def connect(
         print(describe(experiment, added), file=sys.stderr)
     with closing(database.reader(database.writable_path(to_read(db)))) as connection:
         found, (_, left) = barriers.read(connection, experiment), barriers.planned(connection, experiment)
+        drawn = barrier_curves.read(connection, experiment) if output is not None else []
     if as_json:
         print(json.dumps([_as_json(one) for one in found]))
     elif found:
@@ -62,7 +63,10 @@ def connect(
     if output is not None:
         if not found:
             raise InputError(f"{experiment} has no line yet, so nothing can be drawn: run `cockpit work --drain`")
-        figures.write_barriers(output, experiment, found)
+        from cockpit.views.legends import View
+
+        shown = names.named(drawn)
+        figures.write(output, {names.title(shown): shown}, View(x="log-pruned"), what=barrier_curves.AXIS)
         print(f"wrote {output}", file=sys.stderr)
 
 

@@ -10,6 +10,8 @@ from cockpit.views.curves import BARRIER, WINNING, Series
 from engine.analysis import barriers
 from engine.analysis.barriers import Barrier, Spread
 
+AXIS = "error barrier, points"
+
 
 def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
     """The error barriers of an experiment (`engine.analysis.barriers`); empty without a line that is evaluated."""

@@ -8,19 +8,18 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 from cockpit.text import words
 from cockpit.views import charts, legends, ratio_charts
-from cockpit.views.axes import ACCURACY, AXES, Range, place, sparsity
+from cockpit.views.axes import ACCURACY, AXES, Range, place
 from cockpit.views.canvas import Colour, mix
 from cockpit.views.curves import DENSE, Series, evenly
 from cockpit.views.export import whole
 from cockpit.views.layer_tables import ratio_title
-from engine.analysis.barriers import Barrier, Spread
 from engine.analysis.comparing import Ratios
 from engine.errors import InputError, unknown
 from engine.machine import processes
@@ -121,30 +120,6 @@ def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = (), title: 
         _entitle(axes, ratio_title(found) if title is None else title, remarks)
         axes.grid(alpha=SHADE)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, frameon=False, fontsize="small")
-
-
-def write_barriers(path: Path, title: str, found: Sequence[Barrier]) -> None:
-    """Draw error barriers by sparsity: means, one standard deviation as a shade, training images dashed."""
-    curves = {curve: list(group) for curve, group in groupby(found, key=lambda one: one.curve)}
-    with drawn(path, WIDTH, HEIGHT + LEGEND * 2 * len(curves)) as figure:
-        axes = figure.subplots()
-        for number, (curve, levels) in enumerate(curves.items()):
-            kept = [one for one in levels if one.fraction_pruned < 1]
-            places = [place(1 - one.fraction_pruned, "log-pruned") for one in kept]
-            for part, line in (("test", "-o"), ("train", "--")):
-                spreads: list[Spread] = [getattr(one, part) for one in kept]
-                means, stds = [100 * one.mean for one in spreads], [100 * (one.std or 0.0) for one in spreads]
-                name = f"{words.line(curve)}, {part} images"
-                axes.plot(places, means, line, color=f"C{number}", linewidth=1.2, markersize=4, label=name)
-                lows, highs = ([mean + s * std for mean, std in zip(means, stds, strict=True)] for s in (-1, 1))
-                axes.fill_between(places, lows, highs, color=f"C{number}", alpha=SHADE, linewidth=0)
-        scale = sparsity([1 - one.fraction_pruned for one in found], "log-pruned", None, CELLS[0])
-        axes.set_xticks(scale.ticks, scale.labels)
-        axes.set_xlabel(AXES["log-pruned"])
-        axes.set_ylabel("error barrier, percentage points")
-        _entitle(axes, title, ())
-        axes.grid(alpha=SHADE)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), frameon=False, fontsize="small")
 
 
 def _entitle(axes: "Axes", title: str, remarks: Iterable[str]) -> None:

@@ -88,7 +88,7 @@ class Experiment(ChartScreen):
         """Draw the error barriers."""
         name, series, why = found
         if self.barring:
-            self.query_one(Chart).show(series, name, why, f"{BARRIER}, points")
+            self.query_one(Chart).show(series, name, why, barrier_curves.AXIS)
 
     def show_lines(self, found: tuple[str, int]) -> None:
         """Offer error barriers if the experiment has lines."""
