@@ -235,12 +235,14 @@ MAKERS: dict[str, Callable[[sqlite3.Connection, str | None], Iterator[str]]] = {
 
 
 def draw(text: str, sample: Path, folder: Path) -> None:
-    """Draw the pictures that a text shows, each of the experiment whose name begins like it."""
+    """Draw the pictures that a text shows, each of the experiment whose name begins like it; NAME-barriers of lines."""
     with closing(database.reader(sample)) as connection:
         names = [row[0] for row in connection.execute("SELECT name FROM experiments ORDER BY id")]
     for picture in PICTURE.findall(text):
-        name = next(one for one in names if one.partition("@")[0] == Path(picture).name)
-        command = ["figure", name, "-o", str(folder / f"{picture}.svg"), "--db", str(sample)]
+        begins = Path(picture).name.removesuffix("-barriers")
+        name = next(one for one in names if one.partition("@")[0] == begins)
+        verb = "figure" if begins == Path(picture).name else "connect"
+        command = [verb, name, "-o", str(folder / f"{picture}.svg"), "--db", str(sample)]
         subprocess.run([*processes.python("cockpit"), *command], env=processes.environment(), check=True)
 
 
