@@ -16,8 +16,20 @@ from msgspec import structs
 from engine.desk import remote, wire
 from engine.desk.head import Head
 from engine.desk.remote import RemoteDesk
+from engine.store import leases
 from engine.workers.pool import naming
 from tests.workers import SERVER, be_worker
+
+GIVEN = {
+    "keys": None,
+    "pool": None,
+    "parent": 0,
+    "min_free": 0,
+    "notify": None,
+    "drain": False,
+    "checkpoints": None,
+    "start": None,
+}
 
 
 @contextmanager
@@ -25,18 +37,8 @@ def leading(
     path: Path, port: int = 0, host: str = "127.0.0.1", network: str = "", **options: Any
 ) -> Iterator[wire.Address]:
     """A head of the database at `path`, in a network namespace if one is named, and where it is reached."""
-    given = {
-        "keys": None,
-        "pool": None,
-        "parent": 0,
-        "min_free": 0,
-        "notify": None,
-        "drain": False,
-        "checkpoints": None,
-        "start": None,
-    }
     scheme = "tls" if options.get("keys") else "tcp"
-    led = Head(Namespace(db=path, listen=f"{scheme}://{host}:{port}", **{**given, **options}))
+    led = Head(Namespace(db=path, listen=f"{scheme}://{host}:{port}", **{**GIVEN, **options}))
     with closing(led.connection):
         server = threading.Thread(target=_lead, args=(led, network), daemon=True)
         server.start()
@@ -48,6 +50,21 @@ def leading(
                 led.sessions.clear()  # as if it were killed: it waits for nobody
             led.stop.set()
             server.join(60)
+
+
+def start(path: Path, address: wire.Address, lease: float) -> BaseProcess:
+    """A head in a process of its own, whose leases last so many seconds."""
+    process = SERVER.Process(target=_lead_alone, args=(path, str(address), lease), daemon=True)
+    process.start()
+    return process
+
+
+def _lead_alone(path: Path, address: str, lease: float) -> None:
+    leases.LEASE_SECONDS, leases.RENEWAL_SECONDS = lease, lease / 8
+    with path.with_suffix(".head.log").open("ab") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+    Head(Namespace(db=path, listen=address, **GIVEN)).serve()
 
 
 def _lead(led: Head, network: str) -> None:

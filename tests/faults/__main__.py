@@ -13,7 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cluster", action="store_true", help="kill workers that joined a head of the database")
+    parser.add_argument("--cluster", action="store_true", help="disturb workers that joined a head, and kill the head")
     options = parser.parse_args()
     campaign, began = Campaign(options.kills, options.seed, options.cluster), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -21,7 +21,8 @@ def main() -> None:
     for point, times in sorted(campaign.killed.items()):
         print(f"{times:4} {point}")
     seconds = time.monotonic() - began
-    print(f"{campaign.killed.total()} kills in {seconds:.0f} s: nothing lost, nothing doubled, all bits the same")
+    what = "faults" if options.cluster else "kills"
+    print(f"{campaign.killed.total()} {what} in {seconds:.0f} s: nothing lost, nothing doubled, all bits the same")
 
 
 if __name__ == "__main__":

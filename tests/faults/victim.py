@@ -4,6 +4,7 @@ The product knows nothing of this. What lies between two steps is reached by wra
 """
 
 import functools
+import itertools
 import os
 import resource
 import sqlite3
@@ -36,6 +37,7 @@ POINTS = (
     "after done",
 )
 OF_THE_HEAD = ("before a commit", "between ticket and its row")  # which a worker that joined one does not come to
+_CACHES = itertools.count(1)
 
 
 @dataclass
@@ -98,10 +100,11 @@ class Victim:
 def start(path: Path, *options: object, trap: Trap | None = None, head: Address | None = None) -> Victim:
     """Start a worker that drains the database at `path`; what it prints goes to `log_of(path)`.
 
-    With a `head` it opens no database and works until it is asked to end.
+    With a `head` it opens no database, has a cache of its own, and works until it is asked to end.
     """
     reports, reporter = SERVER.Pipe(duplex=False)
-    place = ["--head", head, "--cache", path.with_suffix(".cache")] if head else ["--db", path, "--drain"]
+    cache = path.with_suffix(f".{next(_CACHES)}.cache")
+    place = ["--head", head, "--cache", cache] if head else ["--db", path, "--drain"]
     arguments = [*place, "--device", "cpu", *options]
     process = SERVER.Process(target=_work, args=(list(map(str, arguments)), log_of(path), trap or Trap(), reporter))
     process.start()
@@ -138,12 +141,6 @@ def _limit(room: int) -> None:
 
 
 def _lay(trap: Trap, reporter: Connection) -> None:
-    from engine.workers import heartbeat
-
-    if trap.lease:
-        leases.LEASE_SECONDS, leases.RENEWAL_SECONDS = trap.lease, trap.lease / 10
-        heartbeat.BEAT_SECONDS = trap.lease / 10
-
     def renaming(partial: Path, place: Path) -> None:
         kind = place.parent.name.removesuffix("s")
         trap.passing(f"{kind} half written", harm=lambda: os.truncate(partial, partial.stat().st_size // 2))
@@ -182,7 +179,11 @@ def _lay_afar(trap: Trap, reporter: Connection) -> None:
 
 def _lay_common(trap: Trap, reporter: Connection, claims: Any) -> Callable[[str], Callable[..., None]]:
     """Lay it where `claims` gives runs, and in epochs; how to lay it elsewhere."""
-    from engine.workers import run
+    from engine.workers import heartbeat, run
+
+    if trap.lease:
+        leases.LEASE_SECONDS, leases.RENEWAL_SECONDS = trap.lease, trap.lease / 10
+        heartbeat.BEAT_SECONDS = trap.lease / 10
 
     def claimed(claim: leases.Claim | None, *_: object) -> None:
         if claim:
