@@ -50,7 +50,8 @@ def _reason(connection: sqlite3.Connection, found: Experiment, read_only: bool) 
         return f"It is {found.status}{why}. {key}In a shell:\n\n  cockpit queue resume {named}"
     if found.status != "waiting":
         key = "" if read_only or not found.failed else "R trains them again. "
-        return f"{words.problems(found)}. {key}In a shell:\n\n  cockpit queue show {named}"
+        why = f": {found.why}" if found.why else ""
+        return f"{words.problems(found)}{why}. {key}In a shell:\n\n  cockpit queue show {named}"
     if any(worker.state not in ("dead", "silent") for worker in workers.present(connection)):
         return f"It waits for {found.waits_for}: workers train other runs first."
     if workers.starting(connection):

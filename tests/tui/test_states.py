@@ -68,7 +68,7 @@ def shown(pilot: Pilot[None]) -> str:
         (train, "It is being trained", ""),
         (set_state("paused"), "It is paused", "P resumes it"),
         (set_state("cancelled"), "It is cancelled", "P resumes it"),
-        (fail, "1 failed", "R trains them again"),
+        (fail, "1 failed: x.", "R trains them again"),
     ],
 )
 async def test_an_experiment_without_results_says_why_and_what_helps_now(

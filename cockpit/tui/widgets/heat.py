@@ -8,7 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -44,6 +44,7 @@ class Heat(ScrollView, can_focus=True):
         self.levels: Sequence[int] = ()
         self.cells: Mapping[str, Sequence[tuple[str, Style]]] = {}  # by layer
         self.level = 0
+        self._base = Style()
 
     def show(self, found: HeatMap, level: int, fraction: Fraction) -> None:
         """Show a heat map of fractions remaining or pruned, with `level` marked and visible."""
@@ -84,9 +85,14 @@ class Heat(ScrollView, can_focus=True):
         """The columns of the names of layers."""
         return max((cell_len(_short(name)) for name in self.cells), default=0) + 1
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The lines of a region."""
+        self._base = self.rich_style  # found out once for all of them: it takes as long as a line does
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """The visible line `y`; the first has the levels and does not scroll."""
-        plain, width = self.rich_style, self.size.width
+        plain, width = self._base, self.size.width
         place = y - 1 + self.scroll_offset.y
         if place >= len(self.cells):
             return Strip.blank(width, plain)
