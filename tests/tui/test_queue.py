@@ -217,7 +217,7 @@ async def test_a_run_whose_worker_is_dead_is_shown_as_such(path: Path) -> None:
         await opened(pilot)
         await until(pilot, lambda: "✗ dead" in [cells[0] for cells in table(pilot, "runs").shown.values()])
         (cells,) = table(pilot, "runs").shown.values()
-        assert cells[-1] == f"its worker, pid {dead.pid}, is gone"
+        assert cells[2] == f"its worker, pid {dead.pid}, is gone"
 
 
 async def test_changes_keep_the_cursor_and_enter_opens_the_experiment(path: Path) -> None:

@@ -60,7 +60,7 @@ async def test_a_failed_run_says_why_and_the_error() -> None:
         await pilot.press("5")
         await choose(pilot, "lost")
         cells = table(pilot, "runs").shown
-        await until(pilot, lambda: any("data set file" in str(row[-1]) for row in cells.values()))
+        await until(pilot, lambda: any("data set file" in str(row[2]) for row in cells.values()))
         table(pilot, "runs").focus()
         await pilot.press("enter")
         said = await opened(pilot)
@@ -89,6 +89,28 @@ async def test_the_run_of_a_worker_is_opened_from_devices() -> None:
         await still(pilot)
         await pilot.press("enter")
         assert "▶ running" in await opened(pilot)
+
+
+async def test_why_runs_failed_is_in_sight_at_80_columns_whatever_was_listed_before() -> None:
+    def seen(id: str, name: str) -> int:
+        """How many columns of a table's column are in sight."""
+        shown = table(pilot, id)
+        start = 0
+        for column in shown.ordered_columns:
+            if str(column.label) == name:
+                return shown.size.width - start
+            start += column.get_render_width(shown)
+        return 0
+
+    async with Cockpit(recorded()).run_test(size=(80, 24)) as pilot:
+        await still(pilot)
+        await pilot.press("5")
+        for name, number in (("halves", 94), ("lost", 4)):  # the first has longer names
+            await choose(pilot, name)
+            await until(pilot, lambda: len(table(pilot, "runs").shown) == number)  # noqa: B023
+        await still(pilot)
+        assert seen("experiments", "waits for, or why") >= 24
+        assert seen("runs", "result, or why") >= 16
 
 
 async def test_a_run_that_has_been_removed_is_no_error(tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ HEADINGS = (
     "tags",
     "age",
 )
-RUN_HEADINGS = ("status", "run", "accuracy", "attempt", "waits for, or why")
+RUN_HEADINGS = ("status", "run", "result, or why", "attempt")
+PROGRESS = HEADINGS.index("progress")
+WIDE = 110  # columns, from which progress has a bar, too
 EMPTY = (
     "The queue is empty.\n\nn adds a transfer here. In a shell:\n\n"
     "  cockpit queue add --source digits-a --target digits-b"
@@ -147,7 +149,10 @@ class Queue(CockpitScreen):
         listed = sorted((row for row in visible if filters.matches(row, wanted)), key=SORTS[self.sorted_by])
         marked = self.cockpit.marked
         table = self.query_one("#experiments", LiveTable)
-        table.show({row.name: _cells(row, row.name in marked, self.remaining) for row in listed})
+        kept = [place for place in range(len(HEADINGS)) if place != PROGRESS or self.app.size.width >= WIDE]
+        table.columned({HEADINGS[place]: HEADINGS[place] for place in kept})
+        cells = {row.name: _cells(row, row.name in marked, self.remaining) for row in listed}
+        table.show({name: [own[place] for place in kept] for name, own in cells.items()})
         table.border_title = plain(f"queue, by {self.sorted_by}")
         number = sum(row.name in marked for row in listed)
         parts = [f"{number} marked"] if number else []
@@ -159,12 +164,15 @@ class Queue(CockpitScreen):
         nothing.display = not listed
         nothing.update(UNMATCHED if visible else ALL_ARCHIVED if self.found else EMPTY)
 
+    def on_resize(self) -> None:
+        self._list()
+
     def _list_runs(self) -> None:
         cells = dict(self.runs) if self.runs_of == self.cockpit.experiment else {}
         for key, pid in self.dead.items():
             if key in cells:
-                _, *rest, _ = cells[key]
-                cells[key] = (words.state("dead"), *rest, f"its worker, pid {pid}, is gone")
+                _, run, _, attempt = cells[key]
+                cells[key] = (words.state("dead"), run, f"its worker, pid {pid}, is gone", attempt)
         table = self.query_one("#runs", LiveTable)
         table.show(cells)
         table.border_title = plain(f"runs of {self.cockpit.experiment}")
@@ -249,8 +257,10 @@ def runs_of(experiment: int) -> Query:
 
 
 def _run_cells(run: Run, name: str) -> Cells:
-    accuracy = f"{run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
-    why = f"on {words.device(run)}" if run.status == "running" else run.waits_for
-    if run.status in ("failed", "diverged"):
-        why = rows.last_line(run.error)
-    return words.state(run.status), name, accuracy, str(run.attempt or ""), why
+    if run.status == "running":
+        said = f"on {words.device(run)}"
+    elif run.status in ("failed", "diverged"):
+        said = rows.last_line(run.error)
+    else:
+        said = run.waits_for if run.test_accuracy is None else f"{run.test_accuracy:.2%}"
+    return words.state(run.status), name, said, str(run.attempt or "")

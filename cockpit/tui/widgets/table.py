@@ -69,6 +69,8 @@ class LiveTable(FastTable):
         if not self.shown.keys() <= rows.keys():
             self.clear()
             self.shown = {}
+            for column in self.ordered_columns:  # as wide as what comes asks for, not as what went did
+                column.content_width = column.label.cell_len
         rows = {key: tuple(map(_plain, cells)) for key, cells in rows.items()}
         self._coming = {key: cells for key, cells in rows.items() if self.shown.get(key) != cells}
         self._wanted = list(rows)
