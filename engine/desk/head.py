@@ -76,11 +76,13 @@ class Head:
 
         Raises InputError if the address cannot be used, or if another head leads the database.
         """
-        heads.refuse_second(self.connection)  # before its port is found to be taken
+        heads.refuse_second(self.connection, self.options.pool)  # before its port is found to be taken
         listening = self.address.listen()
         self.reached = reached_at(self.address, listening.getsockname()[1])
         with closing(listening):
-            self._lead = heads.take(self.connection, str(self.reached), str(self.shared) if self.shared else None)
+            checkpoints = str(self.shared) if self.shared else None
+            where, pool = str(self.reached), self.options.pool
+            self._lead = heads.take(self.connection, where, pool=pool, checkpoints=checkpoints)
             shared.place(self.folder.path, self.shared)
             self._serve(listening)
         if self._lead is None:

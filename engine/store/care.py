@@ -238,11 +238,15 @@ def _ensure_free(path: Path, target: Path, force: bool) -> None:
 
 
 def _settle(copy: Path) -> dict[str, int]:
-    """Return a copy's running runs to the queue and end its workers; the size of its recorded files by SHA-256."""
+    """Return a copy's running runs to the queue, end its workers and forget its head and what joined workers call it.
+
+    Returns the size of its recorded files by SHA-256.
+    """
     connection = writer(copy)
     try:
         with transaction(connection):
             leases.reclaim_all(connection)
+            connection.execute("DELETE FROM about WHERE key IN ('cluster', 'head')")
             for table in ("workers", "pools"):
                 connection.execute(f"UPDATE {table} SET ended_at = ? WHERE ended_at IS NULL", (now(),))
         return dict(connection.execute("SELECT sha256, bytes FROM files").fetchall())

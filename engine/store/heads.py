@@ -24,6 +24,7 @@ class Lead(msgspec.Struct, frozen=True):
     pid_namespace: str | None
     address: str
     at: str
+    pool: int | None = None  # that starts it again where it was killed
     checkpoints: str | None = None  # the shared folder for them; None: joined workers send them
 
 
@@ -45,20 +46,23 @@ def leading(connection: sqlite3.Connection) -> Lead | None:
     return None
 
 
-def refuse_second(connection: sqlite3.Connection) -> None:
-    """Raise InputError if this database has a head."""
-    if found := leading(connection):
+def refuse_second(connection: sqlite3.Connection, pool: int | None = None) -> None:
+    """Raise InputError if this database has a head, other than one of this pool, which starts one at a time."""
+    found = leading(connection)
+    if found and (pool is None or found.pool != pool):
         raise InputError(
             f"a head of this database listens on {found.address} already (pid {found.pid} on {found.host}): join it"
             " with `cockpit join`, or stop it there with `cockpit work --stop`"
         )
 
 
-def take(connection: sqlite3.Connection, address: str, checkpoints: str | None = None) -> Lead:
+def take(
+    connection: sqlite3.Connection, address: str, *, pool: int | None = None, checkpoints: str | None = None
+) -> Lead:
     """Record this process as the head. Takes over from a head that is gone; raises InputError if it is not."""
     with transaction(connection):
-        refuse_second(connection)
-        lead = Lead(**vars(processes.identity()), address=address, at=now(), checkpoints=checkpoints)
+        refuse_second(connection, pool)
+        lead = Lead(**vars(processes.identity()), address=address, at=now(), pool=pool, checkpoints=checkpoints)
         connection.execute("INSERT OR REPLACE INTO about (key, value) VALUES (?, ?)", (KEY, _text(lead)))
     return lead
 

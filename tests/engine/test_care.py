@@ -342,6 +342,14 @@ def test_a_backup_of_a_busy_database_goes_on_where_the_original_was(tmp_path: Pa
     assert records(copy) == records(path)
 
 
+def test_a_backup_is_another_database_for_a_cluster(path: Path, tmp_path: Path) -> None:
+    with closing(database.writer(path)) as connection:
+        connection.execute("INSERT INTO about (key, value) VALUES ('cluster', '0'), ('head', '{}'), ('model x', '/')")
+    care.backup(path, tmp_path / "copy.db", lambda *_: None)
+    with closing(database.reader(tmp_path / "copy.db")) as connection:
+        assert [row[0] for row in connection.execute("SELECT key FROM about")] == ["model x"]
+
+
 def test_a_backup_is_whole_or_not_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -346,7 +346,11 @@ def test_a_database_has_one_head_and_a_dead_one_is_replaced(address: Address, pa
             text = msgspec.json.encode(structs.replace(lead, **about)).decode()
             connection.execute("UPDATE about SET value = ? WHERE key = ?", (text, leads.KEY))
             assert (leads.leading(connection) is None) == gone
-        taken = leads.take(connection, "tcp://127.0.0.1:1")
+        ours = msgspec.json.encode(structs.replace(lead, pool=7)).decode()
+        connection.execute("UPDATE about SET value = ? WHERE key = ?", (ours, leads.KEY))
+        with pytest.raises(InputError, match="already"):
+            leads.take(connection, "tcp://127.0.0.1:1", pool=8)
+        taken = leads.take(connection, "tcp://127.0.0.1:1", pool=7)  # its pool starts one head at a time
         assert leads.renew(connection, lead) is None
         assert leads.leading(connection) == taken
 
