@@ -1,4 +1,4 @@
-"""What the tests share: small experiments on the digits, really trained, and the program as a person runs it."""
+"""Shared fixtures: small experiments on the digits, really trained, and the program as users run it."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ GIB_A_WORKER = 3  # of memory that tests which train in several processes take
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """How many tests run at once with `-n auto`: three for two cores, as many wait for something, if memory allows."""
+    """The number of processes of `-n auto`: three for two cores, as many tests wait for something, if memory allows."""
     available: int = psutil.virtual_memory().available
     return max(1, min(8, (os.cpu_count() or 1) * 3 // 2, available // (GIB_A_WORKER * 2**30)))
 
@@ -72,26 +72,26 @@ Cockpit = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session", autouse=True)
 def _trusted_models(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What tests let run is not remembered for the person who runs them."""
+    """Models that tests trust are not recorded for the user who runs them."""
     os.environ["COCKPIT_TRUSTED_MODELS"] = str(tmp_path_factory.mktemp("trust") / "trusted-models")
 
 
 @pytest.fixture(autouse=True)
 def _nobody_told_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What commands that ran in this process told of --db is not this test's."""
+    """Forget the --db of commands that ran in this process."""
     monkeypatch.setattr(hints, "_told", None)
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real image sets that the project's own machines have; elsewhere the test is skipped."""
+    """The folder of real image sets on the project's machines; elsewhere the test is skipped."""
     if not SHARED.is_dir():
         pytest.skip("needs the real image sets in ../shared/data")
     return SHARED
 
 
 def run_cockpit(folder: Path, *arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run the program in `folder` as a person would."""
+    """Run the program in `folder` as users do."""
     clean = {key: value for key, value in os.environ.items() if key not in ("COCKPIT_DB", "FORCE_COLOR")}
     return subprocess.run(
         [sys.executable, "-m", "cockpit", *map(str, arguments)],
@@ -123,7 +123,7 @@ def copied(path: Path, folder: Path) -> Path:
 
 
 def work_off(path: Path, **options: Any) -> str:
-    """Train everything in the queue of a database, in a worker process of its own; what that says."""
+    """Train the whole queue of a database in a worker process; returns its output."""
     given = {"device": "cpu", **options}
     worker = Worker("--db", path, "--drain", *(part for key, value in given.items() for part in (f"--{key}", value)))
     assert worker.wait() == 0, worker.said()

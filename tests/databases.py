@@ -28,14 +28,14 @@ def finish(connection: sqlite3.Connection, claim: leases.Claim, accuracy: float)
 
 
 def exported(path: Path, table: str, experiment: str) -> list[dict[str, Any]]:
-    """The rows of an export of an experiment, by their headings."""
+    """The rows of an experiment's export, as dicts."""
     with closing(database.reader(path)) as connection:
         heading, found = rows.export(connection, table, experiment)
         return [dict(zip(heading, row, strict=True)) for row in found]
 
 
 def silently(done: int, total: int) -> None:
-    """No progress is shown."""
+    """Show no progress."""
 
 
 def change(path: Path, *statements: str) -> None:

@@ -1,4 +1,4 @@
-"""A database as a merge or a hand can make it: each of its names is markup to a library, or a command to a terminal."""
+"""A database of hostile names, which are markup to a library or commands to a terminal."""
 
 import json
 import re
@@ -33,7 +33,7 @@ TEXTS = {  # columns that hold what a person, a folder or a library named
 
 
 def hostile(path: Path) -> list[str]:
-    """Write a database with results whose names are hostile; the names of its experiments."""
+    """Write a database of results with hostile names; returns the names of its experiments."""
     shutil.copyfile(FIXTURE, path)
     with closing(sqlite3.connect(path)) as connection, connection:
         for table, columns in TEXTS.items():

@@ -52,7 +52,7 @@ def arrays(channels: int = 3, side: int = 32, count: int = 50) -> load.Arrays:
 
 
 def scalar_hash(value: int, key: int) -> int:
-    """`streams.hash32`, with Python's own integers."""
+    """`streams.hash32` with Python's integers."""
 
     def mix(x: int) -> int:
         x ^= x >> 16

@@ -1,4 +1,4 @@
-"""The program in the process of a test: thousands of commands in the time that few processes take."""
+"""Running the program in the process of a test, which is much faster than starting processes."""
 
 import io
 import sys
@@ -11,7 +11,7 @@ from cockpit import cli
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
-    """Run a command in the current folder: its exit code, and what it wrote to stdout and stderr."""
+    """Run a command in the current folder; returns its exit code, stdout and stderr."""
     said = io.BytesIO(), io.BytesIO()
     out, err = (io.TextIOWrapper(stream, encoding="utf-8", write_through=True) for stream in said)
     with (
@@ -25,7 +25,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 
 def check_ended_well(code: int, err: str, allowed: tuple[int, ...] = (0, 1, 2)) -> None:
-    """An exit code of the documentation; what is wrong in one line that ends what is said."""
+    """Assert that the exit code is a documented one, and that an error is one line at the end of stderr."""
     assert code in allowed
     assert "Traceback" not in err
     if code == 2:

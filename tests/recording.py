@@ -1,4 +1,4 @@
-"""Recording of steps where there is no CUDA device."""
+"""Recording of steps without a CUDA device."""
 
 from engine.training import graphs
 

@@ -1,4 +1,4 @@
-"""What the documentation says is so: its Python runs, its tables are those of the sample database."""
+"""The documentation is true: its Python code runs, and its tables come from the sample database."""
 
 import importlib.util
 import os
@@ -27,7 +27,7 @@ SAMPLE = DOCS.parent / "experiments.db"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `experiments.db` holds an experiment `digits`, and its ticket of level 3 lies as a file, with its code."""
+    """A folder with an `experiments.db` of the experiment `digits`, and its ticket of level 3 as a file with code."""
     folder = tmp_path_factory.mktemp("docs")
     path = folder / "experiments.db"
     add(path, "digits", width=1.0, epochs=1, replicates=1, random=["none"])

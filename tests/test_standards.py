@@ -1,4 +1,4 @@
-"""What is asked of the code itself: lint, format, types, the rooms' contracts, and that README says what CI runs."""
+"""Standards of the code: lint, format, types, import contracts, and README's test command is CI's."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The house: rooms with a docstring, few modules outside of them, and no circle of imports, however long."""
+"""The structure: packages with docstrings, few modules outside of packages, and no circle of imports."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -41,7 +41,7 @@ def test_each_room_says_what_lives_in_it(package: str) -> None:
 
 
 def test_no_tests_import_another_file_of_tests() -> None:
-    """What several need lies in a file of its own beside them."""
+    """No test file imports another; shared code is in helper files."""
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
@@ -51,5 +51,5 @@ def test_no_tests_import_another_file_of_tests() -> None:
 
 
 def room(module: str) -> str:
-    """The package, or the module at the root, that a module lies in."""
+    """The package of a module, or the module itself at the root."""
     return ".".join(module.split(".")[:2])

@@ -90,7 +90,7 @@ def weights(seed: int = 0, ties: bool = False) -> dict[str, Tensor]:
 
 @contextmanager
 def files(path: Path) -> Iterator[starts.Read]:
-    """The files that the runs of a database left."""
+    """The files of a database's runs."""
     with closing(database.reader(path)) as connection:
         folder = Folder(database.files_folder(path))
 

@@ -21,7 +21,7 @@ SLOW = {"levels": 1, "replicates": 1, "epochs": 12, "random": ["none"], "width":
 
 
 def records(path: Path) -> dict[str, Any]:
-    """All that trainings yielded, without what the clock and the claims put there."""
+    """The results of trainings, without times and claims."""
     with closing(database.reader(path)) as connection:
         return {
             table: [tuple(row) for row in connection.execute(query)]
@@ -105,7 +105,7 @@ def start_worker(path: Path, checkpoint_seconds: float) -> Worker:
 
 
 def wait_for_epochs(path: Path, recorded: int, worker: "Worker | subprocess.Popen[bytes]") -> None:
-    """Wait until so many epochs are recorded, or the worker has ended."""
+    """Wait until a number of epochs are recorded, or the worker has ended."""
     deadline = time.monotonic() + 120
     with closing(database.reader(path)) as connection:
         while connection.execute("SELECT count(*) FROM epochs").fetchone()[0] < recorded and worker.poll() is None:

@@ -1,7 +1,7 @@
-"""The figures that are compared with reference images: `python -m tests.cockpit.pictures` makes those anew.
+"""The figures that are compared with reference images; `python -m tests.cockpit.pictures` draws the references again.
 
-They are drawn from `tests/data/cockpit.db`, one of them with results missing, and without text: each version of a font
-library draws that a little otherwise, and what is said is tested as text.
+They are drawn from `tests/data/cockpit.db`, one of them with missing results, and without text, because versions of
+font libraries draw text differently. Other tests check the text.
 """
 
 import sqlite3
@@ -25,7 +25,7 @@ DOTS = 50  # an inch
 
 
 def partial(folder: Path) -> Path:
-    """The fixture as it would be while it is trained: of a few levels and curves one replicate, or none, is done."""
+    """The fixture with missing results: at some levels of some curves, one replicate or none is done."""
     copy = copied(FIXTURE, folder)
     with closing(sqlite3.connect(copy)) as connection:
         connection.execute(
@@ -48,7 +48,7 @@ DRAWINGS: dict[str, Callable[[Path, Path], None]] = {
 
 @contextmanager
 def without_text() -> Iterator[None]:
-    """Figures small, and without a letter."""
+    """Settings for small figures without text."""
     save = Figure.savefig
 
     def stripped(figure: Figure, *arguments: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The program run on a terminal of its own."""
+"""Running the program on a pseudo-terminal."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ SECONDS = 30.0
 
 
 def in_terminal(folder: Path, *arguments: str, until: str, keys: bytes, **environment: str) -> tuple[str, int]:
-    """Run the program on a terminal until it has shown something, press keys, and wait for its end."""
+    """Run the program on a terminal until it shows a text, press keys, and wait for its end."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(folder)

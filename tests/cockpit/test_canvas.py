@@ -1,4 +1,4 @@
-"""Cells to draw on: lines stay inside, backgrounds blend."""
+"""The canvas of charts: lines stay inside, backgrounds blend."""
 
 from itertools import permutations
 
@@ -13,7 +13,7 @@ FAR = st.floats(-1e6, 1e6)
 
 
 def background(*tints: tuple[float, float, Colour]) -> Colour | None:
-    """That of the second cell of a column, with tints from one height to another."""
+    """The background of the second cell of a column, with tints from one height to another."""
     canvas = Canvas(1, 3, BLACK)
     for top, bottom, colour in tints:
         canvas.tint(0, top, bottom, colour, 0.5)

@@ -27,7 +27,7 @@ def drawn(rows: list[Row]) -> str:
 
 
 def tinted(rows: list[Row]) -> list[int]:
-    """The rows in which some background is tinted."""
+    """The rows with a tinted background."""
     return [number for number, row in enumerate(rows) if any(piece.background for piece in row)]
 
 
@@ -93,7 +93,7 @@ def test_a_single_replicate_has_no_band() -> None:
 
 
 def lines_of(rows: list[Row]) -> dict[Colour | None, int]:
-    """How many cells the braille lines of each colour take."""
+    """The number of cells of braille lines, by colour."""
     found: dict[Colour | None, int] = {}
     for piece in (piece for row in rows for piece in row):
         dots = sum(0x2800 < ord(letter) < 0x2900 for letter in piece.text)

@@ -1,4 +1,4 @@
-"""The program as a person runs it: what it prints, where, with which exit code."""
+"""The program as users run it: its output, streams and exit codes."""
 
 import csv
 import io

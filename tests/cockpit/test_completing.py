@@ -1,4 +1,4 @@
-"""What a shell completes: as bash asks for it, quickly, and never with an error."""
+"""Shell completion: as bash asks for it, fast, and without errors."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def offered(folder: Path, line: str, **environment: str) -> list[str]:
-    """What is offered for the last word of a line."""
+    """The completions of the last word of a line."""
     words = line.split(" ")
     asked = {"_COCKPIT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
     found = run_cockpit(folder, **asked, **environment)

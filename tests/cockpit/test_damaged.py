@@ -1,4 +1,4 @@
-"""Whatever a database holds, reading it ends soon: what is damaged is named in a line, and nothing is written."""
+"""Damaged databases: reading one ends soon, names the damage in one line, and writes nothing."""
 
 import json
 import os
@@ -65,7 +65,7 @@ MANY = settings(
 
 @pytest.fixture(scope="module")
 def lax(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with something in every table, whose tables take any value in any column."""
+    """A database with rows in every table, whose columns accept any value."""
     path = tmp_path_factory.mktemp("lax") / "experiments.db"
     shutil.copy(FIXTURE, path)
     with closing(database.writer(path)) as connection:
@@ -86,7 +86,7 @@ def lax(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @st.composite
 def json_like(draw: st.DrawFn, text: str) -> str:
-    """JSON with one of its values taken out, replaced, or cut off."""
+    """JSON with one of its values removed, replaced, or cut off."""
     if draw(st.booleans()):
         return text[: draw(st.integers(0, len(text)))]
     found = json.loads(text)

@@ -1,4 +1,4 @@
-"""Whatever a ticket file holds, commands that read it end with 0, 1 or 2, and say what is wrong in a line."""
+"""Damaged ticket files: commands that read one end with 0, 1 or 2, and name the fault in one line."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ from tests.tickets import VALUES, export, joined, parts, places
 
 
 def _answered(kind: type, _: str, verb: str, *files: object) -> Any:
-    """What the process says that imports torch."""
+    """The output of the process that imports torch."""
     assert verb == "verify"
     found = [ticket_export.verify(Path(str(file))) for file in files]
     return msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(found))), kind)
@@ -69,5 +69,5 @@ def test_no_ticket_file_makes_a_traceback(
 
 
 def _kept(folder: Path) -> list[bytes]:
-    """The content of the files beside the database."""
+    """The content of the database's files."""
     return [file.read_bytes() for file in sorted(folder.glob("*.files/**/*")) if file.is_file()]

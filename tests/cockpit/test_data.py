@@ -1,4 +1,4 @@
-"""`cockpit data`, and what other commands say of data sets that are not on this machine."""
+"""`cockpit data`, and messages of other commands about missing data sets."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""`cockpit diff` as a person runs it."""
+"""`cockpit diff` as users run it."""
 
 import json
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""`cockpit doctor`: it finds what is wrong, says what to do, and never fails itself."""
+"""`cockpit doctor`: it finds faults, names the fix, and never fails itself."""
 
 import json
 import os
@@ -28,7 +28,7 @@ CARD = Device("cuda:0", "GPU-0", True)
 
 @pytest.fixture
 def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asking torch takes seconds, and has tests of its own."""
+    """Replace the check of torch, which takes seconds and has its own tests."""
     monkeypatch.setattr(diagnosis, "_torch", lambda: iter(()))
 
 

@@ -1,4 +1,4 @@
-"""A night is not spent on arithmetic that this machine emulates without a word of that before."""
+"""Warnings before training in arithmetic that this machine emulates."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def emulating(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine whose processor does not multiply bfloat16."""
+    """A machine whose processor has no native bfloat16."""
     monkeypatch.setattr(devices, "usable", lambda: [Device("cpu", None, False)])
 
 

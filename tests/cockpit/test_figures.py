@@ -1,4 +1,4 @@
-"""Figures as files: compared with reference images, and what is refused."""
+"""Figures as files: comparison with reference images, and refused requests."""
 
 import re
 import shutil
@@ -91,7 +91,7 @@ def test_the_same_data_makes_the_same_file_whatever_a_persons_style_is(
 
 
 def drawn_axes(path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Axes:
-    """What is drawn of an experiment, to be looked into."""
+    """The matplotlib figure of an experiment."""
     kept: list[Figure] = []
 
     def keep(drawn: Figure, file: str | Path, **_: object) -> None:

@@ -1,4 +1,4 @@
-"""Experiment files: what they queue, what is wrong in them and on which line, and that one can be printed."""
+"""Experiment files: the experiments that they queue, their errors with line numbers, and printing one."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Whatever a person gives, the program ends soon with 0, 1 or 2, and what is wrong is one line, never a traceback."""
+"""Random input: the program ends soon with 0, 1 or 2, and errors are one line, never a traceback."""
 
 import json
 import os
@@ -70,7 +70,7 @@ COMMANDS = {words: command for words, command in _commands().items() if words no
 
 
 def _inside(text: str) -> bool:
-    """Whether a path that is written to stays in the current folder."""
+    """Whether a path to write is in the current folder."""
     return not text.startswith("/") and ".." not in text and "\0" not in text
 
 
@@ -90,7 +90,7 @@ def _value(kind: str) -> st.SearchStrategy[str]:
 
 @st.composite
 def _arguments(draw: st.DrawFn, command: Any) -> list[str]:
-    """Arguments for a command: of its options some, with any values."""
+    """Arguments for a command: some of its options, with any values."""
     found: list[str] = []
     for parameter in command.params:
         if parameter.param_type_name == "argument":
@@ -105,7 +105,7 @@ def _arguments(draw: st.DrawFn, command: Any) -> list[str]:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of one experiment that is queued."""
+    """A database with one queued experiment."""
     path = tmp_path_factory.mktemp("template") / "experiments.db"
     add(path, "tiny", levels=1, replicates=1)
     return path
@@ -113,7 +113,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def program(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    """The program in this process, in a folder with a database, without the processes that it would start."""
+    """The program in this process, in a folder with a database, without starting processes."""
 
     def refuse(*_: object, **__: object) -> Any:
         raise InputError("no other process is started here")
@@ -165,7 +165,7 @@ def test_no_environment_variable_makes_a_traceback(
 
 
 def _refusal(read: Callable[[], object], otherwise: str) -> str:
-    """What is wrong with what is read, or `otherwise`."""
+    """The error of a read, or `otherwise`."""
     try:
         read()
     except InputError as error:
@@ -205,7 +205,7 @@ VALUES = st.recursive(
 
 
 def _document(headings: list[str], keys: list[str]) -> st.SearchStrategy[bytes]:
-    """Files of tables with these headings and keys, in part destroyed."""
+    """Files of tables with these headings and keys, some damaged."""
     key = st.one_of(st.sampled_from(keys), st.text(max_size=5).map(json.dumps), st.just(".".join("a" * 5000)))
     line = st.one_of(
         st.tuples(key, VALUES).map(" = ".join),

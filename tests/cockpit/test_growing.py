@@ -1,4 +1,4 @@
-"""The curves that `cockpit run` shows while it trains: as many as have room, drawn anew when a run has ended."""
+"""The curves that `cockpit run` shows while it trains: as many as fit, drawn again when a run ends."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What `--help` says: every command has an example, in one form, that can be typed. So can the commands of the docs."""
+"""The help: every command has an example that runs, and so do the commands of the docs."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Commands that messages advise can be copied: they name the database that --db named."""
+"""Commands in messages can be copied: they name the database of --db."""
 
 import os
 import re
@@ -99,7 +99,7 @@ def test_an_output_that_cannot_be_written_is_named_as_it_was_asked_for(
 
 @pytest.fixture
 def read_only_folder(tmp_path: Path) -> Iterator[Path]:
-    """The folder `ro`, which nobody may write, root included."""
+    """The folder `ro`, which no user, not even root, may write."""
     folder = tmp_path / "ro"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)]

@@ -1,4 +1,4 @@
-"""Data sets of a person's own that are not where they were: what is refused, and how they are found again."""
+"""User data sets that have moved: refused commands, and locating them."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ OPTIONS = ("--name", "own", "--levels", 1, "--epochs", 1, "--replicates", 1, "--
 
 @pytest.fixture(params=["npz", "folder"])
 def spec(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A data set of a person's own, of which both halves were queued."""
+    """A user's data set whose halves were both queued."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if request.param == "npz":
         return save(tmp_path / "here.npz", gray(40))
@@ -25,7 +25,7 @@ def spec(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def move(tmp_path: Path, spec: str) -> str:
-    """Give a file or folder another path and name; its spec there."""
+    """Move a file or folder; returns its new spec."""
     kind, _, path = spec.partition(":")
     (tmp_path / "other").mkdir()
     return f"{kind}:{shutil.move(path, tmp_path / 'other' / f'renamed{Path(path).suffix}')}"

@@ -1,4 +1,4 @@
-"""`cockpit models`, and a person's own model on the command line."""
+"""`cockpit models`, and user models on the command line."""
 
 import json
 from pathlib import Path

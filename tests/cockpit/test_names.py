@@ -1,4 +1,4 @@
-"""What curves and data sets are called: short, and told apart."""
+"""Names of curves and data sets: short and distinct."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Files that have the names of this program's packages, and are found in their place."""
+"""Files with the names of cockpit's packages that are imported in their place."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from engine.machine import processes
 
 
 def run(first: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """The program with a folder before it on the path."""
+    """The program with a folder before it on Python's path."""
     script = "import lottery_cockpit; lottery_cockpit.main()"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(first), str(processes.ROOT)])}
     arguments = [sys.executable, "-P", "-c", script, *command]

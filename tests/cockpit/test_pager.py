@@ -1,4 +1,4 @@
-"""Pages of a file: every line is shown once, wherever one comes from, and a search finds what is there."""
+"""Pages of a file: paging shows every line once, and searching finds existing text."""
 
 import random
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""Files that commands are given: `~` is the home folder everywhere, and what is no file is written to, not replaced."""
+"""Paths given to commands: `~` is the home folder, and devices and pipes are written to, not replaced."""
 
 import os
 import stat
@@ -26,7 +26,7 @@ def test_every_option_that_is_a_path_expands_the_home_folder() -> None:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home folder, and beside it a database with a trained experiment `one`."""
+    """A home folder, and next to it a database with a trained experiment `one`."""
     found = tmp_path / "home"
     found.mkdir()
     monkeypatch.setenv("HOME", str(found))
@@ -55,7 +55,7 @@ def test_the_home_folder_is_expanded_and_what_is_no_file_stays(cockpit: Cockpit,
 
 
 def _write_through(cockpit: Cockpit, home: Path, folder: Path) -> None:
-    """Outputs into a device, a link and a pipe, which all stay what they are."""
+    """Outputs to a device, a link and a pipe, which all stay."""
     ticket, pipe = (home / "one.safetensors").read_bytes(), folder / "pipe"
     (folder / "kept").touch()
     (folder / "link").symlink_to("kept")

@@ -1,4 +1,4 @@
-"""The command that a run is trained again with makes that run, and little else."""
+"""The command that trains a run again makes that run, and few others."""
 
 import shlex
 from contextlib import closing
@@ -16,7 +16,7 @@ from tests.conftest import add
 
 
 def options_in(command: str) -> dict[str, Any]:
-    """What the command line of `cockpit run` asks for."""
+    """The request of a command line of `cockpit run`."""
     first, second, *words = shlex.split(command)
     assert (first, second) == ("cockpit", "run")
     found: dict[str, Any] = {}

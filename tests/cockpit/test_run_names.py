@@ -1,4 +1,4 @@
-"""Different runs never have the same name, and a run that does not train says why in words."""
+"""Names of runs are distinct, and a run that does not train says why."""
 
 from contextlib import closing
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""How the dashboard is opened: bare `cockpit`, `cockpit serve`."""
+"""Opening the dashboard: `cockpit` without arguments, and `cockpit serve`."""
 
 import signal
 import socket
@@ -63,7 +63,7 @@ def test_the_theme_is_taken_from_the_configuration_file(tmp_path: Path, monkeypa
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -146,7 +146,7 @@ def test_where_actions_are_allowed_nothing_is_found_without_the_token(trained: P
 
 
 def without(module: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the program where a module is not installed."""
+    """Run the program without a module."""
     script = f"import sys; sys.modules['{module}'] = None; from cockpit.cli import main; main()"
     command = [sys.executable, "-c", script, *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""A command starts with its own modules: those of other commands, and what it does not use, are not imported."""
+"""Commands import neither other commands' modules nor what they do not use."""
 
 import subprocess
 import sys

@@ -16,14 +16,14 @@ SMALL = {"levels": 0, "replicates": 4, "random": ["none"], "target": ["digits-a"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database with an experiment of four runs that wait."""
+    """A database with an experiment of four waiting runs."""
     found = tmp_path / "experiments.db"
     add(found, "one", **SMALL)
     return found
 
 
 def train(path: Path, ended: int) -> None:
-    """Let a worker of this process, which is alive, finish runs and hold the next one."""
+    """Let a worker with this process's pid finish runs and hold the next one."""
     with closing(database.writer(path)) as connection:
         holder = workers.open_worker(connection, "cpu", None, None)
         while claim := leases.claim(connection, holder):

@@ -1,4 +1,4 @@
-"""Each verb of `cockpit store`, against the real program in an empty folder."""
+"""The commands of `cockpit store`, with the real program in an empty folder."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SAMPLE = Path(__file__).parents[2] / "experiments.db"
 
 @pytest.fixture
 def path(trained: Path, tmp_path: Path) -> Path:
-    """A trained database, with links to its files: they may be deleted, but not changed."""
+    """A trained database with links to its files, which may be deleted but not changed."""
     care.backup(trained, tmp_path / "experiments.db", silently)
     return tmp_path / "experiments.db"
 

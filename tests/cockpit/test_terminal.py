@@ -1,4 +1,4 @@
-"""Whatever names hold, and whatever the terminal is, what is printed cannot command it, and no command breaks."""
+"""Hostile names on all kinds of terminals: output cannot control the terminal, and no command fails."""
 
 import fcntl
 import os
@@ -68,7 +68,7 @@ NAMELESS = {
 
 @pytest.fixture
 def names(tmp_path: Path) -> list[str]:
-    """The hostile names in the database of the folder that a test runs in, and in another to merge."""
+    """A database with hostile names in the current folder, and another one to merge."""
     hostile(tmp_path / "other.db")
     return hostile(tmp_path / "experiments.db")
 
@@ -246,7 +246,7 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_paints_the_dashboard_again(names:
 
 
 def read_until(terminal: int, text: str) -> str:
-    """What a terminal gets until a text is among it."""
+    """The output to a terminal until it contains a text."""
     shown, deadline = b"", time.monotonic() + SECONDS
     while text.encode() not in shown:
         assert time.monotonic() < deadline, shown.decode(errors="replace")[-2000:]

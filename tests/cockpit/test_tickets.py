@@ -1,4 +1,4 @@
-"""Each verb of `cockpit tickets`, against the real program in an empty folder."""
+"""The commands of `cockpit tickets`, with the real program in an empty folder."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from tests.databases import silently
 
 @pytest.fixture
 def path(trained: Path, tmp_path: Path) -> Path:
-    """A trained database, with links to its files: they may be deleted, but not changed."""
+    """A trained database with links to its files, which may be deleted but not changed."""
     care.backup(trained, tmp_path / "experiments.db", silently)
     return tmp_path / "experiments.db"
 

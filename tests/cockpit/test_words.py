@@ -1,4 +1,4 @@
-"""What a person reads: durations, sizes, tables."""
+"""Durations, sizes and tables as text."""
 
 import re
 

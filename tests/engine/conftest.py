@@ -1,4 +1,4 @@
-"""What tests of the engine share."""
+"""Fixtures of the engine's tests."""
 
 import sqlite3
 import sys
@@ -17,7 +17,7 @@ from tests.engine.own import NET
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a database may be made."""
+    """A path for a database."""
     return tmp_path / "experiments.db"
 
 
@@ -30,7 +30,7 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
 
 @pytest.fixture
 def exact_on_cpu() -> Iterator[None]:
-    """What a worker of the profile `exact` sets for its process, undone afterwards."""
+    """The settings of a worker's process in the profile `exact`, undone afterwards."""
     profiles.configure("exact", torch.device("cpu"))
     yield
     torch.use_deterministic_algorithms(False)
@@ -38,7 +38,7 @@ def exact_on_cpu() -> Iterator[None]:
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder, with a module `mynets`; what is imported from it is forgotten afterwards."""
+    """The current folder with a module `mynets`; imports from it are forgotten afterwards."""
     (tmp_path / "mynets.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -11,7 +11,7 @@ CLASSES = ("cat", "dog", "owl")
 
 
 def pixels(height: int, width: int, seed: int, gray: bool = False) -> Any:
-    """An image of smooth noise, whose class number shifts its colours, so that it can be told and learnt."""
+    """An image of smooth noise whose class shifts its colours, so that networks can learn it."""
     draw = np.random.default_rng(seed)
     coarse = draw.integers(0, 200, (4, 4) if gray else (4, 4, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
@@ -38,12 +38,12 @@ def make(
 
 
 def truncate(file: Path) -> None:
-    """Leave the first half of a file."""
+    """Cut a file to its first half."""
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
 
 
 def empty(folder: Path) -> None:
-    """Leave a folder, and nothing in it."""
+    """Empty a folder."""
     shutil.rmtree(folder)
     folder.mkdir()

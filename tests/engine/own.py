@@ -1,4 +1,4 @@
-"""A person's own model for tests: its source, and what the probe says of one."""
+"""User models for tests: a source, and the probe's verdict on one."""
 
 from pathlib import Path
 
@@ -20,6 +20,6 @@ CONV = "nn.Sequential(nn.Conv2d(1, 4, 3), " + HEAD
 
 
 def examine(code: str, *ends: End, prunable: str = "conv", width: float = 1.0) -> NetworkFacts:
-    """What the probe says of `make`, defined by `code` in a module of its own."""
+    """The probe's verdict on `make`, defined by `code` in a module."""
     Path("given.py").write_text("import torch\nfrom torch import nn\n" + code)
     return probe.examine("given:make", width, list(ends) or [DIGITS], prunable)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Published data sets as their authors pack them, with other images: what torchvision reads."""
+"""Published data sets in their authors' formats, for torchvision, with other images."""
 
 import hashlib
 import pickle

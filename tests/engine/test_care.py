@@ -1,4 +1,4 @@
-"""Care for a database: what a check finds, what a repair and a collection leave alone, and copies of a busy one."""
+"""Care for a database: checks, repairs, freeing files, and copies of a busy database."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from tests.workers import SLOW, records, start_worker, wait_for_epochs
 
 @pytest.fixture
 def path(trained: Path, tmp_path: Path) -> Path:
-    """A trained database of one's own, with its files."""
+    """A copy of a trained database, with its files."""
     care.backup(trained, tmp_path / "experiments.db", silently)
     shutil.copytree(database.files_folder(trained), database.files_folder(tmp_path / "x"))
     shutil.rmtree(database.files_folder(tmp_path / "experiments.db"))  # hard links: what is broken here breaks there
@@ -49,7 +49,7 @@ def write(place: Path) -> None:
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All files are two hours old."""
+    """Make all files two hours old."""
     now = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now + 7200 * 10**9)
 

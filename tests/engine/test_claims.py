@@ -1,4 +1,4 @@
-"""The paper's claims on recorded data: made-up accuracies for which the answer is known, and scipy beside them."""
+"""The paper's claims on made-up accuracies with known verdicts, and against scipy."""
 
 import json
 import random
@@ -28,7 +28,7 @@ MASKS = {**OPTIONS, "target": ["digits-a"], "random": ["preserved", "local", "gl
 
 
 def finish(connection: sqlite3.Connection, effect: str, noise: str = NOISE) -> None:
-    """Let all runs be done: `effect` is SQL for what is added to their accuracy of 0.5."""
+    """Mark all runs as done with an accuracy of 0.5 plus `effect`, an SQL expression."""
     connection.execute(
         f"UPDATE runs SET status = 'done', weights_total = 10000, weights_remaining = {HALVED},"
         f" test_accuracy = 0.5 + coalesce({effect}, 0) + {noise}"

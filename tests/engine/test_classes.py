@@ -1,4 +1,4 @@
-"""How many training images of each class a part has: known from counts, as the images are then chosen."""
+"""The number of training images of each class in a part: from counts, and from the chosen images."""
 
 from contextlib import closing
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Workers of other machines: they train to the bits of local ones, and what is wrong with them is said in a line."""
+"""Workers of other machines: they give the same bits as local ones, and their errors are one line."""
 
 import hashlib
 import inspect
@@ -442,7 +442,7 @@ def test_plain_tcp_is_for_one_machine_and_keys_are_for_those_who_have_them(path:
 
 
 def swapped(address: Address, ours: Path, tmp_path: Path) -> Address:
-    """Who shows the head's own certificate, which is for no worker."""
+    """A client that shows the head's certificate, which is not for workers."""
     folder = tmp_path / "swapped"
     shutil.copytree(ours, folder)
     shutil.copy(ours / "head.pem", folder / "worker.pem")

@@ -1,4 +1,4 @@
-"""Two tickets layer by layer, held against numpy on masks that the engine itself builds from the files."""
+"""Two tickets layer by layer, against numpy on masks that the engine builds from files."""
 
 import shutil
 import sqlite3

@@ -1,4 +1,4 @@
-"""How many weights each layer keeps, against counts given out one by one and the papers' formulas; rates of kinds."""
+"""The weights that layers keep, against counts assigned one by one and the papers' formulas; rates of kinds."""
 
 import math
 from fractions import Fraction
@@ -41,7 +41,7 @@ def layers(seed: int, ties: bool) -> dict[str, Tensor]:
 
 
 def given_out(total: int, weights: dict[str, int], least: dict[str, int]) -> dict[str, int]:
-    """One weight after another to the layer that is furthest behind its share, the earlier among equals."""
+    """Assign weights one by one to the layer furthest behind its share, the earlier among equals."""
     found = dict(least)
     for _ in range(total - sum(least.values())):
         open_ = [name for name in SIZES if found[name] < SIZES[name]]

@@ -1,4 +1,4 @@
-"""Criteria that look at a network and images, against their papers' formulas, and the masks that runs make by them."""
+"""Criteria that use a network and images, against their papers' formulas, and the masks of runs with them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing

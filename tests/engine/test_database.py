@@ -1,4 +1,4 @@
-"""Opening a database: whose it is, what becomes of an older one, where it lies, and what other programs read in it."""
+"""Opening a database: other programs' files, older versions, paths, and other programs that read it."""
 
 import math
 import shutil

@@ -1,4 +1,4 @@
-"""Data sets: what they are known by, how they are halved, and what a damaged one says."""
+"""Data sets: identities, halves, and errors of damaged ones."""
 
 import hashlib
 import subprocess

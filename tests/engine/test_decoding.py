@@ -1,4 +1,4 @@
-"""One image from its file to pixels, against Pillow's own."""
+"""Decoding and cropping one image, against Pillow."""
 
 import io
 from pathlib import Path
@@ -33,7 +33,7 @@ def pillow(path: Path, gray: bool = False) -> Tensor:
 
 
 def jpeg(mode: str, options: dict[str, object], size: tuple[int, int] = (53, 37)) -> bytes:
-    """A photograph of smooth colours under grain; by default of a size that no block or subsampling divides."""
+    """A photograph of smooth colours with grain, by default of a size that no JPEG block or subsampling divides."""
     draw = np.random.default_rng(0)
     coarse = Image.fromarray(draw.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize(size)
     grain = draw.normal(0, 9, (size[1], size[0], 3))

@@ -1,4 +1,4 @@
-"""A network's definition as a file of its own: it makes the same network without cockpit and engine."""
+"""A network's definition as a file: it builds the same network without cockpit and engine."""
 
 import ast
 import json
@@ -37,7 +37,7 @@ BLOCKS = "from torch import nn\n\ndef block(a, b):\n    return nn.Sequential(nn.
 
 
 def alone(folder: Path) -> dict[str, tuple[str, list[float]]]:
-    """By module: where the network's class comes from, and what the network makes of two images of ones."""
+    """The module of the network's class, and the network's output for two images of ones, by module."""
     done = subprocess.run([sys.executable, "-c", ALONE], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return {name: (module, out) for name, (module, out) in json.loads(done.stdout).items()}

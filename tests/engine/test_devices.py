@@ -1,4 +1,4 @@
-"""Which devices are used, with CUDA's cards made up: no machine of ours has some."""
+"""The choice of devices, with simulated CUDA cards."""
 
 import platform
 from pathlib import Path
@@ -39,7 +39,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, cards: list[Card], torch: TorchCard
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, *traces: Path, torch: TorchCards | None = None) -> None:
-    """A machine whose NVML does not answer, with these traces of a card."""
+    """A machine whose NVML fails, with these traces of a card."""
 
     def fail() -> list[Card]:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)

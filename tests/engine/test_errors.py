@@ -1,4 +1,4 @@
-"""What every option checks in one way: numbers against ranges, names in upper and lower case."""
+"""The checks that all options share: ranges of numbers, and names in upper and lower case."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Every network goes through what a run does: trained, left off and resumed, pruned, rewound, transferred."""
+"""Each network through a run's steps: training, interruption and resumption, pruning, rewinding, transfer."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,7 +29,7 @@ def process_settings() -> Iterator[None]:
 
 
 def noise(configuration: Training, side: int, classes: int) -> Data:
-    """Eight training images, so two steps an epoch."""
+    """Eight training images, which make two steps per epoch."""
     draw = np.random.default_rng(side)
     images = draw.integers(0, 256, (8 + classes, side, side, 3), dtype=np.uint8)
     labels = np.concatenate([np.arange(8) % classes, np.arange(classes)]).astype(np.int64)
@@ -37,7 +37,7 @@ def noise(configuration: Training, side: int, classes: int) -> Data:
 
 
 def trained(run: Run, data: Data, left: Left) -> loop.State:
-    """The state at the end of a run, which goes through a checkpoint after each step; what it leaves is in `left`."""
+    """The state at the end of a run that resumes from a checkpoint after each step; its files are in `left`."""
     profiles.configure(run.training.profile, CPU)
 
     def read(one: Run, kind: str) -> bytes:

@@ -1,4 +1,4 @@
-"""From options to runs: what is shared, what is counted, what is refused."""
+"""From options to runs: shared runs, numbers of runs, refused options."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -197,7 +197,7 @@ def test_an_output_layer_is_carried_only_where_class_counts_agree() -> None:
 
 
 def recorded(data: DataSet) -> DataSet:
-    """What the database gives back of a data set."""
+    """A data set as the database returns it."""
     return remembered(
         data.name, data.identity, data.location, data.shape, data.classes, data.train_images, data.test_images
     )

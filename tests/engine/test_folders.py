@@ -1,4 +1,4 @@
-"""Folders of images: what they are known by, how they are read into memory, and what a wrong one says."""
+"""Folders of images: identities, reading into memory, and errors."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from tests.engine.folders import CLASSES, empty, make, truncate
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own."""
+    """An empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 

@@ -1,4 +1,4 @@
-"""What must also hold on a CUDA device. `pytest -m gpu` runs these alone; without a device they are skipped."""
+"""Tests on a CUDA device. `pytest -m gpu` runs only these; without a device they are skipped."""
 
 from collections.abc import Iterator
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Recording steps where it fails: with CUDA's calls made up, but for the tests that need a device."""
+"""Failures of recording steps, with simulated CUDA calls except in tests that need a device."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ CUDA = torch.device("cuda:0")
 
 
 class Driver:
-    """CUDA as far as recording calls it. Leaving a failed capture leaves its stream the current one, as torch does."""
+    """A simulation of the CUDA calls of recording. As in torch, a failed capture's stream stays the current one."""
 
     def __init__(self) -> None:
         self.streams: list[SimpleNamespace] = []

@@ -1,4 +1,4 @@
-"""Looking at a network takes little memory, however large it is, or ends with an error that states the limit."""
+"""Examining a network takes little memory, or ends with an error that names the limit."""
 
 import subprocess
 import sys

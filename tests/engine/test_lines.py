@@ -1,4 +1,4 @@
-"""Linear mode connectivity: two trainings of one ticket, the line between their ends, and the error along it."""
+"""Linear mode connectivity: two trainings of one ticket, the line between them, and the error on it."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ OPTIONS: dict[str, Any] = {"target": ["digits-a"], "random": ["none"], "levels":
 
 @pytest.fixture(scope="module")
 def connected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A chain of one level and two replicates, each ticket of which was trained in two more orders."""
+    """A chain of one level and two replicates, with each ticket trained in two more orders."""
     path = tmp_path_factory.mktemp("connected") / "experiments.db"
     add(path, "mine", **OPTIONS, connect=5, augmentation="crop", prune_rate=0.5)
     work_off(path)

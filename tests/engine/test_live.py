@@ -1,4 +1,4 @@
-"""A run in training is on a curve once its place there is known, and not before."""
+"""A run in training appears on a curve once its position is known."""
 
 import shutil
 from contextlib import closing

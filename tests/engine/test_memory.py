@@ -1,4 +1,4 @@
-"""What counts as memory that has run out, by the words that the libraries of devices have for it."""
+"""Recognising errors of exhausted memory by the libraries' messages."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Merging: results that two machines computed meet, nothing of one's own is lost, and twice is as good as once."""
+"""Merging: results of two machines are combined, nothing here is lost, and merging twice changes nothing."""
 
 import sqlite3
 from collections.abc import Callable
@@ -72,9 +72,9 @@ def register(connection: sqlite3.Connection, host: str) -> int:
 
 
 def pretend(path: Path, wanted: Callable[[leases.Claim], bool] = lambda _: True, end: str = "done") -> int:
-    """Claim everything that can start and record an end of those that are wanted, an accuracy that the run gives.
+    """Claim all runs that can start, record those that are wanted as done, and release the others.
 
-    Returns how many there were. The others are released.
+    The accuracy follows from the run. Returns the number of runs done.
     """
     count = 0
     with closing(database.writer(path)) as connection:
@@ -101,7 +101,7 @@ def is_dense(claim: leases.Claim) -> bool:
 
 
 def test_every_column_of_a_run_is_of_its_description_its_record_or_its_place(here: Path) -> None:
-    """A new column must be put where it belongs: into RECORD, PLACE, or neither if it follows from the recipe."""
+    """A new column of `runs` belongs to RECORD, to PLACE, or, if the recipe determines it, to neither."""
     described = (
         "digest recipe ticket level source source_dataset source_optimizer scope rewind_epoch target target_dataset"
         " model width optimizer learning_rate epochs batch_size profile seed command queued_at"
@@ -261,7 +261,7 @@ def test_an_older_database_is_brought_in_and_stays_as_it_is(here: Path) -> None:
 
 
 def test_what_was_trained_there_is_built_upon_here(here: Path, there: Path, trained: Path) -> None:
-    """Two machines, each with a part of it, give what one gives alone: the same bits, with the ticket files."""
+    """Two machines that share the work give the same bits and ticket files as one."""
     add(there, "part", random=["none"], target=["digits-a"])
     work_off(there)
     damaged, *whole = sorted(ticket_files(there))
@@ -318,7 +318,7 @@ def test_what_cannot_be_merged_is_refused(here: Path, there: Path) -> None:
 
 @pytest.mark.parametrize("known", [False, True], ids=["new here", "tried here"])
 def test_claims_made_after_a_merge_follow_those_of_both_databases(here: Path, there: Path, known: bool) -> None:
-    """A claim's number comes once in a run: it says which row of `attempts` ends, and which write is stale."""
+    """Claim numbers of a run are unique: they identify the row of `attempts` to end, and stale writes."""
     for path in (here, there) if known else (there,):
         add(path, "shared", **ONE)
     for _ in range(3):

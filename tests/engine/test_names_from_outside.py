@@ -1,4 +1,4 @@
-"""What a foreign database says is never a path or a name before it has been looked at."""
+"""Text from a foreign database becomes a path or name only after a check."""
 
 import hashlib
 import sqlite3
@@ -23,7 +23,7 @@ NO_DIGESTS = (
 
 
 def outside(path: Path) -> set[Path]:
-    """Every file and folder but the database's own."""
+    """All files and folders except the database's."""
     own = database.files_folder(path)
     return {
         place for place in path.parents[1].rglob("*") if not place.is_relative_to(own) and path.name not in str(place)
@@ -31,7 +31,7 @@ def outside(path: Path) -> set[Path]:
 
 
 def made(path: Path, name: object) -> Path:
-    """A database with a run, one of whose files has this name instead of a SHA-256; and a file that it may aim at."""
+    """A database with a run whose file has this name instead of a SHA-256, and a file that the name may target."""
     path.parent.mkdir()
     add(path, "tiny", levels=1, replicates=1)
     with closing(database.writer(path)) as connection:

@@ -1,4 +1,4 @@
-"""npz files as anybody may have written them: what is read is what was described, or one line says why not."""
+"""npz files of any origin: the images read are those described, or one line names the fault."""
 
 import io
 import struct
@@ -23,7 +23,7 @@ MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of the test's own."""
+    """An empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -171,7 +171,7 @@ ODD = st.one_of(
 
 @st.composite
 def malformed(draw: st.DrawFn) -> dict[str, bytes]:
-    """The arrays of a small good set, some of which are damaged."""
+    """The arrays of a small valid set; tests damage some of them."""
     members = dict(GOOD)
     for name in draw(st.lists(st.sampled_from(list(GOOD)), unique=True, max_size=3)):
         descr, shape, body = SMALL[name]

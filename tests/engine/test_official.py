@@ -1,7 +1,7 @@
 """The published data sets, read by torchvision from files as their authors pack them.
 
-The files that were really published are not here. These hold other images, in place of the published checksums each
-test puts theirs, and downloads come from a server of this machine; one test checks the published files where they are.
+The published files are not part of the tests. These files hold other images, their checksums replace the published
+ones, and downloads come from a local server. One test checks the published files if they are present.
 """
 
 import gzip
@@ -36,7 +36,7 @@ KINDS = {
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder that is searched, besides an empty cache."""
+    """The only folder searched, besides an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COCKPIT_DATA", str(tmp_path / "data"))
@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(name: str, folder: Path) -> published.Parts:
-    """Files of a published set with other images, and these."""
+    """Files of a published set with other images, and the images."""
     if name in official.UNPACKED:
         parts = published.drawn(28)
         published.write_idx((folder / catalog.SETS[name].files[0]).parent, parts)
@@ -61,7 +61,7 @@ def write(name: str, folder: Path) -> published.Parts:
 
 
 def state_checksums(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the checksums of the files in a folder where those of the published ones are stated."""
+    """Replace the published checksums by those of the files in a folder."""
     sums = [published.md5(folder / file) for file in catalog.SETS[name].files]
     files, kind = [Path(file).name for file in catalog.SETS[name].files], KINDS[name]
     if name in official.UNPACKED:
@@ -111,7 +111,7 @@ def test_a_set_is_read_as_it_was_written_and_as_torchvision_gives_it(
 def test_the_real_images_of_mnist_and_its_like_are_read_from_idx_files(
     name: str, shared_data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All 70,000, in the shuffled order of their packs: so the catalog's counts hold, the published MD5 cannot."""
+    """All 70,000 images, shuffled, so that the catalog's counts hold but the published MD5 does not."""
     pack = np.load(shared_data / f"{name.replace('-', '_')}.npz")
     parts = {split: (pack[f"{split}_images"], pack[f"{split}_labels"]) for split in ("train", "test")}
     published.write_idx((folder / catalog.SETS[name].files[0]).parent, parts)

@@ -1,4 +1,4 @@
-"""The declaration of an experiment's options: what is made from it, and that the engine words no flag of its own."""
+"""The declaration of options: everything made from it, and that the engine's messages name no flag."""
 
 import ast
 import re

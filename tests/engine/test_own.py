@@ -1,4 +1,4 @@
-"""A person's own model: found without being run, known by its source, and refused in one line where it does not fit."""
+"""User models: found without running them, identified by their source, and refused in one line if unsuitable."""
 
 import sqlite3
 from contextlib import closing

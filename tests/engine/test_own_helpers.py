@@ -1,4 +1,4 @@
-"""What a person's own model imports from its folder: hashed with it, and loaded for it alone."""
+"""The helper modules of user models: hashed with the model, and loaded only for it."""
 
 import importlib
 import json
@@ -87,7 +87,7 @@ FORMS: dict[str, tuple[str, dict[str, str]]] = {
 
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing that a test imports is left to the next."""
+    """Forget the modules that a test imports."""
     monkeypatch.setattr(user_model, "_loaded", {})
     yield
     user_model.put_back()

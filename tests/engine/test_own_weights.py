@@ -1,4 +1,4 @@
-"""The weights of a person's own model: drawn by the seed, seen by the pruner, else refused by their names."""
+"""The weights of user models: drawn by the seed and seen by the pruner, else refused by name."""
 
 from pathlib import Path
 

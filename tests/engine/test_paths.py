@@ -1,4 +1,4 @@
-"""Where a database lies: links, logs that another left there, names, readers without write permission, threads."""
+"""Paths of databases: links, leftover logs, names, readers without write permission, threads."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ NOBODY = 65534
 
 
 def leave_a_log(path: Path) -> None:
-    """What remains of a database whose writer was killed, and whose file was then removed."""
+    """The log of a database whose writer was killed and whose file was then removed."""
     script = (
         "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
         "c.execute('PRAGMA journal_mode = WAL'); c.execute('CREATE TABLE t (x)'); os.kill(os.getpid(), 9)"
@@ -137,7 +137,7 @@ def test_results_are_read_from_any_thread(path: Path) -> None:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that others may read: pytest's own is closed to them."""
+    """A folder that other users may read, unlike pytest's."""
     if os.geteuid() != 0:
         pytest.skip("only root can be somebody else")
     with TemporaryDirectory() as folder:

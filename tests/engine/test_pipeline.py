@@ -1,4 +1,4 @@
-"""What reaches the network: order, crops, flips and normalisation, against a version written out image by image."""
+"""Batches: order, crops, flips and normalisation, against a plain version image by image."""
 
 from dataclasses import replace
 

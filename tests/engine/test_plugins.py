@@ -1,4 +1,4 @@
-"""What packages of others add: `tests/plugin`, installed into a folder, has one of each kind and a broken one."""
+"""Plug-ins: `tests/plugin`, installed into a folder, has one of each kind and a broken one."""
 
 import json
 import subprocess
@@ -44,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """It is installed for this test, in its own process and in those that it starts."""
+    """The package installed for this test's process and those that it starts."""
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", str(site))
     plugins.forget()

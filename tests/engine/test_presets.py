@@ -1,8 +1,8 @@
-"""The presets against what the paper's appendix A.1 and figures come to, worked out by hand.
+"""The presets against the numbers of the paper's appendix A.1 and figures, worked out by hand.
 
-Of each curve 15 levels are evaluated: 0 to 6 (7) and 9, 12, ..., 30 (8). A chain is 31 runs: the dense network and 30
-links. A transferred ticket is 15 runs, so is a random one. A ticket on its own source, and the target's dense network,
-are runs of a chain. Everything times 6 replicates.
+Each curve has 15 evaluated levels: 0 to 6 (7) and 9, 12, ..., 30 (8). A chain has 31 runs: the dense network and 30
+levels. A transferred ticket has 15 runs, and so has a random one. A ticket on its source, and the target's dense
+network, are runs of a chain. All numbers are times 6 replicates.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ def definitions(name: str) -> dict[str, Definition]:
 
 
 def runs(name: str) -> dict[str, Run]:
-    """The runs of a preset, each once."""
+    """The distinct runs of a preset."""
     curves = [curve for definition in definitions(name).values() for curve in experiments.curves(definition)]
     return experiments.runs(curves)
 

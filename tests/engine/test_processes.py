@@ -1,4 +1,4 @@
-"""Which process is meant by a row, and whether it runs: by host, boot, pid namespace, pid and start."""
+"""Identifying processes and telling whether they run: by host, boot, pid namespace, pid and start."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ ELSEWHERE = [{"host": "other"}, {"boot": "other"}, {"pid_namespace": "pid:[1]"}]
 
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
-    """Be a process of another host, boot or container, or of one that cannot tell."""
+    """Simulate a process of another host, boot or container, or of one without this information."""
     here = replace(processes.place(), **change)
     monkeypatch.setattr(processes, "place", lambda: here)
 

@@ -17,7 +17,7 @@ LEVELS = range(1, 31)
 
 
 def by_sorting(layers: dict[str, Tensor], masks: dict[str, Tensor], keep: int) -> set[tuple[str, int]]:
-    """The places that remain: among those that still do, the largest, then the lowest index over all layers."""
+    """The weights that remain: the largest of the present ones, ties by the lowest index over all layers."""
     places = [(name, i) for name, layer in layers.items() for i in range(layer.numel())]
     alive = [(n, i) for n, i in places if masks[n].flatten()[i]]
     order = {place: k for k, place in enumerate(places)}

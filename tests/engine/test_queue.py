@@ -52,7 +52,7 @@ def doing(*changes: queue.Change) -> Callable[[sqlite3.Connection], object]:
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """To a database of one experiment of three runs, each of which needs the one before it."""
+    """A connection to a database of one experiment of three runs, each needing the one before it."""
     path = tmp_path / "experiments.db"
     add(path, "one", levels=2, replicates=1, random=["none"], target=["digits-a"])
     with closing(database.writer(path)) as found:
@@ -109,7 +109,7 @@ def test_retrying_what_a_person_paused_says_that_it_stays_paused(connection: sql
 
 
 def standing(connection: sqlite3.Connection) -> list[object]:
-    """What actions change, but for when an experiment's state was last set."""
+    """The values that actions change, without the time of the last change of state."""
     experiments = "SELECT name, state, priority, notes, tags, archived FROM experiments"
     runs = "SELECT id, status, priority FROM runs"
     return [tuple(row) for query in (experiments, runs) for row in connection.execute(query)]

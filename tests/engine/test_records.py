@@ -1,4 +1,4 @@
-"""What a run records beside its accuracy: losses, top-5 accuracy, accuracy before training, FLOPs."""
+"""The records of a run besides its accuracy: losses, top-5 accuracy, accuracy before training, FLOPs."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -39,7 +39,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def probabilities(model: nn.Module, data: Data) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """What a network makes of the test images, and their labels, in float64."""
+    """A network's outputs for the test images, in float64, and their labels."""
     ((pixels, labels),) = data.test.batches(10_000)
     images = (pixels.double() - data.mean.double()) / data.std.double()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Reports on curves, held against scipy and the view `curves` on a database that was really trained."""
+"""Reports on curves, against scipy and the view `curves`, on a really trained database."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ def by_name(connection: sqlite3.Connection, experiment: str | None = None) -> di
 
 
 def accuracies(connection: sqlite3.Connection, curve: str, level: int) -> list[float]:
-    """Straight from the tables, in order of the replicates."""
+    """The accuracies from the tables, in order of replicates."""
     found = connection.execute(
         "SELECT r.test_accuracy FROM runs r JOIN curve_points p ON p.run_id = r.id"
         " JOIN experiment_curves c ON c.id = p.curve_id WHERE c.name = ? AND p.level = ? ORDER BY p.replicate",

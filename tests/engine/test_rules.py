@@ -1,4 +1,4 @@
-"""What counts as prunable at level 0 is what counts above it, though chains of several rules share the dense run."""
+"""The same layers are prunable at level 0 and above, although chains of several rules share the dense run."""
 
 import shutil
 import sqlite3
@@ -30,7 +30,7 @@ RULES = ("conv", "conv+output", "conv+linear")
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment of each rule with one model, whose dense runs they share, and one of linear layers alone."""
+    """Experiments of all rules with one model, which share dense runs, and one with linear layers only."""
     path = tmp_path_factory.mktemp("rules") / "experiments.db"
     (path.parent / "nets.py").write_text(LINEAR)
     with pytest.MonkeyPatch.context() as patched:
@@ -43,7 +43,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def counted(connection: sqlite3.Connection, experiment: str) -> dict[str, list[tuple[str, int, int]]]:
-    """The layers of each run of an experiment by its digest, as they are exported."""
+    """The exported layers of an experiment's runs, by digest."""
     found: dict[str, list[tuple[str, int, int]]] = {}
     for digest, _, _, name, kept, weights, _, _ in rows.export(connection, "layers", experiment)[1]:
         found.setdefault(str(digest), []).append((str(name), int(str(kept)), int(str(weights))))
@@ -88,7 +88,7 @@ def test_every_level_counts_the_same_weights(shared: Path, experiment: str, expe
 
 
 def state(connection: sqlite3.Connection) -> list[list[tuple[object, ...]]]:
-    """What was recorded of layers and weights, in an order of its own."""
+    """The records of layers and weights, sorted."""
     queries = (
         "SELECT run_id, name, weights_remaining, weights_total, prunable FROM layers ORDER BY run_id, name",
         "SELECT id, weights_remaining, weights_total FROM runs ORDER BY id",

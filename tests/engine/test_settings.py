@@ -55,7 +55,7 @@ def begun(t: Training) -> loop.State:
 
 
 def by_torch(t: Training, data: Data, make: Make) -> tuple[nn.Module, float]:
-    """The same training with torch's own optimizer, scheduler and loss; the last epoch's mean loss."""
+    """The same training with torch's optimizer, scheduler and loss; returns the last epoch's mean loss."""
     state = begun(t)
     optimizer = make(state.model.parameters())
     steps = -(-len(data.train) // t.batch_size)
@@ -84,7 +84,7 @@ def by_torch(t: Training, data: Data, make: Make) -> tuple[nn.Module, float]:
 
 
 def rates(t: Training, steps: int) -> list[float]:
-    """The learning rate of every step, and of one more, as the formulas in the documentation have it."""
+    """The learning rate of each step, and of one more, by the formulas of the documentation."""
     found = []
     for step in range(t.epochs * steps + 1):
         drops = sum(step // steps >= milestone for milestone in t.milestones)
@@ -141,7 +141,7 @@ def test_warming_up_alone_is_torchs_linear_scheduler() -> None:
 
 
 def test_the_rate_reaches_a_tensor_on_the_device() -> None:
-    """As a fused optimizer in a recorded step has it."""
+    """The learning rate as a tensor, as for a fused optimizer in a recorded step."""
     parameter = nn.Parameter(torch.ones(1))
     optimizer = optim.SGD([parameter], torch.tensor(0.1))
     rate = optimizer.param_groups[0]["lr"]

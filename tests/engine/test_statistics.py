@@ -1,4 +1,4 @@
-"""Statistics of replicates, held against scipy's, numpy's and statsmodels' own, and counted by hand."""
+"""Statistics of replicates, against scipy, numpy, statsmodels, and counts by hand."""
 
 import random
 from itertools import product

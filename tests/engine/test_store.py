@@ -1,4 +1,4 @@
-"""The queue in the database: nothing is trained twice, who may claim and write what, and what is read back."""
+"""The queue in the database: no run is trained twice, claims and fenced writes, and reading results."""
 
 import errno
 import io
@@ -358,7 +358,7 @@ def test_a_full_disk_takes_the_lines_of_a_log_and_no_worker_or_heartbeat() -> No
 
 
 def test_removing_what_a_finished_run_needed_leaves_its_needs_right(connection: sqlite3.Connection, path: Path) -> None:
-    """A producer that is trained again for a lost file is not done while what stands on it is."""
+    """A run that is trained again for a lost file is not done, although runs that depend on it are."""
     added = add(path, "one")
     hand = worker(connection)
     while claim := leases.claim(connection, hand):

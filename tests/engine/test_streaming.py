@@ -1,4 +1,4 @@
-"""Streamed data sets, against the same images decoded and cropped one by one; and the processes that decode them."""
+"""Streamed data sets, against images decoded and cropped one by one; and the decoders' processes."""
 
 import resource
 import signal

@@ -1,4 +1,4 @@
-"""Tickets as files: what they hold, what is wrong with those that were altered, and training from them elsewhere."""
+"""Ticket files: their content, faults of altered ones, and training from them elsewhere."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def ticket(trained: Path, tmp_path: Path) -> Path:
 
 
 def sound(file: Path) -> ticketfiles.Description:
-    """What a file says of itself, with nothing wrong."""
+    """The facts of a sound file."""
     told = ticket_export.verify(file)
     assert told.ok, told.problems
     assert told.about is not None
@@ -120,7 +120,7 @@ def test_random_tickets_are_exported_and_sound(trained: Path, tmp_path: Path, ki
 
 
 def altered(ticket: Path, change: Callable[[dict[str, Tensor], dict[str, Any]], None], *, sign: bool = True) -> Path:
-    """A file with another content, whose digest is put right if it is to be signed."""
+    """A file with changed content, and with the right digest if `signed`."""
     tensors, about = tensorfiles.unpack(ticket.read_bytes())
     change(tensors, about)
     data = tensorfiles.pack(tensors, about)
@@ -209,7 +209,7 @@ def test_of_problems_of_one_kind_a_few_are_named(ticket: Path) -> None:
 
 
 def test_an_imported_ticket_trains_to_the_same_bits_as_where_it_was_found(trained: Path, tmp_path: Path) -> None:
-    """The transfer of a ticket is the same training whether its chain was trained here or its file came along."""
+    """Transferring a ticket gives the same training from its chain and from its imported file."""
     place = export(trained, "tiny:global", 3, 1, tmp_path / "t.safetensors")
     path = tmp_path / "experiments.db"
     add(path, "theirs", source=[f"ticket:{place}"], width=None, levels=None, seed=1, replicates=1)

@@ -1,4 +1,4 @@
-"""Runs whose batches are split over processes: against one process that does so by hand, and when one is killed."""
+"""Runs whose batches are split over processes: against a split by hand in one process, and with killed processes."""
 
 import errno
 import multiprocessing
@@ -47,7 +47,7 @@ def begun() -> tuple[Data, loop.State]:
 
 
 def train_rank(rank: int, folder: Path, changed_before: bool) -> None:
-    """Train one rank to the end, and save its state, what its epochs came to, and its checkpoint."""
+    """Train one rank to the end, and save its state, its epochs' results, and its checkpoint."""
     data, state = begun()
     if changed_before:  # rank 0's weights are given to all
         with torch.no_grad():
@@ -62,7 +62,7 @@ def train_rank(rank: int, folder: Path, changed_before: bool) -> None:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
-    """What the two ranks of a team came to."""
+    """The results of the two ranks of a team."""
     folder = tmp_path_factory.mktemp("team")
     context = multiprocessing.get_context("spawn")
     both = [context.Process(target=train_rank, args=(rank, folder, rank == 1)) for rank in (0, 1)]
@@ -75,7 +75,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, Tens
 
 
 def by_hand() -> tuple[dict[str, Tensor], list[float]]:
-    """The same in one process: each part of a batch is normalised by itself, the first part's statistics are kept."""
+    """The same in one process: parts of a batch are normalised separately, and the first part's statistics kept."""
     data, state = begun()
     model, losses = state.model, []
     for epoch in range(SPLIT.epochs):
@@ -142,7 +142,7 @@ def test_a_split_run_is_another_run_and_one_that_is_not_says_nothing_of_it() -> 
 
 
 def a_rank(*lines: str) -> list[str]:
-    """The command of a rank that joins the team, and then does this in place of training."""
+    """The command of a rank that joins the team and then runs this code instead of training."""
     begin = (
         "import sys; from pathlib import Path",
         "import torch, torch.distributed as dist",
@@ -155,7 +155,7 @@ def a_rank(*lines: str) -> list[str]:
 
 @pytest.fixture
 def spent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The exit codes that this process was given, were it a worker's."""
+    """The exit codes that this process would have as a worker."""
     monkeypatch.setattr(processes, "_spent", [])
     return processes._spent
 
@@ -231,7 +231,7 @@ def test_ranks_that_were_started_end_where_there_is_no_memory_for_the_next(
 
 
 def wait_for_ever(folder: Path, code: int) -> None:
-    """Be rank 0 of a team whose other rank ends before it joins, and so be caught in joining."""
+    """Rank 0 of a team whose other rank ends before it joins, so that joining never returns."""
     team.GRACE_SECONDS = 0.2
     ends = [sys.executable, "-c", f"raise SystemExit({code})"]
     with team.lead(ends, 2, CPU, lambda error: (folder / "caught").write_text(type(error).__name__)):

@@ -1,4 +1,4 @@
-"""Whatever a ticket file holds, it is refused in one line or is a sound ticket: no reader of it breaks."""
+"""Random ticket files are refused in one line or are sound tickets; no reader fails otherwise."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ def ticket_file(trained: Path, tmp_path: Path) -> Path:
 
 
 def check(file: Path, data: bytes) -> None:
-    """Every reader gives an answer or refuses in one line, and so does what the commands call."""
+    """All readers, and the functions of the commands, accept a file or refuse it in one line."""
     for read in READERS:
         with suppress(InputError) if read is not headers.read else suppress(ValueError):
             read(data)

@@ -1,4 +1,4 @@
-"""Where training starts, on tickets of really trained chains and of small made-up ones."""
+"""The initial states of runs, for tickets of really trained and of small made-up chains."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -131,7 +131,7 @@ def test_bytes_that_are_no_ticket_file_are_refused() -> None:
 
 
 def chain_files(rule: Rule, classes: int) -> tuple[Chain, starts.Read, dict[str, Tensor]]:
-    """A chain on a source of so many classes that was never trained: its files are made up from fresh weights."""
+    """An untrained chain on a source of a number of classes, with files made from fresh weights."""
     chain = Chain(SHORT, rule)
     model = nets.initialise(nets.build("vgg-digits", 0.25, (1, 8, 8), classes), "source", 5, "source/head")
     for name, buffer in model.named_buffers():

@@ -1,4 +1,4 @@
-"""What a person calls data sets and curves: for reading only, and carried along."""
+"""Display names of data sets and curves, and their merging."""
 
 import sqlite3
 from contextlib import closing

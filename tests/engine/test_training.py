@@ -45,7 +45,7 @@ def ignore(_: loop.State) -> None:
 
 
 def plainly(state: loop.State, data: Data, t: Training) -> dict[str, Tensor]:
-    """The paper's training written out: forward, backward, mask, and the optimizers' own formulas."""
+    """The paper's training written out: forward, backward, mask, and the optimizers' formulas."""
     model, masks = state.model, state.masks
     memory: dict[str, list[Tensor]] = {}
     steps = 0
@@ -297,7 +297,7 @@ def test_an_apple_gpu_is_for_fast_alone_in_float32_and_never_asked_for_float64()
 
 
 class NoFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses what Apple's GPUs do not have."""
+    """Refuse operations that Apple's GPUs lack."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = function(*args, **(kwargs or {}))

@@ -1,4 +1,4 @@
-"""Files from elsewhere name models, whose Python code runs only once a person has let it."""
+"""Models named by files from elsewhere run only after the user has allowed it."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ TINY = ("--source", "digits-a", "--levels", 1, "--replicates", 1, "--epochs", 1,
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of somebody else: a model, a database that has trained it and wants more, and a ticket of it."""
+    """Another user's folder: a model, a database with finished and waiting runs of it, and a ticket of it."""
     folder = tmp_path_factory.mktemp("theirs")
     (folder / "evil.py").write_text(NET)
     with pytest.MonkeyPatch.context() as there:
@@ -61,7 +61,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what they gave, of a person who has never run any of it."""
+    """A folder with these files, of a user who has never run the model."""
     (tmp_path / "evil.py").write_text(NET)
     (tmp_path / "ticket.safetensors").write_bytes((theirs / "ticket.safetensors").read_bytes())
     copied(theirs / "experiments.db", tmp_path).rename(tmp_path / "theirs.db")

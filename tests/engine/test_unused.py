@@ -1,4 +1,4 @@
-"""Whatever a person asks of an experiment changes what is queued, or is refused by name: nothing is ignored."""
+"""Every option given for an experiment changes its runs or is refused by name; none is ignored."""
 
 from pathlib import Path
 from typing import Any

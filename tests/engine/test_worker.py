@@ -159,7 +159,7 @@ def test_every_setting_that_the_paper_leaves_open_trains_to_the_end(tmp_path: Pa
 
 
 def check_best_epochs(connection: sqlite3.Connection) -> None:
-    """With a validation part, accuracy is read at the epoch where that was classified best, the first of several."""
+    """With a validation part, accuracy is read at the first epoch of the best validation accuracy."""
     for run in connection.execute("SELECT id, test_accuracy, test_epoch FROM runs").fetchall():
         query = "SELECT validation_accuracy, test_accuracy FROM epochs WHERE run_id = ? ORDER BY epoch"
         validation, test = np.array([tuple(row) for row in connection.execute(query, (run["id"],))]).T

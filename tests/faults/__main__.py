@@ -1,4 +1,4 @@
-"""`python -m tests.faults [--kills 200] [--seed N] [--cluster]`: kill workers in training, compare what they leave."""
+"""`python -m tests.faults [--kills 200] [--seed N] [--cluster]`: kill workers in training, and compare the results."""
 
 import argparse
 import tempfile
@@ -9,7 +9,7 @@ from tests.faults.campaign import Campaign
 
 
 def main() -> None:
-    """A line for each kill, and the verdict; a difference ends it with an error."""
+    """Print a line for each kill, and the verdict; a difference ends it with an error."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)

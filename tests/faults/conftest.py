@@ -1,4 +1,4 @@
-"""What the tests of faults compare with."""
+"""Fixtures of the tests of faults."""
 
 import multiprocessing
 import subprocess
@@ -15,7 +15,7 @@ DISK_BYTES = 8 * 2**20
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The outcome of `outcomes.WORK` where nothing happened to its worker."""
+    """The outcome of `outcomes.WORK` by an undisturbed worker."""
     return outcomes.undisturbed(tmp_path_factory.mktemp("undisturbed") / "experiments.db")
 
 
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_worker_outlives_its_test() -> Iterator[None]:
-    """Where a test fails, its workers may be at work, or stopped."""
+    """Kill workers that a failed test left running or stopped."""
     yield
     for process in multiprocessing.active_children():
         process.kill()
@@ -37,7 +37,7 @@ def _no_worker_outlives_its_test() -> Iterator[None]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of a few megabytes."""
+    """A separate file system of a few megabytes."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def fill(ballast: Path) -> None:
-    """Write until nothing more fits."""
+    """Write until the disk is full."""
     with ballast.open("wb", buffering=0) as file:
         try:
             while True:

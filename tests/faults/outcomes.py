@@ -1,4 +1,4 @@
-"""What a database says of its trainings, to compare two of them, and what must hold of any that is done."""
+"""The outcome of a database's trainings, for comparing two databases, and invariants of finished work."""
 
 import hashlib
 from contextlib import closing
@@ -16,21 +16,21 @@ UNDER_WAY = ("runs", "epochs", "layers", "files", "attempts", "experiments")
 
 
 def queue_work(path: Path) -> None:
-    """Make a database with the work that the tests of faults are done on."""
+    """Make a database with the work of the tests of faults."""
     add(path, "work", **WORK)
 
 
 def undisturbed(path: Path) -> dict[str, Any]:
-    """The outcome of that work, done by one worker that nothing happened to."""
+    """The outcome of that work by one undisturbed worker."""
     queue_work(path)
     assert victim.start(path).end() == 0
     return outcome(path)
 
 
 def outcome(path: Path) -> dict[str, Any]:
-    """What all trainings came to: whoever did them, when, and in however many attempts.
+    """The results of all trainings, independent of workers, times and numbers of attempts.
 
-    The epochs of all attempts are told as one set, so one that gave other bits than the last would stand out.
+    The epochs of all attempts are one set, so that an attempt with other bits than the last shows as a difference.
     """
     return _read(
         path,
@@ -44,12 +44,12 @@ def outcome(path: Path) -> dict[str, Any]:
 
 
 def everything(path: Path) -> dict[str, Any]:
-    """All that late writers must leave alone."""
+    """All values that late writers must not change."""
     return _read(path, **{table: f"SELECT * FROM {table}" for table in UNDER_WAY})
 
 
 def check_done_once(path: Path) -> None:
-    """Assert that every run is done, once, by its last attempt, and that of files there are those recorded, whole."""
+    """Assert that each run was done once, by its last attempt, and that exactly the recorded files exist, whole."""
     found = _read(
         path,
         runs="SELECT id, status, lost, attempt, claim, recipe FROM runs",

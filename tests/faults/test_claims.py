@@ -20,7 +20,7 @@ def _prepare(barrier: Barrier) -> None:
 
 
 def _claim_all(path: Path) -> list[tuple[int, int]]:
-    """Every run that this process gets, and the number of its claim: one, and then as many as it can."""
+    """The runs that this process claims, with claim numbers: one at first, then as many as it can."""
     made = []
     with closing(database.writer(path)) as connection:
         worker = connection.execute("INSERT INTO workers (pid) VALUES (?)", (os.getpid(),)).lastrowid

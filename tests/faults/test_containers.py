@@ -1,4 +1,4 @@
-"""Workers in two containers: one host name and one database, but pids that mean nothing to each other."""
+"""Workers in two containers with one host name and one database, but separate pids."""
 
 import subprocess
 from contextlib import ExitStack, closing
@@ -19,7 +19,7 @@ CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 @pytest.fixture
 def container() -> list[str]:
-    """What runs a command in a pid namespace of its own."""
+    """The command that runs another in a new pid namespace."""
     if subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode:
         pytest.skip("may not make a pid namespace here")
     return CONTAINER

@@ -1,4 +1,4 @@
-"""Others write to the database without a gap, or read it without one."""
+"""Other programs write to the database, or read it, without pause."""
 
 import multiprocessing
 import sqlite3
@@ -31,7 +31,7 @@ def _write_without_a_gap(path: Path, over: Event) -> None:
 
 @contextmanager
 def writers(path: Path) -> Iterator[None]:
-    """Two programs, each of which takes the lock again as soon as it has let go of it."""
+    """Two programs that take the lock again as soon as they have released it."""
     over = CONTEXT.Event()
     found = [CONTEXT.Process(target=_write_without_a_gap, args=(path, over)) for _ in range(2)]
     for one in found:
@@ -92,7 +92,7 @@ def test_the_log_has_a_bound_while_readers_come_and_go(
     over, log, longest, read = threading.Event(), paths.beside(path, "-wal"), 0, [0, 0]
 
     def look(number: int) -> None:
-        """One of two readers, of whom always at least one reads."""
+        """One of two readers, at least one of which reads at any time."""
         with closing(database.reader(path)) as connection:
             while not over.is_set():
                 connection.execute("BEGIN")

@@ -1,4 +1,4 @@
-"""Commands in a folder that cannot be written, and on a disk that is full: a clear line each, and nothing lost."""
+"""Commands in a read-only folder and on a full disk: one clear line, and nothing is lost."""
 
 import shutil
 import sqlite3
@@ -53,7 +53,7 @@ READING = (
 
 @pytest.fixture
 def disk(small_disk: Path) -> Path:
-    """A small file system with a database, whose experiment waits, and an experiment file."""
+    """A small file system with a database of a waiting experiment, and an experiment file."""
     add(small_disk / "experiments.db", "one", levels=1)
     (small_disk / "paper.toml").write_text(FILE)
     return small_disk
@@ -61,14 +61,14 @@ def disk(small_disk: Path) -> Path:
 
 @pytest.fixture
 def read_only(disk: Path) -> Iterator[Path]:
-    """The same, mounted so that nobody may write, root included."""
+    """The same, mounted read-only."""
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     yield disk
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
 
 
 def contents(folder: Path) -> list[str]:
-    """All that the database says, read from a copy: on a full disk SQLite cannot open the original."""
+    """The content of the database, read from a copy, as SQLite cannot open the original on a full disk."""
     with TemporaryDirectory() as elsewhere:
         for file in folder.glob("experiments.db*"):
             if not file.name.endswith("-shm") and file.is_file():

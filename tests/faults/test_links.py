@@ -1,4 +1,4 @@
-"""A joined worker in a network namespace of its own, whose link to the head is cut and comes back."""
+"""A joined worker in a network namespace, whose link to the head is cut and restored."""
 
 import os
 import subprocess
@@ -21,13 +21,13 @@ WAIT = 90.0
 
 
 class Link:
-    """Two network namespaces, the head's and a worker's, and the link between them; neither meets a real network."""
+    """Two network namespaces, the head's and a worker's, with a link between them and no real network."""
 
     def __init__(self) -> None:
         self.head, self.far = (f"cockpit-{os.getpid()}-{name}" for name in ("head", "far"))
 
     def make(self) -> None:
-        """Make all of it. Raises CalledProcessError or FileNotFoundError where that is not possible."""
+        """Make namespaces and link. Raises CalledProcessError or FileNotFoundError if that is not possible."""
         for network in (self.head, self.far):
             _ip("netns", "add", network)
         _ip("-n", self.head, "link", "add", "end", "type", "veth", "peer", "name", "end", "netns", self.far)
@@ -37,15 +37,15 @@ class Link:
             _ip("-n", network, "link", "set", "end", "up")
 
     def cut(self) -> None:
-        """Let it carry nothing."""
+        """Cut the link."""
         _ip("-n", self.head, "link", "set", "end", "down")
 
     def mend(self) -> None:
-        """Let it carry packets again."""
+        """Restore the link."""
         _ip("-n", self.head, "link", "set", "end", "up")
 
     def remove(self) -> None:
-        """Remove all of it."""
+        """Remove namespaces and link."""
         for network in (self.head, self.far):
             subprocess.run(["ip", "netns", "del", network], capture_output=True, check=False)
 

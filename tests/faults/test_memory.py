@@ -1,4 +1,4 @@
-"""Memory runs out: on the host for real, on cards by what the database says of them."""
+"""Exhausted memory: on the host for real, on cards by their records in the database."""
 
 import sqlite3
 import threading
@@ -43,7 +43,7 @@ def test_a_run_that_does_not_fit_is_tried_alone_and_fails_and_the_rest_is_traine
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """A queue of twenty runs of one shape that can all start."""
+    """A queue of twenty independent runs of one shape."""
     path = tmp_path / "experiments.db"
     add(path, "one", levels=0, replicates=10, random=["none"])
     with closing(database.writer(path)) as found:
@@ -119,7 +119,7 @@ def test_what_joins_others_on_a_device_fits_there_by_what_runs_of_its_shape_took
 
 @pytest.fixture
 def sharing(connection: sqlite3.Connection, tmp_path: Path) -> Iterator[tuple[Worker, Worker]]:
-    """Two workers that share a card, whose runs are known to take 10 GiB."""
+    """Two workers that share a card, with runs that are known to take 10 GiB."""
     done = claim(connection, worker(connection, "cuda:0"))
     records.start(connection, done, 1, {}, [])
     records.done(connection, done, 0.5, 0, 1.0, device_memory=10 * GIB)
@@ -133,7 +133,7 @@ def sharing(connection: sqlite3.Connection, tmp_path: Path) -> Iterator[tuple[Wo
 def test_two_workers_are_not_told_of_the_same_room(
     sharing: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second looks while the first, which has seen that there is room, has not yet claimed."""
+    """The second checks after the first has found room but before it has claimed."""
     one, two = sharing
     refused: list[str] = []
 
@@ -159,7 +159,7 @@ def test_two_workers_are_not_told_of_the_same_room(
 def test_what_a_run_before_took_does_not_pass_for_memory_of_the_next(
     connection: sqlite3.Connection, sharing: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second looks before the first, which has freed 10 GiB and claimed again, takes any and tells of it."""
+    """The second checks after the first has freed 10 GiB and claimed again, before it reports new memory."""
     one, two = sharing
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (15 * GIB, 80 * GIB))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 0)

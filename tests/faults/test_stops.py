@@ -1,4 +1,4 @@
-"""Workers that are stopped for longer than their lease lasts, and then go on: the late writer changes nothing."""
+"""Workers that are stopped for longer than their lease and then continue: their late writes change nothing."""
 
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +17,7 @@ EVERY_STEP = ("--checkpoint-seconds", 0)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database with the first run of `outcomes.WORK`, and no other that a worker could do meanwhile."""
+    """A database with only the first run of `outcomes.WORK`."""
     path = tmp_path / "experiments.db"
     add(path, "one run", **{**outcomes.WORK, "target": ["digits-a"], "levels": 0, "random": ["none"]})
     return path

@@ -1,4 +1,4 @@
-"""What the pictures of the screens stand on: real runs, and a clock, a host and processes that never change."""
+"""Fixtures of the screens' pictures: real runs, and a fixed clock, host and processes."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ SECONDS = 60.0  # that a screen may take until it stands still, on a machine tha
 
 
 class Clock(datetime):
-    """A clock that stands still."""
+    """A fixed clock."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> "Clock":
@@ -70,8 +70,7 @@ def _noting(answer: Any) -> Any:
 
 
 def recorded(pid: int | None = None, heartbeat: float = 0.0) -> Path:
-    """The database of the fixture; with a pid, its last run is being trained again by a worker that last told of
-    itself so many seconds ago."""
+    """The database of the fixture; with a pid, a worker trains its last run again, and reported `heartbeat` s ago."""
     shutil.copyfile(FIXTURE, PATH)
     if pid is None:
         return PATH
@@ -100,14 +99,14 @@ def recorded(pid: int | None = None, heartbeat: float = 0.0) -> Path:
 
 
 def _loads(part: int, at: str) -> Iterator[tuple[object, ...]]:
-    """What a host and its card measured once."""
+    """One sample of the load of a host and its card."""
     gib = 2**30
     yield HOST, "cpu", at, 0.5 + part % 7 / 20, (9 + part % 3) * gib, 32 * gib, None, None
     yield HOST, "cuda:0", at, 1.0 - part / 100, 40 * gib, 141 * gib, 70.0 - part / 2, 600.0 - 5 * part
 
 
 def _log() -> Path:
-    """What a pool printed."""
+    """The output of a pool."""
     path = Path(f"{PATH}.files") / "logs" / f"pool-{ALIVE}.log"  # relative, as pictures show it
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (f"2026-11-22 16:{line:02}:00 worker on cpu: run {line} of 60, level {line % 7}" for line in range(60))
@@ -117,7 +116,7 @@ def _log() -> Path:
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], Any]) -> None:
-    """Wait until something holds, three times in a row: each pause handles what came up in the one before."""
+    """Wait until a condition holds three times in a row, as each pause handles messages of the one before."""
     end, times = time.monotonic() + SECONDS, 0
     while times < 3:
         assert time.monotonic() < end, f"still waiting, on {pilot.app.screen}"
@@ -127,7 +126,7 @@ async def until(pilot: Pilot[None], condition: Callable[[], Any]) -> None:
 
 
 async def still(pilot: Pilot[None]) -> None:
-    """Wait until a screen shows all that it asked for: nothing is being read or drawn any more."""
+    """Wait until a screen shows the answers to all its queries, and nothing is being read or drawn."""
     app = cast("Cockpit", pilot.app)
     await until(pilot, lambda: _is_still(app))
 
@@ -143,7 +142,7 @@ def _is_still(app: Cockpit) -> bool:
 
 
 def _is_looking(app: Cockpit) -> bool:
-    """Whether the form for a transfer has not said yet what is typed would come to."""
+    """Whether the transfer form has not shown its summary yet."""
     return any(
         box.value and str(app.screen.query_one("#planned", Static).content) == Transfer.empty
         for box in app.screen.query("Input#source").results(Input)

@@ -1,6 +1,6 @@
 """Makes `tests/data/cockpit.db`, on which the screens are tested: `python -m tests.tui.make_fixture`.
 
-All of it is really trained, in about half a minute. Whoever makes it anew updates the snapshots, too:
+All of it is really trained, in about half a minute. Update the snapshots after making it again:
 `python -m pytest tests/tui --snapshot-update`.
 """
 
@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {"epochs": 4, "width": 0.5, "replicates": 2}
 
 
 def make(path: Path, folder: Path) -> None:
-    """Experiments in every state: done, paused, waiting in part, failed, diverged, cancelled."""
+    """Experiments in all states: done, paused, partly waiting, failed, diverged, cancelled."""
     add(path, "halves", **SMALL, levels=6, scope=["global", "layerwise"], random=["global", "preserved"])
     add(path, "to the whole", **SMALL, levels=6, target=["digits"])
     add(path, "wild", levels=1, learning_rate=1e30)
@@ -40,7 +40,7 @@ def make(path: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Make the file, with nothing beside it."""
+    """Make the file, without logs and a folder."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cockpit.db"
         make(path, Path(folder))

@@ -1,4 +1,4 @@
-"""Actions wherever one is: keys from the configuration file, the palette, the help, and the workers."""
+"""Actions on all screens: keys from the configuration file, the palette, the help, and the workers."""
 
 import asyncio
 import json
@@ -196,7 +196,7 @@ def test_retry_says_which_files_are_gone(tmp_path: Path) -> None:
 
 
 def test_a_key_of_the_application_means_the_same_on_every_screen() -> None:
-    """But for those of every pager, n and N, and N on Compare, which names the curve, not the experiment."""
+    """Except the keys of pagers, n and N, and N on Compare, which renames the curve, not the experiment."""
     own = {"logs.next", "logs.previous", "compare.rename"}
     found = keys.bindings()
     everywhere = {binding.key for id, binding in found.items() if id.partition(".")[0] in ("app", "act", "screen")}

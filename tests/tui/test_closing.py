@@ -1,4 +1,4 @@
-"""Closing the cockpit, at whatever moment."""
+"""Closing the dashboard at any moment."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A screen that stumbles over a damaged row: the dashboard closes and names the row, without a traceback."""
+"""A screen reads a damaged row: the dashboard closes and names the row, without a traceback."""
 
 import asyncio
 import sqlite3

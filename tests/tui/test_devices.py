@@ -1,4 +1,4 @@
-"""The screen of devices: what works, what each trains, what died."""
+"""The screen Devices: loads, workers with their runs, and dead workers."""
 
 import socket
 import subprocess
@@ -28,7 +28,7 @@ GIB = 2**30
 
 @pytest.fixture
 def path(trained: Path, tmp_path: Path) -> Path:
-    """A database whose file may be written."""
+    """A writable database."""
     return copied(trained, tmp_path)
 
 

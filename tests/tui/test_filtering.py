@@ -1,4 +1,4 @@
-"""`/` filters on every screen; what is typed there, however fast, never acts."""
+"""`/` filters on all screens; keys typed into the filter, however fast, trigger no action."""
 
 import string
 from collections.abc import Sequence

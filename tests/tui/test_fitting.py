@@ -1,4 +1,4 @@
-"""Tables that fit: which columns are left out, and that nothing of what stays is cut but the last."""
+"""Fitting tables: the columns left out, and that only the last of the others is cut."""
 
 import pytest
 from rich.cells import cell_len

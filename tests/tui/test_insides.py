@@ -1,4 +1,4 @@
-"""Private names of Textual are used in one module only, so that one file tells what a new release may break."""
+"""Private names of Textual are used in one module only, which lists what a new release may break."""
 
 import ast
 import inspect

@@ -41,7 +41,7 @@ async def until(pilot: Pilot[None], holds: Callable[[], object]) -> None:
 
 @asynccontextmanager
 async def opened(path: Path, size: tuple[int, int] = (80, 24)) -> AsyncIterator[tuple[Pilot[None], Layers]]:
-    """The screen, as key 4 opens it, with its first answer."""
+    """The screen, opened by key 4, with its first answer."""
     app = Cockpit(path)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.experiment)

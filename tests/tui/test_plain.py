@@ -1,4 +1,4 @@
-"""Names that are markup, or commands to a terminal, are shown as text, on every screen and in every dialog."""
+"""Names that are markup or terminal commands are shown as text, on all screens and in all dialogs."""
 
 import ast
 import re
@@ -51,7 +51,7 @@ def shown(app: Cockpit) -> str:
 
 
 def links(app: Cockpit) -> set[str]:
-    """The actions that a click on what is shown does, but for those of the footer's keys and of row 1."""
+    """The actions of clicks on the screen, except in the footer and the first row."""
     strips = app.screen._compositor.render_strips()
     metas = [segment.style.meta for strip in strips for segment in strip if segment.style]
     return {

@@ -1,4 +1,4 @@
-"""The screen Queue: its order, its filter, its marks, and what every action does from there."""
+"""The screen Queue: order, filter, marks, and all actions."""
 
 import shutil
 import sqlite3
@@ -33,7 +33,7 @@ class Shown(CockpitScreen):
 
 @pytest.fixture(autouse=True)
 def _experiment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The screen that enter opens is there."""
+    """The screen that enter opens."""
     monkeypatch.setitem(Cockpit.MODES, "experiment", Shown)
 
 

@@ -1,4 +1,4 @@
-"""The first and the last row of every screen: the screens, what stands, and the keys that do something now."""
+"""The first and last rows of all screens: screens, status, and the keys that have an effect."""
 
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def row(pilot: Pilot[None], id: str) -> str:
-    """What a row of the screen says."""
+    """The text of a row of the screen."""
     return pilot.app.screen.query_one(f"#{id}", Line).render_line(0).text
 
 

@@ -1,4 +1,4 @@
-"""A run is opened from wherever it is listed, and shows all that is known of it."""
+"""A run can be opened from all lists, and its screen shows all its records."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.usefixtures("fixed"), pytest.mark.asyncio]
 
 
 def page(pilot: Pilot[None]) -> str:
-    """All that the screen of a run says."""
+    """The whole text of the screen of a run."""
     return "\n".join(str(one.render()) for one in pilot.app.screen.query("#run Static").results(Static))
 
 

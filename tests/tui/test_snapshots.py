@@ -1,6 +1,6 @@
-"""Pictures of every screen: in two sizes, light and dark, and in every state that a database can be in.
+"""Pictures of all screens: in two sizes, light and dark, and for all states of a database.
 
-Where one has changed, `snapshot_report.html` shows how; `--snapshot-update` accepts it.
+If one has changed, `snapshot_report.html` shows the difference; `--snapshot-update` accepts it.
 """
 
 import sqlite3
@@ -53,7 +53,7 @@ Before = Callable[[Pilot[None]], Awaitable[None]]
 
 
 def shown(screen: type[Any]) -> Before:
-    """Goes to a screen and waits until all of it is there."""
+    """Opens a screen and waits until it is complete."""
 
     async def before(pilot: Pilot[None]) -> None:
         await still(pilot)
@@ -71,7 +71,7 @@ def shown(screen: type[Any]) -> Before:
 
 
 async def banner(pilot: Pilot[None]) -> None:
-    """Waits until the banner says what is wrong."""
+    """Waits until the banner shows the error."""
     await until(pilot, lambda: str(pilot.app.screen.query_one("#banner", Static).content))
 
 

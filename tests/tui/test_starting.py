@@ -1,4 +1,4 @@
-"""Workers start where a person says so, after being asked; what was done can be undone."""
+"""Starting workers on chosen cards, after a question; and undoing actions."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 async def arguments(
     path: Path, monkeypatch: pytest.MonkeyPatch, offered: Offered, keys: Sequence[str]
 ) -> list[Sequence[str]]:
-    """What workers are started with when these keys are pressed behind `w`."""
+    """The arguments with which workers start when these keys are pressed after `w`."""
     started: list[Sequence[str]] = []
     monkeypatch.setattr(starting, "offered", lambda _: offered)
 

@@ -1,4 +1,4 @@
-"""What screens say where nothing is shown yet fits how things stand now."""
+"""The texts of empty screens fit the present state."""
 
 import sqlite3
 import subprocess
@@ -26,14 +26,14 @@ pytestmark = pytest.mark.asyncio
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database in which an experiment waits."""
+    """A database with a waiting experiment."""
     found = tmp_path / "experiments.db"
     add(found, "one", **ONE)
     return found
 
 
 def nothing(connection: sqlite3.Connection) -> None:
-    """Leave it waiting."""
+    """Leave the experiment waiting."""
 
 
 def train(connection: sqlite3.Connection) -> None:

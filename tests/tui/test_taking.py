@@ -1,4 +1,4 @@
-"""`e`: what is on screen as a file."""
+"""`e`: export of the view to a file."""
 
 import csv
 from contextlib import closing
@@ -14,7 +14,7 @@ from engine.store import database, rows
 
 
 async def write(pilot: Pilot[None], path: Path, form: str) -> None:
-    """Press `e` and have it written."""
+    """Press `e` and write the file."""
     await pilot.press("e")
     await pilot.pause(0.5)
     assert isinstance(pilot.app.screen, TakeAway)

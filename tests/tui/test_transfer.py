@@ -1,4 +1,4 @@
-"""The transfer form: what it says while one types, and that it queues what the command would."""
+"""The transfer form: its messages while the user types, and that it queues the same as the command."""
 
 import json
 from contextlib import closing
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database in which `tiny` waits."""
+    """A database with the waiting experiment `tiny`."""
     found = tmp_path / "experiments.db"
     add(found, "tiny")
     return found

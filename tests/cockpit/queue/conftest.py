@@ -1,4 +1,4 @@
-"""What the tests of the verbs share."""
+"""Fixtures of the tests of `cockpit queue`."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.conftest import Cockpit, add
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database with two experiments of two runs each waiting: one, and other, which wants the same and more."""
+    """A database with two waiting experiments: `one`, and `other`, which has the runs of `one` and more."""
     found = tmp_path / "experiments.db"
     add(found, "one", levels=0, replicates=1, random=["none"], target=["digits-a"])
     add(found, "other", levels=0, replicates=2, random=["none"], target=["digits-a"])
@@ -18,5 +18,5 @@ def path(tmp_path: Path) -> Path:
 
 
 def status(cockpit: Cockpit) -> dict[str, str]:
-    """The status of each experiment, as `queue list` says it."""
+    """The status of each experiment in `queue list`."""
     return {row["name"]: row["status"] for row in json.loads(cockpit("queue", "list", "--json").stdout)}

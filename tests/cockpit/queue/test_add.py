@@ -1,4 +1,4 @@
-"""`cockpit queue add`: what is new, what exists, what is refused."""
+"""`cockpit queue add`: new, existing and refused experiments."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`cockpit queue annotate`, `archive` and `unarchive`: notes and tags, and experiments out of sight."""
+"""`cockpit queue annotate`, `archive` and `unarchive`: notes, tags, and hidden experiments."""
 
 import json
 from pathlib import Path

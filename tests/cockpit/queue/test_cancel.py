@@ -1,4 +1,4 @@
-"""`cockpit queue cancel`: an experiment is given up, and may be taken up again."""
+"""`cockpit queue cancel`: an experiment is cancelled, and can be resumed."""
 
 import json
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""`cockpit queue extend`: only what is new is trained, and nothing that is there is lost."""
+"""`cockpit queue extend`: only new runs are trained, and no existing result is lost."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""An experiment whose runs fail in a row is paused, and says so."""
+"""An experiment whose runs fail in a row is paused, with the reason."""
 
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.databases import finish, worker
 
 @pytest.fixture
 def path(tmp_path: Path, cockpit: Cockpit) -> Path:
-    """A database with an experiment of twelve runs, of which none waits for another."""
+    """A database with an experiment of twelve independent runs."""
     settings = ("--levels", 0, "--replicates", 12, "--target", "digits-a", "--random", "none")
     found = cockpit(*ADD, "--name", "one", *settings)
     assert found.returncode == 0, found.stderr
@@ -21,7 +21,7 @@ def path(tmp_path: Path, cockpit: Cockpit) -> Path:
 
 
 def end(path: Path, *outcomes: bool) -> None:
-    """Claim runs and let them fail, or be done, as told."""
+    """Claim runs, and end each as failed or done."""
     with closing(database.writer(path)) as connection:
         for done in outcomes:
             claim = leases.claim(connection, worker(connection))

@@ -1,4 +1,4 @@
-"""`cockpit queue pause` and `resume`: workers leave an experiment alone, but for what others want."""
+"""`cockpit queue pause` and `resume`: workers skip a paused experiment, except runs of active ones."""
 
 import json
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""`cockpit queue remove`: an experiment is forgotten, its finished runs are not."""
+"""`cockpit queue remove`: an experiment is deleted, and its finished runs stay."""
 
 from contextlib import closing
 from pathlib import Path

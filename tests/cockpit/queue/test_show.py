@@ -1,4 +1,4 @@
-"""`cockpit queue show`: how far each curve is, and what it waits for."""
+"""`cockpit queue show`: the progress of each curve, and what it waits for."""
 
 import json
 from pathlib import Path

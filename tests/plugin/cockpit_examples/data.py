@@ -6,7 +6,7 @@ import numpy as np
 
 
 def stripes(path: Path) -> dict[str, np.ndarray]:
-    """Images with one bright row, whose number is the class; the file holds how many there are of each class."""
+    """Images with one bright row, whose number is the class; the file holds the number of images of each class."""
     each = int(path.read_text())
     labels = np.tile(np.arange(8), each)
     images = np.zeros((len(labels), 8, 8), np.uint8)
