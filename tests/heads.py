@@ -36,7 +36,7 @@ GIVEN = {
 def leading(
     path: Path, port: int = 0, host: str = "127.0.0.1", network: str = "", **options: Any
 ) -> Iterator[wire.Address]:
-    """A head of the database at `path`, in a network namespace if one is named, and where it is reached."""
+    """A head of the database at `path`, in a network namespace if one is named, and its address."""
     scheme = "tls" if options.get("keys") else "tcp"
     led = Head(Namespace(db=path, listen=f"{scheme}://{host}:{port}", **{**GIVEN, **options}))
     with closing(led.connection):
@@ -53,7 +53,7 @@ def leading(
 
 
 def start(path: Path, address: wire.Address, lease: float) -> BaseProcess:
-    """A head in a process of its own, whose leases last so many seconds."""
+    """A head in a separate process, with leases of a number of seconds."""
     process = SERVER.Process(target=_lead_alone, args=(path, str(address), lease), daemon=True)
     process.start()
     return process
@@ -73,7 +73,7 @@ def _lead(led: Head, network: str) -> None:
 
 
 def desk(address: wire.Address, cache: Path, device: str = "cpu", **options: Any) -> RemoteDesk:
-    """The desk of a worker in this process; `hello` changes what it says first."""
+    """The desk of a worker in this process; `hello` changes its first message."""
     said = options.pop("hello", {})
     return RemoteDesk(address, structs.replace(remote.greeting(device, 1, False, "log"), **said), cache, **options)
 
@@ -91,7 +91,7 @@ def join(address: wire.Address, cache: Path, *options: object, network: str = ""
 
 
 def enter(network: str) -> None:
-    """Have this thread, and those that it starts, live in a network namespace; nothing if none is named."""
+    """Move this thread, and those that it starts, to a network namespace, if one is named."""
     if network:
         with Path("/run/netns", network).open("rb") as namespace:
             assert ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) == 0, os.strerror(ctypes.get_errno())

@@ -1,4 +1,4 @@
-"""Workers killed by the dozen, two at a time, on real training; what they leave is compared with undisturbed work."""
+"""Many workers killed, two at a time, in real training; their results are compared with undisturbed work."""
 
 import random
 import socket
@@ -34,7 +34,7 @@ CHECKPOINT_SECONDS = (0.0, 0.05, 60.0)  # at every step, now and then, never
 
 @dataclass
 class Attack:
-    """One worker that is to be killed, where, and with which checkpoints."""
+    """A worker to kill: at which point, and with which checkpoints."""
 
     point: str
     times: int
@@ -61,10 +61,10 @@ class Attack:
 
 @dataclass
 class Campaign:
-    """At least so many kills, at every named point and at random moments, on as many databases as that takes.
+    """Kill at least a number of workers, at all named points and at random moments, on as many databases as needed.
 
-    In a `cluster`, those who are killed have joined a head of the database. There others are stopped for longer than
-    their lease, or asked to end, and the head is killed; then they go on, and are killed like the rest.
+    In a `cluster`, the victims have joined a head of the database. Further workers are stopped for longer than their
+    lease, or asked to end, and the head is killed; these workers then continue, and are killed like the rest.
     """
 
     kills: int
@@ -82,7 +82,7 @@ class Campaign:
         self.leader: BaseProcess | None = None
 
     def run(self, folder: Path) -> None:
-        """Kill, let the work be finished, and compare. Raises AssertionError where anything differs."""
+        """Kill, let the work be finished, and compare. Raises AssertionError for any difference."""
         self.say(f"seed {self.seed}")
         expected = outcomes.undisturbed(folder / "undisturbed.db")
         for number in count(1):
@@ -119,7 +119,7 @@ class Campaign:
         return self.killed.total() >= self.kills and self.killed.keys() >= {*self.points, *self.others, RANDOM}
 
     def _attack(self, path: Path) -> None:
-        """Send one worker after the other to a database, until its work or the kills are done."""
+        """Start one worker after the other on a database, until its work or the kills are done."""
         live: list[Attack] = []
         finished = False
         while live or not (finished or self._over()):
@@ -176,7 +176,7 @@ class Campaign:
         attack.delay += self.draw.uniform(0, LONGEST_DELAY)
 
     def _end(self, worker: victim.Victim) -> None:
-        """Ask a worker to end that would wait for more work of its head."""
+        """Ask a worker to end, which would wait for more work from its head."""
         if self.head:
             worker.process.terminate()
             with suppress(ProcessLookupError):
@@ -192,9 +192,9 @@ class Campaign:
         return Attack(point, times, seconds, delay, worker)
 
     def _next_point(self, path: Path) -> str:
-        """The next on the agenda, unless a run is near the number of ends after which it counts as failed.
+        """The next kill, unless a run is close to the number of lost workers after which it has failed.
 
-        Each of the workers that were sent may add one to those that are recorded, and so may one not found yet.
+        Each worker started may add one to the recorded number, and so may one whose death is not recorded yet.
         """
         with closing(database.reader(path)) as connection:
             lost = connection.execute("SELECT max(lost) FROM runs").fetchone()[0]

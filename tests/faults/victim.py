@@ -1,6 +1,6 @@
-"""A worker that is hit at a named point of its work: `engine.workers.worker`, with traps around its steps.
+"""A worker that is hit by a signal at a named point: `engine.workers.worker` with traps around its steps.
 
-The product knows nothing of this. What lies between two steps is reached by wrapping the function on either side.
+The engine has no code for this: the functions before and after a point are wrapped.
 """
 
 import functools
@@ -42,10 +42,9 @@ _CACHES = itertools.count(1)
 
 @dataclass
 class Trap:
-    """Where a worker is hit, and how: when it passes `point` for the so-many-th time, by a signal to itself.
+    """Where and how a worker is hit: by a signal to itself when it passes `point` for the given time.
 
-    With `lease`, its claims are held for so many seconds only; with `room`, it may take so many bytes of address space
-    beyond what it begins with.
+    `lease` sets the seconds of its leases; `room` limits the bytes of address space that it may take in addition.
     """
 
     point: str = ""  # nowhere
@@ -55,7 +54,7 @@ class Trap:
     room: int | None = None
 
     def passing(self, point: str, harm: Callable[[], object] = lambda: None) -> None:
-        """The worker is at `point`: if it is time, send the signal. What a death does there beside is the `harm`."""
+        """Called at `point`: send the signal if it is time, after `harm`, further damage of a death there."""
         if point == self.point:
             self.times -= 1
             if self.times == 0:
@@ -66,14 +65,14 @@ class Trap:
 
 @dataclass
 class Victim:
-    """A worker process, and what it was last heard of: each run that it claims, as text."""
+    """A worker process that reports each run that it claims."""
 
     process: BaseProcess
     reports: Connection
     run: str = field(default="no run", init=False)
 
     def claimed(self) -> bool:
-        """Whether it has claimed a run by now."""
+        """Whether it has claimed a run."""
         while self.reports.poll():
             try:
                 self.run = self.reports.recv()
@@ -87,7 +86,7 @@ class Victim:
         os.kill(self.process.pid, what)
 
     def wait_until_stopped(self) -> None:
-        """Wait for it to be stopped by its trap."""
+        """Wait until its trap has stopped it."""
         wait_until(lambda: psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED)
 
     def end(self, seconds: float = 120.0) -> int:
@@ -113,7 +112,7 @@ def start(path: Path, *options: object, trap: Trap | None = None, head: Address 
 
 
 def wait_until(come: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait for something that processes do."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not come():
         assert time.monotonic() < deadline, "waited in vain"
@@ -121,12 +120,12 @@ def wait_until(come: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 def log_of(path: Path) -> Path:
-    """Where the workers of a database print to: beside its folder, which may be a disk that is full."""
+    """The log of a database's workers, next to its folder, which may be on a full disk."""
     return path.parent.with_name(f"{path.parent.name}-{path.name}.log")
 
 
 def _work(arguments: list[str], log: Path, trap: Trap, reporter: Connection) -> None:
-    """What the process does: lay the trap, then what `python -m engine.workers.worker` does."""
+    """The main function: set the trap, then run as `python -m engine.workers.worker`."""
     (_lay_afar if "--head" in arguments else _lay)(trap, reporter)
     if trap.room is not None:
         _limit(trap.room)
@@ -156,7 +155,7 @@ def _lay(trap: Trap, reporter: Connection) -> None:
 
 
 def _lay_afar(trap: Trap, reporter: Connection) -> None:
-    """Lay the trap in a worker that joins a head; files are half written while their pieces are sent."""
+    """Set the trap in a worker that joins a head; files are half written while their pieces are sent."""
     from engine.desk import remote
 
     def refuse(*_: object, **__: object) -> None:
@@ -178,7 +177,7 @@ def _lay_afar(trap: Trap, reporter: Connection) -> None:
 
 
 def _lay_common(trap: Trap, reporter: Connection, claims: Any) -> Callable[[str], Callable[..., None]]:
-    """Lay it where `claims` gives runs, and in epochs; how to lay it elsewhere."""
+    """Set the trap where `claims` returns runs, and in epochs; returns a function that sets it elsewhere."""
     from engine.workers import heartbeat, run
 
     if trap.lease:
@@ -199,7 +198,7 @@ def _lay_common(trap: Trap, reporter: Connection, claims: Any) -> Callable[[str]
 
 
 def _before(owner: Any, name: str, call: Callable[..., None]) -> None:
-    """Have `call` called with the arguments of a function ahead of it."""
+    """Call `call` with the arguments of a function before it."""
     plain = getattr(owner, name)
 
     @functools.wraps(plain)
@@ -211,7 +210,7 @@ def _before(owner: Any, name: str, call: Callable[..., None]) -> None:
 
 
 def _after(owner: Any, name: str, call: Callable[..., None]) -> None:
-    """Have `call` called with what a function returned, behind it."""
+    """Call `call` with the result of a function after it."""
     plain = getattr(owner, name)
 
     @functools.wraps(plain)
