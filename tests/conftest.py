@@ -1,12 +1,13 @@
 """Shared fixtures: small experiments on the digits, really trained, and the program as users run it."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,27 @@ Cockpit = Callable[..., "subprocess.CompletedProcess[str]"]
 def _trusted_models(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Models that tests trust are not recorded for the user who runs them."""
     os.environ["COCKPIT_TRUSTED_MODELS"] = str(tmp_path_factory.mktemp("trust") / "trusted-models")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_are_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A new database is a copy of the first one: to make its tables takes a process of half a second."""
+    migrate, first = database._migrate, tmp_path_factory.mktemp("first") / "experiments.db"
+
+    def copy(file: Path, asked: Path | None = None) -> None:
+        if asked is None:  # an older database
+            migrate(file)
+            return
+        if not first.exists():
+            migrate(first)
+        try:
+            shutil.copyfile(first, file)
+        except OSError:
+            migrate(file, asked)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(database, "_migrate", copy)
+        yield
 
 
 @pytest.fixture(autouse=True)
