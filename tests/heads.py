@@ -42,7 +42,7 @@ def leading(
     with closing(led.connection):
         server = threading.Thread(target=_lead, args=(led, network), daemon=True)
         server.start()
-        assert led.listening.wait(30)
+        assert led.listening.wait(120)
         try:
             yield led.reached
         finally:

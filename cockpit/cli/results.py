@@ -18,7 +18,6 @@ from cockpit.requests import completing
 from cockpit.requests.shared import Database, Experiment, output_option, to_read
 from cockpit.text import hints
 from cockpit.views import tables
-from cockpit.views.axes import ACCURACY
 from engine.analysis.comparing import FRACTIONS, Fraction, Ratios, ratios
 from engine.errors import InputError, chosen
 from engine.plan import presets
@@ -236,6 +235,7 @@ def _print_ratios(found: Ratios) -> None:
 
 def _print(titled: "dict[str, list[Series]]", x: str, full: bool) -> None:
     from cockpit.views import charts, curves
+    from cockpit.views.axes import ACCURACY
 
     def chart(title: str, series: "list[Series]", width: int, blends: bool) -> "list[Row]":
         return charts.printed(series, title, replace(view(blends), x=x, full=full), width)

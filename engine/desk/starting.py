@@ -116,9 +116,7 @@ class Starter:
             if code:
                 self._failed(f"ended with code {code}: {said or 'it printed nothing'}", now)
             elif now - one.at < YOUNG_SECONDS:
-                self._failed(
-                    "ended at once: it must run as long as its `cockpit join`, as ssh, srun and sbatch --wait do", now
-                )
+                self._failed("ended at once: it must run as long as its `cockpit join`, as ssh and srun do", now)
 
     def _failed(self, why: str, now: float) -> None:
         """Wait before the next start, longer after each failure; name each reason once."""

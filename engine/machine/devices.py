@@ -174,7 +174,7 @@ def emulated(profiles: Iterable[str]) -> str | None:
     """
     if "fast" not in profiles or default_profile() == "fast":
         return None
-    faster = "; its GPU (`cockpit work --devices mps`) trains it in float32" if _has_apple_processor() else ""
+    faster = "; its GPU (device mps) trains it in float32" if _has_apple_processor() else ""
     return (
         "profile fast is emulated on this machine, which has no native bfloat16: on a CPU with AVX2 a training took 10"
         f" times as long as in exact{faster}"

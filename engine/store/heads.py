@@ -52,7 +52,7 @@ def refuse_second(connection: sqlite3.Connection, pool: int | None = None) -> No
     if found and (pool is None or found.pool != pool):
         raise InputError(
             f"a head of this database listens on {found.address} already (pid {found.pid} on {found.host}): join it"
-            " with `cockpit join`, or stop it there with `cockpit work --stop`"
+            " with `cockpit join`, or stop it there first"
         )
 
 

@@ -112,7 +112,7 @@ def test_a_second_stop_does_not_wait_for_checkpoints(path: Path, cockpit: Cockpi
     time.sleep(3)
     assert first.poll() is None
     assert cockpit("work", "--stop").returncode == 0
-    assert first.wait(timeout=30) == 0
+    assert first.wait(timeout=120) == 0
     assert not psutil.pid_exists(row["pid"])
 
 

@@ -359,7 +359,7 @@ def test_workers_end_when_the_program_that_started_them_is_killed(cockpit: Cockp
     assert workers
     process.kill()
     process.communicate()
-    psutil.wait_procs(workers, timeout=30)
+    psutil.wait_procs(workers, timeout=120)
     assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
 
 

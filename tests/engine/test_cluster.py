@@ -310,7 +310,7 @@ def test_a_worker_of_another_machine_is_shown_with_host_card_and_progress(
     claim = claimed(desk)
     desk.begin(claim, 1, {"device": "cuda:0"}, [Layer("conv", 1, 2)], 1)
     desk.tell(Report(None, 2**30, None, 1, 5, 10, 0.5, 0.75, 100.0, 90.0), lambda: 2**31)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not query(path, "SELECT 1 FROM workers WHERE epoch = 1"):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -205,7 +205,7 @@ def test_an_apple_gpu_is_used_where_it_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     assert devices.chosen(None, only="mps") == [Device("mps", None, True)]
     assert {device.name for device in devices.chosen(None)} == {"cpu"}
-    assert "work --devices mps" in str(devices.emulated(["fast"]))
+    assert "device mps" in str(devices.emulated(["fast"]))
     refused: list[dict[str, Any]] = [{"workers": 2}, {"workers": None, "split": 2}, {"workers": None, "per_device": 2}]
     for options in refused:
         with pytest.raises(InputError, match=r"Apple GPU|CUDA device"):

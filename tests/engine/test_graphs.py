@@ -155,7 +155,7 @@ def test_a_process_that_is_spent_does_not_wait_for_a_heartbeat_that_its_device_h
     monkeypatch.setattr(heartbeat.Heartbeat, "_tell", tell)
     spent = worker.begun(worker.parser().parse_args(["--db", str(path), "--device", "cpu"]))
     spent.heart.start()
-    assert held.wait(30)
+    assert held.wait(120)
     monkeypatch.setattr(spent.heart, "start", lambda: None)
     spent.work()
     assert spent.heart.is_alive()

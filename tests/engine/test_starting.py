@@ -44,7 +44,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
 def ended(starter: Starter) -> None:
     for one in starter.running:
-        one.process.wait(30)
+        one.process.wait(120)
 
 
 def test_no_more_machines_are_started_than_runs_can_use(start: Callable[..., Starter]) -> None:
@@ -126,7 +126,7 @@ def test_a_head_starts_a_machine_for_its_queue_and_no_second_one(
     add(path, "one", levels=0, replicates=1, random=["none"], target=["digits-a"])
     command = run(f"open({str(log)!r}, 'a').write('x'); import time; time.sleep(60)")
     with heads.leading(path, start=Plan(command, str(tmp_path), 2, 0.5)) as address:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not log.exists():
             assert time.monotonic() < deadline
             time.sleep(0.1)

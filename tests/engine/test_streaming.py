@@ -257,7 +257,7 @@ def test_decoders_end_with_their_worker_however_that_ends(root: Path, how: signa
         worker.stdin.close()
     else:
         worker.send_signal(how)
-    assert worker.wait(30) == (0 if how is None else -how)
+    assert worker.wait(120) == (0 if how is None else -how)
     _, alive = psutil.wait_procs(helpers, timeout=60)
     assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)  # for init to notice
 
@@ -280,7 +280,7 @@ def test_a_worker_stopped_or_killed_within_streamed_epochs_leaves_the_same_recor
             helpers = psutil.Process(worker.pid).children(recursive=True)
             assert helpers
             worker.send_signal(how)
-            assert worker.wait(30) == (0 if how is signal.SIGTERM else -how)
+            assert worker.wait(120) == (0 if how is signal.SIGTERM else -how)
             _, alive = psutil.wait_procs(helpers, timeout=60)
             assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
         subprocess.run([*worker_command(path), "--decoders", "2"], check=True)

@@ -358,7 +358,7 @@ def test_followers_end_with_their_worker(tmp_path: Path) -> None:
     (follower,) = psutil.Process(worker.pid).children()
     worker.kill()
     worker.wait()
-    psutil.wait_procs([follower], timeout=20)
+    psutil.wait_procs([follower], timeout=120)
     assert not follower.is_running()
 
 

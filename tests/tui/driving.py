@@ -1,5 +1,7 @@
 """The dashboard driven by keys: opened, looked at, and waited for."""
 
+import asyncio
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,12 +17,20 @@ from engine.store.row_types import Experiment
 ONE: dict[str, Any] = {"levels": 0, "replicates": 1, "random": ["none"], "target": ["digits-a"]}
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], Any], seconds: float = 30.0) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], Any], seconds: float = 120.0) -> None:
     for _ in range(int(seconds / 0.05)):
         if condition():
             return
         await pilot.pause(0.05)
     raise AssertionError(f"still waiting, on {pilot.app.screen}")
+
+
+async def eventually(holds: Callable[[], object], seconds: float = 120.0) -> None:
+    """Wait for something to be so, also before the screen has come to rest."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to be"
+        await asyncio.sleep(0.02)
 
 
 def look(path: Path) -> dict[str, Experiment]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -165,11 +166,9 @@ async def test_workers_are_started_and_stopped(tmp_path: Path, path: Path) -> No
         await until(pilot, lambda: isinstance(app.screen, Start))
         await pilot.press("enter")
         await until(pilot, lambda: "cockpit work --detach" in app.done, 60)
-        for _ in range(100):
-            if any(row["run_id"] for row in await status()):
-                break
-        else:
-            raise AssertionError("no worker trains")
+        deadline = time.monotonic() + 120
+        while not any(row["run_id"] for row in await status()):
+            assert time.monotonic() < deadline, "no worker trains"
         await pilot.press("W")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         text = " ".join(str(one.render()) for one in app.screen.query(Static))

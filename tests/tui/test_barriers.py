@@ -1,8 +1,6 @@
 """Error barriers on the screen Experiment: the curves of `cockpit connect`, where an experiment has lines."""
 
 import asyncio
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from cockpit.tui.widgets.table import LiveTable
 from engine.analysis import barriers
 from engine.store import database
 from tests.conftest import add, copied, work_off
+from tests.tui.driving import eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -36,14 +35,6 @@ def connected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-async def until(holds: Callable[[], object]) -> None:
-    """Wait for something to be so."""
-    end = time.monotonic() + 30.0
-    while not holds():
-        assert time.monotonic() < end, "it did not come to be"
-        await asyncio.sleep(0.02)
-
-
 def keys(pilot: Pilot[None]) -> str:
     """What the footer says."""
     return pilot.app.screen.query_one(KeyBar).render_line(0).text
@@ -56,18 +47,18 @@ def title(pilot: Pilot[None]) -> str:
 async def opened(pilot: Pilot[None], name: str) -> None:
     app = pilot.app
     assert isinstance(app, Cockpit)
-    await until(lambda: app.experiment)
+    await eventually(lambda: app.experiment)
     app.experiment = name
     await pilot.press("2")
-    await until(lambda: app.current_mode == "experiment" and title(pilot).startswith(name))
+    await eventually(lambda: app.current_mode == "experiment" and title(pilot).startswith(name))
 
 
 async def test_c_draws_the_barriers_that_connect_prints_and_c_or_escape_goes_back(connected: Path) -> None:
     async with Cockpit(connected).run_test(size=(120, 40)) as pilot:
         await opened(pilot, "mine")
-        await until(lambda: "c Error barriers" in keys(pilot))
+        await eventually(lambda: "c Error barriers" in keys(pilot))
         await pilot.press("c")
-        await until(lambda: "error barrier, points" in title(pilot))
+        await eventually(lambda: "error barrier, points" in title(pilot))
         with closing(database.reader(connected)) as connection:
             found = barriers.read(connection, "mine")
         test, train = pilot.app.screen.query_one(Chart).shown
@@ -75,7 +66,7 @@ async def test_c_draws_the_barriers_that_connect_prints_and_c_or_escape_goes_bac
         assert list(zip(test.levels, test.means, test.deviations, train.means, train.deviations, strict=True)) == [
             (one.level, *one.test, *one.train) for one in found
         ]
-        await until(lambda: pilot.app.screen.query_one("#levels", LiveTable).shown)
+        await eventually(lambda: pilot.app.screen.query_one("#levels", LiveTable).shown)
         rows = pilot.app.screen.query_one("#levels", LiveTable).shown
         assert rows["1"][2] == f"{100 * found[1].test.mean:.2f} ± {100 * (found[1].test.std or 0):.2f}"
         screen = pilot.app.screen
@@ -83,7 +74,7 @@ async def test_c_draws_the_barriers_that_connect_prints_and_c_or_escape_goes_bac
         assert screen.command() == f"cockpit connect mine --db {connected}"
         for key in ("c", "c", "escape"):
             await pilot.press(key)
-            await until(lambda: ("error barrier" in title(pilot)) == screen.barring)
+            await eventually(lambda: ("error barrier" in title(pilot)) == screen.barring)
         assert "test accuracy" in title(pilot)
         assert pilot.app.screen is screen
 
@@ -91,12 +82,12 @@ async def test_c_draws_the_barriers_that_connect_prints_and_c_or_escape_goes_bac
 async def test_the_key_is_offered_only_where_there_are_lines(connected: Path) -> None:
     async with Cockpit(connected).run_test(size=(120, 40)) as pilot:
         await opened(pilot, "mine")
-        await until(lambda: "c Error barriers" in keys(pilot))
+        await eventually(lambda: "c Error barriers" in keys(pilot))
         await pilot.press("c")
-        await until(lambda: "error barrier" in title(pilot))
+        await eventually(lambda: "error barrier" in title(pilot))
         await pilot.press("1")
         await opened(pilot, "plain")
-        await until(lambda: "test accuracy" in title(pilot) and "c Error barriers" not in keys(pilot))
+        await eventually(lambda: "test accuracy" in title(pilot) and "c Error barriers" not in keys(pilot))
         await pilot.press("c")
         assert "test accuracy" in title(pilot)
 
@@ -105,19 +96,19 @@ async def test_lines_that_are_not_evaluated_yet_say_what_helps(tmp_path: Path) -
     add(path := tmp_path / "experiments.db", "mine", **LINES)
     async with Cockpit(path).run_test(size=(120, 40)) as pilot:
         await opened(pilot, "mine")
-        await until(lambda: "c Error barriers" in keys(pilot))
+        await eventually(lambda: "c Error barriers" in keys(pilot))
         await pilot.press("c")
         said = pilot.app.screen.query_one("#no-curves")
-        await until(lambda: "mine has no error barrier yet.\n\nw starts workers here." in str(said.render()))
+        await eventually(lambda: "mine has no error barrier yet.\n\nw starts workers here." in str(said.render()))
 
 
 async def test_a_figure_of_barriers_or_differences_is_not_one_of_accuracies(connected: Path, tmp_path: Path) -> None:
     path, figure = copied(connected, tmp_path), tmp_path / "mine.svg"
     async with Cockpit(path).run_test(size=(120, 40)) as pilot:
         await opened(pilot, "mine")
-        await until(lambda: "c Error barriers" in keys(pilot))
+        await eventually(lambda: "c Error barriers" in keys(pilot))
         await pilot.press("c")
-        await until(lambda: "error barrier" in title(pilot))
+        await eventually(lambda: "error barrier" in title(pilot))
         screen = pilot.app.screen
         assert isinstance(screen, CockpitScreen)
         await asyncio.to_thread(taking.forms_of(screen)["svg"], figure)

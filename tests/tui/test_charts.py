@@ -4,7 +4,6 @@ import asyncio
 import re
 import sqlite3
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -17,18 +16,11 @@ from cockpit.tui.widgets.table import LiveTable
 from cockpit.views import legends
 from engine.store import database
 from tests.conftest import add
+from tests.tui.driving import eventually
 
 pytestmark = pytest.mark.asyncio
 
 SIZE = (120, 40)
-
-
-async def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait for something to be so."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come to be"
-        await asyncio.sleep(0.02)
 
 
 def chart(app: Cockpit) -> Chart:
@@ -58,19 +50,19 @@ def two(trained: Path, tmp_path: Path) -> Path:
 async def test_the_chart_of_the_experiment_under_the_cursor_is_drawn(two: Path) -> None:
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: "┤" in drawn(app))
+        await eventually(lambda: "┤" in drawn(app))
         assert len(chart(app).shown) == 8
         await pilot.press("j")
-        await until(lambda: str(chart(app).border_title).startswith("part · digits b"))
+        await eventually(lambda: str(chart(app).border_title).startswith("part · digits b"))
         assert len(chart(app).shown) == 3
 
 
 async def test_the_chart_keys_change_the_view_wherever_the_focus_is(two: Path) -> None:
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: chart(app).shown)
+        await eventually(lambda: chart(app).shown)
         await pilot.press("x")
-        await until(lambda: "0.49" in drawn(app))
+        await eventually(lambda: "0.49" in drawn(app))
         await pilot.press("x", "x", "f", "b")
         assert (chart(app).view.x, chart(app).view.full, chart(app).view.spread) == ("remaining", True, "bars")
         await pilot.press("right_square_bracket")
@@ -84,7 +76,7 @@ async def test_the_chart_keys_change_the_view_wherever_the_focus_is(two: Path) -
 async def test_arrows_and_mouse_move_the_crosshair_from_level_to_level(two: Path) -> None:
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: chart(app).shown)
+        await eventually(lambda: chart(app).shown)
         await pilot.press("tab", "right")
         assert chart(app).view.crosshair == 0
         await pilot.press("right", "right", "left")
@@ -104,14 +96,14 @@ async def test_a_finished_level_appears_by_itself_but_does_not_move_a_zoomed_vie
         connection.execute("UPDATE runs SET status = 'waiting' WHERE level = 3")
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: chart(app).shown)
+        await eventually(lambda: chart(app).shown)
         assert "● live" in str(chart(app).border_subtitle)
         await pilot.press("i")
         held = chart(app).view
         assert "held" in str(chart(app).border_subtitle)
         with closing(database.writer(two)) as connection:
             connection.execute("UPDATE runs SET status = 'done' WHERE level = 3")
-        await until(lambda: 3 in chart(app).shown[0].levels, seconds=1.0)
+        await eventually(lambda: 3 in chart(app).shown[0].levels, seconds=1.0)
         assert chart(app).view == held
         await pilot.press("0")
         assert chart(app).view.x_range is None
@@ -121,7 +113,7 @@ async def test_a_finished_level_appears_by_itself_but_does_not_move_a_zoomed_vie
 async def test_zooming_without_a_crosshair_goes_to_the_curves_and_not_to_an_empty_middle(two: Path) -> None:
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: "┤" in drawn(app))
+        await eventually(lambda: "┤" in drawn(app))
         await pilot.press("f", "i", "i")
         low, high = chart(app).view.y_range or (0.0, 0.0)
         assert any(low <= mean <= high for one in chart(app).shown for mean in one.means)
@@ -130,7 +122,7 @@ async def test_zooming_without_a_crosshair_goes_to_the_curves_and_not_to_an_empt
 async def test_a_chart_is_painted_at_most_four_times_a_second_and_ends_with_the_newest(two: Path) -> None:
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: drawn(app))
+        await eventually(lambda: drawn(app))
         plot, began = app.screen.query_one(Plot), time.monotonic()
         pictures: list[object] = []
         for _ in range(16):
@@ -138,22 +130,22 @@ async def test_a_chart_is_painted_at_most_four_times_a_second_and_ends_with_the_
             if not pictures or plot.picture is not pictures[-1]:
                 pictures.append(plot.picture)
         assert len(pictures) <= 2 + (time.monotonic() - began) / PAINT_SECONDS
-        await until(lambda: "0.49" in drawn(app), seconds=3)
+        await eventually(lambda: "0.49" in drawn(app), seconds=3)
 
 
 async def test_nothing_is_painted_while_the_chart_is_hidden(two: Path) -> None:
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: drawn(app))
+        await eventually(lambda: drawn(app))
         hidden, plot = chart(app), app.screen.query_one(Plot)
-        await until(lambda: hidden._painted == (hidden.shown, hidden.view, plot.size))  # no paint is due any more
+        await eventually(lambda: hidden._painted == (hidden.shown, hidden.view, plot.size))  # no paint is due any more
         before = plot.picture
         await pilot.press("3")
         hidden.action_axis()
         await asyncio.sleep(3 * PAINT_SECONDS)
         assert plot.picture is before
         await pilot.press("1")
-        await until(lambda: plot.picture is not before)
+        await eventually(lambda: plot.picture is not before)
 
 
 async def test_enter_opens_an_experiment_with_its_levels_and_its_state(two: Path) -> None:
@@ -161,13 +153,13 @@ async def test_enter_opens_an_experiment_with_its_levels_and_its_state(two: Path
         connection.execute("UPDATE experiments SET notes = 'Odd.', tags = '[\"pilot\"]' WHERE name = 'part'")
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: chart(app).shown)
+        await eventually(lambda: chart(app).shown)
         await pilot.press("j", "enter")
-        await until(lambda: len(cells(app, "#levels")) == 4)
+        await eventually(lambda: len(cells(app, "#levels")) == 4)
         assert app.current_mode == "experiment"
         assert cells(app, "#levels")["1"][0] == "1"
         state = app.screen.query_one("#state Static")
-        await until(lambda: "26 of 26 runs done" in str(state.render()))
+        await eventually(lambda: "26 of 26 runs done" in str(state.render()))
         assert "tags: pilot" in str(state.render())
         assert "Odd." in str(state.render())
         await pilot.press("escape")
@@ -188,10 +180,10 @@ async def test_a_run_under_way_shows_how_far_it_is(two: Path) -> None:
         )
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: chart(app).shown)
+        await eventually(lambda: chart(app).shown)
         await pilot.press("2")
         pane = app.screen.query_one("#training Static")
-        await until(lambda: "cuda:3 of elsewhere" in str(pane.render()))
+        await eventually(lambda: "cuda:3 of elsewhere" in str(pane.render()))
         said = str(pane.render())
         assert "epoch 2/4, batch 5/10, 640 images/s, 3 s left" in said  # 25 batches of 64
         assert "loss 0.250, training accuracy 87.5%" in said
@@ -201,21 +193,21 @@ async def test_a_run_under_way_shows_how_far_it_is(two: Path) -> None:
 async def test_marked_and_pinned_experiments_are_compared_and_curves_hidden_one_by_one(two: Path) -> None:
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: chart(app).shown)
+        await eventually(lambda: chart(app).shown)
         await pilot.press("3")
-        await until(lambda: len(cells(app, "#curves")) == 8)
+        await eventually(lambda: len(cells(app, "#curves")) == 8)
         assert app.screen.query_one("#more").display  # and how to mark more
         await pilot.press("1", "space", "j", "p")
         assert [row[0] for row in cells(app, "#experiments").values()] == ["◆", "■"]
         assert app.screen.query_one("#experiments", LiveTable).key == "part"
         await pilot.press("3")
-        await until(lambda: len(cells(app, "#curves")) == 11)
+        await eventually(lambda: len(cells(app, "#curves")) == 11)
         assert "part: digits-a -> digits-b winning" in cells(app, "#curves")
         app.screen.query_one("#curves").focus()
         first = next(iter(cells(app, "#curves")))
         await pilot.press("space")
         assert chart(app).view.hidden == {first}
-        await until(lambda: "hidden" in cells(app, "#curves")[first][0])
+        await eventually(lambda: "hidden" in cells(app, "#curves")[first][0])
         await pilot.press("space")
         assert chart(app).view.hidden == set()
 
@@ -224,11 +216,11 @@ async def test_marked_and_pinned_experiments_are_compared_and_curves_hidden_one_
 async def test_compare_fits_with_three_levels_differences_and_n(two: Path, width: int) -> None:
     app = Cockpit(two)
     async with app.run_test(size=(width, 40)) as pilot:
-        await until(lambda: chart(app).shown)
+        await eventually(lambda: chart(app).shown)
         await pilot.press("space", "j", "space", "3")
-        await until(lambda: len(cells(app, "#curves")) == 11)
+        await eventually(lambda: len(cells(app, "#curves")) == 11)
         table = app.screen.query_one("#curves", LiveTable)
-        await until(lambda: table.size.width and 0 < table.virtual_size.width <= table.size.width)
+        await eventually(lambda: table.size.width and 0 < table.virtual_size.width <= table.size.width)
         headings = [str(column.label) for column in table.ordered_columns]
         assert sum(heading.startswith("at ") for heading in headings) >= 3
         assert headings[headings.index("n") - 1].startswith("at ")
@@ -243,7 +235,7 @@ async def test_without_experiments_the_screens_name_the_command_that_adds_one(tm
     async with app.run_test(size=SIZE) as pilot:
         for key in ("1", "2", "3"):
             await pilot.press(key)
-            await until(lambda: "cockpit run digits" in str(app.screen.query_one("#no-curves").render()))
+            await eventually(lambda: "cockpit run digits" in str(app.screen.query_one("#no-curves").render()))
 
 
 async def test_an_experiment_without_results_says_how_to_train_it(tmp_path: Path) -> None:
@@ -251,38 +243,38 @@ async def test_an_experiment_without_results_says_how_to_train_it(tmp_path: Path
     add(path, "new")
     app = Cockpit(path)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: "new has no results yet" in str(app.screen.query_one("#no-curves").render()))
+        await eventually(lambda: "new has no results yet" in str(app.screen.query_one("#no-curves").render()))
         await pilot.press("2")
-        await until(lambda: "cockpit work --detach" in str(app.screen.query_one("#no-curves").render()))
+        await eventually(lambda: "cockpit work --detach" in str(app.screen.query_one("#no-curves").render()))
 
 
 async def test_the_dashboard_is_laid_out_anew_when_the_terminal_is_resized(two: Path) -> None:
     app = Cockpit(two)
     async with app.run_test(size=(160, 48)) as pilot:
-        await until(lambda: app.screen.query(Plot) and app.screen.query_one(Plot).region.right > 80)
+        await eventually(lambda: app.screen.query(Plot) and app.screen.query_one(Plot).region.right > 80)
         await pilot.resize_terminal(80, 24)
-        await until(lambda: 0 < app.screen.query_one(Plot).region.right <= 80)
+        await eventually(lambda: 0 < app.screen.query_one(Plot).region.right <= 80)
         await pilot.resize_terminal(30, 12)
-        await until(lambda: app.screen.query_one("#too-small").region.area)
+        await eventually(lambda: app.screen.query_one("#too-small").region.area)
         await pilot.resize_terminal(160, 48)
-        await until(lambda: app.screen.query_one(Plot).region.right > 80)
+        await eventually(lambda: app.screen.query_one(Plot).region.right > 80)
 
 
 async def test_a_curve_is_renamed_and_hidden_for_good(two: Path) -> None:
     app = Cockpit(two)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: chart(app).shown)
+        await eventually(lambda: chart(app).shown)
         await pilot.press("3")
-        await until(lambda: cells(app, "#curves"))
+        await eventually(lambda: cells(app, "#curves"))
         app.screen.query_one("#curves").focus()
         await pilot.press("N")
-        await until(lambda: app.screen.query("Ask Input"))
+        await eventually(lambda: app.screen.query("Ask Input"))
         await pilot.press(*"mine", "enter")
-        await until(lambda: "mine" in next(iter(cells(app, "#curves").values()))[0])
+        await eventually(lambda: "mine" in next(iter(cells(app, "#curves").values()))[0])
         await pilot.press("H")
-        await until(lambda: "mine (hidden)" in next(iter(cells(app, "#curves").values()))[0])
+        await eventually(lambda: "mine (hidden)" in next(iter(cells(app, "#curves").values()))[0])
         await pilot.press("H")
-        await until(lambda: "hidden" not in next(iter(cells(app, "#curves").values()))[0])
+        await eventually(lambda: "hidden" not in next(iter(cells(app, "#curves").values()))[0])
     with closing(database.reader(two)) as connection:
         found = connection.execute("SELECT title, hidden FROM experiment_curves WHERE title IS NOT NULL").fetchall()
     assert [tuple(row) for row in found] == [("mine", 0)]
@@ -299,7 +291,7 @@ async def test_without_colours_bars_stand_for_bands(two: Path, monkeypatch: pyte
     monkeypatch.setenv("NO_COLOR", "1")
     app = Cockpit(two)
     async with app.run_test(size=SIZE):
-        await until(lambda: drawn(app))
+        await eventually(lambda: drawn(app))
         assert chart(app).view.spread == "bars"
         strips = app.screen.query_one(Plot).picture
         assert not any(segment.style and segment.style.bgcolor for strip in strips for segment in strip)

@@ -1,8 +1,7 @@
 """The screen Layers, driven by keys."""
 
-import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -25,18 +24,9 @@ from engine.analysis.statistics import Mean
 from engine.store import database, sides
 from engine.store.files import Folder
 from tests.conftest import add
+from tests.tui.driving import until
 
 pytestmark = pytest.mark.asyncio
-
-
-async def until(pilot: Pilot[None], holds: Callable[[], object]) -> None:
-    """Wait until something holds: answers come from another thread."""
-    for _ in range(100):
-        await pilot.pause()
-        if holds():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("it never came to hold")
 
 
 @asynccontextmanager

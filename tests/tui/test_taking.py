@@ -24,7 +24,7 @@ async def write(pilot: Pilot[None], path: Path, form: str) -> None:
     assert box.value.endswith(f".{form}")
     box.value = str(path)
     await pilot.press("enter")
-    for _ in range(100):
+    for _ in range(600):
         await pilot.pause(0.1)
         if path.exists():
             return

@@ -18,7 +18,7 @@ from cockpit.text import words
 from cockpit.tui import actions, states
 from cockpit.tui.dialogs import Ask
 from cockpit.tui.fitting import FRAME, GAP
-from cockpit.tui.plain import Plain
+from cockpit.tui.plain import Plain, plain
 from cockpit.tui.reader import Query
 from cockpit.tui.screens.charted import ChartScreen
 from cockpit.tui.widgets.chart import Chart
@@ -118,7 +118,7 @@ class Compare(ChartScreen):
                 break
         keys = ["curve", *(f"level {level}" for level in at), "n", "remarks"][: len(headings)]
         table.columned(dict(zip(keys, headings, strict=True)))
-        table.border_title = BRIEFEST if form == "briefest" else ""
+        table.border_title = plain(BRIEFEST if form == "briefest" else "")
         table.show({key: (_short(row[0], max(LEAST_NAME, room)), *row[1:]) for key, row in rows.items()})
 
     def on_resize(self) -> None:

@@ -70,7 +70,7 @@ def test_following_ends_with_the_experiment(path: Path, cockpit: Cockpit) -> Non
     time.sleep(1.5)
     assert following.poll() is None
     work_off(path)
-    out, _ = following.communicate(timeout=20)
+    out, _ = following.communicate(timeout=120)
     assert [line.split()[2] for line in out.splitlines()] == ["started", "done"]
 
 

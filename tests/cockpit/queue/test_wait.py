@@ -15,7 +15,7 @@ def test_wait_ends_with_the_experiment_and_its_exit_code_says_how(path: Path, co
     time.sleep(1.5)
     assert waiting.poll() is None
     work_off(path)
-    assert waiting.wait(timeout=10) == 0
+    assert waiting.wait(timeout=120) == 0
     add(path, "wild", levels=0, replicates=1, random=["none"], target=["digits-a"], learning_rate=1e30)
     work_off(path)
     found = cockpit("queue", "wait", "one", "wild", "--json")
@@ -35,6 +35,6 @@ def test_an_experiment_that_is_removed_meanwhile_is_not_waited_for(path: Path, c
     ]
     time.sleep(1.5)
     cockpit("queue", "remove", "one")
-    said = [process.communicate(timeout=10)[1] for process in waiting]
+    said = [process.communicate(timeout=120)[1] for process in waiting]
     assert [process.returncode for process in waiting] == [2, 0]
     assert said == ["cockpit: error: the experiment has been removed meanwhile\n", ""]
