@@ -97,7 +97,7 @@ def test_preempted_and_expired_jobs_come_back_and_cancelled_ones_do_not(
         slurm.cancel(tasks[0])
         wait_until(lambda: stopped(study) == 3, WAIT)
         time.sleep(SETTLED)
-        assert slurm.job(tasks[0])["JobState"] == "CANCELLED"
+        wait_until(lambda: slurm.job(tasks[0])["JobState"] == "CANCELLED", WAIT)  # COMPLETING before
         assert slurm.job(last)["JobState"] == "RUNNING"
         slurm.cancel(array)
         wait_until(lambda: stopped(study) == 4, WAIT)

@@ -141,10 +141,11 @@ class Compare(ChartScreen):
     async def action_keep_hidden(self) -> None:
         """Hide the curve under the cursor in every chart, or show it again."""
         if one := self._under_cursor():
-            await self._edit(one, "Show" if one.is_hidden else "Hide for good", hidden=not one.is_hidden)
             chart = self.query_one(Chart)
+            is_hidden = one.name in chart.view.hidden  # on the screen: what was read may be older
+            await self._edit(one, "Show" if is_hidden else "Hide for good", hidden=not is_hidden)
             hidden = chart.view.hidden
-            chart.hide(hidden - {one.name} if one.is_hidden else hidden | {one.name})
+            chart.hide(hidden - {one.name} if is_hidden else hidden | {one.name})
 
     @work(group="acting")
     async def action_rename(self) -> None:
