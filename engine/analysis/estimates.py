@@ -278,7 +278,10 @@ def measurements(connection: sqlite3.Connection) -> Measured:
     cursor = connection.cursor()
     cursor.row_factory = None
     pixels = dict(cursor.execute("SELECT identity, train_images * height * width FROM datasets").fetchall())
-    cursor.execute(f"SELECT seconds, device, device_name, {_WORK} FROM runs WHERE status = 'done'")
+    cursor.execute(  # a run that was brought here may lack its time or device
+        f"SELECT seconds, device, device_name, {_WORK} FROM runs"
+        " WHERE status = 'done' AND seconds IS NOT NULL AND device IS NOT NULL"
+    )
     seconds: dict[tuple[Card, Key], list[float]] = defaultdict(list)
     rates: dict[tuple[Card, Key], list[float]] = defaultdict(list)
     for (device, model, *columns), values in _grouped(cursor):

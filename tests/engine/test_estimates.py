@@ -189,6 +189,20 @@ def test_runs_on_another_card_neither_spoil_an_estimate_nor_count_as_zero(
     assert done_in(*places(2, "cpu", "AMD EPYC")) == (1000.0, 2000.0)
 
 
+@pytest.mark.parametrize("column", ["seconds", "device"])
+def test_runs_without_time_or_device_are_not_measured(connection: sqlite3.Connection, path: Path, column: str) -> None:
+    add(path, "a", **{**TINY, "replicates": 2})
+    train_all(connection)
+    connection.execute(f"UPDATE runs SET {column} = NULL WHERE seed = 1")
+    add(path, "b", **{**TINY, "replicates": 4})
+    _, found = estimate(connection, ["b"], places(1))
+    assert found.runs
+    assert not found.untimed
+    connection.execute(f"UPDATE runs SET {column} = NULL")
+    _, found = estimate(connection, ["b"], places(1))
+    assert found.untimed
+
+
 def test_a_run_under_way_stays_on_its_card(connection: sqlite3.Connection, path: Path) -> None:
     holder = worker(connection)
     for seed, (model, seconds) in enumerate((("H100", 100.0), ("T4", 1000.0))):
