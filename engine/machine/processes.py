@@ -186,7 +186,7 @@ def alive(process: Process) -> bool | None:
         state, started = _look(process.pid or 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # hidden, as it is another user's
+    except PermissionError:  # hidden: it belongs to another user
         return True
     return state != "Z" and started == process.process_started
 

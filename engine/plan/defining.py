@@ -208,7 +208,7 @@ def _check_wider_tickets(d: Definition, wider: Definition) -> None:
 
 
 def _parts(option: str, specs: Sequence[str], images: int | None) -> list[DataSet]:
-    """The data sets of these specs, each with at most its first `images` training images."""
+    """The data sets of these specs, each cut to its first `images` training images."""
     parts = []
     for spec in specs:
         with concerning(option):
