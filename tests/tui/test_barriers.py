@@ -53,12 +53,17 @@ async def opened(pilot: Pilot[None], name: str) -> None:
     await eventually(lambda: app.current_mode == "experiment" and title(pilot).startswith(name))
 
 
+async def barred(pilot: Pilot[None]) -> None:
+    """Open the experiment that has lines, and draw its error barriers."""
+    await opened(pilot, "mine")
+    await eventually(lambda: "c Error barriers" in keys(pilot))
+    await pilot.press("c")
+    await eventually(lambda: "error barrier, points" in title(pilot))
+
+
 async def test_c_draws_the_barriers_that_connect_prints_and_c_or_escape_goes_back(connected: Path) -> None:
     async with Cockpit(connected).run_test(size=(120, 40)) as pilot:
-        await opened(pilot, "mine")
-        await eventually(lambda: "c Error barriers" in keys(pilot))
-        await pilot.press("c")
-        await eventually(lambda: "error barrier, points" in title(pilot))
+        await barred(pilot)
         with closing(database.reader(connected)) as connection:
             found = barriers.read(connection, "mine")
         test, train = pilot.app.screen.query_one(Chart).shown
@@ -81,10 +86,7 @@ async def test_c_draws_the_barriers_that_connect_prints_and_c_or_escape_goes_bac
 
 async def test_the_key_is_offered_only_where_there_are_lines(connected: Path) -> None:
     async with Cockpit(connected).run_test(size=(120, 40)) as pilot:
-        await opened(pilot, "mine")
-        await eventually(lambda: "c Error barriers" in keys(pilot))
-        await pilot.press("c")
-        await eventually(lambda: "error barrier" in title(pilot))
+        await barred(pilot)
         await pilot.press("1")
         await opened(pilot, "plain")
         await eventually(lambda: "test accuracy" in title(pilot) and "c Error barriers" not in keys(pilot))
@@ -105,10 +107,7 @@ async def test_lines_that_are_not_evaluated_yet_say_what_helps(tmp_path: Path) -
 async def test_a_figure_of_barriers_or_differences_is_not_one_of_accuracies(connected: Path, tmp_path: Path) -> None:
     path, figure = copied(connected, tmp_path), tmp_path / "mine.svg"
     async with Cockpit(path).run_test(size=(120, 40)) as pilot:
-        await opened(pilot, "mine")
-        await eventually(lambda: "c Error barriers" in keys(pilot))
-        await pilot.press("c")
-        await eventually(lambda: "error barrier" in title(pilot))
+        await barred(pilot)
         screen = pilot.app.screen
         assert isinstance(screen, CockpitScreen)
         await asyncio.to_thread(taking.forms_of(screen)["svg"], figure)
