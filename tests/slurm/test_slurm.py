@@ -22,6 +22,7 @@ WORK: dict[str, Any] = {"levels": 0, "random": ["none"], "replicates": 2, "epoch
 ROOT = Path(__file__).parents[2]
 WAIT = 150.0
 SETTLED = 10.0  # seconds in which a cancelled job would have come back
+REVOKED = 2.0  # seconds until slurmd, whose clock counts whole ones, takes a job whose last attempt it has ended
 
 
 @pytest.fixture
@@ -106,7 +107,8 @@ def test_preempted_and_expired_jobs_come_back_and_cancelled_ones_do_not(
 
 
 def come_back(slurm: Slurm, task: str) -> None:
-    """Wait until a job is queued again, and let it start at once; Slurm waits two minutes."""
+    """Wait until a job is queued again, and let it start soon; Slurm waits two minutes."""
     wait_until(lambda: slurm.job(task)["JobState"] == "PENDING", WAIT)
+    time.sleep(REVOKED)
     slurm.update(task, StartTime="now", TimeLimit=60)
     wait_until(lambda: slurm.job(task)["JobState"] == "RUNNING", WAIT)
