@@ -84,6 +84,7 @@ class Head:
             where, pool = str(self.reached), self.options.pool
             self._lead = heads.take(self.connection, where, pool=pool, checkpoints=checkpoints)
             shared.place(self.folder.path, self.shared)
+            self.folder.drop_incoming()
             self._serve(listening)
         if self._lead is None:
             raise InputError("another head has taken over the database, as this one did not answer for two minutes")

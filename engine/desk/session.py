@@ -16,7 +16,6 @@ from engine.desk.local import LocalDesk
 from engine.desk.starting import Machine
 from engine.desk.wire import PIECE, Line, Order, Piece
 from engine.errors import InputError
-from engine.machine import processes
 from engine.models import trust, user_model
 from engine.recipes import Prunable
 from engine.store import leases, records
@@ -201,9 +200,7 @@ class Session:
         self._held(number)
         if offset == 0:
             self.forget()
-            place = self.desk.folder.path / "tickets"
-            place.mkdir(parents=True, exist_ok=True)
-            self._incoming = place / f".incoming-{self.desk.worker}.{processes.mark()}"
+            self._incoming = self.desk.folder.incoming(self.desk.worker)
         if self._incoming is None:
             raise LostFile("a file that was coming in is not whole")
         with self._incoming.open("ab" if offset else "wb") as file:

@@ -166,6 +166,16 @@ class Folder:
             return file.read().hex()
         return None
 
+    def incoming(self, sender: int) -> Path:
+        """The path of a new temporary file for what a sender sends; see `adopt` and `adopt_checkpoint`."""
+        partial = self.path / "tickets" / f".incoming-{sender}.{processes.mark()}"
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        return partial
+
+    def drop_incoming(self) -> None:
+        """Delete incomplete received files whose receiver was killed."""
+        _drop_left((self.path / "tickets").glob(".incoming-*"))
+
     def adopt(self, partial: Path, digest: str) -> None:
         """Store a file of this folder as a ticket file. Raises LostFile, and deletes it, if its SHA-256 differs."""
         _check(partial, digest)
@@ -351,9 +361,14 @@ def _hash(path: Path) -> str:
 
 def _drop_partials(path: Path) -> None:
     """Delete the temporary files of `path` that killed processes left."""
-    for partial in path.parent.glob(f".{path.name}.*"):
-        if not is_being_written(partial):
-            partial.unlink(missing_ok=True)
+    _drop_left(path.parent.glob(f".{path.name}.*"))
+
+
+def _drop_left(files: Iterable[Path]) -> None:
+    """Delete those of some temporary files whose writers have ended."""
+    for file in files:
+        if is_temporary(file) and not is_being_written(file):
+            file.unlink(missing_ok=True)
 
 
 def is_temporary(path: Path) -> bool:

@@ -388,6 +388,16 @@ def test_files_come_in_pieces_and_whole(address: Address, path: Path, tmp_path: 
     assert not list(stored.parent.glob(".*"))
 
 
+def test_a_head_removes_what_a_killed_one_was_receiving(path: Path) -> None:
+    folder = Folder(database.files_folder(path))
+    received = folder.incoming(1)
+    left = received.with_name(received.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-"))  # no process has that pid
+    for file in (received, left):
+        file.write_bytes(b"half")
+    with heads.leading(path):
+        assert [received] == list(received.parent.glob(".*"))  # this process lives
+
+
 @pytest.mark.parametrize(
     ("hello", "why"),
     [
