@@ -173,6 +173,9 @@ def estimate(
             help="Estimate for N workers on this machine.", show_default="the running ones, else one per device"
         ),
     ] = None,
+    split: Annotated[
+        int, typer.Option(help="Devices per worker on this machine; it takes only runs queued with the same --split.")
+    ] = 1,
     as_json: Json = False,
     db: Database = None,
 ) -> None:
@@ -182,7 +185,7 @@ def estimate(
     """
     from engine.analysis import estimates
 
-    where = None if workers is None else estimates.here(devices.chosen(workers))
+    where = None if workers is None and split == 1 else estimates.here(devices.chosen(workers, split=split))
     with closing(database.reader(to_read(db))) as connection:
         for name in names or ():
             queue.experiment_id(connection, name)

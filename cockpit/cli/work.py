@@ -208,8 +208,7 @@ def _warn(connection: sqlite3.Connection, split: int | None) -> None:
     if halted:
         hints.warn(f"skipped until `cockpit queue resume`: {', '.join(halted)}")
     for other in sorted(leases.splits(connection) - {split}) if split else ():
-        them = f"split over {other} devices" if other > 1 else "not split over several devices"
-        hints.warn(f"skipped runs that are {them}: `cockpit work --split {other}`")
+        hints.warn(f"skipped runs {words.split(other)}: `cockpit work --split {other}`")
     if others := leases.foreign(connection):
         hints.warn(f"skipped {others} runs that another version of cockpit queued: train them with it")
     for warning in emulated(leases.profiles(connection)):

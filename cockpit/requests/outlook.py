@@ -101,23 +101,33 @@ def basis(total: "Estimate", where: "Sequence[Place]") -> list[str]:
     if not total.runs:
         return []
     lines = [f"with {assumed(where)}"]
-    if not total.timed:
+    if not total.timed and not total.untaken:
         return [*lines, "time unknown until the first run ends"]
     for unknown in total.untimed:
-        runs = "1 run" if unknown.runs == 1 else f"{unknown.runs} runs"
+        runs = words.count(unknown.runs, "run")
         lines.append(f"unknown until the first run of {unknown.model} on {unknown.data_set} ends: {runs}")
+    for untaken in total.untaken:
+        runs, split = words.count(untaken.runs, "run"), untaken.split
+        lines.append(f"no worker takes {runs} {words.split(split)}: `cockpit work --split {split}`")
     return lines
 
 
 def assumed(where: "Sequence[Place]") -> str:
     """The workers that an estimate assumes, their machines and, unless all are of this machine and alike, the cards."""
-    hosts, cards = {place.host for place in where}, Counter(place.card for place in where)
+    hosts, places = {place.host for place in where}, Counter((place.split, place.card) for place in where)
     here = hosts == {processes.place().host}
-    on = "this machine" if here else hosts.copy().pop() if len(hosts) == 1 else words.count(len(hosts), "machine")
-    said = f"{words.count(len(where), 'worker')} on {on}"
-    if here and len(cards) == 1:
+    if any(place.split is None for place in where):
+        said = f"{words.count(len(where), 'device')} of this machine"
+    else:
+        on = "this machine" if here else hosts.copy().pop() if len(hosts) == 1 else words.count(len(hosts), "machine")
+        said = f"{words.count(len(where), 'worker')} on {on}"
+    if here and len(places) == 1:
         return said
-    return f"{said}: " + ", ".join(f"{number} x {card.model or card.kind}" for card, number in cards.items())
+    each = (
+        f"{number} x {f'{split} ' if split and split > 1 else ''}{card.model or card.kind}"
+        for (split, card), number in places.items()
+    )
+    return f"{said}: {', '.join(each)}"
 
 
 def cells(one: "Estimate") -> list[str]:
@@ -128,7 +138,7 @@ def cells(one: "Estimate") -> list[str]:
     def known(text: str, any_known: bool, any_unknown: bool) -> str:
         return ("at least " if any_unknown else "") + text if any_known else "unknown"
 
-    partly = bool(one.untimed)
+    partly = one.timed < one.runs
     return [
         str(one.runs),
         known(words.duration(one.device_seconds), one.timed > 0, partly),

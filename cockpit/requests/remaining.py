@@ -42,7 +42,7 @@ def read(connection: sqlite3.Connection) -> Remaining:
 
     where = estimates.places(connection)
     each, together = estimates.estimate(connection, (), where)
-    seconds = together.seconds if together.runs and not together.untimed else None
+    seconds = together.seconds if together.runs == together.timed > 0 else None
     return Remaining(_said(together), {name: _said(one) for name, one in each.items()}, seconds, assumed(where))
 
 
@@ -51,7 +51,7 @@ def _said(one: "Estimate") -> str:
         return ""
     if not one.timed:
         return UNKNOWN
-    return ("> " if one.untimed else "") + words.duration(one.seconds)
+    return ("> " if one.timed < one.runs else "") + words.duration(one.seconds)
 
 
 def bar(done: int, runs: int, width: int = BAR) -> str:

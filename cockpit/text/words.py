@@ -106,6 +106,11 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
+def split(devices: int) -> str:
+    """Of runs: over how many devices each batch is split."""
+    return f"that are split over {devices} devices" if devices > 1 else "that are not split over several devices"
+
+
 def problems(row: Experiment) -> str:
     """The numbers of an experiment's failed, diverged and blocked runs."""
     counts = {"failed": row.failed, "diverged": row.diverged, "blocked": row.blocked}

@@ -3,7 +3,8 @@
 The time of a run on a card is the median over finished runs of its kind on cards of this model, else over runs of its
 network on other images, scaled by the pixels trained on. If none ran on this model, runs on other CUDA cards (or other
 CPUs) count; if none did either, the longest time on another device of the estimate. The runs are then scheduled on the
-devices in the order of claims, each once the runs that it needs are done.
+devices in the order of claims, each once the runs that it needs are done, and each only on a worker with the number of
+devices that share its batches.
 """
 
 import json
@@ -46,10 +47,11 @@ class Card(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The card and machine of one worker, which trains one run at a time."""
+    """The cards and machine of one worker, which trains one run at a time, or a device for which one may be started."""
 
     card: Card
     host: str
+    split: int | None = None  # the worker's number of devices, and that of each run that it takes; None: no worker yet
 
 
 Key = tuple[object, ...]  # what runs of the same time or file size have in common, of `Work`
@@ -65,6 +67,14 @@ class Unknown:
 
 
 @dataclass(frozen=True)
+class Untaken:
+    """A number of runs that no worker takes, as none has as many devices as they are split over."""
+
+    split: int
+    runs: int
+
+
+@dataclass(frozen=True)
 class Estimate:
     """The runs left to train of one or several experiments, and their cost. Runs of unknown cost count as 0."""
 
@@ -73,12 +83,13 @@ class Estimate:
     seconds: float  # from now until the last of these runs ends, with all runs claimed before them
     bytes: int  # of new ticket files
     untimed: tuple[Unknown, ...]
+    untaken: tuple[Untaken, ...]
     unsized: int  # number of runs that will leave files of unknown size
 
     @property
     def timed(self) -> int:
         """The number of runs with a known time."""
-        return self.runs - sum(unknown.runs for unknown in self.untimed)
+        return self.runs - sum(one.runs for one in self.untimed + self.untaken)
 
 
 class Work(NamedTuple):
@@ -178,14 +189,21 @@ class Load:
 
 
 def places(connection: sqlite3.Connection | None) -> list[Place]:
-    """The places of the workers of all machines; without workers, one for each device of this machine."""
+    """The places of the workers of all machines; without workers, the devices of this machine."""
     at_work = [row for row in present(connection) if row.state in AT_WORK] if connection else []
-    return [Place(Card.of(row.device, row.device_name), row.host) for row in at_work] or here(devices.usable())
+    found = [Place(Card.of(row.device, row.device_name), row.host, row.device.count("+") + 1) for row in at_work]
+    return found or [place._replace(split=None) for place in here(devices.usable())]
 
 
 def here(found: Iterable[devices.Device]) -> list[Place]:
-    """The places of devices of this machine."""
-    return [Place(Card.of(one.name, one.model), processes.place().host) for one in found]
+    """The places of workers on these devices of this machine."""
+    return [Place(Card.of(one.name, one.model), processes.place().host, one.split) for one in found]
+
+
+def taking(where: Sequence[Place], split: int) -> list[Card]:
+    """The card of each worker that takes runs split over that number of devices; devices without one are grouped."""
+    free = [place.card for place in where if place.split is None]
+    return [place.card for place in where if place.split == split] + free[: len(free) // split]
 
 
 def estimate(
@@ -200,36 +218,46 @@ def estimate(
 
 
 def schedule(
-    seconds: Sequence[Sequence[float]], needs: Iterable[tuple[int, int]], slots: Sequence[int]
+    seconds: Sequence[Sequence[float]],
+    needs: Iterable[tuple[int, int]],
+    pools: Sequence[Sequence[int]],
+    takers: Sequence[int],
 ) -> tuple[list[float], list[float]]:
-    """The end and the duration of each run, in seconds, if each free slot takes the first run that can start.
+    """The end and the duration of each run, in seconds, if a free slot takes the first run of its pool that can start.
 
-    Runs are numbered from 0 in the order of claims. `seconds` has the duration of each run on each kind of slot, and
-    `slots` the kind of each slot. `needs` are pairs of a run and one that must end before it.
+    Runs are numbered from 0 in the order of claims. `seconds` has the duration of each run on each kind of slot,
+    `pools` the kind of each slot of each pool, and `takers` the pool of each run. `needs` are pairs of a run and one
+    that must end before it.
     """
     unmet, dependents = [0] * len(seconds), defaultdict(list)
     for run, needed in needs:
         unmet[run] += 1
         dependents[needed].append(run)
-    ready = [run for run, number in enumerate(unmet) if not number]  # sorted, so it is a heap
+    ready: list[list[int]] = [[] for _ in pools]
+    for run, number in enumerate(unmet):
+        if not number:
+            ready[takers[run]].append(run)  # sorted, so each is a heap
+    free = [list(range(len(slots))) for slots in pools]
     busy: list[tuple[float, int, int]] = []
-    free, time = list(range(len(slots))), 0.0
+    time = 0.0
     ends, took = [0.0] * len(seconds), [0.0] * len(seconds)
-    while ready or busy:
-        while ready and free:
-            run, slot = heappop(ready), heappop(free)
-            took[run] = seconds[run][slots[slot]]
-            ends[run] = time + took[run]
-            heappush(busy, (ends[run], run, slot))
+    while True:
+        for waiting, idle, slots in zip(ready, free, pools, strict=True):
+            while waiting and idle:
+                run, slot = heappop(waiting), heappop(idle)
+                took[run] = seconds[run][slots[slot]]
+                ends[run] = time + took[run]
+                heappush(busy, (ends[run], run, slot))
+        if not busy:
+            return ends, took
         time = busy[0][0]
         while busy and busy[0][0] == time:
             _, ended, slot = heappop(busy)
-            heappush(free, slot)
+            heappush(free[takers[ended]], slot)
             for run in dependents[ended]:
                 unmet[run] -= 1
                 if not unmet[run]:
-                    heappush(ready, run)
-    return ends, took
+                    heappush(ready[takers[run]], run)
 
 
 def load(connection: sqlite3.Connection, names: Sequence[str]) -> Load:
@@ -322,21 +350,35 @@ def each(
     """The estimate of each of these experiments, and of all of them, if the workers of `where` train the whole load."""
     order = load.in_order()
     numbers = {task.id: number for number, task in enumerate(order)}
-    cards = list(dict.fromkeys(place.card for place in where))
-    times = {work: measured.on_each(work, cards) for work in {task.work for task in order}}
-    zero = [0.0] * len(cards)
-    left = [_left(task, measured, times[task.work], cards) or zero for task in order]
+    works = {task.work for task in order}
+    taken = {work.split: taking(where, work.split) for work in works}
+    cards = {split: list(dict.fromkeys(found)) for split, found in taken.items()}
+    times = {work: measured.on_each(work, cards[work.split]) for work in works}
+    zero = [0.0] * max(1, len(where))
+    left = [_left(task, measured, times[task.work], cards[task.work.split]) or zero for task in order]
     needs = ((numbers[run], numbers[needed]) for run, needed in load.needs if run in numbers and needed in numbers)
-    slots = _slots([task.card for task in order if task.card], [place.card for place in where])
+    running: dict[int, list[Card]] = defaultdict(list)
+    for task in order:
+        if task.card:
+            running[task.work.split].append(task.card)
+    # Runs that no worker takes count as those of unknown time: a slot of their own ends each at once.
+    pools = [
+        [cards[split].index(one) for one in _slots(running[split], found)] or [0] for split, found in taken.items()
+    ]
+    position = {split: number for number, split in enumerate(taken)}
+    takers = [position[task.work.split] for task in order]
     known = any(seconds is not zero for seconds in left)
-    ends, took = schedule(left, needs, list(map(cards.index, slots))) if known else ([0.0] * len(left),) * 2
+    ends, took = schedule(left, needs, pools, takers) if known else ([0.0] * len(left),) * 2
 
     def of(runs: set[int]) -> Estimate:
         mine = [numbers[run] for run in runs]
         works = Counter(order[number].work for number in mine)
         untimed: Counter[tuple[str, str]] = Counter()
+        untaken: Counter[int] = Counter()
         for work, number in works.items():
-            if times[work] is None:
+            if not taken[work.split]:
+                untaken[work.split] += number
+            elif times[work] is None:
                 untimed[work.model, work.name] += number
         leaving = {work: number for work, number in works.items() if work.leaves}
         return Estimate(
@@ -345,6 +387,7 @@ def each(
             seconds=max((ends[number] for number in mine), default=0.0),
             bytes=round(sum(measured.bytes.get(work.file, 0.0) * number for work, number in leaving.items())),
             untimed=tuple(Unknown(*key, number) for key, number in sorted(untimed.items())),
+            untaken=tuple(Untaken(split, number) for split, number in sorted(untaken.items())),
             unsized=sum(number for work, number in leaving.items() if work.file not in measured.bytes),
         )
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from cockpit.requests.outlook import assumed
+from cockpit.requests import remaining
+from cockpit.requests.outlook import assumed, basis
 from engine.analysis import estimates
-from engine.analysis.estimates import Card, Estimate, Place, Unknown, estimate, schedule
+from engine.analysis.estimates import Card, Estimate, Place, Unknown, Untaken, estimate, schedule
 from engine.analysis.previews import preview, previews
 from engine.machine import processes
 from engine.plan.defining import define
@@ -25,8 +26,8 @@ from tests.databases import worker
 TIMES = {"digits-a": 3.0, "digits-b": 5.0, "digits": 7.0}
 
 
-def places(count: int, name: str = "cpu", model: str | None = None) -> list[Place]:
-    return [Place(Card.of(name, model), "lab1")] * count
+def places(count: int, name: str = "cpu", model: str | None = None, split: int | None = None) -> list[Place]:
+    return [Place(Card.of(name, model), "lab1", split)] * count
 
 
 def train(
@@ -43,20 +44,20 @@ def train_all(connection: sqlite3.Connection, times: dict[str, float] = TIMES, d
 
 
 def brute_force(
-    seconds: list[list[int]], needs: list[tuple[int, int]], slots: list[int]
+    seconds: list[list[int]], needs: list[tuple[int, int]], pools: list[list[int]], takers: list[int]
 ) -> tuple[list[int], list[int]]:
-    """Second by second: what is free takes the first run that can start. No run takes less than a second."""
+    """Second by second: what is free takes the first run of its pool that can start. Each takes a second or more."""
     ends: dict[int, int] = {}
     took: dict[int, int] = {}
+    slots = [(pool, kind) for pool, kinds in enumerate(pools) for kind in kinds]
     free_at = [0] * len(slots)
     now = 0
     while len(ends) < len(seconds):
         for run in range(len(seconds)):
-            free = [slot for slot, end in enumerate(free_at) if end <= now]
-            if not free:
-                break
-            if run not in ends and all(ends.get(needed, now + 1) <= now for one, needed in needs if one == run):
-                took[run] = seconds[run][slots[free[0]]]
+            free = [slot for slot, end in enumerate(free_at) if end <= now and slots[slot][0] == takers[run]]
+            met = all(ends.get(needed, now + 1) <= now for one, needed in needs if one == run)
+            if free and met and run not in ends:
+                took[run] = seconds[run][slots[free[0]][1]]
                 ends[run] = free_at[free[0]] = now + took[run]
         now += 1
     return [ends[run] for run in range(len(seconds))], [took[run] for run in range(len(seconds))]
@@ -69,8 +70,9 @@ def test_the_schedule_is_that_of_a_plain_simulation(seed: int) -> None:
     ranks = draw.sample(range(count), count)  # a run that is needed may come later in the order
     needs = [(ranks[a], ranks[b]) for a in range(count) for b in range(a) if draw.random() < 0.15]
     seconds = [[draw.randrange(1, 6) for _ in range(3)] for _ in range(count)]
-    slots = [draw.randrange(3) for _ in range(draw.randrange(1, 5))]
-    assert schedule(seconds, needs, slots) == brute_force(seconds, needs, slots)
+    pools = [[draw.randrange(3) for _ in range(draw.randrange(1, 5))] for _ in range(draw.randrange(1, 3))]
+    takers = [draw.randrange(len(pools)) for _ in range(count)]
+    assert schedule(seconds, needs, pools, takers) == brute_force(seconds, needs, pools, takers)
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -189,6 +191,38 @@ def test_runs_on_another_card_neither_spoil_an_estimate_nor_count_as_zero(
     assert done_in(*places(2, "cpu", "AMD EPYC")) == (1000.0, 2000.0)
 
 
+def test_only_workers_of_as_many_devices_as_a_run_is_split_over_count_for_it(
+    connection: sqlite3.Connection, path: Path
+) -> None:
+    holder = worker(connection)
+    for split, seconds in ((1, 100.0), (2, 60.0)):
+        one_run(path, f"measured {split}", split=split)
+        claim = leases.claim(connection, holder, split=split)
+        assert claim is not None
+        train(connection, claim, seconds, "cuda:0", "H100")
+    one_run(path, "single", replicates=4, seed=20)
+    one_run(path, "pairs", replicates=2, seed=20, split=2)
+    singles, pairs = places(2, "cuda:0", "H100", split=1), places(1, "cuda:1+cuda:2", "H100", split=2)
+
+    def found(*where: Place) -> tuple[float, float, tuple[Untaken, ...]]:
+        each, total = estimate(connection, [], where)
+        assert total.untaken == each["single"].untaken + each["pairs"].untaken
+        assert (total.timed, total.untimed) == (6 - sum(one.runs for one in total.untaken), ())
+        return each["single"].seconds, each["pairs"].seconds, total.untaken
+
+    assert found(*singles, *pairs) == (200.0, 120.0, ())
+    assert found(*singles) == (200.0, 0.0, (Untaken(2, 2),))
+    assert found(*pairs, *pairs) == (0.0, 60.0, (Untaken(1, 4),))
+    free = places(2, "cuda:0", "H100")  # devices without workers: what the queue needs is started there
+    assert found(*free) == (200.0, 120.0, ())
+    assert found(*free[:1]) == (400.0, 0.0, (Untaken(2, 2),))
+    (said,) = basis(estimate(connection, [], singles)[1], singles)[1:]
+    assert said == "no worker takes 2 runs that are split over 2 devices: `cockpit work --split 2`"
+    left = remaining._said(estimate(connection, ["pairs"], singles)[1])
+    assert left == remaining.UNKNOWN
+    assert remaining._said(estimate(connection, [], singles)[1]).startswith("> ")
+
+
 @pytest.mark.parametrize("column", ["seconds", "device"])
 def test_runs_without_time_or_device_are_not_measured(connection: sqlite3.Connection, path: Path, column: str) -> None:
     add(path, "a", **{**TINY, "replicates": 2})
@@ -226,7 +260,7 @@ def test_an_estimate_assumes_the_workers_of_all_machines(connection: sqlite3.Con
         one.card.kind for one in estimates.places(connection)
     ]
     for host, device, model, ended in (
-        ("lab2", "cuda:0", "H100", None),
+        ("lab2", "cuda:0+cuda:1", "H100", None),
         ("lab3", "cpu", "EPYC", None),
         ("x", "cpu", "", ""),
     ):
@@ -235,11 +269,15 @@ def test_an_estimate_assumes_the_workers_of_all_machines(connection: sqlite3.Con
             " VALUES (1, ?, ?, ?, ?, ?, ?)",
             (host, device, model, database.now(), database.now(), ended),
         )
-    assert estimates.places(connection) == [Place(Card("cuda", "H100"), "lab2"), Place(Card("cpu", "EPYC"), "lab3")]
-    assert assumed(estimates.places(connection)) == "2 workers on 2 machines: 1 x H100, 1 x EPYC"
-    assert assumed(estimates.places(connection)[:1]) == "1 worker on lab2: 1 x H100"
+    assert estimates.places(connection) == [
+        Place(Card("cuda", "H100"), "lab2", 2),
+        Place(Card("cpu", "EPYC"), "lab3", 1),
+    ]
+    assert assumed(estimates.places(connection)) == "2 workers on 2 machines: 1 x 2 H100, 1 x EPYC"
+    assert assumed(estimates.places(connection)[:1]) == "1 worker on lab2: 1 x 2 H100"
     here = processes.place().host
-    assert assumed([Place(Card("cpu", "EPYC"), here)] * 2) == "2 workers on this machine"
+    assert assumed([Place(Card("cpu", "EPYC"), here, 1)] * 2) == "2 workers on this machine"
+    assert assumed([Place(Card("cpu", "EPYC"), here)]) == "1 device of this machine"
     connection.execute("UPDATE workers SET heartbeat_at = ?", (database.now(-120.0),))  # cut off: they train nothing
     assert {place.host for place in estimates.places(connection)} == {here}
 
@@ -312,7 +350,7 @@ def test_the_disk_is_that_of_what_dense_runs_and_links_of_chains_have_left(
     add(path, "next", replicates=2, seed=5)
     total = estimate(connection, [], places(1))[1]
     assert (total.bytes, total.unsized) == (2 * (2 * 80_000 + 3 * 1000), 0)
-    assert estimate(connection, ["measured"], places(1))[1] == Estimate(0, 0.0, 0.0, 0, (), 0)
+    assert estimate(connection, ["measured"], places(1))[1] == Estimate(0, 0.0, 0.0, 0, (), (), 0)
 
 
 def test_a_preview_says_what_adding_does_and_writes_nothing(connection: sqlite3.Connection, path: Path) -> None:
