@@ -129,7 +129,7 @@ class Worker:
         except Stopped:
             self.desk.release(claim)
         except records.StaleClaim:
-            processes.say(f"run {digest} was taken over by another worker")
+            processes.say(f"run {digest} was taken from this worker")
         except RankLost as lost:
             self._stop_if_damaged(claim, lost)
             processes.say(f"run {digest} goes back: {lost}")

@@ -104,7 +104,7 @@ def test_a_worker_whose_link_was_cut_for_longer_than_its_lease_changes_nothing(
         before = outcomes.everything(path)
         link.mend()
         log = tmp_path / "far.log"
-        victim.wait_until(lambda: "was taken over by another worker" in log.read_text(), WAIT)
+        victim.wait_until(lambda: "was taken from this worker" in log.read_text(), WAIT)
         assert outcomes.everything(path) == before
         for worker in (far, near):
             worker.terminate()

@@ -66,7 +66,7 @@ def test_a_worker_that_comes_back_while_another_trains_its_run_changes_nothing(
     other.wait_until_stopped()
     before = outcomes.everything(path)
     late.signal(SIGCONT)
-    victim.wait_until(lambda: "was taken over by another worker" in victim.log_of(path).read_text())
+    victim.wait_until(lambda: "was taken from this worker" in victim.log_of(path).read_text())
     assert outcomes.everything(path) == before
     other.signal(SIGCONT)
     assert (late.end(), other.end()) == (0, 0)
