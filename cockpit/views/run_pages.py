@@ -21,7 +21,7 @@ HEADINGS = (
 )  # fmt: skip
 ADVICE = {
     "failed": "R trains it again, as a new attempt.",
-    "blocked": "R on the run that it needs, once that is mended, lets it wait again.",
+    "blocked": "Fix the run that it depends on; R on that run then trains both.",
     "diverged": "It would diverge again: queue it with another learning rate.",
 }
 
@@ -34,7 +34,7 @@ def heading(found: RunDetail, name: str) -> Text:
     seconds = f", trained in {words.duration(run.seconds)}" if run.seconds else ""
     lines = [Text(name, "bold"), Text(f"{words.state(run.status)}{accuracy}{seconds}")]
     why = words.line((run.error or "").strip().rpartition("\n")[2]) if run.status in ("failed", "diverged") else ""
-    waits = f"waits for {run.waits_for}" if run.waits_for and run.status != "blocked" else run.waits_for
+    waits = run.waits_for and f"{'depends on' if run.status == 'blocked' else 'waits for'} {run.waits_for}"
     lines += [Text(text, "bold") for text in (why, waits) if text]
     lines += [Text(ADVICE[run.status])] if run.status in ADVICE else []
     if run.flops_remaining is not None:

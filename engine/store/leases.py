@@ -311,10 +311,10 @@ def block_dependents(connection: sqlite3.Connection) -> None:
     connection.execute(
         """
         WITH RECURSIVE lost (run_id, cause) AS (
-          SELECT n.run_id, q.digest || ' ' || q.status FROM run_needs n JOIN runs q ON q.id = n.needs_id
+          SELECT n.run_id, q.digest || ', which ' || q.status FROM run_needs n JOIN runs q ON q.id = n.needs_id
           WHERE q.status IN ('failed', 'diverged')
           UNION SELECT n.run_id, lost.cause FROM run_needs n JOIN lost ON n.needs_id = lost.run_id)
-        UPDATE runs SET status = 'blocked', error = 'stands on run ' || lost.cause
+        UPDATE runs SET status = 'blocked', error = 'depends on run ' || lost.cause
         FROM lost WHERE runs.id = lost.run_id AND runs.status = 'waiting'
         """
     )

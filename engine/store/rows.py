@@ -222,7 +222,7 @@ _RUNS = f"""
            (SELECT {_SAID} FROM run_needs n JOIN runs q ON q.id = n.needs_id
             WHERE n.run_id = r.id AND q.status <> 'done' ORDER BY q.level DESC LIMIT 1) AS need,
            (SELECT {_SAID} || ', which ' || q.status FROM runs q
-            WHERE r.status = 'blocked' AND q.digest = substr(r.error, length('stands on run ') + 1, 64)) AS cause,
+            WHERE r.status = 'blocked' AND q.digest = substr(r.error, instr(r.error, ' run ') + 5, 64)) AS cause,
            EXISTS (SELECT 1 FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
                    JOIN experiments e ON e.id = c.experiment_id
                    WHERE p.run_id = r.id AND e.state = 'paused') AS pausing
@@ -253,7 +253,7 @@ def _run(row: sqlite3.Row) -> Run:
         device = f"{split} devices together" if split > 1 else "a device to itself" if row["alone"] else "a device"
         waits_for = f"run {row['need']}" if row["unmet"] else device
     elif status == "blocked":
-        waits_for = row["cause"] or (row["error"] or "").removeprefix("stands on ")
+        waits_for = row["cause"] or ""
     return typed(Run, {**dict(row), "status": status, "waits_for": waits_for})
 
 

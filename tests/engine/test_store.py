@@ -256,7 +256,9 @@ def test_what_stands_on_a_lost_run_is_blocked_and_says_by_what(
         records.diverged(connection, lost, 1, 1.0)
     blocked = connection.execute("SELECT error FROM runs WHERE status = 'blocked'").fetchall()
     assert len(blocked) == 3 + 4  # the chain's other levels, and all its transfers
-    assert {row[0] for row in blocked} == {f"stands on run {lost.run.digest} {how}"}
+    assert {row[0] for row in blocked} == {f"depends on run {lost.run.digest}, which {how}"}
+    waits = [run.waits_for for run in rows.runs(connection, added.experiment) if run.status == "blocked"]
+    assert all(cause.endswith(f"({lost.run.digest[:12]}), which {how}") for cause in waits)
     while claim := leases.claim(connection, holder):  # the rest of the experiment goes on
         finish(connection, claim, 0.5)
     state = rows.experiments(connection)[0]

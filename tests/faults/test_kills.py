@@ -32,7 +32,7 @@ def test_a_run_in_which_five_workers_ended_has_failed_and_is_retried_from_its_be
         assert len(failed) == 1
         assert failed[0]["error"].startswith("5 times in a row the worker's process ended in this run: it was killed")
         blocked = connection.execute("SELECT DISTINCT error FROM runs WHERE status = 'blocked'").fetchall()
-        assert [tuple(row) for row in blocked] == [(f"stands on run {failed[0]['digest']} failed",)]
+        assert [tuple(row) for row in blocked] == [(f"depends on run {failed[0]['digest']}, which failed",)]
         experiment = connection.execute("SELECT state, reason FROM experiments").fetchone()
         assert tuple(experiment) == ("paused", "a run failed")
         assert connection.execute("SELECT count(*) FROM runs WHERE status = 'done'").fetchone()[0] == 0
