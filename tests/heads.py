@@ -14,12 +14,24 @@ from typing import Any
 from msgspec import structs
 
 from engine.desk import remote, wire
+from engine.desk.desk import Room
 from engine.desk.head import Head
 from engine.desk.remote import RemoteDesk
-from engine.store import leases
+from engine.store import database, leases
 from engine.workers.pool import naming
 from tests.workers import SERVER, be_worker
 
+# An experiment whose runs take a second.
+SMALL: dict[str, Any] = {
+    "source": ["digits-a"],
+    "target": ["digits-b"],
+    "width": 0.25,
+    "levels": 1,
+    "epochs": 3,
+    "replicates": 1,
+    "random": ["none"],
+    "profile": "exact",
+}
 GIVEN = {
     "keys": None,
     "pool": None,
@@ -76,6 +88,19 @@ def desk(address: wire.Address, cache: Path, device: str = "cpu", **options: Any
     """The desk of a worker in this process; `hello` changes its first message."""
     said = options.pop("hello", {})
     return RemoteDesk(address, structs.replace(remote.greeting(device, 1, False, "log"), **said), cache, **options)
+
+
+def claimed(desk: RemoteDesk) -> leases.Claim:
+    """The next run, claimed at a desk."""
+    claim = desk.claim((), lambda: Room(0, 0))
+    assert claim is not None
+    return claim
+
+
+def query(path: Path, text: str) -> list[tuple[Any, ...]]:
+    """What a query finds in a database."""
+    with closing(database.reader(path)) as connection:
+        return [tuple(row) for row in connection.execute(text)]
 
 
 def join(address: wire.Address, cache: Path, *options: object, network: str = "", patience: float = 120) -> BaseProcess:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 
 from engine.store import database, workers
 from tests.conftest import Cockpit, add
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -33,13 +34,6 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
 def status(cockpit: Cockpit) -> Any:
     return json.loads(cockpit("work", "--status", "--json").stdout)
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 @pytest.mark.slow

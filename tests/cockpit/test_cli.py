@@ -18,6 +18,7 @@ import pytest
 
 from engine.store import database, rows
 from tests.conftest import ADD, SMALL, Cockpit, run_cockpit
+from tests.waiting import wait_until
 
 CURVES = "experiment,curve,source,target,model,optimizer,scope,ticket,level,fraction_pruned,n,mean,std"
 RUNS = (
@@ -263,13 +264,6 @@ def start(folder: Path, *arguments: object) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,  # a process group of its own, as a shell gives it
     )
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def runs(path: Path, status: str) -> int:

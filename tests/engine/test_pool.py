@@ -14,6 +14,7 @@ from engine.machine.devices import Device
 from engine.store import database, workers
 from engine.workers import pool
 from engine.workers.pool import Pool
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -40,10 +41,7 @@ def test_a_pool_gives_up_workers_that_crash_though_the_database_cannot_be_writte
     program(monkeypatch, "raise SystemExit(1)")
     monkeypatch.setattr(workers, "record_loads", locked)
     crashing = Pool(path, [Device("cpu", None, False)])
-    deadline = time.monotonic() + 120
-    while crashing.running:
-        assert time.monotonic() < deadline, "the pool waits for a worker that nobody starts again"
-        time.sleep(0.1)
+    wait_until(lambda: not crashing.running)
     assert (crashing.crashed, crashing.restarts) == (1, pool.CRASHES_ALLOWED - 1)
     crashing.close()
 
@@ -55,10 +53,7 @@ def test_a_worker_that_makes_way_for_another_process_has_not_crashed(
     ends = f"import sys; from pathlib import Path; p = Path({str(path)!r} + '.n'); p.open('ab').write(b'x')"
     program(monkeypatch, f"{ends}; sys.exit({code} if p.stat().st_size < 5 else 0)")
     renewing = Pool(path, [Device("cpu", None, False)])
-    deadline = time.monotonic() + 120
-    while renewing.running:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: not renewing.running)
     assert (renewing.crashed, renewing.restarts) == (0, 0)
     assert len(Path(f"{path}.n").read_bytes()) == 5
     told = "--unrecorded" in renewing._slots[0].command

@@ -17,6 +17,7 @@ from engine.errors import InputError
 from engine.machine import processes
 from engine.machine.devices import Load
 from engine.store import database, files, workers
+from tests.waiting import wait_until
 
 PROC = pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -35,10 +36,7 @@ def test_a_process_runs_until_it_has_ended_waited_for_or_not() -> None:
         row = processes.identity(process.pid)
         assert processes.alive(row) is True
         process.kill()
-        deadline = time.monotonic() + 120
-        while processes.alive(row):  # a zombie now
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: not processes.alive(row))  # it is a zombie then
         assert processes.alive(row) is False
     assert processes.alive(row) is False
 

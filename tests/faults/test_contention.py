@@ -14,6 +14,7 @@ import pytest
 from engine.store import database, paths, rows, waiting
 from tests.conftest import add
 from tests.faults import outcomes, victim
+from tests.waiting import wait_until
 
 HOLD_SECONDS = 0.02
 PATIENCE_SECONDS = 600  # of the others, who ask ten times a second, as SQLite does, and may go without for minutes
@@ -37,7 +38,7 @@ def writers(path: Path) -> Iterator[None]:
     for one in found:
         one.start()
     with closing(database.reader(path)) as connection:
-        victim.wait_until(lambda: connection.execute("SELECT 1 FROM about WHERE key = 'x'").fetchone())
+        wait_until(lambda: connection.execute("SELECT 1 FROM about WHERE key = 'x'").fetchone())
     try:
         yield
         assert all(one.is_alive() for one in found)

@@ -8,6 +8,7 @@ from typing import Any
 from engine.store import database
 from tests.faults import outcomes, victim
 from tests.faults.disks import fill
+from tests.waiting import wait_until
 
 
 def test_a_full_disk_is_waited_out_and_nothing_is_lost(small_disk: Path, undisturbed: dict[str, Any]) -> None:
@@ -15,12 +16,12 @@ def test_a_full_disk_is_waited_out_and_nothing_is_lost(small_disk: Path, undistu
     outcomes.queue_work(path)
     worker = victim.start(path, "--min-free", 0, "--checkpoint-seconds", 0)
     with closing(database.reader(path)) as reader:
-        victim.wait_until(lambda: reader.execute("SELECT count(*) FROM epochs").fetchone()[0] > 3)
+        wait_until(lambda: reader.execute("SELECT count(*) FROM epochs").fetchone()[0] > 3)
     log = victim.log_of(path)
     worker.signal(SIGSTOP)  # else it could be done before the disk is full
     fill(ballast)
     worker.signal(SIGCONT)
-    victim.wait_until(lambda: "cannot write" in log.read_text())
+    wait_until(lambda: "cannot write" in log.read_text())
     assert worker.process.is_alive()
     ballast.unlink()
     assert worker.end() == 0, log.read_text()
@@ -36,7 +37,7 @@ def test_below_the_minimum_of_free_space_nothing_is_claimed_and_the_worker_says_
             row = reader.execute("SELECT message FROM workers").fetchone()
             return str(row[0]) if row and row[0] else None
 
-        victim.wait_until(said)
+        wait_until(said)
         assert "below the minimum of 1073741824.0 GiB: make room, or lower the minimum" in (said() or "")
         worker.signal(SIGTERM)
         assert worker.end() == 0

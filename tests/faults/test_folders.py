@@ -15,8 +15,8 @@ from engine.machine import processes
 from engine.store import database
 from engine.store.files import Folder
 from tests.conftest import add, run_cockpit
-from tests.faults import victim
 from tests.faults.disks import fill
+from tests.waiting import wait_until
 
 FILE = '[[experiment]]\nsource = "digits-a"\nlevels = 1\nseed = 70\n'
 WRITING = (
@@ -133,7 +133,7 @@ def test_a_fault_of_the_place_stops_the_worker_and_is_charged_to_no_run(tmp_path
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
         if fault == "the database is damaged":
             with closing(database.reader(path)) as connection:
-                victim.wait_until(lambda: connection.execute("SELECT count(*) FROM epochs").fetchone()[0] > 0)
+                wait_until(lambda: connection.execute("SELECT count(*) FROM epochs").fetchone()[0] > 0)
                 connection.execute("SELECT 1")
             for file in (path, Path(f"{path}-wal")):
                 with file.open("r+b") as opened:
@@ -155,7 +155,7 @@ def test_workers_whose_database_is_gone_stop_with_a_checkpoint_and_say_so(tmp_pa
     command = [sys.executable, "-m", "cockpit", "work", "--drain", "--workers", "1", "--db", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as workers:
         with closing(database.reader(path)) as connection:
-            victim.wait_until(lambda: connection.execute("SELECT count(*) FROM epochs").fetchone()[0] > 0)
+            wait_until(lambda: connection.execute("SELECT count(*) FROM epochs").fetchone()[0] > 0)
         if harm == "deleted":
             path.unlink()
         elif harm == "moved with its files":
@@ -188,7 +188,7 @@ def test_workers_whose_folder_is_renamed_stop_with_a_checkpoint_where_it_is_now(
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": processes.environment()}
     with subprocess.Popen(command, cwd=tmp_path / cwd, **output) as workers:  # type: ignore[call-overload]
         with closing(database.reader(old / "experiments.db")) as connection:
-            victim.wait_until(lambda: connection.execute("SELECT count(*) FROM epochs").fetchone()[0] > 0)
+            wait_until(lambda: connection.execute("SELECT count(*) FROM epochs").fetchone()[0] > 0)
         old.rename(new)
         _, errors = workers.communicate(timeout=120)
     assert workers.returncode != 0

@@ -12,7 +12,8 @@ import pytest
 from engine.desk import keys
 from engine.store import database, leases
 from tests import heads
-from tests.faults import outcomes, victim
+from tests.faults import outcomes
+from tests.waiting import wait_until
 
 HEAD, FAR = "192.0.2.1", "192.0.2.2"
 LEASE = 10.0  # seconds; the product's is two minutes
@@ -96,15 +97,15 @@ def test_a_worker_whose_link_was_cut_for_longer_than_its_lease_changes_nothing(
     with ExitStack() as ended, heads.leading(path, host=HEAD, network=link.head, keys=tmp_path / "keys") as address:
         far = heads.join(address, tmp_path / "far", "--checkpoint-seconds", 0, network=link.far, patience=PATIENCE)
         ended.callback(far.kill)
-        victim.wait_until(lambda: under_way(path), WAIT)
+        wait_until(lambda: under_way(path), WAIT)
         link.cut()
         near = heads.join(address, tmp_path / "near", network=link.head)
         ended.callback(near.kill)
-        victim.wait_until(lambda: is_done(path), WAIT)
+        wait_until(lambda: is_done(path), WAIT)
         before = outcomes.everything(path)
         link.mend()
         log = tmp_path / "far.log"
-        victim.wait_until(lambda: "was taken from this worker" in log.read_text(), WAIT)
+        wait_until(lambda: "was taken from this worker" in log.read_text(), WAIT)
         assert outcomes.everything(path) == before
         for worker in (far, near):
             worker.terminate()
@@ -127,9 +128,9 @@ def test_a_worker_whose_link_comes_back_within_its_lease_keeps_its_run(
     ):
         far = heads.join(address, tmp_path / "far", "--checkpoint-seconds", 0, network=link.far, patience=PATIENCE)
         ended.callback(far.kill)
-        victim.wait_until(lambda: under_way(path), WAIT)
+        wait_until(lambda: under_way(path), WAIT)
         link.cut()
-        victim.wait_until(lambda: "does not answer" in (tmp_path / "far.log").read_text(), WAIT)
+        wait_until(lambda: "does not answer" in (tmp_path / "far.log").read_text(), WAIT)
         link.mend()
         far.join(WAIT)
         assert far.exitcode == 0, (tmp_path / "far.log").read_text()

@@ -18,6 +18,7 @@ from engine.workers import heartbeat
 from engine.workers import worker as worker_module
 from engine.workers.run import RunContext
 from tests.faults import outcomes, victim
+from tests.waiting import wait_until
 
 LOCKED_SECONDS = 61.0
 
@@ -26,7 +27,7 @@ LOCKED_SECONDS = 61.0
 def test_a_database_locked_for_a_minute_only_holds_its_worker_up(path: Path, undisturbed: dict[str, Any]) -> None:
     worker = victim.start(path)
     with closing(database.reader(path)) as reader:
-        victim.wait_until(lambda: reader.execute("SELECT count(*) FROM epochs").fetchone()[0] > 3)
+        wait_until(lambda: reader.execute("SELECT count(*) FROM epochs").fetchone()[0] > 3)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         time.sleep(LOCKED_SECONDS)

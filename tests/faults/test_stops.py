@@ -10,6 +10,7 @@ import pytest
 from engine.store import database
 from tests.conftest import add
 from tests.faults import outcomes, victim
+from tests.waiting import wait_until
 
 LEASE = 1.0  # seconds
 EVERY_STEP = ("--checkpoint-seconds", 0)
@@ -66,7 +67,7 @@ def test_a_worker_that_comes_back_while_another_trains_its_run_changes_nothing(
     other.wait_until_stopped()
     before = outcomes.everything(path)
     late.signal(SIGCONT)
-    victim.wait_until(lambda: "was taken from this worker" in victim.log_of(path).read_text())
+    wait_until(lambda: "was taken from this worker" in victim.log_of(path).read_text())
     assert outcomes.everything(path) == before
     other.signal(SIGCONT)
     assert (late.end(), other.end()) == (0, 0)

@@ -8,7 +8,6 @@ import itertools
 import os
 import resource
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import psutil
 
 from engine.desk.wire import Address
 from engine.store import database, files, leases, records
+from tests.waiting import wait_until
 from tests.workers import SERVER, be_worker
 
 POINTS = (
@@ -109,14 +109,6 @@ def start(path: Path, *options: object, trap: Trap | None = None, head: Address 
     process.start()
     reporter.close()
     return Victim(process, reports)
-
-
-def wait_until(come: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not come():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def log_of(path: Path) -> Path:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.waiting import wait_until
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel")
 GRACE_SECONDS = 5
 START_SECONDS = 30.0
@@ -112,8 +114,5 @@ def running(folder: Path) -> Iterator[Slurm]:
             ended.callback(process.wait)
             ended.callback(process.terminate)
             time.sleep(1)  # each needs the one before
-        deadline = time.monotonic() + START_SECONDS
-        while not slurm.is_up():
-            assert time.monotonic() < deadline, (folder / "slurmctld.log").read_text()
-            time.sleep(0.2)
+        wait_until(slurm.is_up, START_SECONDS, folder / "slurmctld.log")
         yield slurm

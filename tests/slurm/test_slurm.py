@@ -14,9 +14,9 @@ from engine.machine import processes
 from engine.store import database
 from tests import heads
 from tests.conftest import add
-from tests.faults.victim import wait_until
 from tests.slurm import daemons
 from tests.slurm.daemons import Slurm
+from tests.waiting import wait_until
 
 WORK: dict[str, Any] = {"levels": 0, "random": ["none"], "replicates": 2, "epochs": 10_000, "profile": "exact"}
 ROOT = Path(__file__).parents[2]

@@ -17,6 +17,7 @@ from engine.desk.starting import Plan, Starter
 from engine.store import database, leases
 from tests import heads, inprocess
 from tests.conftest import Cockpit, add
+from tests.waiting import wait_until
 
 STAYS = [sys.executable, "-c", "import time; time.sleep(60)"]
 ONE, TWO = ("lab2", "pool-a.log"), ("lab3", "pool-b.log")
@@ -126,16 +127,11 @@ def test_a_head_starts_a_machine_for_its_queue_and_no_second_one(
     add(path, "one", levels=0, replicates=1, random=["none"], target=["digits-a"])
     command = run(f"open({str(log)!r}, 'a').write('x'); import time; time.sleep(60)")
     with heads.leading(path, start=Plan(command, str(tmp_path), 2, 0.5)) as address:
-        deadline = time.monotonic() + 120
-        while not log.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(log.exists)
         desk = heads.desk(address, tmp_path / "a")
         time.sleep(1.0)
         assert log.read_text() == "x"  # it has one worker for one run
-        while not desk.hold(None).stop:  # it asks for no run
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: desk.hold(None).stop)  # it asks for no run
 
 
 def test_what_is_ready_is_counted_by_the_devices_that_it_needs(tmp_path: Path) -> None:
