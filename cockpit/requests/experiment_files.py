@@ -18,7 +18,7 @@ from cockpit.requests.request import NAME, Request, check_name, request_of
 from cockpit.text import hints
 from cockpit.text.toml import Place, line_of, mismatch
 from cockpit.text.toml import read as read_toml
-from engine.datasets.catalog import spec_of, split_part
+from engine.datasets.catalog import split_part
 from engine.datasets.specs import resolve
 from engine.errors import InputError, quoted, unknown
 from engine.plan.defining import options_of
@@ -97,7 +97,7 @@ def write_data_names(experiments: Iterable[tuple[Definition, Mapping[str, str]]]
     Each definition comes with those names, by the names that it has for the sets.
     """
     found = {
-        split_part(spec_of(data.identity, data.location))[0]: said[data.name]
+        split_part(data.spec)[0]: said[data.name]
         for one, said in experiments
         for data in one.sources + one.targets
         if data.name in said

@@ -42,7 +42,7 @@ def _idx(folder: str) -> tuple[str, ...]:
 
 SETS = {
     "digits": Registered(
-        "scikit-learn's handwritten digits, which come along",
+        "scikit-learn's handwritten digits, included",
         (1, 8, 8),
         (125, 129, 124, 130, 124, 126, 127, 125, 122, 125),
         540,
@@ -135,6 +135,12 @@ class DataSet:
     flips: bool  # whether a mirrored image keeps its class
     # Training images of each class of the whole set; None if the facts come from the database.
     counts: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def spec(self) -> str:
+        """Its spec. Files whose path is not known here, as in a database from elsewhere, are named without it."""
+        known = self.location or ":" not in self.identity
+        return spec_of(self.identity, self.location) if known else self.name
 
     def augmentation(self, name: str) -> Literal["none", "crop", "crop-flip"]:
         """The augmentation of this name; `standard` crops all but the smallest images, and flips all but characters."""

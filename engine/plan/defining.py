@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from engine.datasets.catalog import DataSet, first, spec_of, split_part, steps_of
+from engine.datasets.catalog import DataSet, first, split_part, steps_of
 from engine.datasets.specs import resolve
 from engine.errors import InputError, OptionName, concerning
 from engine.machine import devices
@@ -130,10 +130,10 @@ def options_of(definition: Definition) -> dict[str, Any]:
     d = definition
     values: dict[str, Any] = {name: getattr(d, field) for name, field in FIELDS.items()} | {
         "source": [
-            *(spec_of(data.identity, data.location) for data in d.sources),
+            *(data.spec for data in d.sources),
             *(f"{SPEC}{ticket.location}" for ticket in d.tickets),
         ],
-        "target": [spec_of(data.identity, data.location) for data in d.targets],
+        "target": [data.spec for data in d.targets],
         "evaluate": evaluation_rule(d.evaluate, d.levels) if uses_evaluate(d) else None,
         "random": d.random or [NONE],
         "milestones": number_lists.written(d.milestones) if d.milestones != models_own(d) else None,

@@ -42,6 +42,8 @@ def test_what_has_no_place_is_refused_until_it_is_located(cockpit: Cockpit, tmp_
     assert cockpit("queue", "add", *OPTIONS, "--source", f"{spec}-a", "--target", f"{spec}-b").returncode == 0
     moved = move(tmp_path, spec)
     blank(tmp_path)
+    written = cockpit("queue", "show", "own", "--toml").stdout
+    assert all(f'["{spec.partition(":")[0]}:here-{half}"]' in written for half in "ab")
     before = json.loads(cockpit("queue", "list", "--json").stdout)
     for command in (("queue", "extend", "own", "--replicates", 2), ("queue", "retry", "own")):
         refused = cockpit(*command)

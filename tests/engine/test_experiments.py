@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.datasets.catalog import DataSet, remembered, spec_of
+from engine.datasets.catalog import DataSet, remembered
 from engine.datasets.specs import resolve
 from engine.errors import InputError
 from engine.plan import experiments
@@ -236,8 +236,9 @@ def test_an_npz_set_is_found_again_where_it_lies(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     data = resolve(f"npz:photos.npz{part}")
     monkeypatch.chdir("/")
-    assert spec_of(data.identity, data.location) == f"npz:{tmp_path}/photos.npz{part}"
-    assert resolve(spec_of(data.identity, data.location)) == data
+    assert data.spec == f"npz:{tmp_path}/photos.npz{part}"
+    assert resolve(data.spec) == data
+    assert replace(data, location="").spec == data.name == f"npz:photos{part}"
 
 
 @pytest.mark.parametrize("name", ["photos", "Mnist", "svhn"])

@@ -20,6 +20,7 @@ from engine.datasets import catalog, folders, load, manifests, specs
 from engine.errors import InputError
 from engine.plan.defining import define
 from tests.engine.folders import CLASSES, empty, make, truncate
+from tests.images import read
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +28,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def read(spec: str) -> load.Arrays:
-    found = specs.resolve(spec)
-    return load.load(found.identity, found.location)
 
 
 @pytest.mark.parametrize("part", ["test", "val"])
@@ -224,7 +220,7 @@ def test_what_the_database_remembers_of_a_folder_is_what_was_found(tmp_path: Pat
         assert d == catalog.remembered(
             d.name, d.identity, d.location, d.shape, d.classes, d.train_images, d.test_images
         )
-        assert specs.resolve(catalog.spec_of(d.identity, d.location)) == d
+        assert specs.resolve(d.spec) == d
 
 
 @pytest.mark.parametrize(("name", "classes"), [("imagenet", 1000), ("places365", 365)])
