@@ -100,7 +100,7 @@ def get(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Download published data sets, or mend them; what is there and intact stays. Prints where each is then.
+    """Download published data sets, or replace damaged files; intact files stay. Prints the folder of each set.
 
     Archives that were copied into the folder are used, so it also unpacks and checks what was fetched elsewhere.
     """

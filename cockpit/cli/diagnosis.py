@@ -99,7 +99,7 @@ def findings(path: Path) -> Iterator[Finding]:
         except InputError as error:
             yield Finding(subject, "problem", hints.complete(error))
         except Exception as error:  # the doctor must always report
-            yield Finding(subject, "warning", f"could not be looked at ({type(error).__name__}: {error})")
+            yield Finding(subject, "warning", f"could not be checked ({type(error).__name__}: {error})")
 
 
 def _python() -> Iterator[Finding]:
@@ -131,9 +131,7 @@ def _plugins() -> Iterator[Finding]:
     for group, point in offered:
         name = f"{group} {point.name}, of {plugins.version(point)}"
         if why := failures.get(f"{group} {point.name}"):
-            yield Finding(
-                "plug-ins", "problem", f"{name}, cannot be imported ({why})", "mend or uninstall that package"
-            )
+            yield Finding("plug-ins", "problem", f"{name}, cannot be imported ({why})", "fix or uninstall that package")
         else:
             yield Finding("plug-ins", "ok", name)
 
@@ -185,7 +183,7 @@ def _devices(there: list[devices.Device], torch: Torch | None) -> Iterator[Findi
     if there[0].visible is None:
         yield Finding("devices", "ok", f"no CUDA device: {words.count(len(there), 'CPU core')}, a worker on each")
         if torch and torch.cards:
-            yield Finding("devices", "warning", "torch sees a card that the driver's library (NVML) does not tell of")
+            yield Finding("devices", "warning", "torch sees a card that the driver's library (NVML) does not list")
         elif unclear := devices.unclear():
             do = "does `nvidia-smi` work? A driver that was updated needs a restart of the machine"
             yield Finding("devices", "warning", unclear, do)
@@ -224,13 +222,13 @@ def _data(path: Path) -> Iterator[Finding]:
     there = [name for name in (*fetchable, *catalog.PHOTOGRAPHS) if places.find(name)]
     absent = [name for name in fetchable if name not in there]
     yield Finding("data", "ok", f"folders searched: {', '.join(map(str, places.folders()))}")
-    have = f"there: {', '.join(there)}" if there else "no published set is there (digits come along)"
+    have = f"found: {', '.join(there)}" if there else "no published set found (digits is included)"
     yield Finding(
         "data", "ok", have, f"`cockpit data get {absent[0]}` fetches one of {', '.join(absent)}" if absent else ""
     )
     with suppress(InputError), closing(database.reader(path)) as connection:
         for absence in places.missing(rows.data_sets_wanted(connection)):
-            yield Finding("data", "problem", f"runs in the queue want it: {absence}")
+            yield Finding("data", "problem", f"runs in the queue need it: {absence}")
 
 
 def _database(path: Path) -> Iterator[Finding]:
@@ -260,9 +258,7 @@ def _database(path: Path) -> Iterator[Finding]:
         yield Finding("database", "ok", said, "`cockpit store check` verifies every record and file")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         what = path if os.access(folder, os.W_OK) else f"the folder {folder.absolute()}"
-        yield Finding(
-            "database", "problem", f"{what} cannot be written: results can only be looked at", "name another --db"
-        )
+        yield Finding("database", "problem", f"{what} cannot be written: results can only be read", "name another --db")
 
 
 def _files(path: Path) -> Iterator[Finding]:
@@ -271,7 +267,9 @@ def _files(path: Path) -> Iterator[Finding]:
     for folder in (files, *(files / name for name in ("tickets", "checkpoints", "logs", "imported"))):
         if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
             what = "cannot be written" if folder.is_dir() else "is no folder"
-            yield Finding("database", "problem", f"{folder} {what}: workers stop there", "let yourself write to it")
+            yield Finding(
+                "database", "problem", f"{folder} {what}: workers stop there", "get write permission"
+            )
 
 
 def file_system(folder: Path) -> str | None:
@@ -347,13 +345,13 @@ def _colours() -> str:
 def _configuration() -> Iterator[Finding]:
     path = config.path()
     if not path.exists():
-        yield Finding("configuration", "ok", f"no file {path}: everything is as the defaults are")
+        yield Finding("configuration", "ok", f"no file {path}: all settings have their defaults")
         return
     try:
         config.work()
         folder = config.data().folder
     except InputError as error:
-        yield Finding("configuration", "problem", hints.complete(error), "mend the file, or remove it")
+        yield Finding("configuration", "problem", hints.complete(error), "fix or remove the file")
         return
     try:
         from cockpit.tui import keys
@@ -361,9 +359,7 @@ def _configuration() -> Iterator[Finding]:
 
         Cockpit(Path(), theme=config.screen().theme, keys=keys.chosen())
     except InputError as error:
-        yield Finding(
-            "configuration", "warning", f"the dashboard will not open: {error}", "mend the file, or remove it"
-        )
+        yield Finding("configuration", "warning", f"the dashboard will not open: {error}", "fix or remove the file")
         return
     if folder and not paths.given(folder).is_dir():
         said = f"folder of [data] is {folder}, which does not exist"

@@ -223,7 +223,7 @@ def _places(workers: int | None, per_device: int, split: int, only: str | None =
 
 
 def _head(cluster: str | None, keys: Path | None) -> "tuple[Address | None, list[str]]":
-    """Where this process should be the head of a cluster, and further options of it; its keys have been looked at."""
+    """Where this process should be the head of a cluster, and further options of it; its keys have been checked."""
     if cluster is None:
         if keys is not None:
             raise InputError("--keys needs --cluster: give both or neither")

@@ -56,7 +56,7 @@ class Door:
         except Exception as error:  # importing a plug-in may raise anything
             raise InputError(
                 f"{self.what} {point.name!r} of {version(point)} cannot be imported ({type(error).__name__}: {error}):"
-                " mend or reinstall that package"
+                " fix or reinstall that package"
             ) from error
 
     def _point(self, identity: str) -> "EntryPoint":

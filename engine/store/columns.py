@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from engine.recipes import Count, Epochs, Factor, Level, Prunable, Seed, Size
+from engine.store.row_types import RunStatus
 
 Id = Annotated[int, Meta(ge=1)]
 Pid = Annotated[int, Meta(ge=1, lt=2**31)]
@@ -126,7 +127,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "seed": Seed,
         "command": str | None,
         "queued_at": datetime,
-        "status": Literal["waiting", "running", "done", "failed", "diverged", "blocked"],
+        "status": RunStatus,
         "priority": int | None,
         "unmet": int,  # derived, like `dependents`, and checked by `queue.unfit`
         "dependents": int,

@@ -97,8 +97,8 @@ def writer(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True)
     for needed in (file, file.parent):
         if needed.exists() and not os.access(needed, os.W_OK):  # SQLite itself fails only at the first change
             raise InputError(
-                f"{needed.absolute()} cannot be written, so nothing is changed: results can be looked at, and"
-                f" {command('store backup PLACE', db=path)} makes a copy to go on with"
+                f"{needed.absolute()} cannot be written, so nothing is changed: results can be read, and"
+                f" {command('store backup PLACE', db=path)} makes a copy that you can write to"
             )
     if not file.exists():
         with appearing(file) as made:

@@ -2,9 +2,13 @@
 
 import sqlite3
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
+
+# The status of a run in the database. `rows.runs` also says "paused" and "cancelled", for waiting runs.
+RunStatus = Literal["waiting", "running", "done", "failed", "diverged", "blocked"]
+RUN_STATUSES: tuple[str, ...] = get_args(RunStatus)
 
 
 class Row(msgspec.Struct, frozen=True):

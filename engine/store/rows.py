@@ -10,7 +10,18 @@ from msgspec import structs
 
 from engine.errors import InputError, OptionName, chosen
 from engine.store.leases import NAMING, OF_EXPERIMENT, SPLIT, WANTED
-from engine.store.row_types import Curve, DataSetFile, Detail, Experiment, Failure, Point, Run, Running, typed
+from engine.store.row_types import (
+    RUN_STATUSES,
+    Curve,
+    DataSetFile,
+    Detail,
+    Experiment,
+    Failure,
+    Point,
+    Run,
+    Running,
+    typed,
+)
 
 EXPORTS = {
     "curves": """
@@ -76,7 +87,6 @@ NAMED = """
     SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
     JOIN experiments e ON e.id = c.experiment_id WHERE e.name = :experiment
 """
-STATUSES = ("waiting", "running", "done", "failed", "diverged", "blocked")
 
 
 def asked(connection: sqlite3.Connection, table: str, experiment: str | None, all_attempts: bool) -> str:
@@ -131,7 +141,7 @@ def curves(connection: sqlite3.Connection, experiment: str) -> list[Point]:
 def experiments(connection: sqlite3.Connection, only: int | None = None) -> list[Experiment]:
     """All experiments, or `only` one: the number of runs in each status, and the status derived from those."""
     counts = ", ".join(
-        f"count(DISTINCT CASE WHEN r.status = '{status}' THEN r.id END) AS {status}" for status in STATUSES
+        f"count(DISTINCT CASE WHEN r.status = '{status}' THEN r.id END) AS {status}" for status in RUN_STATUSES
     )
     rows = connection.execute(
         f"""
@@ -306,7 +316,7 @@ def totals(connection: sqlite3.Connection) -> dict[str, int]:
                ELSE 'cancelled' END AS status, count(*) FROM runs GROUP BY 1
     """
     numbers = dict(map(tuple, connection.execute(query)))
-    return {status: numbers.get(status, 0) for status in (*STATUSES, "paused", "cancelled")}
+    return {status: numbers.get(status, 0) for status in (*RUN_STATUSES, "paused", "cancelled")}
 
 
 def data_set_files(connection: sqlite3.Connection) -> list[DataSetFile]:

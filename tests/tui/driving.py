@@ -1,41 +1,34 @@
-"""The dashboard driven by keys: opened, looked at, and waited for."""
+"""Driving the dashboard by keys: open it, and wait for what it shows."""
 
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 from typing import Any, cast
 
 from textual.pilot import Pilot
 
 from cockpit.tui.app import Cockpit
 from cockpit.tui.widgets.table import LiveTable
-from engine.store import database, rows
-from engine.store.row_types import Experiment
 
 ONE: dict[str, Any] = {"levels": 0, "replicates": 1, "random": ["none"], "target": ["digits-a"]}
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], Any], seconds: float = 120.0) -> None:
-    for _ in range(int(seconds / 0.05)):
-        if condition():
-            return
-        await pilot.pause(0.05)
-    raise AssertionError(f"still waiting, on {pilot.app.screen}")
+async def until(pilot: Pilot[None], condition: Callable[[], Any], seconds: float = 120.0, times: int = 1) -> None:
+    """Wait until a condition holds, several times in a row."""
+    end, held = time.monotonic() + seconds, int(bool(condition()))
+    while held < times:
+        assert time.monotonic() < end, f"still waiting, on {pilot.app.screen}"
+        await pilot.pause(0.02)
+        await pilot.pause()
+        held = held + 1 if condition() else 0
 
 
 async def eventually(holds: Callable[[], object], seconds: float = 120.0) -> None:
-    """Wait for something to be so, also before the screen has come to rest."""
+    """Wait until a condition holds, without waiting for the screen to rest."""
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "it did not come to be"
+        assert time.monotonic() < end, "still waiting"
         await asyncio.sleep(0.02)
-
-
-def look(path: Path) -> dict[str, Experiment]:
-    with closing(database.reader(path)) as connection:
-        return {row.name: row for row in rows.experiments(connection)}
 
 
 def table(pilot: Pilot[None], id: str = "experiments") -> LiveTable:
