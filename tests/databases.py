@@ -8,6 +8,7 @@ from typing import Any
 from engine.store import care, database, leases, records, rows
 from engine.store.care import check
 from engine.store.files import Folder
+from engine.store.row_types import Experiment
 
 VERSION_1 = Path(__file__).parent / "data" / "version-1.db"
 EPOCH = records.Epoch(0, 0.5, 0.9, None, 0.8, 0.1, 1000.0)
@@ -25,6 +26,18 @@ def finish(connection: sqlite3.Connection, claim: leases.Claim, accuracy: float)
     records.start(connection, claim, 1, {"device": "cpu"}, [records.Layer("conv1.weight", 30, 40)])
     records.epoch(connection, claim, 1, EPOCH)
     records.done(connection, claim, accuracy, 0, 1.0)
+
+
+def query(path: Path, text: str) -> list[tuple[Any, ...]]:
+    """What a query finds in a database."""
+    with closing(database.reader(path)) as connection:
+        return [tuple(row) for row in connection.execute(text)]
+
+
+def by_name(path: Path) -> dict[str, Experiment]:
+    """The experiments of a database, by name."""
+    with closing(database.reader(path)) as connection:
+        return {row.name: row for row in rows.experiments(connection)}
 
 
 def exported(path: Path, table: str, experiment: str) -> list[dict[str, Any]]:

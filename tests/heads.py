@@ -17,7 +17,7 @@ from engine.desk import remote, wire
 from engine.desk.desk import Room
 from engine.desk.head import Head
 from engine.desk.remote import RemoteDesk
-from engine.store import database, leases
+from engine.store import leases
 from engine.workers.pool import naming
 from tests.workers import SERVER, be_worker
 
@@ -95,12 +95,6 @@ def claimed(desk: RemoteDesk) -> leases.Claim:
     claim = desk.claim((), lambda: Room(0, 0))
     assert claim is not None
     return claim
-
-
-def query(path: Path, text: str) -> list[tuple[Any, ...]]:
-    """What a query finds in a database."""
-    with closing(database.reader(path)) as connection:
-        return [tuple(row) for row in connection.execute(text)]
 
 
 def join(address: wire.Address, cache: Path, *options: object, network: str = "", patience: float = 120) -> BaseProcess:

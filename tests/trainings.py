@@ -1,6 +1,6 @@
 """Training configurations and weights that several tests use."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,9 +82,15 @@ NEEDED: dict[str, dict[str, Any]] = {
 }
 
 
-def weights(seed: int = 0, ties: bool = False) -> dict[str, Tensor]:
+def weights(
+    seed: int = 0,
+    ties: bool = False,
+    shapes: Mapping[str, tuple[int, ...]] = SHAPES,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Tensor]:
+    """Random weights by layer; with `ties` many are equal."""
     draw = torch.Generator().manual_seed(seed)
-    found = {name: torch.randn(shape, generator=draw) for name, shape in SHAPES.items()}
+    found = {name: torch.randn(shape, generator=draw, dtype=dtype) for name, shape in shapes.items()}
     return {name: (value * 2).round() / 2 for name, value in found.items()} if ties else found
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from engine.models.catalog import MODELS
 from tests.conftest import Cockpit
-from tests.engine.own import NET
+from tests.engine.user_models import NET
 
 SMALL = ("--source", "digits-a", "--levels", 1, "--replicates", 1, "--epochs", 1)
 

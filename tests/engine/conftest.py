@@ -12,7 +12,7 @@ import torch
 from engine.models import user_model
 from engine.store import database
 from engine.training import profiles
-from tests.engine.own import NET
+from tests.engine.user_models import NET
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from engine.errors import InputError
 from engine.models import nets
@@ -17,6 +18,7 @@ from engine.plan.experiments import curves
 from engine.pruning import counts, pruner
 from engine.recipes import Chain, Kind, RandomGlobal, Rates, Rule, Run, Scope, Winning
 from engine.tickets import starts, ticketfiles
+from tests import trainings
 from tests.conftest import TINY
 from tests.trainings import TRAINING
 
@@ -32,12 +34,7 @@ KINDS: dict[str, Kind] = {
 }
 SIZES = {name: math.prod(shape) for name, shape in SHAPES.items()}
 LEVELS = range(1, 31)
-
-
-def layers(seed: int, ties: bool) -> dict[str, Tensor]:
-    draw = torch.Generator().manual_seed(seed)
-    found = {name: torch.randn(shape, generator=draw) for name, shape in SHAPES.items()}
-    return {name: (value * 2).round() / 2 for name, value in found.items()} if ties else found
+layers = partial(trainings.weights, shapes=SHAPES)
 
 
 def given_out(total: int, weights: dict[str, int], least: dict[str, int]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Each built-in criterion against its definition written out, and each schedule against torch's own."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from engine.pruning import pruner
 from engine.pruning.criteria import CRITERIA, needs_weights_alone
 from engine.recipes import Rule, Scope, Training
 from engine.training import loop
+from tests import trainings
 
 Scores = NDArray[np.float64]
 # Zhou et al. 2019, table 1, of final and rewound weights.
@@ -26,12 +28,7 @@ WRITTEN_OUT: dict[str, Callable[[Scores, Scores], Scores]] = {
     "large-final-same-sign": lambda final, rewound: np.maximum(0, np.sign(rewound) * final),
 }
 SHAPES = {"a": (4, 3, 3, 3), "b": (6, 4, 3, 3)}
-
-
-def weights(seed: int, ties: bool = False) -> dict[str, torch.Tensor]:
-    draw = torch.Generator().manual_seed(seed)
-    found = {name: torch.randn(shape, generator=draw, dtype=torch.float64) for name, shape in SHAPES.items()}
-    return {name: (value * 2).round() / 2 for name, value in found.items()} if ties else found
+weights = partial(trainings.weights, shapes=SHAPES, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("scope", ["global", "layerwise"])

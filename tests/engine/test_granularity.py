@@ -1,10 +1,10 @@
 """Whole filters and N:M patterns against sorting them in Python, with exact counts at each of 30 levels."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from engine.errors import InputError
 from engine.models import nets
@@ -14,17 +14,13 @@ from engine.plan.experiments import curves
 from engine.pruning import counts, pruner
 from engine.recipes import Chain, Rule, Run, Scope, Winning
 from engine.tickets import starts, ticketfiles
+from tests import trainings
 from tests.conftest import TINY
 from tests.trainings import TRAINING
 
 SHAPES = {"first": (8, 3, 3, 3), "second": (12, 8, 3, 3), "third": (7, 12, 1, 1)}
 LEVELS = range(1, 31)
-
-
-def layers(seed: int, ties: bool) -> dict[str, Tensor]:
-    draw = torch.Generator().manual_seed(seed)
-    found = {name: torch.randn(shape, generator=draw, dtype=torch.float64) for name, shape in SHAPES.items()}
-    return {name: (value * 2).round() / 2 for name, value in found.items()} if ties else found
+layers = partial(trainings.weights, shapes=SHAPES, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("scope", ["global", "layerwise"])

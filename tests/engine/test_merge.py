@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from engine.errors import InputError
-from engine.store import care, database, leases, queue, rows
+from engine.store import care, database, leases, queue
 from engine.store import records as recording
 from engine.store.files import Folder
 from engine.store.merge import PLACE, RECORD, Merged, merge
-from engine.store.row_types import Experiment
 from tests.conftest import add, work_off
-from tests.databases import EPOCH, VERSION_1, checked, silently, ticket_files
+from tests.databases import EPOCH, VERSION_1, by_name, checked, silently, ticket_files
 from tests.workers import records
 
 ONE: dict[str, Any] = {"replicates": 1, "epochs": 1}
@@ -52,11 +51,6 @@ def results(path: Path) -> dict[str, tuple[object, ...]]:
 def digests(path: Path) -> set[str]:
     with closing(database.reader(path)) as connection:
         return {row[0] for row in connection.execute("SELECT digest FROM runs")}
-
-
-def experiments(path: Path) -> dict[str, Experiment]:
-    with closing(database.reader(path)) as connection:
-        return {row.name: row for row in rows.experiments(connection)}
 
 
 def register(connection: sqlite3.Connection, host: str) -> int:
@@ -144,14 +138,14 @@ def test_either_way_round_gives_the_same_results(here: Path, there: Path) -> Non
         pretend(path)
     assert results(here) == results(there)
     merged(here, there)
-    assert set(experiments(here)) == {"shared", "only here", "only there"}
+    assert set(by_name(here)) == {"shared", "only here", "only there"}
 
 
 def test_a_result_from_there_ends_a_run_that_failed_here_and_ones_own_attempts_stay(here: Path, there: Path) -> None:
     for path in (here, there):
         add(path, "shared", **ONE)
     pretend(here, is_dense, end="failed")
-    assert experiments(here)["shared"].blocked == 3 + 4
+    assert by_name(here)["shared"].blocked == 3 + 4
     pretend(there, is_dense)
     assert merged(here, there).finished == 2
     with closing(database.reader(here)) as connection:
@@ -179,7 +173,7 @@ def test_what_failed_there_is_brought_and_blocks_but_what_is_known_here_stays(he
     pretend(there, is_dense, end="failed")
     found = merged(here, there)
     assert found.paused == ["theirs"]  # its random tickets wait, and what is blocked may be retried
-    states = experiments(here)
+    states = by_name(here)
     assert (states["mine"].waiting, states["mine"].failed) == (13, 0)
     assert (states["theirs"].halted, states["theirs"].failed, states["theirs"].blocked) == (4, 2, 7)
     assert not checked(here).errors
@@ -231,7 +225,7 @@ def test_experiments_are_told_apart_by_their_runs(here: Path, there: Path) -> No
     found = merged(here, there)
     assert found.experiments == {"taken": "taken (there.db)", "given up": "given up"}
     assert (found.paused, found.known) == (["taken (there.db)"], {"alias": "mine"})
-    assert {name: row.state for name, row in experiments(here).items()} == {
+    assert {name: row.state for name, row in by_name(here).items()} == {
         "same": "active", "mine": "active", "taken": "active", "taken (there.db)": "paused", "given up": "cancelled",
     }  # fmt: skip
     with closing(database.writer(there)) as connection:

@@ -4,16 +4,15 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.machine import processes
-from engine.store import database
 from tests import heads
 from tests.conftest import add
+from tests.databases import query
 from tests.slurm import daemons
 from tests.slurm.daemons import Slurm
 from tests.waiting import wait_until
@@ -50,11 +49,6 @@ def script(folder: Path) -> Path:
     path = folder / "join.sh"
     path.write_text(found[1])
     return path
-
-
-def query(path: Path, text: str) -> list[tuple[Any, ...]]:
-    with closing(database.reader(path)) as connection:
-        return [tuple(row) for row in connection.execute(text)]
 
 
 def running(path: Path) -> int:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -23,13 +23,14 @@ from cockpit.tui.widgets.chart import Chart, Plot
 from cockpit.tui.widgets.logview import NOTHING, LogView
 from engine.machine import devices, processes
 from engine.store import database, workers
+from tests.conftest import add
+from tests.tui.driving import ONE, until
 from tests.tui.make_fixture import FIXTURE
 
 NOW = datetime.fromisoformat("2026-11-22T17:00:00+00:00")  # a quarter of an hour after the runs of the fixture
 HOST = "bench"
 ALIVE, DEAD = 4242, 4343  # pids
 PATH = Path("experiments.db")  # in the current folder, so that no picture says where that is
-SECONDS = 60.0  # that a screen may take until it stands still, on a machine that is busy
 
 
 class Clock(datetime):
@@ -59,6 +60,14 @@ def fixed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database in which the experiment `one` waits."""
+    found = tmp_path / "experiments.db"
+    add(found, "one", **ONE)
+    return found
 
 
 def _noting(answer: Any) -> Any:
@@ -115,20 +124,10 @@ def _log() -> Path:
     return path
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], Any]) -> None:
-    """Wait until a condition holds three times in a row, as each pause handles messages of the one before."""
-    end, times = time.monotonic() + SECONDS, 0
-    while times < 3:
-        assert time.monotonic() < end, f"still waiting, on {pilot.app.screen}"
-        await pilot.pause(0.02)
-        await pilot.pause()
-        times = times + 1 if condition() else 0
-
-
 async def still(pilot: Pilot[None]) -> None:
     """Wait until a screen shows the answers to all its queries, and nothing is being read or drawn."""
     app = cast("Cockpit", pilot.app)
-    await until(pilot, lambda: _is_still(app))
+    await until(pilot, lambda: _is_still(app), times=3)  # each pause handles messages of the one before
 
 
 def _is_still(app: Cockpit) -> bool:

@@ -21,16 +21,9 @@ from cockpit.tui.screens.starting import Start
 from engine.errors import InputError
 from engine.store import database
 from tests.conftest import add, run_cockpit
+from tests.databases import by_name
 from tests.images import gray, save
-from tests.tui.driving import ONE, choose, look, opened, until
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A database in which `one` waits."""
-    found = tmp_path / "experiments.db"
-    add(found, "one", **ONE)
-    return found
+from tests.tui.driving import ONE, choose, opened, until
 
 
 def test_every_action_names_a_command_that_there_is(tmp_path: Path) -> None:
@@ -94,9 +87,9 @@ async def test_a_key_that_was_changed_does_the_action_and_the_old_one_does_not(p
         await opened(pilot, 1)
         await pilot.press("P")
         await pilot.pause(0.3)
-        assert look(path)["one"].state == "active"
+        assert by_name(path)["one"].state == "active"
         await pilot.press("f9")
-        await until(pilot, lambda: look(path)["one"].state == "paused")
+        await until(pilot, lambda: by_name(path)["one"].state == "paused")
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, Help))
         assert isinstance(app.screen, Help)
@@ -145,7 +138,7 @@ async def test_the_palette_offers_every_action_and_screen_with_its_command_and_d
         await pilot.press(*"Raise")
         await pilot.pause(0.5)
         await pilot.press("enter")
-        await until(pilot, lambda: look(path)["one"].priority == 1)
+        await until(pilot, lambda: by_name(path)["one"].priority == 1)
 
 
 @pytest.mark.slow

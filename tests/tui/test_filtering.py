@@ -10,8 +10,9 @@ from textual.widgets import Input
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.chart import Chart
+from tests.databases import by_name
 from tests.tui.conftest import ALIVE, recorded, still
-from tests.tui.driving import look, table, until
+from tests.tui.driving import table, until
 
 pytestmark = [pytest.mark.usefixtures("fixed"), pytest.mark.asyncio]
 
@@ -68,7 +69,7 @@ async def test_a_filter_leaves_the_curves_that_have_its_words(keys: Sequence[str
 async def test_what_is_typed_into_a_filter_never_acts(mode: str) -> None:
     path = recorded()
     app = Cockpit(path)
-    before = look(path)
+    before = by_name(path)
     async with app.run_test(size=(120, 40)) as pilot:
         await still(pilot)
         await pilot.press(mode)
@@ -82,6 +83,6 @@ async def test_what_is_typed_into_a_filter_never_acts(mode: str) -> None:
         assert isinstance(screen, CockpitScreen)
         assert box(pilot).value == typed
         await pilot.press("escape")
-    assert look(path) == before
+    assert by_name(path) == before
     assert not app.marked
     assert not app.pinned

@@ -24,7 +24,8 @@ from cockpit.tui.taking import TakeAway
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
 from tests.hostile import COMMANDS, NAMES, hostile
-from tests.tui.conftest import PATH, still, until
+from tests.tui.conftest import PATH, still
+from tests.tui.driving import until
 
 OURS = re.compile(r"app\.(simulate_key|switch_mode)\('\w+(\+\w+)?'\)")  # of the footer's keys and row 1's screens
 TITLES = ("border_title", "border_subtitle", "tooltip")

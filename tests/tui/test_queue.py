@@ -18,8 +18,8 @@ from cockpit.tui.screens.base import CockpitScreen
 from engine.machine import processes
 from engine.store import database, labels, leases, queue
 from tests.conftest import add
-from tests.databases import finish, worker
-from tests.tui.driving import ONE, choose, listed, look, opened, table, until
+from tests.databases import by_name, finish, worker
+from tests.tui.driving import ONE, choose, listed, opened, table, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -94,14 +94,14 @@ async def test_an_action_works_on_all_that_are_marked_and_says_the_command_that_
         await pilot.press("space", "space")  # other, then one: the cursor goes on
         assert app.chosen() == ["other", "one"]
         await pilot.press("P")
-        await until(pilot, lambda: look(path)["one"].state == "paused")
+        await until(pilot, lambda: by_name(path)["one"].state == "paused")
         await until(pilot, lambda: app.done)
-        assert [row.state for row in look(path).values()] == ["paused", "paused", "active"]
+        assert [row.state for row in by_name(path).values()] == ["paused", "paused", "active"]
         assert app.done == f"cockpit queue pause other one --db {path}"
         await pilot.press("Y")
         assert app.clipboard == app.done
         await pilot.press("P")  # they are paused now
-        await until(pilot, lambda: look(path)["one"].state == "active")
+        await until(pilot, lambda: by_name(path)["one"].state == "active")
         await pilot.press("escape")
         assert app.marked == set()
         await pilot.press("y")
@@ -135,7 +135,7 @@ async def test_what_takes_something_away_asks_first(path: Path, key: str, answer
         await until(pilot, lambda: isinstance(app.screen, CockpitScreen))
         if left != "active":
             await until(pilot, lambda: app.done)
-        found = look(path)
+        found = by_name(path)
         assert (found["other"].state if "other" in found else None) == left
         assert (found["one"].state, found["third"].state) == ("active", "active")
 
@@ -155,17 +155,17 @@ async def test_priority_retry_and_archive(path: Path) -> None:
         assert listed(pilot)[0] == "one"
         await choose(pilot, "one")
         await pilot.press("plus", "plus", "minus")
-        await until(pilot, lambda: look(path)["one"].priority == 1)
+        await until(pilot, lambda: by_name(path)["one"].priority == 1)
         await choose(pilot, "third")
         await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, Confirm))
-        assert look(path)["third"].status == "failed"
+        assert by_name(path)["third"].status == "failed"
         await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
-        await until(pilot, lambda: look(path)["third"].status == "waiting")
+        await until(pilot, lambda: by_name(path)["third"].status == "waiting")
         await pilot.press("A")  # has something left to train
         await until(pilot, lambda: any("left to train" in note.message for note in app._notifications))
         await choose(pilot, "other")
@@ -175,7 +175,7 @@ async def test_priority_retry_and_archive(path: Path) -> None:
         assert "other" in listed(pilot)
         await choose(pilot, "other")
         await pilot.press("A")
-        await until(pilot, lambda: not look(path)["other"].archived)
+        await until(pilot, lambda: not by_name(path)["other"].archived)
 
 
 async def test_tags_and_notes_are_typed(path: Path) -> None:
@@ -188,19 +188,19 @@ async def test_tags_and_notes_are_typed(path: Path) -> None:
         await until(pilot, lambda: isinstance(app.screen, Ask))
         app.screen.query_one(Input).value = "paper new"
         await pilot.press("enter")
-        await until(pilot, lambda: look(path)["other"].tags == ("new", "paper"))
+        await until(pilot, lambda: by_name(path)["other"].tags == ("new", "paper"))
         await until(pilot, lambda: app.done)
         assert app.done == f"cockpit queue annotate other --tag new --untag old --db {path}"
         await pilot.press("N")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.press("a", "space", "b", "ctrl+s")
-        await until(pilot, lambda: look(path)["other"].notes == "a b")
+        await until(pilot, lambda: by_name(path)["other"].notes == "a b")
         await until(pilot, lambda: "annotate other --notes 'a b'" in app.done)
         await pilot.press("t")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.press("escape")
         await pilot.pause()
-        assert look(path)["other"].tags == ("new", "paper")
+        assert by_name(path)["other"].tags == ("new", "paper")
 
 
 async def test_a_run_whose_worker_is_dead_is_shown_as_such(path: Path) -> None:
@@ -243,7 +243,7 @@ async def test_nothing_is_offered_where_the_cockpit_is_read_only(path: Path) -> 
         await pilot.press("P", "C", "D", "n", "plus", "w")
         await pilot.pause(0.3)
         assert isinstance(app.screen, CockpitScreen)
-        assert {row.state for row in look(path).values()} == {"active"}
+        assert {row.state for row in by_name(path).values()} == {"active"}
         assert not [command for command in app.get_system_commands(app.screen) if "cockpit queue pause" in command.help]
         assert not [found for found in app.screen.active_bindings.values() if (found.binding.id or "")[:4] == "act."]
         assert "read-only" in str(app.screen.query_one("#status", Static).render())
@@ -284,9 +284,9 @@ async def test_a_sample_is_copied_before_something_is_done_to_it(path: Path, tmp
         await opened(pilot)
         await pilot.press("P")
         local = tmp_path / "sample.local.db"
-        await until(pilot, lambda: local.exists() and look(local)["other"].state == "paused")
+        await until(pilot, lambda: local.exists() and by_name(local)["other"].state == "paused")
         await until(pilot, lambda: "‖ paused" in table(pilot).shown["other"])  # what is shown is the copy
-        assert look(sample)["other"].state == "active"
+        assert by_name(sample)["other"].state == "active"
         assert app.path == local
 
 
@@ -310,13 +310,13 @@ async def test_an_action_says_what_it_changed_and_does_all_or_nothing(path: Path
                 await until(pilot, lambda: isinstance(app.screen, Confirm))
                 await pilot.press("y")
             await until(pilot, partial(said, nothing))
-        assert look(path)["other"].state == "active"
+        assert by_name(path)["other"].state == "active"
         assert app.done == ""  # nothing was done
         app.marked.update(("one", "other"))
         await pilot.press("P")
         await until(pilot, lambda: said("one: 1 of 1 runs left\nother: nothing to pause"))
-        assert [row.state for row in look(path).values()] == ["paused", "active", "active"]
+        assert [row.state for row in by_name(path).values()] == ["paused", "active", "active"]
         app.clear_notifications()
         await pilot.press("A")  # one has a run left to train, so other is not archived, either
         await until(pilot, lambda: said("left to train"))
-        assert not any(row.archived for row in look(path).values())
+        assert not any(row.archived for row in by_name(path).values())

@@ -27,7 +27,8 @@ from cockpit.tui.screens.logs import Logs
 from cockpit.tui.screens.queue import Queue
 from cockpit.tui.screens.transfer import Transfer
 from engine.store import database
-from tests.tui.conftest import ALIVE, DEAD, PATH, recorded, still, until
+from tests.tui.conftest import ALIVE, DEAD, PATH, recorded, still
+from tests.tui.driving import until
 
 pytestmark = pytest.mark.usefixtures("fixed")
 

@@ -19,7 +19,8 @@ from engine.machine import devices
 from engine.machine.devices import Device
 from engine.store import database, workers
 from tests.conftest import add
-from tests.tui.driving import ONE, look, opened, until
+from tests.databases import by_name
+from tests.tui.driving import ONE, opened, until
 
 EIGHT = [Device(f"cuda:{card}", f"GPU-{card}", True, card=f"GPU-{card}") for card in range(8)]
 
@@ -136,7 +137,7 @@ def test_more_workers_are_refused_only_on_the_same_cards(path: Path) -> None:
 
 async def pressed(pilot: Pilot[None], path: Path, keys: Sequence[str], field: str, value: Any) -> None:
     await pilot.press(*keys)
-    await until(pilot, lambda: getattr(look(path)["one"], field) == value)
+    await until(pilot, lambda: getattr(by_name(path)["one"], field) == value)
 
 
 @pytest.mark.asyncio

@@ -24,14 +24,6 @@ from tests.tui.driving import ONE, until
 pytestmark = pytest.mark.asyncio
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A database with a waiting experiment."""
-    found = tmp_path / "experiments.db"
-    add(found, "one", **ONE)
-    return found
-
-
 def nothing(connection: sqlite3.Connection) -> None:
     """Leave the experiment waiting."""
 

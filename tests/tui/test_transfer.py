@@ -16,7 +16,8 @@ from engine.plan import experiments
 from engine.plan.options import OPTIONS
 from engine.store import database, queue, rows
 from tests.conftest import TINY, add, run_cockpit
-from tests.tui.driving import look, until
+from tests.databases import by_name
+from tests.tui.driving import until
 
 pytestmark = pytest.mark.asyncio
 
@@ -102,7 +103,7 @@ async def test_what_is_wrong_is_said_under_its_field(
         assert pilot.app.screen.query_one(Collapsible).collapsed == (field != "prune_rate")
         await pilot.press("ctrl+s")
         await pilot.pause(0.5)
-        assert set(look(path)) == {"tiny"}
+        assert set(by_name(path)) == {"tiny"}
 
 
 async def test_every_field_that_is_wrong_says_so_at_once(path: Path) -> None:

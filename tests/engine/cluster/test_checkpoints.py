@@ -19,8 +19,9 @@ from engine.training import profiles
 from engine.workers.run import RunContext, Stopped, execute
 from tests import heads, inprocess
 from tests.conftest import Cockpit, add, work_off
+from tests.databases import query
 from tests.faults import victim
-from tests.heads import SMALL, claimed, query
+from tests.heads import SMALL, claimed
 from tests.waiting import wait_until
 from tests.workers import records
 

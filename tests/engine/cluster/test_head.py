@@ -27,7 +27,8 @@ from engine.store import heads as leads
 from engine.store.files import Folder
 from engine.store.records import Epoch, Layer, StaleClaim
 from tests import heads, inprocess
-from tests.heads import claimed, query
+from tests.databases import query
+from tests.heads import claimed
 from tests.waiting import wait_until
 
 EPOCH = Epoch(0, 1.0, 0.5, None, 0.5, 0.1, None)

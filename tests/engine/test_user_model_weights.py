@@ -8,7 +8,7 @@ from torch import nn
 
 from engine.errors import InputError
 from engine.models import nets
-from tests.engine.own import CONV, HEAD, examine
+from tests.engine.user_models import CONV, HEAD, examine
 
 COMPUTED = [  # how the weight of the layer called net[0] is computed, and what its name is
     ("torch.nn.utils.parametrizations.weight_norm(net[0])", "'weight' of layer '0' is computed by a parametrization"),

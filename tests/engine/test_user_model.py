@@ -13,7 +13,7 @@ from engine.models.catalog import End
 from engine.plan import defining
 from engine.store import adding, database, merge, queue
 from tests.conftest import work_off
-from tests.engine.own import DIGITS, HEAD, NET, examine
+from tests.engine.user_models import DIGITS, HEAD, NET, examine
 
 
 def test_its_identity_changes_with_its_source_and_not_with_its_place(lab: Path) -> None:
