@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
     "replicates": 2,
     "profile": "exact",
 }
-# The same on the command line.
+# `TINY` on the command line.
 SMALL = (
     "--source",
     "digits-a",
@@ -49,11 +49,11 @@ SMALL = (
 ADD = ("queue", "add", *SMALL, "--profile", "exact")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # As a shell starts what it runs in the background; what the tests start would ignore Ctrl-C like that, too.
+    # A shell starts background jobs like this; processes of the tests would ignore Ctrl-C, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch: tests that run at once leave no core to more threads
-GIB_A_WORKER = 3  # of memory that tests which train in several processes take
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads it: parallel tests leave no cores for more threads
+GIB_A_WORKER = 3  # memory of a test that trains in several processes
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -162,7 +162,7 @@ def add(path: Path, name: str, **options: Any) -> adding.Added:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database of one small experiment with both scopes and all random tickets, trained to the end. Read only."""
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # by the processes of pytest-xdist
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # shared by the processes of pytest-xdist
     folder, unfinished = shared / "trained", shared / "in-training"
     with FileLock(shared / "trained.lock"):
         if not folder.exists():

@@ -23,7 +23,7 @@ def test_no_files_import_each_other_in_a_circle(graph: grimp.ImportGraph) -> Non
 
 def test_no_rooms_import_each_other_in_a_circle(graph: grimp.ImportGraph) -> None:
     rooms: dict[str, set[str]] = {}
-    for module in graph.modules - set(PACKAGES):  # `engine` itself is the door for Python
+    for module in graph.modules - set(PACKAGES):  # `engine` itself is the Python API
         imported = graph.find_modules_directly_imported_by(module) - set(PACKAGES)
         rooms.setdefault(room(module), set()).update(room(other) for other in imported if room(other) != room(module))
     TopologicalSorter(rooms).prepare()

@@ -74,7 +74,7 @@ CHANGED: dict[str, Any] = {
     "data_seed": 7,
     "reshuffle_levels": True,
 }
-# What else an experiment must have, so that it uses an option.
+# Further options without which an option would be unused.
 NEEDED: dict[str, dict[str, Any]] = {
     "batch_norm": {"split": 3},
     "betas": {"optimizer": ["adam"]},

@@ -14,7 +14,7 @@ from typing import Any
 from engine.store import database
 from tests.waiting import wait_until
 
-# Workers are forked from a process that has imported torch once, which takes each seconds otherwise.
+# Workers fork from a process that imported torch, as importing takes seconds.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["engine.workers.worker", "sklearn.datasets", "torch._dynamo"])
 SLOW = {"levels": 1, "replicates": 1, "epochs": 12, "random": ["none"], "width": 0.5}
@@ -31,7 +31,7 @@ def records(path: Path) -> dict[str, Any]:
                 "epochs": "SELECT run_id, attempt, epoch, train_loss, train_accuracy, test_accuracy, learning_rate"
                 " FROM epochs ORDER BY run_id, attempt, epoch",
                 "layers": "SELECT * FROM layers ORDER BY run_id, layer",
-                "files": "SELECT * FROM files ORDER BY run_id, kind",  # with the hash of their bytes
+                "files": "SELECT * FROM files ORDER BY run_id, kind",  # their rows hold the SHA-256
             }.items()
         }
 

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-SECONDS = 120.0  # on a machine that is busy
+SECONDS = 120.0  # on a busy machine
 
 
 def in_terminal(folder: Path, *arguments: str, until: str, keys: bytes, **environment: str) -> tuple[str, int]:
@@ -23,7 +23,7 @@ def in_terminal(folder: Path, *arguments: str, until: str, keys: bytes, **enviro
         os.execve(sys.executable, command, {**clean, "TERM": "xterm-256color", **environment})
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     shown, deadline, pressed = b"", time.monotonic() + SECONDS, False
-    with suppress(OSError):  # the terminal is gone: the program has ended
+    with suppress(OSError):  # the program has ended and closed the terminal
         while time.monotonic() < deadline:
             shown += os.read(terminal, 65536)
             if not pressed and until in shown.decode(errors="replace"):

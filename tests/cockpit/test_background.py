@@ -101,7 +101,7 @@ def test_a_second_stop_does_not_wait_for_checkpoints(path: Path, cockpit: Cockpi
     cockpit("work", "--detach", "--workers", "1")
     wait_until(lambda: any(row["batch"] for row in status(cockpit)["workers"]))
     (row,) = status(cockpit)["workers"]
-    os.kill(row["pid"], signal.SIGSTOP)  # a worker that does not come to the end of its step
+    os.kill(row["pid"], signal.SIGSTOP)  # a worker stuck within a step
     first = subprocess.Popen([sys.executable, "-m", "cockpit", "work", "--stop"], cwd=path.parent)
     time.sleep(3)
     assert first.poll() is None

@@ -32,7 +32,7 @@ def test_where_tints_overlap_their_colours_blend_in_any_order() -> None:
     assert len({background(*order) for order in permutations(tints)}) == 1
     red, green, blue = background((1, 2, RED), (1, 2, BLUE)) or BLACK
     assert red == blue > 0 == green
-    assert sum((red, green, blue)) > 100  # two are stronger than one
+    assert sum((red, green, blue)) > 100  # two curves are brighter than one
 
 
 @given(FAR, FAR, FAR, FAR)

@@ -169,7 +169,7 @@ def test_a_level_that_means_another_sparsity_on_another_curve_says_so() -> None:
     [
         ((0.92, 0.91, 0.89, 0.7), 2),  # never below 0.9 - 0.02 before level 3
         ((0.95, 0.95, 0.95, 0.95), 3),
-        ((0.95, 0.7, 0.95, 0.95), 0),  # it does not stay there
+        ((0.95, 0.7, 0.95, 0.95), 0),  # it falls below later
         ((0.7, 0.95, 0.95, 0.95), None),
     ],
 )

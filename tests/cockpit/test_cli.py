@@ -112,7 +112,7 @@ def test_plot_draws_a_chart_and_a_table_without_colours_where_there_is_no_termin
     narrow = cockpit("plot", "tiny", "--db", trained, COLUMNS="30").stdout
     assert [line.split() for line in narrow.splitlines()[-4:]] == [
         line.split() for line in found.stdout.splitlines()[-4:]
-    ]  # no number of the table is cut
+    ]  # no number of the table is truncated
     assert "fraction of weights pruned" in cockpit("plot", "tiny", "--x", "pruned", "--db", trained).stdout
     chain = cockpit("plot", "tiny", "--target", "digits-a", "--db", trained).stdout
     assert "tiny · digits a · " in chain
@@ -262,7 +262,7 @@ def start(folder: Path, *arguments: object) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # a process group of its own, as a shell gives it
+        start_new_session=True,  # in its own process group, as from a shell
     )
 
 
@@ -273,7 +273,7 @@ def runs(path: Path, status: str) -> int:
         with closing(database.reader(path)) as connection:
             return int(connection.execute("SELECT count(*) FROM runs WHERE status = ?", (status,)).fetchone()[0])
     except Exception:
-        return 0  # being made
+        return 0  # the database is being created
 
 
 @pytest.mark.slow
@@ -281,7 +281,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_continues(cockpit: Cockpit, t
     command = ("run", *SMALL, "--epochs", 10, "--profile", "exact", "--name", "tiny")
     process = start(tmp_path, *command)
     wait_until(lambda: runs(tmp_path / "experiments.db", "done") >= 3)
-    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the program and its workers
+    os.killpg(process.pid, signal.SIGINT)  # a terminal signals the program and its workers
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "tiny is paused; the same command resumes it" in errors
@@ -306,7 +306,7 @@ def test_a_killed_worker_costs_nothing_but_time(cockpit: Cockpit, tmp_path: Path
     wait_until(lambda: runs(tmp_path / "experiments.db", "done") >= 3)
     psutil.Process(process.pid).children()[0].kill()
     output, errors = process.communicate(timeout=240)
-    if "workers crashed" in errors:  # not if this machine has but one core, whose worker it was
+    if "workers crashed" in errors:  # with one core, the crashed worker was the only one
         assert process.returncode == 0, errors
         assert "tiny · digits b · " in output
     else:
@@ -338,7 +338,7 @@ def test_work_says_what_failed(cockpit: Cockpit, tmp_path: Path) -> None:
 
 
 def test_results_in_a_folder_that_cannot_be_written_are_read(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK)  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK)  # root may write anywhere
     with closing(database.reader(trained)) as connection:
         assert rows.experiments(connection)[0].status == "done"
 

@@ -40,7 +40,7 @@ def offered(folder: Path, line: str, **environment: str) -> list[str]:
     ],
 )
 def test_bash_completes_words_with_a_colon(folder: Path, typed: tuple[str, ...], offered_by_bash: list[str]) -> None:
-    # Bash takes words apart at colons, and replaces only what stands behind the last.
+    # Bash splits words at colons, and replaces only the part after the last.
     apart = [part for word in ("cockpit", *typed) for part in re.split("(:)", word) if part]
     asked = {"COMP_WORDS": "\n".join(apart), "COMP_CWORD": str(len(apart) - 1)}
     found = run_cockpit(folder, _COCKPIT_COMPLETE="complete_bash", **asked)

@@ -49,8 +49,8 @@ COMMANDS = [
         "work --status --json",
     )
 ]
-OWN_FINDING = [["store", "check"], ["plot", "halves"]]  # those that have an exit code of 1: damage, and no results
-# What cells are damaged with.
+OWN_FINDING = [["store", "check"], ["plot", "halves"]]  # exit code 1: damage found, and no results
+# Values that replace a cell.
 VALUES: list[Any] = [
     None, "", "x", "a\0b", -1, 0, 1, 2**62, -(2**63), 1e300, -1.5, float("inf"), b"\xff", "2026-02-31T00:00:00Z",
     "2026", "[]", "{}", "null", "[1]", '{"a":1}', "[" * 3000, "9" * 5000, "/../..",
@@ -142,7 +142,7 @@ def damaged(draw: st.DrawFn, path: Path) -> None:
 def test_no_damage_makes_a_traceback_and_none_is_written_over(
     lax: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject
 ) -> None:
-    folder = Path(tempfile.mkdtemp(dir=tmp_path))  # its own for each: what was read before may be open still
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))  # a folder each, as files read before may still be open
     monkeypatch.chdir(folder)
     monkeypatch.delenv("COCKPIT_DB", raising=False)
     path = folder / "experiments.db"
@@ -291,4 +291,4 @@ def test_no_other_pid_is_signalled(lax: Path, tmp_path: Path, monkeypatch: pytes
     change(Path("experiments.db"), f"UPDATE pools SET pid = {pid}")
     code, _, err = inprocess.run("work", "--stop")
     inprocess.check_ended_well(code, err)
-    assert [one for one in signalled if one[-1] != 0] == []  # 0 only asks
+    assert [one for one in signalled if one[-1] != 0] == []  # signal 0 only tests

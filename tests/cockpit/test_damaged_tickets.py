@@ -60,7 +60,7 @@ def test_no_ticket_file_makes_a_traceback(
     before = _kept(folder)
     code, _, err = inprocess.run("tickets", "import", "t.safetensors")
     inprocess.check_ended_well(code, err, (0, 2))
-    assert (code == 0) == (verified == 0)  # what is kept has been found whole
+    assert (code == 0) == (verified == 0)  # only intact files are kept
     if code:
         assert _kept(folder) == before
         assert Path("experiments.db").exists() == there

@@ -176,7 +176,7 @@ def test_get_says_where_a_set_lies_that_only_its_publisher_has(data: Callable[..
 
 @pytest.mark.slow
 def test_workers_search_the_data_folder_and_pause_what_cannot_be_read(data: Callable[..., Any], tmp_path: Path) -> None:
-    published.write_idx(tmp_path / "here" / "MNIST" / "raw", published.drawn(28))  # not what was published
+    published.write_idx(tmp_path / "here" / "MNIST" / "raw", published.drawn(28))  # not the published content
     data("queue", "add", "--name", "numbers", "--source", "mnist", "--levels", "0")
     shown = data("work", "--drain", "--workers", "1", "--data-dir", "here")
     assert shown.returncode == 1

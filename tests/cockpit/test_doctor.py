@@ -56,7 +56,7 @@ def test_where_everything_works_it_says_so_in_a_line_each_and_ends_with_0(cockpi
     assert as_json["ok"] is True
     said = [f"{one['subject']}: {one['said']}"[:20] for one in as_json["findings"]]
     without = [[re.sub(r"[\d.]+ GiB", "", one) for one in found] for found in (said, [line[11:31] for line in lines])]
-    assert without[0] == without[1]  # what is free on the disk may change meanwhile
+    assert without[0] == without[1]  # free disk space may change
 
 
 def test_torch_that_cannot_be_imported_is_explained_and_ends_with_1(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_torch_that_cannot_be_imported_is_explained_and_ends_with_1(tmp_path: Pa
     assert found.returncode == 1
     assert "✗ problem  torch: torch and torchvision are not of one release" in found.stdout
     assert "pip install --upgrade --force-reinstall torch torchvision" in found.stdout
-    assert "devices: " in found.stdout  # it goes on
+    assert "devices: " in found.stdout  # later checks still run
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_network_file_system_and_a_folder_that_cannot_be_written_are_said(
     network, plain = said(path, "database")
     assert (network.state, plain.state) == ("warning", "ok")
     assert "network file system (nfs4)" in network.said
-    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK)  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK)  # root may write anywhere
     assert [one.state for one in said(path, "database")] == ["warning", "ok", "problem"]
 
 

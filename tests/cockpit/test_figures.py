@@ -25,7 +25,7 @@ TOLERANCE = 3.0  # root mean square over pixels from 0 to 255
 
 def differs(name: str, actual: Path) -> bool:
     reference = actual.with_name(f"{name}-reference.png")
-    shutil.copy(REFERENCES / f"{name}.png", reference)  # it leaves a picture of what differs beside the two
+    shutil.copy(REFERENCES / f"{name}.png", reference)  # compare_images writes its difference next to both
     return compare_images(str(reference), str(actual), TOLERANCE) is not None
 
 

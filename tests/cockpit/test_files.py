@@ -86,8 +86,8 @@ def test_the_files_of_a_command_are_queued_together_and_a_second_time_nothing_is
 ) -> None:
     file.write_text(DEFAULTS + MATRIX)
     dry = cockpit("queue", "add", file, "--dry-run").stdout
-    # Each optimizer: two chains (16 runs); on digits its dense network, random tickets, two sources (2 + 8 + 16); on
-    # each half random tickets, and those of the other half (8 + 8), as its dense network is the chain's.
+    # Each optimizer: two chains (16 runs); on digits the dense network, random tickets, two sources (2 + 8 + 16); on
+    # each half random tickets and tickets of the other half (8 + 8); its dense network is the chain's.
     assert "all: 40 curves, 148 runs: 148 new, 0 exist already" in dry
     assert not (file.parent / "experiments.db").exists()
     added = cockpit("queue", "add", file, "digits", "--json")

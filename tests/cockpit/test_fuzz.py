@@ -31,7 +31,7 @@ BRIEF = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-# What neither option nor variable expects.
+# Values that no option or variable expects.
 NUMBERS = ["", "0", "-1", "1e308", "-1e308", "nan", "inf", "-inf", "0x10", "1_000", "9" * 400, "1.5", "1e-320", "³"]
 TEXTS = [
     "",
@@ -125,7 +125,7 @@ def program(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(database, "on_wait", database.on_wait)
     for name in ("COCKPIT_DB", "COCKPIT_DATA", "COCKPIT_CONFIG"):
-        monkeypatch.setenv(name, "")  # what a command puts there is undone
+        monkeypatch.setenv(name, "")  # undoes a command's own change
 
     def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
         shutil.rmtree(folder, ignore_errors=True)
@@ -173,7 +173,7 @@ def _refusal(read: Callable[[], object], otherwise: str) -> str:
     return otherwise
 
 
-# What TOML can hold, as it is written.
+# Values as written in TOML.
 SCALARS = st.one_of(
     st.integers().map(str),
     st.floats().map(lambda value: str(value).replace("e+", "e")),

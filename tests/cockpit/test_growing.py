@@ -51,7 +51,7 @@ def test_curves_are_read_again_when_a_run_has_ended_or_time_has_passed(monkeypat
             time = now
             shown.rows(ended, 80, 20)
             assert len(reads) == expected
-        shown.rows(4, 100, 20)  # the terminal has another size
+        shown.rows(4, 100, 20)  # the terminal was resized
     assert len(reads) == 4
 
 

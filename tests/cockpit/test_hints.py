@@ -60,7 +60,7 @@ def test_what_is_advised_names_the_database_that_was_named(cockpit: Cockpit, tmp
 def test_only_commands_that_take_a_database_are_completed(
     monkeypatch: pytest.MonkeyPatch, text: str, completed: str
 ) -> None:
-    monkeypatch.setattr(hints, "_told", None)  # or what a test before this one told, in the same process
+    monkeypatch.setattr(hints, "_told", None)  # an earlier test in this process may have set it
     assert hints.complete(text) == text
     monkeypatch.setattr(hints, "_told", Path("a.db"))
     assert hints.complete(text) == completed

@@ -51,7 +51,7 @@ def test_what_has_no_place_is_refused_until_it_is_located(cockpit: Cockpit, tmp_
         assert "-a has no known place on this machine: name where it is with `cockpit data locate " in refused.stderr
         assert "its content is compared, so path and name may be others" in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
-    gone = cockpit("data", "locate", spec)  # the name that it had
+    gone = cockpit("data", "locate", spec)  # its old name
     assert (gone.returncode, gone.stdout, len(gone.stderr.splitlines())) == (2, "", 1)
     assert gone.stderr.endswith("; name the path that it has now: its content is compared, not its name\n")
     assert json.loads(cockpit("queue", "list", "--json").stdout) == before

@@ -23,7 +23,7 @@ def test_resnet50_has_the_published_parameters_and_multiply_adds(cockpit: Cockpi
     done = cockpit("models", "show", "resnet50", "--size", 224, "--classes", 1000, "--json")
     found = json.loads(done.stdout)
     assert (found["parameters"], found["prunable"]) == (25_557_032, 23_454_912)
-    assert found["flops"] / 2 == pytest.approx(4.09e9, rel=0.001)  # torchvision's page of its weights
+    assert found["flops"] / 2 == pytest.approx(4.09e9, rel=0.001)  # from torchvision's page of the weights
     assert sum(layer["flops"] for layer in found["layers"]) == found["flops"]
     assert found["layers"][0]["output"] == [64, 112, 112]
     assert found["output_layer"] == "fc"

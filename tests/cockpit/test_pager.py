@@ -51,7 +51,7 @@ def test_an_empty_file_is_an_empty_page() -> None:
 
 
 def test_what_a_search_finds_is_what_bytes_find(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pager, "CHUNK", 777)  # so that there is something across every kind of border
+    monkeypatch.setattr(pager, "CHUNK", 777)  # so that lines cross chunk borders
     file = BytesIO(TEXT)
     for start in range(0, len(TEXT), 9973):
         for word in ("line 4", "LINE", "x\nl", "absent"):

@@ -30,7 +30,7 @@ def test_a_preset_tells_what_is_new_shared_and_done(cockpit: Cockpit) -> None:
         "shared": 366,
         "done": 0,
     }
-    assert found["estimate"]["device_seconds"] is None  # nothing was measured
+    assert found["estimate"]["device_seconds"] is None  # nothing measured yet
     (experiment,) = found["experiments"]
     assert experiment["definition"]["scopes"] == ["global", "layerwise"]
     assert {"name": "cifar10 random-global", "runs": 90} in experiment["curve_names"]

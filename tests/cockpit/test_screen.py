@@ -102,7 +102,7 @@ def test_the_server_answers_on_the_loopback_address_to_its_own_page_only(trained
         for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
             with pytest.raises(urllib.error.HTTPError, match="403"):
                 fetch(f"http://127.0.0.1:{port}/", **headers)
-        with socket.socket() as other:  # the whole of 127/8 is this machine: another address of it is free
+        with socket.socket() as other:  # all of 127/8 is this machine, so another address is free
             other.bind(("127.0.0.2", port))
         again = subprocess.run(
             [sys.executable, "-m", "cockpit", "serve", "--port", str(port), "--db", str(trained)],

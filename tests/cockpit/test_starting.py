@@ -14,10 +14,10 @@ ALL: dict[tuple[str, ...], str] = {(name,): module for name, module in COMMANDS.
     (group, name): module for group, members in GROUPS.items() for name, module in members.items()
 }
 MODULES = set(ALL.values())
-# What one command takes from another's module.
+# Modules that commands share.
 TAKES: dict[tuple[str, ...], set[str]] = {("run",): {"cockpit.cli.results"}, ("work",): {"cockpit.cli.results"}}
 HEAVY = {"torch", "torchvision", "numpy", "scipy", "sklearn", "textual", "plotext", "matplotlib", "pydantic", "psutil"}
-# What takes a tenth of Python's own start or more, and none of `queue add`, `queue list` and `export` needs.
+# Each takes a tenth of Python's start or more; `queue add`, `queue list` and `export` need none.
 UNUSED = {
     *("importlib.metadata", "zipfile", "logging", "email", "asyncio", "ssl", "concurrent.futures", "argparse"),
     *("tomllib", "statistics", "secrets", "socket", "engine.datasets.npz", "engine.analysis.estimates"),

@@ -45,7 +45,7 @@ def test_a_queue_without_workers(cockpit: Cockpit, path: Path) -> None:
 
 def test_the_time_left_is_known_while_workers_train(cockpit: Cockpit, path: Path) -> None:
     train(path, 0)
-    assert cockpit("status").stdout == "▶ training: 0/4 runs, 1 worker\n"  # nothing was measured yet
+    assert cockpit("status").stdout == "▶ training: 0/4 runs, 1 worker\n"  # nothing measured yet
     assert "unknown" in cockpit("ls").stdout
     train(path, 2)
     said = cockpit("status")

@@ -23,7 +23,7 @@ from tests.cockpit.terminals import SECONDS, in_terminal
 from tests.conftest import Cockpit, run_cockpit
 from tests.hostile import COMMANDS, MARKUP, NAMES, hostile
 
-# What each command that prints a person's names is called with; {name} is an experiment of the database.
+# Commands that print users' names; {name} is an experiment.
 LISTINGS: dict[tuple[str, ...], str] = {
     ("claims",): "",
     ("data", "list"): "",
@@ -93,7 +93,7 @@ def test_no_name_reaches_the_terminal_as_a_command_and_none_breaks_a_listing(
 
 def test_a_name_takes_one_line_of_a_table_and_nothing_in_it_is_markup(cockpit: Cockpit, names: list[str]) -> None:
     lines = cockpit("queue", "list").stdout.splitlines()
-    assert len(lines) == 1 + len(names) + 1  # the time left of all
+    assert len(lines) == 1 + len(names) + 1  # the total time left
     assert lines[1].startswith(f"'{MARKUP} ␛[2J␛]0;owned␇' ")
     assert lines[5].startswith("'two␊lines and a␉tab␍' ")
 
@@ -104,7 +104,7 @@ def test_on_a_terminal_only_colours_are_obeyed(names: list[str], tmp_path: Path)
         assert "Traceback" not in shown
         text = re.sub(r"\x1b\[[\d;]*m", "", shown).replace("\r\n", "\n")
         assert not COMMANDS.search(text), arguments
-        assert not re.search(r"\x1b\[(8|31)m", shown)  # those of a name
+        assert not re.search(r"\x1b\[(8|31)m", shown)  # escape sequences of a name
 
 
 def test_names_in_listings_can_be_pasted_into_a_shell(cockpit: Cockpit, trained: Path) -> None:
@@ -121,7 +121,9 @@ def test_diff_fits_a_terminal_of_80_columns(trained: Path, tmp_path: Path) -> No
     shown, _ = in_terminal(tmp_path, "diff", "tiny", "--db", str(trained), until="never", keys=b"", COLUMNS="80")
     lines = re.sub(r"\x1b\[[\d;]*m", "", shown).replace("\r\n", "\n").splitlines()
     assert max(map(len, lines)) <= 80
-    assert sum(line.startswith("conv1") for line in lines) > 1  # in parts, each of which names the layers
+    assert (
+        sum(line.startswith("conv1") for line in lines) > 1
+    )  # the table is split into parts that each name the layers
 
 
 def test_data_keep_the_names_as_they_are(cockpit: Cockpit, names: list[str], tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_a_closed_stream_is_no_error(names: list[str], tmp_path: Path, command: 
     assert done.returncode == expected
     assert "Traceback" not in done.stderr
     assert not (">&-" in shell.split() and done.stdout)
-    assert not ("2>&-" in shell and "error" in done.stdout)  # what belongs to stderr
+    assert not ("2>&-" in shell and "error" in done.stdout)  # errors go to stderr
     assert (tmp_path / "experiments.db").read_bytes() == before
 
 

@@ -62,7 +62,7 @@ def test_on_a_terminal_without_room_the_texts_of_a_row_stand_above_its_numbers(
     rows = [["a to b", "tiny", "1.0 ± 2.0", "3"], ["a rather long name", "tiny", "10.0", "12"]]
     tables.show(headings, rows, left=2)
     assert len(capsys.readouterr().out.splitlines()) == 3
-    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, to rich
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich assume a terminal
     monkeypatch.setenv("COLUMNS", "22")
     tables.show(headings, rows, left=2)
     assert re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines() == [

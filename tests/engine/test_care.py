@@ -27,7 +27,9 @@ def path(trained: Path, tmp_path: Path) -> Path:
     """A copy of a trained database, with its files."""
     care.backup(trained, tmp_path / "experiments.db", silently)
     shutil.copytree(database.files_folder(trained), database.files_folder(tmp_path / "x"))
-    shutil.rmtree(database.files_folder(tmp_path / "experiments.db"))  # hard links: what is broken here breaks there
+    shutil.rmtree(
+        database.files_folder(tmp_path / "experiments.db")
+    )  # a backup hard-links files: damage here would reach the original
     database.files_folder(tmp_path / "x").rename(database.files_folder(tmp_path / "experiments.db"))
     return tmp_path / "experiments.db"
 
@@ -120,7 +122,7 @@ def test_a_file_that_sqlite_cannot_read_is_said_to_be_damaged(path: Path) -> Non
 def test_absent_files_are_a_note_and_damaged_ones_become_absent(path: Path, folder: Folder) -> None:
     absent, damaged, *_ = sorted(ticket_files(path))
     folder.ticket(absent).unlink()
-    folder.ticket(damaged).write_bytes(bytes(folder.ticket(damaged).stat().st_size))  # as long as before
+    folder.ticket(damaged).write_bytes(bytes(folder.ticket(damaged).stat().st_size))  # of the same size
     report = checked(path)
     assert report.damaged == (damaged,)
     assert report.errors == {"files": f"damaged ticket files: 1 ({damaged[:12]})"}
@@ -131,7 +133,7 @@ def test_absent_files_are_a_note_and_damaged_ones_become_absent(path: Path, fold
         assert records(path) == before
     assert not checked(path).errors
     assert ticket_files(path).isdisjoint({absent, damaged})
-    shutil.rmtree(folder.path)  # as beside a sample
+    shutil.rmtree(folder.path)  # a sample has no files
     assert len(checked(path).notes) == 1
 
 
@@ -208,7 +210,7 @@ def test_nothing_that_an_experiment_wants_is_freed(path: Path, folder: Folder) -
         assert {file.path.stem for file in plan(connection, folder, tickets=True).tickets} == ticket_files(path)
         queue_of = connection.execute("SELECT id FROM experiments").fetchone()[0]
     with closing(database.writer(path)) as connection:
-        queue.set_state(connection, queue_of, "cancelled")  # it can be resumed
+        queue.set_state(connection, queue_of, "cancelled")  # a cancelled experiment can be resumed
         assert not plan(connection, folder, runs=True)
         queue.remove(connection, queue_of)
         assert {file.path.stem for file in plan(connection, folder).tickets} == ticket_files(path)
@@ -270,7 +272,7 @@ def test_what_is_wanted_after_the_plan_was_made_stays(path: Path, folder: Folder
         queue.remove(connection, queue.experiment_id(connection, "tiny"))
         planned = plan(connection, folder)
         digest = min(ticket_files(path))
-        folder.put(folder.get(digest))  # a worker that has made the same, and is about to record it
+        folder.put(folder.get(digest))  # another worker made the same file and is about to record it
         collect(connection, folder, planned)
         assert ticket_files(path) == {digest}
         planned = plan(connection, folder)

@@ -101,7 +101,7 @@ def test_an_experiment_of_dense_networks_says_nothing(path: Path, connection: sq
         ((60_000, 10), (50_000, 100), False),  # Fashion-MNIST and CIFAR-100
         ((50_000, 100), (60_000, 10), True),
         ((1_281_167, 1000), (1_803_460, 365), True),  # ImageNet and Places365
-        ((50_000, 10), (25_000, 10), True),  # CIFAR-10 and a half of it
+        ((50_000, 10), (25_000, 10), True),  # CIFAR-10 and its half
         ((25_000, 10), (25_000, 10), False),
         ((100_000, 10), (50_000, 100), False),
     ],
@@ -188,7 +188,7 @@ def test_what_is_open_says_how_many_replicates_would_decide_it(
     add(path, "e", **{**OPTIONS, "replicates": 2})
     finish(connection, "0.1 * (ticket = 'winning')", "0.05 * seed * (ticket = 'winning')")
     (one,) = of(connection, "winning").comparisons
-    assert (one.decides, one.replicates_needed) == (0, 3)  # 0.125 with a deviation of 0.035: 4.3 * 0.035 / 1.73 is less
+    assert (one.decides, one.replicates_needed) == (0, 3)  # 4.3 * 0.035 / sqrt(3) is less than 0.125
     assert "too few, n=3" in cockpit("claims").stdout
     connection.execute("UPDATE runs SET status = 'waiting' WHERE seed = 1")
     (one,) = of(connection, "winning").comparisons
@@ -209,7 +209,7 @@ class Null:
     """Studies in which no side is better: every accuracy is drawn alike, and collapses alike."""
 
     replicates: int
-    comparisons: int = 1  # that share one side, as all tickets of a target share its random ones
+    comparisons: int = 1  # sharing one side, as all tickets of a target share its random ones
     experiments: int = 1
     collapse: float = 0.0
 
@@ -249,7 +249,7 @@ def test_of_1000_studies_without_an_effect_at_most_5_percent_are_decided(trained
     found = [null.study(curve, draw) for _ in range(1000)]
     decided = sum(one.verdict != "undecided" for one in found)
     told = sum(any(comparison.decides for comparison in one.studies[0].comparisons) for one in found)
-    assert max(decided, told) <= stats.binom.ppf(0.999, 1000, 0.05)  # 73: what 5 % are in a thousand draws
+    assert max(decided, told) <= stats.binom.ppf(0.999, 1000, 0.05)  # 73: the most that 5 % give in a thousand draws
 
 
 def test_a_collapsed_random_replicate_does_not_block_a_verdict(
@@ -279,7 +279,7 @@ def test_a_diverged_replicate_counts_at_chance_and_is_told(
     found = of(connection, "winning")
     (one,) = found.comparisons
     assert (found.verdict, one.levels, one.diverged, one.difference.n) == ("supported", (5, 6), (0, 1), 6)
-    assert one.difference.seeds[4] == pytest.approx(0.02 + 0.2, abs=0.01)  # half of 0.5 less 0.1, as one level of two
+    assert one.difference.seeds[4] == pytest.approx(0.02 + 0.2, abs=0.01)  # half of 0.5 - 0.1: one level of two
     assert "random-global: 1 of its replicates diverged (counted at chance)" in cockpit("claims").stdout
     lines = cockpit("show", "e").stdout.splitlines()
     assert "'digits-b random-global': 1 of 42 runs diverged (not in any mean), at level 6" in lines
@@ -331,7 +331,7 @@ def test_tickets_that_are_not_found_as_the_papers_are_say_nothing_of_its_claims(
     assert {study.experiment for one in claims.findings(connection) for study in one.studies} == {"paper"}
     assert claims.left_out(connection) == ["another"]
     connection.execute("UPDATE experiments SET definition = json_remove(definition, '$.criterion', '$.granularity')")
-    assert "paper" not in claims.left_out(connection)  # as versions wrote them that had one way
+    assert "paper" not in claims.left_out(connection)  # as earlier versions wrote them
 
 
 def test_levels_that_are_not_sparse_say_nothing(path: Path, connection: sqlite3.Connection) -> None:

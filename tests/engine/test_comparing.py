@@ -248,7 +248,7 @@ def test_the_default_level_is_the_sparsest_that_both_have(connection: sqlite3.Co
     one = Side("one", "", {2: {1: real.runs[2][1]}, 3: {5: real.runs[3][1]}})
     assert comparing.levels(real, short) == comparing.levels(short, real) == (0, 2)
     assert compare(connection, folder, real, short).level == 2
-    found = compare(connection, folder, real, one)  # at level 3 they have no replicate in common
+    found = compare(connection, folder, real, one)  # no common replicate at level 3
     assert (found.level, found.n, found.replicates) == (2, 1, (1,))
     with pytest.raises(InputError, match="level 3 cannot be compared: choose from 0, 2"):
         compare(connection, folder, real, short, 3)

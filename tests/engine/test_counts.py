@@ -146,9 +146,8 @@ def test_layers_of_one_rate_are_compared_with_each_other() -> None:
 def test_rates_have_one_form_which_is_read_again(given: str | float, found: Rates) -> None:
     assert rates.read("prune_rate", given) == found
     assert rates.read("prune_rate", found) == found
-    chain = Run.from_json  # a recipe takes it, too
     run = Run(RandomGlobal(2, 0.3), curves(define(**TINY))[0].points[0].run.training)
-    assert chain(run.to_json()) == run
+    assert Run.from_json(run.to_json()) == run
 
 
 @pytest.mark.parametrize(
@@ -181,7 +180,7 @@ def test_the_recipe_of_a_chain_holds_its_rates_and_is_read_again() -> None:
         for point in curve.points:
             assert Run.from_json(point.run.to_json()) == point.run
     rules = {point.run.chain.rule.rate for curve in found for point in curve.points if point.run.chain}
-    assert rules == {"conv=0.2,linear=0.2,output=0.1", 0.2}  # that of level 0 knows no rate
+    assert rules == {"conv=0.2,linear=0.2,output=0.1", 0.2}  # level 0 has no rate
 
 
 def test_lenet_300_100_is_of_linear_layers_alone_and_its_default_prunes_them() -> None:

@@ -76,7 +76,7 @@ def test_a_random_criterion_draws_from_its_seed_and_level() -> None:
 def test_every_criterion_of_ours_is_written_out_here() -> None:
     weights_alone = {
         name for name in CRITERIA.built_in if needs_weights_alone(Rule(criterion=name))
-    }  # others: test_data_criteria
+    }  # the others are in test_data_criteria.py
     assert {*WRITTEN_OUT, "random"} == weights_alone
     for name in weights_alone:
         found = CRITERIA.load(name)(weights(0), weights(1), streams.generator("x", 0))

@@ -41,7 +41,7 @@ STEP = 1e-4
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    profiles.configure("exact", CPU)  # more threads than one are slower by far for tensors so small
+    profiles.configure("exact", CPU)  # several threads are far slower for small tensors
 
 
 def small(seed: int = 0) -> nn.Sequential:
@@ -144,7 +144,7 @@ def test_synflow_prunes_in_100_rounds_by_the_sums_over_paths(rate: float) -> Non
     torch.manual_seed(2)
     body = [nn.Flatten(), nn.Linear(16, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 7), nn.ReLU(), nn.Linear(7, 4)]
     model = nn.Sequential(*body)
-    model.get_buffer("2.running_mean").fill_(3.0)  # which is on no path
+    model.get_buffer("2.running_mean").fill_(3.0)  # on no path through the network
     names = ["1.weight", "4.weight", "6.weight"]
     weights = [model.get_parameter(name).detach().double().numpy() for name in names]
     left, sizes = np.ones(16 * 9 + 9 * 7 + 7 * 4, bool), [weight.size for weight in weights]
@@ -169,7 +169,7 @@ def test_synflow_prunes_in_100_rounds_by_the_sums_over_paths(rate: float) -> Non
 @pytest.mark.parametrize("criterion", [*OF_IMAGES, *ROUNDS])
 def test_exact_counts_remain_at_each_of_30_levels_ties_included(criterion: str, scope: Any) -> None:
     model = small()
-    for name in LAYERS:  # few values, and zeros among them
+    for name in LAYERS:  # few distinct values, some 0
         weight = model.get_parameter(name)
         weight.data = (weight.data * 4).round() / 4
     final = {name: model.get_parameter(name).detach().clone() for name in LAYERS}
@@ -203,7 +203,7 @@ def test_what_layers_draw_is_the_same_at_every_look() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-# Runs that make their masks so.
+# Runs whose masks come from data or initial weights.
 
 OPTIONS: dict[str, Any] = {
     **TINY,
@@ -264,7 +264,7 @@ def test_the_masks_of_a_chain_are_those_of_its_weights_and_first_batches(
         kept[flat.argsort(descending=True, stable=True)[: round(0.8 * len(flat))]] = True
         found = starts.unpack_masks(read(*links.mask_of(1)))
         differing = int((torch.cat([mask.flatten() for mask in found.values()]) ^ kept).sum())
-        assert differing <= len(kept) // 1000  # sums in another order
+        assert differing <= len(kept) // 1000  # rounding differs, as sums have another order
         below = starts.unpack_masks(read(*links.mask_of(2)))
     assert sum(pruner.remaining(below).values()) == round(len(kept) * 0.64)
     assert all(bool((found[name] | ~below[name]).all()) for name in found)
@@ -315,7 +315,7 @@ def test_the_first_mask_of_level_1_that_is_recorded_counts(snipped: Path) -> Non
         claim = Claim(row["id"], 9, row["attempt"], links.run(1))
         records.file(connection, claim, kind, "0" * 64, 1, producer.digest, None)
         assert records.file_of(connection, producer.digest, kind) == kept
-        records.file(connection, claim, kind, "0" * 64, 1, producer.digest, kept)  # which is lost
+        records.file(connection, claim, kind, "0" * 64, 1, producer.digest, kept)  # the file itself is lost
         assert records.file_of(connection, producer.digest, kind) == "0" * 64
         records.file(connection, claim, kind, str(kept), 1, producer.digest, "0" * 64)
         connection.execute("UPDATE runs SET status = 'done' WHERE digest = ?", (links.run(1).digest,))

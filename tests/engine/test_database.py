@@ -154,7 +154,7 @@ def test_no_number_in_the_database_is_nan_or_infinite(trained: Path) -> None:
 
 
 def test_the_sqlite_shell_understands_the_database(trained: Path) -> None:
-    with closing(sqlite3.connect(f"file:{trained}?mode=ro", uri=True)) as plain:  # nothing of ours is registered here
+    with closing(sqlite3.connect(f"file:{trained}?mode=ro", uri=True)) as plain:  # without cockpit's SQL functions
         assert plain.execute("PRAGMA foreign_key_check").fetchall() == []
         assert plain.execute("SELECT count(*) FROM curves WHERE n = 2").fetchone()[0] > 0
         assert {row[2] for row in plain.execute("PRAGMA table_info(runs)")} == {"INTEGER", "TEXT", "REAL"}

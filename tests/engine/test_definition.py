@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from engine.errors import InputError
 from engine.models import catalog, definition, nets, user_model
 
-# Imports each module of the current folder that loads a ticket, with the project's own packages out of reach.
+# Imports each module that loads a ticket, with the project's packages out of reach.
 ALONE = """
 import importlib, json, pathlib, sys, torch
 sys.modules["engine"] = sys.modules["cockpit"] = None

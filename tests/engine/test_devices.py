@@ -56,11 +56,11 @@ def broken(monkeypatch: pytest.MonkeyPatch, *traces: Path, torch: TorchCards | N
         ("", []),
         ("-1", []),
         ("2,0", [("2", "GPU-b"), ("0", "GPU-aaa1")]),
-        ("0,7,1", [("0", "GPU-aaa1")]),  # the list ends at the first name that is none
+        ("0,7,1", [("0", "GPU-aaa1")]),  # the list ends at the first invalid name
         ("1x, 0", [("1x", "GPU-aaa2"), ("0", "GPU-aaa1")]),
-        ("1,1", []),  # CUDA takes none of a list that names one twice
+        ("1,1", []),  # CUDA ignores a list with a duplicate
         ("GPU-b", [("GPU-b", "GPU-b")]),
-        ("GPU-aaa", []),  # of two cards
+        ("GPU-aaa", []),  # two cards match
         ("MIG-1234, 1", [("MIG-1234", None), ("1", "GPU-aaa2")]),
     ],
 )
@@ -125,7 +125,7 @@ def test_without_nvml_and_torch_the_cpu_is_used_but_not_without_a_word(
     assert devices.usable()[0].name == "cpu"
     assert "training on the CPU" in (devices.unclear() or "")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert devices.unclear() is None  # as was asked for
+    assert devices.unclear() is None  # as requested
     broken(monkeypatch, tmp_path / "no trace of a card")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert devices.unclear() is None
@@ -194,7 +194,7 @@ def test_a_worker_has_its_share_of_the_cores_but_one_to_decode_with(
 def test_a_large_node_has_no_more_decoders_than_its_devices_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "cores", lambda: 256)
     assert [devices.decoders(1), devices.decoders(8)] == [32, 31]
-    assert devices.decoders(1, split=8) == 255  # of which each of the eight processes has 31
+    assert devices.decoders(1, split=8) == 255  # 31 for each of eight processes
     assert devices.decoders(1, split=2) == 64
 
 

@@ -67,7 +67,7 @@ def brute_force(
 def test_the_schedule_is_that_of_a_plain_simulation(seed: int) -> None:
     draw = random.Random(seed)
     count = draw.randrange(1, 25)
-    ranks = draw.sample(range(count), count)  # a run that is needed may come later in the order
+    ranks = draw.sample(range(count), count)  # needed runs may come later in the order
     needs = [(ranks[a], ranks[b]) for a in range(count) for b in range(a) if draw.random() < 0.15]
     seconds = [[draw.randrange(1, 6) for _ in range(3)] for _ in range(count)]
     pools = [[draw.randrange(3) for _ in range(draw.randrange(1, 5))] for _ in range(draw.randrange(1, 3))]
@@ -153,8 +153,8 @@ def test_times_are_medians_of_the_same_kind_else_scaled_by_pixels_and_epochs_els
     for name, seconds in (
         ("longer", 2.0 * 6 / 2),
         ("other set", 2.0 * 1257 / 629),
-        ("held out", 2.0),  # none of its kind has ended
-        ("tested less", 2.0),  # likewise
+        ("held out", 2.0),  # no such run has ended
+        ("tested less", 2.0),  # nor such a run
     ):
         found, unknown = seconds_of(connection, name)
         assert found == pytest.approx(seconds)
@@ -185,9 +185,9 @@ def test_runs_on_another_card_neither_spoil_an_estimate_nor_count_as_zero(
     (on_slow,), (on_fast,) = places(1, "cuda:0", slow), places(1, "cuda:0+cuda:1", fast)
     assert done_in(on_slow) == (220.0, 220.0)
     assert done_in(on_fast) == (20.0, 20.0)
-    assert done_in(on_slow, on_fast) == (110.0, 120.0)  # one each: what is free first takes the next
+    assert done_in(on_slow, on_fast) == (110.0, 120.0)  # one run each: the first free device takes the next
     assert done_in(*places(1, "cuda:0", other)) == (210.0, 210.0)  # the median of all CUDA cards
-    assert done_in(on_fast, *places(1, "mps", "M3 GPU")) == (10.0, 20.0)  # no such device trained anything
+    assert done_in(on_fast, *places(1, "mps", "M3 GPU")) == (10.0, 20.0)  # no such device has trained
     assert done_in(*places(2, "cpu", "AMD EPYC")) == (1000.0, 2000.0)
 
 
@@ -278,7 +278,7 @@ def test_an_estimate_assumes_the_workers_of_all_machines(connection: sqlite3.Con
     here = processes.place().host
     assert assumed([Place(Card("cpu", "EPYC"), here, 1)] * 2) == "2 workers on this machine"
     assert assumed([Place(Card("cpu", "EPYC"), here)]) == "1 device of this machine"
-    connection.execute("UPDATE workers SET heartbeat_at = ?", (database.now(-120.0),))  # cut off: they train nothing
+    connection.execute("UPDATE workers SET heartbeat_at = ?", (database.now(-120.0),))  # silent workers train nothing
     assert {place.host for place in estimates.places(connection)} == {here}
 
 
@@ -418,7 +418,7 @@ def test_previews_of_groups_say_what_each_says_alone_and_make_fewer_digests(monk
     alone = [preview(None, group, places(2)) for group in groups]
     made_alone = len(made)
     assert previews(None, groups, places(2)) == alone
-    assert len(made) - made_alone <= made_alone * 2 / 3  # each experiment is in two groups, and expanded once
+    assert len(made) - made_alone <= made_alone * 2 / 3  # each experiment is in two groups but is expanded once
 
 
 def test_canonical_json_is_what_the_standard_library_writes() -> None:

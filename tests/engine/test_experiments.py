@@ -33,7 +33,9 @@ def runs(definition: Definition) -> list[str]:
 def test_the_demonstration_is_19_levels_of_the_chain_and_5_of_each_ticket() -> None:
     definition = define(**PRESETS["digits"].options)
     assert definition.evaluate == (0, 6, 12, 15, 18)
-    assert len(set(runs(definition))) == 2 * (19 + 5 + 5 + 1)  # chain, transferred, random, the target's dense
+    assert len(set(runs(definition))) == 2 * (
+        19 + 5 + 5 + 1
+    )  # chain, transfers, random tickets, the target's dense network
 
 
 def test_a_ticket_on_its_own_source_is_the_chains_own_run() -> None:
@@ -190,7 +192,7 @@ def test_what_cannot_be_is_refused_with_what_is_allowed(options: dict[str, Any],
 
 def test_an_output_layer_is_carried_only_where_class_counts_agree() -> None:
     definition = tiny(head="carry")
-    assert curves(definition) == curves(tiny())  # it changes nothing but what is refused
+    assert curves(definition) == curves(tiny())  # it changes only what is refused
     other = replace(definition.targets[0], classes=26)
     with pytest.raises(InputError, match="head carry is impossible: digits-a has 10 classes, digits-b 26: give auto"):
         checked(replace(definition, targets=(other,)))
@@ -254,7 +256,7 @@ def test_a_data_set_is_remembered_as_it_was_found(tmp_path: Path, name: str, par
     [
         ({}, {}),
         ({"replicates": 5}, {"replicates": 5}),
-        ({"levels": 30}, {"levels": 30}),  # those of paper grow along
+        ({"levels": 30}, {"levels": 30}),  # the rule `paper` follows
         ({"levels": 12, "evaluate": "all"}, {"levels": 12, "evaluate": "all"}),
         ({"source": ["digits"]}, {"source": ["digits-a", "digits"]}),
         ({"target": ["digits-b", "digits"]}, {"target": ["digits-b", "digits"]}),
@@ -330,7 +332,7 @@ def test_a_limit_on_test_images_below_one_of_a_class_is_refused(images: int) -> 
 def test_a_limit_on_test_images_holds_for_each_data_set_that_is_larger() -> None:
     definition = define(source=["mnist"], target=["svhn"], levels=1, test_images=10_000)
     limits = {c.target.name: {p.run.training.test_images for p in c.points} for c in curves(definition)}
-    assert limits == {"mnist": {None}, "svhn": {10_000}}  # which have 10,000 and 26,032
+    assert limits == {"mnist": {None}, "svhn": {10_000}}  # test images: 10,000 and 26,032
 
 
 @pytest.mark.parametrize("images", [None, 100, 10_000])

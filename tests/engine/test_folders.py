@@ -267,7 +267,7 @@ def pipe(place: Path) -> None:
 def socket_(place: Path) -> None:
     with socket.socket(socket.AF_UNIX) as one:
         here = Path.cwd()
-        os.chdir(place.parent)  # an address has at most 107 bytes
+        os.chdir(place.parent)  # the address of a socket has at most 107 bytes
         try:
             one.bind(place.name)
         finally:
@@ -314,7 +314,7 @@ def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(*_: object) -> bytes:
         raise PermissionError(13, "Permission denied", "001.png")
 
-    monkeypatch.setattr(manifests, "look", refuse)  # as root may read everything
+    monkeypatch.setattr(manifests, "look", refuse)  # root may read any file
     with pytest.raises(InputError, match=r"it cannot be read \(Permission denied\): 001.png"):
         specs.resolve(f"folder:{root}")
     with pytest.raises(InputError, match="Permission denied"):

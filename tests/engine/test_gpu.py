@@ -96,7 +96,7 @@ def test_recorded_steps_come_to_the_same_bits_as_steps_taken_as_they_are(model: 
         TRAINING, model=model, optimizer=optimizer, learning_rate=0.01, profile="fast", epochs=6, milestones=(4,)
     )
     profiles.configure("fast", GPU)
-    torch.backends.cudnn.benchmark = False  # which may choose other kernels the second time
+    torch.backends.cudnn.benchmark = False  # it may choose other kernels the second time
     torch.use_deterministic_algorithms(True)
     data = Data(load.load("digits-a", ""), configuration, GPU)
     results = []
@@ -134,7 +134,7 @@ def test_steps_are_recorded_and_a_training_goes_on_from_its_checkpoint(capsys: p
     for epoch in loop.train(state, data, configuration, lambda _: None, taking=taking):
         if epoch.epoch == 3:
             left = checkpoints.pack(state, "run", 1, 0.0)
-    assert len(recorded[0].recordings) == 2  # a whole batch, and the last of an epoch
+    assert len(recorded[0].recordings) == 2  # a whole batch, and the shorter last one
     assert "not recorded" not in capsys.readouterr().out
     resumed = begun()
     checkpoints.unpack(left).restore(resumed)
@@ -151,7 +151,7 @@ def test_training_steps_do_not_wait_for_the_device() -> None:
     state = loop.begin(net, masks, configuration, GPU)
     steps = 0
 
-    def watch(state: loop.State) -> None:  # in the first epoch and the last, steps before the end may not wait
+    def watch(state: loop.State) -> None:  # steps before the end of the first and last epoch must not wait
         nonlocal steps
         steps += 1
         torch.cuda.set_sync_debug_mode("error" if state.epoch in (0, 5) and state.step < 10 else "default")
@@ -160,7 +160,7 @@ def test_training_steps_do_not_wait_for_the_device() -> None:
         list(loop.train(state, data, configuration, watch))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert steps == 6 * 11  # the last of each epoch is the evaluation's
+    assert steps == 6 * 11  # the last step of each epoch evaluates
 
 
 def test_a_profiler_sees_no_wait_between_the_first_step_of_an_epoch_and_the_last() -> None:
@@ -173,8 +173,8 @@ def test_the_memory_of_a_run_is_what_it_had_reserved(tmp_path: Path) -> None:
     work_off(path, device="cuda:0")
     with closing(database.reader(path)) as connection:
         taken = [row[0] for row in connection.execute("SELECT device_memory FROM runs")]
-    assert min(taken) >= 2 * 2**20  # what the allocator takes at once
-    assert max(taken) < 1.5 * min(taken)  # later runs, whose process has trained others, too
+    assert min(taken) >= 2 * 2**20  # the allocator's smallest request
+    assert max(taken) < 1.5 * min(taken)  # also in processes that trained before
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

@@ -27,7 +27,7 @@ class Driver:
     def __init__(self) -> None:
         self.streams: list[SimpleNamespace] = []
         self.current: object = "the default stream"
-        self.fails: Exception | None = None  # with which a capture ends
+        self.fails: Exception | None = None  # raised at the end of a capture
 
     def stream(self, device: torch.device) -> SimpleNamespace:
         self.streams.append(SimpleNamespace(device=device))
@@ -67,7 +67,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
 def test_all_runs_of_a_process_record_on_one_stream_of_a_device(driver: Driver) -> None:
     recorders = [graphs.Cuda(CUDA) for _ in range(40)]
     assert len(driver.streams) == 1
-    assert len({id(recorder.pool) for recorder in recorders}) == 40  # a pool is torch's until its recordings are gone
+    assert len({id(recorder.pool) for recorder in recorders}) == 40  # torch keeps a pool until its recordings are gone
     graphs.Cuda(torch.device("cuda:1"))
     assert len(driver.streams) == 2
 
@@ -191,5 +191,5 @@ def test_a_capture_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.Mo
     monkeypatch.setattr(graphs.Cuda, "possible", True)
     before, value = torch.cuda.current_stream(), torch.ones((), device=CUDA)
     with pytest.raises(RuntimeError):
-        graphs.Cuda(CUDA).record(lambda: print(float(value)))  # which waits for the device
+        graphs.Cuda(CUDA).record(lambda: print(float(value)))  # this waits for the device
     assert torch.cuda.current_stream() == before

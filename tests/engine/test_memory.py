@@ -41,7 +41,7 @@ def test_an_error_in_the_wake_of_one_is_one(error: Exception) -> None:
         try:
             try:
                 raise error
-            except Exception as first:  # as leaving a capture raises that it was invalidated
+            except Exception as first:  # as torch raises on leaving an invalid capture
                 raise RuntimeError("operation failed due to a previous error") from (first if cause else None)
         except RuntimeError as found:
             return found
@@ -50,7 +50,7 @@ def test_an_error_in_the_wake_of_one_is_one(error: Exception) -> None:
     implied = raised(cause=True)
     implied.__cause__, implied.__suppress_context__ = None, False
     assert memory.ran_out(implied)
-    assert not memory.ran_out(raised(cause=False))  # which says that the first does not matter
+    assert not memory.ran_out(raised(cause=False))  # `from None`: the first error does not matter
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_convolution_without_room_is_understood(monkeypatch: pytest.MonkeyPatc
     kernels = torch.randn(256, 256, 3, 3, device="cuda")
 
     def convolve_more_and_more() -> None:
-        for images in range(1, 10_000):  # at some number there is room for them, but for no workspace
+        for images in range(1, 10_000):  # some number fits, without its workspace
             torch.nn.functional.conv2d(torch.empty(images, 256, 56, 56, device="cuda"), kernels)
 
     torch.cuda.set_per_process_memory_fraction(0.05)

@@ -162,8 +162,8 @@ def test_a_result_from_there_ends_a_run_that_failed_here_and_ones_own_attempts_s
         ]
         epochs = connection.execute("SELECT attempt FROM epochs WHERE run_id = ? ORDER BY 1", (row["id"],))
         assert [epoch[0] for epoch in epochs] == [1, 2]
-        assert connection.execute("SELECT count(*) FROM workers WHERE ended_at IS NULL").fetchone()[0] == 1  # one's own
-    assert pretend(here) == 3 + 4 + 4  # what was blocked goes on
+        assert connection.execute("SELECT count(*) FROM workers WHERE ended_at IS NULL").fetchone()[0] == 1
+    assert pretend(here) == 3 + 4 + 4  # blocked runs wait again
 
 
 def test_what_failed_there_is_brought_and_blocks_but_what_is_known_here_stays(here: Path, there: Path) -> None:
@@ -172,7 +172,7 @@ def test_what_failed_there_is_brought_and_blocks_but_what_is_known_here_stays(he
         add(there, name, **(ONE | options))
     pretend(there, is_dense, end="failed")
     found = merged(here, there)
-    assert found.paused == ["theirs"]  # its random tickets wait, and what is blocked may be retried
+    assert found.paused == ["theirs"]  # its random tickets wait; blocked runs may be retried
     states = by_name(here)
     assert (states["mine"].waiting, states["mine"].failed) == (13, 0)
     assert (states["theirs"].halted, states["theirs"].failed, states["theirs"].blocked) == (4, 2, 7)
@@ -291,7 +291,7 @@ def test_an_interrupted_merge_leaves_everything_as_it_was(
 
     before = dump(here)
     with monkeypatch.context() as patched:
-        patched.setattr(queue, "refit", killed)  # the last thing that it does
+        patched.setattr(queue, "refit", killed)  # the last step of a merge
         with pytest.raises(KeyboardInterrupt):
             merged(here, there)
     assert dump(here) == before

@@ -161,7 +161,7 @@ SMALL: dict[str, tuple[str, tuple[int, ...], bytes]] = {
     "test_labels": ("|u1", (2,), bytes([0, 1])),
 }
 GOOD = {name: npy(header(descr, shape), body) for name, (descr, shape, body) in SMALL.items()}
-# Values that a header or an array may have by accident or on purpose.
+# Values that a damaged or hostile file may have.
 ODD = st.one_of(
     st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.lists(st.integers(-1, 5), max_size=4),
     st.tuples(st.integers(0, 2**70)), st.sampled_from(["|u1", "<i8", ">i4", "<f4", "|O", "|u3", [("a", "<i4")]]),
@@ -244,12 +244,12 @@ def read_or_refused(spec: str) -> None:
     assert (seen.shape[3], *seen.shape[1:3]) == facts.shape
 
 
-# The same set with bytes in place of pixels; what is empty is left out.
+# The same set with encoded images; empty arrays are left out.
 PACKED: dict[str, bytes] = {"train_images": b"", "test_images": b""}
 for _part, _count in (("train", 4), ("test", 2)):
     PACKED[f"{_part}_bytes"] = npy(header("|u1", (_count,)), bytes(_count))
     PACKED[f"{_part}_offsets"] = npy(header("|u1", (_count + 1,)), bytes(range(_count + 1)))
-HUGE = 200 * 2**20  # bytes, which take 1 MB in a file
+HUGE = 200 * 2**20  # bytes; 1 MB in the file
 
 
 def zeros(dtype: str, count: int) -> bytes:

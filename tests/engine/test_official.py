@@ -205,7 +205,7 @@ def test_a_download_is_unpacked_checked_and_shown_on_stderr(
     assert official.fetch("cifar10", folder)
     assert "100.0%" in capfd.readouterr().err
     assert np.array_equal(load.load("cifar10", "").train_images, parts["train"][0])
-    assert not official.fetch("cifar10", folder)  # it is there
+    assert not official.fetch("cifar10", folder)
     (folder / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"damaged")
     assert official.fetch("cifar10", folder)
     load.load("cifar10", "")
@@ -234,7 +234,7 @@ def test_damaged_idx_files_are_fetched_again(
         resources.append((packed.name, published.md5(packed)))
     monkeypatch.setattr(KINDS["mnist"], "resources", resources)
     monkeypatch.setattr(KINDS["mnist"], "mirrors", [server])
-    write("fashion-mnist", tmp_path)  # other files under the same names
+    write("fashion-mnist", tmp_path)  # other content under published names
     (tmp_path / "FashionMNIST").rename(tmp_path / "MNIST")
     folder.mkdir()
     (tmp_path / "MNIST").rename(folder / "MNIST")

@@ -36,7 +36,7 @@ def texts(tree: ast.Module) -> Iterator[str]:
 @pytest.mark.parametrize("path", sorted((ROOT / "engine").rglob("*.py")), ids=lambda path: path.stem)
 def test_the_engine_names_no_flag(path: Path) -> None:
     source = path.read_text()
-    # Processes of the engine talk to each other in flags: whole words, in a command or its parser.
+    # Flags between the engine's own processes: whole words, in a command or its parser.
     talks = "add_argument(" in source or path.parent.name in ("training", "workers")
     for text in texts(ast.parse(source)):
         assert not FLAG.search(text) or (talks and re.fullmatch(r"--[a-z-]+", text)), text
@@ -60,7 +60,7 @@ def test_every_field_of_a_definition_is_an_options_or_follows_from_them() -> Non
     assert set(SIZES.values()) <= set(DEFINING)
 
 
-@pytest.mark.parametrize("name", sorted(DEFINING.keys() - {"keep"}))  # which says what runs leave behind
+@pytest.mark.parametrize("name", sorted(DEFINING.keys() - {"keep"}))  # `keep` is no part of a run
 def test_options_without_a_part_in_a_runs_identity_add_runs_or_leave_some_out(name: str) -> None:
     base: dict[str, Any] = {**TINY, "levels": 9, "epochs": 3, **NEEDED.get(name, {})}
     kind = {"random": ["local"], "images": 300, "evaluate": "all", "scope": ["layerwise"], "optimizer": ["adam"]}

@@ -159,14 +159,14 @@ def test_who_may_only_read_follows_those_who_write(public: Path) -> None:
                 os.write(answer[1], " ".join(results.experiments()).encode())
         finally:
             os._exit(0)
-    os.close(answer[1])  # so that a child that died is seen
+    os.close(answer[1])  # so that reading ends if the child dies
 
     def seen() -> str:
         os.write(asked[1], b"?")
         return os.read(answer[0], 1000).decode()
 
     assert seen() == "one"
-    with closing(database.writer(path)):  # the database is open, and its log is made
+    with closing(database.writer(path)):  # creates the write-ahead log
         add(path, "two", seed=7)
         assert seen() == "one two"
     add(path, "three", seed=9)

@@ -82,7 +82,7 @@ def test_a_pool_whose_database_was_replaced_starts_nothing_and_leaves_the_other_
 def test_nothing_is_started_again_once_a_pool_was_told_to_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(monkeypatch, "import time; time.sleep(60)")
     ending = Pool(path, [Device("cpu", None, False)])
-    with ending._changing:  # as while a crashed worker is being replaced
+    with ending._changing:  # held while a crashed worker is replaced
         ending._slots[0].process.kill()
         ending._slots[0].process.wait()
     ending.stop()

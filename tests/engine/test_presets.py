@@ -33,13 +33,13 @@ def runs(name: str) -> dict[str, Run]:
 @pytest.mark.parametrize(
     ("name", "by_hand"),
     [
-        # Two scopes share the dense network: 31 + 30 links; random tickets.
+        # Two scopes share the dense network: 31 + 30; random tickets.
         ("fig1a", CHAIN + 30 + CURVE),
         ("fig1b", CHAIN + 30),
         # The chains of 10a and 10b; 10a's tickets on 10b; random tickets on 10b.
         ("fig2a", 2 * CHAIN + CURVE + CURVE),
         ("fig2b", 2 * CHAIN + CURVE + CURVE),
-        # Six chains, of which one is the target's own; five transfers; random tickets.
+        # Six chains, one of them the target's; five transfers; random tickets.
         *((f"fig{figure}{panel}", 6 * CHAIN + 5 * CURVE + CURVE) for figure in "34" for panel in "abcd"),
         *((f"fig{figure}{panel}-four", 4 * CHAIN + 3 * CURVE + CURVE) for figure in "34" for panel in "abcd"),
         # Four chains, three transfers, random tickets.
@@ -47,7 +47,7 @@ def runs(name: str) -> dict[str, Run]:
         # The chains of SGD and of Adam; the ticket of one trained with the other; random tickets.
         ("fig5a", 2 * CHAIN + CURVE + CURVE),
         ("fig5b", 2 * CHAIN + CURVE + CURVE),
-        # One chain and three kinds of random tickets, each with fresh weights of its own at level 0.
+        # One chain; three kinds of random tickets, each with its own fresh weights at level 0.
         ("figA1", CHAIN + 3 * CURVE),
         # A chain; two more trainings and a line of each level that is evaluated.
         ("instability-start", CHAIN + 3 * CURVE),

@@ -94,7 +94,7 @@ def test_temporary_names_are_unique_and_say_whether_they_are_being_written(
     assert len(set(marks)) == 100
     ours = tmp_path / f".{'0' * 64}.safetensors.{marks[0]}"
     dead = ours.with_name(ours.name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-"))
-    bare = ours.with_suffix(f".{os.getpid()}")  # of version 0.1.0: whichever machine's that pid is
+    bare = ours.with_suffix(f".{os.getpid()}")  # as version 0.1.0 named it, by pid alone
     for place in (ours, dead, bare):
         place.write_bytes(b"")
         assert files.is_temporary(place)
@@ -137,7 +137,7 @@ def test_a_clock_that_is_set_neither_stops_loads_nor_kills_pools(
     for busy in (0.2, 0.3):
         workers.record_loads(connection, "here", [Load("cpu", busy, 1, 2)])
     found = {row.host: row.busy for row in workers.loads(connection)}
-    assert found.pop("here") == 0.2  # the next is too soon
+    assert found.pop("here") == 0.2  # the next ask comes too soon
     assert found == ({} if step == 3700.0 else {"elsewhere": 0.1})
     assert len(workers.live_pools(connection)) == 1
     connection.close()
@@ -167,8 +167,8 @@ def test_a_container_without_a_proc_of_its_own_says_that_workers_cannot_be_told(
 
 ENDINGS = [
     ("sys.exit(7)", "ended with code 7 and no answer"),
-    ("os.abort()", "was ended by SIGABRT: its memory ran out, most likely"),  # as libraries do on bad_alloc
-    ("os.kill(os.getpid(), 9)", "was ended by SIGKILL: its memory ran out, most likely"),  # as Linux does
+    ("os.abort()", "was ended by SIGABRT: its memory ran out, most likely"),  # libraries do this on bad_alloc
+    ("os.kill(os.getpid(), 9)", "was ended by SIGKILL: its memory ran out, most likely"),  # Linux does this
     ("os.kill(os.getpid(), 11)", "was ended by SIGSEGV"),
     ("os.kill(os.getpid(), 40)", "was ended by signal 40"),
 ]

@@ -37,7 +37,7 @@ def test_counts_are_exact_and_masks_nested_at_each_of_30_levels(scope: Scope, ti
     total = sum(value.numel() for value in weights().values())
     masks = None
     for level in LEVELS:
-        layers = weights(level, ties)  # other weights at each level, as after another training
+        layers = weights(level, ties)  # new weights at each level, as after training
         if masks is not None:
             layers = {name: value * masks[name] for name, value in layers.items()}
         found = pruner.prune(layers, masks, rule, level)
@@ -96,7 +96,7 @@ def test_the_largest_of_many_are_those_of_a_stable_sort(kind: str, kept: int) ->
     scores = torch.rand(100_000, generator=draw)
     if kind == "ties":
         scores = (scores * 4).round()
-    if kind == "sampled":  # what is looked at first is nothing like the rest
+    if kind == "sampled":  # the sampled part differs from the rest
         scores[:: pruner.SAMPLED] += 10
     if kind == "pruned":
         scores[torch.rand(100_000, generator=draw) < 0.9] = -1.0

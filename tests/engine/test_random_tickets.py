@@ -39,7 +39,7 @@ def test_masks_over_fresh_weights_keep_the_exact_count_at_each_of_30_levels(kind
         assert sum(kept.values()) == sum(pruner.remaining(masks).values())
         if kind in ("local", "preserved"):
             assert kept == pruner.remaining(masks)
-        if kind == "erk":  # as chains of that scope keep
+        if kind == "erk":  # counts by the scope `erk`
             sizes = {name: tuple(mask.shape) for name, mask in masks.items()}
             shares = {names[0]: count for names, count in counts.pools(sizes, {}, Rule(scope="erk"), level)}
             assert kept == shares

@@ -17,7 +17,7 @@ RUNS = {
     "random-local": Run(CHAIN.random("local", 3), TARGET),
     "layerwise": Chain(TRAINING, Rule(scope="layerwise", rate=0.5, rewind=0)).run(1),
 }
-# Results are found again by these. A change here orphans every database there is: raise SEMANTICS instead.
+# Results are found by these digests. A change orphans every database: raise SEMANTICS instead.
 DIGESTS = {
     "dense": "5f5a11f0ee706d27f035555bbab23f6b6790df1fff6611e95a7a39872e636e98",
     "own": "dce5cabcada0717ca280302b07110427bc2c9cd7f3af4932be1e0b1566fc4f56",
@@ -47,7 +47,7 @@ def test_fields_at_their_default_are_left_out_of_the_identity() -> None:
     text = RUNS["own"].to_json()
     assert "weight_decay" not in text
     assert "scope" not in text
-    assert '"profile":"exact"' in text  # resolved, so always there
+    assert '"profile":"exact"' in text  # resolved, so always present
 
 
 def test_every_setting_changes_the_identity() -> None:
@@ -110,5 +110,5 @@ def test_tickets_of_level_0_are_the_same_however_their_chains_prune() -> None:
     assert other.ticket(0) == CHAIN.ticket(0)
     assert other.random("local", 0) == CHAIN.random("local", 0)
     assert RandomGlobal.at(0, 0.5) == RandomGlobal.at(0, 0.2)
-    assert CHAIN.random("preserved", 0) != CHAIN.random("local", 0)  # a kind is part of a random ticket's seed
+    assert CHAIN.random("preserved", 0) != CHAIN.random("local", 0)  # the kind is part of the seed
     assert Chain(TRAINING, Rule(rewind=2)).ticket(0) != CHAIN.ticket(0)

@@ -39,7 +39,7 @@ def start(run: Run, read: starts.Read) -> tuple[dict[str, torch.Tensor], dict[st
     return model.state_dict(), masks
 
 
-@pytest.mark.parametrize("step", [7, 10])  # within an epoch, and at the end of one
+@pytest.mark.parametrize("step", [7, 10])  # within an epoch, and at its end
 def test_the_state_after_a_step_is_kept_and_rewound_to(tmp_path: Path, step: int) -> None:
     path = tmp_path / "experiments.db"
     add(path, "steps", **{**SMALL, "levels": 1, "rewind": f"{step}it"})

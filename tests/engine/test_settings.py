@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.usefixtures("exact_on_cpu")
 SHORT = replace(TRAINING, width=0.25, epochs=3, milestones=(2,))
-STEPS = 9  # of an epoch of digits-a in batches of 100
+STEPS = 9  # an epoch of digits-a in batches of 100
 Make = Callable[[Any], optim.Optimizer]
 CASES: dict[str, tuple[dict[str, Any], Make]] = {
     "momentum": ({"momentum": 0.7}, lambda p: optim.SGD(p, 0.05, 0.7, weight_decay=1e-4)),

@@ -178,7 +178,7 @@ def test_so_many_pairs_are_needed_as_scipys_interval_takes_to_leave_out_zero(
             low, high = stats.t.interval(confidence, count - 1, mean, std / count**0.5)
             assert (low > 0 or high < 0) == leaves_out
     later = needed(Difference(mean, std, n + 4), confidence)
-    assert later == n + 5  # never as many as there are
+    assert later == n + 5  # more than the pairs that exist
 
 
 def test_no_number_of_pairs_is_told_where_none_or_only_too_many_would_do() -> None:

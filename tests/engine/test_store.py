@@ -45,7 +45,7 @@ def test_experiments_share_the_runs_they_have_in_common(path: Path) -> None:
     first = add(path, "one")
     more = add(path, "more", source=["digits-a", "digits"])
     assert more.existing == first.runs
-    # digits has a chain of its own, and its tickets on digits-b; the random tickets and digits-b's dense are shared
+    # new: digits's chain, and its tickets on digits-b; shared: random tickets, digits-b's dense
     assert more.new == 2 * (4 + 4)
 
 
@@ -259,11 +259,11 @@ def test_what_stands_on_a_lost_run_is_blocked_and_says_by_what(
     assert {row[0] for row in blocked} == {f"depends on run {lost.run.digest}, which {how}"}
     waits = [run.waits_for for run in rows.runs(connection, added.experiment) if run.status == "blocked"]
     assert all(cause.endswith(f"({lost.run.digest[:12]}), which {how}") for cause in waits)
-    while claim := leases.claim(connection, holder):  # the rest of the experiment goes on
+    while claim := leases.claim(connection, holder):  # the other runs are trained
         finish(connection, claim, 0.5)
     state = rows.experiments(connection)[0]
     assert (state.status, state.done, getattr(state, how)) == (how, 4 + 1, 1)
-    # Queueing it again under another name does not make the blocked ones start
+    # Queueing it under another name unblocks nothing.
     assert add(path, "again", replicates=1).new == 0
     assert leases.claim(connection, holder) is None
     queue.retry_failed(connection, added.experiment)
@@ -277,7 +277,7 @@ def test_retrying_one_experiment_unblocks_what_waited_for_its_runs_in_another(
     one = add(path, "one", replicates=1)
     add(path, "other", replicates=1, target=["digits"])
     holder = worker(connection)
-    lost = leases.claim(connection, holder)  # digits-a's dense run, which both stand on
+    lost = leases.claim(connection, holder)  # digits-a's dense run: both experiments need it
     assert lost is not None
     records.failed(connection, lost, "out of luck")
     while claim := leases.claim(connection, holder):
@@ -298,7 +298,7 @@ def test_the_view_of_curves_gives_mean_sample_deviation_and_n(path: Path, connec
             records.start(connection, claim, 1, {}, [])
             records.diverged(connection, claim, 1, 1.0)
             continue
-        # Close together and far from 0: a one-pass formula would lose every digit of the deviation.
+        # Close together and far from 0: a one-pass formula loses the deviation.
         accuracies[seed] = 0.9 + [1e-9, 3e-9, 4e-9, 8e-9][seed]
         finish(connection, claim, accuracies[seed])
     for row in connection.execute("SELECT * FROM curves"):
@@ -345,7 +345,7 @@ def test_a_pause_is_told_once_though_runs_that_others_want_go_on(path: Path, con
     assert history.take_endings(connection, claim.run_id) == [one]
     following = leases.claim(connection, mine)
     assert following is not None
-    time.sleep(0.002)  # its end is later, in milliseconds
+    time.sleep(0.002)  # times have milliseconds
     finish(connection, following, 0.5)
     assert history.take_endings(connection, following.run_id) == []
 

@@ -98,8 +98,8 @@ def test_an_epoch_is_the_images_cropped_one_by_one_however_many_decode_them(root
 def test_an_epoch_goes_on_at_any_batch_and_one_left_off_disturbs_nothing(root: Path) -> None:
     feed = opened(root)
     whole = list(feed.epoch(0, 1, 0, 16))
-    next(feed.epoch(0, 5, 0, 16))  # and no more of it
-    assert not list(feed.epoch(0, 1, 48, 16))  # where a checkpoint was left in the evaluation behind an epoch
+    next(feed.epoch(0, 5, 0, 16))  # and abandon it
+    assert not list(feed.epoch(0, 1, 48, 16))  # resumed in the evaluation after an epoch
     for pixels, labels in zip(feed.epoch(0, 1, 16, 16), whole[1:], strict=True):
         assert all(torch.equal(one, other) for one, other in zip(pixels, labels, strict=True))
 
@@ -137,7 +137,7 @@ def test_crops_are_distributed_like_those_of_torchvision() -> None:
         found.append(decoding.random_crop(300, 500, numbers))
     quantiles = torch.linspace(0.05, 0.95, 10, dtype=torch.float64)
     for one, other in zip(*(torch.tensor(crops).double().T for crops in (reference, found)), strict=True):
-        assert (one.quantile(quantiles) - other.quantile(quantiles)).abs().max() < 15  # pixels, of up to 500
+        assert (one.quantile(quantiles) - other.quantile(quantiles)).abs().max() < 15  # of up to 500 pixels
 
 
 def test_a_crop_of_an_extreme_image_is_the_largest_that_is_allowed() -> None:
@@ -170,7 +170,7 @@ def test_mean_and_deviation_are_those_of_the_training_images_and_kept(
     normal = feed.normalised(pixels, torch.contiguous_format).double()
     assert normal.mean((0, 2, 3)).abs().max() < 1e-5
     assert (normal.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-5
-    monkeypatch.setattr(streaming.Part, "levels", None)  # from now on it cannot be computed
+    monkeypatch.setattr(streaming.Part, "levels", None)  # cannot be computed any more
     again = opened(root)
     assert torch.equal(again.normalised(pixels, torch.contiguous_format).double(), normal)
 
@@ -259,7 +259,7 @@ def test_decoders_end_with_their_worker_however_that_ends(root: Path, how: signa
         worker.send_signal(how)
     assert worker.wait(120) == (0 if how is None else -how)
     _, alive = psutil.wait_procs(helpers, timeout=60)
-    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)  # for init to notice
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)  # init reaps them
 
 
 @pytest.mark.slow
@@ -323,7 +323,7 @@ def _decoders(of: psutil.Process) -> list[psutil.Process]:
 def _be_a_worker(identity: str, location: str) -> None:
     feed = open_feed(location, replace(CROPPED, dataset=identity), CPU, 2)
     list(feed.epoch(0, 0, 0, 8))
-    next(feed.epoch(0, 1, 0, 8))  # an epoch under way
+    next(feed.epoch(0, 1, 0, 8))
     print(len(feed.train), flush=True)
     sys.stdin.readline()
 

@@ -49,7 +49,7 @@ def begun() -> tuple[Data, loop.State]:
 def train_rank(rank: int, folder: Path, changed_before: bool) -> None:
     """Train one rank to the end, and save its state, its epochs' results, and its checkpoint."""
     data, state = begun()
-    if changed_before:  # rank 0's weights are given to all
+    if changed_before:  # rank 0 sends its weights to all
         with torch.no_grad():
             state.model.get_parameter("conv1.weight").mul_(0.5)
     crew = team.join(rank, 2, CPU, folder / "meeting")
@@ -125,13 +125,18 @@ def test_the_mask_is_exact_on_every_rank_and_all_have_the_same_weights(
             assert int((weights[name] != 0).sum()) == int(mask.sum())
     parameters = dict(state.model.named_parameters())
     assert all(torch.equal(first[name], second[name]) for name in parameters)
-    assert told == also_told  # evaluation is split too, with rank 0's statistics
+    assert told == also_told  # evaluation is split, with rank 0's statistics
 
 
 def test_shares_of_a_batch_are_all_of_it_once() -> None:
     order = torch.arange(66)
     parts = [list(shares(order, 65, Team(rank, 4).share)) for rank in range(4)]
-    assert [[len(part) for part in own] for own in parts] == [[16], [16], [16], [17, 1]]  # nobody has none of a batch
+    assert [[len(part) for part in own] for own in parts] == [
+        [16],
+        [16],
+        [16],
+        [17, 1],
+    ]  # each rank has a part of every batch
     assert torch.equal(torch.cat([part for own in parts for part in own]), order)
 
 
@@ -166,7 +171,7 @@ def test_a_team_is_left_while_all_its_processes_live(
 ) -> None:
     destroy = distributed.destroy_process_group
 
-    def together() -> None:  # as NCCL does: whoever leaves waits for all others
+    def together() -> None:  # as in NCCL, leaving waits for all others
         distributed.barrier()
         destroy()
 
@@ -245,11 +250,11 @@ def wait_for_ever(folder: Path, code: int) -> None:
 def test_a_process_that_is_caught_in_a_call_says_why_and_makes_way(
     tmp_path: Path, code: int, error: str, recorded: bool
 ) -> None:
-    folder = tmp_path if recorded else tmp_path / "missing"  # where nothing can be written
+    folder = tmp_path if recorded else tmp_path / "missing"  # not writable
     process = multiprocessing.get_context("spawn").Process(target=wait_for_ever, args=(folder, code))
     process.start()
     process.join(60)
-    assert process.exitcode == (processes.RENEWED if recorded else 1)  # what was not recorded counts as a crash
+    assert process.exitcode == (processes.RENEWED if recorded else 1)  # without a record it counts as a crash
     if recorded:
         assert (tmp_path / "caught").read_text() == error
 
@@ -283,7 +288,7 @@ def test_a_follower_without_memory_has_its_run_tried_alone(
         "team.GRACE_SECONDS = 0.2",
     ]
     ends = a_rank(f"sys.exit({team.OUT_OF_MEMORY})")
-    if caught:  # in joining, where rank 0 waits for one that has ended already
+    if caught:  # in joining, rank 0 waits for a rank that has ended
         ends = [sys.executable, "-c", f"raise SystemExit({team.OUT_OF_MEMORY})"]
     lines += [f"run._followers = lambda *_: {ends!r}", "worker.main()"]
     command = [sys.executable, "-c", "\n".join(lines), "--db", str(path), "--device", "cpu", "--drain", "--split", "2"]
@@ -326,7 +331,7 @@ def test_a_killed_rank_ends_the_attempt_and_the_run_resumes_to_the_same_bits(tmp
     (follower,) = psutil.Process(worker.pid).children()
     assert "engine.workers.follower" in follower.cmdline()
     follower.send_signal(signal.SIGKILL)
-    assert worker.wait(120) == processes.RENEWED  # its pool puts another in its place
+    assert worker.wait(120) == processes.RENEWED  # its pool replaces it
     work_off(path, device=device, split=2)
     assert records(path) == records(undisturbed)
     with closing(database.reader(path)) as connection:
@@ -341,7 +346,7 @@ def test_a_signal_to_all_processes_of_a_team_leaves_a_checkpoint(tmp_path: Path,
     add(path, "split", split=2, **WANTED)
     worker = subprocess.Popen([*worker_command(path, device), "--split", "2"], start_new_session=True)
     wait_for_epochs(path, 1, worker)
-    os.killpg(worker.pid, signal.SIGTERM)  # as Slurm and systemd do
+    os.killpg(worker.pid, signal.SIGTERM)  # Slurm and systemd signal the group
     assert worker.wait(120) == 0
     work_off(path, device=device, split=2)
     with closing(database.reader(path)) as connection:

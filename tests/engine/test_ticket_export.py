@@ -81,7 +81,7 @@ def test_all_levels_of_a_chain_are_named_as_one_chain(trained: Path, tmp_path: P
 def test_every_level_of_a_late_rewound_chain_counts_the_same_weights(tmp_path: Path, prunable: str) -> None:
     path = tmp_path / "experiments.db"
     small = {"model": "conv-2", "target": ["digits-a"], "levels": 1, "replicates": 1, "rewind": 1}
-    add(path, "narrow", **small)  # shares the run of level 0
+    add(path, "narrow", **small)
     add(path, "one", **small, prunable=prunable)
     work_off(path)
     told = [sound(export(path, "one:global", level, 0, tmp_path / f"{level}.st")) for level in (0, 1)]
@@ -213,7 +213,7 @@ def test_an_imported_ticket_trains_to_the_same_bits_as_where_it_was_found(traine
     place = export(trained, "tiny:global", 3, 1, tmp_path / "t.safetensors")
     path = tmp_path / "experiments.db"
     add(path, "theirs", source=[f"ticket:{place}"], width=None, levels=None, seed=1, replicates=1)
-    place.unlink()  # it was taken along
+    place.unlink()  # cockpit keeps a copy
     work_off(path)
     query = "SELECT test_accuracy FROM runs WHERE target = 'digits-b' AND level = 3 AND seed = 1 AND ticket = ?"
     query += " AND coalesce(scope, 'global') = 'global'"

@@ -235,7 +235,7 @@ def test_random_tickets_differ_between_replicates_and_levels(kind: str) -> None:
         found.append((state["conv2.weight"], masks["conv2.weight"]))
     assert not torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1]) == (kind == "preserved")
-    level_0, everything = start(Run(chain.random(kind, 0), TARGET))  # no file is read for it
+    level_0, everything = start(Run(chain.random(kind, 0), TARGET))  # needs no file
     assert not torch.equal(found[0][0], level_0["conv2.weight"])
     assert all(bool(mask.all()) for mask in everything.values())
 
@@ -256,7 +256,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     place.write_bytes(b"other")
     with pytest.raises(LostFile, match="is damaged"):
         folder.get(digest)
-    folder.put(b"content")  # made again, it is whole again
+    folder.put(b"content")  # writing it again repairs it
     assert folder.get(digest) == b"content"
     place.unlink()
     with pytest.raises(LostFile, match="is missing"):

@@ -121,7 +121,7 @@ def test_pruned_weights_gradients_and_optimizer_state_are_exactly_zero_after_eve
                 assert tensor[mask].any()
 
     list(loop.train(state, data_for(configuration), configuration, look))
-    assert steps == 2 * (10 + 3)  # an evaluation in three batches between the epochs, and one after them
+    assert steps == 2 * (10 + 3)  # an evaluation of three batches after each epoch
 
 
 def test_the_schedule_is_a_function_of_the_epoch() -> None:
@@ -276,7 +276,7 @@ def test_accuracy_is_that_over_exactly_the_first_test_images(images: int) -> Non
     *_, last = loop.train(state, data, limited, ignore)
     state.model.eval()
     right = []
-    for index in load.first(arrays.test_labels, images):  # one by one
+    for index in load.first(arrays.test_labels, images):  # image by image
         pixels = torch.from_numpy(arrays.test_images[index : index + 1]).permute(0, 3, 1, 2)
         with torch.no_grad():
             guess = state.model((pixels.float() - data.mean) / data.std).argmax(1)

@@ -18,7 +18,7 @@ from engine.plan import defining
 from engine.store import adding, database
 from tests.conftest import Cockpit, copied, work_off
 
-RAN = Path("ran")  # what importing the model leaves behind
+RAN = Path("ran")  # importing the model creates it
 NET = f"""
 from pathlib import Path
 from torch import nn
@@ -134,7 +134,7 @@ def test_a_worker_leaves_alone_what_it_may_not_run_and_trains_the_rest(
             return found
 
     done = cockpit("work", "--drain", "--workers", 1, "--db", "theirs.db")
-    assert done.returncode == 1  # something is left
+    assert done.returncode == 1  # runs are left
     assert "not trained: model evil:small is Python code" in done.stderr
     assert statuses() == {"evil:small": {"done", "waiting"}, "vgg-digits": {"done"}}
     assert not ran(here, theirs)

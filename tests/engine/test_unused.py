@@ -17,7 +17,7 @@ from engine.tickets.ticketfiles import TicketSource
 from tests.conftest import TINY
 from tests.trainings import CHANGED
 
-OWN = {**TINY, "target": ["digits-a"], "random": ["none"], "epochs": 3}  # a chain, and nothing beside it
+OWN = {**TINY, "target": ["digits-a"], "random": ["none"], "epochs": 3}  # a chain alone
 TICKET: dict[str, Any] = {"source": ["ticket:2"], "target": ["digits-b"], "epochs": 3, "replicates": 2}
 SITUATIONS: dict[str, dict[str, Any]] = {
     "transfer": {**TINY, "epochs": 3, "levels": 9},

@@ -113,8 +113,8 @@ def test_a_helper_belongs_to_the_hash_and_an_edit_of_it_is_seen_at_once(form: st
     first = user_model.find(name, str(tmp_path))
     assert channels(first.identity, tmp_path) == 8
     was = helper.stat()
-    helper.write_text("CHANNELS = 9\n")  # as long, and
-    os.utime(helper, ns=(was.st_atime_ns, was.st_mtime_ns))  # as old as what was compiled
+    helper.write_text("CHANNELS = 9\n")  # same size and
+    os.utime(helper, ns=(was.st_atime_ns, was.st_mtime_ns))  # same time as the compiled file
     second = user_model.find(name, str(tmp_path))
     assert second.identity != first.identity
     assert channels(second.identity, tmp_path) == 9

@@ -10,7 +10,7 @@ from engine.errors import InputError
 from engine.models import nets
 from tests.engine.user_models import CONV, HEAD, examine
 
-COMPUTED = [  # how the weight of the layer called net[0] is computed, and what its name is
+COMPUTED = [  # ways to compute the weight of net[0], and its name then
     ("torch.nn.utils.parametrizations.weight_norm(net[0])", "'weight' of layer '0' is computed by a parametrization"),
     ("torch.nn.utils.parametrizations.spectral_norm(net[0])", "use the plain layer"),
     ("torch.nn.utils.parametrizations.orthogonal(net[3])", "'weight' of layer '3' is computed"),

@@ -28,7 +28,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "checkpoint_seconds"),  # a checkpoint after every step; now and then; never; only when asked to stop
+    ("how", "checkpoint_seconds"),  # checkpoints: after every step, sometimes, never, only on request
     [(signal.SIGKILL, 0.0), (signal.SIGKILL, 0.2), (signal.SIGKILL, 60.0), (signal.SIGTERM, 60.0)],
 )
 def test_a_worker_killed_and_resumed_gives_the_same_bits_as_one_left_alone(
@@ -36,7 +36,7 @@ def test_a_worker_killed_and_resumed_gives_the_same_bits_as_one_left_alone(
 ) -> None:
     path = tmp_path / "experiments.db"
     add(path, "slow", **SLOW)
-    for recorded in (1, 4, 14, 30):  # kill when so many epochs have been recorded: in different runs, within epochs
+    for recorded in (1, 4, 14, 30):  # epochs recorded before each kill: in different runs, within epochs
         worker = start_worker(path, checkpoint_seconds)
         wait_for_epochs(path, recorded, worker)
         worker.send_signal(how)
@@ -45,7 +45,7 @@ def test_a_worker_killed_and_resumed_gives_the_same_bits_as_one_left_alone(
     found = records(path)
     if how is signal.SIGTERM or checkpoint_seconds == 0.0:
         assert found == undisturbed
-    else:  # a run that had no checkpoint yet started over, as another attempt; the first stays readable
+    else:  # without a checkpoint the run starts over; the first attempt stays readable
         last = {run: attempt for run, attempt, *_ in found["epochs"]}
         found["epochs"] = [(row[0], 1, *row[2:]) for row in found["epochs"] if row[1] == last[row[0]]]
         found["runs"] = [(row[0], row[1], 1, *row[3:]) for row in found["runs"]]
@@ -100,7 +100,7 @@ def test_a_data_set_that_is_gone_fails_its_runs_with_the_reason_and_the_rest_goe
             f"data set npz:set is gone from {tmp_path / 'set.npz'}: put it back, or name where it is with"
             " `cockpit data locate npz:PATH`; its content is compared, so path and name may be others"
         }
-        (tmp_path / "moved.npz").write_bytes(content)  # moved: queued again from there, it is the same data set
+        (tmp_path / "moved.npz").write_bytes(content)  # queued from its new path, it is the same data set
         spec = f"npz:{tmp_path / 'moved.npz'}"
         again = add(path, "lost", source=[spec], target=[spec], levels=1, replicates=1)
         assert again.new == 0
@@ -127,7 +127,7 @@ def test_levels_that_leave_a_net_without_weights_are_trained_and_recorded(tmp_pa
         empty = "SELECT count(*) FROM layers JOIN runs ON runs.id = run_id WHERE layers.weights_remaining = 0"
         assert connection.execute(empty).fetchone()[0] > 0
         accuracy = "SELECT test_accuracy FROM runs WHERE weights_remaining = 0"
-        assert {round(row[0], 2) for row in connection.execute(accuracy)} == {0.1}  # one class for all
+        assert {round(row[0], 2) for row in connection.execute(accuracy)} == {0.1}  # it predicts one class
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_checkpoint_that_does_not_fit_the_records_is_not_trusted(tmp_path: Pat
         with closing(database.reader(path)) as connection:
             report = care.check(connection, Folder(database.files_folder(path)), lambda *_: None)
         assert ("checkpoints" in report.errors) == (harm == "a bit flipped")
-    else:  # as after a power cut that took what was not flushed
+    else:  # as after a power cut, before the data was flushed
         with closing(database.writer(path)) as connection:
             connection.execute("DELETE FROM epochs WHERE epoch > 5")
             connection.execute("DELETE FROM files")
@@ -262,7 +262,7 @@ def test_runs_that_another_version_queued_are_left_to_it(tmp_path: Path) -> None
 DAMAGE = [
     ("DELETE FROM datasets", "refers to a row of datasets that is not there"),
     ("DELETE FROM layers", "runs that are done without all epochs, layers or accuracy"),
-    # The worker meets an InputError: the file is not there.
+    # The worker raises InputError: the file is missing.
     ("UPDATE datasets SET location = '/nowhere.npz', classes = 0", "classes of row "),
     ("UPDATE runs SET recipe = replace(recipe, '\"seed\":0', '\"seed\":7') WHERE status = 'waiting'", "whose recipe"),
     ("UPDATE runs SET recipe = substr(recipe, 1, 60) WHERE status = 'waiting'", "whose recipe"),

@@ -19,15 +19,15 @@ from tests import heads
 from tests.faults import outcomes, victim
 
 AT_ONCE = 2
-ENDED = (0, -SIGTERM)  # the latter where a worker was asked to end before it had begun
-RANDOM = "a random moment"  # as against the named points
-STOPPED, ASKED, HEAD = "stopped past its lease", "asked to end", "the head"  # at random moments, in a cluster
+ENDED = (0, -SIGTERM)  # SIGTERM: asked to end before it began
+RANDOM = "a random moment"  # not a named point
+STOPPED, ASKED, HEAD = "stopped past its lease", "asked to end", "the head"  # faults of a cluster, at random moments
 RANDOM_SHARE = 5  # for each kill at every named point
 AT_RANDOM = (RANDOM, STOPPED, ASKED, HEAD)
 LONGEST_DELAY = 1.0  # seconds from a worker's first claim to a random moment
 MOST_PASSINGS = {"mid epoch": 150, "checkpoint half written": 150, "between checkpoint and record": 12}
 FEW_PASSINGS = 3
-LEASE_SECONDS = 6.0  # of a cluster; the product's is two minutes
+LEASE_SECONDS = 6.0  # in a cluster; two minutes in the product
 PAUSE_SECONDS = 1.5 * LEASE_SECONDS
 CHECKPOINT_SECONDS = (0.0, 0.05, 60.0)  # at every step, now and then, never
 
@@ -129,7 +129,7 @@ class Campaign:
             finished = finished or bool(self.head and not _is_open(path))
             for attack in live:
                 if attack.is_due:
-                    with suppress(ProcessLookupError):  # it has just ended
+                    with suppress(ProcessLookupError):  # it ended meanwhile
                         self._strike(path, attack)
                 if finished:
                     self._end(attack.worker)
@@ -137,7 +137,7 @@ class Campaign:
                 live.remove(attack)
                 if attack.asked and attack.worker.end() in ENDED:
                     self._count(attack, ASKED)
-                elif attack.worker.end() in ENDED:  # it found no work any more before it came to its point
+                elif attack.worker.end() in ENDED:  # no work was left before its point
                     finished = True
                     self.agenda.append(attack.point)
                 else:

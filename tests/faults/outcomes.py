@@ -10,7 +10,7 @@ from engine.store import database
 from tests.conftest import add
 from tests.faults import victim
 
-# A chain of two masks, a transfer target, random tickets: 13 runs with every kind of need and of file.
+# Two masks, a transfer, random tickets: 13 runs with every kind of need and file.
 WORK: dict[str, Any] = {"levels": 2, "replicates": 1, "epochs": 6, "width": 0.5, "random": ["global", "local"]}
 UNDER_WAY = ("runs", "epochs", "layers", "files", "attempts", "experiments")
 
@@ -39,7 +39,7 @@ def outcome(path: Path) -> dict[str, Any]:
         epochs="SELECT DISTINCT run_id, epoch, train_loss, train_accuracy, test_accuracy, learning_rate FROM epochs"
         " ORDER BY 1, 2",
         layers="SELECT * FROM layers ORDER BY run_id, layer",
-        files="SELECT * FROM files ORDER BY run_id, kind",  # with the hash of their bytes
+        files="SELECT * FROM files ORDER BY run_id, kind",  # their rows hold the SHA-256
     )
 
 

@@ -34,7 +34,7 @@ def _claim_all(path: Path) -> list[tuple[int, int]]:
 
 def test_eight_processes_that_claim_two_thousand_runs_never_meet(tmp_path: Path) -> None:
     path = tmp_path / "experiments.db"
-    add(path, "many", levels=0, replicates=RUNS // 2, random=["none"])  # a dense run of either half can start
+    add(path, "many", levels=0, replicates=RUNS // 2, random=["none"])  # dense runs of both halves are ready
     context = multiprocessing.get_context("spawn")
     with context.Pool(PROCESSES, _prepare, (context.Barrier(PROCESSES),)) as pool:
         claimed = pool.map(_claim_all, [path] * PROCESSES, chunksize=1)

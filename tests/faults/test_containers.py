@@ -49,7 +49,7 @@ def test_only_its_lease_counts_for_a_worker_of_another_place(
 ) -> None:
     with closing(database.writer(path)) as connection:
         worker = workers.open_worker(connection, "cpu", None, None)
-        connection.execute("UPDATE workers SET pid = ?", (2**22 + 1,))  # which nobody has here
+        connection.execute("UPDATE workers SET pid = ?", (2**22 + 1,))  # a pid of no process
         claim = leases.claim(connection, worker)
         assert claim is not None
         here = processes.place()

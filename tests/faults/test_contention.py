@@ -17,7 +17,7 @@ from tests.faults import outcomes, victim
 from tests.waiting import wait_until
 
 HOLD_SECONDS = 0.02
-PATIENCE_SECONDS = 600  # of the others, who ask ten times a second, as SQLite does, and may go without for minutes
+PATIENCE_SECONDS = 600  # SQLite's own waiting asks ten times a second and may starve for minutes
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -52,7 +52,7 @@ def test_a_lock_is_got_between_two_who_write_without_a_gap(path: Path) -> None:
     with writers(path), closing(database.writer(path, PATIENCE_SECONDS)) as connection:
         for _ in range(5):
             with database.transaction(connection):
-                time.sleep(HOLD_SECONDS)  # both wait by now
+                time.sleep(HOLD_SECONDS)  # both are waiting
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_a_lock_is_waited_for_as_long_as_was_said_and_no_longer(path: Path) -> N
         other.execute("INSERT INTO about VALUES ('x', 'y')")
         other.commit()
         began = time.monotonic()
-        with pytest.raises(sqlite3.OperationalError, match="locked"):  # never to be had: what was read has changed
+        with pytest.raises(sqlite3.OperationalError, match="locked"):  # impossible: what was read has changed
             connection.execute("UPDATE runs SET priority = 0")
         assert time.monotonic() - began < 0.4
         connection.rollback()

@@ -18,7 +18,7 @@ def test_a_full_disk_is_waited_out_and_nothing_is_lost(small_disk: Path, undistu
     with closing(database.reader(path)) as reader:
         wait_until(lambda: reader.execute("SELECT count(*) FROM epochs").fetchone()[0] > 3)
     log = victim.log_of(path)
-    worker.signal(SIGSTOP)  # else it could be done before the disk is full
+    worker.signal(SIGSTOP)  # or it might finish before the disk is full
     fill(ballast)
     worker.signal(SIGCONT)
     wait_until(lambda: "cannot write" in log.read_text())

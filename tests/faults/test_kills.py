@@ -16,7 +16,7 @@ from tests.faults.campaign import Campaign
 
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing_double_nothing_and_change_no_bit(tmp_path: Path) -> None:
-    Campaign(kills=20, seed=random.SystemRandom().randrange(10**6)).run(tmp_path)  # which says its seed
+    Campaign(kills=20, seed=random.SystemRandom().randrange(10**6)).run(tmp_path)  # it prints its seed
 
 
 @pytest.mark.parametrize("point", ["after claim", "mid epoch"])  # without and with a checkpoint
@@ -27,7 +27,7 @@ def test_a_run_in_which_five_workers_ended_has_failed_and_is_retried_from_its_be
         queue.set_pause_after(connection, 1, failures=1)
         for _ in range(LOST_ALLOWED):
             assert victim.start(path, "--checkpoint-seconds", 0, trap=victim.Trap(point)).end() == -SIGKILL
-        assert victim.start(path).end() == 0  # it notices the last end, and has nothing to do
+        assert victim.start(path).end() == 0  # it records the last death, and finds no run
         failed = connection.execute("SELECT id, digest, error FROM runs WHERE status = 'failed'").fetchall()
         assert len(failed) == 1
         assert failed[0]["error"].startswith("5 times in a row the worker's process ended in this run: it was killed")

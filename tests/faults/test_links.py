@@ -16,8 +16,8 @@ from tests.faults import outcomes
 from tests.waiting import wait_until
 
 HEAD, FAR = "192.0.2.1", "192.0.2.2"
-LEASE = 10.0  # seconds; the product's is two minutes
-PATIENCE = 4.0  # of a worker for an answer; the product's is two minutes
+LEASE = 10.0  # seconds; two minutes in the product
+PATIENCE = 4.0  # of a worker for an answer; two minutes in the product
 WAIT = 90.0
 
 

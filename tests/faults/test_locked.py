@@ -65,7 +65,7 @@ def test_a_heartbeat_goes_on_where_the_database_was_locked_as_it_began(
     answers: list[InputError | sqlite3.Connection] = [InputError("locked"), database.writer(path)]
 
     def writer(_: Path, *, make: bool) -> sqlite3.Connection:
-        assert not make  # a new database in the place of one that is gone would hide that it is
+        assert not make  # creating a new one would hide the loss
         answer = answers.pop(0)
         if isinstance(answer, InputError):
             raise answer

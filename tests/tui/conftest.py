@@ -27,10 +27,10 @@ from tests.conftest import add
 from tests.tui.driving import ONE, until
 from tests.tui.make_fixture import FIXTURE
 
-NOW = datetime.fromisoformat("2026-11-22T17:00:00+00:00")  # a quarter of an hour after the runs of the fixture
+NOW = datetime.fromisoformat("2026-11-22T17:00:00+00:00")  # 15 minutes after the fixture's runs
 HOST = "bench"
 ALIVE, DEAD = 4242, 4343  # pids
-PATH = Path("experiments.db")  # in the current folder, so that no picture says where that is
+PATH = Path("experiments.db")  # relative, so that no picture shows a folder
 
 
 class Clock(datetime):

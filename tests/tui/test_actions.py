@@ -32,7 +32,7 @@ def test_every_action_names_a_command_that_there_is(tmp_path: Path) -> None:
         words = [word for word in template.split()[1:] if not word.startswith("{")]
         group = root
         while words and not words[0].startswith("-") and hasattr(group, "commands"):
-            if words[0] == "diff":  # comes with the screen Layers
+            if words[0] == "diff":  # on the screen Layers
                 break
             group = group.commands[words.pop(0)]
         options = {option for parameter in group.params for option in parameter.opts}
@@ -116,7 +116,9 @@ async def test_the_help_shows_every_action_with_its_command_and_is_filtered(path
         await until(pilot, lambda: len(app.screen.query_one(RichLog).lines) > 20)
         await pilot.press(*"retry")
         await until(pilot, lambda: len(app.screen.query_one(RichLog).lines) < 8)
-        assert "cockpit queue retry one" in app.export_screenshot().replace("&#160;", " ")  # it has room
+        assert "cockpit queue retry one" in app.export_screenshot().replace(
+            "&#160;", " "
+        )  # the whole command is visible
         assert app.screen.query_one(Input).value == "retry"
         await pilot.press("escape")
         assert not isinstance(app.screen, Help)
@@ -195,6 +197,6 @@ def test_a_key_of_the_application_means_the_same_on_every_screen() -> None:
     elsewhere = {
         id: binding.key
         for id, binding in found.items()
-        if id.partition(".")[0] not in ("app", "act", "screen", "dialog", "start")  # a dialog takes all keys
+        if id.partition(".")[0] not in ("app", "act", "screen", "dialog", "start")  # dialogs take all keys
     }
     assert {id for id, pressed in elsewhere.items() if everywhere & set(pressed.split(","))} == own

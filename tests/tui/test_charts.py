@@ -138,7 +138,7 @@ async def test_nothing_is_painted_while_the_chart_is_hidden(two: Path) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await eventually(lambda: drawn(app))
         hidden, plot = chart(app), app.screen.query_one(Plot)
-        await eventually(lambda: hidden._painted == (hidden.shown, hidden.view, plot.size))  # no paint is due any more
+        await eventually(lambda: hidden._painted == (hidden.shown, hidden.view, plot.size))  # no repaint is pending
         before = plot.picture
         await pilot.press("3")
         hidden.action_axis()
@@ -196,7 +196,7 @@ async def test_marked_and_pinned_experiments_are_compared_and_curves_hidden_one_
         await eventually(lambda: chart(app).shown)
         await pilot.press("3")
         await eventually(lambda: len(cells(app, "#curves")) == 8)
-        assert app.screen.query_one("#more").display  # and how to mark more
+        assert app.screen.query_one("#more").display  # how to mark more
         await pilot.press("1", "space", "j", "p")
         assert [row[0] for row in cells(app, "#experiments").values()] == ["◆", "■"]
         assert app.screen.query_one("#experiments", LiveTable).key == "part"

@@ -16,7 +16,7 @@ from tests.tui.driving import table, until
 
 pytestmark = [pytest.mark.usefixtures("fixed"), pytest.mark.asyncio]
 
-FILTERED: dict[str, tuple[str, str, str]] = {  # by key: the table, words, and what the rows left have in common
+FILTERED: dict[str, tuple[str, str, str]] = {  # by key: the table, the filter, and what matching rows share
     "1": ("experiments", "status:failed", "lost"),
     "5": ("experiments", "later", "later"),
     "6": ("at-work", "digits", "digits"),
@@ -75,7 +75,7 @@ async def test_what_is_typed_into_a_filter_never_acts(mode: str) -> None:
         await pilot.press(mode)
         await still(pilot)
         screen = app.screen
-        await pilot.press("slash")  # and at once, without a pause
+        await pilot.press("slash")  # immediately
         typed = string.ascii_letters + string.digits
         await pilot.press(*typed)
         await pilot.pause()

@@ -17,7 +17,7 @@ SPARE = ("card", "pid")
 def test_columns_go_in_order_until_the_last_has_its_least_room(width: int) -> None:
     headings, rows = fitted(HEADINGS, ROWS, SPARE, 20, width)
     columns = [*zip(headings, *rows.values(), strict=True)]
-    assert "loss" not in headings  # has no value
+    assert "loss" not in headings  # a column without values
     assert [name for name in HEADINGS if name in headings] == headings
     gone = [name for name in SPARE if name not in headings]
     assert gone == list(SPARE[: len(gone)])

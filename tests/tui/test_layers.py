@@ -234,7 +234,7 @@ async def test_y_copies_a_command_that_shows_the_same(trained: Path, monkeypatch
 async def test_another_experiment_on_the_dashboard_is_shown_here_too(trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "experiments.db"
     shutil.copy(trained, path)
-    add(path, "one scope", levels=2, replicates=1)  # its runs are there already
+    add(path, "one scope", levels=2, replicates=1)  # all its runs exist
     async with opened(path) as (pilot, screen):
         pilot.app.experiment = "one scope"  # type: ignore[attr-defined]
         screen.ask()
@@ -249,7 +249,7 @@ async def test_what_is_not_trained_yet_names_the_next_command(tmp_path: Path) ->
     async with opened(path) as (pilot, screen):
         await until(pilot, lambda: "nothing of waiting has been trained yet: `cockpit work`" in said(screen, "empty"))
         assert not screen.query_one("#layers-panes").display
-        await pilot.press("left", "right", "r", "h", "y", "s", "c", "v")  # nothing to act on, and nothing breaks
+        await pilot.press("left", "right", "r", "h", "y", "s", "c", "v")  # without a subject, keys do nothing
         assert pilot.app.is_running
 
 
@@ -277,7 +277,7 @@ async def test_m_shows_the_overlaps_that_diff_prints_level_by_level(
                     assert f"{layer_tables.ratio(cell.overlap)} ({chance})" in shown()
             await pilot.press("left")
         for key in ("a", "b", "h", "v", "s", "c", "r"):
-            await pilot.press(key)  # of A and B, which all tickets are not
+            await pilot.press(key)  # only for the pair A, B
         assert pilot.app.screen is screen
         await pilot.press("y", "slash", *"-chains", "enter")
         await until(pilot, lambda: "replicate 1" in shown() and "chains" not in shown())

@@ -181,7 +181,7 @@ def test_the_same_error_again_is_one_row_with_a_count() -> None:
     (row,) = rows.values()
     assert "and 2 more" in str(row.cells[2])
     assert str(row.cells[3]).endswith("(x3)")
-    assert len(done) == 94  # a start whose end is known says nothing
+    assert len(done) == 94  # the start of an ended attempt is left out
     assert {str(row.cells[1]) for row in done.values()} == {"✓ done"}
 
 

@@ -27,7 +27,7 @@ from tests.hostile import COMMANDS, NAMES, hostile
 from tests.tui.conftest import PATH, still
 from tests.tui.driving import until
 
-OURS = re.compile(r"app\.(simulate_key|switch_mode)\('\w+(\+\w+)?'\)")  # of the footer's keys and row 1's screens
+OURS = re.compile(r"app\.(simulate_key|switch_mode)\('\w+(\+\w+)?'\)")  # actions of the footer and of row 1
 TITLES = ("border_title", "border_subtitle", "tooltip")
 
 pytestmark = pytest.mark.usefixtures("fixed")

@@ -91,7 +91,7 @@ async def test_an_action_works_on_all_that_are_marked_and_says_the_command_that_
     app = Cockpit(path)
     async with app.run_test(size=(120, 40)) as pilot:
         await opened(pilot)
-        await pilot.press("space", "space")  # other, then one: the cursor goes on
+        await pilot.press("space", "space")  # other, then one: marking moves the cursor
         assert app.chosen() == ["other", "one"]
         await pilot.press("P")
         await until(pilot, lambda: by_name(path)["one"].state == "paused")
@@ -100,7 +100,7 @@ async def test_an_action_works_on_all_that_are_marked_and_says_the_command_that_
         assert app.done == f"cockpit queue pause other one --db {path}"
         await pilot.press("Y")
         assert app.clipboard == app.done
-        await pilot.press("P")  # they are paused now
+        await pilot.press("P")
         await until(pilot, lambda: by_name(path)["one"].state == "active")
         await pilot.press("escape")
         assert app.marked == set()
@@ -166,7 +166,7 @@ async def test_priority_retry_and_archive(path: Path) -> None:
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: by_name(path)["third"].status == "waiting")
-        await pilot.press("A")  # has something left to train
+        await pilot.press("A")  # `one` has runs left
         await until(pilot, lambda: any("left to train" in note.message for note in app._notifications))
         await choose(pilot, "other")
         await pilot.press("A")
@@ -285,7 +285,7 @@ async def test_a_sample_is_copied_before_something_is_done_to_it(path: Path, tmp
         await pilot.press("P")
         local = tmp_path / "sample.local.db"
         await until(pilot, lambda: local.exists() and by_name(local)["other"].state == "paused")
-        await until(pilot, lambda: "‖ paused" in table(pilot).shown["other"])  # what is shown is the copy
+        await until(pilot, lambda: "‖ paused" in table(pilot).shown["other"])  # shows the copy
         assert by_name(sample)["other"].state == "active"
         assert app.path == local
 
@@ -306,17 +306,17 @@ async def test_an_action_says_what_it_changed_and_does_all_or_nothing(path: Path
         await choose(pilot, "other")
         for key, nothing in (("P", "other: nothing to pause"), ("R", "other: nothing to retry")):
             await pilot.press(key)
-            if key == "R":  # asks first
+            if key == "R":  # it asks first
                 await until(pilot, lambda: isinstance(app.screen, Confirm))
                 await pilot.press("y")
             await until(pilot, partial(said, nothing))
         assert by_name(path)["other"].state == "active"
-        assert app.done == ""  # nothing was done
+        assert app.done == ""  # no change
         app.marked.update(("one", "other"))
         await pilot.press("P")
         await until(pilot, lambda: said("one: 1 of 1 runs left\nother: nothing to pause"))
         assert [row.state for row in by_name(path).values()] == ["paused", "active", "active"]
         app.clear_notifications()
-        await pilot.press("A")  # one has a run left to train, so other is not archived, either
+        await pilot.press("A")  # `one` has a run left, so neither is archived
         await until(pilot, lambda: said("left to train"))
         assert not any(row.archived for row in by_name(path).values())

@@ -97,7 +97,7 @@ async def test_the_footer_says_what_a_key_does_to_what_is_under_the_cursor(path:
         await until(pilot, lambda: "P Pause" in row(pilot, "keys"))
         await choose(pilot, "two")
         await until(pilot, lambda: "P Resume" in row(pilot, "keys"))
-        assert "R Retry" not in row(pilot, "keys")  # nothing failed
+        assert "R Retry" not in row(pilot, "keys")  # no run failed
         place = row(pilot, "keys").find("P Resume")
         await pilot.click("#keys", offset=(place + 3, 0))
         await until(pilot, lambda: "P Pause" in row(pilot, "keys"))

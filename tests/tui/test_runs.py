@@ -64,7 +64,7 @@ async def test_a_failed_run_says_why_and_the_error() -> None:
         table(pilot, "runs").focus()
         await pilot.press("enter")
         said = await opened(pilot)
-        assert said.count("lost.npz is gone") >= 2  # on top, and with its attempt
+        assert said.count("lost.npz is gone") >= 2  # in the heading, and at its attempt
 
 
 @pytest.mark.parametrize("keys", [["O"], ["2", "enter"], ["2", "O"], ["4", "O"], ["6", "O"], ["7", "O"]], ids=str)

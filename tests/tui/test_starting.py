@@ -98,7 +98,7 @@ async def test_a_card_with_a_worker_is_left_out(path: Path, monkeypatch: pytest.
 @pytest.mark.asyncio
 async def test_without_cards_w_asks_how_many(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cores = [Device("cpu", None, False)] * 4
-    keys = ["backspace", "9", "enter", "backspace", "3", "enter"]  # nine are too many
+    keys = ["backspace", "9", "enter", "backspace", "3", "enter"]  # nine exceed the cores
     assert await arguments(path, monkeypatch, Offered(cores, {}, frozenset()), keys) == [["--workers", "3"]]
 
 

@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 async def form(pilot: Pilot[None]) -> None:
     await pilot.press("n")
     await until(pilot, lambda: isinstance(pilot.app.screen, Transfer) and pilot.app.focused is not None)
-    await until(pilot, lambda: bool(pilot.app.screen.query(Collapsible)))  # the last to come
+    await until(pilot, lambda: bool(pilot.app.screen.query(Collapsible)))  # loads last
 
 
 async def more(pilot: Pilot[None]) -> None:

@@ -59,7 +59,7 @@ def test_a_finished_experiment_is_extended_and_only_its_new_runs_are_trained(pat
         ]
         points = connection.execute("SELECT curve, level FROM curves WHERE n = 1").fetchall()
         assert len(points) == 4 + 4 + 4 + 1
-    again = add(path, "chain", levels=3, replicates=1)  # it is now what would have been queued at once
+    again = add(path, "chain", levels=3, replicates=1)  # equal to the whole queued at once
     assert (again.new, again.existing) == (0, 13)
 
 
@@ -97,7 +97,7 @@ def test_data_sets_that_are_gone_are_known_from_the_database(path: Path, cockpit
     path.with_name("mnist.npz").unlink()
     found = cockpit("queue", "extend", "mine", "--replicates", 3)
     assert found.stdout == "mine: 4 curves, 39 runs: 13 new, 26 exist already\n"
-    # Its tickets of four levels, the random ones, and its dense run
+    # four levels of tickets and of random ones, and the dense run
     found = cockpit("queue", "extend", "mine", "--target", specs[1])
     assert found.stdout == "mine: 7 curves, 66 runs: 27 new, 39 exist already\n"
     with closing(database.reader(path)) as connection:
@@ -119,7 +119,7 @@ def test_a_paused_experiment_stays_so_and_what_stands_on_a_failed_run_is_blocked
         assert states == {"failed": 1, "blocked": 2, "waiting": 3}
         claim = leases.claim(connection, 1)
         assert claim is not None
-        finish(connection, claim, 0.5)  # seed 1, which `other` wants; its later levels only the paused one does
+        finish(connection, claim, 0.5)  # seed 1: `other` needs it, and only the paused one its later levels
         assert leases.claim(connection, 1) is None
 
 

@@ -50,7 +50,7 @@ def test_every_attempt_is_there_with_the_traceback_of_what_failed(path: Path, co
     assert "    ValueError: out of luck\n" in text
     assert "digits-a dense, level 0, seed 0  (attempt 2, cpu" in text
     assert cockpit("queue", "logs", "one", "-n", 1).stdout.splitlines() == text.splitlines()[-1:]
-    assert cockpit("queue", "logs", "one", "-n", 6).stdout == text  # more than there are
+    assert cockpit("queue", "logs", "one", "-n", 6).stdout == text
 
 
 def test_an_attempt_that_was_lost_with_its_worker_is_told(path: Path, cockpit: Cockpit) -> None:

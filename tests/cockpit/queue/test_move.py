@@ -18,7 +18,7 @@ def test_move_changes_who_is_next(path: Path, cockpit: Cockpit) -> None:
         assert claim.run.training.seed == 50
         cockpit("queue", "move", "other", "--priority", -1)
         seeds = [c.run.training.seed for c in iter(lambda: leases.claim(connection, 1), None)]
-        assert seeds == [0, 1]  # the run of seed 0 has the higher priority of its two experiments
+        assert seeds == [0, 1]  # seed 0 is in both experiments and has the higher priority of the two
 
 
 def test_move_by_changes_each_from_where_it_is(path: Path, cockpit: Cockpit) -> None:

@@ -23,7 +23,7 @@ def test_pause_and_resume(cockpit: Cockpit, path: Path) -> None:
     assert status(cockpit) == {"one": "paused", "other": "paused"}
     assert json.loads(cockpit("queue", "resume", "other", "--json").stdout) == {"other": "waiting"}
     work_off(path)
-    assert status(cockpit) == {"one": "done", "other": "done"}  # they share the run of one
+    assert status(cockpit) == {"one": "done", "other": "done"}  # they share one run
 
 
 def test_pause_leaves_alone_what_another_experiment_wants(path: Path, cockpit: Cockpit) -> None:
@@ -50,7 +50,7 @@ def test_a_worker_leaves_a_checkpoint_of_a_run_that_is_paused_and_goes_on_with_o
     wait_for_epochs(path, 3, process)
     add(path, "short", levels=0, replicates=1, random=["none"], target=["digits-a"])
     cockpit("queue", "pause", "long")
-    assert process.wait(timeout=60) == 0  # it drains: only the paused experiment is left
+    assert process.wait(timeout=60) == 0  # nothing left but the paused experiment
     assert status(cockpit) == {"long": "paused", "short": "done"}
     assert len(list((database.files_folder(path) / "checkpoints").glob("*"))) == 1
     with closing(database.reader(path)) as connection:

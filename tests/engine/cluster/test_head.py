@@ -86,7 +86,7 @@ def test_a_head_that_begins_anew_finds_its_workers_where_they_were(path: Path, t
         desk.begin(claim, 1, {}, [Layer("conv", 1, 2)], 1)
         desk._hang_up()
     with heads.leading(path, port=address.port):
-        desk.begin(claim, 1, {}, [Layer("conv", 1, 2)], 1)  # said twice, as it would be where the answer was lost
+        desk.begin(claim, 1, {}, [Layer("conv", 1, 2)], 1)  # sent twice, as after a lost answer
         desk.epoch(claim, 1, EPOCH)
         assert desk.hold(claim).ours
         assert query(path, "SELECT count(*), sum(ended_at IS NULL) FROM workers") == [(1, 1)]
@@ -136,7 +136,7 @@ def test_a_connection_that_ends_after_its_worker_has_made_another_ends_nothing(
     claim, old = claimed(desk), desk._lines.line
     desk._lines.line = None
     assert desk.hold(claim).ours
-    old.close()  # as when the link that was cut is back
+    old.close()  # as when a cut link returns
     time.sleep(head.RETURN_SECONDS + 3 * head.TICK_SECONDS)
     desk.begin(claim, 1, {"device": "cpu"}, [Layer("conv", 1, 2)], 1)
 
@@ -180,6 +180,6 @@ def test_the_head_does_what_a_desk_can_do_and_nothing_else(address: Address, pat
         with pytest.raises(HeadLost, match="the head does not understand"):
             desk._ask(None, name, *arguments)
     line = address.connect()
-    line.connection.sendall((2**31).to_bytes(4, "big"))  # the length of a message that no memory holds
+    line.connection.sendall((2**31).to_bytes(4, "big"))  # a message too long for any memory
     assert line.receive(Answer).problem == "refused"
     assert query(path, "SELECT DISTINCT status FROM runs ORDER BY 1") == [("running",), ("waiting",)]

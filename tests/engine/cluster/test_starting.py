@@ -54,14 +54,14 @@ def test_no_more_machines_are_started_than_runs_can_use(start: Callable[..., Sta
     for ready, joined in (
         (0, {}),
         (1, {}),
-        (1, {}),  # one is coming
+        (1, {}),  # one is starting
         (1, {ONE: (0, 0)}),  # it has joined, its workers are starting
         (3, {ONE: (4, 4)}),  # four idle workers for three runs
         (5, {ONE: (4, 4)}),
-        (4, {ONE: (4, 0)}),  # one is coming, and will bring four
+        (4, {ONE: (4, 0)}),  # one is starting and will bring four
         (9, {ONE: (4, 0)}),
         (9, {ONE: (4, 0), TWO: (4, 0)}),
-        (99, {ONE: (4, 0), TWO: (4, 0)}),  # the most
+        (99, {ONE: (4, 0), TWO: (4, 0)}),  # no more than three
     ):
         starter.step(ready, joined, 0.0)
         started.append(len(starter.running))
@@ -131,7 +131,7 @@ def test_a_head_starts_a_machine_for_its_queue_and_no_second_one(
         desk = heads.desk(address, tmp_path / "a")
         time.sleep(1.0)
         assert log.read_text() == "x"  # it has one worker for one run
-        wait_until(lambda: desk.hold(None).stop)  # it asks for no run
+        wait_until(lambda: desk.hold(None).stop)  # it asked for no run
 
 
 def test_what_is_ready_is_counted_by_the_devices_that_it_needs(tmp_path: Path) -> None:

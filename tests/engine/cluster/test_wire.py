@@ -56,7 +56,7 @@ def test_plain_tcp_is_for_one_machine_and_keys_are_for_those_who_have_them(path:
                 heads.desk(wrong, tmp_path / "b")
         plain = Address("tcp", address.host, address.port).connect()
         plain.send(Call("hold", [None]))
-        with pytest.raises((OSError, msgspec.DecodeError)):  # an alert of TLS, or the end
+        with pytest.raises((OSError, msgspec.DecodeError)):  # a TLS alert, or the end of the connection
             plain.receive(Welcome)
 
 
