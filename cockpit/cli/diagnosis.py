@@ -267,9 +267,7 @@ def _files(path: Path) -> Iterator[Finding]:
     for folder in (files, *(files / name for name in ("tickets", "checkpoints", "logs", "imported"))):
         if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
             what = "cannot be written" if folder.is_dir() else "is no folder"
-            yield Finding(
-                "database", "problem", f"{folder} {what}: workers stop there", "get write permission"
-            )
+            yield Finding("database", "problem", f"{folder} {what}: workers stop there", "get write permission")
 
 
 def file_system(folder: Path) -> str | None:
