@@ -78,10 +78,10 @@ def diff(
         show(found, x)
 
 
-def show_matrices(found: Sequence[Matrix], notes: Sequence[str]) -> None:
+def show_matrices(matrices: Sequence[Matrix], notes: Sequence[str]) -> None:
     """Print matrices of overlaps as tables, each value with that by chance."""
     tables.say("mask overlap (by chance): weights that both tickets keep, by weights that either keeps")
-    for one in found:
+    for one in matrices:
         tables.say(
             f"\nlevel {one.level}, {words.line(one.chain) if one.chain else 'chains, mean of shared replicates'}"
         )
@@ -95,11 +95,11 @@ def show_matrices(found: Sequence[Matrix], notes: Sequence[str]) -> None:
         tables.say(note)
 
 
-def show(found: Comparison, x: Fraction) -> None:
+def show(comparison: Comparison, x: Fraction) -> None:
     """Print a comparison as a table, with what is compared above it and what is missing below."""
-    for line in layer_tables.heading(found):
+    for line in layer_tables.heading(comparison):
         tables.say(line)
-    print(f"mean ± standard deviation of {found.n} replicates" if found.n > 1 else "one pair of tickets")
+    print(f"mean ± standard deviation of {comparison.n} replicates" if comparison.n > 1 else "one pair of tickets")
     headings = (
         "layer",
         "weights",
@@ -114,12 +114,12 @@ def show(found: Comparison, x: Fraction) -> None:
         "by chance",
         "less in A │ more",
     )
-    shown = [*found.layers, found.total]
+    shown = [*comparison.layers, comparison.total]
     drawn = layer_tables.bars(shown, x, BAR_WIDTH)
     tables.show(
-        headings, [_cells(layer, bar, x, found.n) for layer, bar in zip(shown, drawn, strict=True)], left=1, keys=1
+        headings, [_cells(layer, bar, x, comparison.n) for layer, bar in zip(shown, drawn, strict=True)], left=1, keys=1
     )
-    for note in found.notes:
+    for note in comparison.notes:
         tables.say(note)
 
 

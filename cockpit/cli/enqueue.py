@@ -86,8 +86,8 @@ def _preview(asked: Sequence[Request], as_json: bool, path: Path) -> None:
     _show(found, together.estimate, where)
 
 
-def _counts(name: str, found: "adding.Added | Preview") -> dict[str, object]:
-    counts = {"curves": found.curves, "runs": found.runs, "new": found.new, "existing": found.existing}
+def _counts(name: str, addition: "adding.Added | Preview") -> dict[str, object]:
+    counts = {"curves": addition.curves, "runs": addition.runs, "new": addition.new, "existing": addition.existing}
     return {"experiment": name, **counts}
 
 
@@ -201,9 +201,9 @@ def estimate(
         print("nothing left" if names else "no runs left in the active experiments")
 
 
-def _show(found: "Mapping[str, Estimate]", total: "Estimate", where: "Sequence[Place]") -> None:
+def _show(by_experiment: "Mapping[str, Estimate]", total: "Estimate", where: "Sequence[Place]") -> None:
     """Print estimates as a table, with their basis and what is still unknown."""
-    lines = [[words.name(name), *cells(one)] for name, one in found.items()]
+    lines = [[words.name(name), *cells(one)] for name, one in by_experiment.items()]
     tables.show(HEADINGS, lines + ([["all", *cells(total)]] if len(lines) > 1 else []), left=1)
     for line in basis(total, where):
         print(line)

@@ -44,11 +44,11 @@ def preview(asked: Sequence[Request], path: Path) -> "tuple[list[Preview], Previ
         return *previews.preview(connection, definitions, where), where
 
 
-def describe(name: str, found: "adding.Added | Preview") -> str:
+def describe(name: str, addition: "adding.Added | Preview") -> str:
     """What adding an experiment did, or would do, in one line."""
     return (
-        f"{words.name(name)}: {found.curves} curves, {found.runs} runs:"
-        f" {found.new} new, {found.existing} {'exists' if found.existing == 1 else 'exist'} already"
+        f"{words.name(name)}: {addition.curves} curves, {addition.runs} runs:"
+        f" {addition.new} new, {addition.existing} {'exists' if addition.existing == 1 else 'exist'} already"
     )
 
 

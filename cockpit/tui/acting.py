@@ -190,17 +190,19 @@ class ActingApp(Host):
         else:
             self.notify("\n".join(actions.outlined(outcomes)), title=f"Undo: {label}")
 
-    async def _sure(self, action: Action, found: Sequence[Experiment]) -> bool:
-        number = f"{len(found)} experiments" if len(found) > 1 else found[0].name
-        command = action.named([row.name for row in found], self.path)
+    async def _sure(self, action: Action, experiments: Sequence[Experiment]) -> bool:
+        number = f"{len(experiments)} experiments" if len(experiments) > 1 else experiments[0].name
+        command = action.named([row.name for row in experiments], self.path)
         verb = f"{action.label} {number}"
-        return await self.push_screen_wait(Confirm(f"{verb}?", actions.describe(found), action.loses, verb, command))
+        return await self.push_screen_wait(
+            Confirm(f"{verb}?", actions.describe(experiments), action.loses, verb, command)
+        )
 
-    async def _completed(self, action: Action, found: Sequence[Experiment]) -> Action | None:
+    async def _completed(self, action: Action, experiments: Sequence[Experiment]) -> Action | None:
         """The action with the text that the user types for it; None if it would change nothing."""
-        names = ", ".join(row.name for row in found)
+        names = ", ".join(row.name for row in experiments)
         if action.id == "tags":
-            shared = set.intersection(*(set(row.tags) for row in found))
+            shared = set.intersection(*(set(row.tags) for row in experiments))
             hint = "Tags, separated by spaces. Enter: save, Esc: cancel"
             text = await self.push_screen_wait(Ask(f"Tags of {names}", " ".join(sorted(shared)), hint, lines=False))
             wanted = shared if text is None else set(text.replace(",", " ").split())
@@ -208,7 +210,7 @@ class ActingApp(Host):
             options = [f"--tag {shlex.quote(tag)}" for tag in more] + [f"--untag {shlex.quote(tag)}" for tag in less]
             change = partial(labels.annotate, tags=more, untag=less)
         elif action.id == "notes":
-            before = found[0].notes or ""
+            before = experiments[0].notes or ""
             hint = "Replaces the present notes. Ctrl+s: save, Esc: cancel"
             text = await self.push_screen_wait(Ask(f"Notes of {names}", before, hint, lines=True))
             options = [f"--notes {shlex.quote(text)}"] if text is not None and text.strip() != before else []

@@ -44,10 +44,12 @@ class Action:
     already_applied: Callable[[Experiment], bool] = lambda row: False
     works: Callable[[Experiment], bool] = lambda row: True  # whether it would change an experiment
 
-    def label_for(self, found: Sequence[Experiment]) -> str:
+    def label_for(self, experiments: Sequence[Experiment]) -> str:
         """The label of its key for these experiments; empty if it would change nothing."""
-        action = ACTIONS[self.undo] if self.undo and found and all(map(self.already_applied, found)) else self
-        return action.label if not found or any(map(action.works, found)) else ""
+        action = (
+            ACTIONS[self.undo] if self.undo and experiments and all(map(self.already_applied, experiments)) else self
+        )
+        return action.label if not experiments or any(map(action.works, experiments)) else ""
 
     def named(self, names: Sequence[str], path: Path) -> str:
         """The command for these experiments."""
@@ -244,9 +246,9 @@ def carry_out(path: Path, act: Act, names: Sequence[str]) -> dict[str, queue.Out
 REVERSIBLE = ("pause", "resume", "cancel", "raise", "lower", "tags", "notes", "archive", "unarchive")
 
 
-def restoring(found: Sequence[Experiment]) -> Act:
+def restoring(experiments: Sequence[Experiment]) -> Act:
     """An action that restores state, priority, tags, notes and archive of experiments."""
-    before = {row.id: row for row in found}
+    before = {row.id: row for row in experiments}
 
     def restore(connection: sqlite3.Connection, experiment: int) -> queue.Outcome:
         was, (now,) = before[experiment], rows.experiments(connection, experiment)
@@ -272,10 +274,10 @@ def outlined(outcomes: Mapping[str, queue.Outcome]) -> list[str]:
     return _first([f"{name}: {outcome.said}" for name, outcome in lines])
 
 
-def describe(found: Sequence[Experiment]) -> list[str]:
+def describe(experiments: Sequence[Experiment]) -> list[str]:
     """A line for each experiment in a question whether to remove it: name, age, runs done."""
     lines = []
-    for row in found:
+    for row in experiments:
         parts = [f"queued {words.duration(database.age(row.created_at))} ago", f"{row.done}/{row.runs} done"]
         parts += [f"{row.running} running"] if row.running else []
         lines.append(f"{row.name}: {', '.join(parts)}")

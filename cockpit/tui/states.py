@@ -40,20 +40,20 @@ def untrained(connection: sqlite3.Connection, name: str, read_only: bool, what: 
     return f"{name} has no {what} yet.\n\n{_reason(connection, found, read_only)}"
 
 
-def _reason(connection: sqlite3.Connection, found: Experiment, read_only: bool) -> str:
-    named = shlex.quote(found.name)
-    if found.status == "running":
+def _reason(connection: sqlite3.Connection, experiment: Experiment, read_only: bool) -> str:
+    named = shlex.quote(experiment.name)
+    if experiment.status == "running":
         return "It is being trained: the first result appears when a run ends."
-    if found.status in ("paused", "cancelled"):
-        why = f" ({found.reason})" if found.reason else ""
+    if experiment.status in ("paused", "cancelled"):
+        why = f" ({experiment.reason})" if experiment.reason else ""
         key = "" if read_only else "P resumes it. "
-        return f"It is {found.status}{why}. {key}In a shell:\n\n  cockpit queue resume {named}"
-    if found.status != "waiting":
-        key = "" if read_only or not found.failed else "R trains them again. "
-        why = f": {found.why}" if found.why else ""
-        return f"{words.problems(found)}{why}. {key}In a shell:\n\n  cockpit queue show {named}"
+        return f"It is {experiment.status}{why}. {key}In a shell:\n\n  cockpit queue resume {named}"
+    if experiment.status != "waiting":
+        key = "" if read_only or not experiment.failed else "R trains them again. "
+        why = f": {experiment.why}" if experiment.why else ""
+        return f"{words.problems(experiment)}{why}. {key}In a shell:\n\n  cockpit queue show {named}"
     if any(worker.state not in ("dead", "silent") for worker in workers.present(connection)):
-        return f"It waits for {found.waits_for}: workers train other runs first."
+        return f"It waits for {experiment.waits_for}: workers train other runs first."
     if workers.starting(connection):
         return "Workers are starting: they train it."
     return "In a shell:\n\n  cockpit work --detach" if read_only else START

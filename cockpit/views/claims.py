@@ -14,23 +14,23 @@ HEADINGS = ("experiment", "trained", "A", "B", "levels", "A less B, points", "se
 SAYS = {1: "for", -1: "against", 0: "open"}
 
 
-def verdict(found: Finding) -> str:
+def verdict(finding: Finding) -> str:
     """The verdict with its glyph."""
-    return f"{GLYPHS[found.verdict]} {found.verdict}"
+    return f"{GLYPHS[finding.verdict]} {finding.verdict}"
 
 
-def about(found: Finding) -> str:
+def about(finding: Finding) -> str:
     """The reasons for the verdict, or the data that a verdict needs."""
     share = f"levels with {HIGH_SPARSITY * 100:g} % or more pruned"
-    if found.verdict == "no data":
-        return f"nothing recorded speaks of it: it needs {found.claim.needs}, done at {share}"
-    text = f"{found.claim.measure}, mean over {share}\n"
-    if not found.telling:
-        most = max(one.difference.n for one in found.comparisons if one.judged)
+    if finding.verdict == "no data":
+        return f"nothing recorded speaks of it: it needs {finding.claim.needs}, done at {share}"
+    text = f"{finding.claim.measure}, mean over {share}\n"
+    if not finding.telling:
+        most = max(one.difference.n for one in finding.comparisons if one.judged)
         return text + f"too few replicates (n={most})"
-    above, below = found.count(1), found.count(-1)
-    text += f"experiments for it: {above}, against: {below}, open: {found.telling - above - below}"
-    short = len({one.experiment for one in found.comparisons if one.judged}) - found.telling
+    above, below = finding.count(1), finding.count(-1)
+    text += f"experiments for it: {above}, against: {below}, open: {finding.telling - above - below}"
+    short = len({one.experiment for one in finding.comparisons if one.judged}) - finding.telling
     return text + (f", too few replicates: {short}" if short else "")
 
 
@@ -40,9 +40,9 @@ def left_out(experiments: Sequence[str]) -> str:
     return f"not counted, because {why}: {', '.join(experiments)}" if experiments else ""
 
 
-def rows(found: Finding) -> list[list[str]]:
+def rows(finding: Finding) -> list[list[str]]:
     """A row under `HEADINGS` for each comparison, and one for each experiment with several."""
-    return [row for study in found.studies for row in _rows(study)]
+    return [row for study in finding.studies for row in _rows(study)]
 
 
 def _rows(study: Study) -> Iterator[list[str]]:
@@ -67,12 +67,12 @@ def _says(one: Comparison) -> str:
     return says + (f", n={one.replicates_needed}" if one.replicates_needed else "")
 
 
-def remarks(found: Finding) -> list[str]:
+def remarks(finding: Finding) -> list[str]:
     """Remarks on the rows, one per line: the sources compared, replicates at chance, the meaning of n."""
     lines: dict[str, None] = {}  # a set that keeps its order
-    if found.telling:
+    if finding.telling:
         lines["an experiment counts its comparisons by p; a comparison says what holds among all of them (Holm)"] = None
-    for one in found.comparisons:
+    for one in finding.comparisons:
         for name, source in zip((one.a, one.b), one.sources or (), strict=False):
             lines[f"{name}: {_source(source)}"] = None
         for name, collapsed, diverged in zip((one.a, one.b), one.collapsed, one.diverged, strict=True):
@@ -80,9 +80,9 @@ def remarks(found: Finding) -> list[str]:
                 lines[f"{one.experiment}: {name}: {collapsed} of its replicates collapsed (accuracy at chance)"] = None
             if diverged:
                 lines[f"{one.experiment}: {name}: {diverged} of its replicates diverged (counted at chance)"] = None
-    if any(one.difference.method == "permutation" for one in found.comparisons):
+    if any(one.difference.method == "permutation" for one in finding.comparisons):
         lines["where a replicate has collapsed or diverged: interval and p of the permutation of signs"] = None
-    if any(one.replicates_needed for one in found.comparisons):
+    if any(one.replicates_needed for one in finding.comparisons):
         lines["n=N: N replicates would decide it if mean and deviation stayed as they are"] = None
     return list(lines)
 
@@ -97,19 +97,19 @@ def _trained(one: Comparison) -> str:
     return f"{one.model}{width}, {one.epochs} epochs"
 
 
-def as_json(found: Finding) -> dict[str, Any]:
+def as_json(finding: Finding) -> dict[str, Any]:
     """A finding as a JSON value; accuracies and fractions are in [0, 1]."""
     return {
-        "claim": found.claim.key,
-        "text": found.claim.text,
-        "paper": found.claim.where,
-        "measure": found.claim.measure,
-        "verdict": found.verdict,
+        "claim": finding.claim.key,
+        "text": finding.claim.text,
+        "paper": finding.claim.where,
+        "measure": finding.claim.measure,
+        "verdict": finding.verdict,
         "fraction_pruned": HIGH_SPARSITY,
         "confidence": CONFIDENCE,
-        "with_interval": found.telling,
-        "for": found.count(1),
-        "against": found.count(-1),
+        "with_interval": finding.telling,
+        "for": finding.count(1),
+        "against": finding.count(-1),
         "experiments": [
             {
                 "experiment": study.experiment,
@@ -118,9 +118,9 @@ def as_json(found: Finding) -> dict[str, Any]:
                 "for": study.count(1),
                 "against": study.count(-1),
             }
-            for study in found.studies
+            for study in finding.studies
         ],
-        "comparisons": [_comparison(one) for one in found.comparisons],
+        "comparisons": [_comparison(one) for one in finding.comparisons],
     }
 
 

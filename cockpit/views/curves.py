@@ -105,34 +105,34 @@ def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
     return sorted(found, key=lambda one: (one.ticket == DENSE, one.ticket != WINNING))
 
 
-def with_seeds(connection: sqlite3.Connection, experiment: str, found: Sequence[Series]) -> list[Series]:
+def with_seeds(connection: sqlite3.Connection, experiment: str, series: Sequence[Series]) -> list[Series]:
     """The curves of an experiment with the accuracies of each seed."""
     reached = {curve.name: curve.accuracies for curve in replicates.read(connection, experiment)}
     return [
         replace(one, seeds=tuple(tuple(sorted(reached[one.curve][level].items())) for level in one.levels))
-        for one in found
+        for one in series
     ]
 
 
-def with_experiments(found: Sequence[Series]) -> list[Series]:
+def with_experiments(series: Sequence[Series]) -> list[Series]:
     """The curves of several experiments, named with their experiments; those of a single one unchanged."""
-    if len({one.experiment for one in found}) < 2:
-        return list(found)
-    return [replace(one, name=f"{one.experiment}: {one.name}") for one in found]
+    if len({one.experiment for one in series}) < 2:
+        return list(series)
+    return [replace(one, name=f"{one.experiment}: {one.name}") for one in series]
 
 
-def groups(found: Sequence[Series], by: Grouping) -> dict[str, tuple[Series, ...]]:
+def groups(series: Sequence[Series], by: Grouping) -> dict[str, tuple[Series, ...]]:
     """The groups of curves that share a chart, by the chart's title.
 
     Targets that are only sources otherwise come last. Dense networks are in the groups of all kinds of tickets.
     """
-    if by == "experiment" or all(one.ticket == BARRIER for one in found):
-        return {"all targets": tuple(found)} if found else {}
+    if by == "experiment" or all(one.ticket == BARRIER for one in series):
+        return {"all targets": tuple(series)} if series else {}
     if by == "ticket":
-        kinds = dict.fromkeys(one.ticket for one in found if one.ticket != DENSE)
-        return {f"{kind} tickets": tuple(one for one in found if one.ticket in (kind, DENSE)) for kind in kinds}
-    targets = dict.fromkeys(one.target for one in found)
-    own = {target: tuple(one for one in found if one.target == target) for target in targets}
+        kinds = dict.fromkeys(one.ticket for one in series if one.ticket != DENSE)
+        return {f"{kind} tickets": tuple(one for one in series if one.ticket in (kind, DENSE)) for kind in kinds}
+    targets = dict.fromkeys(one.target for one in series)
+    own = {target: tuple(one for one in series if one.target == target) for target in targets}
     return dict(sorted(own.items(), key=lambda item: all(one.source == item[0] for one in item[1])))
 
 

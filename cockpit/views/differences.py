@@ -59,11 +59,13 @@ def cell(one: Series, first: Series, level: int, form: Form) -> str:
     return f"{one.means[place] * 100:.1f} {briefest if form == 'briefest' else said(difference)}"
 
 
-def said(found: Difference) -> str:
+def said(difference: Difference) -> str:
     """A difference in points: +1.3 [0.2, 2.4]; without the interval if pairs are too few."""
-    text = f"{found.mean * 100:+.1f}"
+    text = f"{difference.mean * 100:+.1f}"
     return (
-        text if found.low is None or found.high is None else f"{text} [{found.low * 100:.1f}, {found.high * 100:.1f}]"
+        text
+        if difference.low is None or difference.high is None
+        else f"{text} [{difference.low * 100:.1f}, {difference.high * 100:.1f}]"
     )
 
 
@@ -101,5 +103,5 @@ def _less(one: Series, differences: Mapping[int, Difference]) -> Series:
     )
 
 
-def _half(found: Difference) -> float | None:
-    return None if found.low is None or found.high is None else (found.high - found.low) / 2
+def _half(difference: Difference) -> float | None:
+    return None if difference.low is None or difference.high is None else (difference.high - difference.low) / 2

@@ -99,25 +99,25 @@ def write(
             _entitle(axes, name if title is None or (title and len(shown) > 1) else title, remarks)
 
 
-def write_ratios(path: Path, found: Ratios, remarks: Sequence[str] = (), title: str | None = None) -> None:
+def write_ratios(path: Path, ratios: Ratios, remarks: Sequence[str] = (), title: str | None = None) -> None:
     """Draw the ratios of two scopes by layer, with a line for each level from light to dark (figure 1b)."""
-    levels = ratio_charts.ratio_levels(found)
+    levels = ratio_charts.ratio_levels(ratios)
     named = evenly(levels, NAMED)
-    scale = ratio_charts.ratio_axis(found, CELLS[1])
+    scale = ratio_charts.ratio_axis(ratios, CELLS[1])
     with drawn(path, WIDTH, HEIGHT + LEGEND * len(named) / 2) as figure:
         axes = figure.subplots()
         for number, level in enumerate(levels):
             colour = _rgb(ratio_charts.shade(number, len(levels)))
-            name = ratio_charts.ratio_name(found, level) if level in named else None
-            layers, places = zip(*ratio_charts.ratio_points(found, level), strict=True)
+            name = ratio_charts.ratio_name(ratios, level) if level in named else None
+            layers, places = zip(*ratio_charts.ratio_points(ratios, level), strict=True)
             axes.plot(layers, places, "-o", color=colour, markersize=3, linewidth=1.2, label=name)
-        axes.axhline(ratio_charts.ratio_place(1.0, found), color="grey", linewidth=0.8, linestyle=":")
+        axes.axhline(ratio_charts.ratio_place(1.0, ratios), color="grey", linewidth=0.8, linestyle=":")
         axes.set_ylim(scale.low, scale.high)
         axes.set_yticks(scale.ticks, scale.labels)
-        axes.set_xticks(range(1, len(found.layers) + 1))
+        axes.set_xticks(range(1, len(ratios.layers) + 1))
         axes.set_xlabel("layer")
-        axes.set_ylabel(f"ratio of the fraction {found.fraction}")
-        _entitle(axes, ratio_title(found) if title is None else title, remarks)
+        axes.set_ylabel(f"ratio of the fraction {ratios.fraction}")
+        _entitle(axes, ratio_title(ratios) if title is None else title, remarks)
         axes.grid(alpha=SHADE)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, frameon=False, fontsize="small")
 

@@ -87,49 +87,49 @@ def about(side: Side | Choice) -> str:
     return "" if side.name.endswith(f":{side.about}") else side.about
 
 
-def heading(found: Comparison) -> list[str]:
+def heading(comparison: Comparison) -> list[str]:
     """A line for A and a line for B that say what is compared."""
     lines = []
-    for letter, side in (("A", found.a), ("B", found.b)):
+    for letter, side in (("A", comparison.a), ("B", comparison.b)):
         if side is not None:
-            said = [about(side).replace(" -> ", " → "), "" if side.is_run else f"level {found.level}"]
+            said = [about(side).replace(" -> ", " → "), "" if side.is_run else f"level {comparison.level}"]
             lines.append(f"{letter}: {words.name(side.name)}  ({', '.join(filter(None, said))})")
     return lines
 
 
-def ratio_table(found: Ratios) -> tuple[list[str], list[list[str]]]:
+def ratio_table(ratios: Ratios) -> tuple[list[str], list[list[str]]]:
     """Headings and a row for each level: the ratio of each layer, with n if replicates are missing."""
-    most = max((value.n for values in found.levels.values() for value in values if value), default=0)
-    headings = ["level", "pruned %", *(name.removesuffix(".weight") for name in found.layers)]
+    most = max((value.n for values in ratios.levels.values() for value in values if value), default=0)
+    headings = ["level", "pruned %", *(name.removesuffix(".weight") for name in ratios.layers)]
     return headings, [
-        [str(level), f"{found.pruned[level] * 100:.2f}", *(ratio(value, spread=False, of=most) for value in values)]
-        for level, values in found.levels.items()
+        [str(level), f"{ratios.pruned[level] * 100:.2f}", *(ratio(value, spread=False, of=most) for value in values)]
+        for level, values in ratios.levels.items()
     ]
 
 
-def ratio_title(found: Ratios) -> str:
+def ratio_title(ratios: Ratios) -> str:
     """The title of a chart of two scopes' ratios."""
-    experiment, _, scope = found.a.name.rpartition(":")
-    return f"{experiment}: fraction {found.fraction}, {scope} / {found.b.name.rpartition(':')[2]}"
+    experiment, _, scope = ratios.a.name.rpartition(":")
+    return f"{experiment}: fraction {ratios.fraction}, {scope} / {ratios.b.name.rpartition(':')[2]}"
 
 
-def as_json(found: Comparison) -> dict[str, Any]:
+def as_json(comparison: Comparison) -> dict[str, Any]:
     """A comparison as a JSON value; fractions are in [0, 1], and each figure has mean, std and n."""
     sides = {
-        letter: {"name": side.name, "about": side.about, "level": side.level(found.level)}
-        for letter, side in (("a", found.a), ("b", found.b))
+        letter: {"name": side.name, "about": side.about, "level": side.level(comparison.level)}
+        for letter, side in (("a", comparison.a), ("b", comparison.b))
         if side is not None
     }
-    layers = [asdict(layer) for layer in found.layers]
-    total = {key: value for key, value in asdict(found.total).items() if key != "name"}
-    return {**sides, "n": found.n, "layers": layers, "total": total, "notes": list(found.notes)}
+    layers = [asdict(layer) for layer in comparison.layers]
+    total = {key: value for key, value in asdict(comparison.total).items() if key != "name"}
+    return {**sides, "n": comparison.n, "layers": layers, "total": total, "notes": list(comparison.notes)}
 
 
-def command(found: Comparison, fraction: Fraction, replicate: int | None, path: Path) -> str:
+def command(comparison: Comparison, fraction: Fraction, replicate: int | None, path: Path) -> str:
     """The command that prints a comparison."""
-    words = ["cockpit", "diff", *(side.name for side in (found.a, found.b) if side is not None)]
-    if found.levels:
-        words += ["--level", str(found.level)]
+    words = ["cockpit", "diff", *(side.name for side in (comparison.a, comparison.b) if side is not None)]
+    if comparison.levels:
+        words += ["--level", str(comparison.level)]
     if replicate is not None:
         words += ["--replicate", str(replicate)]
     if fraction != FRACTIONS[0]:

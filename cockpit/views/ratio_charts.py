@@ -16,52 +16,52 @@ RATIO_STEPS = (*STEPS, 0.5, 1.0)
 RATIO_DIGITS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))  # of ticks on a logarithmic axis; the densest that fits is used
 
 
-def printed_ratios(found: Ratios, width: int) -> list[Row]:
+def printed_ratios(ratios: Ratios, width: int) -> list[Row]:
     """The chart that the command line prints: ratios of layers at a few levels, from light to dark (figure 1b)."""
     height = max(15, min(30, width // 4)) - 2
-    scale, last = ratio_axis(found, height), len(found.layers)
+    scale, last = ratio_axis(ratios, height), len(ratios.layers)
     left = 1 + max(map(len, scale.labels))
     layers = Axis(0.5, last + 0.5, tuple(range(1, last + 1)), tuple(map(str, range(1, last + 1))), width - left)
     canvas = Canvas(layers.cells, height, BACKGROUNDS[True])
-    shown = evenly(ratio_levels(found), LEVELS)
+    shown = evenly(ratio_levels(ratios), LEVELS)
     drawn, entries = [], []
     for number, level in enumerate(shown):
         colour, marker = shade(number, len(shown)), MARKERS[number]
-        spots = [(layers.position(x), height - scale.position(y)) for x, y in ratio_points(found, level)]
+        spots = [(layers.position(x), height - scale.position(y)) for x, y in ratio_points(ratios, level)]
         drawn.append((spots, marker, colour))
-        entries.append([Piece(f"  {marker}", colour), Piece(f" {ratio_name(found, level)}")])
+        entries.append([Piece(f"  {marker}", colour), Piece(f" {ratio_name(ratios, level)}")])
     canvas.lines((spots, colour) for spots, _, colour in drawn)
     for spots, marker, colour in drawn:  # above all lines
         for x, y in spots:
             canvas.put(math.floor(x), math.floor(y), marker, colour)
-    title = [Piece(words.line(ratio_title(found)))]
+    title = [Piece(words.line(ratio_title(ratios)))]
     return [title, *framed(canvas.rows(), layers, scale), [Piece("layer".rjust(width))], *entries]
 
 
-def ratio_levels(found: Ratios) -> list[int]:
+def ratio_levels(ratios: Ratios) -> list[int]:
     """The levels with a ratio to draw."""
-    return [level for level in found.levels if ratio_points(found, level)]
+    return [level for level in ratios.levels if ratio_points(ratios, level)]
 
 
-def ratio_points(found: Ratios, level: int) -> list[tuple[int, float]]:
+def ratio_points(ratios: Ratios, level: int) -> list[tuple[int, float]]:
     """The position of each layer's ratio, from layer 1 on, without layers that have none on this axis."""
     return [
-        (layer, ratio_place(value.mean, found))
-        for layer, value in enumerate(found.levels[level], 1)
-        if value and (value.mean > 0 or found.fraction == "pruned")
+        (layer, ratio_place(value.mean, ratios))
+        for layer, value in enumerate(ratios.levels[level], 1)
+        if value and (value.mean > 0 or ratios.fraction == "pruned")
     ]
 
 
-def ratio_name(found: Ratios, level: int) -> str:
+def ratio_name(ratios: Ratios, level: int) -> str:
     """The legend of a level of ratios."""
-    counts = {value.n for value in found.levels[level] if value}
+    counts = {value.n for value in ratios.levels[level] if value}
     span = "-".join(map(str, sorted({min(counts), max(counts)}))) if counts else "0"
-    return f"level {level}, {found.pruned[level] * 100:.4g} % pruned (n={span})"
+    return f"level {level}, {ratios.pruned[level] * 100:.4g} % pruned (n={span})"
 
 
-def ratio_place(ratio: float, found: Ratios) -> float:
+def ratio_place(ratio: float, ratios: Ratios) -> float:
     """The value of a ratio on its axis: logarithmic for remaining weights, linear for pruned ones."""
-    return math.log10(ratio) if found.fraction == "remaining" else ratio
+    return math.log10(ratio) if ratios.fraction == "remaining" else ratio
 
 
 def ratio_axis(found: Ratios, cells: int) -> Axis:

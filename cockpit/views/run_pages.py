@@ -26,9 +26,9 @@ ADVICE = {
 }
 
 
-def heading(found: RunDetail, name: str) -> Text:
+def heading(run_detail: RunDetail, name: str) -> Text:
     """The identity and the status of a run, with the reason."""
-    run = found.run
+    run = run_detail.run
     accuracy = f", test accuracy {run.test_accuracy:.2%}" if run.test_accuracy is not None else ""
     accuracy += f" ({run.untrained_accuracy:.2%} untrained)" if run.untrained_accuracy is not None else ""
     seconds = f", trained in {words.duration(run.seconds)}" if run.seconds else ""
@@ -39,27 +39,29 @@ def heading(found: RunDetail, name: str) -> Text:
     lines += [Text(ADVICE[run.status])] if run.status in ADVICE else []
     if run.flops_remaining is not None:
         lines.append(Text(f"{run.flops_remaining:.2%} of the network's FLOPs remain"))
-    of = ", ".join(name for _, name in found.experiments) or "no experiment"
+    of = ", ".join(name for _, name in run_detail.experiments) or "no experiment"
     lines.append(Text(f"run {run.digest[:12]}, of {of}", "dim"))
     return Text("\n").join(lines)
 
 
-def training(found: RunDetail) -> Live | None:
+def training(run_detail: RunDetail) -> Live | None:
     """Loss and accuracy by epoch, for `epochs.draw`; None before an epoch has ended."""
-    known = [(one.train_loss, one.train_accuracy) for one in found.epochs]
+    known = [(one.train_loss, one.train_accuracy) for one in run_detail.epochs]
     points = [(loss, accuracy) for loss, accuracy in known if loss is not None and accuracy is not None]
     if not points:
         return None
     losses, accuracies = zip(*points, strict=True)
-    return Live(found.run.level, 1.0, accuracies[-1], max(found.epochs_planned, len(points)), losses, accuracies)
+    return Live(
+        run_detail.run.level, 1.0, accuracies[-1], max(run_detail.epochs_planned, len(points)), losses, accuracies
+    )
 
 
-def by_epoch(found: RunDetail) -> Text:
+def by_epoch(run_detail: RunDetail) -> Text:
     """A line for each epoch, the last first: losses, accuracies and learning rate."""
-    if not found.epochs:
+    if not run_detail.epochs:
         return Text("no epoch has ended", "dim")
     rows: list[tuple[str, ...]] = [HEADINGS]
-    for one in reversed(found.epochs):
+    for one in reversed(run_detail.epochs):
         accuracies = (one.train_accuracy, one.validation_accuracy, one.test_accuracy, one.test_top5)
         numbers = [f"{value:.2%}" if value is not None else "" for value in accuracies]
         losses = (one.train_loss, one.validation_loss, one.test_loss)
@@ -73,12 +75,12 @@ def by_epoch(found: RunDetail) -> Text:
     return Text.assemble((lines[0], "bold"), *(f"\n{line}" for line in lines[1:]))
 
 
-def about(found: RunDetail, command: str) -> Text:
+def about(run_detail: RunDetail, command: str) -> Text:
     """Attempts with their errors, ticket, configuration, files, and the command that trains the run again."""
     parts = [
-        _section("Attempts", _attempts(found)),
-        _section("Ticket and configuration", _settings(found)),
-        _section("Files", [f"{one.kind}  {words.size(one.bytes)}  {one.sha256[:12]}" for one in found.files]),
+        _section("Attempts", _attempts(run_detail)),
+        _section("Ticket and configuration", _settings(run_detail)),
+        _section("Files", [f"{one.kind}  {words.size(one.bytes)}  {one.sha256[:12]}" for one in run_detail.files]),
         _section("Train it again in a database of its own", [command] if command else []),
     ]
     return Text("\n\n").join(part for part in parts if part)
@@ -88,9 +90,9 @@ def _section(title: str, lines: list[str]) -> Text:
     return Text.assemble((title, "bold"), *(f"\n{words.visible(line)}" for line in lines)) if lines else Text()
 
 
-def _attempts(found: RunDetail) -> list[str]:
+def _attempts(run_detail: RunDetail) -> list[str]:
     lines = []
-    for one in reversed(found.attempts):
+    for one in reversed(run_detail.attempts):
         where = f" on {words.hardware(one)}, pid {one.pid}" if one.pid else ""
         lines.append(f"{one.attempt}: {one.outcome or 'under way'}{where}, {_when(one)}")
         lines += [indent(one.error.rstrip(), "   ")] if one.error else []
@@ -106,20 +108,20 @@ def _when(one: Attempt) -> str:
     return f"{began}, for {words.duration(database.age(one.started_at) - database.age(one.ended_at))}"
 
 
-def _settings(found: RunDetail) -> list[str]:
+def _settings(run_detail: RunDetail) -> list[str]:
     try:
-        run = Run.from_json(found.recipe)
+        run = Run.from_json(run_detail.recipe)
     except InputError as error:
         return [str(error)]
     ticket = {"ticket": run.ticket.name, "level": run.ticket.level}
-    lines = list(_lines(ticket, found.data_sets))
+    lines = list(_lines(ticket, run_detail.data_sets))
     if run.chain is not None:
         rule = {one.name: getattr(run.chain.rule, one.name) for one in fields(run.chain.rule)}
         source = _of(run.chain.training)
         same = {key for key, value in _of(run.training).items() if value == source[key]}
-        lines += _lines({**rule, "found on": source.pop("dataset")}, found.data_sets)
+        lines += _lines({**rule, "found on": source.pop("dataset")}, run_detail.data_sets)
         lines += _lines({f"found with {key}": value for key, value in source.items() if key not in same}, {})
-    return lines + list(_lines(_of(run.training), found.data_sets))
+    return lines + list(_lines(_of(run.training), run_detail.data_sets))
 
 
 def _of(one: Any) -> dict[str, Any]:

@@ -69,11 +69,11 @@ class Dashboard(ChartScreen):
         chosen = self.chosen()
         return tuple(row for row in self.found if row.name in chosen)
 
-    def show_experiments(self, found: list[Experiment]) -> None:
+    def show_experiments(self, experiments: list[Experiment]) -> None:
         """Show the experiments that are not archived, and the queue."""
-        self.found = [row for row in found if not row.archived]
+        self.found = [row for row in experiments if not row.archived]
         self._list()
-        if not found:
+        if not experiments:
             self.query_one(Chart).nothing(states.no_experiments(self.cockpit.read_only))
 
     def show_remaining(self, remaining: Remaining) -> None:
@@ -141,9 +141,9 @@ class Dashboard(ChartScreen):
         if name == self.cockpit.experiment:
             self.query_one(Chart).show(series, name, why)
 
-    def show_loads(self, found: list[Load]) -> None:
+    def show_loads(self, loads: list[Load]) -> None:
         """Show the load of devices."""
-        self.query_one("#loads", Plain).update(panes.devices(found))
+        self.query_one("#loads", Plain).update(panes.devices(loads))
 
     def show_workers(self, present: list[Worker]) -> None:
         """Show the workers and their runs."""

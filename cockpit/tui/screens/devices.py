@@ -90,14 +90,14 @@ class Devices(CockpitScreen):
     def on_resize(self) -> None:
         self.call_after_refresh(self.ask)  # histories of the new width
 
-    def show_cards(self, found: Loads) -> None:
+    def show_cards(self, loads: Loads) -> None:
         """Show the load of each host and card."""
-        self.loads = found
+        self.loads = loads
         self._list()
 
-    def show_users(self, found: Mapping[str, Sequence[CardProcess]]) -> None:
+    def show_users(self, users: Mapping[str, Sequence[CardProcess]]) -> None:
         """Show the processes on the cards of this host, and their users."""
-        self.users = found
+        self.users = users
         self._list()
 
     def _list(self) -> None:
@@ -139,15 +139,15 @@ class Devices(CockpitScreen):
         self._list()
         self._describe()
 
-    def show_pools(self, found: list[Pool]) -> None:
+    def show_pools(self, pools: list[Pool]) -> None:
         """Show the pools of this host and their log files."""
-        self.logs = {str(row.pid): row.log for row in found}
+        self.logs = {str(row.pid): row.log for row in pools}
         table = self.query_one("#pools", LiveTable)
-        table.display = bool(found) and self.app.size.height >= HIGH
+        table.display = bool(pools) and self.app.size.height >= HIGH
         table.show(
             {
                 str(row.pid): (f"pid {row.pid}", words.duration(database.age(row.started_at)), row.log or "")
-                for row in found
+                for row in pools
             }
         )
 

@@ -133,9 +133,9 @@ class Experiment(ChartScreen):
     def _open(self, event: LiveTable.RowSelected) -> None:
         self.run_worker(self.app.run_action(f"open_run('level {event.row_key.value} ')"))
 
-    def show_experiment(self, found: Detail | None) -> None:
+    def show_experiment(self, detail: Detail | None) -> None:
         """Show progress and errors."""
-        said = panes.experiment(found) if found else "this experiment was removed. Press 1 for the others"
+        said = panes.experiment(detail) if detail else "this experiment was removed. Press 1 for the others"
         self.query_one("#state Plain", Plain).update(said)
 
     def show_running(self, found: dict[int, list[float]]) -> None:

@@ -206,18 +206,18 @@ class Layers(CockpitScreen):
         self._show_pane("layers-overlaps")
         self._draw()
 
-    def show_view(self, found: View | str) -> None:
+    def show_view(self, view: View | str) -> None:
         """Show what was read, or why it cannot be shown."""
         if self.selection.matrix:
             return
-        if isinstance(found, str):
+        if isinstance(view, str):
             self.view = None
-            self._say(found)
+            self._say(view)
             return
-        self.view = found
-        pane = "layers-table" if found.heat is None else "layers-heat"
+        self.view = view
+        pane = "layers-table" if view.heat is None else "layers-heat"
         self._show_only("layers-sides", "layers-level", "layers-panes", "layers-detail", "layers-notes")
-        self._show_pane(pane, *(["layers-heat"] if found.ratios else []))
+        self._show_pane(pane, *(["layers-heat"] if view.ratios else []))
         self._draw()
 
     def _say(self, why: str) -> None:
@@ -272,18 +272,18 @@ class Layers(CockpitScreen):
         self.query_one("#layers-notes", Plain).update("\n".join(found.notes))
         self.query_one("#layers-notes").display = bool(found.notes)
 
-    def _chosen(self, found: Comparison) -> list[Layer]:
+    def _chosen(self, comparison: Comparison) -> list[Layer]:
         """The layers to show, in order, and the total."""
-        matching = (layer for layer in found.layers if filters.has([layer.name], self.filter))
+        matching = (layer for layer in comparison.layers if filters.has([layer.name], self.filter))
         shown = [layer for layer in matching if not (self.hiding and layer.unchanged)]
         if self.by_difference:
             shown.sort(key=lambda layer: -abs(layer.difference.mean) if layer.difference else 0.0)
-        return [*shown, found.total]
+        return [*shown, comparison.total]
 
-    def _rows(self, found: Comparison, shown: list[Layer]) -> list[list[Text]]:
+    def _rows(self, comparison: Comparison, shown: list[Layer]) -> list[list[Text]]:
         """The cells of the table, with deviations if they fit, and bars in the remaining columns."""
         for spread in (True, False):
-            rows = [_cells(layer, self.fraction, spread, found.n) for layer in shown]
+            rows = [_cells(layer, self.fraction, spread, comparison.n) for layer in shown]
             columns = zip(HEADINGS, *rows, strict=False)
             taken = sum(max(map(len, column)) for column in columns) + 2 * len(HEADINGS)
             room = self.size.width - self._beside - taken - 4  # 4: frame and scroll bar
@@ -301,17 +301,17 @@ class Layers(CockpitScreen):
         has_both = self.view is not None and self.view.heat is None and bool(self.view.ratios)
         return min(self.query_one(Heat).needed, self.size.width // 2) if has_both else 0
 
-    def _level_line(self, found: Comparison) -> str:
-        total = found.total
+    def _level_line(self, comparison: Comparison) -> str:
+        total = comparison.total
         each = [("A", getattr(total, f"{self.fraction}_a")), ("B", getattr(total, f"{self.fraction}_b"))]
         whole = ", ".join(f"{letter} {layer_tables.percent(value, spread=False)} %" for letter, value in each if value)
-        whose = "" if not found.levels else f", mean of {found.n}"
+        whose = "" if not comparison.levels else f", mean of {comparison.n}"
         if self.view and self.view.replicate is not None:
             whose = f", replicate {self.view.replicate}"
         said = f"{self.fraction}{whose}: {whole}"
-        if not found.levels:
+        if not comparison.levels:
             return said
-        return f"{_slider(found.levels, found.level, self.size.width - len(said))}  {said}"
+        return f"{_slider(comparison.levels, comparison.level, self.size.width - len(said))}  {said}"
 
     @on(LiveTable.RowHighlighted)
     def _detail(self) -> None:

@@ -112,15 +112,15 @@ class Queue(CockpitScreen):
         chosen = self.chosen()
         return tuple(row for row in self.found or () if row.name in chosen)
 
-    def show_remaining(self, found: Remaining) -> None:
+    def show_remaining(self, remaining_time: Remaining) -> None:
         """Show the time left of each experiment."""
-        self.remaining = found
+        self.remaining = remaining_time
         self._list()
 
-    def show_experiments(self, found: list[Experiment]) -> None:
+    def show_experiments(self, experiments: list[Experiment]) -> None:
         """List the experiments."""
         known = self._row(self.cockpit.experiment)
-        self.found = found
+        self.found = experiments
         self._list()
         if not known and self._row(self.cockpit.experiment):
             self.ask()  # for the runs of one of them

@@ -96,15 +96,15 @@ class Extend(Form):
             ]
 
 
-def _said(name: str, found: Preview, where: Sequence[Place], definitions: Sequence[Definition]) -> list[str]:
+def _said(name: str, preview: Preview, where: Sequence[Place], definitions: Sequence[Definition]) -> list[str]:
     """The summary of an experiment to queue, as lines."""
-    _, device_time, done_in, files = outlook.cells(found.estimate)
-    lines = [f"{name}: {found.curves} curves, {found.runs} runs", f"{found.new} new, {found.existing} there"]
-    if not found.estimate.runs:
+    _, device_time, done_in, files = outlook.cells(preview.estimate)
+    lines = [f"{name}: {preview.curves} curves, {preview.runs} runs", f"{preview.new} new, {preview.existing} there"]
+    if not preview.estimate.runs:
         lines.append("nothing is left to train")
-    elif found.estimate.timed:
+    elif preview.estimate.timed:
         lines.append(f"done in {done_in}, device time {device_time}, ticket files {files}")
     else:
         lines.append(f"ticket files {files}")
     warnings = *outlook.absent(definitions), *outlook.emulated({one.profile for one in definitions})
-    return lines + outlook.basis(found.estimate, where) + [str(one) for one in warnings]
+    return lines + outlook.basis(preview.estimate, where) + [str(one) for one in warnings]

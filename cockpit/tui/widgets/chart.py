@@ -105,13 +105,13 @@ class Chart(Vertical, can_focus=True):
     def _group(self) -> str:
         return self._chosen if self._chosen in self._groups else next(iter(self._groups), "")
 
-    def show(self, found: Sequence[curves.Series], name: str, empty: str, what: str = axes.ACCURACY) -> None:
+    def show(self, series: Sequence[curves.Series], name: str, empty: str, what: str = axes.ACCURACY) -> None:
         """Draw curves of `what` under the title `name`; without curves, show the text `empty`."""
         if (name, what) != (self._named, self._what):
-            self.view = replace(self.view, x_range=None, y_range=None, crosshair=None, hidden=_hidden(found))
+            self.view = replace(self.view, x_range=None, y_range=None, crosshair=None, hidden=_hidden(series))
             self._named, self._what, self._chosen = name, what, ""
-        self.found = found
-        if found:
+        self.found = series
+        if series:
             self._regroup()
         else:
             self.nothing(empty)
@@ -342,8 +342,8 @@ def _in_training(shown: Sequence[curves.Series]) -> Live | None:
     return next((run for one in shown for run in one.live), None)
 
 
-def _hidden(found: Sequence[curves.Series]) -> frozenset[str]:
-    return frozenset(one.name for one in found if one.is_hidden)
+def _hidden(series: Sequence[curves.Series]) -> frozenset[str]:
+    return frozenset(one.name for one in series if one.is_hidden)
 
 
 def entry_text(entry: Entry) -> Text:

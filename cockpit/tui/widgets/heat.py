@@ -46,20 +46,20 @@ class Heat(ScrollView, can_focus=True):
         self.level = 0
         self._base = Style()
 
-    def show(self, found: HeatMap, level: int, fraction: Fraction) -> None:
+    def show(self, heat_map: HeatMap, level: int, fraction: Fraction) -> None:
         """Show a heat map of fractions remaining or pruned, with `level` marked and visible."""
         of = {
             name: [part if fraction == "remaining" else 1 - part for part in parts]
-            for name, parts in found.layers.items()
+            for name, parts in heat_map.layers.items()
         }
         cells = {name: [(_percent(part), _style(part)) for part in parts] for name, parts in of.items()}
-        self._show(found.levels, cells, level)
+        self._show(heat_map.levels, cells, level)
 
-    def show_ratios(self, found: Ratios, level: int) -> None:
+    def show_ratios(self, ratios: Ratios, level: int) -> None:
         """Show the ratios A/B on a diverging scale, with `level` marked and visible."""
-        columns = [[ratio_cell(one.mean if one else None) for one in row] for row in found.levels.values()]
-        cells = {name: [column[place] for column in columns] for place, name in enumerate(found.layers)}
-        self._show(tuple(found.levels), cells, level)
+        columns = [[ratio_cell(one.mean if one else None) for one in row] for row in ratios.levels.values()]
+        cells = {name: [column[place] for column in columns] for place, name in enumerate(ratios.layers)}
+        self._show(tuple(ratios.levels), cells, level)
 
     def _show(self, levels: Sequence[int], cells: Mapping[str, Sequence[tuple[str, Style]]], level: int) -> None:
         self.levels, self.cells, self.level = levels, cells, level

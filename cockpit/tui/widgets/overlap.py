@@ -24,18 +24,18 @@ class Overlaps(ScrollableContainer, can_focus=True):
     def compose(self) -> ComposeResult:
         yield Plain()
 
-    def show(self, found: Sequence[Matrix], width: int) -> None:
+    def show(self, matrices: Sequence[Matrix], width: int) -> None:
         """Show these matrices in this many columns, wider where even the briefest cells take more."""
-        self.query_one(Plain).update(drawn(found, width))
+        self.query_one(Plain).update(drawn(matrices, width))
 
 
-def drawn(found: Sequence[Matrix], width: int) -> Text:
+def drawn(matrices: Sequence[Matrix], width: int) -> Text:
     """The matrices as coloured text. Columns have the numbers of the rows, whose names may be long."""
-    most = max((len(one.names) for one in found), default=0)
-    form = next((form for form in FORMS if most * (_width(found, form) + 2) + LEAST_NAME <= width), FORMS[-1])
-    column = _width(found, form) + 2
+    most = max((len(one.names) for one in matrices), default=0)
+    form = next((form for form in FORMS if most * (_width(matrices, form) + 2) + LEAST_NAME <= width), FORMS[-1])
+    column = _width(matrices, form) + 2
     room = max(LEAST_NAME, width - most * column)
-    return Text("\n\n", no_wrap=True).join(_matrix(one, form, column, room) for one in found)
+    return Text("\n\n", no_wrap=True).join(_matrix(one, form, column, room) for one in matrices)
 
 
 def _matrix(one: Matrix, form: tuple[bool, int, bool], column: int, room: int) -> Text:
@@ -54,8 +54,8 @@ def title(one: Matrix) -> str:
     return words.line(one.chain or "chains, mean of shared replicates").replace(" -> ", " → ")
 
 
-def _width(found: Sequence[Matrix], form: tuple[bool, int, bool]) -> int:
-    return max((len(_said(cell, form)) for one in found for row in one.cells for cell in row), default=0)
+def _width(matrices: Sequence[Matrix], form: tuple[bool, int, bool]) -> int:
+    return max((len(_said(cell, form)) for one in matrices for row in one.cells for cell in row), default=0)
 
 
 def _said(cell: Cell, form: tuple[bool, int, bool]) -> str:

@@ -54,25 +54,25 @@ def _run(row: Worker, name: str, accuracies: Sequence[float]) -> Text:
     return Text("\n").join(lines)
 
 
-def experiment(found: Detail) -> Text:
+def experiment(detail: Detail) -> Text:
     """The progress, errors, notes and tags of an experiment."""
-    reason = f" ({found.reason})" if found.reason else ""
-    lines = [f"{words.state(found.status)}{reason}, {found.done} of {found.runs} runs done"]
-    halted = found.state if found.state != "active" else "halted"
-    counts = {"waiting": found.waiting, "running": found.running, halted: found.halted}
+    reason = f" ({detail.reason})" if detail.reason else ""
+    lines = [f"{words.state(detail.status)}{reason}, {detail.done} of {detail.runs} runs done"]
+    halted = detail.state if detail.state != "active" else "halted"
+    counts = {"waiting": detail.waiting, "running": detail.running, halted: detail.halted}
     open_ = [f"{count} {status}" for status, count in counts.items() if count]
-    if said := ", ".join([*open_, *filter(None, [words.problems(found)])]):
+    if said := ", ".join([*open_, *filter(None, [words.problems(detail)])]):
         lines.append(said)
-    if found.tags:
-        lines.append("tags: " + ", ".join(found.tags))
-    if found.notes:
-        lines += ["", found.notes]
+    if detail.tags:
+        lines.append("tags: " + ", ".join(detail.tags))
+    if detail.notes:
+        lines += ["", detail.notes]
     lines.append("")
-    for curve in found.by_curve:
+    for curve in detail.by_curve:
         waits = f", waits for {curve.waits_for}" if curve.waits_for else ""
         lines.append(f"{curve.done:>3}/{curve.runs:<3} {curve.name}{waits}")
-    if found.errors:
-        lines += ["", *map(words.error, found.errors)]
+    if detail.errors:
+        lines += ["", *map(words.error, detail.errors)]
     return Text("\n".join(lines))
 
 

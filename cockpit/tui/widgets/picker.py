@@ -61,12 +61,12 @@ class Picker(Dialog[str | None]):
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._offer, found)
 
-    def _offer(self, found: list[sides.Choice]) -> None:
-        self.offered = found
+    def _offer(self, choices: list[sides.Choice]) -> None:
+        self.offered = choices
         options = self.query_one(OptionList)
-        options.set_options(map(_option, found))
-        options.highlighted = 0 if found else None
-        more = f"the {MOST} newest: type to find others" if len(found) == MOST else ""
+        options.set_options(map(_option, choices))
+        options.highlighted = 0 if choices else None
+        more = f"the {MOST} newest: type to find others" if len(choices) == MOST else ""
         options.border_subtitle = plain(more)
 
     def action_move(self, by: int) -> None:
