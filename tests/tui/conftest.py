@@ -30,6 +30,7 @@ from tests.tui.make_fixture import FIXTURE
 NOW = datetime.fromisoformat("2026-11-22T17:00:00+00:00")  # 15 minutes after the fixture's runs
 HOST = "bench"
 ALIVE, DEAD = 4242, 4343  # pids
+SECONDS = 60.0  # that a screen may take until it stands still, on a busy machine
 PATH = Path("experiments.db")  # relative, so that no picture shows a folder
 
 
@@ -127,7 +128,7 @@ def _log() -> Path:
 async def still(pilot: Pilot[None]) -> None:
     """Wait until a screen shows the answers to all its queries, and nothing is being read or drawn."""
     app = cast("Cockpit", pilot.app)
-    await until(pilot, lambda: _is_still(app), times=3)  # each pause handles messages of the one before
+    await until(pilot, lambda: _is_still(app), SECONDS, times=3)
 
 
 def _is_still(app: Cockpit) -> bool:

@@ -14,8 +14,8 @@ ONE: dict[str, Any] = {"levels": 0, "replicates": 1, "random": ["none"], "target
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], Any], seconds: float = 120.0, times: int = 1) -> None:
-    """Wait until a condition holds, several times in a row."""
-    end, held = time.monotonic() + seconds, int(bool(condition()))
+    """Wait until a condition holds; with `times`, that often in a row, as each pause handles messages of the last."""
+    end, held = time.monotonic() + seconds, 0
     while held < times:
         assert time.monotonic() < end, f"still waiting, on {pilot.app.screen}"
         await pilot.pause(0.02)

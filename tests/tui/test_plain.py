@@ -84,7 +84,7 @@ async def test_every_screen_shows_hostile_names_as_text(place: int, size: tuple[
             "5234761", ("queue", "experiment", "compare", "layers", "logs", "devices", "dashboard"), strict=True
         ):
             await pilot.press(key)
-            await until(pilot, partial(in_mode, app, mode))
+            await until(pilot, partial(in_mode, app, mode), times=3)
             app.experiment = NAMES[place]
             cast("CockpitScreen", app.screen).ask()
             await seen(pilot, app)
@@ -107,7 +107,7 @@ async def test_every_dialog_and_notification_shows_hostile_names_as_text() -> No
         await still(pilot)
         for name in NAMES:
             app.screen.query_one("#experiments", LiveTable).point_at(name)
-            await until(pilot, partial(chose, app, name))
+            await until(pilot, partial(chose, app, name), times=3)
             for key, dialog in (
                 ("C", Confirm),
                 ("D", Confirm),
@@ -119,7 +119,7 @@ async def test_every_dialog_and_notification_shows_hostile_names_as_text() -> No
                 ("e", TakeAway),
             ):
                 await pilot.press(key)
-                await until(pilot, partial(asks, app, dialog))
+                await until(pilot, partial(asks, app, dialog), times=3)
                 if dialog is Palette:
                     await pilot.press(*"pause")
                 await pilot.pause(0.1)
@@ -129,7 +129,7 @@ async def test_every_dialog_and_notification_shows_hostile_names_as_text() -> No
                 if dialog is Confirm and name.isprintable() and len(name) < 80:
                     assert name in text
                 await pilot.press("escape")
-                await until(pilot, lambda: isinstance(app.screen, Queue))
+                await until(pilot, lambda: isinstance(app.screen, Queue), times=3)
             await pilot.press("y")
             await pilot.press("P")
             await pilot.pause(0.3)
@@ -146,9 +146,9 @@ async def test_the_picker_offers_hostile_names_as_text() -> None:
     app = Cockpit(PATH)
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("4")
-        await until(pilot, lambda: isinstance(app.screen, Layers))
+        await until(pilot, lambda: isinstance(app.screen, Layers), times=3)
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, Picker) and app.screen.offered)
+        await until(pilot, lambda: isinstance(app.screen, Picker) and app.screen.offered, times=3)
         text = shown(app)
         assert not COMMANDS.search(text)
         assert "[/x] [red]r[bold [@click=app.quit]q[/]" in text

@@ -61,8 +61,8 @@ def shown(screen: type[Any]) -> Before:
         for key in SCREENS[screen]:
             await pilot.press(key)
             await still(pilot)
-        # A dialog opens once the database has been looked into.
-        await until(pilot, lambda: isinstance(pilot.app.screen, screen))
+        # A dialog opens once the database has been read.
+        await until(pilot, lambda: isinstance(pilot.app.screen, screen), times=3)
         if screen is Transfer:
             for field, text in (("source", "digits-a"), ("target", "digits-b, digits")):
                 pilot.app.screen.query_one(f"#{field}", Input).value = text
@@ -73,7 +73,7 @@ def shown(screen: type[Any]) -> Before:
 
 async def banner(pilot: Pilot[None]) -> None:
     """Waits until the banner shows the error."""
-    await until(pilot, lambda: str(pilot.app.screen.query_one("#banner", Static).content))
+    await until(pilot, lambda: str(pilot.app.screen.query_one("#banner", Static).content), times=3)
 
 
 @pytest.mark.parametrize(
