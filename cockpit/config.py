@@ -1,7 +1,7 @@
 """The configuration file: the user's defaults for workers, data and the dashboard."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,9 +69,9 @@ def data() -> Data:
     return found
 
 
-def keys(bindings: Collection[str]) -> dict[str, str]:
-    """The keys of bindings, by id. Raises InputError for an id that is not among the known ones."""
-    found = _flat(_table("keys"))
+def keys(bindings: Collection[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """The keys of bindings, by id; `renamed` has the new ids of old ones. Raises InputError for an unknown id."""
+    found = {renamed.get(id, id): value for id, value in _flat(_table("keys")).items()}
     _check(path(), "binding of [keys]", found, bindings)
     for id, value in found.items():
         if not isinstance(value, str):

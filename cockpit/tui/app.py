@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from textual import events, on, work
 from textual.binding import Binding, BindingType
 
-from cockpit.tui import taking, themes
+from cockpit.tui import exporting, themes
 from cockpit.tui.acting import ActingApp
 from cockpit.tui.insides import OpenApp
 from cockpit.tui.reader import Reader, Trouble
@@ -59,9 +59,9 @@ class Cockpit(OpenApp, ActingApp):
         Binding("7", "switch_mode('logs')", "Logs", id="screen.logs", show=False),
         Binding(
             "e",
-            "take_away",
+            "export_view",
             "Export view",
-            id="app.take-away",
+            id="app.export",
             show=False,
             tooltip="As CSV, PNG or SVG",
         ),
@@ -171,10 +171,10 @@ class Cockpit(OpenApp, ActingApp):
     def _waiting(self, said: str) -> None:
         self.call_from_thread(self.notify, said, severity="warning")
 
-    def action_take_away(self) -> None:
+    def action_export_view(self) -> None:
         """Export the view to a file."""
         if isinstance(self.screen, CockpitScreen):
-            self.run_worker(taking.take(self, self.screen))
+            self.run_worker(exporting.export_view(self, self.screen))
 
     def open_experiment(self, name: str) -> None:
         """Show the curves of an experiment."""

@@ -11,6 +11,7 @@ from cockpit import config
 from engine.errors import InputError
 
 MODIFIERS = {"ctrl", "shift", "alt", "super", "hyper", "meta"}
+RENAMED = {"app.take-away": "app.export", "take.leave": "export.cancel"}  # ids of earlier versions
 NAMES = {key.value.rpartition("+")[2] for key in Keys} | {*KEY_TO_UNICODE_NAME, *KEY_NAME_REPLACEMENTS.values()}
 
 
@@ -33,7 +34,7 @@ def _nodes(kind: type[Any]) -> Iterator[type[Any]]:
 
 def chosen() -> Mapping[str, str]:
     """The keys of bindings in the configuration file. Raises InputError for an unknown binding or key."""
-    found = config.keys(bindings())
+    found = config.keys(bindings(), RENAMED)
     for id, keys in found.items():
         for key in map(str.strip, keys.split(",")):
             *modifiers, last = key.split("+") if len(key) > 1 else [key]

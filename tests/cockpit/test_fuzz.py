@@ -244,6 +244,6 @@ def test_no_configuration_file_makes_a_traceback(
     file = tmp_path / "config.toml"
     file.write_bytes(content)
     monkeypatch.setenv("COCKPIT_CONFIG", str(file))
-    for read in (config.work, config.screen, config.data, lambda: config.keys(["act.pause"])):
+    for read in (config.work, config.screen, config.data, lambda: config.keys(["act.pause"], {})):
         said = f"configuration file {file}"
         assert _refusal(read, said).startswith(said)

@@ -62,8 +62,8 @@ def test_a_command_is_quoted_and_names_the_database_unless_it_is_the_usual_one(
 def test_keys_of_the_configuration_file_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "config.toml"
     monkeypatch.setenv("COCKPIT_CONFIG", str(file))
-    file.write_text('[keys]\nact.pause = "f9, p"\n"queue.sort" = "ctrl+o"\n')
-    assert keys.chosen() == {"act.pause": "f9, p", "queue.sort": "ctrl+o"}
+    file.write_text('[keys]\nact.pause = "f9, p"\n"queue.sort" = "ctrl+o"\napp.take-away = "x"\n')
+    assert keys.chosen() == {"act.pause": "f9, p", "queue.sort": "ctrl+o", "app.export": "x"}
     for text, problem in {
         'act.pase = "p"': "unknown binding of [keys] 'act.pase'",
         'act.pause = "pp"': "'pp' for act.pause of [keys] is no key",

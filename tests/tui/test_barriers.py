@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from cockpit.tui import taking
+from cockpit.tui import exporting
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.experiment import Experiment
@@ -110,7 +110,7 @@ async def test_a_figure_of_barriers_or_differences_is_not_one_of_accuracies(conn
         await barred(pilot)
         screen = pilot.app.screen
         assert isinstance(screen, CockpitScreen)
-        await asyncio.to_thread(taking.forms_of(screen)["svg"], figure)
+        await asyncio.to_thread(exporting.forms_of(screen)["svg"], figure)
     written = figure.read_text()
     assert "error barrier, points" in written
     assert "test accuracy" not in written

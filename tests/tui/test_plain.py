@@ -14,13 +14,13 @@ from textual.screen import Screen
 import cockpit.tui
 from cockpit.tui.app import Cockpit
 from cockpit.tui.dialogs import Ask, Confirm
+from cockpit.tui.exporting import ExportView
 from cockpit.tui.help import Help
 from cockpit.tui.insides import Palette
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.screens.layers import Layers
 from cockpit.tui.screens.queue import Queue
 from cockpit.tui.screens.transfer import Extend
-from cockpit.tui.taking import TakeAway
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
 from tests.hostile import COMMANDS, NAMES, hostile
@@ -116,7 +116,7 @@ async def test_every_dialog_and_notification_shows_hostile_names_as_text() -> No
                 ("question_mark", Help),
                 ("ctrl+p", Palette),
                 ("E", Extend),
-                ("e", TakeAway),
+                ("e", ExportView),
             ):
                 await pilot.press(key)
                 await until(pilot, partial(asks, app, dialog), times=3)

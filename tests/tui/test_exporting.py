@@ -9,7 +9,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
 from cockpit.tui.app import Cockpit
-from cockpit.tui.taking import TakeAway
+from cockpit.tui.exporting import ExportView
 from engine.store import database, rows
 
 
@@ -17,7 +17,7 @@ async def write(pilot: Pilot[None], path: Path, form: str) -> None:
     """Press `e` and write the file."""
     await pilot.press("e")
     await pilot.pause(0.5)
-    assert isinstance(pilot.app.screen, TakeAway)
+    assert isinstance(pilot.app.screen, ExportView)
     pilot.app.screen.query_one(Select).value = form
     await pilot.pause(0.2)
     box = pilot.app.screen.query_one(Input)
@@ -64,11 +64,11 @@ async def test_an_existing_file_is_not_replaced_and_escape_writes_nothing(traine
     async with Cockpit(trained).run_test(size=(120, 40)) as pilot:
         await pilot.pause(2.0)
         await write(pilot, kept, "csv")
-        assert isinstance(pilot.app.screen, TakeAway)
+        assert isinstance(pilot.app.screen, ExportView)
         pilot.app.screen.query_one(Input).value = str(tmp_path / "other.csv")
         await pilot.press("escape")
         await pilot.pause(0.3)
-        assert not isinstance(pilot.app.screen, TakeAway)
+        assert not isinstance(pilot.app.screen, ExportView)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 

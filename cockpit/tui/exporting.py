@@ -66,11 +66,11 @@ def _keep(picture: str, path: Path) -> None:
         partly.write_text(picture, encoding="utf-8")
 
 
-class TakeAway(Dialog[tuple[Form, Path] | None]):
+class ExportView(Dialog[tuple[Form, Path] | None]):
     """Asks for the format and the file of an export."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "Leave it", id="take.leave", tooltip="Write nothing"),
+        Binding("escape", "dismiss(None)", "Cancel", id="export.cancel", tooltip="Write nothing"),
     ]
 
     def __init__(self, name: str, forms: Forms, local: bool) -> None:
@@ -79,11 +79,11 @@ class TakeAway(Dialog[tuple[Form, Path] | None]):
 
     def compose(self) -> ComposeResult:
         first = next(iter(self.forms))
-        with Vertical(id="taking") as box:
+        with Vertical(id="export") as box:
             box.border_title = "export view"
             yield Select([(WHAT[form], form) for form in self.forms], value=first, allow_blank=False, compact=True)
             yield Input(f"{self.stem}.{first}", select_on_focus=False, compact=True)
-            yield Plain("Enter: save, Esc: cancel", id="taking-hint")
+            yield Plain("Enter: save, Esc: cancel", id="export-hint")
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
@@ -101,19 +101,19 @@ class TakeAway(Dialog[tuple[Form, Path] | None]):
         try:
             path = paths.given(self.query_one(Input).value.strip() or self.stem)
         except InputError as error:
-            self.query_one("#taking-hint", Plain).update(str(error))
+            self.query_one("#export-hint", Plain).update(str(error))
             return
         path = path if path.suffix == f".{form}" else path.with_name(f"{path.name}.{form}")
         if self.local and path.exists():
-            self.query_one("#taking-hint", Plain).update(f"{path} exists: give another name")
+            self.query_one("#export-hint", Plain).update(f"{path} exists: give another name")
         else:
             self.dismiss((form, path))
 
 
-async def take(app: App[None], screen: CockpitScreen) -> None:
+async def export_view(app: App[None], screen: CockpitScreen) -> None:
     """Ask for format and file, then export the view; in a browser the file is downloaded."""
     forms = forms_of(screen)
-    chosen = await app.push_screen_wait(TakeAway(name_of(screen), forms, not app.is_web))
+    chosen = await app.push_screen_wait(ExportView(name_of(screen), forms, not app.is_web))
     if chosen is None:
         return
     form, path = chosen
