@@ -67,11 +67,14 @@ def join(
         signal.signal(stop, _interrupt)
     pool = JoinedPool(found.address, places, folder.absolute(), paths=found.paths, trust_models=trust_models)
     print(f"{words.count(len(places), 'worker')} for {found.address}; the output is in {pool.log}", file=sys.stderr)
-    if pool.waits:
-        print(f"{found.address} does not answer: waiting for it", file=sys.stderr)
+    if pool.away:
+        print(f"{found.address} does not answer ({pool.away}): waiting for it", file=sys.stderr)
     try:
         while pool.running:
             time.sleep(LOOK_SECONDS)
+            if pool.away and found.is_withdrawn:
+                pool.stop()
+                raise InputError(f"{found.address} does not answer, and {found.path} is gone: start the head again")
     except KeyboardInterrupt:
         try:
             with suppress(OSError):

@@ -175,6 +175,7 @@ def work(
     with closing(database.writer(path)) as connection:
         if head:
             heads.refuse_second(connection)
+            head.listen().close()
         trained = None if head else split  # a head has workers of any number of devices
         _warn(connection, trained)
         if drain and not leases.unfinished(connection, split=trained):
@@ -230,6 +231,7 @@ def _head(cluster: str | None, keys: Path | None) -> "tuple[Address | None, list
         return None, []
     found = clusters.named(cluster, keys)
     found.address.context(head=True)
+    found.address.check_keys()
     return found.address, clusters.options(found)
 
 

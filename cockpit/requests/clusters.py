@@ -50,7 +50,17 @@ class Cluster(NamedTuple):
     address: "Address"
     paths: Mapping[str, str]
     file: ClusterFile | None = None
-    folder: Path = Path()  # of that file
+    path: Path = Path()  # of that file
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file."""
+        return self.path.parent
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether the file is gone, which a head removes when it is stopped."""
+        return self.file is not None and not self.path.exists()
 
 
 def named(text: str, keys: Path | None) -> Cluster:
@@ -72,9 +82,9 @@ def named(text: str, keys: Path | None) -> Cluster:
             f"cluster file {path}: {error}; it may hold address, keys, checkpoints, start,"
             " most, idle and a table of paths"
         ) from None
-    folder = path.absolute().parent
-    address = Address.parse(found.address, keys or (folder / found.keys if found.keys else None))
-    return Cluster(address, found.paths, found, folder)
+    path = path.absolute()
+    address = Address.parse(found.address, keys or (path.parent / found.keys if found.keys else None))
+    return Cluster(address, found.paths, found, path)
 
 
 def options(cluster: Cluster) -> list[str]:

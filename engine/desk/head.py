@@ -101,11 +101,12 @@ class Head:
                 self.stop.wait(TICK_SECONDS)
             self._part()
         finally:
+            if self._lead:
+                database.join_file(self.options.db).unlink(missing_ok=True)  # before a machine that starts reads it
             server.shutdown()
             if self.starter:
                 self.starter.close()
             if self._lead:
-                database.join_file(self.options.db).unlink(missing_ok=True)
                 with self.lock, suppress(sqlite3.Error):  # locked, or lost; the ended process shows it too
                     heads.leave(self.connection, self._lead)
 

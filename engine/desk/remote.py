@@ -388,8 +388,8 @@ class RemoteDesk:
                 why = str(answer.said)
             except OSError as error:
                 self._hang_up()
-                if wire.is_refusal(error):
-                    self._refuse(f"the keys do not belong to the head at {self.address} ({error.reason or error})")  # type: ignore[attr-defined]
+                if refused := wire.refusal(error, self.address):
+                    self._refuse(refused)
                 why = f"the head at {self.address} does not answer ({error})"
             if not is_main:
                 raise HeadLost(why)

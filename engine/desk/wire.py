@@ -4,15 +4,18 @@ A frame is the length of a message in four bytes (big-endian), then the message.
 decoded as the types that an operation declares; no code is received or run.
 """
 
+import errno
 import ipaddress
 import os
+import re
 import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -150,9 +153,9 @@ class Address:
         """The address that a user typed. Raises InputError, also for plain TCP to another machine than this one."""
         scheme, _, place = text.partition("://")
         host, colon, port = place.rpartition(":")
-        host, port = (host, port) if colon else (place, str(PORT))
+        host, port = (host, port) if colon and not place.endswith("]") else (place, str(PORT))
         host = host.removeprefix("[").removesuffix("]")
-        if scheme not in ("tcp", "tls") or not port.isdecimal() or int(port) > 65535:
+        if scheme not in ("tcp", "tls") or not port.isdecimal() or int(port) > 65535 or not _may_be_named(host):
             raise InputError(
                 f"cluster address {quoted(text)} is not understood: write tls://HOST:{PORT}, or tcp://127.0.0.1:{PORT}"
                 " on one machine"
@@ -178,7 +181,7 @@ class Address:
     def context(self, *, head: bool) -> ssl.SSLContext | None:
         """The TLS context of one end; None for plain TCP. Each end must show a certificate of this cluster.
 
-        Raises InputError if the keys cannot be read.
+        Raises InputError if the keys cannot be used.
         """
         if self.keys is None:
             return None
@@ -188,13 +191,34 @@ class Address:
         try:
             context.load_verify_locations(authority)
             context.load_cert_chain(own)
-        except (OSError, ssl.SSLError) as error:
-            raise InputError(
-                f"cannot use the keys in {self.keys} ({error}): {authority.name} and {own.name} are needed;"
-                " `cockpit cluster keys DIR` makes them"
-            ) from None
+        except ssl.SSLError as error:
+            self._reject_keys(f"a file is damaged, {error.reason or error}", f"copy {authority.name} and {own.name}")
+        except OSError as error:
+            self._reject_keys(f"{authority.name}, {own.name}: {reason(error)}", "copy them")
         context.verify_mode = ssl.CERT_REQUIRED
         return context
+
+    def check_keys(self) -> None:
+        """Raise InputError if no worker with these keys could join a head with them: expired, or of two clusters."""
+        if self.keys is None or not (self.keys / FILES[2]).exists():
+            return
+        contexts = self.context(head=True), self.context(head=False)
+        assert contexts[0]
+        assert contexts[1]
+        one, other = ssl.MemoryBIO(), ssl.MemoryBIO()
+        head = contexts[0].wrap_bio(one, other, server_side=True)
+        worker = contexts[1].wrap_bio(other, one, server_hostname=HEAD_NAME)
+        try:
+            for end in (worker, head, worker, head):
+                with suppress(ssl.SSLWantReadError):
+                    end.do_handshake()
+        except ssl.SSLError as error:
+            why = reason(error) if "expired" in reason(error) else "its files are of several clusters"
+            self._reject_keys(why, "name others")
+
+    def _reject_keys(self, why: str, fix: str) -> NoReturn:
+        said = f"cannot use the keys in {self.keys} ({why}): {fix}, or make new ones with `cockpit cluster keys DIR`"
+        raise InputError(said) from None
 
     def listen(self) -> socket.socket:
         """A socket that listens at this address. Raises InputError if the address cannot be used."""
@@ -202,11 +226,24 @@ class Address:
             family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
             return socket.create_server((self.host, self.port), family=family, backlog=512)
         except OSError as error:
-            raise InputError(f"cannot listen on {self} ({_reason(error)}): choose another port") from None
+            fix = f"name an address of this machine, or none, as in tls://:{self.port}"
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                fix = "choose another port" if error.errno == errno.EADDRINUSE else "choose a port from 1024"
+            raise InputError(f"cannot listen on {self} ({reason(error)}): {fix}") from None
+
+    def check_reachable(self) -> None:
+        """Raise InputError if no head can have this address, which would be waited for in vain."""
+        if not (self.host and self.port):
+            raise InputError(f"{self} is an address to listen on: write the head's, as in {self.scheme}://HOST:{PORT}")
+        try:
+            socket.getaddrinfo(self.host, self.port)
+        except socket.gaierror as error:
+            if error.errno != socket.EAI_AGAIN:  # no answer from a name server, which may come later
+                raise InputError(f"no host is called {quoted(self.host)}: correct {self}") from None
 
     def connect(self) -> Line:
         """Connect to the head. Raises OSError if nothing answers, SSLError if TLS fails, InputError for bad keys."""
-        connection = socket.create_connection((self.host or "127.0.0.1", self.port), CONNECT_SECONDS)
+        connection = socket.create_connection((self.host, self.port), CONNECT_SECONDS)
         try:
             if context := self.context(head=False):
                 connection = context.wrap_socket(connection, server_hostname=HEAD_NAME)
@@ -222,12 +259,23 @@ def no_head(address: Address) -> str:
     return f"{address} is not the head of a cluster: give the address where the head listens"
 
 
-def is_refusal(error: OSError) -> bool:
-    """Whether TLS failed because of a certificate or the protocol, so that another attempt would fail too."""
+def refusal(error: OSError, address: Address) -> str | None:
+    """What is wrong if TLS failed because of a certificate or the protocol; None if another attempt may succeed."""
     if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return False
-    words = ("CERT", "UNKNOWN_CA", "WRONG_VERSION", "HANDSHAKE_FAILURE", "PROTOCOL")
-    return isinstance(error, ssl.SSLCertVerificationError) or any(word in (error.reason or "") for word in words)
+        return None
+    said = error.reason or ""
+    if "WRONG_VERSION" in said:
+        return f"no TLS at {address}: give the address that the head prints"
+    if "EXPIRED" in said or "expired" in reason(error):
+        return (
+            f"the keys of {address} have expired: make new ones with `cockpit cluster keys DIR`, restart the head with"
+            " them and copy them here"
+        )
+    words = ("CERT", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "PROTOCOL")
+    if isinstance(error, ssl.SSLCertVerificationError) or any(word in said for word in words):
+        keys = f"the keys in {address.keys} do not belong to the head at {address} ({reason(error)})"
+        return f"{keys}: copy the folder that the head uses"
+    return None
 
 
 def pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -243,8 +291,21 @@ def mapped(path: str, places: Mapping[str, str]) -> str:
     return path
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Why a connection failed, in a few words."""
+    if isinstance(error, ssl.SSLError):
+        return str(getattr(error, "verify_message", None) or error.reason or error)
+    if isinstance(error, socket.gaierror):
+        return "no such host"
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+
+
+def _may_be_named(host: str) -> bool:
+    """Whether a host may have this name: labels of at most 63 letters."""
+    try:
+        return not re.search(r"[\s/@]", host) and len(host.encode("idna")) < 254
+    except UnicodeError:
+        return False
 
 
 def torch_version() -> str:

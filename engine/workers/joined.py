@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from engine.desk.remote import greeting
-from engine.desk.wire import PIECE, Address, Answer, Call, Line, is_refusal, no_head
+from engine.desk.wire import PIECE, Address, Answer, Call, Line, no_head, reason, refusal
 from engine.errors import InputError
 from engine.machine import devices, processes
 from engine.workers.pool import Pool, naming
@@ -29,6 +29,8 @@ class JoinedPool(Pool):
     ) -> None:
         self.head, self.cache = head, cache
         self._hello = greeting("", 1, False, f"pool-{processes.mark()}.log")
+        self.away: str | None = None  # why the head does not answer
+        head.check_reachable()
         self._line = self._connect()
         self._sent, self._sending = 0, threading.Lock()  # bytes of the log
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -44,19 +46,16 @@ class JoinedPool(Pool):
             line.send(self._hello)
             answer = line.receive(Answer)
         except OSError as error:
-            if is_refusal(error):
-                raise InputError(f"the keys do not belong to the head at {self.head} ({error})") from None
+            if refused := refusal(error, self.head):
+                raise InputError(refused) from None
+            self.away = reason(error)
             return None
         except msgspec.DecodeError:
             raise InputError(no_head(self.head)) from None
         if answer.problem:
             raise InputError(str(answer.said))
+        self.away = None
         return line
-
-    @property
-    def waits(self) -> bool:
-        """Whether the head does not answer."""
-        return self._line is None
 
     @property
     def log(self) -> Path:
