@@ -21,6 +21,7 @@ Machine = tuple[str, str]  # of a pool that joined: its host and the name of its
 
 STEP_SECONDS = 5.0  # between two looks at the queue
 GRACE_SECONDS = 20.0  # for machines that joined a killed head to join this one
+PAUSE_SECONDS = 20.0  # after the first failure; twice as long after each further one
 YOUNG_SECONDS = 60.0  # a command that ends earlier has failed, unless its machine was told to end
 LONGEST_PAUSE = 600.0
 FAILURES = 5  # in a row, after which no more are started
@@ -121,7 +122,7 @@ class Starter:
     def _failed(self, why: str, now: float) -> None:
         """Wait before the next start, longer after each failure; name each reason once."""
         self.failures += 1
-        pause = min(LONGEST_PAUSE, 10.0 * 2**self.failures)
+        pause = min(LONGEST_PAUSE, PAUSE_SECONDS * 2 ** (self.failures - 1))
         self._not_before = now + pause
         if why != self._why:
             self._why = why

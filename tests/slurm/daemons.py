@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.waiting import wait_until
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel")
 GRACE_SECONDS = 5
 START_SECONDS = 30.0
 CONFIGURATION = """
@@ -75,6 +75,10 @@ class Slurm:
     def cancel(self, task: str) -> None:
         """Cancel a job."""
         self._run("scancel", task)
+
+    def jobs(self) -> set[str]:
+        """The numbers of the jobs that wait or run."""
+        return set(self._run("squeue", "-h", "-o", "%A").split())
 
     def is_up(self) -> bool:
         """Whether the node takes jobs."""

@@ -1,15 +1,18 @@
-"""The job array of docs/cluster.md on a real Slurm of one node."""
+"""The job array of docs/cluster.md, and its commands that start machines, on a real Slurm of one node."""
 
 import re
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.desk import starting
 from engine.machine import processes
+from engine.store import database, queue
 from tests import heads
 from tests.conftest import add
 from tests.databases import query
@@ -67,11 +70,9 @@ def stopped(path: Path) -> int:
 def test_preempted_and_expired_jobs_come_back_and_cancelled_ones_do_not(
     slurm: Slurm, study: Path, tmp_path: Path
 ) -> None:
-    here = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    here["PATH"] = f"{Path(processes.python('x')[0]).parent}:{slurm.environment['PATH']}"
     small = ["--array=1-2", "--gres=none", "--cpus-per-task=1", f"--chdir={tmp_path}"]
     with heads.leading(study):
-        array = slurm.submit(*small, script(tmp_path), **here)
+        array = slurm.submit(*small, script(tmp_path), **environment(slurm, tmp_path))
         tasks = [f"{array}_1", f"{array}_2"]
         wait_until(lambda: running(study) == 2, WAIT)
 
@@ -98,6 +99,41 @@ def test_preempted_and_expired_jobs_come_back_and_cancelled_ones_do_not(
         wait_until(lambda: stopped(study) == 4, WAIT)
     assert {attempt for (attempt,) in query(study, "SELECT attempt FROM attempts")} == {1}  # all resumed
     assert query(study, "SELECT DISTINCT outcome FROM attempts") == [("stopped",)]
+
+
+@pytest.mark.slow
+def test_a_head_replaces_a_cancelled_job_and_lets_an_idle_one_end(
+    slurm: Slurm, study: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in environment(slurm, study.parent).items():
+        monkeypatch.setenv(name, value)
+    for name, seconds in (("GRACE", 0.0), ("STEP", 0.5), ("PAUSE", 1.0)):
+        monkeypatch.setattr(starting, f"{name}_SECONDS", seconds)
+    command = ["srun", "--cpus-per-task=1", "cockpit", "join", str(database.join_file(study))]
+    with heads.leading(study, start=starting.Plan(command, str(study.parent), 1, 2.0)):
+        wait_until(lambda: bool(slurm.jobs()), WAIT)
+        (first,) = slurm.jobs()
+        slurm.cancel(first)
+        wait_until(lambda: running(study) == 1, WAIT)
+        (second,) = slurm.jobs()
+        assert int(second) == int(first) + 1  # never two, though two runs are ready
+        with closing(database.writer(study)) as connection:
+            queue.set_state(connection, queue.experiment_id(connection, "long"), "paused")
+        wait_until(lambda: not slurm.jobs(), WAIT)
+        assert slurm.job(second)["ExitCode"] == "0:0"
+    said = capfd.readouterr().out
+    assert [said.count(part) for part in ("started a machine", "ended with code", "trying again in 1 s")] == [2, 1, 1]
+
+
+def environment(slurm: Slurm, folder: Path) -> dict[str, str]:
+    """The variables of jobs that use this Slurm, this cockpit, and no files of the user."""
+    programs = f"{Path(processes.python('x')[0]).parent}:{slurm.environment['PATH']}"
+    return {
+        "SLURM_CONF": slurm.environment["SLURM_CONF"],
+        "HOME": str(folder),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "PATH": programs,
+    }
 
 
 def come_back(slurm: Slurm, task: str) -> None:
