@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cockpit.requests.shared import COUNT, Database, Json, Names, to_read, within
-from cockpit.text import words
+from cockpit.views import runs
 from engine.store import database, history, queue, rows
 from engine.store.row_types import Event
 
@@ -60,4 +60,4 @@ def _key(event: Event) -> tuple[object, ...]:
 
 def _print(events: list[Event], as_json: bool) -> None:
     for event in events:
-        print(json.dumps(event.as_json()) if as_json else words.event(event), flush=True)
+        print(json.dumps(event.as_json()) if as_json else runs.event(event), flush=True)

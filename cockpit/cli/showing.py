@@ -10,6 +10,7 @@ import typer
 
 from cockpit.requests.shared import Database, Json, Names, to_read
 from cockpit.text import terminal, words
+from cockpit.views import runs as run_names
 from cockpit.views import tables
 from engine.errors import InputError
 from engine.plan.options import OPTIONS
@@ -81,7 +82,7 @@ def _run_cells(run: Run) -> list[str]:
     waits_for = run.waits_for if run.status != "running" else f"(on {words.device(run)})"
     return [
         run.digest[:12],
-        words.run(run),
+        run_names.called(run),
         words.state(run.status),
         waits_for,
         str(run.attempt),

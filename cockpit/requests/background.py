@@ -182,7 +182,7 @@ def _cells(row: Worker) -> list[str]:
         words.device(row),
         words.line(row.device_name or ""),
         words.state(row.state),
-        words.run(row) if row.run_id else "",
+        runs.called(row) if row.run_id else "",
         f"{row.epoch + 1}/{row.epochs}" if row.run_id and row.epoch is not None else "",
         f"{row.images_per_second:,.0f}" if row.images_per_second else "",
         words.duration(left) if left is not None else "",

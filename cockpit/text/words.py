@@ -3,9 +3,7 @@
 import platform
 import re
 import shlex
-from datetime import datetime
 from math import ceil
-from textwrap import indent
 
 from engine.store.row_types import Attempt, Event, Experiment, Failure, Run, Running, Worker
 
@@ -53,12 +51,6 @@ def hardware(row: Event | Attempt | Worker) -> str:
     return f"{row.device} of {row.host}{model}"
 
 
-def run(row: Run | Event | Worker) -> str:
-    """A run in one line: the ticket, its source, and the target."""
-    source = f"{row.source} → " if row.source else ""
-    return line(f"{source}{row.target} {row.ticket}, level {row.level}, seed {row.seed}")
-
-
 def name(text: str) -> str:
     """A name as a shell takes it back: quoted where it has blanks, `>` and the like."""
     return shlex.quote(line(text))
@@ -67,7 +59,7 @@ def name(text: str) -> str:
 def error(row: Failure) -> str:
     """The error of a run in one line."""
     why = ((row.error or "").strip() or "no error was recorded").splitlines()[-1]
-    what = f"{row.ticket} level {row.level} on {row.target}, seed {row.seed}"
+    what = f"{row.ticket} level {row.level} on {row.target_title or row.target}, seed {row.seed}"
     return line(f"{row.status}: {what} ({row.digest[:12]}): {why}")
 
 
@@ -115,16 +107,6 @@ def problems(row: Experiment) -> str:
     """The numbers of an experiment's failed, diverged and blocked runs."""
     counts = {"failed": row.failed, "diverged": row.diverged, "blocked": row.blocked}
     return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-
-
-def event(row: Event) -> str:
-    """An event of a run (`history.events`) in one line, with its error below."""
-    at = datetime.fromisoformat(row.at).astimezone()
-    accuracy = f" {row.test_accuracy:.2%}" if row.test_accuracy is not None else ""
-    where = f"{hardware(row)}, pid {row.pid}"
-    text = f"{at:%Y-%m-%d %H:%M:%S}  {row.event + accuracy:<13}  {run(row)}"
-    text += f"  (attempt {row.attempt}, {where}, run {row.digest[:12]})"
-    return text + ("\n" + indent(row.error.rstrip(), "    ") if row.error else "")
 
 
 def visible(text: str) -> str:

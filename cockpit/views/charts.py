@@ -40,16 +40,22 @@ class Layout:
 
 
 def labelled(shown: Sequence[Series], view: View, width: int, height: int) -> bool:
-    """Whether the names of the curves fit at their ends."""
+    """Whether the names of the curves, and the readings of a crosshair, fit at their ends."""
     visible = _visible(shown, view)
-    room = _room(visible, 0)
-    return room <= MOST_LABEL * width and width - AXIS - room >= LEAST_PLOT and len(visible) <= height - 2
+    names, room = _names(visible), _room(visible, view, width)
+    return names <= MOST_LABEL * width and width - AXIS - room >= LEAST_PLOT and len(visible) <= height - 2
 
 
-def _room(visible: Sequence[Series], width: int) -> int:
-    """The number of columns for names at the ends of curves and, in a wide chart, for readings of the crosshair."""
-    names = 3 + max((len(words.line(one.called)) for one in visible), default=0)
-    return names + READING if width - AXIS - names - READING >= WIDE_PLOT else names
+def _names(visible: Sequence[Series]) -> int:
+    """The number of columns for names at the ends of curves."""
+    return 3 + max((len(words.line(one.called)) for one in visible), default=0)
+
+
+def _room(visible: Sequence[Series], view: View, width: int) -> int:
+    """The number of columns for names and for readings, which a wide chart keeps free while it has no crosshair."""
+    names = _names(visible)
+    has_readings = view.crosshair is not None or width - AXIS - names - READING >= WIDE_PLOT
+    return names + READING if has_readings else names
 
 
 def layout(shown: Sequence[Series], view: View, width: int, height: int) -> Layout:
@@ -60,7 +66,7 @@ def layout(shown: Sequence[Series], view: View, width: int, height: int) -> Layo
     means += [0.0] if fine and means else []
     y_axis = axes.accuracy(means or [0.0, 1.0], view.y_range, max(2, height - 2), fine)
     left = 1 + max(map(len, y_axis.labels), default=0)
-    right = _room(visible, width) if view.labelled else 0
+    right = _room(visible, view, width) if view.labelled else 0
     remaining = [left for one in visible for left in (*one.remaining, *one.plan)]
     return Layout(axes.sparsity(remaining, view.x, view.x_range, max(2, width - left - right)), y_axis, left, right)
 

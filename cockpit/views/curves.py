@@ -31,12 +31,12 @@ class Series:
     model: str
     optimizer: str
     ticket: str
-    levels: tuple[int, ...]
-    remaining: tuple[float, ...]
-    means: tuple[float, ...]
-    deviations: tuple[float | None, ...]
-    counts: tuple[int, ...]
-    planned: tuple[int, ...]
+    levels: tuple[int, ...] = ()
+    remaining: tuple[float, ...] = ()
+    means: tuple[float, ...] = ()
+    deviations: tuple[float | None, ...] = ()
+    counts: tuple[int, ...] = ()
+    planned: tuple[int, ...] = ()
     curve: str = ""  # its name in the experiment
     width: float = 1.0
     scope: str | None = None
@@ -80,29 +80,42 @@ def read(connection: sqlite3.Connection, experiment: str) -> list[Series]:
     by_curve: dict[str, list[Point]] = {}
     for row in rows.curves(connection, experiment):
         by_curve.setdefault(row.curve, []).append(row)
-    facts, said = titles.of_curves(connection, experiment), titles.of_data(connection, experiment)
     running = live.of_curves(connection, experiment)
-    found = []
-    for name, fact in facts.items():
-        own = by_curve.get(name, [])
-        if own or name in running:
-            series = Series(
-                name=name,
-                curve=name,
-                experiment=experiment,
-                levels=tuple(row.level for row in own),
-                remaining=tuple(1.0 - row.fraction_pruned for row in own),
-                means=tuple(row.mean for row in own),
-                deviations=tuple(row.std for row in own),
-                counts=tuple(row.n for row in own),
-                planned=tuple(row.replicates for row in own),
-                source_title=said.get(fact.source or ""),
-                target_title=said.get(fact.target),
-                live=tuple(running.get(name, ())),
-                **structs.asdict(fact),
-            )
-            found.append(series)
-    return sorted(found, key=lambda one: (one.ticket == DENSE, one.ticket != WINNING))
+    found = [
+        _filled(one, by_curve.get(one.name, []), running.get(one.name, ())) for one in planned(connection, experiment)
+    ]
+    shown = (one for one in found if one.levels or one.live)
+    return sorted(shown, key=lambda one: (one.ticket == DENSE, one.ticket != WINNING))
+
+
+def planned(connection: sqlite3.Connection, experiment: str) -> list[Series]:
+    """All curves of an experiment, without results."""
+    said = titles.of_data(connection, experiment)
+    return [
+        Series(
+            name=name,
+            curve=name,
+            experiment=experiment,
+            source_title=said.get(fact.source or ""),
+            target_title=said.get(fact.target),
+            **structs.asdict(fact),
+        )
+        for name, fact in titles.of_curves(connection, experiment).items()
+    ]
+
+
+def _filled(one: Series, points: Sequence[Point], running: Sequence[Live]) -> Series:
+    """The curve with its results and its runs in training."""
+    return replace(
+        one,
+        levels=tuple(row.level for row in points),
+        remaining=tuple(1.0 - row.fraction_pruned for row in points),
+        means=tuple(row.mean for row in points),
+        deviations=tuple(row.std for row in points),
+        counts=tuple(row.n for row in points),
+        planned=tuple(row.replicates for row in points),
+        live=tuple(running),
+    )
 
 
 def with_seeds(connection: sqlite3.Connection, experiment: str, series: Sequence[Series]) -> list[Series]:

@@ -16,12 +16,7 @@ HEIGHT = 7  # rows, including the heading
 def draw(one: Live, width: int, background: Colour, state: str = " in training") -> list[Row]:
     """A heading and the two curves over all planned epochs; the axis of the loss is from 0 to its maximum."""
     most = max(one.losses) or 1.0
-    heading = [
-        Piece(f"level {one.level}{state}, epoch {len(one.losses)} of {one.epochs}: "),
-        Piece(f"loss {one.losses[-1]:.3f}", LOSS),
-        Piece("  "),
-        Piece(f"training accuracy {one.accuracies[-1]:.1%}", ACCURACY),
-    ]
+    heading = _heading(one, width, state)
     cells = HEIGHT - 3
     y = Axis(0.0, 1.0, (0.0, 1.0), ("0", f"{most:.2g} │ 100"), cells)
     left = 1 + max(map(len, y.labels))
@@ -37,6 +32,21 @@ def draw(one: Live, width: int, background: Colour, state: str = " in training")
         column, row = map(floor, spots[-1])
         canvas.put(column, row, LIVE, colour)
     return [heading, *framed(canvas.rows(), x, y)]
+
+
+def _heading(one: Live, width: int, state: str) -> Row:
+    """Level, epoch, loss and accuracy in as many words as fit."""
+    done = len(one.losses)
+    for epoch, loss, accuracy in (
+        (f"level {one.level}{state}, epoch {done} of {one.epochs}: ", "loss ", "training accuracy "),
+        (f"level {one.level}, epoch {done}/{one.epochs}: ", "loss ", "training "),
+        (f"epoch {done}/{one.epochs}: ", "", ""),
+    ):
+        values = Piece(f"{loss}{one.losses[-1]:.3f}", LOSS), Piece(f"{accuracy}{one.accuracies[-1]:.1%}", ACCURACY)
+        row = [Piece(epoch), values[0], Piece("  "), values[1]]
+        if sum(len(piece.text) for piece in row) <= width:
+            break
+    return row
 
 
 def _epochs(number: int, cells: int) -> Axis:

@@ -1,15 +1,18 @@
 """Two tickets layer by layer: the cells, bars and JSON of a comparison."""
 
 import shlex
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import asdict
 from math import log2
 from pathlib import Path
 from typing import Any
 
 from cockpit.text import words
+from cockpit.views import names, runs
 from engine.analysis.comparing import FRACTIONS, Comparison, Fraction, Layer, Ratios
 from engine.analysis.statistics import Mean
-from engine.store import database
+from engine.store import database, rows
 from engine.store.sides import Choice, Side
 
 UNKNOWN = "-"
@@ -97,6 +100,20 @@ def heading(comparison: Comparison) -> list[str]:
     return lines
 
 
+def called(connection: sqlite3.Connection, compared: Sequence[Side]) -> list[str]:
+    """The names of sides for display: curve and experiment, or the run."""
+    labels = {one: names.of_curves(connection, one) for one in {side.experiment for side in compared}}
+    return [
+        _run(connection, side) if side.is_run else f"{labels[side.experiment][side.about]} · {side.experiment}"
+        for side in compared
+    ]
+
+
+def _run(connection: sqlite3.Connection, side: Side) -> str:
+    run = rows.with_needs(connection, side.run(0, 0))[0]
+    return f"{', '.join(filter(None, [runs.called(run), run.scope]))} ({side.name})"
+
+
 def ratio_table(ratios: Ratios) -> tuple[list[str], list[list[str]]]:
     """Headings and a row for each level: the ratio of each layer, with n if replicates are missing."""
     most = max((value.n for values in ratios.levels.values() for value in values if value), default=0)
@@ -127,13 +144,13 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 def command(comparison: Comparison, fraction: Fraction, replicate: int | None, path: Path) -> str:
     """The command that prints a comparison."""
-    words = ["cockpit", "diff", *(side.name for side in (comparison.a, comparison.b) if side is not None)]
+    parts = ["cockpit", "diff", *(side.name for side in (comparison.a, comparison.b) if side is not None)]
     if comparison.levels:
-        words += ["--level", str(comparison.level)]
+        parts += ["--level", str(comparison.level)]
     if replicate is not None:
-        words += ["--replicate", str(replicate)]
+        parts += ["--replicate", str(replicate)]
     if fraction != FRACTIONS[0]:
-        words += ["--x", fraction]
+        parts += ["--x", fraction]
     if path.absolute() != database.default_path().absolute():
-        words += ["--db", str(path)]
-    return shlex.join(words)
+        parts += ["--db", str(path)]
+    return shlex.join(parts)

@@ -1,10 +1,12 @@
 """Names of curves, charts and data sets for display, as short as distinguishing them allows."""
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Protocol
 
-from cockpit.views.curves import DENSE, WINNING, Series
+from cockpit.views.curves import DENSE, WINNING, Series, planned
 from engine.datasets.catalog import split_part, steps_of
 
 MASKS = {  # kinds of random tickets: the change of the winning ticket's mask
@@ -18,12 +20,32 @@ MASKS = {  # kinds of random tickets: the change of the winning ticket's mask
     "random-constant-sign": "signs of weights",
 }
 KINDS = {  # of runs on a line between two trainings of one ticket (linear mode connectivity)
-    "order-1": "own, first other order",
-    "order-2": "own, second other order",
-    "line": "least on the line between them",
+    "order-1": "own, order 1",
+    "order-2": "own, order 2",
+    "line": "least on the line",
 }
 MODELS = {"vgg": "VGG", "resnet": "ResNet"}
 SMALLEST_PART = 64  # the largest denominator of a width shown as a fraction
+
+
+class Ends(Protocol):
+    """What has data sets that a ticket comes from and is trained on: a curve or a run."""
+
+    @property
+    def source(self) -> str | None:
+        """The data set on which the ticket was found."""
+
+    @property
+    def source_title(self) -> str | None:
+        """The display name of that set."""
+
+    @property
+    def target(self) -> str | None:
+        """The data set on which it is trained."""
+
+    @property
+    def target_title(self) -> str | None:
+        """The display name of that set."""
 
 
 def data(name: str, title: str | None = None) -> str:
@@ -44,6 +66,11 @@ def network(model: str, width: float) -> str:
     return name if width == 1 else f"{name} x {part if is_part else f'{width:g}'}"
 
 
+def ends(one: Ends) -> str:
+    """The data sets of a run, the source only if it differs from the target: SVHN → CIFAR-10 (12,000)."""
+    return _target(one) if one.source in (None, one.target) else f"{_source(one)} → {_target(one)}"
+
+
 def title(shown: Sequence[Series]) -> str:
     """The title of a chart: experiments, target, model and width that all of its curves share."""
     experiments = dict.fromkeys(map(_experiment, shown))
@@ -60,6 +87,11 @@ def named(shown: Sequence[Series]) -> tuple[Series, ...]:
         replace(one, label=label if labels.count(label) == 1 else one.name)
         for one, label in zip(shown, labels, strict=True)
     )
+
+
+def of_curves(connection: sqlite3.Connection, experiment: str) -> dict[str, str]:
+    """The labels of all curves of an experiment, by their names in the database."""
+    return {one.curve: one.called for one in named(planned(connection, experiment))}
 
 
 def _differences(one: Series, shown: Sequence[Series]) -> Iterable[str]:
@@ -101,13 +133,13 @@ def _experiment(one: Series) -> str:
     return one.experiment.removesuffix(f"@{one.model}")
 
 
-def _source(one: Series) -> str:
+def _source(one: Ends) -> str:
     """The source of a curve, without its number of images if the target has the same number."""
     base, part = split_part(one.source or "")
     half, images = steps_of(part)
-    is_said = images == steps_of(split_part(one.target)[1])[1]
+    is_said = images == steps_of(split_part(one.target or "")[1])[1]
     return data("-".join(filter(None, [base, half])) if is_said else one.source or "", one.source_title)
 
 
-def _target(one: Series) -> str:
-    return data(one.target, one.target_title)
+def _target(one: Ends) -> str:
+    return data(one.target or "", one.target_title)

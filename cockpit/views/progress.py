@@ -21,7 +21,7 @@ from rich.text import Text
 
 from cockpit.text import words
 from cockpit.text.console import Console
-from cockpit.views import tables
+from cockpit.views import names, tables
 from cockpit.views.growing import Growing
 from engine.store import rows, workers
 from engine.store.row_types import Running
@@ -119,8 +119,7 @@ def _held_up(connection: sqlite3.Connection) -> list[str]:
 
 def _describe(row: Running) -> str:
     """A worker's activity, numbers first, as a narrow terminal cuts the end."""
-    source = f"{row.source} → " if row.source else ""
     epoch = 0 if row.epoch is None else row.epoch + 1
     speed = f"{row.images_per_second:>7,.0f} img/s" if row.images_per_second else " " * 13
     numbers = f"  {words.device(row):<6} level {row.level:>2}  seed {row.seed}  epoch {epoch:>2}/{row.epochs}"
-    return words.line(f"{numbers} {speed}  {row.ticket} {source}{row.target}")
+    return words.line(f"{numbers} {speed}  {row.ticket} {names.ends(row)}")

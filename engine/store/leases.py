@@ -28,12 +28,15 @@ SPLIT = """iif(instr(recipe, '"split"'), coalesce(json_extract(recipe, '$.traini
 _SAME_DEVICE = "coalesce(mine.boot, mine.host) = coalesce(theirs.boot, theirs.host) AND mine.device = theirs.device"
 _TAKEN_BACK = "status = 'waiting', worker = NULL, lease_expires_at = NULL"
 OF_EXPERIMENT = "coalesce(json_extract(e.definition, '$.prunable'), 'conv')"  # the rule; e: a row of experiments
+# The display name of a data set, of which the identity of a run's data set may name a part.
+TITLE = "(SELECT title FROM data_titles WHERE {0} = identity OR substr({0}, 1, length(identity) + 1) = identity || '-')"
 # Columns that tell runs of one ticket, level and seed apart; r: a row of runs. Recipes omit the default prune rate.
 NAMING = (
     "r.model, r.width, r.optimizer, r.source_optimizer, r.learning_rate, r.scope,"
-    " coalesce(json_extract(r.recipe, '$.ticket.chain.rule.rate'), json_extract(r.recipe, '$.ticket.rate')) AS rate"
+    " coalesce(json_extract(r.recipe, '$.ticket.chain.rule.rate'), json_extract(r.recipe, '$.ticket.rate')) AS rate,"
+    f" {TITLE.format('r.source_dataset')} AS source_title, {TITLE.format('r.target_dataset')} AS target_title"
 )
-NAMES = "model, width, optimizer, source_optimizer, learning_rate, scope, rate"
+NAMES = "model, width, optimizer, source_optimizer, learning_rate, scope, rate, source_title, target_title"
 WANTED = """
     SELECT p.run_id FROM curve_points p JOIN experiment_curves c ON c.id = p.curve_id
     WHERE c.experiment_id = :experiment

@@ -106,6 +106,7 @@ class Failure(Row, frozen=True):
     level: int
     seed: int
     target: str
+    target_title: str | None  # its display name
     status: str
     error: str | None
 
@@ -141,6 +142,8 @@ class Run(Row, frozen=True):
     learning_rate: float
     scope: str | None
     rate: float | str | None  # of pruning; None: the default
+    source_title: str | None  # display names of its data sets
+    target_title: str | None
     status: str
     attempt: int
     untrained_accuracy: float | None  # on test images, before the first step
@@ -200,6 +203,8 @@ class Running(Row, frozen=True):
     seed: int
     source: str | None
     target: str
+    source_title: str | None  # display names of its data sets
+    target_title: str | None
     epochs: int
     device: str
     host: str | None
@@ -226,6 +231,8 @@ class Event(Row, frozen=True):
     learning_rate: float
     scope: str | None
     rate: float | str | None
+    source_title: str | None
+    target_title: str | None
     attempt: int
     claim: int
     device: str | None
@@ -323,6 +330,8 @@ class Worker(Row, frozen=True):
     learning_rate: float | None
     scope: str | None
     rate: float | str | None
+    source_title: str | None
+    target_title: str | None
     epochs: int | None
     batch_size: int | None
     attempt: int | None

@@ -9,7 +9,7 @@ from functools import lru_cache
 from msgspec import structs
 
 from engine.errors import InputError, OptionName, chosen
-from engine.store.leases import NAMING, OF_EXPERIMENT, SPLIT, WANTED
+from engine.store.leases import NAMING, OF_EXPERIMENT, SPLIT, TITLE, WANTED
 from engine.store.row_types import (
     RUN_STATUSES,
     Curve,
@@ -221,9 +221,9 @@ def experiment(connection: sqlite3.Connection, experiment: int) -> Detail:
 
 
 # A run q that another needs, in words.
-_SAID = """
-    q.ticket || ' level ' || q.level || ' on ' || q.target || ', seed ' || q.seed
-    || ' (' || substr(q.digest, 1, 12) || ')'
+_SAID = f"""
+    q.ticket || ' level ' || q.level || ' on ' || coalesce({TITLE.format("q.target_dataset")}, q.target)
+    || ', seed ' || q.seed || ' (' || substr(q.digest, 1, 12) || ')'
 """
 _RUNS = f"""
     SELECT r.id, r.digest, r.ticket, r.level, r.seed, r.source, r.target, {NAMING}, r.status, r.attempt,
@@ -342,8 +342,8 @@ def data_sets(connection: sqlite3.Connection) -> list[str]:
 def running(connection: sqlite3.Connection, experiment: int | None = None) -> list[Running]:
     """The runs in training, of an experiment or all: each with its device and the last epoch recorded."""
     rows = connection.execute(
-        """
-        SELECT DISTINCT r.id, r.ticket, r.level, r.seed, r.source, r.target, r.epochs,
+        f"""
+        SELECT DISTINCT r.id, r.ticket, r.level, r.seed, r.source, r.target, r.epochs, {NAMING},
                coalesce(w.device, '?') AS device, w.host, x.epoch, x.images_per_second
         FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
         JOIN workers w ON w.id = r.worker
@@ -381,8 +381,9 @@ def training(connection: sqlite3.Connection, experiment: str) -> dict[int, list[
 def errors(connection: sqlite3.Connection, experiment: int | None = None) -> list[Failure]:
     """The failed and diverged runs of an experiment, or of all that are active or that cockpit paused."""
     rows = connection.execute(
-        """
-        SELECT DISTINCT r.digest, r.ticket, r.level, r.seed, r.target, r.status, r.error
+        f"""
+        SELECT DISTINCT r.digest, r.ticket, r.level, r.seed, r.target, r.status, r.error,
+               {TITLE.format("r.target_dataset")} AS target_title
         FROM runs r JOIN curve_points p ON p.run_id = r.id JOIN experiment_curves c ON c.id = p.curve_id
         JOIN experiments e ON e.id = c.experiment_id
         WHERE (e.id = :experiment OR (:experiment IS NULL AND (r.priority IS NOT NULL OR e.reason IS NOT NULL)))

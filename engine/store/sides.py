@@ -35,6 +35,7 @@ class Side:
     about: str
     runs: Mapping[int, Mapping[int, int]]  # level -> replicate -> id of the run
     is_run: bool = False
+    experiment: str = ""  # of a curve
     prunable: Prunable = "conv"  # the rule by which layers count
 
     def level(self, level: int) -> int:
@@ -223,7 +224,7 @@ def _named(connection: sqlite3.Connection, experiment: str) -> dict[str, sqlite3
     """The curves of an experiment by their shortest names: EXPERIMENT:SCOPE for the only chain of a scope."""
     curves = connection.execute(
         f"""
-        SELECT c.*, {OF_EXPERIMENT} AS prunable, {IS_CHAIN} AS is_chain
+        SELECT c.*, e.name AS experiment, {OF_EXPERIMENT} AS prunable, {IS_CHAIN} AS is_chain
         FROM experiment_curves c JOIN experiments e ON e.id = c.experiment_id
         WHERE e.name = ? ORDER BY c.id
         """,
@@ -253,4 +254,4 @@ def _side(connection: sqlite3.Connection, name: str, curve: sqlite3.Row) -> Side
         (curve["id"],),
     ):
         runs.setdefault(level, {})[replicate] = run
-    return Side(name, curve["name"], runs, prunable=curve["prunable"])
+    return Side(name, curve["name"], runs, experiment=curve["experiment"], prunable=curve["prunable"])

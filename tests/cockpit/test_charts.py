@@ -228,6 +228,18 @@ def test_the_ends_of_curves_are_named_where_there_is_room() -> None:
         assert sum(line.rstrip().endswith(f" {marker} {name}") for line in lines) == 1
 
 
+@pytest.mark.parametrize("width", range(40, 161, 4))
+def test_no_name_at_the_end_of_a_curve_is_cut_by_a_reading(width: int) -> None:
+    shown = [curve("own, layerwise"), curve("from SVHN", means=(0.8,) * 4), dense()]
+    view = View(crosshair=1)
+    if charts.labelled(shown, view, width, 20):
+        said = drawn(charts.draw(shown, replace(view, labelled=True), width, 20))
+        assert all(one.called in said for one in shown)
+    assert charts.labelled(shown, view, width, 20) == (
+        width >= charts.LEAST_PLOT + charts.AXIS + 3 + 14 + charts.READING
+    )
+
+
 @given(st.lists(st.floats(-5, 30), max_size=12), st.integers(12, 30))
 def test_names_at_the_ends_keep_their_order_and_never_share_a_row(heights: list[float], rows: int) -> None:
     chosen = charts._apart(heights, rows)
@@ -264,13 +276,15 @@ def test_the_axis_spans_the_planned_levels_from_the_first_result_on() -> None:
     assert planned.labels == ("100", "50", "25")
 
 
-@pytest.mark.parametrize("width", [30, 80, 200])
+@pytest.mark.parametrize("width", [30, 48, 80, 200])
 @pytest.mark.parametrize("done", [1, 2, 4])
 def test_epochs_are_drawn_over_those_that_are_planned(width: int, done: int) -> None:
     run = replace(RUN, losses=RUN.losses[:1] * done, accuracies=RUN.accuracies[:1] * done)
     rows = plain(epochs.draw(run, width, (0, 0, 0)))
     assert len(rows) == epochs.HEIGHT
-    assert f"epoch {done} of 4" in rows[0]
+    assert f"epoch {done} of 4" in rows[0] if width >= 80 else f"epoch {done}/4" in rows[0]
+    assert rows[0].endswith(f"{RUN.accuracies[0]:.1%}")
+    assert len(rows[0]) <= width
     assert all(len(line) == width for line in rows[1:])
     assert drawn(epochs.draw(run, width, (0, 0, 0))).count(legends.LIVE) == 2
 

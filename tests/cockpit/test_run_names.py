@@ -1,5 +1,6 @@
 """Names of runs are distinct, and a run that does not train says why."""
 
+import shutil
 from contextlib import closing
 from itertools import combinations
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from cockpit.views import runs
-from engine.store import database, queue, rows
-from engine.store.row_types import Run
+from cockpit.text import words
+from cockpit.views import names, runs
+from engine.store import database, history, leases, queue, rows, titles, workers
+from engine.store.row_types import Event, Failure, Run, Running, Worker
 from tests.conftest import add
+from tests.databases import worker
 from tests.tui.make_fixture import FIXTURE
 
 
@@ -72,3 +75,37 @@ def test_an_experiment_that_failed_says_why() -> None:
     assert found["lost"].why.startswith("data set file ")
     assert found["wild"].why == "not finite after epoch 0"
     assert not found["halves"].why
+
+
+def test_data_sets_are_named_for_display_wherever_runs_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    shutil.copyfile(FIXTURE, path)
+    with closing(database.writer(path)) as connection:
+        titles.name_data(connection, "digits", "Handwriting")
+        own = worker(connection)
+        assert leases.claim(connection, own) is not None
+        found: list[Any] = [*workers.present(connection), *rows.running(connection)]
+        for one in rows.experiments(connection):
+            if one.name != "lost":
+                found += [
+                    *rows.runs(connection, one.id),
+                    *history.events(connection, one.id),
+                    *rows.errors(connection, one.id),
+                ]
+                labels = names.of_curves(connection, one.name)
+                assert not any("digits" in label for label in labels.values())
+    shown = [
+        *runs.named(row for row in found if isinstance(row, Run | Event | Worker)).values(),
+        *(row.waits_for for row in found if isinstance(row, Run)),
+        *(words.error(row) for row in found if isinstance(row, Failure)),
+        *map(names.ends, (row for row in found if isinstance(row, Running))),
+    ]
+    assert any("Handwriting a → Handwriting winning" in text for text in shown)
+    assert any(text.startswith("Handwriting a winning") for text in shown)
+    assert [text for text in shown if "digits" in text.replace("VGG-digits", "")] == []
+
+
+def test_a_prune_rate_tells_no_runs_apart_before_anything_is_pruned(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    add(path, "some", levels=2, replicates=1, random=["global"], prune_rate=0.36)
+    assert not any("rate" in name for name in runs.named(every(path, "some")).values())

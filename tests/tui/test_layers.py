@@ -16,7 +16,7 @@ from cockpit.tui.widgets import overlap
 from cockpit.tui.widgets.heat import EQUAL, Heat, ratio_cell
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
-from cockpit.views import layer_tables
+from cockpit.views import layer_tables, names
 from engine.analysis import overlaps
 from engine.analysis.comparing import HeatMap, compare
 from engine.analysis.overlaps import Cell, Matrix
@@ -61,9 +61,7 @@ def level(screen: Layers) -> int | None:
 async def test_it_opens_with_the_two_scopes_at_the_sparsest_level(trained: Path) -> None:
     async with opened(trained) as (pilot, screen):
         await until(pilot, lambda: "total" in cells(screen))
-        assert said(screen, "sides").startswith(
-            "A: tiny:global  (digits-a → digits-a winning global, level 3)\nB: tiny"
-        )
+        assert said(screen, "sides").startswith("A: own, global, on digits a · tiny · level 3\nB: own, layerwise")
         assert said(screen, "level").startswith("level 3  0 ")
         assert "remaining, mean of 2: A 51.2" in said(screen, "level")
         with closing(database.reader(trained)) as connection:
@@ -203,7 +201,7 @@ async def test_a_and_b_pick_curves_and_runs(trained: Path) -> None:
         await until(pilot, lambda: picker.offered[0].name == "tiny:digits-b random-global")
         assert picker.query_one(Input).has_focus
         await pilot.press("enter")
-        await until(pilot, lambda: "B: 'tiny:digits-b random-global'" in said(screen, "sides"))
+        await until(pilot, lambda: "B: random, permuted, on digits b · tiny" in said(screen, "sides"))
         assert "masks of random tickets are not stored" in said(screen, "notes")
         await pilot.press("a")
         await until(pilot, lambda: isinstance(pilot.app.screen, Picker))
@@ -211,14 +209,15 @@ async def test_a_and_b_pick_curves_and_runs(trained: Path) -> None:
         options = pilot.app.screen.query_one(OptionList)
         await until(pilot, lambda: options.option_count and ":" not in str(options.get_option_at_index(0).prompt)[:12])
         await pilot.press("down", "up", "down")
-        run = pilot.app.screen.offered[1].name  # type: ignore[attr-defined]
+        run = pilot.app.screen.offered[1]  # type: ignore[attr-defined]
+        named = f", {run.about.partition(':')[0]}, layerwise ({run.name})\nB: "
         await pilot.press("enter")
-        await until(pilot, lambda: said(screen, "sides").startswith(f"A: {run}  ("))
+        await until(pilot, lambda: named in said(screen, "sides"))
         await pilot.press("a")
         await until(pilot, lambda: isinstance(pilot.app.screen, Picker))
         await pilot.press("escape")
         await until(pilot, lambda: pilot.app.screen is screen)
-        assert said(screen, "sides").startswith(f"A: {run}  (")
+        assert named in said(screen, "sides")
 
 
 async def test_y_copies_a_command_that_shows_the_same(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +237,7 @@ async def test_another_experiment_on_the_dashboard_is_shown_here_too(trained: Pa
     async with opened(path) as (pilot, screen):
         pilot.app.experiment = "one scope"  # type: ignore[attr-defined]
         screen.ask()
-        await until(pilot, lambda: said(screen, "sides").startswith("A: 'one scope:global'"))
+        await until(pilot, lambda: said(screen, "sides").startswith("A: own, on digits a · one scope"))
         assert "`cockpit queue extend 'one scope' --scope layerwise` adds it" in said(screen, "notes")
         assert level(screen) == 2
 
@@ -261,6 +260,7 @@ async def test_m_shows_the_overlaps_that_diff_prints_level_by_level(
     with closing(database.reader(trained)) as connection:
         folder = Folder(database.files_folder(trained))
         expected, notes = overlaps.matrices(connection, folder, "tiny")
+        labels = names.of_curves(connection, "tiny")
     assert notes == []
 
     def shown() -> str:
@@ -271,7 +271,7 @@ async def test_m_shows_the_overlaps_that_diff_prints_level_by_level(
         for at in (3, 2):
             await until(pilot, partial(says, screen, "level", f"level {at}"))
             for one in (matrix for matrix in expected if matrix.level == at):
-                assert overlap.title(one) in shown()
+                assert one.chain is None or f"{labels[one.chain]}\n" in shown()
                 for cell in (cell for row in one.cells for cell in row):
                     chance = layer_tables.ratio(cell.chance, False)
                     assert f"{layer_tables.ratio(cell.overlap)} ({chance})" in shown()

@@ -19,7 +19,7 @@ from cockpit.tui.screens.dashboard import Found, curves_of
 from cockpit.tui.widgets import panes
 from cockpit.tui.widgets.chart import Chart
 from cockpit.tui.widgets.table import LiveTable
-from cockpit.views import barrier_curves, curves
+from cockpit.views import barrier_curves, curves, names
 from engine.analysis import barriers
 from engine.store import rows
 from engine.store.row_types import Detail, Worker
@@ -133,9 +133,9 @@ class Experiment(ChartScreen):
     def _open(self, event: LiveTable.RowSelected) -> None:
         self.run_worker(self.app.run_action(f"open_run('level {event.row_key.value} ')"))
 
-    def show_experiment(self, detail: Detail | None) -> None:
+    def show_experiment(self, detail: tuple[Detail, Mapping[str, str]] | None) -> None:
         """Show progress and errors."""
-        said = panes.experiment(detail) if detail else "this experiment was removed. Press 1 for the others"
+        said = panes.experiment(*detail) if detail else "this experiment was removed. Press 1 for the others"
         self.query_one("#state Plain", Plain).update(said)
 
     def show_running(self, found: dict[int, list[float]]) -> None:
@@ -152,6 +152,6 @@ class Experiment(ChartScreen):
         self.query_one("#training Plain", Plain).update(panes.training(self.present, self.running))
 
 
-def _experiment(connection: sqlite3.Connection, name: str) -> Detail | None:
+def _experiment(connection: sqlite3.Connection, name: str) -> tuple[Detail, Mapping[str, str]] | None:
     row = connection.execute("SELECT id FROM experiments WHERE name = ?", (name,)).fetchone()
-    return rows.experiment(connection, row[0]) if row else None
+    return (rows.experiment(connection, row[0]), names.of_curves(connection, name)) if row else None

@@ -22,7 +22,7 @@ from cockpit.tui.widgets.heat import Heat, legend, ratio_legend
 from cockpit.tui.widgets.overlap import Overlaps, title
 from cockpit.tui.widgets.picker import Picker
 from cockpit.tui.widgets.table import LiveTable
-from cockpit.views import layer_tables
+from cockpit.views import layer_tables, names
 from engine.analysis import overlaps
 from engine.analysis.comparing import (
     FRACTIONS,
@@ -66,6 +66,7 @@ class View:
     """The content of the screen."""
 
     comparison: Comparison
+    called: Sequence[str]  # the names of A and B
     replicate: int | None
     heat: HeatMap | None
     ratios: Mapping[Fraction, Ratios]  # of both fractions, if they are asked for
@@ -89,11 +90,22 @@ def read_overlaps(folder: Folder, selection: Selection, connection: sqlite3.Conn
         experiment = selection.experiment or sides.newest(connection)
         offered = overlaps.levels(connection, experiment)
         level = selection.level if selection.level in offered else max(offered, default=0)
-        return Overlapping(
-            experiment, level, offered, *overlaps.matrices(connection, folder, experiment, level or None)
-        )
+        found, notes = overlaps.matrices(connection, folder, experiment, level or None)
+        return Overlapping(experiment, level, offered, _labelled(found, names.of_curves(connection, experiment)), notes)
     except InputError as error:
         return str(error)
+
+
+def _labelled(found: Sequence[Matrix], labels: Mapping[str, str]) -> list[Matrix]:
+    """The matrices with the labels of curves."""
+    return [
+        replace(
+            one,
+            chain=labels.get(one.chain or "", one.chain),
+            names=tuple(labels.get(name, name) for name in one.names),
+        )
+        for one in found
+    ]
 
 
 def read(folder: Folder, selection: Selection, connection: sqlite3.Connection) -> View | str:
@@ -108,7 +120,8 @@ def read(folder: Folder, selection: Selection, connection: sqlite3.Connection) -
         shown = None if selection.heat is None else (a, b)[selection.heat] or a
         heat = heat_map(connection, shown, replicate) if shown else None
         of = FRACTIONS if selection.beside and b is not None and not (a.is_run and b.is_run) else ()
-        return View(found, replicate, heat, {one: ratios(connection, a, b, one) for one in of if b}, hint)
+        called = layer_tables.called(connection, [side for side in (a, b) if side])
+        return View(found, called, replicate, heat, {one: ratios(connection, a, b, one) for one in of if b}, hint)
     except InputError as error:
         return str(error)
 
@@ -242,7 +255,7 @@ class Layers(CockpitScreen):
         if self.view is None:
             return
         found = self.view.comparison
-        self.query_one("#layers-sides", Plain).update("\n".join(layer_tables.heading(found)))
+        self.query_one("#layers-sides", Plain).update("\n".join(self._headings(found)))
         self.query_one("#layers-level", Plain).update(self._level_line(found))
         notes = [self.view.hint, *(found.notes if self.view.heat is None else ())]
         self.query_one("#layers-notes", Plain).update("\n".join(filter(None, notes)))
@@ -300,6 +313,14 @@ class Layers(CockpitScreen):
         """The columns of the heat map next to the table; 0 without one."""
         has_both = self.view is not None and self.view.heat is None and bool(self.view.ratios)
         return min(self.query_one(Heat).needed, self.size.width // 2) if has_both else 0
+
+    def _headings(self, comparison: Comparison) -> list[str]:
+        """A line for A and a line for B."""
+        compared = zip("AB", self.view.called if self.view else (), (comparison.a, comparison.b), strict=False)
+        return [
+            words.line(f"{letter}: {said}" + ("" if side is None or side.is_run else f" · level {comparison.level}"))
+            for letter, said, side in compared
+        ]
 
     def _level_line(self, comparison: Comparison) -> str:
         total = comparison.total

@@ -24,23 +24,13 @@ from engine.store.row_types import Experiment, Run, Worker
 
 MARK = "■"
 NAME_WIDTH = 24  # columns of names, so that the status stays visible
-HEADINGS = (
-    " ",
-    "experiment",
-    "status",
-    "progress",
-    "done",
-    "time left",
-    "waits for, or why",
-    "priority",
-    "waiting",
-    "running",
-    "tags",
-    "age",
-)
+FIRST = (" ", "experiment", "status", "progress", "done")
+LAST = ("priority", "waiting", "running", "tags", "age")
+HEADINGS = (*FIRST, "left, or why", *LAST)
+WIDE_HEADINGS = (*FIRST, "time left", "waits for, or why", *LAST)
 RUN_HEADINGS = ("status", "run", "result, or why", "attempt")
-PROGRESS = HEADINGS.index("progress")
-WIDE = 110  # columns, from which progress has a bar, too
+WIDE = 110  # columns from which bars are long, and time left and reasons have columns of their own
+SHORT_BAR = 6  # columns of a bar on a narrower screen
 EMPTY = (
     "The queue is empty.\n\nn adds a transfer here. In a shell:\n\n"
     "  cockpit queue add --source digits-a --target digits-b"
@@ -149,10 +139,10 @@ class Queue(CockpitScreen):
         listed = sorted((row for row in visible if filters.matches(row, wanted)), key=SORTS[self.sorted_by])
         marked = self.cockpit.marked
         table = self.query_one("#experiments", LiveTable)
-        kept = [place for place in range(len(HEADINGS)) if place != PROGRESS or self.app.size.width >= WIDE]
-        table.columned({HEADINGS[place]: HEADINGS[place] for place in kept})
-        cells = {row.name: _cells(row, row.name in marked, self.remaining) for row in listed}
-        table.show({name: [own[place] for place in kept] for name, own in cells.items()})
+        is_wide = self.app.size.width >= WIDE
+        headings = WIDE_HEADINGS if is_wide else HEADINGS
+        table.columned(dict(zip(headings, headings, strict=True)))
+        table.show({row.name: _cells(row, row.name in marked, self.remaining, is_wide) for row in listed})
         table.border_title = plain(f"queue, by {self.sorted_by}")
         number = sum(row.name in marked for row in listed)
         parts = [f"{number} marked"] if number else []
@@ -228,15 +218,16 @@ class Queue(CockpitScreen):
             super().leave()
 
 
-def _cells(row: Experiment, marked: bool, left: Remaining) -> Cells:
+def _cells(row: Experiment, marked: bool, left: Remaining, is_wide: bool) -> Cells:
+    time = left.of.get(row.name, "")
+    why = words.problems(row) + (f": {row.why}" if row.why else "") or row.waits_for
     return (
         MARK if marked else " ",
         words.short(row.name, NAME_WIDTH),
         words.state(row.status) + (", archived" if row.archived else ""),
-        remaining.bar(row.done, row.runs),
+        remaining.bar(row.done, row.runs, remaining.BAR if is_wide else SHORT_BAR),
         f"{row.done}/{row.runs}",
-        left.of.get(row.name, ""),
-        words.problems(row) + (f": {row.why}" if row.why else "") or row.waits_for,
+        *((time, why) if is_wide else (", ".join(filter(None, (time, why))),)),
         str(row.priority),
         str(row.waiting or ""),
         str(row.running or ""),

@@ -54,8 +54,8 @@ def _run(row: Worker, name: str, accuracies: Sequence[float]) -> Text:
     return Text("\n").join(lines)
 
 
-def experiment(detail: Detail) -> Text:
-    """The progress, errors, notes and tags of an experiment."""
+def experiment(detail: Detail, labels: Mapping[str, str]) -> Text:
+    """The progress, errors, notes and tags of an experiment. `labels` are its curves' (`names.of_curves`)."""
     reason = f" ({detail.reason})" if detail.reason else ""
     lines = [f"{words.state(detail.status)}{reason}, {detail.done} of {detail.runs} runs done"]
     halted = detail.state if detail.state != "active" else "halted"
@@ -70,7 +70,7 @@ def experiment(detail: Detail) -> Text:
     lines.append("")
     for curve in detail.by_curve:
         waits = f", waits for {curve.waits_for}" if curve.waits_for else ""
-        lines.append(f"{curve.done:>3}/{curve.runs:<3} {curve.name}{waits}")
+        lines.append(f"{curve.done:>3}/{curve.runs:<3} {labels[curve.name]}{waits}")
     if detail.errors:
         lines += ["", *map(words.error, detail.errors)]
     return Text("\n".join(lines))

@@ -11,6 +11,7 @@ from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
 from engine.store import database, rows, workers
 
+WIDE = 110  # columns from which the first row has room for the time left
 SILENT_SECONDS = 10.0  # without a write while workers should be at work
 
 
@@ -54,5 +55,7 @@ class StatusLine(Plain):
         if beats := [worker.heartbeat_at for worker in present]:
             age = database.age(max(beats))
             parts.append(f"stale: last heartbeat {words.duration(age)} ago" if age > SILENT_SECONDS else "live")
+        left = self.found["remaining"].total
+        parts += [f"{left} left"] if left and self.app.size.width < WIDE else []
         parts += [f"{words.state(status)} {count}" for status, count in self.found["totals"].items() if count]
         self.update(" │ ".join(parts))

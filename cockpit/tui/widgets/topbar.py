@@ -11,7 +11,7 @@ from cockpit.tui.widgets.line import Line, Piece
 from engine.store.row_types import Worker
 
 NAME = "cockpit"
-LAYOUTS = ((NAME, "  "), (NAME, " "), ("", " "))  # text before the screens, and between them
+LAYOUTS = ((NAME, "  "), (NAME, " "), ("", "  "), ("", " "))  # text before the screens, and between them
 DATABASE_WIDTH = 24
 
 
@@ -54,7 +54,7 @@ class TopBar(Line):
             f"{remaining.total} left" if remaining.total else "",
         ]
         titles = sum(len(title) + 2 for title in screens.values())
-        for parts, (name, gap) in product((right, right[1:], right[2:]), LAYOUTS):
+        for parts, (name, gap) in product((right, right[1:], right[2:], []), LAYOUTS):
             said = "  ".join(filter(None, parts))
             taken = titles + len(gap) * (len(screens) - 1) + (len(name + gap) if name else 0)
             if taken + (len(said) + 2 if said else 0) <= self.size.width:
