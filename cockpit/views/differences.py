@@ -28,11 +28,13 @@ def _between(levels: tuple[int, ...], own: Seeds, of_first: tuple[int, ...], oth
 
 
 def levels(shown: Sequence[Series], crosshair: int | None, most: int) -> list[int]:
-    """The levels to compare at: the crosshair's, then evenly spaced ones of the first curve."""
-    first = next((one for one in shown if one.ticket != DENSE and one.levels), None)
-    if first is None:
+    """The levels to compare at: the crosshair's, then evenly spaced ones of the first curve, if possible of all."""
+    tickets = [one for one in shown if one.ticket != DENSE and one.levels]
+    if not tickets:
         return []
-    chosen = evenly(first.levels, most)
+    first = tickets[0]
+    shared = [level for level in first.levels if all(level in one.levels for one in tickets)]
+    chosen = evenly(shared if len(shared) >= most else first.levels, most)
     return chosen if crosshair is None or crosshair not in first.levels else [
         crosshair, *[level for level in chosen if level != crosshair][: most - 1]
     ]  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cockpit.views import axes, charts, curves, epochs, legends
+from cockpit.views import axes, charts, curves, differences, epochs, legends
 from cockpit.views.canvas import Colour, Row, mix
 from cockpit.views.legends import View
 from engine.store.live import Live
@@ -287,6 +287,15 @@ def test_epochs_are_drawn_over_those_that_are_planned(width: int, done: int) -> 
     assert len(rows[0]) <= width
     assert all(len(line) == width for line in rows[1:])
     assert drawn(epochs.draw(run, width, (0, 0, 0))).count(legends.LIVE) == 2
+
+
+def test_curves_are_compared_at_levels_that_all_have_if_enough_of_them_do() -> None:
+    few: dict[str, Any] = {"levels": (0, 2, 3), "remaining": (1.0, 0.3, 0.2)}
+    few |= dict.fromkeys(("means", "deviations"), (0.5,) * 3) | dict.fromkeys(("counts", "planned"), (2,) * 3)
+    shown = [curve(), curve("from SVHN", **few), dense()]
+    assert differences.levels(shown, None, 3) == [0, 2, 3]
+    assert differences.levels(shown, 1, 3) == [1, 0, 2]
+    assert differences.levels(shown, None, 4) == list(curve().levels)
 
 
 def test_zooming_in_keeps_the_point_and_zooming_out_ends_with_the_whole() -> None:

@@ -7,12 +7,14 @@ import pytest
 from textual.pilot import Pilot
 
 from cockpit.requests import remaining
+from cockpit.text import words
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens.transfer import Transfer
 from cockpit.tui.widgets.line import Line
+from cockpit.tui.widgets.status import StatusLine
 from engine.store import database, queue, workers
 from tests.conftest import add
-from tests.tui.driving import ONE, choose, opened, until
+from tests.tui.driving import ONE, choose, opened, table, until
 
 
 @pytest.fixture
@@ -118,3 +120,26 @@ def test_a_bar_is_full_only_when_all_is_done() -> None:
     assert remaining.bar(39, 40) == "━" * 9 + "─"
     assert remaining.bar(40, 40) == "━" * 10
     assert remaining.bar(0, 0) == "─" * 10
+
+
+@pytest.mark.asyncio
+async def test_the_time_left_is_shown_once_and_the_name_goes_only_for_it(path: Path) -> None:
+    app = Cockpit(path)
+    async with app.run_test(size=(140, 30)) as pilot:
+        for width in (140, 100, 84, 80):
+            await pilot.resize_terminal(width, 30)
+            await until(pilot, lambda: "left" in row(pilot, "top") + str(app.screen.query_one(StatusLine).render()))
+            top, status = row(pilot, "top").strip(), str(app.screen.query_one(StatusLine).render())
+            assert (top + status).count("unknown left") == 1
+            assert top.startswith("cockpit") or "left" in top
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("width", [80, 120])
+async def test_the_queue_has_bars_and_time_left_in_any_width(path: Path, width: int) -> None:
+    async with Cockpit(path).run_test(size=(width, 30)) as pilot:
+        await opened(pilot, 2)
+        await until(pilot, lambda: "unknown" in " ".join(map(str, table(pilot).shown["one"])))
+        cells = dict(zip(table(pilot).headings, map(str, table(pilot).shown["one"]), strict=True))
+        assert set(cells["progress"]) == {words.BAR[1]}
+        assert "a device" in (cells.get("waits for, or why") or cells["left, or why"])

@@ -28,7 +28,7 @@ from cockpit.views.legends import Entry
 from engine.errors import InputError
 from engine.store import titles
 
-MORE = "Only {name}: mark more on the dashboard (1) with space, or pin them with p"
+MORE = "Only {name}: space on the Dashboard (1) marks more"
 HEADINGS = ("curve", "n", "remarks")
 BRIEFEST = "accuracy; difference to the first ± half of its 95 % interval"
 # How a row can be written, the longest first, and whether with remarks, most of which the chart says, too.

@@ -9,9 +9,9 @@ from cockpit.tui import states
 from cockpit.tui.host import host_of
 from cockpit.tui.plain import Plain
 from cockpit.tui.reader import Query
+from cockpit.tui.widgets.topbar import TopBar
 from engine.store import database, rows, workers
 
-WIDE = 110  # columns from which the first row has room for the time left
 SILENT_SECONDS = 10.0  # without a write while workers should be at work
 
 
@@ -56,6 +56,6 @@ class StatusLine(Plain):
             age = database.age(max(beats))
             parts.append(f"stale: last heartbeat {words.duration(age)} ago" if age > SILENT_SECONDS else "live")
         left = self.found["remaining"].total
-        parts += [f"{left} left"] if left and self.app.size.width < WIDE else []
+        parts += [f"{left} left"] if left and not self.screen.query_one(TopBar).has_time else []
         parts += [f"{words.state(status)} {count}" for status, count in self.found["totals"].items() if count]
         self.update(" │ ".join(parts))

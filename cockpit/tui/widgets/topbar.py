@@ -18,6 +18,8 @@ DATABASE_WIDTH = 24
 class TopBar(Line):
     """The screens, the current one inverse; a click opens one."""
 
+    has_time = False  # whether there is room for the time left
+
     def on_mount(self) -> None:
         self.told: dict[str, Any] = {}
         self._draw()
@@ -58,7 +60,9 @@ class TopBar(Line):
             said = "  ".join(filter(None, parts))
             taken = titles + len(gap) * (len(screens) - 1) + (len(name + gap) if name else 0)
             if taken + (len(said) + 2 if said else 0) <= self.size.width:
+                self.has_time = bool(parts)
                 return (name, gap), said
+        self.has_time = False
         return LAYOUTS[-1], ""
 
 
