@@ -60,7 +60,7 @@ def test_detached_workers_outlive_the_terminal_and_are_stopped_with_a_checkpoint
     wait_until(lambda: status(cockpit)["loads"] != [])
     (host,) = status(cockpit)["loads"]
     assert (host["device"], host["memory_total"]) == ("cpu", psutil.virtual_memory().total)
-    assert "training  digits-a dense, level 0, seed 0" in cockpit("work", "--status").stdout
+    assert "training  digits a dense, level 0, seed 0" in cockpit("work", "--status").stdout
     for again in (("--detach",), ("--drain",)):
         refused = cockpit("work", *again)
         assert refused.returncode == 2

@@ -72,7 +72,7 @@ async def test_a_worker_is_shown_with_what_it_trains_and_a_dead_one_at_once(path
             (cells,) = app.screen.query_one("#at-work", LiveTable).shown.values()
             shown = "▶ training", "cpu", str(process.pid), "1/2", "100", "0.500", "75.0%", "10 s"  # 15 batches of 64
             assert tuple(cells[:8]) == shown
-            assert "digits-a dense, level 0" in said(app)
+            assert "digits a dense, level 0" in said(app)
             assert f"pid {process.pid} on cpu of {socket.gethostname()}" in said(app)
             assert "3.0 GiB on the host" in said(app)
             process.kill()

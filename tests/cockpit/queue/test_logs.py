@@ -48,7 +48,7 @@ def test_every_attempt_is_there_with_the_traceback_of_what_failed(path: Path, co
     assert 0 < events[3]["test_accuracy"] <= 1
     text = cockpit("queue", "logs", "one").stdout
     assert "    ValueError: out of luck\n" in text
-    assert "digits-a dense, level 0, seed 0  (attempt 2, cpu" in text
+    assert "digits a dense, level 0, seed 0  (attempt 2, cpu" in text
     assert cockpit("queue", "logs", "one", "-n", 1).stdout.splitlines() == text.splitlines()[-1:]
     assert cockpit("queue", "logs", "one", "-n", 6).stdout == text
 
