@@ -109,7 +109,7 @@ async def test_why_runs_failed_is_in_sight_at_80_columns_whatever_was_listed_bef
             await choose(pilot, name)
             await until(pilot, lambda: len(table(pilot, "runs").shown) == number)  # noqa: B023
         await still(pilot)
-        assert seen("experiments", "waits for, or why") >= 24
+        assert seen("experiments", "left, or why") >= 24
         assert seen("runs", "result, or why") >= 16
 
 
