@@ -1,7 +1,5 @@
 """The desk of workers on the machine of the database."""
 
-import errno
-import os
 import shutil
 import sqlite3
 import threading
@@ -24,8 +22,6 @@ from engine.store.records import Epoch, Layer, Position
 from engine.store.waiting import shorten_log
 
 BUSY_SECONDS = 90.0  # how long training waits while another program locks the database
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-DISK_BROKEN = (errno.EIO, errno.EROFS, errno.ESTALE)
 
 
 class LocalDesk:
@@ -239,17 +235,13 @@ class LocalDesk:
     def is_fault(self, error: Exception) -> bool:
         """Whether the database, its files or their disk caused an error, and not the run or its data set."""
         if isinstance(error, OSError):
-            if error.filename is None:
-                return error.errno in DISK_FULL + DISK_BROKEN
-            name = Path(os.fsdecode(error.filename))
-            known = self.folder.path, self.folder.given  # the folder may have moved just now
-            return any(name.is_relative_to(folder) for folder in known)
+            return paths.is_disk_fault(error, self.folder.path, self.folder.given)  # it may have moved just now
         return isinstance(error, sqlite3.Error)
 
     def passes(self, error: Exception) -> bool:
         """Whether a full disk or a locked database caused an error."""
         if isinstance(error, OSError):
-            return error.errno in DISK_FULL
+            return error.errno in paths.DISK_FULL
         return isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in ("locked", "full"))
 
     def damage(self) -> Exception | None:

@@ -1,6 +1,7 @@
 """The desk of a worker on another machine. It sends each operation to the head, and opens no database."""
 
 import hashlib
+import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -25,6 +26,7 @@ from engine.recipes import Prunable
 from engine.store import shared
 from engine.store.files import Folder, LostFile
 from engine.store.leases import Claim
+from engine.store.paths import DISK_FULL, is_disk_fault
 from engine.store.records import Epoch, Layer, Position, StaleClaim
 from engine.store.waiting import jittered
 
@@ -34,6 +36,7 @@ PARTING_SECONDS = 20.0  # a stopping worker still tries to reach the head for th
 CACHE_BYTES = 50 * 10**9  # of ticket files; beyond it the least recently used go
 SHARE = 1 / 20  # of the time that sending checkpoints may take
 CHECKPOINT_SECONDS = 60.0
+LEAST_FREE = 2**26  # bytes of the cache's disk, below which nothing is claimed
 SEEN_SECONDS = 90.0  # until a network file system shows what another machine wrote; it may remember for a minute
 
 Value = TypeVar("Value")
@@ -77,6 +80,10 @@ class RemoteDesk:
     def claim(self, without: Collection[str], room: Callable[[], Room]) -> Claim | None:
         """Claim the next run; None if none is ready. Raises HeldUp."""
         self._claim = None
+        if (free := shutil.disk_usage(self.cache).free) < LEAST_FREE:
+            raise HeldUp(
+                f"the disk of {self.cache} has {free / 2**20:.0f} MiB left: make room, or join with --cache DIR"
+            )
         order = self._ask(Order | None, "claim", [*without], room() if self.hello.shared_device else Room(0, 0))
         self._claim = order.claim() if order else None
         return self._claim
@@ -206,6 +213,8 @@ class RemoteDesk:
                     " a new set"
                 )
             partial.replace(place)
+        except LostFile:
+            raise InputError(f"data set file {name} is missing on the head: restore it there, then retry") from None
         finally:
             partial.unlink(missing_ok=True)
 
@@ -329,13 +338,13 @@ class RemoteDesk:
     # Errors.
     def is_fault(self, error: Exception) -> bool:
         """Whether the head or the disk of the cache caused an error."""
-        if isinstance(error, OSError) and error.filename:
-            return Path(str(error.filename)).is_relative_to(self.cache)
+        if isinstance(error, OSError):
+            return is_disk_fault(error, self.cache)
         return isinstance(error, HeadLost)
 
     def passes(self, error: Exception) -> bool:
-        """Always False: operations already wait for what passes."""
-        return False
+        """Whether the disk of the cache is full; operations of the head already wait for what passes there."""
+        return isinstance(error, OSError) and error.errno in DISK_FULL
 
     def damage(self) -> Exception | None:
         """Always None: only the head can find damage of its database."""

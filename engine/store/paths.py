@@ -11,6 +11,7 @@ from engine.errors import InputError, OptionName
 from engine.machine.paths import given, is_replaceable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_BROKEN = (errno.EIO, errno.EROFS, errno.ESTALE)
 LOGS = ("-wal", "-journal")  # SQLite applies these to the database of that name, whichever database wrote them
 
 
@@ -75,6 +76,13 @@ def appearing(path: Path, *, replace: bool = False) -> Iterator[Path]:
         if error.errno in DISK_FULL or error.filename != str(path):
             raise
         raise InputError(f"{path} cannot be written ({error.strerror}): name another file") from None
+
+
+def is_disk_fault(error: OSError, *folders: Path) -> bool:
+    """Whether a file in one of these folders, or a disk that is full or broken, caused an error."""
+    if error.filename is None:
+        return error.errno in DISK_FULL + DISK_BROKEN
+    return any(Path(os.fsdecode(error.filename)).is_relative_to(folder) for folder in folders)
 
 
 def name_in(error: OSError, path: Path) -> None:

@@ -1,5 +1,6 @@
 """What passes between a head and its workers: who may connect, claims, files, data sets and models."""
 
+import errno
 import hashlib
 import shutil
 import socket
@@ -11,16 +12,19 @@ import msgspec
 import pytest
 
 from engine import recipes
-from engine.desk import keys, wire
+from engine.desk import keys, remote, wire
+from engine.desk.desk import HeldUp
+from engine.desk.local import LocalDesk
 from engine.desk.remote import HeadLost
 from engine.desk.wire import Address, Answer, Call, Welcome
 from engine.errors import InputError
 from engine.models import trust
 from engine.store import database, leases
-from engine.store.files import LostFile
+from engine.store.files import Folder, LostFile
 from engine.workers.joined import JoinedPool
 from tests import heads
 from tests.conftest import add
+from tests.databases import query
 from tests.heads import SMALL, claimed
 from tests.images import gray, save
 
@@ -137,7 +141,39 @@ def test_a_data_set_is_found_by_its_content_or_sent(tmp_path: Path) -> None:
         file.write_bytes(b"altered")
         with pytest.raises(InputError, match=r"mine\.npz of the head has changed since it was queued"):
             heads.desk(address, tmp_path / "c").location(identity)
+        file.unlink()
+        with pytest.raises(InputError, match=r"mine\.npz is missing on the head: restore it there"):
+            heads.desk(address, tmp_path / "c").location(identity)
         assert [place for place in (tmp_path / "c").rglob("*") if place.is_file()] == []
+
+
+def test_a_disk_that_is_full_or_broken_fails_no_run(address: Address, path: Path, tmp_path: Path) -> None:
+    remote_desk = heads.desk(address, tmp_path / "a")
+    with closing(database.writer(path)) as connection:
+        for desk in (remote_desk, LocalDesk(connection, Folder(database.files_folder(path)))):
+            full, broken, foreign = (
+                OSError(number, "", name)
+                for number, name in (
+                    (errno.ENOSPC, None),
+                    (errno.EROFS, None),
+                    (errno.EACCES, str(tmp_path / "mine.npz")),
+                )
+            )
+            own = OSError(errno.EACCES, "", str(desk.folder.path / "tickets"))
+            assert [desk.is_fault(error) for error in (full, broken, own, foreign)] == [True, True, True, False]
+            assert [desk.passes(error) for error in (full, broken, own)] == [True, False, False]
+
+
+def test_a_machine_without_room_for_files_claims_nothing(
+    address: Address, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = heads.desk(address, tmp_path / "a")
+    monkeypatch.setattr(remote, "LEAST_FREE", 2**80)
+    with pytest.raises(HeldUp, match=r"the disk of .*/a has \d+ MiB left: make room, or join with --cache DIR"):
+        claimed(desk)
+    assert query(path, "SELECT max(claim) FROM runs") == [(0,)]
+    monkeypatch.undo()
+    assert claimed(desk)
 
 
 def test_an_own_model_is_sent_and_run_only_where_that_was_allowed(
