@@ -116,13 +116,18 @@ def enter(network: str) -> None:
             assert ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
 
 
-def _work(arguments: list[str], log: Path, network: str, patience: float) -> None:
-    enter(network)
-    wire.ANSWER_SECONDS = patience
+def be_joined() -> None:
+    """Make this process one of a joined machine: it cannot open a database, and sends checkpoints at once."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a worker of a cluster opens no database")
 
     sqlite3.connect = refuse  # type: ignore[assignment]
     remote.CHECKPOINT_SECONDS, remote.SHARE = 0.0, 1.0
+
+
+def _work(arguments: list[str], log: Path, network: str, patience: float) -> None:
+    enter(network)
+    wire.ANSWER_SECONDS = patience
+    be_joined()
     be_worker(arguments, log)

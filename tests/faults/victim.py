@@ -149,12 +149,9 @@ def _lay(trap: Trap, reporter: Connection) -> None:
 def _lay_afar(trap: Trap, reporter: Connection) -> None:
     """Set the trap in a worker that joins a head; files are half written while their pieces are sent."""
     from engine.desk import remote
+    from tests.heads import be_joined
 
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a worker of a cluster opens no database")
-
-    sqlite3.connect = refuse  # type: ignore[assignment]
-    remote.CHECKPOINT_SECONDS, remote.SHARE = 0.0, 1.0
+    be_joined()
     points = {"keep_checkpoint": "checkpoint half written", "keep": "ticket half written"}
     points |= {"epoch": "between checkpoint and record", "done": "between ticket and done"}
 
