@@ -18,6 +18,7 @@ from textual.color import Color as Colour
 from textual.command import CommandPalette
 from textual.coordinate import Coordinate
 from textual.css.styles import RulesMap
+from textual.geometry import Region
 from textual.reactive import Reactive
 from textual.renderables.background_screen import BackgroundScreen
 from textual.screen import ModalScreen, Screen, ScreenResultType
@@ -136,6 +137,20 @@ class FastTable(DataTable[str | Text]):
     def __init__(self, **about: Any) -> None:
         super().__init__(**about)
         self.shown: dict[str, Cells] = {}
+        self._painted: Style | None = None  # its style while lines are painted
+
+    @property
+    def rich_style(self) -> Style:
+        """The style of the table. DataTable asks for it at each line, which takes a quarter of a line's time."""
+        return self._painted or super().rich_style
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The lines of a part of the table."""
+        self._painted = super().rich_style
+        try:
+            return super().render_lines(crop)
+        finally:
+            self._painted = None
 
     def widen(self, cells: Cells) -> None:
         """Widen the columns to the cells of a row."""
@@ -180,13 +195,19 @@ class FastTable(DataTable[str | Text]):
             width = column.get_render_width(self)
             room -= width
             if (text := _unstyled(cell)) is not None:
-                # The mouse finds the cell by its style's metadata.
-                meta = Style(meta={"row": row, "column": place})
                 fill = " " * (column.content_width - cell_len(text)) if _is_right(cell) else ""
-                line.append(Segment(set_cell_size(f"{padding}{fill}{text}{padding}", width), style + meta))
+                line.append(
+                    Segment(set_cell_size(f"{padding}{fill}{text}{padding}", width), style + _place(row, place))
+                )
             else:
                 line += self._render_cell(row, place, base_style, width, cursor, hover)[line_no]
-        return [], [[*line, Segment(" " * room, style + Style(meta={"row": row, "column": 0, "out_of_bounds": True}))]]
+        return [], [[*line, Segment(" " * room, style + _place(row, 0, out_of_bounds=True))]]
+
+
+@lru_cache(maxsize=4096)
+def _place(row: int, column: int, **more: bool) -> Style:
+    """A style whose metadata tell the mouse which cell is under it."""
+    return Style(meta={"row": row, "column": column, **more})
 
 
 def _unstyled(cell: str | Text) -> str | None:

@@ -6,9 +6,18 @@ import pkgutil
 import textwrap
 from functools import cache
 from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.dom import DOMNode
 
 import cockpit.tui
 from cockpit.tui import insides
+from cockpit.tui.app import Cockpit
+from cockpit.tui.widgets.table import LiveTable
+from tests.conftest import add
+from tests.tui.driving import ONE, opened, table
 
 LIBRARIES = ("textual", "rich")
 
@@ -43,3 +52,26 @@ def test_private_names_of_textual_are_used_in_one_module() -> None:
         for name in private(kind, stored=False) & private(base, stored=True)
     }
     assert not used
+
+
+@pytest.mark.asyncio
+async def test_a_table_asks_for_its_style_once_a_paint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "some.db"
+    for number in range(9):
+        add(path, f"e{number}", **{**ONE, "seed": number})
+    asked: list[DOMNode] = []
+
+    def counting(node: DOMNode) -> Any:
+        asked.append(node)
+        return style.__get__(node)
+
+    style = DOMNode.rich_style
+    async with Cockpit(path).run_test(size=(120, 40)) as pilot:
+        await opened(pilot, 9)
+        own = table(pilot)
+        monkeypatch.setattr(DOMNode, "rich_style", property(counting))
+        own._styles_cache.clear()
+        own.render_lines(own.size.region)
+        assert sum(isinstance(node, LiveTable) for node in asked) == 1
+        await pilot.click("#experiments", offset=(5, 4))
+        assert own.key == list(own.shown)[2]  # below frame and headings
