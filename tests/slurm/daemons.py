@@ -14,9 +14,10 @@ from pathlib import Path
 
 from tests.waiting import wait_until
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue")
 GRACE_SECONDS = 5
 START_SECONDS = 30.0
+END_SECONDS = 60.0  # Slurm kills a job's processes 30 s after it asked them to end
 CONFIGURATION = """
 ClusterName=cockpit
 SlurmctldHost={host}(127.0.0.1)
@@ -80,6 +81,11 @@ class Slurm:
         """The numbers of the jobs that wait or run."""
         return set(self._run("squeue", "-h", "-o", "%A").split())
 
+    def clear(self) -> None:
+        """End all jobs, and wait until their processes have ended."""
+        self._run("scancel", "--user=root")
+        wait_until(lambda: not self._run("squeue", "--noheader"), END_SECONDS)
+
     def is_up(self) -> bool:
         """Whether the node takes jobs."""
         found = subprocess.run(
@@ -119,4 +125,5 @@ def running(folder: Path) -> Iterator[Slurm]:
             ended.callback(process.terminate)
             time.sleep(1)  # each needs the one before
         wait_until(slurm.is_up, START_SECONDS, folder / "slurmctld.log")
+        ended.callback(slurm.clear)  # slurmd's end would leave their processes
         yield slurm
