@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+from msgspec import structs
 from torch import Tensor
 
 from benchmarks.measuring import CPU, Rows
@@ -98,7 +99,7 @@ def _studies(images: Path | None) -> Iterator[tuple[str, Arrays, Study]]:
 
 
 def _less(study: Study) -> Study:
-    recipe = replace(study.recipe, epochs=2, milestones=())
+    recipe = structs.replace(study.recipe, epochs=2, milestones=())
     return replace(study, recipe=recipe, levels=2, replicates=2, train_images=300, test_images=200)
 
 
@@ -121,9 +122,9 @@ def _compare(arrays: Arrays, study: Study) -> Rows:
 
 def _chain(arrays: Arrays, study: Study, profile: Profile, seed: int, reordered: int = 0) -> Iterator[Level]:
     """Section 3.1: train, prune, rewind to the end of epoch 1, repeat, as `engine.workers.run` does with files."""
-    recipe = replace(study.recipe, profile=profile, seed=seed)
+    recipe = structs.replace(study.recipe, profile=profile, seed=seed)
     chain = Chain(recipe, Rule(rate=study.rate))
-    ordered = replace(recipe, seed=seed + reordered)
+    ordered = structs.replace(recipe, seed=seed + reordered)
     profiles.configure(profile, CPU)
     data = Data(arrays, recipe, CPU)
     files: dict[tuple[str, str], bytes] = {}

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+from msgspec import structs
 from platformdirs import user_config_path
 
 from engine.errors import InputError, Range, quoted, unknown
@@ -13,26 +14,24 @@ from engine.machine import paths
 from engine.machine.devices import PER_DEVICE
 
 MIN_FREE = Range(0, 10**6)  # GiB
+RANGES = {"min-free": MIN_FREE, "per-device": PER_DEVICE}
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """The table `[work]`."""
 
     notify: str | None = None  # a shell command, called when an experiment has ended
-    min_free: float = field(default=1.0, metadata={"range": MIN_FREE})  # GiB of disk, below which no run is claimed
-    per_device: int = field(default=1, metadata={"range": PER_DEVICE})  # workers on each CUDA device
+    min_free: float = 1.0  # GiB of disk, below which no run is claimed
+    per_device: int = 1  # workers on each CUDA device
 
 
-@dataclass(frozen=True)
-class Screen:
+class Screen(msgspec.Struct, frozen=True):
     """The table `[screen]`."""
 
     theme: str | None = None  # of the dashboard; ctrl+p offers them
 
 
-@dataclass(frozen=True)
-class Data:
+class Data(msgspec.Struct, frozen=True):
     """The table `[data]`."""
 
     folder: str | None = None  # searched for the published data sets
@@ -95,13 +94,13 @@ def _read(kind: type[Table]) -> Table:
         return kind()
     from cockpit.text.toml import mismatch
 
-    known = {field.name.replace("_", "-"): field for field in fields(kind)}
+    known = {field.name.replace("_", "-"): field for field in structs.fields(kind)}
     _check(place, f"key of [{name}]", table, known)
     for key, value in table.items():
         where = f"configuration file {place}: {key} of [{name}]"
         if wanted := mismatch(value, type(known[key].default)):
             raise InputError(f"{where} is {quoted(value)}, must be {wanted}")
-        if allowed := known[key].metadata.get("range"):
+        if allowed := RANGES.get(key):
             allowed.check(where, value)
     return kind(**{key.replace("-", "_"): value for key, value in table.items()})
 

@@ -5,8 +5,9 @@ import math
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import msgspec
 
 LONGEST_SHOWN = 100  # characters of a value in a message
 
@@ -82,8 +83,7 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(msgspec.Struct, frozen=True):
     """The finite numbers that an option takes: `least` to `most` with these ends, `above` to `below` without them."""
 
     least: float | None = None

@@ -7,11 +7,11 @@ for each value of `SEMANTICS`: raise that when a change makes the same descripti
 
 import hashlib
 import json
-from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec.structs import fields, replace
 
 from engine.errors import InputError, quoted
 
@@ -57,7 +57,7 @@ class BadRecipe(InputError):
     """A text that is no recipe of a run."""
 
 
-class _Part:
+class _Part(msgspec.Struct, frozen=True, dict=True):
     """A part of a run's recipe."""
 
     @cached_property
@@ -65,13 +65,16 @@ class _Part:
         """Its canonical JSON, cached, because 100,000 runs share a few hundred trainings and rules."""
         kind, defaults = _LAYOUTS[type(self)]
         given = ((name, getattr(self, name), default) for name, default in defaults)
-        said = [(name, _canonical(value)) for name, value, default in given if value != default or default is MISSING]
+        said = [
+            (name, _canonical(value))
+            for name, value, default in given
+            if value != default or default is msgspec.NODEFAULT
+        ]
         said += [(name, _canonical(value)) for name, value in kind.items()]
         return "{" + ",".join(f'"{name}":{text}' for name, text in sorted(said)) + "}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training(_Part):
+class Training(_Part, frozen=True, kw_only=True):
     """A training configuration with every default resolved. `dataset` is an identity, not a path.
 
     * `milestones` are epochs at which the learning rate is multiplied by `decay`; over `warmup` it grows from 0.
@@ -114,8 +117,7 @@ class Training(_Part):
     reshuffle_levels: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule(_Part):
+class Rule(_Part, frozen=True, kw_only=True):
     """The rule by which a chain prunes and rewinds (section 3.1).
 
     * `rate` is the fraction of the remaining weights that each level prunes, for all or for each kind of layer (Frankle
@@ -171,8 +173,21 @@ class Rule(_Part):
         return float((1.0 - self.rate_of(kind)) ** level)
 
 
-@dataclass(frozen=True)
-class Chain(_Part):
+DEFAULT_RULE = Rule()
+# The defaults of a training; those of its fields that have none are empty.
+DEFAULT_TRAINING = Training(
+    dataset="",
+    model="",
+    learning_rate=0.0,
+    epochs=0,
+    milestones=(),
+    augmentation="none",
+    profile="exact",
+    seed=0,
+)
+
+
+class Chain(_Part, frozen=True, weakref=True):
     """A source training and the rule of its iterative pruning."""
 
     training: Training
@@ -210,7 +225,7 @@ class Chain(_Part):
     @cached_property
     def _unpruned(self) -> "Chain":
         pruning = ("scope", "rate", "criterion", "prune_at", "prune_batches", "retrain", "granularity")
-        return Chain(self.training, replace(self.rule, **{name: getattr(Rule, name) for name in pruning}))
+        return Chain(self.training, replace(self.rule, **{name: getattr(DEFAULT_RULE, name) for name in pruning}))
 
     @cached_property
     def _runs(self) -> dict[int, "Run"]:
@@ -218,8 +233,7 @@ class Chain(_Part):
         return {}
 
 
-@dataclass(frozen=True)
-class Dense(_Part):
+class Dense(_Part, frozen=True):
     """The unpruned network at its initialisation; its run saves the state at `rewind`."""
 
     rewind: Rewind
@@ -227,8 +241,7 @@ class Dense(_Part):
     name = "dense"
 
 
-@dataclass(frozen=True)
-class Winning(_Part):
+class Winning(_Part, frozen=True):
     """The chain's mask of `level` on its late-reset weights; at level 0 these weights unpruned."""
 
     chain: Chain
@@ -236,8 +249,7 @@ class Winning(_Part):
     name = "winning"
 
 
-@dataclass(frozen=True)
-class RandomGlobal(_Part):
+class RandomGlobal(_Part, frozen=True):
     """Fresh weights under a globally permuted mask. It needs no chain, so all sources share it (section 3.3)."""
 
     level: Level
@@ -250,8 +262,7 @@ class RandomGlobal(_Part):
         return RandomGlobal(level, rate) if level else RandomGlobal(0)
 
 
-@dataclass(frozen=True)
-class Random(_Part):
+class Random(_Part, frozen=True):
     """A kind of `engine.tickets.permutations`: fresh weights under a mask made from the chain's (appendix A.2).
 
     At level 0 nothing is masked, and `chain` is None. A `rewound` one uses the chain's weights instead of fresh ones.
@@ -271,8 +282,7 @@ class Random(_Part):
         return self.mask in REWOUND and self.chain is not None
 
 
-@dataclass(frozen=True)
-class Imported(_Part):
+class Imported(_Part, frozen=True):
     """The ticket in an imported file (`engine.tickets.ticketfiles`): its masks on its weights.
 
     `digest` is of the file's content. The run's identity does not include how the ticket was found.
@@ -284,8 +294,7 @@ class Imported(_Part):
     name = "imported"
 
 
-@dataclass(frozen=True)
-class Line(_Part):
+class Line(_Part, frozen=True):
     """The straight line between the final weights of two trainings of a chain's ticket in two orders of the images.
 
     Its run trains nothing: it evaluates `points` networks on the line, including both ends (Frankle et al. 2020).
@@ -317,12 +326,11 @@ TICKETS: dict[str, type[Any]] = {
 # For each class of a recipe: its kind in JSON, and the names and defaults of its fields.
 _LAYOUTS: dict[type[Any], tuple[dict[str, str], tuple[tuple[str, Any], ...]]] = {
     cls: ({"kind": kind} if kind else {}, tuple((field.name, field.default) for field in fields(cls)))
-    for kind, cls in [("", Training), ("", Rule), ("", Chain), *TICKETS.items()]
+    for kind, cls in (*(("", cls) for cls in (Training, Rule, Chain)), *TICKETS.items())
 }
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(msgspec.Struct, frozen=True, dict=True):
     """One training of one network: a ticket and a training configuration."""
 
     ticket: Ticket

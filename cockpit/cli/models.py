@@ -3,10 +3,11 @@
 import json
 import re
 import sys
-from dataclasses import asdict
 from typing import Annotated
 
+import msgspec
 import typer
+from msgspec import structs
 
 from cockpit.requests import choices
 from cockpit.requests.shared import Json, within
@@ -28,7 +29,7 @@ LAYER_HEADINGS = ("layer", "kind", "weight", "output", "parameters", "prunable",
 def list_(as_json: Json = False) -> None:
     """List the built-in networks with their default training."""
     if as_json:
-        print(json.dumps([{"name": name, **asdict(model)} for name, model in catalog.MODELS.items()]))
+        print(json.dumps([{"name": name, **structs.asdict(model)} for name, model in catalog.MODELS.items()]))
         return
     tables.show(HEADINGS, [_cells(name, model) for name, model in catalog.MODELS.items()], left=2)
     print("your own: package.module:factory (docs/models.md)", file=sys.stderr)
@@ -88,7 +89,9 @@ def show(
     found = asking(trust_models, lambda: catalog.examine(name, width, ends, rule, folder))
     if as_json:
         about = {"name": name, "width": width, "shape": shape, "classes": classes}
-        told = {key: value for key, value in asdict(found).items() if key != "elsewhere" or value is not None}
+        told = {
+            key: value for key, value in msgspec.to_builtins(found).items() if key != "elsewhere" or value is not None
+        }
         print(json.dumps({**about, **({"hashed": files} if files else {}), **told}))
         return
     tables.show(LAYER_HEADINGS, [_layer_cells(layer) for layer in found.layers], left=2)

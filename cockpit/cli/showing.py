@@ -2,11 +2,11 @@
 
 import json
 from contextlib import closing
-from dataclasses import replace
 from textwrap import fill, indent
 from typing import Annotated
 
 import typer
+from msgspec import structs
 
 from cockpit.requests.shared import Database, Json, Names, to_read
 from cockpit.text import terminal, words
@@ -45,7 +45,7 @@ def show(
             definitions = [queue.definition_of(connection, experiment) for experiment in ids]
             written = [
                 experiment_files.write(
-                    one.name, replace(d, tickets=imports.located(connection, d.tickets)), one.pause_after
+                    one.name, structs.replace(d, tickets=imports.located(connection, d.tickets)), one.pause_after
                 )
                 for one, d in zip(found, definitions, strict=True)
             ]

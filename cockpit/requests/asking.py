@@ -1,8 +1,9 @@
 """Experiments of a command line: presets and experiment files, with the options given."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
 
 from cockpit.requests.request import NAME, SUFFIX, Request, check_name, request_of
 from engine.errors import InputError
@@ -39,4 +40,4 @@ def asked_for(what: Sequence[str], options: Mapping[str, Any]) -> list[Request]:
     check_name(name)
     if len(asked) > 1:
         raise InputError(NAME, f" {name!r} cannot name {len(asked)} experiments: omit it")
-    return [replace(asked[0], given_name=name)]
+    return [structs.replace(asked[0], given_name=name)]

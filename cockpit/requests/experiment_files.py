@@ -10,9 +10,11 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+from msgspec import structs
 
 from cockpit.requests.request import NAME, Request, check_name, request_of
 from cockpit.text import hints
@@ -80,7 +82,7 @@ def read(path: Path, overriding: Mapping[str, Any]) -> list[Request]:
             fix = "give each its own name; in a matrix, use its keys in braces, as in name = '{source}-{optimizer}'"
             file.fail(place, f"{one.name!r} is also the name of the experiment of line {first}: {fix}")
         names[one.name] = place
-        asked.append(replace(one, data_names=data_names))
+        asked.append(structs.replace(one, data_names=data_names))
     return asked
 
 
@@ -222,7 +224,7 @@ def _request(file: File, place: Place, options: Mapping[str, Given], overriding:
         return (
             found
             if template is None
-            else replace(found, given_name=_name(template, found.definition, values.get("preset")))
+            else structs.replace(found, given_name=_name(template, found.definition, values.get("preset")))
         )
     except InputError as error:
         if error.option in overriding:

@@ -2,8 +2,9 @@
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from cockpit.text import words
 
@@ -19,15 +20,14 @@ UNENDED = """
 """
 
 
-@dataclass(frozen=True)
-class Remaining:
+class Remaining(msgspec.Struct, frozen=True):
     """The time left as text, of each active experiment and of all; empty if nothing is left to train.
 
     `seconds` is the time of all, None if a part of it is unknown; `assumed` names the workers of the estimate.
     """
 
     total: str = ""
-    of: Mapping[str, str] = field(default_factory=dict)
+    of: Mapping[str, str] = msgspec.field(default_factory=dict)
     seconds: float | None = None
     assumed: str = ""
 

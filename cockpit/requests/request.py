@@ -2,8 +2,10 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec import structs
 
 from cockpit.requests.shared import command_line
 from engine.errors import InputError, OptionName, quoted
@@ -17,15 +19,14 @@ NAME = OptionName("name")
 SUFFIX = ".toml"  # of experiment files
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A requested experiment: its name, if one was given, and its definition."""
 
     given_name: str | None
     definition: Definition
     profile_given: bool
     pause_after: int | None = None
-    data_names: Mapping[str, str] = field(default_factory=dict)  # display names of data sets, by identity
+    data_names: Mapping[str, str] = msgspec.field(default_factory=dict)  # display names of data sets, by identity
 
     @property
     def name(self) -> str:
@@ -35,7 +36,7 @@ class Request:
     def resolved(self, connection: sqlite3.Connection) -> Definition:
         """The definition, with the profile resolved when the experiment was first queued."""
         stored = None if self.profile_given else queue.stored_profile(connection, self.name)
-        return replace(self.definition, profile=stored) if stored else self.definition
+        return structs.replace(self.definition, profile=stored) if stored else self.definition
 
 
 def add_all(connection: sqlite3.Connection, asked: Sequence[Request], command: str | None = None) -> list[adding.Added]:

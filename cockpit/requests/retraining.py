@@ -3,8 +3,9 @@
 import shlex
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
 
 from cockpit.text import hints
 from engine.plan import experiments
@@ -39,18 +40,20 @@ def _has(definition: Definition, digest: str) -> bool:
 def _parts(d: Definition, digest: str) -> Iterator[Definition]:
     """Definitions with one alternative of what this one has several of, or with fewer levels or replicates."""
     if d.replicates > 1:
-        yield from (replace(d, replicates=1, seed=d.seed + place) for place in range(d.replicates))
+        yield from (structs.replace(d, replicates=1, seed=d.seed + place) for place in range(d.replicates))
     for name in LISTS:
         values: tuple[object, ...] = getattr(d, name)
         changes: list[dict[str, Any]] = [{name: (value,)} for value in values] if len(values) > 1 else []
-        yield from (replace(d, **change) for change in changes)
+        yield from (structs.replace(d, **change) for change in changes)
     if d.random:
-        yield from (replace(d, random=kinds) for kinds in ((), *((kind,) for kind in d.random)) if kinds != d.random)
+        yield from (
+            structs.replace(d, random=kinds) for kinds in ((), *((kind,) for kind in d.random)) if kinds != d.random
+        )
     if d.levels:
         fewer = tuple(level for level in d.evaluate if level < d.levels)
-        yield replace(d, levels=d.levels - 1, evaluate=fewer or (0,))
+        yield structs.replace(d, levels=d.levels - 1, evaluate=fewer or (0,))
     if len(d.evaluate) > 1:
-        yield from (replace(d, evaluate=(level,)) for level in d.evaluate)
+        yield from (structs.replace(d, evaluate=(level,)) for level in d.evaluate)
 
 
 def _words(options: dict[str, Any]) -> Iterator[str]:

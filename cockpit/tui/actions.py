@@ -4,10 +4,11 @@ import shlex
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from msgspec import structs
 from textual.binding import Binding
 
 from cockpit.text import hints, words
@@ -68,7 +69,7 @@ def _retry(connection: sqlite3.Connection, experiment: int) -> queue.Outcome:
     """Retry, and name the missing files and folders that the runs read."""
     outcome = queue.retry_failed(connection, experiment)
     problems = map(str, located.lost(connection, experiment))
-    return replace(outcome, said="; ".join([outcome.said, *problems]))
+    return structs.replace(outcome, said="; ".join([outcome.said, *problems]))
 
 
 def _archive(archived: bool) -> Act:

@@ -1,10 +1,10 @@
 """The details of one run as text: its status, attempts, configuration and files."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from textwrap import indent
 from typing import Any
 
+from msgspec import structs
 from rich.text import Text
 
 from cockpit.text import words
@@ -116,16 +116,12 @@ def _settings(run_detail: RunDetail) -> list[str]:
     ticket = {"ticket": run.ticket.name, "level": run.ticket.level}
     lines = list(_lines(ticket, run_detail.data_sets))
     if run.chain is not None:
-        rule = {one.name: getattr(run.chain.rule, one.name) for one in fields(run.chain.rule)}
-        source = _of(run.chain.training)
-        same = {key for key, value in _of(run.training).items() if value == source[key]}
+        rule = structs.asdict(run.chain.rule)
+        source = structs.asdict(run.chain.training)
+        same = {key for key, value in structs.asdict(run.training).items() if value == source[key]}
         lines += _lines({**rule, "found on": source.pop("dataset")}, run_detail.data_sets)
         lines += _lines({f"found with {key}": value for key, value in source.items() if key not in same}, {})
-    return lines + list(_lines(_of(run.training), run_detail.data_sets))
-
-
-def _of(one: Any) -> dict[str, Any]:
-    return {field.name: getattr(one, field.name) for field in fields(one)}
+    return lines + list(_lines(structs.asdict(run.training), run_detail.data_sets))
 
 
 def _lines(values: Mapping[str, Any], data_sets: Mapping[str, str]) -> Iterator[str]:

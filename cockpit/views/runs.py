@@ -8,7 +8,7 @@ from textwrap import indent
 from cockpit.text import words
 from cockpit.views import names
 from cockpit.views.curves import DENSE
-from engine.recipes import Rule
+from engine.recipes import DEFAULT_RULE
 from engine.store.row_types import Event, Run, Worker
 
 Named = Run | Event | Worker
@@ -18,7 +18,7 @@ _FACTS: tuple[Callable[[Named], str], ...] = (
     lambda row: row.scope or "",
     lambda row: row.optimizer or "",
     lambda row: f"found by {row.source_optimizer}" if row.source_optimizer not in (None, row.optimizer) else "",
-    lambda row: "" if row.ticket == DENSE or not row.level else f"prune rate {row.rate or Rule.rate}",
+    lambda row: "" if row.ticket == DENSE or not row.level else f"prune rate {row.rate or DEFAULT_RULE.rate}",
     lambda row: f"learning rate {row.learning_rate:g}" if row.learning_rate is not None else "",
     lambda row: names.network(row.model, row.width) if row.model and row.width else "",
 )

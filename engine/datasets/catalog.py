@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import msgspec
+
 from engine.errors import InputError, OptionName, unknown
 
 Part = str  # of the training images: all (empty), a half (a, b), the first N (5000), or the first N of a half (a-5000)
@@ -21,8 +23,7 @@ SMALL_SIDE = 16  # pixels; smaller images keep their shape and are not augmented
 FILES_OF_CHARACTERS = ("digits", "emnist", "kmnist", "mnist", "svhn", "usps")
 
 
-@dataclass(frozen=True)
-class Registered:
+class Registered(msgspec.Struct, frozen=True):
     """A published set that fits into memory. Its facts are known without its files."""
 
     summary: str
@@ -99,8 +100,7 @@ SETS = {
 }
 
 
-@dataclass(frozen=True)
-class Photographs:
+class Photographs(msgspec.Struct, frozen=True):
     """A published set of photographs of many sizes that does not fit into memory (`engine.datasets.streaming`)."""
 
     summary: str

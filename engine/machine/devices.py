@@ -5,10 +5,11 @@ import platform
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from engine.errors import InputError, OptionName, Range, quoted
 from engine.machine import processes
@@ -22,8 +23,7 @@ NUMBERS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")  # a device, or a range of dev
 NUMBER = re.compile(r"\+?\d+")  # matched at the start of a name: CUDA reads 1x as 1
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(msgspec.Struct, frozen=True):
     """The device of one worker process, which trains one run at a time; several devices as one: `together`."""
 
     name: str  # torch's: cpu, cuda:0; of several cpu+cpu, cuda:0+cuda:1
@@ -40,8 +40,7 @@ class Device:
         return self.visible is not None and "MIG-" in self.visible
 
 
-@dataclass(frozen=True)
-class TorchCard:
+class TorchCard(msgspec.Struct, frozen=True):
     """A device as torch sees it: its UUID in NVML, and whether it has native bfloat16."""
 
     uuid: str
@@ -49,8 +48,7 @@ class TorchCard:
     model: str | None = None
 
 
-@dataclass(frozen=True)
-class TorchCards:
+class TorchCards(msgspec.Struct, frozen=True):
     """The devices that torch can use, in its order, and whether it is built for ROCm and can use an Apple GPU."""
 
     rocm: bool
@@ -58,8 +56,7 @@ class TorchCards:
     apple: bool = False
 
 
-@dataclass(frozen=True)
-class Load:
+class Load(msgspec.Struct, frozen=True):
     """The present load of a device; `cpu` is the whole host. Values that a device does not report are None."""
 
     device: str
@@ -181,8 +178,7 @@ def emulated(profiles: Iterable[str]) -> str | None:
     )
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(msgspec.Struct, frozen=True):
     """A card as the driver's library (NVML) describes it; `slices` are the names of its MIG slices."""
 
     uuid: str
@@ -296,8 +292,7 @@ def unclear() -> str | None:
     )
 
 
-@dataclass(frozen=True)
-class CardProcess:
+class CardProcess(msgspec.Struct, frozen=True):
     """A process of any user that uses a card, and the card's memory that it holds. `?`: not known."""
 
     pid: int

@@ -5,9 +5,10 @@ imports none. In a run's identity its name is `NAME@DISTRIBUTION==VERSION`, so t
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from engine.errors import InputError, unknown
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 PREFIX = "lottery_cockpit."
 
 
-@dataclass(frozen=True)
-class Door:
+class Door(msgspec.Struct, frozen=True):
     """A group of entry points, and the built-in objects of its kind."""
 
     group: str

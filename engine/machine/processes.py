@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+import msgspec
+from msgspec import structs
 
 from engine.errors import InputError
 
@@ -20,8 +22,7 @@ _BOOT_ID = _PROC / "sys/kernel/random/boot_id"
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a pid is unique: a host since its boot, and a pid namespace (of a container). None: not known."""
 
     host: str
@@ -34,8 +35,7 @@ class Place:
         return None not in (self.boot, self.pid_namespace)
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """The identity of a process: the columns of workers and pools that `alive` reads."""
 
     pid: int
@@ -79,8 +79,6 @@ def ask(kind: type[Answer], module: str, *arguments: object) -> Answer:
     """
     import json
 
-    import msgspec
-
     done = subprocess.run(
         [*python(module), *map(str, arguments)], env=environment(), stdout=subprocess.PIPE, text=True, check=False
     )
@@ -106,8 +104,6 @@ def _ending(code: int) -> str:
 def answer(find: Callable[[], object]) -> None:
     """In a process started by `ask`: print the result of `find`, or its InputError or OSError, as JSON on stdout."""
     import json
-
-    import msgspec
 
     try:
         print(json.dumps({"answer": msgspec.to_builtins(find())}))
@@ -174,13 +170,13 @@ def check_told() -> None:
 def identity(pid: int | None = None) -> Identity:
     """The identity of a process of this place, by default this process."""
     pid, here = os.getpid() if pid is None else pid, place()
-    return Identity(pid, _look(pid)[1] if here.is_told else None, **vars(here))
+    return Identity(pid, _look(pid)[1] if here.is_told else None, **structs.asdict(here))
 
 
 def alive(process: Process) -> bool | None:
     """Whether a process runs; None if it is of another place, for which only its lease counts."""
     here = place()
-    if not here.is_told or any(getattr(process, name) != value for name, value in vars(here).items()):
+    if not here.is_told or any(getattr(process, name) != value for name, value in structs.asdict(here).items()):
         return None
     try:
         state, started = _look(process.pid or 0)
@@ -218,7 +214,7 @@ def _short(here: Place) -> str:
     import hashlib
     import json
 
-    return hashlib.sha256(json.dumps(vars(here), sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(structs.asdict(here), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _look(pid: int) -> tuple[str, float]:

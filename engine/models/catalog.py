@@ -2,8 +2,10 @@
 
 import functools
 import json
-from dataclasses import dataclass
 from itertools import count
+
+import msgspec
+from msgspec import structs
 
 from engine.datasets.catalog import DataSet
 from engine.errors import InputError, OptionName, Range, unknown
@@ -13,8 +15,7 @@ from engine.models import trust, user_model
 from engine.recipes import Init, Prunable
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(msgspec.Struct, frozen=True):
     """The facts of a network. `milestones` are the epochs (of `epochs`) at which the learning rate drops tenfold."""
 
     summary: str
@@ -143,8 +144,7 @@ def check_batches(name: str, images: int, batch_size: int, shape: tuple[int, int
         )
 
 
-@dataclass(frozen=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """A data set for a network: images of `shape` (channels, height, width), classes, and the smallest batch."""
 
     shape: tuple[int, int, int]
@@ -160,8 +160,7 @@ class End:
         return End(data.shape, data.classes, 1 if images is not None and images % batch_size == 1 else 2)
 
 
-@dataclass(frozen=True)
-class LayerFacts:
+class LayerFacts(msgspec.Struct, frozen=True):
     """A layer with parameters. FLOPs are of one image; a multiply-add counts as two."""
 
     name: str
@@ -173,8 +172,7 @@ class LayerFacts:
     flops: int
 
 
-@dataclass(frozen=True)
-class NetworkFacts:
+class NetworkFacts(msgspec.Struct, frozen=True):
     """The facts of a network that need building it: its layers in order, and totals."""
 
     layers: tuple[LayerFacts, ...]
@@ -210,5 +208,5 @@ def _examine(
     name: str, width: float, ends: tuple[End, ...], prunable: Prunable, folder: str, init: Init
 ) -> NetworkFacts:
     wanted = {"name": name, "width": width, "prunable": prunable, "folder": folder, "init": init}
-    wanted["ends"] = [vars(end) for end in ends]
+    wanted["ends"] = [structs.asdict(end) for end in ends]
     return processes.ask(NetworkFacts, "engine.models.probe", json.dumps(wanted))

@@ -7,9 +7,9 @@ without memory for their weights (torch's device meta); user models are limited 
 import json
 import sys
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import replace
 
 import torch
+from msgspec import structs
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
@@ -46,7 +46,7 @@ def examine(
             _check_builds(shown, first, again, init)
             _check_constants(shown, first, other, init)
         facts = describe(models[0], ends[0].shape, prunable)
-    return replace(facts, elsewhere=tuple(map(str, user_model.elsewhere()))) if own else facts
+    return structs.replace(facts, elsewhere=tuple(map(str, user_model.elsewhere()))) if own else facts
 
 
 def describe(model: nn.Module, shape: tuple[int, int, int], rule: Prunable) -> NetworkFacts:

@@ -1,9 +1,10 @@
 """Checks that an experiment can be trained, and that it uses every option that was requested. No torch."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from itertools import product
 from typing import Any, Literal, get_args
+
+from msgspec import structs
 
 from engine.datasets import classes
 from engine.datasets.catalog import DataSet
@@ -17,7 +18,7 @@ from engine.plan.optimizers import SETTINGS
 from engine.plan.options import OPTIONS
 from engine.pruning.counts import of_group
 from engine.pruning.criteria import OF_TRAINING, sees_images
-from engine.recipes import Prunable, Rule
+from engine.recipes import DEFAULT_RULE, Prunable, Rule
 from engine.tickets import ticketfiles
 
 RULES = get_args(Prunable)
@@ -55,18 +56,18 @@ def without_unused(d: Definition, requested: Collection[str]) -> Definition:
         if getattr(d, name) != OPTIONS[name].default and not _has(d, what):
             why_not[name] = f"{d.model.partition('@')[0]} has no {what}"
     why_not |= _of_others(d)
-    if d.sources and d.prune_batches != Rule.prune_batches and not sees_images(d.criterion):
+    if d.sources and d.prune_batches != DEFAULT_RULE.prune_batches and not sees_images(d.criterion):
         why_not["prune_batches"] = f"criterion {d.criterion} sees no images"
     for name, why in why_not.items():
         if name in requested:
             raise unused(name, _written(d, name), why)
         if name == "evaluate":
             levels = ",".join(str(ticket.level) for ticket in d.tickets) if not d.sources else OPTIONS[name].default
-            d = replace(d, evaluate=evaluation_levels(levels, d.levels))
+            d = structs.replace(d, evaluate=evaluation_levels(levels, d.levels))
         elif name == "milestones":
-            d = replace(d, milestones=models_own(d))
+            d = structs.replace(d, milestones=models_own(d))
         else:
-            d = replace(d, **{name: OPTIONS[name].default})
+            d = structs.replace(d, **{name: OPTIONS[name].default})
     return d
 
 
@@ -88,7 +89,7 @@ def _of_others(d: Definition) -> dict[str, str]:
         reasons |= {name: f"the learning rate is {d.lr_schedule}" for name, differs in changed.items() if differs}
     elif d.decay != OPTIONS["decay"].default and not d.milestones and d.lr_schedule == "step":
         reasons["decay"] = "the learning rate has no milestone"
-    if d.head != Rule.head and not (d.levels or d.tickets or _transfers(d)):
+    if d.head != DEFAULT_RULE.head and not (d.levels or d.tickets or _transfers(d)):
         reasons["head"] = "no ticket is trained"
     if d.connect and not d.sources:
         reasons["connect"] = "the sources are ticket files alone, which have no chain here"
@@ -181,7 +182,7 @@ def _check_pruning(d: Definition) -> None:
     own, prunable = models.find(d.model).prunable, OptionName("prunable")
     if RULES.index(d.prunable) < RULES.index(own):
         raise InputError(prunable, f" {d.prunable} prunes no hidden layer of {d.model}: give {own}")
-    if d.retrain != Rule.retrain and d.prune_at == "init":
+    if d.retrain != DEFAULT_RULE.retrain and d.prune_at == "init":
         why = f" {d.retrain} keeps the weights of training: give "
         raise InputError(OptionName("retrain"), why, OptionName("prune_at"), " end, or retrain rewind")
     _check_granularity(d)
@@ -194,7 +195,7 @@ def _check_pruning(d: Definition) -> None:
 def _check_granularity(d: Definition) -> None:
     """Raise InputError if the granularity contradicts another option of pruning."""
     name, rule = OptionName("granularity"), Rule(rate=d.rate, granularity=d.granularity)
-    if d.granularity == Rule.granularity:
+    if d.granularity == DEFAULT_RULE.granularity:
         return
     if d.granularity == "filter" and d.prunable != "conv":
         raise InputError(name, " filter prunes convolutions: give ", OptionName("prunable"), " conv")

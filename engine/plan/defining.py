@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from engine.datasets.catalog import DataSet, first, split_part, steps_of
 from engine.datasets.specs import resolve
 from engine.errors import InputError, OptionName, concerning
@@ -14,7 +16,7 @@ from engine.plan import number_lists, rates
 from engine.plan.checks import UNEVALUATED, checked, models_own, not_theirs, unused, uses_evaluate, without_unused
 from engine.plan.definitions import Definition, evaluation_levels, evaluation_rule
 from engine.plan.options import DEFINING, FIELDS, NONE, OPTIONS, given
-from engine.recipes import Rule
+from engine.recipes import DEFAULT_RULE
 from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import SPEC, TicketSource
 
@@ -53,7 +55,7 @@ def define(requested: Collection[str] | None = None, **options: Any) -> Definiti
     ends = {"source": specs, "target": values["target"] or specs}
     sources, targets = _data_sets(*(_parts(name, group, values["images"]) for name, group in ends.items()))
     values["random"] = _random(values["random"])
-    if values["granularity"] != Rule.granularity and "random" not in options:
+    if values["granularity"] != DEFAULT_RULE.granularity and "random" not in options:
         values["random"] = ("preserved",)  # keeps the structure of filters or N:M
     if tickets:
         values |= {name: value for name, value in tickets[0].options.items() if name not in options}
@@ -188,7 +190,7 @@ def extended(definition: Definition, **more: Any) -> Definition:
         "evaluate": evaluated,
         "connect": connect,
     }
-    wider = replace(d, **changes, **totals, **joined)
+    wider = structs.replace(d, **changes, **totals, **joined)
     if not wider.sources:
         _check_wider_tickets(d, wider)
     if "evaluate" in added and not uses_evaluate(wider):

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from engine.datasets.catalog import DataSet, split_part
 from engine.errors import InputError, OptionName, quoted
 from engine.recipes import (
+    DEFAULT_RULE,
+    DEFAULT_TRAINING,
     BatchNorm,
     Betas,
     Count,
@@ -29,12 +32,10 @@ from engine.recipes import (
     Retrain,
     Rewind,
     Rewinds,
-    Rule,
     Schedule,
     Scope,
     Seed,
     Size,
-    Training,
 )
 from engine.tickets.ticketfiles import TicketSource
 
@@ -46,8 +47,7 @@ _Choice = TypeVar("_Choice")
 NonEmpty = Annotated[tuple[_Choice, ...], msgspec.Meta(min_length=1)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Definition:
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
     """An experiment with every default resolved. Tuples hold alternatives: each combination is a curve."""
 
     sources: tuple[DataSet, ...]
@@ -79,29 +79,29 @@ class Definition:
     split: Count = 1
     batch_norm: BatchNorm = "part"
     test_images: Count | None = None  # most test images of each data set; None: all
-    lr_schedule: Plugin = Training.lr_schedule
-    criterion: Plugin = Rule.criterion
-    momentum: Rate = Training.momentum
-    nesterov: bool = Training.nesterov
-    betas: Betas = Training.betas
-    decay: Size = Training.decay
-    warmup: Duration = Training.warmup
-    label_smoothing: Rate = Training.label_smoothing
-    head: Literal["carry", "fresh", "auto"] = Rule.head
-    init: Init = Training.init
+    lr_schedule: Plugin = DEFAULT_TRAINING.lr_schedule
+    criterion: Plugin = DEFAULT_RULE.criterion
+    momentum: Rate = DEFAULT_TRAINING.momentum
+    nesterov: bool = DEFAULT_TRAINING.nesterov
+    betas: Betas = DEFAULT_TRAINING.betas
+    decay: Size = DEFAULT_TRAINING.decay
+    warmup: Duration = DEFAULT_TRAINING.warmup
+    label_smoothing: Rate = DEFAULT_TRAINING.label_smoothing
+    head: Literal["carry", "fresh", "auto"] = DEFAULT_RULE.head
+    init: Init = DEFAULT_TRAINING.init
     data_seed: Seed | None = None  # None: `seed`
-    reshuffle_levels: bool = Training.reshuffle_levels
+    reshuffle_levels: bool = DEFAULT_TRAINING.reshuffle_levels
     connect: Few = 0  # networks on the line between two trainings of each ticket; 0: none
     keep: Keep = "needed"
-    prune_at: PruneAt = Rule.prune_at
-    prune_batches: Count = Rule.prune_batches
-    retrain: Retrain = Rule.retrain
-    granularity: Granularity = Rule.granularity
+    prune_at: PruneAt = DEFAULT_RULE.prune_at
+    prune_batches: Count = DEFAULT_RULE.prune_batches
+    retrain: Retrain = DEFAULT_RULE.retrain
+    granularity: Granularity = DEFAULT_RULE.granularity
     model_folder: str = ""  # of a user model's source
 
     def to_json(self) -> str:
         """The definition without paths on this machine. Equal texts mean equal definitions."""
-        values: dict[str, Any] = dict(vars(self))
+        values: dict[str, Any] = structs.asdict(self)
         del values["model_folder"]
         for key in ("sources", "targets"):
             values[key] = [{"name": data.name, "identity": data.identity} for data in values[key]]
@@ -147,7 +147,7 @@ def decoded(text: str) -> dict[str, Any]:
         values = msgspec.json.decode(text, type=dict[str, Any])
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if unknown := values.keys() - {field.name for field in fields(Definition)}:
+    if unknown := values.keys() - set(Definition.__struct_fields__):
         raise ValueError(f"unknown keys {quoted(sorted(unknown))}")
     msgspec.convert(values, _Ends)
     msgspec.convert({**values, "sources": (), "targets": ()}, Definition)

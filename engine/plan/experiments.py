@@ -6,10 +6,11 @@ are trained once.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from itertools import product
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from engine.datasets.catalog import DataSet
 from engine.plan.definitions import LEARNING_RATES, Definition, rewind_of
@@ -19,8 +20,7 @@ from engine.tickets import ticketfiles
 from engine.tickets.ticketfiles import TicketSource
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(msgspec.Struct, frozen=True):
     """A point of a curve: the run of one level and replicate."""
 
     level: int
@@ -28,8 +28,7 @@ class Point:
     run: Run
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(msgspec.Struct, frozen=True):
     """The runs of one (source, target, kind of ticket, scope). `source` is None for curves that depend on none."""
 
     name: str

@@ -1,8 +1,9 @@
 """The type of an option of an experiment: name, kind, range, choices, default and help. No torch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from engine.errors import InputError, OptionName, Range, chosen
 from engine.machine.plugins import Door, is_plugin
@@ -11,8 +12,7 @@ YES, NO = ("yes", "true"), ("no", "false")  # the texts of a boolean option
 SAID = (*YES, *NO)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Option:
+class Option(msgspec.Struct, frozen=True, kw_only=True):
     """An option of an experiment. `help` is a noun phrase, or sentences without the last full stop."""
 
     name: str  # in Python; `written` and `spoken` replace each _

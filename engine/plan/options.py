@@ -16,6 +16,8 @@ from engine.plan.optimizers import OPTIMIZERS, SCHEDULES
 from engine.plan.option import Option
 from engine.pruning.criteria import CRITERIA, OF_IMAGES
 from engine.recipes import (
+    DEFAULT_RULE,
+    DEFAULT_TRAINING,
     BatchNorm,
     Init,
     Keep,
@@ -24,10 +26,8 @@ from engine.recipes import (
     PruneAt,
     Retrain,
     Rewinds,
-    Rule,
     Schedule,
     Scope,
-    Training,
 )
 from engine.tickets.permutations import PERMUTATIONS
 
@@ -97,7 +97,7 @@ _ALL = (
         help="Multiplier of the model's channels",
         kind=float,
         range=WIDTH,
-        default=Training.width,
+        default=DEFAULT_TRAINING.width,
     ),
     Option(name="images", panel=WHAT, help="Use at most N training images per data set", kind=int, otherwise="all"),
     Option(name="test_images", panel=WHAT, help="Use at most N test images per data set", kind=int, otherwise="all"),
@@ -153,7 +153,7 @@ _ALL = (
         help="Fraction of the remaining weights pruned at each level, of kinds of layers as in"
         " conv=0.2,linear=0.2,output=0.1",
         reads=rates.read,
-        default=Rule.rate,
+        default=DEFAULT_RULE.rate,
         field="rate",
     ),
     Option(
@@ -162,7 +162,7 @@ _ALL = (
         help="Weights compared: global, layerwise; or counts of layers by erk, uniform+",
         several=True,
         choices=get_args(Scope),
-        default=(Rule.scope,),
+        default=(DEFAULT_RULE.scope,),
         field="scopes",
         more="Another scope: global, layerwise, erk, uniform+",
     ),
@@ -172,14 +172,14 @@ _ALL = (
         help=f"What decides which weights stay: {', '.join(CRITERIA.built_in)}",
         choices=tuple(CRITERIA.built_in),
         door=CRITERIA,
-        default=Rule.criterion,
+        default=DEFAULT_RULE.criterion,
     ),
     Option(
         name="prune_at",
         panel=TICKETS,
         help="Weights that the criterion is given: those at the end of training, or at init, those rewound to",
         choices=get_args(PruneAt),
-        default=Rule.prune_at,
+        default=DEFAULT_RULE.prune_at,
     ),
     Option(
         name="prune_batches",
@@ -187,7 +187,7 @@ _ALL = (
         help=f"Batches of training images that the criterion sees: {', '.join(OF_IMAGES)}",
         kind=int,
         range=Range(1, 1_000_000),
-        default=Rule.prune_batches,
+        default=DEFAULT_RULE.prune_batches,
     ),
     Option(
         name="rewind",
@@ -201,7 +201,7 @@ _ALL = (
         panel=TICKETS,
         help="What is pruned as one: weight; filter; or N:M as in 2:4, all but N of M weights along input channels",
         reads=rates.granularity,
-        default=Rule.granularity,
+        default=DEFAULT_RULE.granularity,
     ),
     Option(
         name="retrain",
@@ -209,7 +209,7 @@ _ALL = (
         help="A pruned network starts from: rewind, rewound weights; lr-rewind, final weights, the schedule rewound;"
         " finetune, final weights at the last learning rate",
         choices=get_args(Retrain),
-        default=Rule.retrain,
+        default=DEFAULT_RULE.retrain,
     ),
     Option(
         name="random",
@@ -276,7 +276,7 @@ _ALL = (
         help="Learning rate over the epochs: step (times the decay at each milestone), cosine, constant",
         choices=tuple(SCHEDULES.built_in),
         door=SCHEDULES,
-        default=Training.lr_schedule,
+        default=DEFAULT_TRAINING.lr_schedule,
     ),
     Option(
         name="milestones",
@@ -291,14 +291,14 @@ _ALL = (
         help="Factor of the learning rate at each milestone",
         kind=float,
         range=Range(above=0, below=1),
-        default=Training.decay,
+        default=DEFAULT_TRAINING.decay,
     ),
     Option(
         name="warmup",
         panel=TRAINING,
         help="Epochs (5ep) or steps (500it) in which the learning rate grows from 0 to the schedule's",
         reads=durations.read,
-        default=Training.warmup,
+        default=DEFAULT_TRAINING.warmup,
     ),
     Option(
         name="momentum",
@@ -306,21 +306,21 @@ _ALL = (
         help="Momentum of sgd",
         kind=float,
         range=Range(0, below=1),
-        default=Training.momentum,
+        default=DEFAULT_TRAINING.momentum,
     ),
     Option(
         name="nesterov",
         panel=TRAINING,
         help="Nesterov's form of sgd's momentum",
         kind=bool,
-        default=Training.nesterov,
+        default=DEFAULT_TRAINING.nesterov,
     ),
     Option(
         name="betas",
         panel=TRAINING,
         help="Decay rates of adam's and adamw's two moments, as in 0.9,0.999",
         reads=number_lists.betas,
-        default=Training.betas,
+        default=DEFAULT_TRAINING.betas,
     ),
     Option(
         name="label_smoothing",
@@ -328,7 +328,7 @@ _ALL = (
         help="Part of each label that is spread evenly over all classes",
         kind=float,
         range=Range(0, below=1),
-        default=Training.label_smoothing,
+        default=DEFAULT_TRAINING.label_smoothing,
     ),
     Option(
         name="weight_decay",
@@ -336,7 +336,7 @@ _ALL = (
         help="L2 penalty; decoupled with adamw",
         kind=float,
         range=Range(0),
-        default=Training.weight_decay,
+        default=DEFAULT_TRAINING.weight_decay,
     ),
     Option(
         name="epochs",
@@ -366,14 +366,14 @@ _ALL = (
         panel=TRAINING,
         help="Devices that each batch is split over; `cockpit work` takes the same",
         kind=int,
-        default=Training.split,
+        default=DEFAULT_TRAINING.split,
     ),
     Option(
         name="batch_norm",
         panel=TRAINING,
         help="Over each device's part of a batch, or, on CUDA, over the whole",
         choices=get_args(BatchNorm),
-        default=Training.batch_norm,
+        default=DEFAULT_TRAINING.batch_norm,
     ),
     Option(
         name="augmentation",
@@ -387,14 +387,14 @@ _ALL = (
         panel=OPEN,
         help="Fresh weights: xavier or kaiming (normal), default (each layer's own), or paper (by the network)",
         choices=("paper", *get_args(Init)),
-        default=Training.init,
+        default=DEFAULT_TRAINING.init,
     ),
     Option(
         name="reshuffle_levels",
         panel=OPEN,
         help="Order and augment images anew at each level",
         kind=bool,
-        default=Training.reshuffle_levels,
+        default=DEFAULT_TRAINING.reshuffle_levels,
     ),
     Option(
         name="prunable",
@@ -408,21 +408,21 @@ _ALL = (
         panel=OPEN,
         help="all, or weights: without batch-norm statistics",
         choices=get_args(Rewinds),
-        default=Rule.rewinds,
+        default=DEFAULT_RULE.rewinds,
     ),
     Option(
         name="head",
         panel=OPEN,
         help="Output layer of tickets: carry, fresh (drawn anew), or auto: carried where class counts agree",
         choices=("auto", "carry", "fresh"),
-        default=Rule.head,
+        default=DEFAULT_RULE.head,
     ),
     Option(
         name="schedule",
         panel=OPEN,
         help="After rewinding: restart from epoch 0, or continue from the rewind epoch",
         choices=get_args(Schedule),
-        default=Rule.schedule,
+        default=DEFAULT_RULE.schedule,
     ),
     Option(
         name="validation",
@@ -430,7 +430,7 @@ _ALL = (
         help="Fraction of the training set held out; accuracy is read at its best epoch, not the last",
         kind=float,
         range=Range(0, 0.5),
-        default=Training.validation,
+        default=DEFAULT_TRAINING.validation,
     ),
     Option(
         name="scale",

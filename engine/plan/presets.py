@@ -5,8 +5,9 @@ of presets, each an experiment of its own name.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from engine.errors import InputError, OptionName, chosen, concerning, unknown
 from engine.models import catalog as models
@@ -24,18 +25,16 @@ INFERRED = (
 )
 
 
-@dataclass(frozen=True)
-class Preset:
+class Preset(msgspec.Struct, frozen=True):
     """A named experiment, or several: then `members` are their names, and `options` is empty."""
 
     summary: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = msgspec.field(default_factory=dict)
     members: tuple[str, ...] = ()
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(msgspec.Struct, frozen=True):
     """A reduction of experiments: `options` are changed, and `name` is appended to theirs."""
 
     name: str

@@ -4,8 +4,9 @@ import json
 import shlex
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from engine.datasets.catalog import DataSet
 from engine.errors import InputError, OptionName
@@ -18,8 +19,7 @@ from engine.store.leases import block_dependents
 from engine.tickets.ticketfiles import TicketSource
 
 
-@dataclass(frozen=True)
-class Addition:
+class Addition(msgspec.Struct, frozen=True):
     """An experiment to add; `pause_after` failures in a row pause it (None: leave the setting unchanged)."""
 
     name: str
@@ -27,8 +27,7 @@ class Addition:
     pause_after: int | None = None
 
 
-@dataclass(frozen=True)
-class Added:
+class Added(msgspec.Struct, frozen=True):
     """The result of adding an experiment: its id, how many curves and runs it has, and how many runs are new."""
 
     experiment: int

@@ -1,7 +1,9 @@
 """The tickets that can be exported from a database, and their provenance. No torch."""
 
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from engine.errors import InputError, OptionName
 from engine.pruning.criteria import needs_weights_alone
@@ -31,7 +33,7 @@ def of_run(connection: sqlite3.Connection, digest: str, sparser: str | None = No
     if sparser is not None and isinstance(run.ticket, Winning | Random | RandomGlobal) and run.ticket.level == 0:
         home = _home_of(connection, sparser)
         assert isinstance(home.ticket, Winning | Random | RandomGlobal)
-        run = replace(home, ticket=replace(home.ticket, level=0))
+        run = structs.replace(home, ticket=structs.replace(home.ticket, level=0))
     name, *shape, classes = connection.execute(
         "SELECT name, channels, height, width, classes FROM datasets WHERE identity = ?", (run.training.dataset,)
     ).fetchone()

@@ -62,7 +62,9 @@ def take(
     """Record this process as the head. Takes over from a head that is gone; raises InputError if it is not."""
     with transaction(connection):
         refuse_second(connection, pool)
-        lead = Lead(**vars(processes.identity()), address=address, at=now(), pool=pool, checkpoints=checkpoints)
+        lead = Lead(
+            **structs.asdict(processes.identity()), address=address, at=now(), pool=pool, checkpoints=checkpoints
+        )
         connection.execute("INSERT OR REPLACE INTO about (key, value) VALUES (?, ?)", (KEY, _text(lead)))
     return lead
 

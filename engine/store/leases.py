@@ -8,8 +8,9 @@ when the worker's process is gone, or when the lease expires.
 import json
 import sqlite3
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from engine.store.database import now, transaction
 from engine.store.row_types import Holder, typed
@@ -44,8 +45,7 @@ WANTED = """
 TO_TRAIN = "status IN ('waiting', 'running') AND priority IS NOT NULL"  # an unfinished run of an active experiment
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """One run in the hands of one worker."""
 
     run_id: int

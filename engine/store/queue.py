@@ -4,8 +4,10 @@ import json
 import shlex
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+import msgspec
+from msgspec import structs
 
 from engine.datasets.catalog import DataSet, remembered
 from engine.errors import InputError, unknown
@@ -18,8 +20,7 @@ from engine.store.leases import TO_TRAIN, WANTED, unblock
 State = Literal["active", "paused", "cancelled"]
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """The outcome of a change of one experiment."""
 
     changed: bool
@@ -54,7 +55,7 @@ def definition_of(connection: sqlite3.Connection, experiment: int) -> Definition
         return remembered(name, identity, location, (channels, height, width), classes, train, test)
 
     definition = Definition.from_json(text, data_set)
-    return replace(definition, model_folder=model_folder(connection, definition.model))
+    return structs.replace(definition, model_folder=model_folder(connection, definition.model))
 
 
 def _column(connection: sqlite3.Connection, experiment: int, column: str) -> Any:

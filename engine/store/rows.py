@@ -3,9 +3,9 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
 from msgspec import structs
 
 from engine.errors import InputError, OptionName, chosen
@@ -287,8 +287,7 @@ def _state(row: sqlite3.Row) -> str:
     return next((status for status in ("failed", "diverged", "blocked") if row[status]), "done")
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(msgspec.Struct, frozen=True):
     """The number of runs, and of those that have ended (done, failed, diverged or blocked)."""
 
     total: int

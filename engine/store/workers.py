@@ -29,7 +29,7 @@ MEASURES = ("busy", "memory_used", "celsius", "watts")
 
 def open_pool(connection: sqlite3.Connection, log: str) -> int:
     """Record that this process is a pool of workers; returns its id."""
-    return insert(connection, "pools", {**vars(processes.identity()), "log": log, "started_at": now()})
+    return insert(connection, "pools", {**structs.asdict(processes.identity()), "log": log, "started_at": now()})
 
 
 def open_worker(
@@ -49,7 +49,7 @@ def open_worker(
         "started_at": now(),
         "heartbeat_at": now(),
     }
-    return insert(connection, "workers", {**vars(identity or processes.identity()), **about})
+    return insert(connection, "workers", {**structs.asdict(identity or processes.identity()), **about})
 
 
 def report(connection: sqlite3.Connection, worker: int, columns: Mapping[str, object]) -> None:
@@ -82,14 +82,14 @@ def record_loads(connection: sqlite3.Connection, host: str, loads: "Iterable[Loa
         connection.executemany(
             "INSERT OR REPLACE INTO loads (host, device, at, busy, memory_used, memory_total, celsius, watts)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            ((host, load.device, now(), *list(vars(load).values())[1:]) for load in loads),
+            ((host, load.device, now(), *structs.astuple(load)[1:]) for load in loads),
         )
 
 
 def live_pools(connection: sqlite3.Connection) -> list[Pool]:
     """The pools whose process runs on this host, in this container."""
     query = f"SELECT * FROM pools WHERE ended_at IS NULL AND {HERE} ORDER BY id"
-    open_pools = [typed(Pool, row) for row in connection.execute(query, vars(processes.place()))]
+    open_pools = [typed(Pool, row) for row in connection.execute(query, structs.asdict(processes.place()))]
     return [pool for pool in open_pools if processes.alive(pool)]
 
 
@@ -101,7 +101,9 @@ def starting(connection: sqlite3.Connection) -> int:
 
 def killed_pool(connection: sqlite3.Connection) -> Pool | None:
     """The newest pool of this host and container if it was killed; its workers then stop themselves."""
-    row = connection.execute(f"SELECT * FROM pools WHERE {HERE} ORDER BY id DESC", vars(processes.place())).fetchone()
+    row = connection.execute(
+        f"SELECT * FROM pools WHERE {HERE} ORDER BY id DESC", structs.asdict(processes.place())
+    ).fetchone()
     pool = typed(Pool, row) if row else None
     return pool if pool and not pool.ended_at and processes.alive(pool) is False else None
 

@@ -9,11 +9,12 @@ digest of recipe and tensors.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import structs
 
 from engine.errors import InputError, OptionName
 from engine.machine import paths
@@ -28,8 +29,7 @@ SPEC = "ticket:"  # precedes the path of a ticket file that is a source
 _Side = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 
 
-@dataclass(frozen=True)
-class TicketFile:
+class TicketFile(msgspec.Struct, frozen=True):
     """A ticket file: its metadata, header and bytes."""
 
     data: bytes
@@ -89,8 +89,7 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True):
     layers: tuple[tuple[str, Kind], ...] = ()  # of the masks, in the network's order, if the rule depends on kinds
 
 
-@dataclass(frozen=True)
-class Description:
+class Description(msgspec.Struct, frozen=True):
     """The facts in a ticket file, as `cockpit tickets` shows them."""
 
     source: str  # name of the source
@@ -107,8 +106,7 @@ class Description:
     made_by: tuple[Producer, ...]
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True):
     """The result of verifying a file.
 
     `about` is None if it is no ticket file. `is_compared`: its tensors were compared with its network's.
@@ -327,7 +325,7 @@ def name_of(file: TicketFile) -> str:
     """The name of a ticket's source, which differs between chains and is the same for all levels of one."""
     ticket = file.run.ticket
     assert not isinstance(ticket, Dense | Imported)
-    chain = Run(replace(ticket, level=0), file.run.training).digest[:6]
+    chain = Run(structs.replace(ticket, level=0), file.run.training).digest[:6]
     return f"{SPEC}{file.about.data.name.removeprefix('npz:')}@{chain}"
 
 

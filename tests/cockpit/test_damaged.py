@@ -15,6 +15,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 import engine
 from engine.errors import InputError
@@ -263,7 +264,7 @@ def test_a_process_that_is_no_pool_of_the_database_is_not_stopped(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(lax, "experiments.db")
-    row = {**vars(processes.identity(stranger)), "log": "pool.log", "started_at": database.now()}
+    row = {**structs.asdict(processes.identity(stranger)), "log": "pool.log", "started_at": database.now()}
     names, values = ", ".join(row), ", ".join(map(repr, row.values()))
     change(Path("experiments.db"), "DELETE FROM pools", f"INSERT INTO pools ({names}) VALUES ({values})")
     code, _, err = inprocess.run("work", "--stop")

@@ -22,19 +22,37 @@ UNUSED = {
     *("importlib.metadata", "zipfile", "logging", "email", "asyncio", "ssl", "concurrent.futures", "argparse"),
     *("tomllib", "statistics", "secrets", "socket", "engine.datasets.npz", "engine.analysis.estimates"),
 }
+# The libraries that any command may import at its start; typer of some versions brings click.
+LIBRARIES = {"typer", "click", "annotated_doc", "shellingham", "msgspec", "typing_extensions"}
+OURS = {"cockpit", "engine"}
+# Values with a field that is not compared, which msgspec's structs cannot have.
+DATA_CLASSES = {"DataSet", "Source", "TicketSource"}
 LIGHT = ("status", "queue list", "queue pause one", "queue logs one", "export", "store gc --dry-run")
 
 
 def imported(folder: Path, *arguments: str) -> set[str]:
     """The modules that a command has imported when it ends."""
+    return _listed(folder, "set(sys.modules) - before", *arguments)
+
+
+def data_classes(folder: Path, *arguments: str) -> set[str]:
+    """The data classes of this project that Python has made when a command ends."""
+    ours = f"[one for name, one in sys.modules.items() if name.partition('.')[0] in {OURS}]"
+    made = "isinstance(made, type) and made.__module__ == one.__name__ and '__dataclass_fields__' in vars(made)"
+    return _listed(folder, f"[name for one in {ours} for name, made in vars(one).items() if {made}]", *arguments)
+
+
+def _listed(folder: Path, names: str, *arguments: str) -> set[str]:
+    """The value of an expression when a command ends: names."""
     script = (
-        "import sys\nfrom cockpit.cli import main\ntry:\n    main()\nfinally:\n"
-        "    sys.stderr.write('modules: ' + ' '.join(sys.modules))"
+        "import sys\nbefore = set(sys.modules)\nfrom cockpit.cli import main\ntry:\n    main()\nfinally:\n"
+        f"    sys.stderr.write('names: ' + ' '.join({names}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
-    return set(done.stderr.rpartition("modules: ")[2].split())
+    assert "names: " in done.stderr, done.stderr
+    return set(done.stderr.rpartition("names: ")[2].split())
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
@@ -60,7 +78,18 @@ def test_what_a_command_does_not_use_is_not_imported(tmp_path: Path, command: st
 def test_what_is_often_started_imports_no_more_than_it_uses(tmp_path: Path) -> None:
     add = ("queue", "add", "--source", "digits-a", "--levels", "0", "--replicates", "1", "--name", "one")
     for typed in (add, ("status",), ("queue", "list"), ("export", "--table", "runs")):
-        assert not UNUSED & imported(tmp_path, *typed), typed
+        found = imported(tmp_path, *typed)
+        assert not UNUSED & found, typed
+        others = {name.partition(".")[0] for name in found} - OURS - sys.stdlib_module_names
+        assert others <= LIBRARIES | ({"platformdirs"} if typed == add else set()), typed
+
+
+def test_what_is_often_started_makes_structs_instead_of_data_classes(tmp_path: Path) -> None:
+    """Python compiles the methods of a data class at each start: docs/decisions/code.md."""
+    add = ("queue", "add", "--source", "digits-a", "--levels", "0", "--replicates", "1", "--name", "one")
+    assert data_classes(tmp_path, *add) <= DATA_CLASSES
+    for typed in (("status",), ("queue", "list"), ("export", "--table", "runs")):
+        assert not data_classes(tmp_path, *typed), typed
 
 
 def test_presets_are_planned_without_torch(tmp_path: Path) -> None:

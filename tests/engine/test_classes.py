@@ -1,7 +1,6 @@
 """The number of training images of each class in a part: from counts, and from the chosen images."""
 
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.datasets import catalog, classes, load, specs
 from engine.datasets.feed import open_feed

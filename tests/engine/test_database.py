@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from sqlite_utils import Database
 
 from engine.errors import InputError
@@ -61,13 +62,15 @@ def test_what_an_earlier_schema_says_of_processes_stays_and_judges_none_of_them(
         here = processes.identity()
         tables = ("workers", "pools") if schema > 1 else ("workers",)
         for table in tables:
-            old.execute(f"INSERT INTO {table} (pid, process_started, host) VALUES (:pid, 1e9, :host)", vars(here))
+            old.execute(
+                f"INSERT INTO {table} (pid, process_started, host) VALUES (:pid, 1e9, :host)", structs.asdict(here)
+            )
         old.commit()
     with closing(database.writer(path)) as connection:
         for table in tables:
             (row,) = connection.execute(f"SELECT * FROM {table}").fetchall()
             assert (row["pid"], row["process_started"], row["host"]) == (here.pid, 1e9, here.host)
-            assert processes.alive(processes.Identity(*(row[name] for name in vars(here)))) is None
+            assert processes.alive(processes.Identity(*(row[name] for name in structs.asdict(here)))) is None
         assert workers.live_pools(connection) == []
 
 

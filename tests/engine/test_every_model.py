@@ -1,11 +1,11 @@
 """Each network through a run's steps: training, interruption and resumption, pruning, rewinding, transfer."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from engine.datasets.load import Arrays

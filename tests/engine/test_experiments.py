@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from engine.datasets.catalog import DataSet, remembered
 from engine.datasets.specs import resolve
@@ -195,7 +196,7 @@ def test_an_output_layer_is_carried_only_where_class_counts_agree() -> None:
     assert curves(definition) == curves(tiny())  # it changes only what is refused
     other = replace(definition.targets[0], classes=26)
     with pytest.raises(InputError, match="head carry is impossible: digits-a has 10 classes, digits-b 26: give auto"):
-        checked(replace(definition, targets=(other,)))
+        checked(structs.replace(definition, targets=(other,)))
 
 
 def recorded(data: DataSet) -> DataSet:

@@ -4,11 +4,11 @@ import ast
 import re
 import runpy
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from engine.errors import InputError, OptionName, Range, chosen, command, concerning
 from engine.plan.defining import define
@@ -51,11 +51,11 @@ def test_an_option_is_declared_whole(option: Option) -> None:
     if option.default is None and option.name not in ("preset", "source", "scale"):
         assert option.otherwise
     if option.name in FIELDS:
-        assert FIELDS[option.name] in {field.name for field in fields(Definition)}
+        assert FIELDS[option.name] in {field.name for field in structs.fields(Definition)}
 
 
 def test_every_field_of_a_definition_is_an_options_or_follows_from_them() -> None:
-    rest = {field.name for field in fields(Definition)} - set(FIELDS.values())
+    rest = {field.name for field in structs.fields(Definition)} - set(FIELDS.values())
     assert rest == {"sources", "targets", "tickets", "model_folder"}
     assert set(SIZES.values()) <= set(DEFINING)
 

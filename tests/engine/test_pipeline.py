@@ -1,10 +1,9 @@
 """Batches: order, crops, flips and normalisation, against a plain version image by image."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from engine import streams
 from engine.datasets import load
@@ -45,7 +44,7 @@ def test_a_permutation_is_uniform_enough() -> None:
 @pytest.mark.parametrize("augmentation", ["none", "crop", "crop-flip"])
 def test_batches_are_the_crops_and_flips_written_out(channels: int, augmentation: str) -> None:
     source = arrays(channels)
-    training = replace(TRAINING, augmentation=augmentation, seed=3)  # type: ignore[arg-type]
+    training = replace(TRAINING, augmentation=augmentation, seed=3)
     data = Data(source, training, CPU)
     plan = EpochPlan(data, training.seed, 2)
     pixels, labels = data.batch(plan, plan.order[8:24])

@@ -8,6 +8,7 @@ network, are runs of a chain. All numbers are times 6 replicates.
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from engine.errors import InputError
 from engine.plan import experiments, presets
@@ -87,7 +88,7 @@ def test_every_figure_of_the_paper_is_in_it_under_its_own_name() -> None:
 
 
 def trainings(name: str) -> list[dict[str, Any]]:
-    return [vars(run.training) for run in runs(name).values()]
+    return [structs.asdict(run.training) for run in runs(name).values()]
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from cockpit.requests import background
 from engine.errors import InputError
@@ -27,7 +27,7 @@ ELSEWHERE = [{"host": "other"}, {"boot": "other"}, {"pid_namespace": "pid:[1]"}]
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
     """Simulate a process of another host, boot or container, or of one without this information."""
-    here = replace(processes.place(), **change)
+    here = structs.replace(processes.place(), **change)
     monkeypatch.setattr(processes, "place", lambda: here)
 
 
@@ -44,12 +44,14 @@ def test_a_process_runs_until_it_has_ended_waited_for_or_not() -> None:
 @pytest.mark.parametrize("change", [*ELSEWHERE, {"boot": None}, {"boot": None, "pid_namespace": None}])
 def test_the_process_of_another_place_is_not_judged(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
     here = processes.identity()
-    there = replace(here, **change, pid=2**22 + 1)
+    there = structs.replace(here, **change, pid=2**22 + 1)
     assert processes.alive(there) is None
     mark = processes.mark()
     elsewhere(monkeypatch, change)
     assert processes.alive(here) is None
-    assert processes.alive(replace(here, **vars(processes.place()))) is (None if None in change.values() else True)
+    assert processes.alive(structs.replace(here, **structs.asdict(processes.place()))) is (
+        None if None in change.values() else True
+    )
     assert processes.marked_alive(mark) is None
 
 
@@ -69,12 +71,12 @@ def test_where_proc_shows_another_namespace_nobody_is_judged(monkeypatch: pytest
 
 
 def test_a_row_of_an_older_schema_names_no_place() -> None:
-    assert processes.alive(replace(processes.identity(), boot=None, pid_namespace=None)) is None
+    assert processes.alive(structs.replace(processes.identity(), boot=None, pid_namespace=None)) is None
 
 
 @pytest.mark.parametrize("change", [{"process_started": 1.0}, *({"pid": pid} for pid in (-1, 0, 2**31, 2**63, None))])
 def test_a_pid_that_is_anothers_or_nobodys_is_not_the_process(change: Change) -> None:
-    assert processes.alive(replace(processes.identity(), **change)) is False
+    assert processes.alive(structs.replace(processes.identity(), **change)) is False
 
 
 @PROC

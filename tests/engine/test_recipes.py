@@ -1,8 +1,7 @@
 """The identity of runs."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from engine.recipes import Chain, Dense, RandomGlobal, Rule, Run
 from tests.trainings import TRAINING

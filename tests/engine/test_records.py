@@ -1,13 +1,13 @@
 """The records of a run besides its accuracy: losses, top-5 accuracy, accuracy before training, FLOPs."""
 
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from sklearn.metrics import log_loss, top_k_accuracy_score
 from torch import nn
 

@@ -1,12 +1,12 @@
 """Rewinding to steps, and the three ways of retraining, in small experiments that are really trained."""
 
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from engine.datasets import load
 from engine.datasets.pipeline import Data

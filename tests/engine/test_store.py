@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from engine.errors import InputError
 from engine.machine import processes
@@ -198,7 +199,7 @@ def test_one_statement_records_an_epoch_and_the_first_after_a_loss_ends_the_coun
     records.start(connection, claim, 2, {}, [])
     said: list[str] = []
     connection.set_trace_callback(said.append)
-    records.epoch(connection, replace(claim, lost=0), 2, EPOCH)
+    records.epoch(connection, structs.replace(claim, lost=0), 2, EPOCH)
     connection.set_trace_callback(None)
     assert [text.split()[0] for text in said if not text.startswith("PRAGMA")] == ["INSERT"]
     records.epoch(connection, claim, 2, replace(EPOCH, epoch=1))

@@ -1,5 +1,6 @@
 """Streamed data sets, against images decoded and cropped one by one; and the decoders' processes."""
 
+import dataclasses
 import resource
 import signal
 import subprocess
@@ -7,7 +8,6 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
@@ -214,8 +215,8 @@ def test_a_training_left_off_within_an_epoch_goes_on_to_the_same_bits(root: Path
     rest = list(loop.train(resumed, opened(root, decoders=2), CROPPED, lambda _: None))
     assert all(torch.equal(one, other) for one, other in
                zip(alone.model.state_dict().values(), resumed.model.state_dict().values(), strict=True))  # fmt: skip
-    assert [replace(epoch, images_per_second=None) for epoch in expected] == [
-        replace(epoch, images_per_second=None) for epoch in rest
+    assert [dataclasses.replace(epoch, images_per_second=None) for epoch in expected] == [
+        dataclasses.replace(epoch, images_per_second=None) for epoch in rest
     ]
 
 

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 

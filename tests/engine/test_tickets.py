@@ -1,11 +1,11 @@
 """The initial states of runs, for tickets of really trained and of small made-up chains."""
 
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from engine.datasets import load

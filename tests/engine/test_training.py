@@ -1,11 +1,12 @@
 """The loop, against the algorithm written out plainly."""
 
+import dataclasses
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -204,7 +205,7 @@ def test_a_checkpoint_goes_on_to_the_same_bits(optimizer: str, profile: Profile,
     for name, value in alone.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     for one, other in zip(expected[-len(rest) :], rest, strict=True):
-        assert replace(one, images_per_second=None) == replace(other, images_per_second=None)
+        assert dataclasses.replace(one, images_per_second=None) == dataclasses.replace(other, images_per_second=None)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -214,8 +215,8 @@ def test_recorded_steps_come_to_the_same_bits_the_shorter_batch_too(optimizer: s
     one, other = begun(configuration), begun(configuration)
     expected = list(loop.train(one, data, configuration, ignore))
     found = list(loop.train(other, data, configuration, ignore, taking=lambda step: graphs.Recorded(step, recorder)))
-    assert [replace(epoch, images_per_second=None) for epoch in found] == [
-        replace(epoch, images_per_second=None) for epoch in expected
+    assert [dataclasses.replace(epoch, images_per_second=None) for epoch in found] == [
+        dataclasses.replace(epoch, images_per_second=None) for epoch in expected
     ]
     for name, value in one.model.state_dict().items():
         assert torch.equal(value, other.model.state_dict()[name]), name

@@ -2,11 +2,11 @@
 
 import subprocess
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from engine.desk import local
 from engine.machine import processes
@@ -53,7 +53,7 @@ def test_only_its_lease_counts_for_a_worker_of_another_place(
         claim = leases.claim(connection, worker)
         assert claim is not None
         here = processes.place()
-        monkeypatch.setattr(processes, "place", lambda: replace(here, **change))
+        monkeypatch.setattr(processes, "place", lambda: structs.replace(here, **change))
         local.take_over(connection)
         assert leases.renew(connection, claim)
         connection.execute("UPDATE runs SET lease_expires_at = ? WHERE id = ?", (database.now(-1), claim.run_id))

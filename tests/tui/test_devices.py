@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -41,7 +42,7 @@ def worker(path: Path, log: str = "/nowhere/pool-1.log") -> Iterator["subprocess
             "INSERT INTO workers (pid, process_started, host, boot, pid_namespace, device, log, started_at,"
             " heartbeat_at, memory, epoch, batch, batches, loss, accuracy, images_per_second)"
             " VALUES (?, ?, ?, ?, ?, 'cpu', ?, ?, ?, ?, 0, 5, 10, 0.5, 0.75, 100.0)",
-            (*vars(processes.identity(process.pid)).values(), log, *[database.now()] * 2, 3 * GIB),
+            (*structs.astuple(processes.identity(process.pid)), log, *[database.now()] * 2, 3 * GIB),
         )
         connection.execute(
             "UPDATE runs SET status = 'running', epochs = 2, batch_size = 64, worker = (SELECT max(id) FROM workers)"

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from textual.app import ComposeResult
 from textual.widgets import Input, Static
 
@@ -210,7 +211,7 @@ async def test_a_run_whose_worker_is_dead_is_shown_as_such(path: Path) -> None:
         connection.execute(
             "INSERT INTO workers (pid, process_started, host, boot, pid_namespace, device, heartbeat_at)"
             " VALUES (?, ?, ?, ?, ?, 'cpu', ?)",
-            (*vars(identity).values(), database.now()),
+            (*structs.astuple(identity), database.now()),
         )
         assert leases.claim(connection, 1) is not None
     async with Cockpit(path).run_test(size=(120, 40)) as pilot:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from textual.pilot import Pilot
 from textual.widgets import Input, RichLog, Static
 
@@ -109,7 +110,7 @@ async def test_a_dead_worker_has_no_speed(path: Path) -> None:
         connection.execute(
             "UPDATE workers SET (pid, process_started, host, boot, pid_namespace) = (?, ?, ?, ?, ?),"
             " images_per_second = 900, batches = 3, batch = 1, epoch = 0",
-            tuple(vars(identity).values()),
+            structs.astuple(identity),
         )
         (dead,) = workers.present(connection)
     assert (dead.state, dead.images_per_second) == ("dead", None)

@@ -70,7 +70,7 @@ def test_a_process_that_does_not_have_the_database_open_is_not_its_head(address:
         with closing(database.writer(path)) as connection:
             lead = leads.leading(connection)
             assert lead is not None
-            of_a_copy = structs.replace(lead, **vars(processes.identity(other.pid)))
+            of_a_copy = structs.replace(lead, **structs.asdict(processes.identity(other.pid)))
             text = msgspec.json.encode(of_a_copy).decode()
             connection.execute("UPDATE about SET value = ? WHERE key = ?", (text, leads.KEY))
             assert leads.leading(connection) is None
