@@ -17,10 +17,13 @@ _WORD = re.compile(r"(?P<no>[-!]?)(?:(?P<key>" + "|".join(KEYS) + r"):)?(?P<valu
 
 
 def has(texts: Iterable[object], typed: str) -> bool:
-    """Whether these texts contain all typed words, and none of those after a - or !."""
-    said = " ".join(map(str, texts)).lower()
+    """Whether these texts contain all typed words, and none of those after a - or !.
+
+    A hyphen within a word matches a space: screens write `digits a` for the data set `digits-a`.
+    """
+    said = " ".join(map(str, texts)).lower().replace("-", " ")
     words = [(word[0] in "-!", word.lstrip("-!")) for word in typed.lower().split()]
-    return all((word in said) != excluded for excluded, word in words if word)
+    return all((word.replace("-", " ") in said) != excluded for excluded, word in words if word)
 
 
 def matches(row: Experiment, text: str) -> bool:

@@ -154,11 +154,11 @@ def test_the_history_of_a_load_is_in_equal_parts_of_the_last_hour(path: Path) ->
 def test_what_is_on_another_machine_is_shown_with_its_host(path: Path) -> None:
     with worker(path), closing(database.writer(path)) as connection:
         workers.record_loads(connection, socket.gethostname(), [Load("cpu", 0.5, GIB, 2 * GIB)])
-        assert panes.devices(workers.loads(connection)).plain == "cpu     ██░░  50%  1/2 GiB"
+        assert panes.devices(workers.loads(connection)).plain == "cpu    ██░░  50% 1/2G"
         assert panes.workers(workers.present(connection), "").plain.splitlines()[0].split("  ")[1] == "cpu"
         connection.execute("UPDATE workers SET host = 'lab2', device_name = 'NVIDIA H100'")
         workers.record_loads(connection, "lab2", [Load("cuda:0", 1.0, GIB, 2 * GIB)])
-        here, there = f"{socket.gethostname()}\ncpu     ██░░  50%  1/2 GiB", "lab2\ncuda:0  ████ 100%  1/2 GiB"
+        here, there = f"{socket.gethostname()}\ncpu    ██░░  50% 1/2G", "lab2\ncuda:0 ████ 100% 1/2G"
         assert {*panes.devices(workers.loads(connection)).plain.split("\n\n")} <= {
             f"{here}\n{there}",
             f"{there}\n{here}",

@@ -7,6 +7,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from cockpit.tui import filters
 from cockpit.tui.app import Cockpit
 from cockpit.tui.screens.base import CockpitScreen
 from cockpit.tui.widgets.chart import Chart
@@ -50,6 +51,11 @@ async def test_a_filter_leaves_the_rows_that_have_its_words(key: str) -> None:
         await pilot.press("escape")
         await until(pilot, lambda: table(pilot, id).shown.keys() == before.keys())
         assert app.current_mode == list(app.MODES)[int(key) - 1]  # the first esc only clears
+
+
+async def test_a_word_with_a_hyphen_finds_what_screens_write_with_a_space() -> None:
+    assert filters.has(["digits a → digits b", "winning"], "digits-a -dense")
+    assert not filters.has(["digits a"], "-digits-a")
 
 
 @pytest.mark.parametrize("keys", [["2"], ["3"]], ids=str)

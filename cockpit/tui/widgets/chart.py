@@ -294,15 +294,15 @@ class Chart(Vertical, can_focus=True):
         if not self.shown:
             return ""
         chips = [*legends.signs(self.shown, self.view), axes.AXES[self.view.x]]
-        spread = "95 % interval" if self.differing else "± 1 deviation"
+        spread = "95 % interval" if self.differing else "± 1 SD"
         chips += [] if self.view.spread == "none" else [spread]
         if self.view.crosshair in self._levels():
             fraction = self._levels()[self.view.crosshair or 0]
             chips.insert(0, f"level {self.view.crosshair}: {fraction * 100:.3g} % remaining")
         if len(self._groups) > 1:
             chips.insert(0, f"[ {list(self._groups).index(self._group) + 1} of {len(self._groups)} ]")
-        follows = self.view.x_range is None and self.view.y_range is None
-        return " │ ".join([*chips, "● live" if follows else "○ held (0: live)"])
+        held = (self.view.x_range, self.view.y_range) != (None, None)
+        return " │ ".join([*chips, *(["held (0: live)"] if held else [])])
 
     @on(Plot.Resized)
     def paint(self) -> None:

@@ -77,35 +77,31 @@ def experiment(detail: Detail, labels: Mapping[str, str]) -> Text:
 
 
 def devices(loads: Sequence[Load]) -> Text:
-    """The load of hosts and cards: a line each if they are many, with names of hosts for several hosts."""
+    """The load of hosts and cards: a line each, and a second one unless they are many; names of several hosts."""
     lines, several, host = [], len({row.host for row in loads}) > 1, None
     for row in loads:
         if several and row.host != host:
             lines.append(host := row.host)
-        if len(loads) > MANY:
-            lines.append(_brief(row))
-            continue
         full = round(row.busy * GAUGE)
-        parts = [f"{row.memory_used / GIB:.0f}/{row.memory_total / GIB:.0f} GiB"]
-        parts += [f"{row.celsius:.0f} °C"] if row.celsius is not None else []
-        parts += [f"{row.watts:.0f} W"] if row.watts is not None else []
-        age = database.age(row.at)
-        parts += [f"{words.duration(age)} ago"] if age > FRESH_SECONDS else []
-        lines.append(f"{row.device:<7} {'█' * full}{'░' * (GAUGE - full)} {row.busy:>4.0%}  {'  '.join(parts)}")
+        memory = f"{row.memory_used / GIB:.0f}/{row.memory_total / GIB:.0f}G"
+        lines.append(f"{row.device:<6} {'█' * full}{'░' * (GAUGE - full)}{row.busy:>5.0%} {memory}")
+        if len(loads) <= MANY and (rest := _rest(row)):
+            lines.append(f"  {rest}")
     return Text("\n".join(lines) or "load appears once a worker runs")
 
 
-def _brief(row: Load) -> str:
-    full = round(row.busy * GAUGE)
-    memory = f"{row.memory_used / GIB:.0f}/{row.memory_total / GIB:.0f}G"
-    return f"{row.device.replace('cuda:', 'card '):<6} {'█' * full}{'░' * (GAUGE - full)}{row.busy:>5.0%} {memory}"
+def _rest(row: Load) -> str:
+    parts = [f"{row.celsius:.0f} °C"] if row.celsius is not None else []
+    parts += [f"{row.watts:.0f} W"] if row.watts is not None else []
+    age = database.age(row.at)
+    return "  ".join([*parts, *([f"{words.duration(age)} ago"] if age > FRESH_SECONDS else [])])
 
 
 def workers(present: Sequence[Worker], nobody: str) -> Text:
     """The workers and their runs; the text `nobody` if no worker is present."""
     lines, names = [], runs.named(present)
     for row in present:
-        lines.append(f"{words.state(row.state)}  {words.device(row)}  pid {row.pid}")
+        lines.append(f"{words.state(row.state)}  {words.device(row)}")
         if row.digest:
             lines.append(f"  {names[row.digest]}")
     return Text("\n".join(lines) or nobody)
