@@ -82,7 +82,7 @@ class RemoteDesk:
         self._claim = None
         if (free := shutil.disk_usage(self.cache).free) < LEAST_FREE:
             raise HeldUp(
-                f"the disk of {self.cache} has {free / 2**20:.0f} MiB left: make room, or join with --cache DIR"
+                f"the disk of {self.cache} has {free / 2**20:.0f} MiB left: make room, or join with another folder"
             )
         order = self._ask(Order | None, "claim", [*without], room() if self.hello.shared_device else Room(0, 0))
         self._claim = order.claim() if order else None

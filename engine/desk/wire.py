@@ -232,7 +232,7 @@ class Address:
             raise InputError(f"cannot listen on {self} ({reason(error)}): {fix}") from None
 
     def check_reachable(self) -> None:
-        """Raise InputError if no head can have this address, which would be waited for in vain."""
+        """Raise InputError if no head can have this address: `join` would wait for it for ever."""
         if not (self.host and self.port):
             raise InputError(f"{self} is an address to listen on: write the head's, as in {self.scheme}://HOST:{PORT}")
         try:

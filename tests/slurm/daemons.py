@@ -69,6 +69,11 @@ class Slurm:
         words = self._run("scontrol", "show", "job", "-o", task).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
+    def minutes(self, task: str) -> int:
+        """The whole minutes that a job has run."""
+        hours, minutes, _ = map(int, self.job(task)["RunTime"].split(":"))
+        return 60 * hours + minutes
+
     def update(self, task: str, **settings: object) -> None:
         """Change settings of a job."""
         self._run("scontrol", "update", f"JobId={task}", *(f"{name}={value}" for name, value in settings.items()))

@@ -83,7 +83,7 @@ def test_preempted_and_expired_jobs_come_back_and_cancelled_ones_do_not(
         wait_until(lambda: running(study) == 2, WAIT)
 
         last = tasks[1]  # whose number alone would name the whole array
-        slurm.update(last, TimeLimit=2)  # minutes: the signal that is due two before the end comes now
+        slurm.update(last, TimeLimit=slurm.minutes(last) + 2)  # the signal that is due two before the end comes now
         wait_until(lambda: stopped(study) == 2, WAIT)
         before = slurm.job(tasks[0])["Restarts"]
         come_back(slurm, last)

@@ -169,7 +169,7 @@ def test_a_machine_without_room_for_files_claims_nothing(
 ) -> None:
     desk = heads.desk(address, tmp_path / "a")
     monkeypatch.setattr(remote, "LEAST_FREE", 2**80)
-    with pytest.raises(HeldUp, match=r"the disk of .*/a has \d+ MiB left: make room, or join with --cache DIR"):
+    with pytest.raises(HeldUp, match=r"the disk of .*/a has \d+ MiB left: make room, or join with another folder"):
         claimed(desk)
     assert query(path, "SELECT max(claim) FROM runs") == [(0,)]
     monkeypatch.undo()
