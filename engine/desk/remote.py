@@ -24,7 +24,7 @@ from engine.machine import processes
 from engine.models import trust, user_model
 from engine.recipes import Prunable
 from engine.store import shared
-from engine.store.files import Folder, LostFile
+from engine.store.files import Folder, LostFile, drop_partials
 from engine.store.leases import Claim
 from engine.store.paths import DISK_FULL, is_disk_fault
 from engine.store.records import Epoch, Layer, Position, StaleClaim
@@ -213,6 +213,7 @@ class RemoteDesk:
                     " a new set"
                 )
             partial.replace(place)
+            drop_partials(place)
         except LostFile:
             raise InputError(f"data set file {name} is missing on the head: restore it there, then retry") from None
         finally:
@@ -226,15 +227,18 @@ class RemoteDesk:
         if not folder.is_dir():
             source = self._ask(Model, "model", model)
             partial = folder.with_name(f".{folder.name}.{processes.mark()}")
-            for name, code in source.files.items():
-                if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
-                    raise InputError(
-                        f"the head sends a file {name!r} of model {model}, which lies outside of its folder"
-                    )
-                (partial / name).parent.mkdir(parents=True, exist_ok=True)
-                (partial / name).write_bytes(code)
-            with suppress(OSError):  # another worker was faster
-                partial.rename(folder)
+            try:
+                for name, code in source.files.items():
+                    if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
+                        raise InputError(
+                            f"the head sends a file {name!r} of model {model}, which lies outside of its folder"
+                        )
+                    (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                    (partial / name).write_bytes(code)
+                with suppress(OSError):  # another worker was faster
+                    partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
         if self.trust_models:
             trust.record(user_model.find(model, str(folder)))
         return str(folder)

@@ -68,7 +68,7 @@ class Folder(msgspec.Struct, frozen=True):
         digest = hashlib.sha256(data).hexdigest()
         if not self._touch(digest):
             self._write(self.ticket, digest, data)
-        _drop_partials(self.ticket(digest))
+        drop_partials(self.ticket(digest))
         return digest
 
     def _write(self, path_of: Callable[[str], Path], digest: str, data: bytes) -> None:
@@ -213,7 +213,7 @@ class Folder(msgspec.Struct, frozen=True):
         """Remove the run's checkpoint."""
         path = self.checkpoint(run_digest)
         path.unlink(missing_ok=True)
-        _drop_partials(path)
+        drop_partials(path)
 
     def ticket(self, digest: str) -> Path:
         """The path of the ticket file of this SHA-256, which may be missing. Raises LostFile if it is no SHA-256."""
@@ -359,7 +359,7 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _drop_partials(path: Path) -> None:
+def drop_partials(path: Path) -> None:
     """Delete the temporary files of `path` that killed processes left."""
     _drop_left(path.parent.glob(f".{path.name}.*"))
 

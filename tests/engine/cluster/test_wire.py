@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 import shutil
 import socket
 import threading
@@ -18,6 +19,7 @@ from engine.desk.local import LocalDesk
 from engine.desk.remote import HeadLost
 from engine.desk.wire import Address, Answer, Call, Welcome
 from engine.errors import InputError
+from engine.machine import processes
 from engine.models import trust
 from engine.store import database, leases
 from engine.store.files import Folder, LostFile
@@ -138,6 +140,10 @@ def test_a_data_set_is_found_by_its_content_or_sent(tmp_path: Path) -> None:
         sent = Path(lacking.location(identity))
         assert sent.is_relative_to(tmp_path / "b")
         assert sent.read_bytes() == file.read_bytes()
+        left = sent.with_name(f".{sent.name}.{processes.mark().replace(f'-{os.getpid()}-', f'-{2**22 + 1}-')}")
+        sent.rename(left)  # as if a worker, of a pid that no process has, had been killed before its last step
+        assert Path(lacking.location(identity)) == sent
+        assert not left.exists()
         file.write_bytes(b"altered")
         with pytest.raises(InputError, match=r"mine\.npz of the head has changed since it was queued"):
             heads.desk(address, tmp_path / "c").location(identity)
@@ -194,6 +200,10 @@ def test_an_own_model_is_sent_and_run_only_where_that_was_allowed(
         claimed(desk)
         sent = Path(desk.model_folder(model))
         assert (sent / source.name).read_text() == source.read_text()
+        with monkeypatch.context() as late:  # the worker looked before another one had made the folder
+            late.setattr(Path, "is_dir", lambda place: place != sent and os.path.isdir(place))
+            assert Path(desk.model_folder(model)) == sent
+        assert [*sent.parent.iterdir()] == [sent]
         monkeypatch.setenv(trust.VARIABLE, str(tmp_path / "nobody"))
         with pytest.raises(trust.Untrusted):
             trust.require(model, str(sent))
